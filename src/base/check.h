@@ -1,0 +1,9 @@
+// Assertions that stay on in release builds: a programming error stops the program with the place and the words.
+#pragma once
+
+namespace headrace {
+[[noreturn]] void CheckFailed(const char* file, int line, const char* condition);
+}  // namespace headrace
+
+#define HEADRACE_CHECK(condition) \
+  (static_cast<bool>(condition) ? void(0) : ::headrace::CheckFailed(__FILE__, __LINE__, #condition))

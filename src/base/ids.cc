@@ -1,0 +1,61 @@
+#include "base/ids.h"
+
+#include <sys/random.h>
+
+#include "base/hash.h"
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+namespace headrace {
+namespace {
+constexpr char kHex[] = "0123456789abcdef";
+
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return -1;
+}
+}  // namespace
+
+Uuid Uuid::Random() {
+  Uuid id;
+  size_t filled = 0;
+  while (filled < id.bytes.size()) {
+    const ssize_t got = getrandom(id.bytes.data() + filled, id.bytes.size() - filled, 0);
+    if (got > 0) filled += static_cast<size_t>(got);
+  }
+  id.bytes[6] = static_cast<uint8_t>((id.bytes[6] & 0x0f) | 0x40);
+  id.bytes[8] = static_cast<uint8_t>((id.bytes[8] & 0x3f) | 0x80);
+  return id;
+}
+
+Result<Uuid> Uuid::Parse(std::string_view hex) {
+  Uuid id;
+  if (hex.size() != 32) return Status::Invalid("'" + std::string(hex.substr(0, 64)) + "' is not a 32-digit hex id");
+  for (size_t i = 0; i < 16; ++i) {
+    const int high = HexDigit(hex[2 * i]);
+    const int low = HexDigit(hex[2 * i + 1]);
+    if (high < 0 || low < 0) return Status::Invalid("'" + std::string(hex) + "' is not a 32-digit hex id");
+    id.bytes[i] = static_cast<uint8_t>(high * 16 + low);
+  }
+  return id;
+}
+
+std::string Uuid::ToString() const {
+  std::string text(32, '0');
+  for (size_t i = 0; i < 16; ++i) {
+    text[2 * i] = kHex[bytes[i] >> 4];
+    text[2 * i + 1] = kHex[bytes[i] & 15];
+  }
+  return text;
+}
+
+uint64_t Xxh3(const void* data, size_t bytes) { return XXH3_64bits(data, bytes); }
+
+std::string Hex64(uint64_t value) {
+  std::string text(16, '0');
+  for (int i = 15; i >= 0; --i, value >>= 4) text[static_cast<size_t>(i)] = kHex[value & 15];
+  return text;
+}
+
+}  // namespace headrace

@@ -1,0 +1,48 @@
+// A fixed set of threads and, on it, an ordered look-ahead: results come out in the order asked for while later ones
+// are computed. Threads are joined, never detached.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace headrace {
+
+class TaskPool {
+ public:
+  explicit TaskPool(int threads);
+  ~TaskPool();  // finishes what was submitted, then joins
+  TaskPool(const TaskPool&) = delete;
+  TaskPool& operator=(const TaskPool&) = delete;
+
+  int threads() const { return static_cast<int>(threads_.size()); }
+
+  template <typename Fn>
+  auto Submit(Fn fn) -> std::future<decltype(fn())> {
+    auto task = std::make_shared<std::packaged_task<decltype(fn())()>>(std::move(fn));
+    auto future = task->get_future();
+    Enqueue([task] { (*task)(); });
+    return future;
+  }
+
+ private:
+  void Enqueue(std::function<void()> work);
+  void Loop();
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> queue_;
+  bool closing_ = false;
+  std::vector<std::thread> threads_;
+};
+
+// The number of hardware threads, at least 1.
+int DefaultThreads();
+
+}  // namespace headrace

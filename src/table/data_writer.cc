@@ -1,0 +1,263 @@
+#include "table/data_writer.h"
+
+#include <arrow/array.h>
+#include <arrow/record_batch.h>
+#include <arrow/util/byte_size.h>
+#include <parquet/arrow/writer.h>
+#include <parquet/properties.h>
+
+#include <algorithm>
+
+#include "table/arrow_bridge.h"
+#include "table/conform.h"
+#include "table/pack_writer.h"
+#include "table/tensor_file.h"
+
+namespace headrace::table {
+namespace {
+
+// The Parquet file of one fragment.
+class ParquetWriter {
+ public:
+  static Result<std::unique_ptr<ParquetWriter>> Open(store::ObjectStore* store, const std::string& prefix,
+                                                     const std::vector<Field>& fields, int64_t row_group_rows) {
+    auto writer = std::make_unique<ParquetWriter>();
+    writer->file_ = Uuid::Random();
+    HEADRACE_ASSIGN(writer->upload_, store->StartUpload(prefix + DataKey(writer->file_, FileKind::kParquet)));
+    arrow::FieldVector arrow_fields;
+    parquet::WriterProperties::Builder properties;
+    properties.compression(parquet::Compression::UNCOMPRESSED)
+        ->enable_page_checksum()
+        ->enable_write_page_index()
+        ->max_row_group_length(row_group_rows)
+        ->max_rows_per_page(limits::kPageRows)
+        ->max_statistics_size(64)
+        ->version(parquet::ParquetVersion::PARQUET_2_6)
+        ->encoding(parquet::Encoding::PLAIN)
+        ->disable_dictionary();
+    for (const auto& field : fields) {
+      arrow_fields.push_back(table::ToArrow(field));
+      EnableDictionaries(field, field.name, &properties);
+    }
+    writer->schema_ = arrow::schema(arrow_fields);
+    const auto arrow_properties = parquet::ArrowWriterProperties::Builder().set_use_threads(false)->build();
+    HEADRACE_ARROW_ASSIGN(writer->writer_,
+                          parquet::arrow::FileWriter::Open(*writer->schema_, arrow::default_memory_pool(),
+                                                           ToOutputStream(writer->upload_.get()), properties.build(),
+                                                           arrow_properties));
+    return writer;
+  }
+
+  Status Write(const arrow::ArrayVector& arrays, int64_t rows, int64_t bytes) {
+    try {
+      HEADRACE_ARROW_TRY(writer_->WriteRecordBatch(*arrow::RecordBatch::Make(schema_, rows, arrays)));
+      group_bytes_ += bytes;
+      if (group_bytes_ >= limits::kRowGroupBytes) {
+        HEADRACE_ARROW_TRY(writer_->NewBufferedRowGroup());
+        group_bytes_ = 0;
+      }
+    } catch (const std::exception& error) {
+      return Status::Io(error.what());
+    }
+    return Status::Ok();
+  }
+
+  Result<DataFile> Finish(const std::shared_ptr<const Family>& family) {
+    try {
+      HEADRACE_ARROW_TRY(writer_->Close());
+    } catch (const std::exception& error) {
+      return Status::Io(error.what());
+    }
+    HEADRACE_TRY(upload_->Commit());
+    return DataFile{file_, upload_->written(), family};
+  }
+
+ private:
+  // Repeating strings shrink and filter faster as dictionaries; Parquet falls back by itself where they do not repeat.
+  static void EnableDictionaries(const Field& field, const std::string& path, parquet::WriterProperties::Builder* out) {
+    if (field.type.kind == Kind::kString) out->enable_dictionary(path);
+    if (field.type.kind == Kind::kStruct || field.type.kind == Kind::kBlob) {
+      for (const auto& child : field.type.children) EnableDictionaries(child, path + "." + child.name, out);
+    }
+  }
+
+  Uuid file_;
+  std::unique_ptr<store::Upload> upload_;
+  std::shared_ptr<arrow::Schema> schema_;
+  std::unique_ptr<parquet::arrow::FileWriter> writer_;
+  int64_t group_bytes_ = 0;
+};
+
+class Writer final : public DataWriter {
+ public:
+  Writer(std::shared_ptr<store::ObjectStore> store, std::string prefix, std::vector<Field> fields,
+         std::vector<int32_t> stat_fields, WriteOptions options)
+      : store_(std::move(store)),
+        prefix_(std::move(prefix)),
+        fields_(std::move(fields)),
+        stat_fields_(std::move(stat_fields)),
+        options_(std::move(options)),
+        packs_(store_.get(), prefix_, options_.pack_bytes, options_.inline_blob_bytes) {
+    Family parquet{FileKind::kParquet, {}};
+    for (const auto& field : fields_) {
+      if (field.type.kind == Kind::kTensor) {
+        tensor_families_.push_back(std::make_shared<const Family>(Family{FileKind::kTensor, {field.id}}));
+      } else {
+        parquet.fields.push_back(field.id);
+        parquet_fields_.push_back(field);
+      }
+    }
+    std::sort(parquet.fields.begin(), parquet.fields.end());
+    parquet_family_ = std::make_shared<const Family>(std::move(parquet));
+  }
+
+  int64_t rows() const override { return rows_; }
+  int64_t bytes() const override { return bytes_ + packs_.bytes(); }
+
+  Status Write(const arrow::RecordBatch& batch) override {
+    for (const auto& given : batch.schema()->fields()) {
+      const bool known =
+          std::any_of(fields_.begin(), fields_.end(), [&](const Field& f) { return f.name == given->name(); });
+      if (!known) {
+        Schema expected;
+        expected.fields = fields_;
+        return expected.Get(given->name()).status().Wrap("cannot write these rows");
+      }
+    }
+    std::vector<std::shared_ptr<arrow::Array>> columns(fields_.size());
+    for (size_t i = 0; i < fields_.size(); ++i) {
+      const auto given = batch.GetColumnByName(fields_[i].name);
+      if (!given) return Status::Invalid("the rows have no column '" + fields_[i].name + "', which earlier ones had");
+      HEADRACE_ASSIGN(columns[i], ConformArray(given, fields_[i]));
+    }
+    for (int64_t at = 0; at < batch.num_rows();) {
+      HEADRACE_TRY(options_.stop.Check());
+      // Slices of a row group's rows or of a few megabytes at a time keep memory and fragment sizes in hand.
+      const int64_t bytes_each = std::max<int64_t>(1, BytesOf(columns) / std::max<int64_t>(1, batch.num_rows()));
+      const int64_t by_bytes = std::max<int64_t>(1, (32 << 20) / bytes_each);
+      const int64_t count = std::min({batch.num_rows() - at, options_.fragment_rows - fragment_rows_, by_bytes});
+      std::vector<std::shared_ptr<arrow::Array>> slice;
+      for (const auto& column : columns) slice.push_back(count == batch.num_rows() ? column : column->Slice(at, count));
+      HEADRACE_TRY(WriteSlice(slice, count, count * bytes_each));
+      at += count;
+      if (fragment_rows_ >= options_.fragment_rows || fragment_bytes_ >= options_.fragment_bytes) {
+        HEADRACE_TRY(EndFragment());
+      }
+    }
+    return Status::Ok();
+  }
+
+  Status EndFragment() override {
+    if (fragment_rows_ == 0) return Status::Ok();
+    current_.rows = fragment_rows_;
+    if (parquet_) {
+      HEADRACE_ASSIGN(DataFile file, parquet_->Finish(parquet_family_));
+      bytes_ += file.bytes;
+      current_.files.push_back(std::move(file));
+    }
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      HEADRACE_ASSIGN(const int64_t written, tensors_[i]->Finish());
+      bytes_ += written;
+      current_.files.push_back({tensor_ids_[i], written, tensor_families_[i]});
+    }
+    for (const auto& [pack, live] : pack_use_) current_.packs.push_back({pack, live});
+    fragments_.push_back(std::move(current_));
+    current_ = Fragment();
+    parquet_ = nullptr;
+    tensors_.clear();
+    tensor_ids_.clear();
+    pack_use_.clear();
+    fragment_rows_ = 0;
+    fragment_bytes_ = 0;
+    return Status::Ok();
+  }
+
+  Result<std::vector<Fragment>> Finish() override {
+    HEADRACE_TRY(EndFragment());
+    HEADRACE_TRY(packs_.Finish());
+    return std::move(fragments_);
+  }
+
+ private:
+  static int64_t BytesOf(const std::vector<std::shared_ptr<arrow::Array>>& columns) {
+    int64_t total = 0;
+    for (const auto& column : columns) total += arrow::util::ReferencedBufferSize(*column).ValueOr(0);
+    return total;
+  }
+
+  Status Begin() {
+    if (!parquet_fields_.empty()) {
+      HEADRACE_ASSIGN(parquet_, ParquetWriter::Open(store_.get(), prefix_, parquet_fields_, options_.row_group_rows));
+    }
+    for (const auto& field : fields_) {
+      if (field.type.kind != Kind::kTensor) continue;
+      tensor_ids_.push_back(Uuid::Random());
+      HEADRACE_ASSIGN(auto tensor, NewTensorWriter(store_.get(), prefix_, tensor_ids_.back(), field));
+      tensors_.push_back(std::move(tensor));
+    }
+    return Status::Ok();
+  }
+
+  Status WriteSlice(const std::vector<std::shared_ptr<arrow::Array>>& columns, int64_t rows, int64_t bytes) {
+    if (fragment_rows_ == 0) HEADRACE_TRY(Begin());
+    arrow::ArrayVector scalars;
+    size_t tensor = 0;
+    for (size_t i = 0; i < fields_.size(); ++i) {
+      std::shared_ptr<arrow::Array> column = columns[i];
+      if (fields_[i].type.kind == Kind::kTensor) {
+        HEADRACE_TRY(tensors_[tensor++]->Write(column));
+        continue;
+      }
+      if (fields_[i].type.kind == Kind::kBlob) {
+        if (column->offset() != 0) {
+          // Conforming again brings a slice to offset 0.
+          HEADRACE_ASSIGN(column, ConformArray(column, fields_[i]));
+        }
+        HEADRACE_ASSIGN(column, packs_.Write(fields_[i], column, &pack_use_));
+      }
+      AddToStats(fields_[i], *column, stat_fields_, &current_.stats);
+      scalars.push_back(std::move(column));
+    }
+    if (parquet_) {
+      int64_t scalar_bytes = 0;
+      for (const auto& column : scalars) scalar_bytes += arrow::util::ReferencedBufferSize(*column).ValueOr(0);
+      HEADRACE_TRY(parquet_->Write(scalars, rows, scalar_bytes));
+    }
+    fragment_rows_ += rows;
+    fragment_bytes_ += bytes;
+    rows_ += rows;
+    return Status::Ok();
+  }
+
+  std::shared_ptr<store::ObjectStore> store_;
+  std::string prefix_;
+  std::vector<Field> fields_;
+  std::vector<int32_t> stat_fields_;
+  WriteOptions options_;
+  std::vector<Field> parquet_fields_;
+  std::shared_ptr<const Family> parquet_family_;
+  std::vector<std::shared_ptr<const Family>> tensor_families_;
+  PackWriter packs_;
+
+  std::unique_ptr<ParquetWriter> parquet_;
+  std::vector<std::unique_ptr<TensorWriter>> tensors_;
+  std::vector<Uuid> tensor_ids_;
+  std::map<Uuid, int64_t> pack_use_;
+  Fragment current_;
+  int64_t fragment_rows_ = 0;
+  int64_t fragment_bytes_ = 0;
+  std::vector<Fragment> fragments_;
+  int64_t rows_ = 0;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<DataWriter> NewDataWriter(std::shared_ptr<store::ObjectStore> store, std::string prefix,
+                                          std::vector<Field> fields, std::vector<int32_t> stat_fields,
+                                          WriteOptions options) {
+  return std::make_unique<Writer>(std::move(store), std::move(prefix), std::move(fields), std::move(stat_fields),
+                                  std::move(options));
+}
+
+}  // namespace headrace::table

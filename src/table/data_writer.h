@@ -1,0 +1,46 @@
+// Turns record batches into the files of fragments: scalars, strings, lists and structs into one Parquet file, each tensor
+// into an Arrow file of its own, large blobs into packs. Nothing is part of a table before a commit names it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <arrow/type_fwd.h>
+
+#include "base/cancel.h"
+#include "base/limits.h"
+#include "store/object_store.h"
+#include "table/fragment.h"
+#include "table/schema.h"
+
+namespace headrace::table {
+
+struct WriteOptions {
+  int64_t fragment_rows = limits::kFragmentRows;
+  int64_t fragment_bytes = limits::kFragmentBytes;
+  int64_t row_group_rows = limits::kRowGroupRows;
+  int64_t pack_bytes = limits::kPackBytes;
+  int64_t inline_blob_bytes = 2048;  // smaller blobs stay in their cell
+  StopToken stop;
+};
+
+class DataWriter {
+ public:
+  virtual ~DataWriter() = default;
+  // Columns are matched by name and conformed. Rows are split into fragments as they come.
+  virtual Status Write(const arrow::RecordBatch& batch) = 0;
+  // Closes the current fragment here although it is not full (to follow another's boundaries).
+  virtual Status EndFragment() = 0;
+  // The fragments written, without ids or row ids; makes all their files visible.
+  virtual Result<std::vector<Fragment>> Finish() = 0;
+  virtual int64_t rows() const = 0;
+  virtual int64_t bytes() const = 0;  // of files finished
+};
+
+// `fields`: the columns that will come, with ids. `prefix`: the table's folder, "tables/<uuid>/".
+std::unique_ptr<DataWriter> NewDataWriter(std::shared_ptr<store::ObjectStore> store, std::string prefix,
+                                          std::vector<Field> fields, std::vector<int32_t> stat_fields,
+                                          WriteOptions options);
+
+}  // namespace headrace::table

@@ -1,0 +1,59 @@
+// A fragment: some whole rows, and the files that hold their columns. The unit of conflict is (fragment, field).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "table/stats.h"
+
+namespace headrace::table {
+
+enum class FileKind : uint8_t { kParquet, kTensor };
+
+// Columns of a fragment that were written together. Shared by all fragments of one write.
+struct Family {
+  FileKind kind = FileKind::kParquet;
+  std::vector<int32_t> fields;  // top-level field ids, ascending
+  bool operator==(const Family&) const = default;
+  auto operator<=>(const Family&) const = default;
+};
+
+struct DataFile {
+  Uuid id;
+  int64_t bytes = 0;
+  std::shared_ptr<const Family> family;
+};
+
+struct PackUse {
+  Uuid id;
+  int64_t live_bytes = 0;
+};
+
+// One manifest entry. Several entries may speak of one fragment: what they say adds up (a column added later is an entry
+// with just its file), so a commit costs what it changes and not what the table holds.
+struct Fragment {
+  int64_t id = 0;
+  int64_t first_row_id = 0;
+  int64_t rows = 0;
+  int64_t version = 0;  // of the commit that wrote this entry
+  std::vector<DataFile> files;
+  std::vector<PackUse> packs;
+  StatsByField stats;  // empty when loaded from a manifest file: those are read by field, on demand
+
+  int64_t end_row_id() const { return first_row_id + rows; }
+  // The file that holds this top-level field, or null: a hole.
+  const DataFile* FileOf(int32_t field) const;
+  bool Fills(int32_t field) const { return FileOf(field) != nullptr; }
+};
+
+// Keys below a table's folder.
+std::string DataKey(const Uuid& file, FileKind kind);  // data/<id>.parquet | .arrow
+std::string SumsKey(const Uuid& file);                 // data/<id>.sums, beside a tensor file
+std::string PackKey(const Uuid& pack);                 // packs/<id>.pack
+std::string ManifestKey(const Uuid& manifest);         // manifests/<id>.parquet
+std::string SnapshotKey(int64_t version);              // snapshots/<2^64-1-version, 20 digits>.json
+
+}  // namespace headrace::table

@@ -1,0 +1,442 @@
+#include "table/parquet_file.h"
+
+#include <arrow/array.h>
+#include <arrow/array/concatenate.h>
+#include <arrow/builder.h>
+#include <arrow/compute/api.h>
+#include <arrow/table.h>
+#include <arrow/util/bit_util.h>
+#include <arrow/util/compression.h>
+#include <parquet/arrow/reader.h>
+#include <parquet/file_reader.h>
+#include <parquet/metadata.h>
+#include <parquet/page_index.h>
+#include <parquet/schema.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "table/arrow_bridge.h"
+#include "table/conform.h"
+#include "table/page.h"
+#include "table/parquet_leaf.h"
+
+namespace headrace::table {
+
+struct ParquetFile::Leaf {
+  int column = 0;  // in the file
+  int32_t field_id = -1;
+  int max_level = 0;
+  bool repeated = false;
+  parquet::Type::type physical = parquet::Type::INT32;
+
+  struct Page {
+    int64_t offset = 0;
+    int64_t bytes = 0;  // header included
+    int64_t first_row = 0;
+    int group = 0;
+  };
+  struct Dictionary {
+    store::Bytes bytes;
+    std::shared_ptr<arrow::Buffer> owner;
+    std::vector<std::string_view> values;
+  };
+  bool pages_loaded = false;
+  std::vector<Page> pages;
+  std::unique_ptr<std::atomic<uint8_t>[]> verified;
+  std::vector<std::shared_ptr<const Dictionary>> dictionaries;  // by row group, loaded when first needed
+  bool bounds_loaded = false;
+  std::vector<std::optional<FieldStats>> bounds;  // by page
+
+  size_t PageOf(int64_t row) const {
+    const auto it = std::upper_bound(pages.begin(), pages.end(), row,
+                                     [](int64_t r, const Page& page) { return r < page.first_row; });
+    return static_cast<size_t>(it - pages.begin()) - 1;
+  }
+};
+
+struct ParquetFile::LeafRows {
+  std::shared_ptr<arrow::Array> array;
+  std::vector<uint32_t> levels;  // empty: all at the maximum
+  int max_level = 0;
+};
+
+namespace {
+
+int FieldIdOf(const parquet::schema::Node& node) { return node.field_id(); }
+
+bool HasList(const Type& type) {
+  if (type.kind == Kind::kList) return true;
+  return std::any_of(type.children.begin(), type.children.end(), [](const Field& f) { return HasList(f.type); });
+}
+
+const Field* FirstLeaf(const Field& field) {
+  const Field* leaf = &field;
+  while (!leaf->type.children.empty()) leaf = &leaf->type.children[0];
+  return leaf;
+}
+
+void LeafIds(const Field& field, std::vector<int32_t>* ids) {
+  if (field.type.children.empty()) ids->push_back(field.id);
+  for (const auto& child : field.type.children) LeafIds(child, ids);
+}
+
+// Runs `fn`, turning the library's exceptions into a Status.
+template <typename Fn>
+Status Guard(const std::string& key, Fn fn) {
+  try {
+    return fn();
+  } catch (const std::exception& error) {
+    return Status::Corrupt("cannot read " + key + ": " + error.what());
+  }
+}
+
+}  // namespace
+
+ParquetFile::ParquetFile(std::shared_ptr<store::ObjectReader> reader) : reader_(std::move(reader)) {}
+ParquetFile::~ParquetFile() = default;
+
+Result<std::shared_ptr<ParquetFile>> ParquetFile::Open(std::shared_ptr<store::ObjectReader> reader) {
+  std::shared_ptr<ParquetFile> file(new ParquetFile(std::move(reader)));
+  HEADRACE_TRY(Guard(file->reader_->key(), [&] { return file->Load(); }));
+  return file;
+}
+
+Status ParquetFile::Load() {
+  parquet_ = parquet::ParquetFileReader::Open(ToRandomAccessFile(reader_));
+  metadata_ = parquet_->metadata();
+  for (int g = 0; g < metadata_->num_row_groups(); ++g) {
+    group_first_row_.push_back(rows_);
+    rows_ += metadata_->RowGroup(g)->num_rows();
+  }
+  const auto* schema = metadata_->schema();
+  for (int c = 0; c < schema->num_columns(); ++c) {
+    auto leaf = std::make_unique<Leaf>();
+    const auto* descriptor = schema->Column(c);
+    leaf->column = c;
+    leaf->field_id = FieldIdOf(*descriptor->schema_node());
+    leaf->max_level = descriptor->max_definition_level();
+    leaf->repeated = descriptor->max_repetition_level() > 0;
+    leaf->physical = descriptor->physical_type();
+    leaves_.push_back(std::move(leaf));
+  }
+  return Status::Ok();
+}
+
+Result<ParquetFile::Leaf*> ParquetFile::FindLeaf(int32_t field_id) {
+  for (const auto& leaf : leaves_) {
+    if (leaf->field_id == field_id) return leaf.get();
+  }
+  return Status::NotFound(reader_->key() + " holds no field " + std::to_string(field_id));
+}
+
+Status ParquetFile::LoadPages(Leaf* leaf) {
+  const std::lock_guard lock(mutex_);
+  if (leaf->pages_loaded) return Status::Ok();
+  return Guard(reader_->key(), [&]() -> Status {
+    const auto index = parquet_->GetPageIndexReader();
+    std::vector<Leaf::Page> pages;
+    for (int g = 0; g < metadata_->num_row_groups(); ++g) {
+      const int64_t group_rows = metadata_->RowGroup(g)->num_rows();
+      const auto group = index ? index->RowGroup(g) : nullptr;
+      const auto offsets = group ? group->GetOffsetIndex(leaf->column) : nullptr;
+      if (!offsets) return Status::Corrupt(reader_->key() + " has no page index");
+      int64_t previous = -1;
+      for (const auto& location : offsets->page_locations()) {
+        const bool sane = location.offset >= 0 && location.compressed_page_size >= 0 &&
+                          location.first_row_index > previous && location.first_row_index < group_rows &&
+                          location.offset <= reader_->size() - location.compressed_page_size;
+        if (!sane || (previous < 0 && location.first_row_index != 0)) {
+          return Status::Corrupt(reader_->key() + " has a damaged page index");
+        }
+        previous = location.first_row_index;
+        pages.push_back({location.offset, location.compressed_page_size,
+                         group_first_row_[static_cast<size_t>(g)] + location.first_row_index, g});
+      }
+      if (group_rows > 0 && previous < 0) return Status::Corrupt(reader_->key() + " has an empty page index");
+    }
+    leaf->pages = std::move(pages);
+    leaf->verified = std::make_unique<std::atomic<uint8_t>[]>(leaf->pages.size());
+    leaf->dictionaries.resize(static_cast<size_t>(metadata_->num_row_groups()));
+    leaf->pages_loaded = true;
+    return Status::Ok();
+  });
+}
+
+Result<std::string_view> ParquetFile::Body(Leaf* leaf, size_t page, const store::Bytes& bytes,
+                                           std::shared_ptr<arrow::Buffer>* owner) {
+  HEADRACE_ASSIGN(const PageHeader header, ParsePageHeader(bytes.view()));
+  if (header.compressed_bytes > bytes.size() - header.header_bytes) {
+    return Status::Corrupt(reader_->key() + ": a page is longer than its entry in the page index");
+  }
+  const auto body = bytes.view().substr(static_cast<size_t>(header.header_bytes), static_cast<size_t>(header.compressed_bytes));
+  const bool is_data = page != SIZE_MAX;
+  if (header.has_crc && !(is_data && leaf->verified[page].load(std::memory_order_relaxed))) {
+    if (PageCrc(body) != header.crc) {
+      return Status::Corrupt(reader_->key() + ": a page of field " + std::to_string(leaf->field_id) +
+                             " does not match its checksum");
+    }
+    if (is_data) leaf->verified[page].store(1, std::memory_order_relaxed);
+  }
+  const auto group = is_data ? leaf->pages[page].group : 0;
+  const auto codec_id = metadata_->RowGroup(group)->ColumnChunk(leaf->column)->compression();
+  if (codec_id == parquet::Compression::UNCOMPRESSED) return body;
+  HEADRACE_ARROW_ASSIGN(const auto codec, arrow::util::Codec::Create(codec_id));
+  HEADRACE_ARROW_ASSIGN(std::shared_ptr<arrow::Buffer> plain, arrow::AllocateBuffer(header.uncompressed_bytes));
+  HEADRACE_ARROW_ASSIGN(const int64_t got,
+                        codec->Decompress(static_cast<int64_t>(body.size()), reinterpret_cast<const uint8_t*>(body.data()),
+                                          plain->size(), plain->mutable_data()));
+  if (got != header.uncompressed_bytes) return Status::Corrupt(reader_->key() + ": a page decompresses to another size");
+  *owner = plain;
+  return std::string_view(reinterpret_cast<const char*>(plain->data()), static_cast<size_t>(plain->size()));
+}
+
+Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Rows& rows) {
+  HEADRACE_ASSIGN(Leaf* const leaf, FindLeaf(field.id));
+  HEADRACE_TRY(LoadPages(leaf));
+  if (rows.end() > rows_) {
+    return Status::Corrupt(reader_->key() + " has " + std::to_string(rows_) + " rows; row " +
+                           std::to_string(rows.end() - 1) + " was referenced");
+  }
+  LeafRows result;
+  result.max_level = leaf->max_level;
+  HEADRACE_ASSIGN(auto builder, NewLeafBuilder(field.type, leaf->physical, rows.count()));
+
+  // The pages touched, and which of the rows asked for lie in each.
+  struct Touched {
+    size_t page;
+    int64_t from;  // index into rows
+    int64_t to;
+  };
+  std::vector<Touched> touched;
+  std::vector<store::ByteRange> ranges;
+  for (int64_t i = 0; i < rows.count();) {
+    const size_t page = leaf->PageOf(rows.at(i));
+    const int64_t end = page + 1 < leaf->pages.size() ? leaf->pages[page + 1].first_row : rows_;
+    int64_t to = i;
+    if (rows.is_range()) {
+      to = std::min(rows.count(), end - rows.begin());
+    } else {
+      while (to < rows.count() && rows.at(to) < end) ++to;
+    }
+    touched.push_back({page, i, to});
+    ranges.push_back({leaf->pages[page].offset, leaf->pages[page].bytes});
+    bytes_read_ += leaf->pages[page].bytes;
+    i = to;
+  }
+  HEADRACE_ASSIGN(const auto fetched, reader_->ReadMany(ranges));
+
+  bool any_null = false;
+  std::vector<int64_t> local;
+  for (size_t t = 0; t < touched.size(); ++t) {
+    const auto& [page_index, from, to] = touched[t];
+    const Leaf::Page& place = leaf->pages[page_index];
+    std::shared_ptr<arrow::Buffer> owner;
+    HEADRACE_ASSIGN(const PageHeader header, ParsePageHeader(fetched[t].view()));
+    HEADRACE_ASSIGN(const std::string_view body, Body(leaf, page_index, fetched[t], &owner));
+    if (header.type != PageType::kData) return Status::Corrupt(reader_->key() + ": a data page of an unknown kind");
+    HEADRACE_ASSIGN(const PageView page, OpenPage(header, body, leaf->max_level));
+    const int64_t end = page_index + 1 < leaf->pages.size() ? leaf->pages[page_index + 1].first_row : rows_;
+    if (page.rows != end - place.first_row) return Status::Corrupt(reader_->key() + ": a page has another number of rows");
+
+    if (!page.all_defined && !any_null) {
+      any_null = true;
+      if (leaf->max_level > 1) result.levels.assign(static_cast<size_t>(from), static_cast<uint32_t>(leaf->max_level));
+    }
+    const std::vector<std::string_view>* dictionary = nullptr;
+    if (page.encoding == PageEncoding::kRleDictionary || page.encoding == PageEncoding::kPlainDictionary) {
+      auto& slot = leaf->dictionaries[static_cast<size_t>(place.group)];
+      const std::lock_guard lock(mutex_);
+      if (!slot) {
+        auto loaded = std::make_shared<Leaf::Dictionary>();
+        const auto chunk = metadata_->RowGroup(place.group)->ColumnChunk(leaf->column);
+        const int64_t begin = chunk->dictionary_page_offset();
+        int64_t first_data = chunk->data_page_offset();
+        if (begin < 0 || begin >= first_data) return Status::Corrupt(reader_->key() + ": no dictionary before its pages");
+        HEADRACE_ASSIGN(loaded->bytes, reader_->Read(begin, first_data - begin));
+        HEADRACE_ASSIGN(const PageHeader dict_header, ParsePageHeader(loaded->bytes.view()));
+        HEADRACE_ASSIGN(const auto dict_body, Body(leaf, SIZE_MAX, loaded->bytes, &loaded->owner));
+        if (dict_header.type != PageType::kDictionary || leaf->physical != parquet::Type::BYTE_ARRAY) {
+          return Status::Corrupt(reader_->key() + ": a dictionary of an unknown kind");
+        }
+        HEADRACE_TRY(DecodeByteArrays(dict_body, dict_header.values, &loaded->values));
+        slot = std::move(loaded);
+      }
+      dictionary = &slot->values;
+    }
+    if (rows.is_range()) {
+      const int64_t begin_local = rows.at(from) - place.first_row;
+      HEADRACE_TRY(builder->AppendRange(page, leaf->max_level, dictionary, begin_local, begin_local + to - from));
+      if (any_null && leaf->max_level > 1) {
+        for (int64_t i = from; i < to; ++i) {
+          result.levels.push_back(page.all_defined ? static_cast<uint32_t>(leaf->max_level)
+                                                   : page.levels[static_cast<size_t>(begin_local + i - from)]);
+        }
+      }
+    } else {
+      local.clear();
+      for (int64_t i = from; i < to; ++i) local.push_back(rows.at(i) - place.first_row);
+      HEADRACE_TRY(builder->AppendPicks(page, leaf->max_level, dictionary, local));
+      if (any_null && leaf->max_level > 1) {
+        for (const int64_t i : local) {
+          result.levels.push_back(page.all_defined ? static_cast<uint32_t>(leaf->max_level)
+                                                   : page.levels[static_cast<size_t>(i)]);
+        }
+      }
+    }
+  }
+  HEADRACE_ASSIGN(result.array, builder->Finish());
+  return result;
+}
+
+Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadFlat(const Field& field, const Rows& rows, LeafRows* first_leaf) {
+  if (field.type.children.empty()) {
+    HEADRACE_ASSIGN(LeafRows leaf, ReadLeaf(field, rows));
+    auto array = leaf.array;
+    if (first_leaf != nullptr) *first_leaf = std::move(leaf);
+    return array;
+  }
+  arrow::ArrayVector children;
+  LeafRows first;
+  for (size_t i = 0; i < field.type.children.size(); ++i) {
+    HEADRACE_ASSIGN(auto child, ReadFlat(field.type.children[i], rows, i == 0 ? &first : nullptr));
+    children.push_back(std::move(child));
+  }
+  // Depth below this struct along its first leaf: how far the leaf's level is above the struct's.
+  int below = 0;
+  for (const Field* at = &field; !at->type.children.empty(); at = &at->type.children[0]) ++below;
+  const auto struct_level = static_cast<uint32_t>(first.max_level - below);
+  std::shared_ptr<arrow::Buffer> validity;
+  int64_t nulls = 0;
+  for (const uint32_t level : first.levels) nulls += level < struct_level;
+  if (nulls > 0) {
+    HEADRACE_ARROW_ASSIGN(validity, arrow::AllocateBitmap(rows.count()));
+    for (int64_t i = 0; i < rows.count(); ++i) {
+      arrow::bit_util::SetBitTo(validity->mutable_data(), i, first.levels[static_cast<size_t>(i)] >= struct_level);
+    }
+  }
+  auto array = std::make_shared<arrow::StructArray>(table::ToArrow(field.type), rows.count(), std::move(children),
+                                                    validity, nulls);
+  if (first_leaf != nullptr) *first_leaf = std::move(first);
+  return std::shared_ptr<arrow::Array>(array);
+}
+
+Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadNested(const Field& field, const Rows& rows) {
+  std::vector<int32_t> ids;
+  LeafIds(field, &ids);
+  std::vector<int> columns;
+  for (const int32_t id : ids) {
+    HEADRACE_ASSIGN(const Leaf* leaf, FindLeaf(id));
+    columns.push_back(leaf->column);
+  }
+  const auto type = table::ToArrow(field.type);
+  arrow::ArrayVector pieces;
+  Status status = Guard(reader_->key(), [&]() -> Status {
+    std::unique_ptr<parquet::arrow::FileReader> arrow_reader;
+    HEADRACE_ARROW_ASSIGN(arrow_reader, parquet::arrow::FileReader::Make(
+                                            arrow::default_memory_pool(),
+                                            parquet::ParquetFileReader::Open(
+                                                ToRandomAccessFile(reader_), parquet::default_reader_properties(), metadata_)));
+    for (int64_t i = 0; i < rows.count();) {
+      const auto group = static_cast<size_t>(std::upper_bound(group_first_row_.begin(), group_first_row_.end(), rows.at(i)) -
+                                             group_first_row_.begin()) - 1;
+      const int64_t begin = group_first_row_[group];
+      const int64_t end = begin + metadata_->RowGroup(static_cast<int>(group))->num_rows();
+      HEADRACE_ARROW_ASSIGN(auto table, arrow_reader->ReadRowGroup(static_cast<int>(group), columns));
+      for (const int c : columns) bytes_read_ += metadata_->RowGroup(static_cast<int>(group))->ColumnChunk(c)->total_compressed_size();
+      HEADRACE_ARROW_ASSIGN(table, table->CombineChunks());
+      if (table->num_columns() != 1 || table->column(0)->num_chunks() != 1) {
+        return Status::Corrupt(reader_->key() + ": a nested column has an unexpected shape");
+      }
+      const auto whole = table->column(0)->chunk(0);
+      if (rows.is_range()) {
+        const int64_t to = std::min(rows.end(), end);
+        pieces.push_back(whole->Slice(rows.at(i) - begin, to - rows.at(i)));
+        i += to - rows.at(i);
+      } else {
+        arrow::Int64Builder indices;
+        while (i < rows.count() && rows.at(i) < end) HEADRACE_ARROW_TRY(indices.Append(rows.at(i++) - begin));
+        HEADRACE_ARROW_ASSIGN(const auto picks, indices.Finish());
+        HEADRACE_ARROW_ASSIGN(const auto taken, arrow::compute::Take(*whole, *picks));
+        pieces.push_back(taken);
+      }
+    }
+    return Status::Ok();
+  });
+  HEADRACE_TRY(status);
+  if (pieces.empty()) return HoleArray(Field{field.id, field.name, field.type, "", false}, 0);
+  std::shared_ptr<arrow::Array> joined = pieces[0];
+  if (pieces.size() > 1) {
+    HEADRACE_ARROW_ASSIGN(joined, arrow::Concatenate(pieces));
+  }
+  if (!joined->type()->Equals(*type)) {
+    HEADRACE_ASSIGN(joined, ConformArray(joined, field));
+  }
+  return joined;
+}
+
+Result<std::shared_ptr<arrow::Array>> ParquetFile::Read(const Field& field, const Rows& rows) {
+  if (HasList(field.type)) return ReadNested(field, rows);
+  auto array = ReadFlat(field, rows, nullptr);
+  if (!array.ok()) return array.status().Wrap("column '" + field.name + "'");
+  return array;
+}
+
+Status ParquetFile::LoadBounds(Leaf* leaf, const Field& field) {
+  const std::lock_guard lock(mutex_);
+  if (leaf->bounds_loaded) return Status::Ok();
+  std::vector<std::optional<FieldStats>> bounds(leaf->pages.size());
+  HEADRACE_TRY(Guard(reader_->key(), [&]() -> Status {
+    const auto index = parquet_->GetPageIndexReader();
+    size_t page = 0;
+    for (int g = 0; g < metadata_->num_row_groups(); ++g) {
+      const auto group = index ? index->RowGroup(g) : nullptr;
+      const auto columns = group ? group->GetColumnIndex(leaf->column) : nullptr;
+      size_t in_group = 0;
+      while (page + in_group < leaf->pages.size() && leaf->pages[page + in_group].group == g) ++in_group;
+      if (columns && columns->null_pages().size() == in_group) {
+        for (size_t i = 0; i < in_group; ++i) {
+          FieldStats stats;
+          const int64_t first = leaf->pages[page + i].first_row;
+          const int64_t end = page + i + 1 < leaf->pages.size() ? leaf->pages[page + i + 1].first_row : rows_;
+          stats.nulls = columns->has_null_counts() ? columns->null_counts()[i] : 0;
+          stats.values = end - first - stats.nulls;
+          if (columns->null_pages()[i]) {
+            stats.nulls = end - first;
+            stats.values = 0;
+          } else {
+            stats.min = DecodeBound(field.type, leaf->physical, columns->encoded_min_values()[i]);
+            stats.max = DecodeBound(field.type, leaf->physical, columns->encoded_max_values()[i]);
+          }
+          // Parquet's bounds leave NaN out without saying so.
+          stats.has_nan = leaf->physical == parquet::Type::FLOAT || leaf->physical == parquet::Type::DOUBLE;
+          const bool known = stats.values == 0 || (!IsNull(stats.min) && !IsNull(stats.max));
+          if (known && columns->has_null_counts()) bounds[page + i] = std::move(stats);
+        }
+      }
+      page += in_group;
+    }
+    return Status::Ok();
+  }));
+  leaf->bounds = std::move(bounds);
+  leaf->bounds_loaded = true;
+  return Status::Ok();
+}
+
+Result<std::optional<FieldStats>> ParquetFile::PageStats(const Field& field, int64_t begin, int64_t end) {
+  const auto found = FindLeaf(field.id);
+  if (!found.ok()) return std::optional<FieldStats>();
+  Leaf* const leaf = *found;
+  if (leaf->repeated || begin >= end || end > rows_) return std::optional<FieldStats>();
+  HEADRACE_TRY(LoadPages(leaf));
+  HEADRACE_TRY(LoadBounds(leaf, field));
+  std::optional<FieldStats> merged;
+  for (size_t page = leaf->PageOf(begin); page < leaf->pages.size() && leaf->pages[page].first_row < end; ++page) {
+    const auto& bounds = leaf->bounds[page];
+    if (!bounds) return std::optional<FieldStats>();
+    merged = merged ? MergeStats(*merged, *bounds) : *bounds;
+  }
+  return merged;
+}
+
+}  // namespace headrace::table

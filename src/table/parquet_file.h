@@ -1,0 +1,63 @@
+// A Parquet file of ours, opened for reading single pages: any rows of any column, touching only their pages.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <arrow/type_fwd.h>
+
+#include "store/object_store.h"
+#include "table/rows.h"
+#include "table/schema.h"
+#include "table/stats.h"
+
+namespace parquet {
+class ParquetFileReader;
+class FileMetaData;
+}  // namespace parquet
+
+namespace headrace::table {
+
+class ParquetFile {
+ public:
+  static Result<std::shared_ptr<ParquetFile>> Open(std::shared_ptr<store::ObjectReader> reader);
+  ~ParquetFile();
+
+  int64_t rows() const { return rows_; }
+  // A top-level field's values in its Arrow type. NotFound if the file holds no such field id.
+  Result<std::shared_ptr<arrow::Array>> Read(const Field& field, const Rows& rows);
+  // Bounds of a leaf over rows [begin, end) from the page index; nothing where the file does not say.
+  Result<std::optional<FieldStats>> PageStats(const Field& leaf, int64_t begin, int64_t end);
+  // For `--explain`: bytes of pages handed out so far.
+  int64_t bytes_read() const { return bytes_read_.load(); }
+
+ private:
+  struct Leaf;
+  struct LeafRows;
+
+  explicit ParquetFile(std::shared_ptr<store::ObjectReader> reader);
+  Status Load();
+  Result<Leaf*> FindLeaf(int32_t field_id);
+  Status LoadPages(Leaf* leaf);
+  Status LoadBounds(Leaf* leaf, const Field& field);
+  Result<std::string_view> Body(Leaf* leaf, size_t page, const store::Bytes& bytes, std::shared_ptr<arrow::Buffer>* owner);
+  Result<LeafRows> ReadLeaf(const Field& field, const Rows& rows);
+  Result<std::shared_ptr<arrow::Array>> ReadFlat(const Field& field, const Rows& rows, LeafRows* first_leaf);
+  // Lists: whole row groups through Arrow's own reader, then the rows asked for.
+  Result<std::shared_ptr<arrow::Array>> ReadNested(const Field& field, const Rows& rows);
+
+  std::shared_ptr<store::ObjectReader> reader_;
+  std::unique_ptr<parquet::ParquetFileReader> parquet_;
+  std::shared_ptr<parquet::FileMetaData> metadata_;
+  std::vector<int64_t> group_first_row_;
+  std::vector<std::unique_ptr<Leaf>> leaves_;
+  std::mutex mutex_;  // guards the lazy parts of leaves
+  int64_t rows_ = 0;
+  std::atomic<int64_t> bytes_read_{0};
+};
+
+}  // namespace headrace::table

@@ -1,0 +1,217 @@
+#include "table/snapshot.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/hash.h"
+#include "base/limits.h"
+
+namespace headrace::table {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kOperations[] = {"create", "append", "add_columns", "schema_change", "tag"};
+// {"xxh3":"0123456789abcdef","snapshot":{…}}
+constexpr std::string_view kHead = "{\"xxh3\":\"";
+constexpr std::string_view kMiddle = "\",\"snapshot\":";
+
+json OperationToJson(const Operation& op) {
+  json out = {{"kind", OperationName(op.kind)}, {"who", op.who}};
+  if (!op.why.empty()) out["why"] = op.why;
+  if (!op.how.empty()) out["how"] = op.how;
+  if (op.rows) out["rows"] = op.rows;
+  if (op.fragments) out["fragments"] = op.fragments;
+  if (op.bytes) out["bytes"] = op.bytes;
+  if (!op.columns.empty()) out["columns"] = op.columns;
+  if (!op.field_ids.empty()) out["field_ids"] = op.field_ids;
+  if (!op.inputs.empty()) out["inputs"] = op.inputs;
+  return out;
+}
+
+Result<Operation> OperationFromJson(const json& in) {
+  Operation op;
+  const auto kind = in.at("kind").get<std::string>();
+  bool known = false;
+  for (int i = 0; i < 5; ++i) {
+    if (kind == kOperations[i]) {
+      op.kind = static_cast<OperationKind>(i);
+      known = true;
+    }
+  }
+  if (!known) return Status::Unsupported("this table holds a '" + kind + "' commit, made by a newer Headrace; update this one");
+  op.who = in.at("who").get<std::string>();
+  op.why = in.value("why", "");
+  op.how = in.value("how", "");
+  op.rows = in.value("rows", int64_t{0});
+  op.fragments = in.value("fragments", int64_t{0});
+  op.bytes = in.value("bytes", int64_t{0});
+  if (in.contains("columns")) op.columns = in.at("columns").get<std::vector<std::string>>();
+  if (in.contains("field_ids")) op.field_ids = in.at("field_ids").get<std::vector<int32_t>>();
+  if (in.contains("inputs")) op.inputs = in.at("inputs").get<std::vector<std::string>>();
+  return op;
+}
+
+json FragmentToJson(const Fragment& fragment) {
+  json out = {{"id", fragment.id}, {"row", fragment.first_row_id}, {"rows", fragment.rows}, {"v", fragment.version}};
+  for (const auto& file : fragment.files) {
+    out["files"].push_back({{"id", file.id.ToString()},
+                            {"kind", file.family->kind == FileKind::kParquet ? "parquet" : "tensor"},
+                            {"fields", file.family->fields},
+                            {"bytes", file.bytes}});
+  }
+  for (const auto& pack : fragment.packs) out["packs"].push_back({{"id", pack.id.ToString()}, {"live", pack.live_bytes}});
+  for (const auto& [field, stats] : fragment.stats) {
+    out["stats"].push_back(
+        {field, EncodeValue(stats.min), EncodeValue(stats.max), stats.nulls, stats.values, stats.has_nan ? 1 : 0});
+  }
+  return out;
+}
+
+Result<Fragment> FragmentFromJson(const json& in) {
+  Fragment fragment;
+  fragment.id = in.at("id").get<int64_t>();
+  fragment.first_row_id = in.at("row").get<int64_t>();
+  fragment.rows = in.at("rows").get<int64_t>();
+  fragment.version = in.at("v").get<int64_t>();
+  if (fragment.rows < 0 || fragment.first_row_id < 0 || fragment.rows > INT64_MAX - fragment.first_row_id) {
+    return Status::Corrupt("a fragment with an impossible row range");
+  }
+  if (in.contains("files")) {
+    for (const auto& entry : in.at("files")) {
+      DataFile file;
+      HEADRACE_ASSIGN(file.id, Uuid::Parse(entry.at("id").get<std::string>()));
+      file.bytes = entry.at("bytes").get<int64_t>();
+      Family family;
+      family.kind = entry.at("kind").get<std::string>() == "tensor" ? FileKind::kTensor : FileKind::kParquet;
+      family.fields = entry.at("fields").get<std::vector<int32_t>>();
+      file.family = std::make_shared<const Family>(std::move(family));
+      fragment.files.push_back(std::move(file));
+    }
+  }
+  if (in.contains("packs")) {
+    for (const auto& entry : in.at("packs")) {
+      PackUse pack;
+      HEADRACE_ASSIGN(pack.id, Uuid::Parse(entry.at("id").get<std::string>()));
+      pack.live_bytes = entry.at("live").get<int64_t>();
+      fragment.packs.push_back(pack);
+    }
+  }
+  if (in.contains("stats")) {
+    for (const auto& entry : in.at("stats")) {
+      FieldStats stats;
+      HEADRACE_ASSIGN(stats.min, DecodeValue(entry.at(1).get<std::string>()));
+      HEADRACE_ASSIGN(stats.max, DecodeValue(entry.at(2).get<std::string>()));
+      stats.nulls = entry.at(3).get<int64_t>();
+      stats.values = entry.at(4).get<int64_t>();
+      stats.has_nan = entry.at(5).get<int>() != 0;
+      fragment.stats[entry.at(0).get<int32_t>()] = std::move(stats);
+    }
+  }
+  return fragment;
+}
+
+Result<Snapshot> FromJson(const json& in) {
+  Snapshot snapshot;
+  const int format = in.at("format").get<int>();
+  if (format != kFormatVersion) {
+    return Status::Unsupported("it has format version " + std::to_string(format) + " and this program reads " +
+                               std::to_string(kFormatVersion) + "; update Headrace");
+  }
+  HEADRACE_ASSIGN(snapshot.table, Uuid::Parse(in.at("table").get<std::string>()));
+  snapshot.version = in.at("version").get<int64_t>();
+  snapshot.transaction = in.at("transaction").get<std::string>();
+  snapshot.time_us = in.at("time_us").get<int64_t>();
+  HEADRACE_ASSIGN(snapshot.operation, OperationFromJson(in.at("operation")));
+  for (const auto& entry : in.at("schema")) {
+    HEADRACE_ASSIGN(Field field, FieldFromJson(entry));
+    snapshot.schema.fields.push_back(std::move(field));
+  }
+  snapshot.next_field_id = in.at("next_field_id").get<int32_t>();
+  snapshot.next_row_id = in.at("next_row_id").get<int64_t>();
+  snapshot.next_fragment_id = in.at("next_fragment_id").get<int64_t>();
+  snapshot.rows = in.at("rows").get<int64_t>();
+  if (snapshot.version < 1 || snapshot.rows < 0 || snapshot.next_row_id < 0) {
+    return Status::Corrupt("its counters are impossible");
+  }
+  for (const auto& entry : in.at("manifests")) {
+    ManifestRef ref;
+    HEADRACE_ASSIGN(ref.id, Uuid::Parse(entry.at("id").get<std::string>()));
+    ref.entries = entry.at("entries").get<int64_t>();
+    ref.rows = entry.at("rows").get<int64_t>();
+    ref.bytes = entry.at("bytes").get<int64_t>();
+    ref.checksum = std::stoull(entry.at("xxh3").get<std::string>(), nullptr, 16);
+    snapshot.manifests.push_back(ref);
+  }
+  for (const auto& entry : in.at("fragments")) {
+    HEADRACE_ASSIGN(Fragment fragment, FragmentFromJson(entry));
+    snapshot.inline_entries.push_back(std::move(fragment));
+  }
+  for (const auto& [name, mark] : in.at("writers").items()) {
+    snapshot.writers[name] = {mark.at(0).get<int64_t>(), mark.at(1).get<int64_t>()};
+  }
+  for (const auto& [name, version] : in.at("tags").items()) snapshot.tags[name] = version.get<int64_t>();
+  return snapshot;
+}
+
+}  // namespace
+
+const char* OperationName(OperationKind kind) { return kOperations[static_cast<int>(kind)]; }
+
+std::string EncodeSnapshot(const Snapshot& snapshot) {
+  json out = {{"format", kFormatVersion},
+              {"table", snapshot.table.ToString()},
+              {"version", snapshot.version},
+              {"transaction", snapshot.transaction},
+              {"time_us", snapshot.time_us},
+              {"operation", OperationToJson(snapshot.operation)},
+              {"schema", json::array()},
+              {"next_field_id", snapshot.next_field_id},
+              {"next_row_id", snapshot.next_row_id},
+              {"next_fragment_id", snapshot.next_fragment_id},
+              {"rows", snapshot.rows},
+              {"manifests", json::array()},
+              {"fragments", json::array()},
+              {"writers", json::object()},
+              {"tags", json::object()}};
+  for (const auto& field : snapshot.schema.fields) out["schema"].push_back(FieldToJson(field));
+  for (const auto& ref : snapshot.manifests) {
+    out["manifests"].push_back({{"id", ref.id.ToString()},
+                                {"entries", ref.entries},
+                                {"rows", ref.rows},
+                                {"bytes", ref.bytes},
+                                {"xxh3", Hex64(ref.checksum)}});
+  }
+  for (const auto& fragment : snapshot.inline_entries) out["fragments"].push_back(FragmentToJson(fragment));
+  for (const auto& [name, mark] : snapshot.writers) out["writers"][name] = {mark.sequence, mark.version};
+  for (const auto& [name, version] : snapshot.tags) out["tags"][name] = version;
+  const std::string body = out.dump(-1, ' ', false, json::error_handler_t::replace);
+  std::string text;
+  text.reserve(body.size() + 64);
+  text.append(kHead).append(Hex64(Xxh3(body))).append(kMiddle).append(body).append("}");
+  return text;
+}
+
+Result<Snapshot> DecodeSnapshot(std::string_view text, const std::string& key) {
+  const std::string context = "cannot read the snapshot " + key;
+  const size_t head = kHead.size() + 16 + kMiddle.size();
+  if (static_cast<int64_t>(text.size()) > limits::kMaxSnapshotBytes) {
+    return Status::Limit("it has " + std::to_string(text.size()) + " bytes").Wrap(context);
+  }
+  if (text.size() < head + 3 || !text.starts_with(kHead) || text.substr(kHead.size() + 16, kMiddle.size()) != kMiddle ||
+      text.back() != '}') {
+    return Status::Corrupt("it is truncated or is no snapshot").Wrap(context);
+  }
+  const std::string_view body = text.substr(head, text.size() - head - 1);
+  if (text.substr(kHead.size(), 16) != Hex64(Xxh3(body))) {
+    return Status::Corrupt("its checksum does not match").Wrap(context);
+  }
+  try {
+    auto snapshot = FromJson(json::parse(body));
+    if (!snapshot.ok()) return snapshot.status().Wrap(context);
+    return snapshot;
+  } catch (const std::exception& error) {
+    return Status::Corrupt(error.what()).Wrap(context);
+  }
+}
+
+}  // namespace headrace::table

@@ -1,0 +1,69 @@
+// A snapshot: everything about a table at one version. Immutable once written.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "store/object_store.h"
+#include "table/fragment.h"
+#include "table/schema.h"
+
+namespace headrace::table {
+
+inline constexpr int kFormatVersion = 1;
+
+enum class OperationKind { kCreate, kAppend, kAddColumns, kSchemaChange, kTag };
+const char* OperationName(OperationKind kind);
+
+// What a commit did: one line of `headrace log`.
+struct Operation {
+  OperationKind kind = OperationKind::kCreate;
+  std::string who;                   // "ada@laptop"
+  std::string why;                   // free text, or empty
+  std::string how;                   // the program or command, e.g. "headrace ingest photos/"
+  int64_t rows = 0;                  // appended
+  int64_t fragments = 0;             // appended or filled
+  int64_t bytes = 0;                 // written as data
+  std::vector<std::string> columns;  // added, renamed or dropped, in words
+  std::vector<int32_t> field_ids;    // touched by the schema part of the operation
+  std::vector<std::string> inputs;   // lineage: "table@version" read to make this, or a query's text
+};
+
+struct ManifestRef {
+  Uuid id;
+  int64_t entries = 0;
+  int64_t rows = 0;
+  int64_t bytes = 0;
+  uint64_t checksum = 0;  // XXH3 of the file
+};
+
+struct WriterMark {
+  int64_t sequence = 0;  // the last that was committed
+  int64_t version = 0;   // by this version
+};
+
+struct Snapshot {
+  Uuid table;
+  int64_t version = 0;
+  std::string transaction;   // unique: tells one's own commit from another's after an ambiguous answer
+  int64_t time_us = 0;       // strictly rising from version to version, whatever the clocks do
+  Operation operation;
+  Schema schema;
+  int32_t next_field_id = 1;
+  int64_t next_row_id = 0;
+  int64_t next_fragment_id = 0;
+  int64_t rows = 0;
+  std::vector<ManifestRef> manifests;
+  std::vector<Fragment> inline_entries;
+  std::map<std::string, WriterMark> writers;
+  std::map<std::string, int64_t> tags;
+};
+
+std::string EncodeSnapshot(const Snapshot& snapshot);
+// Corrupt if the checksum, the format or any number does not hold; Unsupported if a newer program wrote it.
+Result<Snapshot> DecodeSnapshot(std::string_view text, const std::string& key);
+
+}  // namespace headrace::table

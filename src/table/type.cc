@@ -1,0 +1,405 @@
+#include "table/type.h"
+
+#include <arrow/extension/fixed_shape_tensor.h>
+#include <arrow/type.h>
+#include <arrow/util/key_value_metadata.h>
+
+#include "base/limits.h"
+
+namespace headrace::table {
+namespace {
+
+struct KindInfo {
+  Kind kind;
+  const char* name;
+  int bytes;
+};
+constexpr KindInfo kKinds[] = {
+    {Kind::kBool, "bool", 0},        {Kind::kInt8, "int8", 1},         {Kind::kInt16, "int16", 2},
+    {Kind::kInt32, "int32", 4},      {Kind::kInt64, "int64", 8},       {Kind::kUInt8, "uint8", 1},
+    {Kind::kUInt16, "uint16", 2},    {Kind::kUInt32, "uint32", 4},     {Kind::kUInt64, "uint64", 8},
+    {Kind::kFloat16, "float16", 2},  {Kind::kFloat32, "float32", 4},   {Kind::kFloat64, "float64", 8},
+    {Kind::kBFloat16, "bfloat16", 2}, {Kind::kString, "string", 0},    {Kind::kBinary, "binary", 0},
+    {Kind::kDate, "date", 4},        {Kind::kTimestamp, "timestamp", 8}, {Kind::kList, "list", 0},
+    {Kind::kStruct, "struct", 0},    {Kind::kTensor, "tensor", 0},     {Kind::kBlob, "blob", 0},
+};
+constexpr const char* kUnits[] = {"s", "ms", "us", "ns"};
+
+bool IsTensorElement(Kind kind) {
+  return kind == Kind::kFloat32 || kind == Kind::kFloat16 || kind == Kind::kBFloat16 || kind == Kind::kInt8 ||
+         kind == Kind::kUInt8;
+}
+
+// A recursive-descent reader of type texts.
+class TypeParser {
+ public:
+  explicit TypeParser(std::string_view text) : text_(text) {}
+
+  Result<Type> Parse() {
+    HEADRACE_ASSIGN(Type type, One(0));
+    Space();
+    if (at_ != text_.size()) return Bad();
+    return type;
+  }
+
+ private:
+  Status Bad() const { return Status::Invalid("'" + std::string(text_) + "' is not a type (try int64, string, list<string>, tensor<float32>[384], blob)"); }
+  void Space() {
+    while (at_ < text_.size() && text_[at_] == ' ') ++at_;
+  }
+  bool Eat(char c) {
+    Space();
+    if (at_ >= text_.size() || text_[at_] != c) return false;
+    ++at_;
+    return true;
+  }
+  std::string Word() {
+    Space();
+    const size_t begin = at_;
+    while (at_ < text_.size() && (isalnum(static_cast<unsigned char>(text_[at_])) || text_[at_] == '_')) ++at_;
+    return std::string(text_.substr(begin, at_ - begin));
+  }
+
+  Result<Type> One(int depth) {
+    if (depth > limits::kMaxNesting) return Status::Limit("types may nest " + std::to_string(limits::kMaxNesting) + " deep");
+    const std::string word = Word();
+    Type type;
+    bool known = false;
+    for (const auto& info : kKinds) {
+      if (word == info.name) {
+        type.kind = info.kind;
+        known = true;
+      }
+    }
+    if (!known) return Bad();
+    switch (type.kind) {
+      case Kind::kTimestamp: return Timestamp(std::move(type));
+      case Kind::kTensor: return Tensor(std::move(type));
+      case Kind::kBlob: type.children = BlobFields(); return type;
+      case Kind::kList: {
+        if (!Eat('<')) return Bad();
+        HEADRACE_ASSIGN(Type item, One(depth + 1));
+        if (!Eat('>')) return Bad();
+        type.children.push_back({-1, "item", std::move(item), "", false});
+        return type;
+      }
+      case Kind::kStruct: {
+        if (!Eat('<')) return Bad();
+        do {
+          Field child;
+          child.name = Word();
+          if (child.name.empty() || !Eat(':')) return Bad();
+          HEADRACE_ASSIGN(child.type, One(depth + 1));
+          type.children.push_back(std::move(child));
+        } while (Eat(','));
+        if (!Eat('>')) return Bad();
+        return type;
+      }
+      case Kind::kBFloat16: return Bad();
+      default: return type;
+    }
+  }
+
+  Result<Type> Timestamp(Type type) {
+    if (!Eat('[')) return type;
+    const std::string unit = Word();
+    bool known = false;
+    for (int i = 0; i < 4; ++i) {
+      if (unit == kUnits[i]) {
+        type.unit = static_cast<TimeUnit>(i);
+        known = true;
+      }
+    }
+    if (!known) return Bad();
+    if (Eat(',')) {
+      Space();
+      const size_t end = text_.find(']', at_);
+      if (end == std::string_view::npos) return Bad();
+      type.zone = std::string(text_.substr(at_, end - at_));
+      at_ = end;
+    }
+    if (!Eat(']')) return Bad();
+    return type;
+  }
+
+  Result<Type> Tensor(Type type) {
+    if (!Eat('<')) return Bad();
+    const std::string element = Word();
+    bool known = false;
+    for (const auto& info : kKinds) {
+      if (element == info.name && IsTensorElement(info.kind)) {
+        type.element = info.kind;
+        known = true;
+      }
+    }
+    if (!known || !Eat('>') || !Eat('[')) return Bad();
+    do {
+      const std::string extent = Word();
+      if (extent.empty() || extent.size() > 9 || extent.find_first_not_of("0123456789") != std::string::npos) return Bad();
+      type.shape.push_back(std::stoll(extent));
+    } while (Eat(','));
+    if (!Eat(']')) return Bad();
+    const int64_t elements = type.tensor_elements();
+    if (elements < 1 || elements > limits::kMaxTensorElements) {
+      return Status::Limit("a tensor cell holds 1 to " + std::to_string(limits::kMaxTensorElements) + " elements");
+    }
+    return type;
+  }
+
+  std::string_view text_;
+  size_t at_ = 0;
+};
+
+Status Refuse(const arrow::Field& field, const std::string& cast) {
+  return Status::Unsupported("column '" + field.name() + "' has the type " + field.type()->ToString() +
+                             ", which tables do not hold; cast it to " + cast);
+}
+
+Result<Type> TensorFromList(const arrow::Field& field, const arrow::DataType& element, std::vector<int64_t> shape,
+                            bool bfloat16) {
+  Type type;
+  type.kind = Kind::kTensor;
+  switch (element.id()) {
+    case arrow::Type::FLOAT: type.element = Kind::kFloat32; break;
+    case arrow::Type::HALF_FLOAT: type.element = Kind::kFloat16; break;
+    case arrow::Type::INT8: type.element = Kind::kInt8; break;
+    case arrow::Type::UINT8: type.element = Kind::kUInt8; break;
+    case arrow::Type::UINT16:
+      if (bfloat16) {
+        type.element = Kind::kBFloat16;
+        break;
+      }
+      [[fallthrough]];
+    default: return Refuse(field, "a fixed-size list of float32, float16, int8 or uint8, or to a list");
+  }
+  type.shape = std::move(shape);
+  const int64_t elements = type.tensor_elements();
+  if (elements < 1 || elements > limits::kMaxTensorElements) {
+    return Status::Limit("column '" + field.name() + "': a tensor cell holds 1 to " +
+                         std::to_string(limits::kMaxTensorElements) + " elements");
+  }
+  return type;
+}
+
+std::vector<int64_t> ShapeFromMetadata(const arrow::Field& field, int64_t elements) {
+  if (field.metadata()) {
+    const auto text = field.metadata()->Get("headrace.shape");
+    if (text.ok()) {
+      const auto parsed = ParseType("tensor<uint8>[" + *text + "]");
+      if (parsed.ok() && parsed->tensor_elements() == elements) return parsed->shape;
+    }
+  }
+  return {elements};
+}
+
+Result<Type> Nested(const arrow::Field& field, Kind kind, int depth);
+
+Result<Type> FromArrowAt(const arrow::Field& field, int depth) {
+  if (depth > limits::kMaxNesting) {
+    return Status::Limit("column '" + field.name() + "' nests deeper than " + std::to_string(limits::kMaxNesting));
+  }
+  Type type;
+  const auto& source = *field.type();
+  using A = arrow::Type;
+  switch (source.id()) {
+    case A::BOOL: type.kind = Kind::kBool; return type;
+    case A::INT8: type.kind = Kind::kInt8; return type;
+    case A::INT16: type.kind = Kind::kInt16; return type;
+    case A::INT32: type.kind = Kind::kInt32; return type;
+    case A::INT64: type.kind = Kind::kInt64; return type;
+    case A::UINT8: type.kind = Kind::kUInt8; return type;
+    case A::UINT16: type.kind = Kind::kUInt16; return type;
+    case A::UINT32: type.kind = Kind::kUInt32; return type;
+    case A::UINT64: type.kind = Kind::kUInt64; return type;
+    case A::HALF_FLOAT: type.kind = Kind::kFloat16; return type;
+    case A::FLOAT: type.kind = Kind::kFloat32; return type;
+    case A::DOUBLE: type.kind = Kind::kFloat64; return type;
+    case A::STRING:
+    case A::LARGE_STRING:
+    case A::STRING_VIEW: type.kind = Kind::kString; return type;
+    case A::BINARY:
+    case A::LARGE_BINARY:
+    case A::BINARY_VIEW: type.kind = Kind::kBinary; return type;
+    case A::DATE32: type.kind = Kind::kDate; return type;
+    case A::TIMESTAMP: {
+      const auto& timestamp = static_cast<const arrow::TimestampType&>(source);
+      type.kind = Kind::kTimestamp;
+      type.unit = static_cast<TimeUnit>(timestamp.unit());
+      type.zone = timestamp.timezone();
+      return type;
+    }
+    case A::NA: return Refuse(field, "the type that it should have: all its values are null");
+    case A::DICTIONARY:
+      return FromArrowAt(*field.WithType(static_cast<const arrow::DictionaryType&>(source).value_type()), depth);
+    case A::LIST:
+    case A::LARGE_LIST:
+    case A::LIST_VIEW:
+    case A::LARGE_LIST_VIEW: return Nested(field, Kind::kList, depth);
+    case A::STRUCT: return Nested(field, Kind::kStruct, depth);
+    case A::FIXED_SIZE_LIST: {
+      const auto& list = static_cast<const arrow::FixedSizeListType&>(source);
+      if (depth > 0) return Refuse(field, "a list: tensors are columns of their own, not parts of structs or lists");
+      const bool bfloat16 = field.metadata() && field.metadata()->Get("headrace.element").ValueOr("") == "bfloat16";
+      return TensorFromList(field, *list.value_type(), ShapeFromMetadata(field, list.list_size()), bfloat16);
+    }
+    case A::EXTENSION: {
+      const auto& extension = static_cast<const arrow::ExtensionType&>(source);
+      if (extension.extension_name() == "arrow.fixed_shape_tensor") {
+        const auto& tensor = static_cast<const arrow::extension::FixedShapeTensorType&>(source);
+        if (!tensor.permutation().empty()) return Refuse(field, "row-major order (it has a permutation)");
+        return TensorFromList(field, *tensor.value_type(), tensor.shape(), false);
+      }
+      return FromArrowAt(*field.WithType(extension.storage_type()), depth);
+    }
+    case A::DECIMAL32:
+    case A::DECIMAL64:
+    case A::DECIMAL128:
+    case A::DECIMAL256: return Refuse(field, "float64, or to string to keep every digit");
+    case A::TIME32:
+    case A::TIME64:
+    case A::DURATION: return Refuse(field, "int64 (and name its unit in the column's name)");
+    case A::DATE64: return Refuse(field, "date32 or timestamp[ms]");
+    case A::FIXED_SIZE_BINARY: return Refuse(field, "binary");
+    case A::MAP: return Refuse(field, "list<struct<key, value>>");
+    default: return Refuse(field, "one of the types in docs/guide/types.md");
+  }
+}
+
+Result<Type> Nested(const arrow::Field& field, Kind kind, int depth) {
+  Type type;
+  type.kind = kind;
+  const auto meta = field.metadata();
+  if (kind == Kind::kStruct && meta && meta->Get("headrace.type").ValueOr("") == "blob") type.kind = Kind::kBlob;
+  for (const auto& child : field.type()->fields()) {
+    Field nested;
+    nested.name = kind == Kind::kList ? "item" : child->name();
+    HEADRACE_ASSIGN(nested.type, FromArrowAt(*child, depth + 1));
+    type.children.push_back(std::move(nested));
+  }
+  if (type.kind == Kind::kStruct && type.children.empty()) return Refuse(field, "a struct with at least one field");
+  return type;
+}
+
+std::vector<Field> MakeBlobFields() {
+  const auto field = [](const char* name, Kind kind) {
+    Field result;
+    result.name = name;
+    result.type.kind = kind;
+    return result;
+  };
+  return {field("pack", Kind::kString),       field("uri", Kind::kString),  field("offset", Kind::kInt64),
+          field("length", Kind::kInt64),      field("checksum", Kind::kUInt64), field("media_type", Kind::kString),
+          field("width", Kind::kInt32),       field("height", Kind::kInt32), field("orientation", Kind::kInt8),
+          field("inline", Kind::kBinary)};
+}
+
+}  // namespace
+
+const std::vector<Field>& BlobFields() {
+  static const std::vector<Field> fields = MakeBlobFields();
+  return fields;
+}
+
+const char* KindName(Kind kind) { return kKinds[static_cast<int>(kind)].name; }
+int KindBytes(Kind kind) { return kKinds[static_cast<int>(kind)].bytes; }
+
+int64_t Type::tensor_elements() const {
+  int64_t elements = 1;
+  for (const int64_t extent : shape) {
+    if (extent <= 0 || elements > limits::kMaxTensorElements) return -1;
+    elements *= extent;
+  }
+  return elements;
+}
+
+int64_t Type::tensor_bytes() const { return tensor_elements() * KindBytes(element); }
+
+std::string Type::ToString() const {
+  switch (kind) {
+    case Kind::kTimestamp:
+      return std::string("timestamp[") + kUnits[static_cast<int>(unit)] + (zone.empty() ? "" : ", " + zone) + "]";
+    case Kind::kList: return "list<" + children[0].type.ToString() + ">";
+    case Kind::kStruct: {
+      std::string text = "struct<";
+      for (size_t i = 0; i < children.size(); ++i) {
+        text += (i ? ", " : "") + children[i].name + ": " + children[i].type.ToString();
+      }
+      return text + ">";
+    }
+    case Kind::kTensor: {
+      std::string text = std::string("tensor<") + KindName(element) + ">[";
+      for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+      return text + "]";
+    }
+    default: return KindName(kind);
+  }
+}
+
+bool Type::Equals(const Type& other) const {
+  if (kind != other.kind || children.size() != other.children.size()) return false;
+  if (kind == Kind::kTimestamp && (unit != other.unit || zone != other.zone)) return false;
+  if (kind == Kind::kTensor && (element != other.element || shape != other.shape)) return false;
+  for (size_t i = 0; i < children.size(); ++i) {
+    const Field& a = children[i];
+    const Field& b = other.children[i];
+    if (a.id != b.id || a.name != b.name || !a.type.Equals(b.type)) return false;
+  }
+  return true;
+}
+
+Result<Type> ParseType(std::string_view text) { return TypeParser(text).Parse(); }
+
+Result<Type> TypeFromArrow(const arrow::Field& field) { return FromArrowAt(field, 0); }
+
+std::shared_ptr<arrow::DataType> ToArrow(const Type& type) {
+  switch (type.kind) {
+    case Kind::kBool: return arrow::boolean();
+    case Kind::kInt8: return arrow::int8();
+    case Kind::kInt16: return arrow::int16();
+    case Kind::kInt32: return arrow::int32();
+    case Kind::kInt64: return arrow::int64();
+    case Kind::kUInt8: return arrow::uint8();
+    case Kind::kUInt16: return arrow::uint16();
+    case Kind::kUInt32: return arrow::uint32();
+    case Kind::kUInt64: return arrow::uint64();
+    case Kind::kFloat16: return arrow::float16();
+    case Kind::kFloat32: return arrow::float32();
+    case Kind::kFloat64: return arrow::float64();
+    case Kind::kBFloat16: return arrow::uint16();
+    case Kind::kString: return arrow::utf8();
+    case Kind::kBinary: return arrow::binary();
+    case Kind::kDate: return arrow::date32();
+    case Kind::kTimestamp: return arrow::timestamp(static_cast<arrow::TimeUnit::type>(type.unit), type.zone);
+    case Kind::kList: return arrow::list(ToArrow(type.children[0]));
+    case Kind::kStruct:
+    case Kind::kBlob: {
+      arrow::FieldVector fields;
+      for (const auto& child : type.children) fields.push_back(ToArrow(child));
+      return arrow::struct_(std::move(fields));
+    }
+    case Kind::kTensor: {
+      Type element;
+      element.kind = type.element;
+      return arrow::fixed_size_list(arrow::field("item", ToArrow(element), /*nullable=*/false),
+                                    static_cast<int32_t>(type.tensor_elements()));
+    }
+  }
+  return nullptr;
+}
+
+std::shared_ptr<arrow::Field> ToArrow(const Field& field) {
+  auto metadata = std::make_shared<arrow::KeyValueMetadata>();
+  if (field.id >= 0) metadata->Append("PARQUET:field_id", std::to_string(field.id));
+  if (field.type.kind == Kind::kBlob) metadata->Append("headrace.type", "blob");
+  if (field.type.kind == Kind::kTensor) {
+    if (field.type.shape.size() > 1) {
+      std::string shape;
+      for (const int64_t extent : field.type.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
+      metadata->Append("headrace.shape", shape);
+    }
+    if (field.type.element == Kind::kBFloat16) metadata->Append("headrace.element", "bfloat16");
+  }
+  return arrow::field(field.name, ToArrow(field.type), /*nullable=*/true, metadata->size() ? metadata : nullptr);
+}
+
+}  // namespace headrace::table

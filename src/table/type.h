@@ -1,0 +1,85 @@
+// The types that a table's columns may have, and how Arrow types map onto them.
+//
+// Text forms (used by the format, errors, `headrace describe`): bool, int8 … uint64, float16, float32, float64, string,
+// binary, date, timestamp[us], timestamp[us, UTC], list<T>, struct<a: T, b: T>, tensor<float32>[384],
+// tensor<uint8>[3, 224, 224], blob.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <arrow/type_fwd.h>
+
+#include "base/status.h"
+
+namespace headrace::table {
+
+enum class Kind {
+  kBool,
+  kInt8,
+  kInt16,
+  kInt32,
+  kInt64,
+  kUInt8,
+  kUInt16,
+  kUInt32,
+  kUInt64,
+  kFloat16,
+  kFloat32,
+  kFloat64,
+  kBFloat16,  // only as a tensor's element
+  kString,
+  kBinary,
+  kDate,       // days since 1970-01-01
+  kTimestamp,  // since 1970-01-01T00:00:00 in `unit`; an instant if `zone` is set, else a wall-clock time
+  kList,
+  kStruct,
+  kTensor,  // fixed shape, row-major, element without nulls
+  kBlob,    // bytes of any size in packs, with the facts a reader must know (see BlobFields)
+};
+
+enum class TimeUnit { kSecond, kMilli, kMicro, kNano };
+
+struct Field;
+
+struct Type {
+  Kind kind = Kind::kInt64;
+  TimeUnit unit = TimeUnit::kMicro;  // timestamps
+  std::string zone;                  // timestamps
+  std::vector<Field> children;       // list: one, "item"; struct: its fields; blob: BlobFields()
+  Kind element = Kind::kFloat32;     // tensors
+  std::vector<int64_t> shape;        // tensors
+
+  std::string ToString() const;
+  bool Equals(const Type& other) const;  // names and ids of nested fields included
+  bool is_scalar() const { return kind < Kind::kList && kind != Kind::kBFloat16; }
+  int64_t tensor_elements() const;
+  int64_t tensor_bytes() const;  // of one cell
+};
+
+struct Field {
+  int32_t id = -1;  // never reused in a table; also Parquet's field_id
+  std::string name;
+  Type type;
+  std::string default_value;  // what a hole reads as, in text; with has_default only, else null
+  bool has_default = false;
+};
+
+// The blob struct's fields, without ids: pack, uri, offset, length, checksum, media_type, width, height, orientation,
+// inline. A cell has bytes in exactly one of: a pack, a uri (in place), `inline`.
+const std::vector<Field>& BlobFields();
+
+Result<Type> ParseType(std::string_view text);
+const char* KindName(Kind kind);
+int KindBytes(Kind kind);  // of a fixed-width scalar, else 0
+
+// Maps an Arrow type losslessly, or refuses it by name with the cast to use. Extension types known here:
+// arrow.fixed_shape_tensor, headrace.bfloat16 (fixed-size list of uint16), headrace.blob.
+Result<Type> TypeFromArrow(const arrow::Field& field);
+// The Arrow form of stored data. Nested fields carry their ids as PARQUET:field_id.
+std::shared_ptr<arrow::DataType> ToArrow(const Type& type);
+std::shared_ptr<arrow::Field> ToArrow(const Field& field);
+
+}  // namespace headrace::table

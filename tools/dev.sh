@@ -1,0 +1,271 @@
+#!/usr/bin/env bash
+# The body of ./dev. Each subcommand is a function; heavier work is in tools/ and bench/.
+set -euo pipefail
+ROOT=$PWD
+export HEADRACE_CACHE=${HEADRACE_CACHE:-$HOME/.cache/headrace}
+DEPS=$HEADRACE_CACHE/deps
+BUILD=$ROOT/build
+PYTHON=/usr/bin/python3
+JOBS=${JOBS:-$(nproc)}
+
+bold() { if [ -t 1 ]; then printf '\033[1m%s\033[0m\n' "$*"; else printf '%s\n' "$*"; fi; }
+fail() { printf 'dev: %s\n' "$*" >&2; exit 1; }
+
+help() {
+  cat <<'EOF'
+./dev SUBCOMMAND
+
+  setup [GROUP…]      install what is missing: run (default), test, check, fuzz, bench
+  build               build the program and the Python package; prints the line that puts them on your path
+  test [FILTER]       build and run the tests (C++ and Python); --ci adds sanitizers, storms and real servers,
+                      --long what takes hours
+  demo                photographs in, SQL, a new column, time travel, batches out
+  check               format, lint, types, layering, links: what CI checks
+  bench [NAME…]       run us and the rivals side by side: tables (default: all)
+  fuzz [NAME] [SECS]  run the fuzzers (default: all, 60 s each)
+  clean               remove build/
+
+Each installs and builds first what it needs. Downloads are kept in ~/.cache/headrace (HEADRACE_CACHE).
+EOF
+}
+
+# ---------------------------------------------------------------- setup
+
+apt_missing() {  # GROUP…: packages of these groups that are not installed
+  local want
+  want=$(awk -v groups=" $* " '$1 == "apt" && index(groups, " " $2 " ") { print $3 }' dependencies.lock)
+  # shellcheck disable=SC2086
+  dpkg-query -W -f='${Package} ${db:Status-Status}\n' $want 2>/dev/null | awk '$2 == "installed" { print $1 }' | sort -u \
+    | comm -13 - <(printf '%s\n' $want | sort -u)
+}
+
+why() { awk -v p="$1" '$1 == "apt" && $3 == p { $1 = $2 = $3 = ""; sub(/^ +/, ""); print; exit }' dependencies.lock; }
+
+install_apt() {
+  local missing sudo=""
+  missing=$(apt_missing "$@")
+  [ -n "$missing" ] || return 0
+  command -v apt-get >/dev/null || fail "this needs Debian packages and there is no apt-get here: $missing"
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || fail "run this once as root: apt-get install $(echo $missing)"
+    sudo=sudo
+  fi
+  bold "Installing from Debian:"
+  $sudo apt-get update -qq
+  local p
+  for p in $missing; do
+    printf '  %-24s %-28s %s\n' "$p" "$(apt-cache policy "$p" | awk '/Candidate:/ { print $2 }')" "$(why "$p")"
+  done
+  # shellcheck disable=SC2086
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends $missing \
+    | awk '/^Setting up/ { printf "\r\033[K  %s", $0; fflush() } END { print "" }'
+}
+
+verify() { echo "$2  $1" | sha256sum -c --quiet - >/dev/null 2>&1 || fail "$1 does not have the sha256 $2 that dependencies.lock names; remove it and try again"; }
+
+fetch() {  # KIND NAME VERSION FILE SHA256: a checked file in the cache
+  local kind=$1 name=$2 version=$3 file=$4 sum=$5 dir=$HEADRACE_CACHE/downloads
+  mkdir -p "$dir"
+  if [ ! -f "$dir/$file" ]; then
+    case $kind in
+      pypi)
+        local binary=(--only-binary :all: --python-version 3.11 --platform manylinux_2_28_x86_64)
+        case $file in *.tar.gz) binary=(--no-binary "$name") ;; esac
+        "$HEADRACE_CACHE/fetch-venv/bin/pip" download -q --no-deps "${binary[@]}" -d "$dir" "$name==$version" ;;
+      npm)
+        command -v npm >/dev/null || install_npm
+        (cd "$dir" && npm pack --silent "$name@$version" >/dev/null) ;;
+    esac
+  fi
+  [ -f "$dir/$file" ] || fail "$name $version was fetched, but there is no $dir/$file"
+  verify "$dir/$file" "$sum"
+}
+
+install_npm() {
+  local sudo=""; [ "$(id -u)" -eq 0 ] || sudo=sudo
+  echo "  npm                      (fetches the DuckDB library by name; used at set-up only)"
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends npm >/dev/null
+}
+
+unpack_deps() {
+  if [ ! -f "$DEPS/pyarrow-26.0.1/.done" ]; then
+    bold "Unpacking Arrow 26.0.1"
+    rm -rf "$DEPS/pyarrow-26.0.1"; mkdir -p "$DEPS/pyarrow-26.0.1"
+    $PYTHON -m zipfile -e "$HEADRACE_CACHE/downloads/pyarrow-26.0.1-cp311-cp311-manylinux_2_28_x86_64.whl" "$DEPS/pyarrow-26.0.1"
+    touch "$DEPS/pyarrow-26.0.1/.done"
+  fi
+  if [ ! -f "$DEPS/duckdb-1.5.6/.done" ]; then
+    bold "Unpacking DuckDB 1.5.6"
+    rm -rf "$DEPS/duckdb-1.5.6"; mkdir -p "$DEPS/duckdb-1.5.6"
+    tar -xzf "$HEADRACE_CACHE/downloads/duckdb-node-bindings-linux-x64-1.5.6-r.1.tgz" -C "$DEPS/duckdb-1.5.6" \
+      --strip-components=1 package/libduckdb.so
+    tar -xzf "$HEADRACE_CACHE/downloads/duckdb-1.5.6.tar.gz" -C "$DEPS/duckdb-1.5.6" --strip-components=4 \
+      duckdb-1.5.6/external/duckdb/src/include
+    mv "$DEPS/duckdb-1.5.6/src/include" "$DEPS/duckdb-1.5.6/include" 2>/dev/null || true
+    touch "$DEPS/duckdb-1.5.6/.done"
+  fi
+}
+
+venv() {  # GROUP: the folder of that group's virtual environment
+  echo "$HEADRACE_CACHE/venv-$1-$(sha256sum "tools/requirements-$1.txt" | cut -c1-12)"
+}
+
+install_venv() {
+  local dir; dir=$(venv "$1")
+  [ -f "$dir/.done" ] && return 0
+  bold "Python packages for '$1' ($(grep -c '==' "tools/requirements-$1.txt")): $(grep -o '^[^ #]*==[^ ]*' "tools/requirements-$1.txt" | head -8 | tr '\n' ' ')…"
+  rm -rf "$dir"; $PYTHON -m venv "$dir"
+  "$dir/bin/pip" install -q --disable-pip-version-check --require-hashes --no-deps -r "tools/requirements-$1.txt"
+  touch "$dir/.done"
+}
+
+setup() {
+  local groups="run $*" stamp g
+  groups=$(echo "$groups" | tr ' ' '\n' | sort -u | tr '\n' ' ')
+  for g in $groups; do
+    stamp=$HEADRACE_CACHE/stamp-$g-$(cat dependencies.lock tools/requirements-"$g".txt 2>/dev/null | sha256sum | cut -c1-12)
+    if [ -f "$stamp" ] && [ -z "$(apt_missing "$g")" ]; then continue; fi
+    mkdir -p "$HEADRACE_CACHE"
+    bold "Set-up: $g"
+    install_apt "$g"
+    if [ "$g" = run ]; then
+      [ -x "$HEADRACE_CACHE/fetch-venv/bin/pip" ] || $PYTHON -m venv "$HEADRACE_CACHE/fetch-venv"
+      local kind group name version file sum reason
+      while read -r kind group name version file sum reason; do
+        case $kind in pypi|npm) ;; *) continue ;; esac
+        if [ ! -f "$HEADRACE_CACHE/downloads/$file" ]; then
+          printf '  %-24s %-28s %s\n' "$name" "$version" "$reason"
+        fi
+        fetch "$kind" "$name" "$version" "$file" "$sum"
+      done < dependencies.lock
+      unpack_deps
+    fi
+    [ -f "tools/requirements-$g.txt" ] && install_venv "$g"
+    touch "$stamp"
+  done
+}
+
+# ---------------------------------------------------------------- build
+
+configure() {  # DIR FLAGS…
+  local dir=$1; shift
+  if [ ! -f "$dir/build.ninja" ]; then
+    cmake -S . -B "$dir" -G Ninja -DHEADRACE_CACHE="$HEADRACE_CACHE" \
+      -DPython_EXECUTABLE="$(venv run)/bin/python" "$@" >"$dir.log" 2>&1 \
+      || { cat "$dir.log" >&2; fail "cmake failed"; }
+  fi
+}
+
+ninja_in() {  # DIR TARGETS…: progress on one line on a terminal, every 10 % in a pipe
+  local dir=$1; shift
+  if [ -t 1 ]; then
+    NINJA_STATUS='  [%f/%t, %e s] ' ninja -C "$dir" -j "$JOBS" "$@"
+  else
+    NINJA_STATUS='[%f/%t] ' ninja -C "$dir" -j "$JOBS" "$@" | awk '
+      /^\[[0-9]+\/[0-9]+\]/ { split(substr($1, 2), n, /[\/\]]/); if (int(n[1] * 10 / n[2]) > last) { last = int(n[1] * 10 / n[2]); print "  built " n[1] " of " n[2]; fflush() } next }
+      /Entering directory|no work to do/ { next } { print; fflush() }'
+  fi
+}
+
+env_line() { echo "export PATH=\"$BUILD/release/bin:\$PATH\" PYTHONPATH=\"$BUILD/release/python:\${PYTHONPATH:-}\""; }
+
+build() {
+  setup run
+  mkdir -p "$BUILD"
+  configure "$BUILD/release"
+  ninja_in "$BUILD/release" headrace _native
+  [ "${1:-}" = quiet ] && return 0
+  bold "Built. This line puts headrace and its Python package on this shell's path:"
+  env_line
+}
+
+# ---------------------------------------------------------------- the rest
+
+demo() {
+  build quiet
+  PATH="$BUILD/release/bin:$PATH" PYTHONPATH="$BUILD/release/python" "$(venv run)/bin/python" demo/demo.py "$@"
+}
+
+run_tests() {
+  local filter="" ci="" long="" a
+  for a in "$@"; do
+    case $a in --ci) ci=1 ;; --long) ci=1; long=1 ;; -*) fail "no such option for test: $a" ;; *) filter=$a ;; esac
+  done
+  setup run test
+  mkdir -p "$BUILD"
+  if [ ! -f "$BUILD/release/.tests" ]; then rm -f "$BUILD/release/build.ninja"; fi
+  configure "$BUILD/release" -DHEADRACE_TESTS=ON
+  touch "$BUILD/release/.tests"
+  ninja_in "$BUILD/release"
+  export HEADRACE_TEST_CI=$ci HEADRACE_TEST_LONG=$long
+  export PATH="$BUILD/release/bin:$PATH" PYTHONPATH="$BUILD/release/python"
+  local failed=0 t
+  for t in "$BUILD"/release/tests/*_test; do
+    bold "$(basename "$t")"
+    "$t" --gtest_brief=1 ${filter:+--gtest_filter="*$filter*"} || failed=1
+  done
+  bold "pytest"
+  local code=0
+  "$(venv test)/bin/python" -m pytest -q -p no:cacheprovider tests ${filter:+-k "$filter"} || code=$?
+  # 5: nothing matched the filter, which is no failure when a filter was given.
+  if [ $code -ne 0 ] && ! { [ $code -eq 5 ] && [ -n "$filter" ]; }; then failed=1; fi
+  if [ -n "$ci" ] && [ -z "$filter" ]; then
+    sanitize || failed=1
+    fuzz all $([ -n "$long" ] && echo 3600 || echo 5) || failed=1
+  fi
+  [ $failed -eq 0 ] || fail "some tests failed"
+  bold "All tests passed."
+}
+
+sanitize() {
+  bold "AddressSanitizer and UndefinedBehaviorSanitizer: base, store, table, media"
+  configure "$BUILD/asan" -DHEADRACE_TESTS=ON -DHEADRACE_CORE_ONLY=ON -DHEADRACE_SANITIZE=ON
+  ninja_in "$BUILD/asan" || return 1
+  local t
+  for t in "$BUILD"/asan/tests/*_test; do
+    HEADRACE_TEST_SMALL=1 ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=tools/lsan.supp:print_suppressions=0 \
+      "$t" --gtest_brief=1 || return 1
+  done
+}
+
+check() {
+  setup run test check
+  mkdir -p "$BUILD"
+  configure "$BUILD/release"
+  "$(venv check)/bin/python" tools/check.py "$@"
+}
+
+bench() {
+  setup run bench
+  build quiet
+  PATH="$BUILD/release/bin:$PATH" PYTHONPATH="$BUILD/release/python" "$(venv bench)/bin/python" bench/run.py "$@"
+}
+
+fuzz() {
+  local name=${1:-all} seconds=${2:-60}
+  setup run fuzz
+  configure "$BUILD/fuzz" -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_C_COMPILER=clang -DHEADRACE_CORE_ONLY=ON \
+    -DHEADRACE_FUZZ=ON -DHEADRACE_SANITIZE=ON
+  ninja_in "$BUILD/fuzz" || return 1
+  local f
+  for f in "$BUILD"/fuzz/fuzzers/fuzz_*; do
+    [ "$name" = all ] || [ "$(basename "$f")" = "fuzz_$name" ] || continue
+    bold "$(basename "$f"), $seconds s"
+    mkdir -p "$BUILD/corpus/$(basename "$f")"
+    "$f" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -close_fd_mask=1 -verbosity=0 \
+      -artifact_prefix="$BUILD/corpus/" "$BUILD/corpus/$(basename "$f")" fuzz/seeds/"$(basename "$f")" || return 1
+  done
+}
+
+case ${1:-help} in
+  setup) shift; time_start=$SECONDS; setup "$@"; echo "Set-up is complete ($((SECONDS - time_start)) s)." ;;
+  build) build ;;
+  test) shift; run_tests "$@" ;;
+  demo) shift; demo "$@" ;;
+  check) shift; check "$@" ;;
+  bench) shift; bench "$@" ;;
+  fuzz) shift; fuzz "$@" ;;
+  clean) rm -rf "$BUILD" ;;
+  help|-h|--help) help ;;
+  *) help >&2; fail "there is no subcommand '$1'" ;;
+esac
