@@ -130,10 +130,10 @@ class Writer final : public DataWriter {
       if (!given) return Status::Invalid("the rows have no column '" + fields_[i].name + "', which earlier ones had");
       HEADRACE_ASSIGN(columns[i], ConformArray(given, fields_[i]));
     }
+    // Slices of a few megabytes at a time keep memory and fragment sizes in hand.
+    const int64_t bytes_each = std::max<int64_t>(1, BytesOf(columns) / std::max<int64_t>(1, batch.num_rows()));
     for (int64_t at = 0; at < batch.num_rows();) {
       HEADRACE_TRY(options_.stop.Check());
-      // Slices of a row group's rows or of a few megabytes at a time keep memory and fragment sizes in hand.
-      const int64_t bytes_each = std::max<int64_t>(1, BytesOf(columns) / std::max<int64_t>(1, batch.num_rows()));
       const int64_t by_bytes = std::max<int64_t>(1, (32 << 20) / bytes_each);
       const int64_t count = std::min({batch.num_rows() - at, options_.fragment_rows - fragment_rows_, by_bytes});
       std::vector<std::shared_ptr<arrow::Array>> slice;

@@ -10,7 +10,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kOperations[] = {"create", "append", "add_columns", "schema_change", "tag"};
+constexpr const char* kOperations[] = {"create", "append", "add_columns", "schema_change", "tag", "reserve"};
 // {"xxh3":"0123456789abcdef","snapshot":{…}}
 constexpr std::string_view kHead = "{\"xxh3\":\"";
 constexpr std::string_view kMiddle = "\",\"snapshot\":";
@@ -32,7 +32,7 @@ Result<Operation> OperationFromJson(const json& in) {
   Operation op;
   const auto kind = in.at("kind").get<std::string>();
   bool known = false;
-  for (int i = 0; i < 5; ++i) {
+  for (int i = 0; i < 6; ++i) {
     if (kind == kOperations[i]) {
       op.kind = static_cast<OperationKind>(i);
       known = true;

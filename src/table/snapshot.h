@@ -15,7 +15,7 @@ namespace headrace::table {
 
 inline constexpr int kFormatVersion = 1;
 
-enum class OperationKind { kCreate, kAppend, kAddColumns, kSchemaChange, kTag };
+enum class OperationKind { kCreate, kAppend, kAddColumns, kSchemaChange, kTag, kReserve };
 const char* OperationName(OperationKind kind);
 
 // What a commit did: one line of `headrace log`.
@@ -28,7 +28,7 @@ struct Operation {
   int64_t fragments = 0;             // appended or filled
   int64_t bytes = 0;                 // written as data
   std::vector<std::string> columns;  // added, renamed or dropped, in words
-  std::vector<int32_t> field_ids;    // touched by the schema part of the operation
+  std::vector<int32_t> field_ids;    // added, filled, renamed or dropped
   std::vector<std::string> inputs;   // lineage: "table@version" read to make this, or a query's text
 };
 

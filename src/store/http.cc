@@ -1,0 +1,175 @@
+#include "store/http.h"
+
+#include <curl/curl.h>
+
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+namespace headrace::store {
+namespace {
+
+struct Exchange {
+  HttpRequest request;
+  HttpResponse response;
+  std::promise<Result<HttpResponse>> promise;
+  curl_slist* headers = nullptr;
+  size_t sent = 0;
+  char error[CURL_ERROR_SIZE] = {};
+
+  ~Exchange() { curl_slist_free_all(headers); }
+};
+
+size_t OnBody(char* data, size_t size, size_t count, void* user) {
+  auto* exchange = static_cast<Exchange*>(user);
+  if (static_cast<int64_t>(exchange->response.body.size() + size * count) > exchange->request.max_response_bytes) return 0;
+  exchange->response.body.append(data, size * count);
+  return size * count;
+}
+
+size_t OnHeader(char* data, size_t size, size_t count, void* user) {
+  auto* exchange = static_cast<Exchange*>(user);
+  const std::string_view line(data, size * count);
+  const size_t colon = line.find(':');
+  if (line.starts_with("HTTP/")) exchange->response.headers.clear();
+  if (colon != std::string_view::npos) {
+    std::string name(line.substr(0, colon));
+    for (char& c : name) c = static_cast<char>(tolower(static_cast<unsigned char>(c)));
+    std::string_view value = line.substr(colon + 1);
+    while (!value.empty() && (value.front() == ' ')) value.remove_prefix(1);
+    while (!value.empty() && (value.back() == '\r' || value.back() == '\n')) value.remove_suffix(1);
+    exchange->response.headers[name] = std::string(value);
+  }
+  return size * count;
+}
+
+size_t OnSend(char* out, size_t size, size_t count, void* user) {
+  auto* exchange = static_cast<Exchange*>(user);
+  const size_t n = std::min(size * count, exchange->request.body.size() - exchange->sent);
+  std::memcpy(out, exchange->request.body.data() + exchange->sent, n);
+  exchange->sent += n;
+  return n;
+}
+
+}  // namespace
+
+struct HttpClient::Impl {
+  CURLM* multi = nullptr;
+  int max_in_flight = 64;
+  std::mutex mutex;
+  std::deque<std::unique_ptr<Exchange>> waiting;
+  bool closing = false;
+  int in_flight = 0;
+  std::thread thread;
+
+  void Start(std::unique_ptr<Exchange> exchange) {
+    CURL* easy = curl_easy_init();
+    Exchange* raw = exchange.release();
+    const HttpRequest& request = raw->request;
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, raw);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, raw->error);
+    curl_easy_setopt(easy, CURLOPT_URL, request.url.c_str());
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(request.timeout_seconds * 1000));
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request.connect_seconds * 1000));
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, OnBody);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, raw);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, OnHeader);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, raw);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    if (request.method == "HEAD") {
+      curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+    } else if (request.method == "PUT") {
+      curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
+      curl_easy_setopt(easy, CURLOPT_READFUNCTION, OnSend);
+      curl_easy_setopt(easy, CURLOPT_READDATA, raw);
+      curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+    } else if (request.method == "POST") {
+      curl_easy_setopt(easy, CURLOPT_POST, 1L);
+      curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request.body.data());
+      curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+    } else if (request.method != "GET") {
+      curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+    }
+    raw->headers = curl_slist_append(raw->headers, "Expect:");
+    for (const auto& header : request.headers) raw->headers = curl_slist_append(raw->headers, header.c_str());
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, raw->headers);
+    curl_multi_add_handle(multi, easy);
+    ++in_flight;
+  }
+
+  void Finish(CURL* easy, CURLcode code) {
+    void* raw = nullptr;
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, &raw);
+    const std::unique_ptr<Exchange> exchange(static_cast<Exchange*>(raw));
+    long status = 0;
+    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+    curl_multi_remove_handle(multi, easy);
+    curl_easy_cleanup(easy);
+    --in_flight;
+    if (code == CURLE_OK) {
+      exchange->response.status = static_cast<int>(status);
+      exchange->promise.set_value(std::move(exchange->response));
+      return;
+    }
+    const std::string url = exchange->request.url.substr(0, exchange->request.url.find('?'));
+    const std::string text = exchange->request.method + " " + url + ": " +
+                             (exchange->error[0] != '\0' ? exchange->error : curl_easy_strerror(code));
+    exchange->promise.set_value(code == CURLE_OPERATION_TIMEDOUT ? Status::Timeout(text) : Status::Unavailable(text));
+  }
+
+  void Loop() {
+    for (;;) {
+      {
+        const std::lock_guard lock(mutex);
+        while (!waiting.empty() && in_flight < max_in_flight) {
+          auto next = std::move(waiting.front());
+          waiting.pop_front();
+          Start(std::move(next));
+        }
+        if (closing && in_flight == 0 && waiting.empty()) return;
+      }
+      int running = 0;
+      curl_multi_perform(multi, &running);
+      int left = 0;
+      while (const CURLMsg* message = curl_multi_info_read(multi, &left)) {
+        if (message->msg == CURLMSG_DONE) Finish(message->easy_handle, message->data.result);
+      }
+      if (running > 0 || in_flight == 0) curl_multi_poll(multi, nullptr, 0, 1000, nullptr);
+    }
+  }
+};
+
+HttpClient::HttpClient(int max_in_flight) : impl_(std::make_unique<Impl>()) {
+  static const CURLcode global = curl_global_init(CURL_GLOBAL_DEFAULT);
+  (void)global;
+  impl_->multi = curl_multi_init();
+  curl_multi_setopt(impl_->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, static_cast<long>(max_in_flight));
+  impl_->max_in_flight = max_in_flight;
+  impl_->thread = std::thread([impl = impl_.get()] { impl->Loop(); });
+}
+
+HttpClient::~HttpClient() {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->closing = true;
+  }
+  curl_multi_wakeup(impl_->multi);
+  impl_->thread.join();
+  curl_multi_cleanup(impl_->multi);
+}
+
+std::future<Result<HttpResponse>> HttpClient::Send(HttpRequest request) {
+  auto exchange = std::make_unique<Exchange>();
+  exchange->request = std::move(request);
+  auto future = exchange->promise.get_future();
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->waiting.push_back(std::move(exchange));
+  }
+  curl_multi_wakeup(impl_->multi);
+  return future;
+}
+
+}  // namespace headrace::store

@@ -1,0 +1,22 @@
+#include "store/store.h"
+
+#include <sys/stat.h>
+
+#include "store/local_store.h"
+#include "store/s3_store.h"
+
+namespace headrace::store {
+
+Result<std::shared_ptr<ObjectStore>> OpenStore(const std::string& location, OpenOptions options) {
+  if (location.starts_with("s3://")) return OpenS3Store(location);
+  const size_t scheme = location.find("://");
+  if (scheme != std::string::npos && location.substr(0, scheme) != "file") {
+    return Status::Unsupported("'" + location + "': catalogs live in a folder or at s3://bucket/prefix");
+  }
+  const std::string folder = scheme == std::string::npos ? location : location.substr(scheme + 3);
+  struct stat info {};
+  if (!options.create && stat(folder.c_str(), &info) != 0) return Status::FromErrno(errno, "open", folder);
+  return OpenLocalStore(folder, {.sync = options.sync});
+}
+
+}  // namespace headrace::store

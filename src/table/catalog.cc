@@ -1,0 +1,164 @@
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
+#include "store/store.h"
+#include "table/table.h"
+
+namespace headrace::table {
+namespace {
+
+using nlohmann::json;
+constexpr const char* kCatalogKey = "catalog.json";
+
+Result<json> ReadCatalogFile(store::ObjectStore* store) {
+  auto bytes = store->Get(kCatalogKey);
+  if (bytes.status().Is(Code::kNotFound)) {
+    return Status::NotFound("there is no Headrace catalog in " + store->Describe() + "; make one with: headrace init " +
+                            store->Describe());
+  }
+  if (!bytes.ok()) return bytes.status();
+  try {
+    json file = json::parse(bytes->view());
+    const int format = file.at("format").get<int>();
+    if (format != kFormatVersion) {
+      return Status::Unsupported("the catalog in " + store->Describe() + " has format " + std::to_string(format) +
+                                 "; this program reads " + std::to_string(kFormatVersion) + ". Update Headrace");
+    }
+    return file;
+  } catch (const std::exception& error) {
+    return Status::Corrupt("cannot read catalog.json in " + store->Describe() + ": " + error.what());
+  }
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Catalog>> Catalog::InitOn(std::shared_ptr<store::ObjectStore> store, const CatalogOptions& options) {
+  HEADRACE_ASSIGN(const bool there, store->Exists(kCatalogKey));
+  if (there) return Status::AlreadyExists("there is a catalog in " + store->Describe() + " already");
+  HEADRACE_TRY(store::ProbeConditionalPut(store.get()));
+  const json file = {{"format", kFormatVersion},
+                     {"id", Uuid::Random().ToString()},
+                     {"created", FormatMicros(NowMicros())},
+                     {"sync", options.sync}};
+  const Status put = store->PutIfAbsent(kCatalogKey, file.dump(2) + "\n");
+  if (put.Is(Code::kAlreadyExists)) return Status::AlreadyExists("there is a catalog in " + store->Describe() + " already");
+  HEADRACE_TRY(put);
+  return OpenOn(std::move(store), options);
+}
+
+Result<std::shared_ptr<Catalog>> Catalog::OpenOn(std::shared_ptr<store::ObjectStore> store, const CatalogOptions& options) {
+  HEADRACE_TRY(ReadCatalogFile(store.get()).status());
+  const int threads = options.threads > 0 ? options.threads : DefaultThreads();
+  return std::shared_ptr<Catalog>(new Catalog(std::make_shared<Environment>(std::move(store), threads)));
+}
+
+Result<std::shared_ptr<Catalog>> Catalog::Init(const std::string& location, const CatalogOptions& options) {
+  HEADRACE_ASSIGN(auto store, store::OpenStore(location, {.sync = options.sync, .create = true}));
+  return InitOn(std::move(store), options);
+}
+
+Result<std::shared_ptr<Catalog>> Catalog::Open(const std::string& location, const CatalogOptions& options) {
+  HEADRACE_ASSIGN(auto store, store::OpenStore(location, {.sync = true, .create = false}));
+  HEADRACE_ASSIGN(const json file, ReadCatalogFile(store.get()));
+  if (!file.value("sync", true)) {
+    HEADRACE_ASSIGN(store, store::OpenStore(location, {.sync = false, .create = false}));
+  }
+  return OpenOn(std::move(store), options);
+}
+
+Result<std::shared_ptr<Table>> Catalog::CreateTable(const std::string& name, Schema schema, const CommitOptions& options) {
+  HEADRACE_TRY(ValidateName("table", name));
+  if (name.find('@') != std::string::npos) {
+    return Status::Invalid("a table's name may not hold '@' ('" + name + "'): name@version means a version of it");
+  }
+  if (schema.fields.empty()) return Status::Invalid("table '" + name + "' needs at least one column");
+  HEADRACE_ASSIGN(const RefValue ref, refs().Get(name));
+  if (ref.kind != RefKind::kNone) return Status::AlreadyExists("there is a table or ref named '" + name + "' already");
+  Snapshot first;
+  first.table = Uuid::Random();
+  first.version = 1;
+  first.transaction = Uuid::Random().ToString();
+  first.time_us = NowMicros();
+  first.operation.kind = OperationKind::kCreate;
+  first.operation.who = options.who.empty() ? DefaultWho() : options.who;
+  first.operation.why = options.why;
+  first.operation.how = options.how;
+  first.operation.inputs = options.inputs;
+  for (auto& field : schema.fields) {
+    HEADRACE_TRY(ValidateName("column", field.name));
+    first.operation.columns.push_back(field.name);
+  }
+  AssignIds(&schema.fields, &first.next_field_id);
+  first.schema = std::move(schema);
+  auto table = std::make_shared<Table>(env_, name, first.table);
+  HEADRACE_TRY(SnapshotLog(env_, table->prefix()).Create(first));
+  const auto moved = refs().Move(name, ref.revision, RefKind::kTable, first.table.ToString(), first.operation.who, options.why);
+  if (moved.status().Is(Code::kConflict)) return Status::AlreadyExists("there is a table named '" + name + "' already");
+  if (!moved.ok()) return moved.status();
+  return table;
+}
+
+Result<std::shared_ptr<Table>> Catalog::OpenTable(const std::string& name) const {
+  HEADRACE_ASSIGN(const RefValue ref, refs().Get(name));
+  if (ref.kind != RefKind::kTable) {
+    std::string text = "there is no table '" + name + "' in " + Describe();
+    const auto names = TableNames();
+    if (names.ok() && names->empty()) text += " (it has no tables yet)";
+    if (names.ok() && !names->empty()) {
+      text += "; it has ";
+      for (size_t i = 0; i < names->size() && i < 8; ++i) text += (i ? ", " : "") + (*names)[i];
+      if (names->size() > 8) text += ", …";
+    }
+    return Status::NotFound(text);
+  }
+  HEADRACE_ASSIGN(const Uuid id, Uuid::Parse(ref.target));
+  return std::make_shared<Table>(env_, name, id);
+}
+
+Result<std::vector<std::string>> Catalog::TableNames() const {
+  HEADRACE_ASSIGN(const auto all, refs().All());
+  std::vector<std::string> names;
+  for (const auto& ref : all) {
+    if (ref.kind == RefKind::kTable) names.push_back(ref.name);
+  }
+  return names;
+}
+
+Status Catalog::DropTable(const std::string& name, const CommitOptions& options) {
+  HEADRACE_TRY(OpenTable(name).status());
+  HEADRACE_ASSIGN(const RefValue ref, refs().Get(name));
+  return refs()
+      .Move(name, ref.revision, RefKind::kNone, "", options.who.empty() ? DefaultWho() : options.who, options.why)
+      .status();
+}
+
+Result<RefValue> Catalog::PointRef(const std::string& ref, const std::string& table, const std::string& version,
+                                   int64_t expected_revision, const CommitOptions& options) {
+  HEADRACE_ASSIGN(const RefValue now, refs().Get(ref));
+  if (now.kind == RefKind::kTable) return Status::AlreadyExists("'" + ref + "' is a table's name");
+  HEADRACE_ASSIGN(const auto target, OpenTable(table));
+  HEADRACE_ASSIGN(const View view, target->At(version));
+  const int64_t pinned = view.snapshot().version;
+  HEADRACE_TRY(target->Tag("ref/" + ref, std::to_string(pinned), /*move=*/true, options).status());
+  return refs().Move(ref, expected_revision, RefKind::kSnapshot, target->id().ToString() + "@" + std::to_string(pinned),
+                     options.who.empty() ? DefaultWho() : options.who, options.why);
+}
+
+Result<View> Catalog::Resolve(const std::string& name) const {
+  const size_t at = name.rfind('@');
+  if (at != std::string::npos) {
+    HEADRACE_ASSIGN(const auto table, OpenTable(name.substr(0, at)));
+    return table->At(name.substr(at + 1));
+  }
+  HEADRACE_ASSIGN(const RefValue ref, refs().Get(name));
+  if (ref.kind != RefKind::kSnapshot) {
+    HEADRACE_ASSIGN(const auto table, OpenTable(name));
+    return table->At();
+  }
+  const size_t split = ref.target.find('@');
+  HEADRACE_ASSIGN(const Uuid id, Uuid::Parse(ref.target.substr(0, split)));
+  if (split == std::string::npos) return Status::Corrupt("the ref '" + name + "' points nowhere");
+  return Table(env_, name, id).At(ref.target.substr(split + 1));
+}
+
+}  // namespace headrace::table

@@ -1,0 +1,439 @@
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "table/expr.h"
+
+namespace headrace::table {
+namespace {
+
+enum class TokenKind { kEnd, kWord, kQuoted, kNumber, kString, kSymbol };
+
+struct Token {
+  TokenKind kind = TokenKind::kEnd;
+  std::string text;
+  size_t at = 0;
+};
+
+bool WordChar(char c) { return isalnum(static_cast<unsigned char>(c)) || c == '_' || static_cast<unsigned char>(c) >= 0x80; }
+
+std::string Upper(std::string text) {
+  for (char& c : text) c = static_cast<char>(toupper(static_cast<unsigned char>(c)));
+  return text;
+}
+
+class Parser {
+ public:
+  explicit Parser(std::string_view text) : text_(text) {}
+
+  Result<ExprPtr> Parse() {
+    HEADRACE_TRY(Tokenize());
+    HEADRACE_ASSIGN(ExprPtr expr, Or());
+    if (Now().kind != TokenKind::kEnd) return Error("unexpected " + Describe(Now()));
+    return expr;
+  }
+
+ private:
+  Status ErrorAt(size_t at, const std::string& what) const {
+    return Status::Invalid("in the filter, at character " + std::to_string(at + 1) + ": " + what + " (…" +
+                           std::string(text_.substr(at, 30)) + ")");
+  }
+  Status Error(const std::string& what) const { return ErrorAt(Now().at, what); }
+  static std::string Describe(const Token& token) {
+    return token.kind == TokenKind::kEnd ? "end" : "'" + token.text + "'";
+  }
+
+  Status Tokenize() {
+    size_t at = 0;
+    while (at < text_.size()) {
+      const char c = text_[at];
+      if (isspace(static_cast<unsigned char>(c))) {
+        ++at;
+        continue;
+      }
+      Token token;
+      token.at = at;
+      if (c == '\'' || c == '"') {
+        HEADRACE_TRY(Quoted(c, &at, &token));
+      } else if (isdigit(static_cast<unsigned char>(c)) ||
+                 (c == '.' && at + 1 < text_.size() && isdigit(static_cast<unsigned char>(text_[at + 1])))) {
+        token.kind = TokenKind::kNumber;
+        while (at < text_.size() && (isdigit(static_cast<unsigned char>(text_[at])) || text_[at] == '.')) ++at;
+        if (at < text_.size() && (text_[at] == 'e' || text_[at] == 'E')) {
+          ++at;
+          if (at < text_.size() && (text_[at] == '+' || text_[at] == '-')) ++at;
+          while (at < text_.size() && isdigit(static_cast<unsigned char>(text_[at]))) ++at;
+        }
+        token.text = std::string(text_.substr(token.at, at - token.at));
+      } else if (WordChar(c)) {
+        token.kind = TokenKind::kWord;
+        while (at < text_.size() && WordChar(text_[at])) ++at;
+        token.text = std::string(text_.substr(token.at, at - token.at));
+      } else {
+        token.kind = TokenKind::kSymbol;
+        static constexpr std::string_view kTwo[] = {"<=", ">=", "<>", "!=", "==", "::"};
+        token.text = std::string(1, c);
+        for (const auto two : kTwo) {
+          if (text_.substr(at, 2) == two) token.text = std::string(two);
+        }
+        static constexpr std::string_view kOne = "=<>()+-*/%,.";
+        if (token.text.size() == 1 && kOne.find(c) == std::string_view::npos) {
+          return ErrorAt(at, "unexpected '" + token.text + "'");
+        }
+        at += token.text.size();
+      }
+      tokens_.push_back(std::move(token));
+    }
+    Token end;
+    end.at = text_.size();
+    tokens_.push_back(end);
+    return Status::Ok();
+  }
+
+  Status Quoted(char quote, size_t* at, Token* token) {
+    token->kind = quote == '"' ? TokenKind::kQuoted : TokenKind::kString;
+    for (++*at; *at < text_.size(); ++*at) {
+      if (text_[*at] != quote) {
+        token->text += text_[*at];
+      } else if (*at + 1 < text_.size() && text_[*at + 1] == quote) {
+        token->text += quote;
+        ++*at;
+      } else {
+        ++*at;
+        return Status::Ok();
+      }
+    }
+    return ErrorAt(token->at, "a quote is not closed");
+  }
+
+  const Token& Now() const { return tokens_[next_]; }
+  bool EatSymbol(std::string_view symbol) {
+    if (Now().kind != TokenKind::kSymbol || Now().text != symbol) return false;
+    ++next_;
+    return true;
+  }
+  bool IsWord(std::string_view word) const { return Now().kind == TokenKind::kWord && Upper(Now().text) == word; }
+  bool EatWord(std::string_view word) {
+    if (!IsWord(word)) return false;
+    ++next_;
+    return true;
+  }
+
+  static ExprPtr Make(ExprOp op, std::vector<ExprPtr> args) {
+    auto expr = std::make_shared<Expr>();
+    expr->op = op;
+    expr->args = std::move(args);
+    return expr;
+  }
+  static ExprPtr Literal(Value value, ValueType type) {
+    auto expr = std::make_shared<Expr>();
+    expr->literal = std::move(value);
+    expr->type = type;
+    return expr;
+  }
+
+  Result<ExprPtr> Or() {
+    HEADRACE_ASSIGN(ExprPtr left, And());
+    while (EatWord("OR")) {
+      HEADRACE_ASSIGN(ExprPtr right, And());
+      left = Make(ExprOp::kOr, {left, right});
+    }
+    return left;
+  }
+  Result<ExprPtr> And() {
+    HEADRACE_ASSIGN(ExprPtr left, Not());
+    while (EatWord("AND")) {
+      HEADRACE_ASSIGN(ExprPtr right, Not());
+      left = Make(ExprOp::kAnd, {left, right});
+    }
+    return left;
+  }
+  Result<ExprPtr> Not() {
+    if (++depth_ > limits::kMaxExpressionDepth) {
+      return Status::Limit("a filter may nest " + std::to_string(limits::kMaxExpressionDepth) + " deep");
+    }
+    if (EatWord("NOT")) {
+      HEADRACE_ASSIGN(ExprPtr inner, Not());
+      --depth_;
+      return Make(ExprOp::kNot, {inner});
+    }
+    auto result = Predicate();
+    --depth_;
+    return result;
+  }
+
+  Result<ExprPtr> Predicate() {
+    HEADRACE_ASSIGN(ExprPtr left, Sum());
+    static constexpr std::pair<std::string_view, ExprOp> kCompare[] = {
+        {"=", ExprOp::kEq}, {"==", ExprOp::kEq}, {"!=", ExprOp::kNe}, {"<>", ExprOp::kNe},
+        {"<", ExprOp::kLt}, {"<=", ExprOp::kLe}, {">", ExprOp::kGt},  {">=", ExprOp::kGe}};
+    for (const auto& [symbol, op] : kCompare) {
+      if (EatSymbol(symbol)) {
+        HEADRACE_ASSIGN(ExprPtr right, Sum());
+        return Make(op, {left, right});
+      }
+    }
+    if (EatWord("IS")) {
+      const bool negated = EatWord("NOT");
+      if (!EatWord("NULL")) return Error("expected NULL after IS");
+      const ExprPtr test = Make(ExprOp::kIsNull, {left});
+      return negated ? Make(ExprOp::kNot, {test}) : test;
+    }
+    const bool negated = EatWord("NOT");
+    ExprPtr test;
+    if (EatWord("IN")) {
+      if (!EatSymbol("(")) return Error("expected ( after IN");
+      std::vector<ExprPtr> args = {left};
+      do {
+        HEADRACE_ASSIGN(ExprPtr item, Sum());
+        args.push_back(std::move(item));
+      } while (EatSymbol(","));
+      if (!EatSymbol(")")) return Error("expected , or ) in the list, found " + Describe(Now()));
+      test = Make(ExprOp::kIn, std::move(args));
+    } else if (EatWord("BETWEEN")) {
+      HEADRACE_ASSIGN(ExprPtr low, Sum());
+      if (!EatWord("AND")) return Error("expected AND after BETWEEN's first bound");
+      HEADRACE_ASSIGN(ExprPtr high, Sum());
+      test = Make(ExprOp::kAnd, {Make(ExprOp::kGe, {left, low}), Make(ExprOp::kLe, {left, high})});
+    } else if (EatWord("LIKE")) {
+      HEADRACE_ASSIGN(ExprPtr pattern, Sum());
+      test = Make(ExprOp::kLike, {left, pattern});
+    } else if (negated) {
+      return Error("expected IN, BETWEEN or LIKE after NOT");
+    } else {
+      return left;
+    }
+    return negated ? Make(ExprOp::kNot, {test}) : test;
+  }
+
+  Result<ExprPtr> Sum() {
+    HEADRACE_ASSIGN(ExprPtr left, Product());
+    for (;;) {
+      const ExprOp op = EatSymbol("+") ? ExprOp::kAdd : EatSymbol("-") ? ExprOp::kSub : ExprOp::kLiteral;
+      if (op == ExprOp::kLiteral) return left;
+      HEADRACE_ASSIGN(ExprPtr right, Product());
+      left = Make(op, {left, right});
+    }
+  }
+  Result<ExprPtr> Product() {
+    HEADRACE_ASSIGN(ExprPtr left, Unary());
+    for (;;) {
+      const ExprOp op = EatSymbol("*")   ? ExprOp::kMul
+                        : EatSymbol("/") ? ExprOp::kDiv
+                        : EatSymbol("%") ? ExprOp::kMod
+                                         : ExprOp::kLiteral;
+      if (op == ExprOp::kLiteral) return left;
+      HEADRACE_ASSIGN(ExprPtr right, Unary());
+      left = Make(op, {left, right});
+    }
+  }
+  Result<ExprPtr> Unary() {
+    if (++depth_ > limits::kMaxExpressionDepth) {
+      return Status::Limit("a filter may nest " + std::to_string(limits::kMaxExpressionDepth) + " deep");
+    }
+    auto result = UnaryInner();
+    --depth_;
+    return result;
+  }
+  Result<ExprPtr> UnaryInner() {
+    if (EatSymbol("-")) {
+      // The most negative integer has no positive twin: read the sign and the digits together.
+      if (Now().kind == TokenKind::kNumber) return Postfix(/*negative=*/true);
+      HEADRACE_ASSIGN(ExprPtr inner, Unary());
+      return Make(ExprOp::kNeg, {inner});
+    }
+    if (EatSymbol("+")) return Unary();
+    return Postfix(false);
+  }
+
+  Result<ExprPtr> Postfix(bool negative) {
+    HEADRACE_ASSIGN(ExprPtr expr, Primary(negative));
+    while (EatSymbol("::")) {
+      HEADRACE_ASSIGN(expr, CastTo(std::move(expr)));
+    }
+    return expr;
+  }
+
+  Result<ExprPtr> CastTo(ExprPtr inner) {
+    if (Now().kind != TokenKind::kWord) return Error("expected a type");
+    static constexpr std::pair<std::string_view, ValueType> kTypes[] = {
+        {"INT64", ValueType::kInt},      {"BIGINT", ValueType::kInt},      {"FLOAT64", ValueType::kDouble},
+        {"DOUBLE", ValueType::kDouble},  {"STRING", ValueType::kString},   {"VARCHAR", ValueType::kString},
+        {"TEXT", ValueType::kString},    {"BOOL", ValueType::kBool},       {"BOOLEAN", ValueType::kBool},
+        {"DATE", ValueType::kDate},      {"TIMESTAMP", ValueType::kTimestampUs}};
+    for (const auto& [name, type] : kTypes) {
+      if (!EatWord(name)) continue;
+      auto expr = std::make_shared<Expr>();
+      expr->op = ExprOp::kCast;
+      expr->args = {std::move(inner)};
+      expr->type = type;
+      return ExprPtr(expr);
+    }
+    return Error("casts go to int64, float64, string, bool, date or timestamp, not " + Describe(Now()));
+  }
+
+  Result<ExprPtr> Number(bool negative) {
+    const std::string text = (negative ? "-" : "") + Now().text;
+    const size_t at = Now().at;
+    ++next_;
+    if (text.find_first_of(".eE") == std::string::npos) {
+      int64_t value = 0;
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+      if (error == std::errc() && end == text.data() + text.size()) return Literal(value, ValueType::kInt);
+      return ErrorAt(at, "the integer " + text + " does not fit 64 bits; write " + text + ".0 for a float");
+    }
+    double value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size()) return ErrorAt(at, text + " is not a number");
+    return Literal(value, ValueType::kDouble);
+  }
+
+  Result<ExprPtr> Primary(bool negative) {
+    const Token token = Now();
+    if (token.kind == TokenKind::kNumber) return Number(negative);
+    if (token.kind == TokenKind::kString) {
+      ++next_;
+      return Literal(token.text, ValueType::kString);
+    }
+    if (EatSymbol("(")) {
+      HEADRACE_ASSIGN(ExprPtr inner, Or());
+      if (!EatSymbol(")")) return Error("expected ), found " + Describe(Now()));
+      return inner;
+    }
+    if (EatWord("TRUE")) return Literal(true, ValueType::kBool);
+    if (EatWord("FALSE")) return Literal(false, ValueType::kBool);
+    if (EatWord("NULL")) return Literal({}, ValueType::kNull);
+    if (EatWord("CAST")) {
+      if (!EatSymbol("(")) return Error("expected ( after CAST");
+      HEADRACE_ASSIGN(ExprPtr inner, Or());
+      if (!EatWord("AS")) return Error("expected AS in CAST");
+      HEADRACE_ASSIGN(ExprPtr cast, CastTo(std::move(inner)));
+      if (!EatSymbol(")")) return Error("expected ) after CAST");
+      return cast;
+    }
+    const bool typed = (IsWord("DATE") || IsWord("TIMESTAMP")) && tokens_[next_ + 1].kind == TokenKind::kString;
+    if (typed) {
+      const bool is_date = IsWord("DATE");
+      next_ += 2;
+      auto cast = std::make_shared<Expr>();
+      cast->op = ExprOp::kCast;
+      cast->args = {Literal(tokens_[next_ - 1].text, ValueType::kString)};
+      cast->type = is_date ? ValueType::kDate : ValueType::kTimestampUs;
+      return ExprPtr(cast);
+    }
+    return Column();
+  }
+
+  Result<ExprPtr> Column() {
+    static constexpr std::string_view kReserved[] = {"AND", "OR", "NOT", "IN", "IS", "LIKE", "BETWEEN", "AS"};
+    auto expr = std::make_shared<Expr>();
+    expr->op = ExprOp::kColumn;
+    do {
+      const Token& token = Now();
+      const bool reserved = token.kind == TokenKind::kWord && std::find(std::begin(kReserved), std::end(kReserved),
+                                                                       Upper(token.text)) != std::end(kReserved);
+      if ((token.kind != TokenKind::kWord && token.kind != TokenKind::kQuoted) || reserved) {
+        return Error("expected a column, a value or (, found " + Describe(token));
+      }
+      expr->path.push_back(token.text);
+      ++next_;
+    } while (EatSymbol("."));
+    return ExprPtr(expr);
+  }
+
+  std::string_view text_;
+  std::vector<Token> tokens_;
+  size_t next_ = 0;
+  int64_t depth_ = 0;
+};
+
+std::string Quote(const std::string& text, char quote) {
+  std::string out(1, quote);
+  for (const char c : text) {
+    out += c;
+    if (c == quote) out += quote;
+  }
+  return out + quote;
+}
+
+std::string LiteralText(const Expr& expr) {
+  char buffer[64];
+  if (const bool* flag = std::get_if<bool>(&expr.literal)) return *flag ? "true" : "false";
+  if (const double* number = std::get_if<double>(&expr.literal)) {
+    std::snprintf(buffer, sizeof buffer, "%.17g", *number);
+    const std::string text = buffer;
+    return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
+  }
+  if (const auto* text = std::get_if<std::string>(&expr.literal)) return Quote(*text, '\'');
+  if (const int64_t* number = std::get_if<int64_t>(&expr.literal)) {
+    if (expr.type == ValueType::kDate) return "date '" + FormatMicros(*number * 86'400'000'000).substr(0, 10) + "'";
+    if (expr.type == ValueType::kTimestampUs) return "timestamp '" + FormatMicros(*number) + "'";
+    return std::to_string(*number);
+  }
+  return "null";
+}
+
+}  // namespace
+
+Result<ExprPtr> ParseExpr(std::string_view text) {
+  if (static_cast<int64_t>(text.size()) > limits::kMaxExpressionBytes) {
+    return Status::Limit("the filter has " + std::to_string(text.size()) + " bytes; at most " +
+                         std::to_string(limits::kMaxExpressionBytes) + " are allowed");
+  }
+  return Parser(text).Parse();
+}
+
+std::string ToString(const Expr& expr) {
+  static const std::map<ExprOp, std::string> kInfix = {
+      {ExprOp::kAnd, " and "}, {ExprOp::kOr, " or "}, {ExprOp::kEq, " = "},  {ExprOp::kNe, " != "},
+      {ExprOp::kLt, " < "},    {ExprOp::kLe, " <= "}, {ExprOp::kGt, " > "},  {ExprOp::kGe, " >= "},
+      {ExprOp::kLike, " like "}, {ExprOp::kAdd, " + "}, {ExprOp::kSub, " - "}, {ExprOp::kMul, " * "},
+      {ExprOp::kDiv, " / "},   {ExprOp::kMod, " % "}};
+  const auto infix = kInfix.find(expr.op);
+  if (infix != kInfix.end()) return "(" + ToString(*expr.args[0]) + infix->second + ToString(*expr.args[1]) + ")";
+  switch (expr.op) {
+    case ExprOp::kColumn: {
+      std::string text;
+      for (const auto& part : expr.path) text += (text.empty() ? "" : ".") + Quote(part, '"');
+      return text;
+    }
+    case ExprOp::kNot: return "(not " + ToString(*expr.args[0]) + ")";
+    case ExprOp::kNeg: return "(- " + ToString(*expr.args[0]) + ")";
+    case ExprOp::kIsNull: return "(" + ToString(*expr.args[0]) + " is null)";
+    case ExprOp::kIn: {
+      std::string text = "(" + ToString(*expr.args[0]) + " in (";
+      for (size_t i = 1; i < expr.args.size(); ++i) text += (i > 1 ? ", " : "") + ToString(*expr.args[i]);
+      return text + "))";
+    }
+    case ExprOp::kCast: {
+      static constexpr const char* kNames[] = {"null", "bool", "int64", "float64", "string", "date", "timestamp", "timestamp"};
+      return "cast(" + ToString(*expr.args[0]) + " as " + kNames[static_cast<int>(expr.type)] + ")";
+    }
+    default: return LiteralText(expr);
+  }
+}
+
+std::vector<ExprPtr> Conjuncts(const ExprPtr& filter) {
+  if (filter->op != ExprOp::kAnd) return {filter};
+  std::vector<ExprPtr> all = Conjuncts(filter->args[0]);
+  const auto right = Conjuncts(filter->args[1]);
+  all.insert(all.end(), right.begin(), right.end());
+  return all;
+}
+
+std::vector<std::vector<std::string>> ColumnsOf(const Expr& expr) {
+  std::vector<std::vector<std::string>> found;
+  if (expr.op == ExprOp::kColumn) found.push_back(expr.path);
+  for (const auto& arg : expr.args) {
+    for (auto& path : ColumnsOf(*arg)) {
+      if (std::find(found.begin(), found.end(), path) == found.end()) found.push_back(std::move(path));
+    }
+  }
+  return found;
+}
+
+}  // namespace headrace::table

@@ -1,0 +1,417 @@
+// Scan, plan, count and take: views of a snapshot as batches.
+#include <arrow/array.h>
+#include <arrow/array/concatenate.h>
+#include <arrow/array/util.h>
+#include <arrow/buffer.h>
+#include <arrow/compute/api.h>
+#include <arrow/compute/initialize.h>
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+
+#include <algorithm>
+#include <deque>
+#include <future>
+#include <numeric>
+#include <set>
+
+#include "base/limits.h"
+#include "table/arrow_bridge.h"
+#include "table/view.h"
+
+namespace headrace::table {
+namespace {
+
+using ArrayPtr = std::shared_ptr<arrow::Array>;
+using BatchPtr = std::shared_ptr<arrow::RecordBatch>;
+
+// From a top-level array (pruned to one path) down to the value asked for, nulls of the structs above applied.
+Result<ArrayPtr> Descend(ArrayPtr array, size_t levels) {
+  for (size_t i = 0; i < levels; ++i) {
+    HEADRACE_ARROW_ASSIGN(array, static_cast<const arrow::StructArray&>(*array).GetFlattenedField(0));
+  }
+  return array;
+}
+
+int CostOf(const Type& type) {
+  if (type.kind == Kind::kString || type.kind == Kind::kBinary) return 3;
+  if (type.kind >= Kind::kList) return 10;
+  return 1;
+}
+
+int CostOf(const Expr& expr) {
+  int cost = expr.op == ExprOp::kColumn ? CostOf(expr.field.type) : 0;
+  for (const auto& arg : expr.args) cost += CostOf(*arg);
+  return cost;
+}
+
+// One column of a filter: where to read it.
+struct FilterColumn {
+  Field top;
+  Field leaf;
+  size_t levels = 0;
+};
+
+struct ScanPlan {
+  View view;
+  std::vector<Projection> columns;
+  std::shared_ptr<arrow::Schema> schema;
+  std::vector<ExprPtr> conjuncts;  // cheapest first
+  std::map<std::string, FilterColumn> filter_columns;  // by canonical column text
+  std::shared_ptr<const std::vector<Fragment>> fragments;
+  std::vector<size_t> kept;  // fragments left after pruning
+  std::vector<uint8_t> whole;  // of those: the filter is true for every row
+  StopToken stop;
+  ScanStats stats;
+
+  Result<ArrayPtr> ReadFilterColumn(const Fragment& fragment, const Expr& column, const Rows& rows) const {
+    const FilterColumn& found = filter_columns.at(ToString(column));
+    HEADRACE_ASSIGN(auto array, view.ReadColumn(fragment, found.top, rows));
+    return Descend(std::move(array), found.levels);
+  }
+};
+
+Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& options, bool read_columns) {
+  auto plan = std::make_shared<ScanPlan>(ScanPlan{view, {}, {}, {}, {}, {}, {}, {}, options.stop, {}});
+  if (read_columns) {
+    std::vector<std::string> names = options.columns;
+    if (options.with_row_ids) {
+      if (names.empty()) {
+        for (const auto& field : view.schema().fields) names.push_back(field.name);
+      }
+      if (std::find(names.begin(), names.end(), kRowIdColumn) == names.end()) names.emplace_back(kRowIdColumn);
+    }
+    HEADRACE_ASSIGN(plan->columns, view.Project(names));
+    arrow::FieldVector fields;
+    for (const auto& column : plan->columns) {
+      Field named = column.leaf;
+      named.name = column.name;
+      fields.push_back(table::ToArrow(named));
+    }
+    plan->schema = arrow::schema(std::move(fields));
+  }
+  ExprPtr filter;
+  if (!options.where.empty()) {
+    HEADRACE_ASSIGN(const ExprPtr parsed, ParseExpr(options.where));
+    HEADRACE_ASSIGN(filter, BindFilter(parsed, view.schema()));
+    plan->conjuncts = Conjuncts(filter);
+    std::stable_sort(plan->conjuncts.begin(), plan->conjuncts.end(),
+                     [](const ExprPtr& a, const ExprPtr& b) { return CostOf(*a) < CostOf(*b); });
+    const std::function<Status(const Expr&)> collect = [&](const Expr& expr) -> Status {
+      if (expr.op == ExprOp::kColumn) {
+        HEADRACE_ASSIGN(const auto projected, view.ProjectPath("", expr.path));
+        plan->filter_columns[ToString(expr)] = {projected.top, projected.leaf, projected.path.size() - 1};
+      }
+      for (const auto& arg : expr.args) HEADRACE_TRY(collect(*arg));
+      return Status::Ok();
+    };
+    HEADRACE_TRY(collect(*filter));
+  }
+  HEADRACE_ASSIGN(plan->fragments, view.Fragments());
+
+  // Statistics of the filter's fields, loaded once each.
+  std::map<int32_t, std::vector<std::optional<FieldStats>>> known;
+  for (const auto& [text, column] : plan->filter_columns) {
+    if (known.contains(column.leaf.id)) continue;
+    HEADRACE_ASSIGN(known[column.leaf.id], view.Stats(column.leaf));
+  }
+  std::set<int32_t> wanted;
+  for (const auto& column : plan->columns) wanted.insert(column.top.id);
+  for (const auto& [text, column] : plan->filter_columns) wanted.insert(column.top.id);
+  for (size_t i = 0; i < plan->fragments->size(); ++i) {
+    const Fragment& fragment = (*plan->fragments)[i];
+    plan->stats.fragments_total += 1;
+    plan->stats.rows_total += fragment.rows;
+    Outcomes outcomes{true, false, false};
+    if (filter) {
+      outcomes = PossibleOutcomes(*filter, [&](const Field& leaf) {
+        const auto it = known.find(leaf.id);
+        return it == known.end() ? std::nullopt : it->second[i];
+      });
+    }
+    if (!outcomes.can_true) continue;
+    plan->kept.push_back(i);
+    plan->whole.push_back(!outcomes.can_false && !outcomes.can_null);
+    plan->stats.fragments += 1;
+    plan->stats.rows_read += fragment.rows;
+    for (const auto& file : fragment.files) {
+      const bool used = std::any_of(file.family->fields.begin(), file.family->fields.end(),
+                                    [&](int32_t id) { return wanted.contains(id); });
+      if (!used) continue;
+      plan->stats.files += 1;
+      plan->stats.bytes += file.bytes;
+      if (file.family->kind == FileKind::kParquet) {
+        plan->stats.row_groups += (fragment.rows + limits::kRowGroupRows - 1) / limits::kRowGroupRows;
+      }
+    }
+  }
+  return plan;
+}
+
+struct ScanTask {
+  size_t fragment = 0;
+  bool whole = false;
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+// Rows a batch may have so that it holds some tens of megabytes at most.
+int64_t BatchRows(const Fragment& fragment, int64_t wanted) {
+  int64_t bytes = 0;
+  for (const auto& file : fragment.files) bytes += file.bytes;
+  const int64_t each = std::max<int64_t>(1, bytes / std::max<int64_t>(1, fragment.rows));
+  const int64_t by_bytes = std::max<int64_t>(1, (64 << 20) / each);
+  const int64_t rows = std::min(wanted, by_bytes);
+  return rows >= limits::kPageRows ? rows / limits::kPageRows * limits::kPageRows : rows;
+}
+
+// The rows of a task that pass the filter, as offsets in the fragment; `all` if every row does.
+struct Survivors {
+  bool all = true;
+  std::vector<int64_t> picks;
+};
+
+Result<Survivors> RunFilter(const ScanPlan& plan, const Fragment& fragment, const ScanTask& task) {
+  Survivors survivors;
+  if (plan.conjuncts.empty() || task.whole) return survivors;
+  // Pages first: runs of 2,048 rows of which the page index knows that none can pass are never read.
+  bool narrowed = false;
+  for (int64_t begin = task.begin; begin < task.end;) {
+    const int64_t end = std::min(task.end, (begin / limits::kPageRows + 1) * limits::kPageRows);
+    bool possible = true;
+    for (const auto& conjunct : plan.conjuncts) {
+      Status failed;
+      const Outcomes outcomes = PossibleOutcomes(*conjunct, [&](const Field& leaf) -> std::optional<FieldStats> {
+        for (const auto& [text, column] : plan.filter_columns) {
+          if (column.leaf.id != leaf.id) continue;
+          auto stats = plan.view.PageStats(fragment, column.top, leaf, begin, end);
+          if (!stats.ok()) {
+            failed = stats.status();
+            return std::nullopt;
+          }
+          return *stats;
+        }
+        return std::nullopt;
+      });
+      if (!failed.ok()) return failed;
+      if (!outcomes.can_true) possible = false;
+    }
+    if (possible) {
+      for (int64_t row = begin; row < end; ++row) survivors.picks.push_back(row);
+    } else {
+      narrowed = true;
+    }
+    begin = end;
+  }
+  survivors.all = !narrowed;
+  for (const auto& conjunct : plan.conjuncts) {
+    if (survivors.picks.empty()) break;
+    const Rows rows = survivors.all ? Rows::Range(task.begin, task.end) : Rows::Picks(survivors.picks);
+    HEADRACE_ASSIGN(const auto outcomes, EvaluateFilter(*conjunct, rows.count(), [&](const Expr& column) {
+                      return plan.ReadFilterColumn(fragment, column, rows);
+                    }));
+    std::vector<int64_t> kept;
+    for (int64_t i = 0; i < rows.count(); ++i) {
+      if (outcomes[static_cast<size_t>(i)] == 1) kept.push_back(rows.at(i));
+    }
+    if (static_cast<int64_t>(kept.size()) < rows.count()) survivors.all = false;
+    survivors.picks = std::move(kept);
+  }
+  if (survivors.picks.empty()) survivors.all = false;
+  return survivors;
+}
+
+Result<BatchPtr> RunTask(const ScanPlan& plan, const ScanTask& task) {
+  HEADRACE_TRY(plan.stop.Check());
+  const Fragment& fragment = (*plan.fragments)[task.fragment];
+  HEADRACE_ASSIGN(const Survivors survivors, RunFilter(plan, fragment, task));
+  const Rows rows = survivors.all ? Rows::Range(task.begin, task.end) : Rows::Picks(survivors.picks);
+  arrow::ArrayVector arrays;
+  for (const auto& column : plan.columns) {
+    HEADRACE_ASSIGN(auto array, plan.view.ReadColumn(fragment, column.top, rows));
+    HEADRACE_ASSIGN(array, Descend(std::move(array), column.path.size() - 1));
+    arrays.push_back(std::move(array));
+  }
+  return arrow::RecordBatch::Make(plan.schema, rows.count(), std::move(arrays));
+}
+
+// Runs tasks ahead on the environment's threads and gives their batches in order.
+class ScanReader final : public arrow::RecordBatchReader {
+ public:
+  ScanReader(std::shared_ptr<ScanPlan> plan, const ScanOptions& options, std::shared_ptr<ScanStats> stats)
+      : plan_(std::move(plan)), limit_(options.limit), stats_(std::move(stats)) {
+    if (stats_) *stats_ = plan_->stats;
+    for (size_t k = 0; k < plan_->kept.size(); ++k) {
+      const Fragment& fragment = (*plan_->fragments)[plan_->kept[k]];
+      int64_t step = BatchRows(fragment, options.batch_rows);
+      if (limit_ >= 0 && plan_->conjuncts.empty()) step = std::min(step, std::max<int64_t>(limit_, 1));
+      for (int64_t begin = 0; begin < fragment.rows; begin += step) {
+        tasks_.push_back({plan_->kept[k], plan_->whole[k] != 0, begin, std::min(fragment.rows, begin + step)});
+      }
+    }
+    ahead_ = limit_ >= 0 ? 1 : static_cast<size_t>(plan_->view.environment()->pool.threads()) + 1;
+  }
+  ~ScanReader() override {
+    for (auto& future : running_) future.wait();
+  }
+
+  std::shared_ptr<arrow::Schema> schema() const override { return plan_->schema; }
+
+  arrow::Status ReadNext(BatchPtr* batch) override {
+    *batch = nullptr;
+    while (limit_ != 0) {
+      while (running_.size() < ahead_ && next_ < tasks_.size()) {
+        const ScanTask task = tasks_[next_++];
+        running_.push_back(plan_->view.environment()->pool.Submit([plan = plan_, task] { return RunTask(*plan, task); }));
+      }
+      if (running_.empty()) return arrow::Status::OK();
+      Result<BatchPtr> result = running_.front().get();
+      running_.pop_front();
+      if (!result.ok()) {
+        next_ = tasks_.size();
+        return table::ToArrow(result.status());
+      }
+      BatchPtr ready = *result;
+      if (ready->num_rows() == 0) continue;
+      if (limit_ >= 0) {
+        if (ready->num_rows() > limit_) ready = ready->Slice(0, limit_);
+        limit_ -= ready->num_rows();
+      }
+      if (stats_) stats_->rows += ready->num_rows();
+      *batch = std::move(ready);
+      return arrow::Status::OK();
+    }
+    return arrow::Status::OK();
+  }
+
+ private:
+  std::shared_ptr<ScanPlan> plan_;
+  int64_t limit_;
+  std::shared_ptr<ScanStats> stats_;
+  std::vector<ScanTask> tasks_;
+  size_t next_ = 0;
+  size_t ahead_ = 1;
+  std::deque<std::future<Result<BatchPtr>>> running_;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<arrow::RecordBatchReader>> View::Scan(const ScanOptions& options,
+                                                             std::shared_ptr<ScanStats> stats) const {
+  if (options.batch_rows < 1) return Status::Invalid("a batch has at least 1 row");
+  HEADRACE_ASSIGN(auto plan, MakePlan(*this, options, true));
+  return std::shared_ptr<arrow::RecordBatchReader>(
+      std::make_shared<ScanReader>(std::move(plan), options, std::move(stats)));
+}
+
+Result<ScanStats> View::Plan(const ScanOptions& options) const {
+  HEADRACE_ASSIGN(const auto plan, MakePlan(*this, options, true));
+  return plan->stats;
+}
+
+Result<int64_t> View::Count(const std::string& where, StopToken stop) const {
+  if (where.empty()) return snapshot_->rows;
+  ScanOptions options;
+  options.where = where;
+  options.stop = stop;
+  HEADRACE_ASSIGN(const auto plan, MakePlan(*this, options, false));
+  std::deque<std::future<Result<int64_t>>> running;
+  int64_t total = 0;
+  Status failed;
+  const auto drain = [&](size_t keep) {
+    while (running.size() > keep) {
+      const Result<int64_t> part = running.front().get();
+      running.pop_front();
+      if (part.ok()) {
+        total += *part;
+      } else if (failed.ok()) {
+        failed = part.status();
+      }
+    }
+  };
+  for (size_t k = 0; k < plan->kept.size() && failed.ok(); ++k) {
+    const Fragment& fragment = (*plan->fragments)[plan->kept[k]];
+    if (plan->whole[k]) {
+      total += fragment.rows;
+      continue;
+    }
+    for (int64_t begin = 0; begin < fragment.rows; begin += limits::kRowGroupRows) {
+      const ScanTask task{plan->kept[k], false, begin, std::min(fragment.rows, begin + limits::kRowGroupRows)};
+      running.push_back(env_->pool.Submit([plan, task]() -> Result<int64_t> {
+        HEADRACE_TRY(plan->stop.Check());
+        HEADRACE_ASSIGN(const auto survivors, RunFilter(*plan, (*plan->fragments)[task.fragment], task));
+        return survivors.all ? task.end - task.begin : static_cast<int64_t>(survivors.picks.size());
+      }));
+      drain(static_cast<size_t>(env_->pool.threads()) * 2);
+    }
+  }
+  drain(0);
+  if (!failed.ok()) return failed;
+  return total;
+}
+
+Result<BatchPtr> View::Take(const std::vector<int64_t>& row_ids, const std::vector<std::string>& columns) const {
+  HEADRACE_ASSIGN(const auto projections, Project(columns));
+  HEADRACE_ASSIGN(const auto fragments, Fragments());
+  std::vector<size_t> order(row_ids.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return row_ids[a] < row_ids[b]; });
+
+  // The rows asked for, fragment by fragment.
+  struct Part {
+    const Fragment* fragment;
+    std::vector<int64_t> picks;
+  };
+  std::vector<Part> parts;
+  for (const size_t i : order) {
+    const int64_t id = row_ids[i];
+    if (parts.empty() || id >= parts.back().fragment->end_row_id()) {
+      auto it = std::upper_bound(fragments->begin(), fragments->end(), id,
+                                 [](int64_t row, const Fragment& f) { return row < f.first_row_id; });
+      if (it == fragments->begin() || id >= (it - 1)->end_row_id()) {
+        return Status::NotFound("no row has the id " + std::to_string(id) + " in version " +
+                                std::to_string(snapshot_->version) + "; ids run from 0 to " +
+                                std::to_string(snapshot_->next_row_id - 1));
+      }
+      parts.push_back({&*(it - 1), {}});
+    }
+    parts.back().picks.push_back(id - parts.back().fragment->first_row_id);
+  }
+
+  std::vector<int64_t> position(order.size());  // of each asked-for row among the sorted ones
+  for (size_t k = 0; k < order.size(); ++k) position[order[k]] = static_cast<int64_t>(k);
+  const bool sorted = std::is_sorted(position.begin(), position.end());
+  const auto indices = std::make_shared<arrow::Int64Array>(static_cast<int64_t>(position.size()),
+                                                           arrow::Buffer::Wrap(position.data(), position.size()));
+  static const arrow::Status compute_ready = arrow::compute::Initialize();
+  HEADRACE_ARROW_TRY(compute_ready);
+
+  arrow::FieldVector fields;
+  arrow::ArrayVector arrays;
+  for (const auto& column : projections) {
+    Field named = column.leaf;
+    named.name = column.name;
+    fields.push_back(table::ToArrow(named));
+    arrow::ArrayVector pieces;
+    for (const auto& part : parts) {
+      HEADRACE_ASSIGN(auto piece, ReadColumn(*part.fragment, column.top, Rows::Picks(part.picks)));
+      HEADRACE_ASSIGN(piece, Descend(std::move(piece), column.path.size() - 1));
+      pieces.push_back(std::move(piece));
+    }
+    ArrayPtr joined;
+    if (pieces.empty()) {
+      HEADRACE_ARROW_ASSIGN(joined, arrow::MakeArrayOfNull(fields.back()->type(), 0));
+    } else if (pieces.size() == 1) {
+      joined = pieces[0];
+    } else {
+      HEADRACE_ARROW_ASSIGN(joined, arrow::Concatenate(pieces));
+    }
+    if (!sorted) {
+      HEADRACE_ARROW_ASSIGN(joined, arrow::compute::Take(*joined, *indices));
+    }
+    arrays.push_back(std::move(joined));
+  }
+  return arrow::RecordBatch::Make(arrow::schema(std::move(fields)), static_cast<int64_t>(row_ids.size()),
+                                  std::move(arrays));
+}
+
+}  // namespace headrace::table

@@ -1,0 +1,474 @@
+#include "table/table.h"
+
+#include <arrow/array.h>
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/clock.h"
+#include "table/arrow_bridge.h"
+
+namespace headrace::table {
+namespace {
+
+bool AllDigits(const std::string& text) {
+  return !text.empty() && text.size() < 19 && text.find_first_not_of("0123456789") == std::string::npos;
+}
+
+void Report(const CommitOptions& options, const char* what, int64_t done, int64_t total, int64_t bytes) {
+  if (options.progress) options.progress({what, done, total, bytes, 0});
+}
+
+int64_t FilesOf(const std::vector<Fragment>& fragments) {
+  int64_t bytes = 0;
+  for (const auto& fragment : fragments) {
+    for (const auto& file : fragment.files) bytes += file.bytes;
+    for (const auto& pack : fragment.packs) bytes += pack.live_bytes;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+std::string DefaultWho() {
+  if (const char* user = getenv("HEADRACE_USER"); user != nullptr && *user != '\0') return user;
+  char host[256] = "host";
+  gethostname(host, sizeof host - 1);
+  const char* name = getenv("USER");
+  if (name == nullptr || *name == '\0') {
+    const passwd* entry = getpwuid(getuid());
+    name = entry != nullptr ? entry->pw_name : "user";
+  }
+  return std::string(name) + "@" + host;
+}
+
+Table::Table(std::shared_ptr<Environment> env, std::string name, Uuid id)
+    : env_(std::move(env)),
+      name_(std::move(name)),
+      id_(id),
+      prefix_("tables/" + id.ToString() + "/"),
+      log_(std::make_shared<SnapshotLog>(env_, prefix_)) {}
+
+Operation Table::MakeOperation(OperationKind kind, const CommitOptions& options) const {
+  Operation operation;
+  operation.kind = kind;
+  operation.who = options.who.empty() ? DefaultWho() : options.who;
+  operation.why = options.why;
+  operation.how = options.how;
+  operation.inputs = options.inputs;
+  return operation;
+}
+
+Result<View> Table::At(const std::string& version) const {
+  HEADRACE_ASSIGN(const auto head, log_->Latest());
+  if (version.empty() || version == "latest") return View(env_, prefix_, head);
+  const auto tag = head->tags.find(version);
+  int64_t wanted = -1;
+  if (tag != head->tags.end()) {
+    wanted = tag->second;
+  } else if (AllDigits(version)) {
+    wanted = std::stoll(version);
+  } else if (version[0] == 'v' && AllDigits(version.substr(1))) {
+    wanted = std::stoll(version.substr(1));
+  }
+  if (wanted >= 0) {
+    if (wanted < 1 || wanted > head->version) {
+      return Status::NotFound("table '" + name_ + "' has no version " + std::to_string(wanted) + "; its versions are 1 to " +
+                              std::to_string(head->version));
+    }
+    HEADRACE_ASSIGN(auto snapshot, log_->Read(wanted));
+    return View(env_, prefix_, std::move(snapshot));
+  }
+  const auto time = ParseMicros(version);
+  if (!time.ok()) {
+    std::string tags;
+    for (const auto& [name, at] : head->tags) tags += (tags.empty() ? "" : ", ") + name;
+    return Status::NotFound("table '" + name_ + "' has no tag '" + version + "'" +
+                            (tags.empty() ? std::string() : " (its tags: " + tags + ")") +
+                            "; give a tag, a version such as v3, or a time such as 2026-11-22T08:00");
+  }
+  // Commit times rise with versions: the last one not after `time`.
+  int64_t low = 0;
+  int64_t high = head->version + 1;
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    HEADRACE_ASSIGN(const auto snapshot, log_->Read(middle));
+    (snapshot->time_us <= *time ? low : high) = middle;
+  }
+  if (low == 0) return Status::NotFound("table '" + name_ + "' did not exist yet at " + FormatMicros(*time));
+  HEADRACE_ASSIGN(auto snapshot, log_->Read(low));
+  return View(env_, prefix_, std::move(snapshot));
+}
+
+Result<std::vector<HistoryEntry>> Table::History(int64_t limit, bool with_reservations) const {
+  HEADRACE_ASSIGN(const auto head, log_->Latest());
+  std::vector<HistoryEntry> history;
+  for (int64_t version = head->version; version >= 1 && limit != 0; --version) {
+    HEADRACE_ASSIGN(const auto snapshot, log_->Read(version));
+    if (snapshot->operation.kind == OperationKind::kReserve && !with_reservations) continue;
+    HistoryEntry entry{version, snapshot->time_us, snapshot->rows, snapshot->operation, {}};
+    for (const auto& [tag, at] : head->tags) {
+      if (at == version) entry.tags.push_back(tag);
+    }
+    history.push_back(std::move(entry));
+    if (limit > 0) --limit;
+  }
+  return history;
+}
+
+class TableAppender final : public Appender {
+ public:
+  TableAppender(Table* table, CommitOptions options, std::vector<Field> fields, std::unique_ptr<DataWriter> writer,
+                int64_t repeated_version)
+      : table_(*table),
+        options_(std::move(options)),
+        fields_(std::move(fields)),
+        writer_(std::move(writer)),
+        repeated_version_(repeated_version) {}
+
+  Status Write(const arrow::RecordBatch& batch) override {
+    if (repeated_version_ > 0) return Status::Ok();  // it is there already
+    HEADRACE_TRY(options_.stop.Check());
+    HEADRACE_TRY(writer_->Write(batch));
+    Report(options_, "writing rows", writer_->rows(), -1, writer_->bytes());
+    return Status::Ok();
+  }
+  int64_t rows() const override { return writer_->rows(); }
+  int64_t bytes() const override { return writer_->bytes(); }
+
+  Result<CommitResult> Commit() override {
+    CommitResult result;
+    if (repeated_version_ > 0) {
+      result.version = repeated_version_;
+      result.repeated = true;
+      return result;
+    }
+    HEADRACE_ASSIGN(auto fragments, writer_->Finish());
+    Change change;
+    change.operation = table_.MakeOperation(OperationKind::kAppend, options_);
+    for (const auto& fragment : fragments) change.operation.rows += fragment.rows;
+    change.operation.fragments = static_cast<int64_t>(fragments.size());
+    change.operation.bytes = FilesOf(fragments);
+    change.fragments = std::move(fragments);
+    change.fields_used = fields_;
+    change.writer = options_.writer;
+    change.sequence = options_.sequence;
+    result.rows = change.operation.rows;
+    result.bytes = change.operation.bytes;
+    result.fragments = change.operation.fragments;
+    HEADRACE_ASSIGN(const Committed committed, table_.log_->Commit(change, options_.stop));
+    result.version = committed.version;
+    result.repeated = committed.repeated;
+    if (committed.repeated) result.rows = result.bytes = result.fragments = 0;
+    return result;
+  }
+
+ private:
+  Table table_;  // a handle of its own: the appender may outlive the caller's
+  CommitOptions options_;
+  std::vector<Field> fields_;
+  std::unique_ptr<DataWriter> writer_;
+  int64_t repeated_version_;
+};
+
+Result<std::unique_ptr<Appender>> Table::StartAppend(const std::vector<std::string>& columns,
+                                                     const CommitOptions& options) {
+  if (!options.writer.empty() && options.sequence < 0) {
+    return Status::Invalid("writer '" + options.writer + "' needs a sequence number, 0 or more");
+  }
+  HEADRACE_ASSIGN(const auto head, log_->Latest());
+  int64_t repeated = 0;
+  const auto mark = head->writers.find(options.writer);
+  if (!options.writer.empty() && mark != head->writers.end() && mark->second.sequence >= options.sequence) {
+    repeated = mark->second.version;
+  }
+  std::vector<Field> fields;
+  std::set<std::string> seen;
+  for (const auto& name : columns) {
+    const auto field = head->schema.Get(name);
+    if (!field.ok()) return field.status().Wrap("cannot append to '" + name_ + "'");
+    if (!seen.insert(name).second) return Status::Invalid("the column '" + name + "' is given twice");
+    fields.push_back(**field);
+  }
+  if (fields.empty()) return Status::Invalid("rows without columns cannot be appended to '" + name_ + "'");
+  WriteOptions write = options.write;
+  write.stop = options.stop;
+  auto writer = NewDataWriter(env_->store, prefix_, fields, StatFields(head->schema), write);
+  return std::unique_ptr<Appender>(
+      std::make_unique<TableAppender>(this, options, std::move(fields), std::move(writer), repeated));
+}
+
+Result<CommitResult> Table::Append(arrow::RecordBatchReader* rows, const CommitOptions& options) {
+  HEADRACE_ASSIGN(const auto appender, StartAppend(rows->schema()->field_names(), options));
+  for (;;) {
+    HEADRACE_TRY(options.stop.Check());
+    std::shared_ptr<arrow::RecordBatch> batch;
+    HEADRACE_ARROW_TRY(rows->ReadNext(&batch));
+    if (!batch) break;
+    const Status written = appender->Write(*batch);
+    if (!written.ok()) return written.Wrap("cannot append to '" + name_ + "'");
+  }
+  return appender->Commit();
+}
+
+Result<int32_t> Table::ReserveFields(int32_t count, const CommitOptions& options) {
+  Change change;
+  change.operation = MakeOperation(OperationKind::kReserve, options);
+  change.reserve_fields = count;
+  HEADRACE_ASSIGN(const Committed committed, log_->Commit(change, options.stop));
+  return committed.snapshot->next_field_id - count;
+}
+
+// Writes columns for fragments of the newest version, and commits them. `known_schema`: of the new columns, where it is
+// known before the first batch; otherwise the first batch tells.
+Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std::vector<std::string>& inputs,
+                                        std::shared_ptr<arrow::Schema> known_schema, const CommitOptions& options) {
+  HEADRACE_ASSIGN(const View view, At());
+  HEADRACE_ASSIGN(const auto fragments, view.Fragments());
+  Change change;
+  change.operation = MakeOperation(OperationKind::kAddColumns, options);
+  for (const auto& input : inputs) {
+    HEADRACE_ASSIGN(const auto projected, view.Project({input}));
+    if (const Field* top = view.schema().FindId(projected[0].top.id)) change.fields_used.push_back(*top);
+  }
+  std::vector<Field> fields;
+  std::unique_ptr<DataWriter> writer;
+  const auto begin = [&](const arrow::Schema& schema) -> Status {
+    HEADRACE_ASSIGN(Schema incoming, SchemaFromArrow(schema));
+    if (incoming.fields.empty()) return Status::Invalid("there are no columns to add");
+    int32_t needed = 0;
+    for (auto& field : incoming.fields) {
+      if (const Field* existing = view.schema().Find(field.name)) {
+        if (existing->type.ToString() != field.type.ToString()) {
+          return Status::AlreadyExists("there is a column '" + field.name + "' already, a " + existing->type.ToString() +
+                                       "; the new one is a " + field.type.ToString());
+        }
+        fields.push_back(*existing);
+        change.fields_used.push_back(*existing);
+        continue;
+      }
+      int32_t ids = 0;
+      std::vector<Field> counted = {field};
+      AssignIds(&counted, &ids);
+      needed += ids;
+    }
+    if (needed > 0) {
+      HEADRACE_ASSIGN(int32_t next, ReserveFields(needed, options));
+      for (auto& field : incoming.fields) {
+        if (view.schema().Find(field.name) != nullptr) continue;
+        std::vector<Field> assigned = {field};
+        AssignIds(&assigned, &next);
+        fields.push_back(assigned[0]);
+        change.new_fields.push_back(assigned[0]);
+      }
+    }
+    Schema after = view.schema();
+    after.fields.insert(after.fields.end(), change.new_fields.begin(), change.new_fields.end());
+    std::vector<int32_t> stats;
+    Schema written;
+    written.fields = fields;
+    const auto own = StatFields(written);
+    const auto allowed = StatFields(after);
+    std::copy_if(own.begin(), own.end(), std::back_inserter(stats),
+                 [&](int32_t id) { return std::find(allowed.begin(), allowed.end(), id) != allowed.end(); });
+    WriteOptions write = options.write;
+    write.stop = options.stop;
+    write.fragment_rows = INT64_MAX;
+    write.fragment_bytes = INT64_MAX;
+    writer = NewDataWriter(env_->store, prefix_, fields, stats, write);
+    return Status::Ok();
+  };
+  if (known_schema) HEADRACE_TRY(begin(*known_schema));
+
+  std::vector<const Fragment*> filled;
+  int64_t done = 0;
+  for (const auto& fragment : *fragments) {
+    const bool has_hole = fields.empty() || std::any_of(fields.begin(), fields.end(), [&](const Field& field) {
+                            return !fragment.Fills(field.id);
+                          });
+    const bool all_holes = std::none_of(fields.begin(), fields.end(),
+                                        [&](const Field& field) { return fragment.Fills(field.id); });
+    if (has_hole && !all_holes) {
+      return Status::Unsupported("some rows have one of these columns and not the others; add them one at a time");
+    }
+    int64_t got = 0;
+    const auto write = [&](const arrow::RecordBatch& batch) -> Status {
+      HEADRACE_TRY(options.stop.Check());
+      if (!writer) {
+        HEADRACE_TRY(begin(*batch.schema()));
+      }
+      got += batch.num_rows();
+      if (got > fragment.rows) return Status::Invalid("the new columns have more rows than the table");
+      HEADRACE_TRY(has_hole ? writer->Write(batch) : Status::Ok());
+      Report(options, "adding columns", done + got, view.snapshot().rows, writer->bytes());
+      return Status::Ok();
+    };
+    HEADRACE_TRY(source(view, fragment, write));
+    if (got != fragment.rows) {
+      return Status::Invalid("the new columns have " + std::to_string(got) + " values for " + std::to_string(fragment.rows) +
+                             " rows from row " + std::to_string(fragment.first_row_id) + "; give one for each");
+    }
+    done += got;
+    if (has_hole) {
+      HEADRACE_TRY(writer->EndFragment());
+      filled.push_back(&fragment);
+    }
+  }
+  if (!writer) return Status::Invalid("table '" + name_ + "' has no rows from which new columns could be computed");
+  HEADRACE_ASSIGN(change.fragments, writer->Finish());
+  if (change.fragments.size() != filled.size()) return Status::Invalid("a fragment got no values");
+  for (size_t i = 0; i < filled.size(); ++i) {
+    change.fragments[i].id = filled[i]->id;
+    change.fragments[i].first_row_id = filled[i]->first_row_id;
+  }
+  for (const auto& field : fields) {
+    change.operation.columns.push_back(field.name);
+    change.operation.field_ids.push_back(field.id);
+  }
+  change.operation.fragments = static_cast<int64_t>(filled.size());
+  change.operation.bytes = FilesOf(change.fragments);
+  CommitResult result{0, done, change.operation.bytes, change.operation.fragments, false};
+  HEADRACE_ASSIGN(const Committed committed, log_->Commit(change, options.stop));
+  result.version = committed.version;
+  return result;
+}
+
+Result<CommitResult> Table::AddColumns(arrow::RecordBatchReader* columns, const CommitOptions& options) {
+  std::shared_ptr<arrow::RecordBatch> current;
+  int64_t at = 0;
+  const auto more = [&]() -> Status {
+    while (!current || at >= current->num_rows()) {
+      HEADRACE_ARROW_TRY(columns->ReadNext(&current));
+      at = 0;
+      if (!current) return Status::Ok();
+    }
+    return Status::Ok();
+  };
+  auto result = FillColumns(
+      [&](const View&, const Fragment& fragment, const auto& write) -> Status {
+        for (int64_t need = fragment.rows; need > 0;) {
+          HEADRACE_TRY(more());
+          if (!current) return Status::Ok();  // too few: the caller counts
+          const int64_t take = std::min(need, current->num_rows() - at);
+          HEADRACE_TRY(write(*current->Slice(at, take)));
+          at += take;
+          need -= take;
+        }
+        return Status::Ok();
+      },
+      {}, columns->schema(), options);
+  return result;
+}
+
+Result<CommitResult> Table::AddColumns(const std::vector<std::string>& inputs, const BatchFn& fn,
+                                       const CommitOptions& options) {
+  return FillColumns(
+      [&](const View& view, const Fragment& fragment, const auto& write) -> Status {
+        HEADRACE_ASSIGN(const auto projections, view.Project(inputs));
+        const int64_t step = 16'384;
+        for (int64_t begin = 0; begin < fragment.rows; begin += step) {
+          const Rows rows = Rows::Range(begin, std::min(fragment.rows, begin + step));
+          arrow::FieldVector fields;
+          arrow::ArrayVector arrays;
+          for (const auto& column : projections) {
+            HEADRACE_ASSIGN(auto array, view.ReadColumn(fragment, column.top, rows));
+            for (size_t i = 1; i < column.path.size(); ++i) {
+              HEADRACE_ARROW_ASSIGN(array, static_cast<const arrow::StructArray&>(*array).GetFlattenedField(0));
+            }
+            Field named = column.leaf;
+            named.name = column.name;
+            fields.push_back(table::ToArrow(named));
+            arrays.push_back(std::move(array));
+          }
+          HEADRACE_ASSIGN(const auto batch, fn(arrow::RecordBatch::Make(arrow::schema(fields), rows.count(), arrays)));
+          if (batch->num_rows() != rows.count()) {
+            return Status::Invalid("the function got " + std::to_string(rows.count()) + " rows and gave " +
+                                   std::to_string(batch->num_rows()) + "; it must give one for each");
+          }
+          HEADRACE_TRY(write(*batch));
+        }
+        return Status::Ok();
+      },
+      inputs, nullptr, options);
+}
+
+Result<CommitResult> Table::CommitSmall(Change change, const CommitOptions& options) {
+  change.writer = options.writer;
+  change.sequence = options.sequence;
+  HEADRACE_ASSIGN(const Committed committed, log_->Commit(change, options.stop));
+  return CommitResult{committed.version, 0, 0, 0, committed.repeated};
+}
+
+Result<CommitResult> Table::AddEmptyColumns(std::vector<Field> fields, const CommitOptions& options) {
+  Change change;
+  change.operation = MakeOperation(OperationKind::kAddColumns, options);
+  int32_t needed = 0;
+  for (auto& field : fields) {
+    HEADRACE_TRY(ValidateName("column", field.name));
+    field.id = -1;
+    change.operation.columns.push_back(field.name);
+  }
+  auto counted = fields;
+  AssignIds(&counted, &needed);
+  HEADRACE_ASSIGN(int32_t next, ReserveFields(needed, options));
+  AssignIds(&fields, &next);
+  for (const auto& field : fields) change.operation.field_ids.push_back(field.id);
+  change.new_fields = std::move(fields);
+  return CommitSmall(std::move(change), options);
+}
+
+Result<CommitResult> Table::RenameColumn(const std::string& from, const std::string& to, const CommitOptions& options) {
+  HEADRACE_TRY(ValidateName("column", to));
+  HEADRACE_ASSIGN(const auto head, log_->Latest());
+  HEADRACE_ASSIGN(const Field* field, head->schema.Get(from));
+  Change change;
+  change.operation = MakeOperation(OperationKind::kSchemaChange, options);
+  change.operation.columns = {from + " -> " + to};
+  change.operation.field_ids = {field->id};
+  change.fields_used = {*field};
+  change.renames = {{field->id, from, to}};
+  return CommitSmall(std::move(change), options);
+}
+
+Result<CommitResult> Table::DropColumn(const std::string& name, const CommitOptions& options) {
+  HEADRACE_ASSIGN(const auto head, log_->Latest());
+  HEADRACE_ASSIGN(const Field* field, head->schema.Get(name));
+  if (head->schema.fields.size() == 1) return Status::Invalid("'" + name + "' is the table's only column");
+  Change change;
+  change.operation = MakeOperation(OperationKind::kSchemaChange, options);
+  change.operation.columns = {"drop " + name};
+  change.operation.field_ids = {field->id};
+  change.fields_used = {*field};
+  change.drops = {field->id};
+  return CommitSmall(std::move(change), options);
+}
+
+Result<CommitResult> Table::Tag(const std::string& tag, const std::string& version, bool move,
+                                const CommitOptions& options) {
+  HEADRACE_TRY(ValidateName("tag", tag));
+  if (AllDigits(tag) || tag == "latest" || (tag[0] == 'v' && AllDigits(tag.substr(1))) || ParseMicros(tag).ok()) {
+    return Status::Invalid("a tag may not look like a version or a time: '" + tag + "'");
+  }
+  HEADRACE_ASSIGN(const View view, At(version));
+  Change change;
+  change.operation = MakeOperation(OperationKind::kTag, options);
+  change.operation.columns = {tag + " -> v" + std::to_string(view.snapshot().version)};
+  change.tag = tag;
+  change.tag_version = view.snapshot().version;
+  change.move_tag = move;
+  return CommitSmall(std::move(change), options);
+}
+
+Result<CommitResult> Table::RemoveTag(const std::string& tag, const CommitOptions& options) {
+  Change change;
+  change.operation = MakeOperation(OperationKind::kTag, options);
+  change.operation.columns = {"remove " + tag};
+  change.tag = tag;
+  return CommitSmall(std::move(change), options);
+}
+
+}  // namespace headrace::table

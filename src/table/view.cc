@@ -1,0 +1,279 @@
+#include "table/view.h"
+
+#include <arrow/array.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+#include "base/hash.h"
+#include "table/conform.h"
+#include "table/parquet_file.h"
+#include "table/tensor_file.h"
+
+namespace headrace::table {
+namespace {
+
+// The statistics of a hole: what its rows read as.
+FieldStats HoleStats(const Field& field, int64_t rows) {
+  FieldStats stats;
+  if (!field.has_default) {
+    stats.nulls = rows;
+    return stats;
+  }
+  stats.values = rows;
+  stats.has_nan = true;  // no bounds are known; defaults are rare
+  return stats;
+}
+
+const Field* TopOf(const Schema& schema, int32_t leaf_id) {
+  const std::function<bool(const Field&)> holds = [&](const Field& field) {
+    return field.id == leaf_id || std::any_of(field.type.children.begin(), field.type.children.end(), holds);
+  };
+  for (const auto& field : schema.fields) {
+    if (holds(field)) return &field;
+  }
+  return nullptr;
+}
+
+// `field` with nothing under it but the way to the path's end.
+Field Prune(const Field& field, const std::vector<std::string>& path, size_t depth) {
+  if (depth >= path.size()) return field;
+  Field pruned = field;
+  pruned.type.children.clear();
+  if (field.type.kind == Kind::kBlob) pruned.type.kind = Kind::kStruct;
+  for (const auto& child : field.type.children) {
+    if (child.name == path[depth]) pruned.type.children.push_back(Prune(child, path, depth + 1));
+  }
+  return pruned;
+}
+
+std::vector<std::string> SplitDots(const std::string& text) {
+  std::vector<std::string> parts;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find('.', begin), text.size());
+    parts.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+}  // namespace
+
+View::View(std::shared_ptr<Environment> env, std::string prefix, std::shared_ptr<const Snapshot> snapshot)
+    : env_(std::move(env)), prefix_(std::move(prefix)), snapshot_(std::move(snapshot)), lazy_(std::make_shared<Lazy>()) {}
+
+Result<std::shared_ptr<const View::Loaded>> View::Load() const {
+  const std::lock_guard lock(lazy_->mutex);
+  if (lazy_->loaded) return lazy_->loaded;
+  auto loaded = std::make_shared<Loaded>();
+  for (const auto& ref : snapshot_->manifests) {
+    const std::string key = prefix_ + ManifestKey(ref.id);
+    HEADRACE_ASSIGN(auto manifest, env_->files.GetOrOpen<const Manifest>(key, [&]() -> Result<std::shared_ptr<const Manifest>> {
+                      HEADRACE_ASSIGN(auto bytes, env_->store->Get(key));
+                      return Manifest::Load(std::move(bytes), ref);
+                    }));
+    loaded->manifests.push_back(std::move(manifest));
+  }
+  // Every entry in one list, sorted so that those of one fragment lie together.
+  struct Source {
+    const Fragment* entry;
+    size_t list;
+    size_t index;
+  };
+  std::vector<Source> sources;
+  for (size_t m = 0; m < loaded->manifests.size(); ++m) {
+    const auto& entries = loaded->manifests[m]->entries();
+    for (size_t i = 0; i < entries.size(); ++i) sources.push_back({&entries[i], m, i});
+    loaded->manifest_targets.emplace_back(entries.size());
+  }
+  for (size_t i = 0; i < snapshot_->inline_entries.size(); ++i) {
+    sources.push_back({&snapshot_->inline_entries[i], SIZE_MAX, i});
+  }
+  loaded->inline_targets.resize(snapshot_->inline_entries.size());
+  std::stable_sort(sources.begin(), sources.end(), [](const Source& a, const Source& b) {
+    if (a.entry->first_row_id != b.entry->first_row_id) return a.entry->first_row_id < b.entry->first_row_id;
+    return a.entry->id < b.entry->id;
+  });
+  loaded->fragments.reserve(sources.size());
+  for (const auto& source : sources) {
+    const Fragment& entry = *source.entry;
+    auto& fragments = loaded->fragments;
+    if (fragments.empty() || fragments.back().id != entry.id) {
+      if (!fragments.empty() && entry.first_row_id < fragments.back().end_row_id()) {
+        return Status::Corrupt("the fragments " + std::to_string(fragments.back().id) + " and " +
+                               std::to_string(entry.id) + " of version " + std::to_string(snapshot_->version) +
+                               " claim the same rows");
+      }
+      Fragment joined = entry;
+      joined.stats.clear();
+      fragments.push_back(std::move(joined));
+    } else {
+      Fragment& joined = fragments.back();
+      if (joined.rows != entry.rows) {
+        return Status::Corrupt("two entries disagree on the rows of fragment " + std::to_string(entry.id));
+      }
+      joined.files.insert(joined.files.end(), entry.files.begin(), entry.files.end());
+      joined.packs.insert(joined.packs.end(), entry.packs.begin(), entry.packs.end());
+    }
+    const size_t target = fragments.size() - 1;
+    if (source.list == SIZE_MAX) {
+      loaded->inline_targets[source.index] = target;
+    } else {
+      loaded->manifest_targets[source.list][source.index] = target;
+    }
+  }
+  lazy_->loaded = std::move(loaded);
+  return lazy_->loaded;
+}
+
+Result<std::shared_ptr<const std::vector<Fragment>>> View::Fragments() const {
+  HEADRACE_ASSIGN(const auto loaded, Load());
+  return std::shared_ptr<const std::vector<Fragment>>(loaded, &loaded->fragments);
+}
+
+Result<std::vector<std::optional<FieldStats>>> View::Stats(const Field& leaf) const {
+  HEADRACE_ASSIGN(const auto loaded, Load());
+  std::vector<std::optional<FieldStats>> stats(loaded->fragments.size());
+  if (leaf.id == 0) {  // the row id
+    for (size_t i = 0; i < stats.size(); ++i) {
+      const Fragment& fragment = loaded->fragments[i];
+      stats[i] = FieldStats{fragment.first_row_id, fragment.end_row_id() - 1, 0, fragment.rows, false};
+    }
+    return stats;
+  }
+  const Field* top = TopOf(snapshot_->schema, leaf.id);
+  if (top == nullptr) return stats;
+  for (size_t i = 0; i < stats.size(); ++i) {
+    if (!loaded->fragments[i].Fills(top->id)) stats[i] = HoleStats(leaf, loaded->fragments[i].rows);
+  }
+  for (size_t m = 0; m < loaded->manifests.size(); ++m) {
+    HEADRACE_ASSIGN(const auto known, loaded->manifests[m]->LoadStats(leaf.id));
+    for (size_t i = 0; i < known.size(); ++i) {
+      if (known[i].known) stats[loaded->manifest_targets[m][i]] = known[i].stats;
+    }
+  }
+  for (size_t i = 0; i < snapshot_->inline_entries.size(); ++i) {
+    const auto& entry = snapshot_->inline_entries[i];
+    const auto it = entry.stats.find(leaf.id);
+    if (it != entry.stats.end()) stats[loaded->inline_targets[i]] = it->second;
+  }
+  return stats;
+}
+
+Result<std::vector<Projection>> View::Project(const std::vector<std::string>& columns) const {
+  std::vector<Projection> projections;
+  std::vector<std::string> names = columns;
+  if (names.empty()) {
+    for (const auto& field : schema().fields) names.push_back(field.name);
+  }
+  for (const auto& name : names) {
+    HEADRACE_ASSIGN(Projection projection,
+                    ProjectPath(name, schema().Find(name) ? std::vector<std::string>{name} : SplitDots(name)));
+    for (const auto& other : projections) {
+      if (other.name == name) return Status::Invalid("the column '" + name + "' is asked for twice");
+    }
+    projections.push_back(std::move(projection));
+  }
+  return projections;
+}
+
+Result<Projection> View::ProjectPath(std::string name, std::vector<std::string> path) const {
+  Projection projection;
+  const Field* top = nullptr;
+  HEADRACE_ASSIGN(projection.leaf, ResolvePath(schema(), path, &top));
+  projection.top = top == nullptr ? projection.leaf : Prune(*top, path, 1);
+  projection.name = std::move(name);
+  projection.path = std::move(path);
+  return projection;
+}
+
+Result<std::shared_ptr<arrow::Array>> View::ReadColumn(const Fragment& fragment, const Field& top,
+                                                       const Rows& rows) const {
+  if (top.id == 0) {
+    auto buffer = std::make_shared<std::vector<int64_t>>(static_cast<size_t>(rows.count()));
+    for (int64_t i = 0; i < rows.count(); ++i) (*buffer)[static_cast<size_t>(i)] = fragment.first_row_id + rows.at(i);
+    return std::shared_ptr<arrow::Array>(
+        std::make_shared<arrow::Int64Array>(rows.count(), arrow::Buffer::FromVector(std::move(*buffer))));
+  }
+  const DataFile* file = fragment.FileOf(top.id);
+  if (file == nullptr) return HoleArray(top, rows.count());
+  const std::string key = prefix_ + DataKey(file->id, file->family->kind);
+  if (file->family->kind == FileKind::kTensor) {
+    HEADRACE_ASSIGN(const auto tensors, env_->files.GetOrOpen<TensorFile>(key, [&] {
+      return TensorFile::Open(env_->store.get(), prefix_, file->id);
+    }));
+    return tensors->Read(top, rows);
+  }
+  HEADRACE_ASSIGN(const auto parquet, env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
+                    HEADRACE_ASSIGN(auto reader, env_->store->Open(key));
+                    if (reader->size() != file->bytes) {
+                      return Status::Corrupt(key + " has " + std::to_string(reader->size()) + " bytes; its manifest says " +
+                                             std::to_string(file->bytes));
+                    }
+                    return ParquetFile::Open(std::move(reader));
+                  }));
+  return parquet->Read(top, rows);
+}
+
+Result<std::optional<FieldStats>> View::PageStats(const Fragment& fragment, const Field& top, const Field& leaf,
+                                                  int64_t begin, int64_t end) const {
+  if (leaf.id == 0) {
+    return std::optional(FieldStats{fragment.first_row_id + begin, fragment.first_row_id + end - 1, 0, end - begin, false});
+  }
+  const DataFile* file = fragment.FileOf(top.id);
+  if (file == nullptr) return std::optional(HoleStats(leaf, end - begin));
+  if (file->family->kind != FileKind::kParquet) return std::optional<FieldStats>();
+  const std::string key = prefix_ + DataKey(file->id, file->family->kind);
+  HEADRACE_ASSIGN(const auto parquet, env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
+                    HEADRACE_ASSIGN(auto reader, env_->store->Open(key));
+                    return ParquetFile::Open(std::move(reader));
+                  }));
+  return parquet->PageStats(leaf, begin, end);
+}
+
+Result<std::vector<std::optional<store::Bytes>>> View::ReadBlobs(const arrow::Array& blobs) const {
+  const auto* cells = dynamic_cast<const arrow::StructArray*>(&blobs);
+  const auto typed = [&](const char* name) { return cells ? cells->GetFieldByName(name) : nullptr; };
+  const auto pack = std::dynamic_pointer_cast<arrow::StringArray>(typed("pack"));
+  const auto uri = std::dynamic_pointer_cast<arrow::StringArray>(typed("uri"));
+  const auto offset = std::dynamic_pointer_cast<arrow::Int64Array>(typed("offset"));
+  const auto length = std::dynamic_pointer_cast<arrow::Int64Array>(typed("length"));
+  const auto checksum = std::dynamic_pointer_cast<arrow::UInt64Array>(typed("checksum"));
+  const auto bytes = std::dynamic_pointer_cast<arrow::BinaryArray>(typed("inline"));
+  if (!pack || !uri || !offset || !length || !checksum || !bytes) {
+    return Status::Invalid("these cells are not a blob column's; ask for the whole column to read its bytes");
+  }
+  std::vector<std::optional<store::Bytes>> result(static_cast<size_t>(cells->length()));
+  std::map<std::string_view, std::vector<int64_t>> by_pack;
+  for (int64_t i = 0; i < cells->length(); ++i) {
+    if (cells->IsNull(i)) continue;
+    if (bytes->IsValid(i)) {
+      result[static_cast<size_t>(i)] = store::Bytes::FromString(bytes->GetString(i));
+    } else if (pack->IsValid(i)) {
+      by_pack[pack->GetView(i)].push_back(i);
+    } else if (uri->IsValid(i)) {
+      return Status::Unsupported("the blob lies in place at " + uri->GetString(i) +
+                                 "; this version reads packs and inline blobs");
+    }
+  }
+  for (const auto& [name, rows] : by_pack) {
+    HEADRACE_ASSIGN(const Uuid id, Uuid::Parse(name));
+    const std::string key = prefix_ + PackKey(id);
+    HEADRACE_ASSIGN(const auto reader, env_->files.GetOrOpen<store::ObjectReader>(
+                                           key, [&] { return env_->store->Open(key); }));
+    std::vector<store::ByteRange> ranges;
+    for (const int64_t i : rows) ranges.push_back({offset->Value(i), length->Value(i)});
+    HEADRACE_ASSIGN(auto parts, reader->ReadMany(ranges));
+    for (size_t k = 0; k < rows.size(); ++k) {
+      if (checksum->IsValid(rows[k]) && Xxh3(parts[k].view()) != checksum->Value(rows[k])) {
+        return Status::Corrupt("a blob of " + std::to_string(parts[k].size()) + " bytes at " + std::to_string(ranges[k].offset) +
+                               " in " + key + " does not match its checksum");
+      }
+      result[static_cast<size_t>(rows[k])] = std::move(parts[k]);
+    }
+  }
+  return result;
+}
+
+}  // namespace headrace::table
