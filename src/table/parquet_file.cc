@@ -70,12 +70,6 @@ bool HasList(const Type& type) {
   return std::any_of(type.children.begin(), type.children.end(), [](const Field& f) { return HasList(f.type); });
 }
 
-const Field* FirstLeaf(const Field& field) {
-  const Field* leaf = &field;
-  while (!leaf->type.children.empty()) leaf = &leaf->type.children[0];
-  return leaf;
-}
-
 void LeafIds(const Field& field, std::vector<int32_t>* ids) {
   if (field.type.children.empty()) ids->push_back(field.id);
   for (const auto& child : field.type.children) LeafIds(child, ids);
@@ -191,7 +185,8 @@ Result<std::string_view> ParquetFile::Body(Leaf* leaf, size_t page, const store:
   return std::string_view(reinterpret_cast<const char*>(plain->data()), static_cast<size_t>(plain->size()));
 }
 
-Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Rows& rows) {
+Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Rows& rows,
+                                                     std::atomic<int64_t>* bytes_read) {
   HEADRACE_ASSIGN(Leaf* const leaf, FindLeaf(field.id));
   HEADRACE_TRY(LoadPages(leaf));
   if (rows.end() > rows_) {
@@ -221,7 +216,7 @@ Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Ro
     }
     touched.push_back({page, i, to});
     ranges.push_back({leaf->pages[page].offset, leaf->pages[page].bytes});
-    bytes_read_ += leaf->pages[page].bytes;
+    *bytes_read += leaf->pages[page].bytes;
     i = to;
   }
   HEADRACE_ASSIGN(const auto fetched, reader_->ReadMany(ranges));
@@ -289,9 +284,10 @@ Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Ro
   return result;
 }
 
-Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadFlat(const Field& field, const Rows& rows, LeafRows* first_leaf) {
+Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadFlat(const Field& field, const Rows& rows, LeafRows* first_leaf,
+                                                             std::atomic<int64_t>* bytes_read) {
   if (field.type.children.empty()) {
-    HEADRACE_ASSIGN(LeafRows leaf, ReadLeaf(field, rows));
+    HEADRACE_ASSIGN(LeafRows leaf, ReadLeaf(field, rows, bytes_read));
     auto array = leaf.array;
     if (first_leaf != nullptr) *first_leaf = std::move(leaf);
     return array;
@@ -299,7 +295,7 @@ Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadFlat(const Field& field, 
   arrow::ArrayVector children;
   LeafRows first;
   for (size_t i = 0; i < field.type.children.size(); ++i) {
-    HEADRACE_ASSIGN(auto child, ReadFlat(field.type.children[i], rows, i == 0 ? &first : nullptr));
+    HEADRACE_ASSIGN(auto child, ReadFlat(field.type.children[i], rows, i == 0 ? &first : nullptr, bytes_read));
     children.push_back(std::move(child));
   }
   // Depth below this struct along its first leaf: how far the leaf's level is above the struct's.
@@ -321,7 +317,8 @@ Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadFlat(const Field& field, 
   return std::shared_ptr<arrow::Array>(array);
 }
 
-Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadNested(const Field& field, const Rows& rows) {
+Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadNested(const Field& field, const Rows& rows,
+                                                               std::atomic<int64_t>* bytes_read) {
   std::vector<int32_t> ids;
   LeafIds(field, &ids);
   std::vector<int> columns;
@@ -343,7 +340,7 @@ Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadNested(const Field& field
       const int64_t begin = group_first_row_[group];
       const int64_t end = begin + metadata_->RowGroup(static_cast<int>(group))->num_rows();
       HEADRACE_ARROW_ASSIGN(auto table, arrow_reader->ReadRowGroup(static_cast<int>(group), columns));
-      for (const int c : columns) bytes_read_ += metadata_->RowGroup(static_cast<int>(group))->ColumnChunk(c)->total_compressed_size();
+      for (const int c : columns) *bytes_read += metadata_->RowGroup(static_cast<int>(group))->ColumnChunk(c)->total_compressed_size();
       HEADRACE_ARROW_ASSIGN(table, table->CombineChunks());
       if (table->num_columns() != 1 || table->column(0)->num_chunks() != 1) {
         return Status::Corrupt(reader_->key() + ": a nested column has an unexpected shape");
@@ -375,9 +372,10 @@ Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadNested(const Field& field
   return joined;
 }
 
-Result<std::shared_ptr<arrow::Array>> ParquetFile::Read(const Field& field, const Rows& rows) {
-  if (HasList(field.type)) return ReadNested(field, rows);
-  auto array = ReadFlat(field, rows, nullptr);
+Result<std::shared_ptr<arrow::Array>> ParquetFile::Read(const Field& field, const Rows& rows,
+                                                         std::atomic<int64_t>* bytes_read) {
+  if (HasList(field.type)) return ReadNested(field, rows, bytes_read);
+  auto array = ReadFlat(field, rows, nullptr, bytes_read);
   if (!array.ok()) return array.status().Wrap("column '" + field.name + "'");
   return array;
 }

@@ -28,12 +28,11 @@ class ParquetFile {
   ~ParquetFile();
 
   int64_t rows() const { return rows_; }
-  // A top-level field's values in its Arrow type. NotFound if the file holds no such field id.
-  Result<std::shared_ptr<arrow::Array>> Read(const Field& field, const Rows& rows);
+  // A top-level field's values in its Arrow type. NotFound if the file holds no such field id. Adds the bytes of the pages
+  // touched to `*bytes_read`.
+  Result<std::shared_ptr<arrow::Array>> Read(const Field& field, const Rows& rows, std::atomic<int64_t>* bytes_read);
   // Bounds of a leaf over rows [begin, end) from the page index; nothing where the file does not say.
   Result<std::optional<FieldStats>> PageStats(const Field& leaf, int64_t begin, int64_t end);
-  // For `--explain`: bytes of pages handed out so far.
-  int64_t bytes_read() const { return bytes_read_.load(); }
 
  private:
   struct Leaf;
@@ -45,10 +44,11 @@ class ParquetFile {
   Status LoadPages(Leaf* leaf);
   Status LoadBounds(Leaf* leaf, const Field& field);
   Result<std::string_view> Body(Leaf* leaf, size_t page, const store::Bytes& bytes, std::shared_ptr<arrow::Buffer>* owner);
-  Result<LeafRows> ReadLeaf(const Field& field, const Rows& rows);
-  Result<std::shared_ptr<arrow::Array>> ReadFlat(const Field& field, const Rows& rows, LeafRows* first_leaf);
+  Result<LeafRows> ReadLeaf(const Field& field, const Rows& rows, std::atomic<int64_t>* bytes_read);
+  Result<std::shared_ptr<arrow::Array>> ReadFlat(const Field& field, const Rows& rows, LeafRows* first_leaf,
+                                                 std::atomic<int64_t>* bytes_read);
   // Lists: whole row groups through Arrow's own reader, then the rows asked for.
-  Result<std::shared_ptr<arrow::Array>> ReadNested(const Field& field, const Rows& rows);
+  Result<std::shared_ptr<arrow::Array>> ReadNested(const Field& field, const Rows& rows, std::atomic<int64_t>* bytes_read);
 
   std::shared_ptr<store::ObjectReader> reader_;
   std::unique_ptr<parquet::ParquetFileReader> parquet_;
@@ -57,7 +57,6 @@ class ParquetFile {
   std::vector<std::unique_ptr<Leaf>> leaves_;
   std::mutex mutex_;  // guards the lazy parts of leaves
   int64_t rows_ = 0;
-  std::atomic<int64_t> bytes_read_{0};
 };
 
 }  // namespace headrace::table

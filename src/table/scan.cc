@@ -56,10 +56,12 @@ struct ScanPlan {
   std::vector<Projection> columns;
   std::shared_ptr<arrow::Schema> schema;
   std::vector<ExprPtr> conjuncts;  // cheapest first
+  bool evaluate = true;            // false: the conjuncts only prune
   std::map<std::string, FilterColumn> filter_columns;  // by canonical column text
   std::shared_ptr<const std::vector<Fragment>> fragments;
   std::vector<size_t> kept;  // fragments left after pruning
   std::vector<uint8_t> whole;  // of those: the filter is true for every row
+  std::map<int32_t, std::vector<std::optional<FieldStats>>> known;  // statistics by leaf field, one per fragment
   StopToken stop;
   ScanStats stats;
 
@@ -71,7 +73,7 @@ struct ScanPlan {
 };
 
 Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& options, bool read_columns) {
-  auto plan = std::make_shared<ScanPlan>(ScanPlan{view, {}, {}, {}, {}, {}, {}, {}, options.stop, {}});
+  auto plan = std::make_shared<ScanPlan>(ScanPlan{view, {}, {}, {}, true, {}, {}, {}, {}, {}, options.stop, {}});
   if (read_columns) {
     std::vector<std::string> names = options.columns;
     if (options.with_row_ids) {
@@ -89,30 +91,33 @@ Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& 
     }
     plan->schema = arrow::schema(std::move(fields));
   }
-  ExprPtr filter;
   if (!options.where.empty()) {
     HEADRACE_ASSIGN(const ExprPtr parsed, ParseExpr(options.where));
-    HEADRACE_ASSIGN(filter, BindFilter(parsed, view.schema()));
+    HEADRACE_ASSIGN(const ExprPtr filter, BindFilter(parsed, view.schema()));
     plan->conjuncts = Conjuncts(filter);
-    std::stable_sort(plan->conjuncts.begin(), plan->conjuncts.end(),
-                     [](const ExprPtr& a, const ExprPtr& b) { return CostOf(*a) < CostOf(*b); });
-    const std::function<Status(const Expr&)> collect = [&](const Expr& expr) -> Status {
-      if (expr.op == ExprOp::kColumn) {
-        HEADRACE_ASSIGN(const auto projected, view.ProjectPath("", expr.path));
-        plan->filter_columns[ToString(expr)] = {projected.top, projected.leaf, projected.path.size() - 1};
-      }
-      for (const auto& arg : expr.args) HEADRACE_TRY(collect(*arg));
-      return Status::Ok();
-    };
-    HEADRACE_TRY(collect(*filter));
+  } else {
+    plan->conjuncts = options.hints;
+    // Filtering twice pays only where it saves reading something expensive.
+    plan->evaluate = std::any_of(plan->columns.begin(), plan->columns.end(),
+                                 [](const Projection& column) { return CostOf(column.leaf.type) > 1; });
   }
+  std::stable_sort(plan->conjuncts.begin(), plan->conjuncts.end(),
+                   [](const ExprPtr& a, const ExprPtr& b) { return CostOf(*a) < CostOf(*b); });
+  const std::function<Status(const Expr&)> collect = [&](const Expr& expr) -> Status {
+    if (expr.op == ExprOp::kColumn) {
+      HEADRACE_ASSIGN(const auto projected, view.ProjectPath("", expr.path));
+      plan->filter_columns[ToString(expr)] = {projected.top, projected.leaf, projected.path.size() - 1};
+    }
+    for (const auto& arg : expr.args) HEADRACE_TRY(collect(*arg));
+    return Status::Ok();
+  };
+  for (const auto& conjunct : plan->conjuncts) HEADRACE_TRY(collect(*conjunct));
   HEADRACE_ASSIGN(plan->fragments, view.Fragments());
 
   // Statistics of the filter's fields, loaded once each.
-  std::map<int32_t, std::vector<std::optional<FieldStats>>> known;
   for (const auto& [text, column] : plan->filter_columns) {
-    if (known.contains(column.leaf.id)) continue;
-    HEADRACE_ASSIGN(known[column.leaf.id], view.Stats(column.leaf));
+    if (plan->known.contains(column.leaf.id)) continue;
+    HEADRACE_ASSIGN(plan->known[column.leaf.id], view.Stats(column.leaf));
   }
   std::set<int32_t> wanted;
   for (const auto& column : plan->columns) wanted.insert(column.top.id);
@@ -122,15 +127,17 @@ Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& 
     plan->stats.fragments_total += 1;
     plan->stats.rows_total += fragment.rows;
     Outcomes outcomes{true, false, false};
-    if (filter) {
-      outcomes = PossibleOutcomes(*filter, [&](const Field& leaf) {
-        const auto it = known.find(leaf.id);
-        return it == known.end() ? std::nullopt : it->second[i];
+    for (const auto& conjunct : plan->conjuncts) {
+      const Outcomes part = PossibleOutcomes(*conjunct, [&](const Field& leaf) {
+        const auto it = plan->known.find(leaf.id);
+        return it == plan->known.end() ? std::nullopt : it->second[i];
       });
+      outcomes.can_true &= part.can_true;
+      outcomes.can_false |= part.can_false || part.can_null;
     }
     if (!outcomes.can_true) continue;
     plan->kept.push_back(i);
-    plan->whole.push_back(!outcomes.can_false && !outcomes.can_null);
+    plan->whole.push_back(!outcomes.can_false);
     plan->stats.fragments += 1;
     plan->stats.rows_read += fragment.rows;
     for (const auto& file : fragment.files) {
@@ -188,7 +195,10 @@ Result<Survivors> RunFilter(const ScanPlan& plan, const Fragment& fragment, cons
             failed = stats.status();
             return std::nullopt;
           }
-          return *stats;
+          std::optional<FieldStats> page = *stats;
+          const auto& whole = plan.known.at(leaf.id)[task.fragment];
+          if (page && whole && !whole->has_nan) page->has_nan = false;  // page indexes cannot tell
+          return page;
         }
         return std::nullopt;
       });
@@ -203,6 +213,7 @@ Result<Survivors> RunFilter(const ScanPlan& plan, const Fragment& fragment, cons
     begin = end;
   }
   survivors.all = !narrowed;
+  if (!plan.evaluate) return survivors;
   for (const auto& conjunct : plan.conjuncts) {
     if (survivors.picks.empty()) break;
     const Rows rows = survivors.all ? Rows::Range(task.begin, task.end) : Rows::Picks(survivors.picks);
@@ -234,40 +245,54 @@ Result<BatchPtr> RunTask(const ScanPlan& plan, const ScanTask& task) {
   return arrow::RecordBatch::Make(plan.schema, rows.count(), std::move(arrays));
 }
 
-// Runs tasks ahead on the environment's threads and gives their batches in order.
-class ScanReader final : public arrow::RecordBatchReader {
+class PlannedScan final : public ScanSource {
  public:
-  ScanReader(std::shared_ptr<ScanPlan> plan, const ScanOptions& options, std::shared_ptr<ScanStats> stats)
-      : plan_(std::move(plan)), limit_(options.limit), stats_(std::move(stats)) {
-    if (stats_) *stats_ = plan_->stats;
+  PlannedScan(std::shared_ptr<const ScanPlan> plan, const ScanOptions& options) : plan_(std::move(plan)) {
     for (size_t k = 0; k < plan_->kept.size(); ++k) {
       const Fragment& fragment = (*plan_->fragments)[plan_->kept[k]];
       int64_t step = BatchRows(fragment, options.batch_rows);
-      if (limit_ >= 0 && plan_->conjuncts.empty()) step = std::min(step, std::max<int64_t>(limit_, 1));
+      if (options.limit >= 0 && plan_->conjuncts.empty()) step = std::min(step, std::max<int64_t>(options.limit, 1));
       for (int64_t begin = 0; begin < fragment.rows; begin += step) {
         tasks_.push_back({plan_->kept[k], plan_->whole[k] != 0, begin, std::min(fragment.rows, begin + step)});
       }
     }
-    ahead_ = limit_ >= 0 ? 1 : static_cast<size_t>(plan_->view.environment()->pool.threads()) + 1;
+  }
+  const std::shared_ptr<arrow::Schema>& schema() const override { return plan_->schema; }
+  size_t tasks() const override { return tasks_.size(); }
+  Result<BatchPtr> Run(size_t task) const override { return RunTask(*plan_, tasks_[task]); }
+  const ScanStats& planned() const override { return plan_->stats; }
+
+ private:
+  std::shared_ptr<const ScanPlan> plan_;
+  std::vector<ScanTask> tasks_;
+};
+
+// Runs tasks ahead on the environment's threads and gives their batches in order.
+class ScanReader final : public arrow::RecordBatchReader {
+ public:
+  ScanReader(const View& view, std::shared_ptr<const ScanSource> source, int64_t limit, std::shared_ptr<ScanStats> stats)
+      : view_(view), source_(std::move(source)), limit_(limit), stats_(std::move(stats)) {
+    if (stats_) *stats_ = source_->planned();
+    ahead_ = limit_ >= 0 ? 1 : static_cast<size_t>(view_.environment()->pool.threads()) + 1;
   }
   ~ScanReader() override {
     for (auto& future : running_) future.wait();
   }
 
-  std::shared_ptr<arrow::Schema> schema() const override { return plan_->schema; }
+  std::shared_ptr<arrow::Schema> schema() const override { return source_->schema(); }
 
   arrow::Status ReadNext(BatchPtr* batch) override {
     *batch = nullptr;
     while (limit_ != 0) {
-      while (running_.size() < ahead_ && next_ < tasks_.size()) {
-        const ScanTask task = tasks_[next_++];
-        running_.push_back(plan_->view.environment()->pool.Submit([plan = plan_, task] { return RunTask(*plan, task); }));
+      while (running_.size() < ahead_ && next_ < source_->tasks()) {
+        running_.push_back(view_.environment()->pool.Submit([source = source_, task = next_] { return source->Run(task); }));
+        ++next_;
       }
       if (running_.empty()) return arrow::Status::OK();
       Result<BatchPtr> result = running_.front().get();
       running_.pop_front();
       if (!result.ok()) {
-        next_ = tasks_.size();
+        next_ = source_->tasks();
         return table::ToArrow(result.status());
       }
       BatchPtr ready = *result;
@@ -284,10 +309,10 @@ class ScanReader final : public arrow::RecordBatchReader {
   }
 
  private:
-  std::shared_ptr<ScanPlan> plan_;
+  View view_;
+  std::shared_ptr<const ScanSource> source_;
   int64_t limit_;
   std::shared_ptr<ScanStats> stats_;
-  std::vector<ScanTask> tasks_;
   size_t next_ = 0;
   size_t ahead_ = 1;
   std::deque<std::future<Result<BatchPtr>>> running_;
@@ -295,12 +320,17 @@ class ScanReader final : public arrow::RecordBatchReader {
 
 }  // namespace
 
-Result<std::shared_ptr<arrow::RecordBatchReader>> View::Scan(const ScanOptions& options,
-                                                             std::shared_ptr<ScanStats> stats) const {
+Result<std::shared_ptr<const ScanSource>> View::StartScan(const ScanOptions& options) const {
   if (options.batch_rows < 1) return Status::Invalid("a batch has at least 1 row");
   HEADRACE_ASSIGN(auto plan, MakePlan(*this, options, true));
+  return std::shared_ptr<const ScanSource>(std::make_shared<PlannedScan>(std::move(plan), options));
+}
+
+Result<std::shared_ptr<arrow::RecordBatchReader>> View::Scan(const ScanOptions& options,
+                                                             std::shared_ptr<ScanStats> stats) const {
+  HEADRACE_ASSIGN(auto source, StartScan(options));
   return std::shared_ptr<arrow::RecordBatchReader>(
-      std::make_shared<ScanReader>(std::move(plan), options, std::move(stats)));
+      std::make_shared<ScanReader>(*this, std::move(source), options.limit, std::move(stats)));
 }
 
 Result<ScanStats> View::Plan(const ScanOptions& options) const {

@@ -227,6 +227,7 @@ Result<int32_t> Table::ReserveFields(int32_t count, const CommitOptions& options
 // known before the first batch; otherwise the first batch tells.
 Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std::vector<std::string>& inputs,
                                         std::shared_ptr<arrow::Schema> known_schema, const CommitOptions& options) {
+  const bool positional = known_schema != nullptr;  // rows come whether a fragment needs them or not
   HEADRACE_ASSIGN(const View view, At());
   HEADRACE_ASSIGN(const auto fragments, view.Fragments());
   Change change;
@@ -287,19 +288,25 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
   std::vector<const Fragment*> filled;
   int64_t done = 0;
   for (const auto& fragment : *fragments) {
-    const bool has_hole = fields.empty() || std::any_of(fields.begin(), fields.end(), [&](const Field& field) {
-                            return !fragment.Fills(field.id);
-                          });
-    const bool all_holes = std::none_of(fields.begin(), fields.end(),
-                                        [&](const Field& field) { return fragment.Fills(field.id); });
-    if (has_hole && !all_holes) {
-      return Status::Unsupported("some rows have one of these columns and not the others; add them one at a time");
+    const auto filled_fields = [&] {
+      return std::count_if(fields.begin(), fields.end(), [&](const Field& field) { return fragment.Fills(field.id); });
+    };
+    if (!positional && writer && filled_fields() == static_cast<int64_t>(fields.size())) {
+      done += fragment.rows;  // nothing to compute here
+      continue;
     }
+    bool has_hole = true;
     int64_t got = 0;
     const auto write = [&](const arrow::RecordBatch& batch) -> Status {
       HEADRACE_TRY(options.stop.Check());
       if (!writer) {
         HEADRACE_TRY(begin(*batch.schema()));
+      }
+      if (got == 0) {
+        has_hole = filled_fields() == 0;
+        if (!has_hole && filled_fields() < static_cast<int64_t>(fields.size())) {
+          return Status::Unsupported("some rows have one of these columns and not the others; add them one at a time");
+        }
       }
       got += batch.num_rows();
       if (got > fragment.rows) return Status::Invalid("the new columns have more rows than the table");

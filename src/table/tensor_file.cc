@@ -103,13 +103,13 @@ class Writer final : public TensorWriter {
     if (array->length() == 0) return Status::Ok();
     HEADRACE_ARROW_TRY(writer_->WriteRecordBatch(*arrow::RecordBatch::Make(schema_, array->length(), {array})));
     HEADRACE_ARROW_ASSIGN(const int64_t end, stream_->Tell());
-    // The body's buffers are, in order: list validity, element validity (never), elements; each padded to 64 bytes.
+    // The body's buffers are, in order: list validity, element validity (never), elements; each padded to 8 bytes.
     TensorBatch batch;
     batch.rows = array->length();
-    const int64_t padded_values = arrow::bit_util::RoundUp(batch.rows * sums_.cell_bytes, 64);
+    const int64_t padded_values = arrow::bit_util::RoundUp(batch.rows * sums_.cell_bytes, 8);
     batch.values_offset = end - padded_values;
     if (array->null_count() > 0) {
-      batch.validity_offset = batch.values_offset - arrow::bit_util::RoundUp((batch.rows + 7) / 8, 64);
+      batch.validity_offset = batch.values_offset - arrow::bit_util::RoundUp((batch.rows + 7) / 8, 8);
     }
     sums_.batches.push_back(batch);
     return Status::Ok();

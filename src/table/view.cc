@@ -203,6 +203,7 @@ Result<std::shared_ptr<arrow::Array>> View::ReadColumn(const Fragment& fragment,
     HEADRACE_ASSIGN(const auto tensors, env_->files.GetOrOpen<TensorFile>(key, [&] {
       return TensorFile::Open(env_->store.get(), prefix_, file->id);
     }));
+    lazy_->bytes_read += rows.count() * top.type.tensor_bytes();
     return tensors->Read(top, rows);
   }
   HEADRACE_ASSIGN(const auto parquet, env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
@@ -213,7 +214,7 @@ Result<std::shared_ptr<arrow::Array>> View::ReadColumn(const Fragment& fragment,
                     }
                     return ParquetFile::Open(std::move(reader));
                   }));
-  return parquet->Read(top, rows);
+  return parquet->Read(top, rows, &lazy_->bytes_read);
 }
 
 Result<std::optional<FieldStats>> View::PageStats(const Fragment& fragment, const Field& top, const Field& leaf,

@@ -29,6 +29,8 @@ struct ScanOptions {
   int64_t limit = -1;                // rows; -1: all
   int64_t batch_rows = 64 << 10;     // at most, per batch
   bool with_row_ids = false;         // adds _row_id as the last column
+  // Conditions whose failing rows may be left out, but need not be: whoever set them filters again. Bound.
+  std::vector<ExprPtr> hints;
   StopToken stop;
 };
 
@@ -52,6 +54,16 @@ struct Projection {
   std::vector<std::string> path;
 };
 
+// A scan taken apart into tasks that any threads may run in any order; tasks ascend by row id.
+class ScanSource {
+ public:
+  virtual ~ScanSource() = default;
+  virtual const std::shared_ptr<arrow::Schema>& schema() const = 0;
+  virtual size_t tasks() const = 0;
+  virtual Result<std::shared_ptr<arrow::RecordBatch>> Run(size_t task) const = 0;
+  virtual const ScanStats& planned() const = 0;
+};
+
 class View {
  public:
   View(std::shared_ptr<Environment> env, std::string prefix, std::shared_ptr<const Snapshot> snapshot);
@@ -69,6 +81,8 @@ class View {
   // Batches in row-id order. The reader holds what it needs; the view may go.
   Result<std::shared_ptr<arrow::RecordBatchReader>> Scan(const ScanOptions& options,
                                                          std::shared_ptr<ScanStats> stats = nullptr) const;
+  // The same as tasks, for those who bring their own threads.
+  Result<std::shared_ptr<const ScanSource>> StartScan(const ScanOptions& options) const;
   // Which fragments and how many rows a filter leaves, by statistics alone.
   Result<ScanStats> Plan(const ScanOptions& options) const;
   // Rows by id, in the order asked for, repeats allowed. NotFound names ids that no row has.
@@ -84,6 +98,9 @@ class View {
   // The bytes behind cells of a blob column (a struct array from Scan or Take); nothing for null cells. Checked against
   // the cells' checksums.
   Result<std::vector<std::optional<store::Bytes>>> ReadBlobs(const arrow::Array& blobs) const;
+
+  // Bytes of pages and tensors that this view and its copies have handed out.
+  int64_t bytes_read() const { return lazy_->bytes_read.load(); }
 
   Result<std::vector<Projection>> Project(const std::vector<std::string>& columns) const;
   Result<Projection> ProjectPath(std::string name, std::vector<std::string> path) const;
@@ -104,6 +121,7 @@ class View {
   struct Lazy {
     std::mutex mutex;
     std::shared_ptr<const Loaded> loaded;
+    std::atomic<int64_t> bytes_read{0};
   };
   std::shared_ptr<Lazy> lazy_;
 };

@@ -1,0 +1,97 @@
+#include "ingest/walk.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <set>
+
+namespace headrace::ingest {
+namespace {
+
+bool EndsWith(const std::string& text, std::string_view end) {
+  if (text.size() < end.size()) return false;
+  return std::equal(end.begin(), end.end(), text.end() - static_cast<std::ptrdiff_t>(end.size()),
+                    [](char a, char b) { return a == tolower(static_cast<unsigned char>(b)); });
+}
+
+FileFormat FormatOf(const std::string& path, const std::string& forced) {
+  if (forced == "images") return FileFormat::kImage;
+  if (forced == "parquet") return FileFormat::kParquet;
+  if (forced == "jsonl") return FileFormat::kJsonl;
+  if (forced == "csv") return FileFormat::kCsv;
+  if (EndsWith(path, ".parquet")) return FileFormat::kParquet;
+  if (EndsWith(path, ".jsonl") || EndsWith(path, ".ndjson") || EndsWith(path, ".json")) return FileFormat::kJsonl;
+  if (EndsWith(path, ".csv") || EndsWith(path, ".tsv")) return FileFormat::kCsv;
+  return FileFormat::kImage;
+}
+
+class Walker {
+ public:
+  Walker(const std::string& format, std::vector<FoundFile>* files, std::vector<IngestError>* errors)
+      : format_(format), files_(files), errors_(errors) {}
+
+  void Folder(const std::string& path, const std::string& relative) {
+    struct stat info {};
+    if (stat(path.c_str(), &info) != 0) return Fail(relative, Status::FromErrno(errno, "look at", path));
+    const std::pair<dev_t, ino_t> identity(info.st_dev, info.st_ino);
+    if (!open_.insert(identity).second) {
+      return Fail(relative, Status::Invalid(path + " is a link to a folder above it; it was not followed"));
+    }
+    const std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(path.c_str()), closedir);
+    if (!dir) {
+      Fail(relative, Status::FromErrno(errno, "read folder", path));
+      open_.erase(identity);
+      return;
+    }
+    std::vector<std::string> names;
+    while (const dirent* entry = readdir(dir.get())) {
+      if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
+    }
+    std::sort(names.begin(), names.end());
+    for (const auto& name : names) {
+      const std::string inside = path + "/" + name;
+      const std::string named = relative.empty() ? name : relative + "/" + name;
+      if (stat(inside.c_str(), &info) != 0) {
+        Fail(named, Status::FromErrno(errno, "open", inside));
+      } else if (S_ISDIR(info.st_mode)) {
+        Folder(inside, named);
+      } else if (S_ISREG(info.st_mode)) {
+        files_->push_back({inside, named, FormatOf(name, format_), info.st_size});
+      } else {
+        Fail(named, Status::Unsupported(inside + " is neither a file nor a folder"));
+      }
+    }
+    open_.erase(identity);
+  }
+
+ private:
+  void Fail(const std::string& name, Status error) { errors_->push_back({name, std::move(error)}); }
+
+  std::string format_;
+  std::vector<FoundFile>* files_;
+  std::vector<IngestError>* errors_;
+  std::set<std::pair<dev_t, ino_t>> open_;  // the folders between the root and here
+};
+
+}  // namespace
+
+Status Walk(const std::string& source, const std::string& format, std::vector<FoundFile>* files,
+            std::vector<IngestError>* errors) {
+  struct stat info {};
+  if (stat(source.c_str(), &info) != 0) return Status::FromErrno(errno, "open", source);
+  if (S_ISDIR(info.st_mode)) {
+    std::string folder = source;
+    while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
+    Walker(format, files, errors).Folder(folder, "");
+    return Status::Ok();
+  }
+  const size_t slash = source.rfind('/');
+  const std::string name = slash == std::string::npos ? source : source.substr(slash + 1);
+  files->push_back({source, name, FormatOf(name, format), info.st_size});
+  return Status::Ok();
+}
+
+}  // namespace headrace::ingest

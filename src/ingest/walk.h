@@ -1,0 +1,24 @@
+// Files under folders, in a fixed order, with what could not be read told apart.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ingest/ingest.h"
+
+namespace headrace::ingest {
+
+enum class FileFormat { kImage, kParquet, kJsonl, kCsv };
+
+struct FoundFile {
+  std::string path;      // to open it
+  std::string relative;  // to name it: under the folder given
+  FileFormat format = FileFormat::kImage;
+  int64_t bytes = 0;
+};
+
+// Hidden files are left out. Folders that cannot be read, broken links and loops of links become errors.
+Status Walk(const std::string& source, const std::string& format, std::vector<FoundFile>* files,
+            std::vector<IngestError>* errors);
+
+}  // namespace headrace::ingest
