@@ -1,0 +1,65 @@
+// Between Python and our types: errors as exceptions, long calls that let go of the GIL and hear Ctrl-C, Arrow capsules.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <future>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <arrow/type_fwd.h>
+
+#include "base/cancel.h"
+#include "base/status.h"
+
+namespace arrow {
+class RecordBatchReader;
+}
+
+namespace headrace::python {
+
+namespace nb = nanobind;
+
+// Raises the exception class that headrace.errors holds for this code.
+[[noreturn]] void Raise(const Status& status);
+
+inline void Check(const Status& status) {
+  if (!status.ok()) Raise(status);
+}
+template <typename T>
+T Check(Result<T> result) {
+  if (!result.ok()) Raise(result.status());
+  return std::move(result).value();
+}
+
+// Runs `work(StopToken)` on another thread with the GIL released; a signal (Ctrl-C) stops it, waits for it, and raises.
+template <typename Fn>
+auto Interruptible(Fn work) -> decltype(work(StopToken())) {
+  StopSource source;
+  auto future = std::async(std::launch::async, [&work, token = source.token()] { return work(token); });
+  bool interrupted = false;
+  {
+    nb::gil_scoped_release release;
+    while (future.wait_for(std::chrono::milliseconds(interrupted ? 1000 : 20)) != std::future_status::ready) {
+      if (interrupted) continue;
+      nb::gil_scoped_acquire acquire;
+      if (PyErr_CheckSignals() != 0) {
+        interrupted = true;
+        source.Stop();
+      }
+    }
+  }
+  auto result = future.get();
+  if (interrupted) throw nb::python_error();
+  return result;
+}
+
+// Anything with __arrow_c_stream__ or __arrow_c_array__ (pyarrow, polars, pandas, DuckDB, our own readers).
+std::shared_ptr<arrow::RecordBatchReader> ImportStream(nb::handle object);
+nb::object ExportStream(std::shared_ptr<arrow::RecordBatchReader> reader);
+std::shared_ptr<arrow::Schema> ImportSchema(nb::handle object);
+nb::object ExportSchema(const arrow::Schema& schema);
+nb::tuple ExportBatch(const arrow::RecordBatch& batch);
+
+}  // namespace headrace::python

@@ -1,0 +1,41 @@
+// The commands of the `headrace` program. Each registers itself with its help, and runs when it is the one named.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/cancel.h"
+#include "table/table.h"
+
+namespace headrace::cli {
+
+struct Context {
+  std::string catalog;  // --catalog
+  bool json = false;
+  bool quiet = false;
+  StopToken stop;
+  std::string command_line;  // for the log
+
+  // --catalog, else HEADRACE_CATALOG, else the nearest .headrace/ upwards.
+  Result<std::string> Location() const;
+  Result<std::shared_ptr<table::Catalog>> Open() const;
+  table::CommitOptions Commit(const std::string& why) const;
+};
+
+// What the chosen command does, set by its callback and run after parsing.
+using Action = std::function<Status()>;
+
+void AddInit(CLI::App* app, Context* context, Action* action);
+void AddIngest(CLI::App* app, Context* context, Action* action);
+void AddLs(CLI::App* app, Context* context, Action* action);
+void AddDescribe(CLI::App* app, Context* context, Action* action);
+void AddLog(CLI::App* app, Context* context, Action* action);
+void AddSql(CLI::App* app, Context* context, Action* action);
+void AddHead(CLI::App* app, Context* context, Action* action);
+void AddGet(CLI::App* app, Context* context, Action* action);
+void AddTag(CLI::App* app, Context* context, Action* action);
+
+}  // namespace headrace::cli

@@ -1,0 +1,139 @@
+// init, ingest, tag.
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/render.h"
+#include "cli/terminal.h"
+#include "ingest/ingest.h"
+
+namespace headrace::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+void PrintJson(const ordered_json& json) {
+  std::printf("%s\n", json.dump(-1, ' ', false, ordered_json::error_handler_t::replace).c_str());
+}
+
+Status Init(const Context& context, const std::string& where, bool no_sync) {
+  std::string location = where;
+  if (location.empty()) location = context.catalog;
+  if (location.empty()) location = ".headrace";
+  HEADRACE_ASSIGN(const auto catalog, table::Catalog::Init(location, {.sync = !no_sync}));
+  if (context.json) {
+    PrintJson({{"catalog", catalog->Describe()}});
+  } else {
+    std::printf("Made a catalog in %s%s\n", catalog->Describe().c_str(),
+                no_sync ? " (without fsync: for scratch data only)" : "");
+    const bool found_by_itself = location == ".headrace";
+    std::printf("Next: headrace %singest FOLDER --table NAME\n", found_by_itself ? "" : ("--catalog " + location + " ").c_str());
+  }
+  return Status::Ok();
+}
+
+void PrintReport(const ingest::IngestReport& report) {
+  if (report.version > 0) {
+    std::printf("%s rows from %s files into '%s' (version %ld): %s written in %s", HumanCount(report.rows).c_str(),
+                HumanCount(report.files).c_str(), report.table.c_str(), static_cast<long>(report.version),
+                HumanBytes(static_cast<double>(report.bytes)).c_str(), HumanSeconds(report.seconds).c_str());
+    if (report.seconds > 0.05) {
+      std::printf(", %s rows/s", HumanCount(static_cast<int64_t>(static_cast<double>(report.rows) / report.seconds)).c_str());
+    }
+    std::printf("\n");
+  } else {
+    std::printf("Nothing new for '%s'\n", report.table.c_str());
+  }
+  if (report.skipped > 0) {
+    std::printf("%s files are in the table already and were skipped (--again takes them once more)\n",
+                HumanCount(report.skipped).c_str());
+  }
+  if (report.errors.empty()) return;
+  std::printf("%s could not be taken in:\n", HumanCount(static_cast<int64_t>(report.errors.size())).c_str());
+  for (size_t i = 0; i < report.errors.size() && i < 5; ++i) {
+    std::printf("  %s: %s\n", report.errors[i].path.c_str(), report.errors[i].error.ToString().c_str());
+  }
+  if (report.errors.size() > 5) std::printf("  …\n");
+  if (!report.errors_table.empty()) {
+    std::printf("All of them: headrace sql \"select path, error from \\\"%s\\\"\"\n", report.errors_table.c_str());
+  }
+}
+
+Status RunIngest(const Context& context, const std::vector<std::string>& sources, ingest::IngestOptions options,
+                 const std::string& why) {
+  HEADRACE_ASSIGN(const auto catalog, context.Open());
+  options.commit = context.Commit(why);
+  options.stop = context.stop;
+  options.progress = ProgressLine(context.quiet || context.json);
+  HEADRACE_ASSIGN(const auto report, ingest::Ingest(catalog.get(), sources, options));
+  EndProgress();
+  if (context.json) {
+    ordered_json errors = ordered_json::array();
+    for (const auto& error : report.errors) {
+      errors.push_back({{"path", error.path}, {"code", CodeName(error.error.code())}, {"error", error.error.ToString()}});
+    }
+    PrintJson({{"table", report.table}, {"version", report.version}, {"files", report.files}, {"skipped", report.skipped},
+               {"rows", report.rows}, {"bytes", report.bytes}, {"seconds", report.seconds}, {"errors", errors}});
+  } else {
+    PrintReport(report);
+  }
+  if (report.files == 0 && report.skipped == 0 && !report.errors.empty()) {
+    return Status::Invalid("none of the files could be taken in");
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+void AddInit(CLI::App* app, Context* context, Action* action) {
+  auto* command = app->add_subcommand("init", "Make a catalog");
+  auto where = std::make_shared<std::string>();
+  auto no_sync = std::make_shared<bool>(false);
+  command->add_option("location", *where, "A folder or s3://bucket/prefix (default: .headrace here)");
+  command->add_flag("--no-sync", *no_sync, "Skip fsync: faster, and a power cut may lose commits. For scratch data");
+  command->footer("Examples:\n  headrace init\n  headrace init /data/catalog\n  headrace init s3://bucket/team");
+  command->callback([=] { *action = [=] { return Init(*context, *where, *no_sync); }; });
+}
+
+void AddIngest(CLI::App* app, Context* context, Action* action) {
+  auto* command = app->add_subcommand("ingest", "Take files into a table: photographs, Parquet, JSONL, CSV");
+  auto sources = std::make_shared<std::vector<std::string>>();
+  auto options = std::make_shared<ingest::IngestOptions>();
+  auto why = std::make_shared<std::string>();
+  command->add_option("source", *sources, "Files and folders; - is standard input (JSONL)")->required();
+  command->add_option("-t,--table", options->table, "The table; made if it is not there")->required();
+  command->add_option("--format", options->format, "images, parquet, jsonl or csv (default: by content and name)");
+  command->add_option("-m,--why", *why, "A note for the table's log");
+  command->add_flag("--again", options->again, "Also take photographs whose path is in the table already");
+  command->footer("Examples:\n  headrace ingest photos/ --table photos\n  headrace ingest captions.jsonl --table captions\n"
+                  "  zcat rows.jsonl.gz | headrace ingest - --table rows");
+  command->callback([=] { *action = [=] { return RunIngest(*context, *sources, *options, *why); }; });
+}
+
+void AddTag(CLI::App* app, Context* context, Action* action) {
+  auto* command = app->add_subcommand("tag", "Name a version of a table");
+  auto table = std::make_shared<std::string>();
+  auto tag = std::make_shared<std::string>();
+  auto version = std::make_shared<std::string>();
+  auto move = std::make_shared<bool>(false);
+  auto remove = std::make_shared<bool>(false);
+  auto why = std::make_shared<std::string>();
+  command->add_option("table", *table, "The table")->required();
+  command->add_option("tag", *tag, "The tag")->required();
+  command->add_option("version", *version, "A version, tag or time (default: the newest version)");
+  command->add_flag("--move", *move, "Move the tag if it is there already");
+  command->add_flag("--remove", *remove, "Take the tag away");
+  command->add_option("-m,--why", *why, "A note for the table's log");
+  command->footer("Examples:\n  headrace tag photos golden\n  headrace sql 'select count(*) from \"photos@golden\"'");
+  command->callback([=] {
+    *action = [=]() -> Status {
+      HEADRACE_ASSIGN(const auto catalog, context->Open());
+      HEADRACE_ASSIGN(const auto opened, catalog->OpenTable(*table));
+      const auto options = context->Commit(*why);
+      if (*remove) return opened->RemoveTag(*tag, options).status();
+      return opened->Tag(*tag, *version, *move, options).status();
+    };
+  });
+}
+
+}  // namespace headrace::cli

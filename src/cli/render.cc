@@ -1,0 +1,285 @@
+#include "cli/render.h"
+
+#include <arrow/array.h>
+#include <arrow/record_batch.h>
+#include <arrow/scalar.h>
+#include <arrow/type.h>
+#include <arrow/util/float16.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "table/arrow_bridge.h"
+
+namespace headrace::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+bool IsBlob(const arrow::StructArray& array) {
+  return array.struct_type()->GetFieldIndex("media_type") >= 0 && array.struct_type()->GetFieldIndex("inline") >= 0 &&
+         array.struct_type()->GetFieldIndex("pack") >= 0;
+}
+
+ordered_json Number(double value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
+  return value;
+}
+
+std::string Printable(std::string_view text, size_t limit) {
+  std::string out;
+  size_t shown = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if ((byte & 0xc0) != 0x80 && ++shown > limit) return out + "…";
+    if (byte < 0x20 || byte == 0x7f) {
+      out += byte == '\n' ? "⏎" : "·";
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+std::string BlobText(const arrow::StructArray& array, int64_t row) {
+  const auto text = [&](const char* name) {
+    const auto field = array.GetFieldByName(name);
+    return field && field->IsValid(row) ? CellToText(*field, row) : std::string();
+  };
+  const auto length = array.GetFieldByName("length");
+  std::string out = text("media_type");
+  if (out.empty()) out = "bytes";
+  if (!text("width").empty()) out += " " + text("width") + "×" + text("height");
+  if (length && length->IsValid(row)) {
+    out += " " + HumanBytes(static_cast<double>(static_cast<const arrow::Int64Array&>(*length).Value(row)));
+  }
+  return out;
+}
+
+struct Column {
+  std::string name;
+  bool right = false;  // numbers
+  int width = 0;
+};
+
+std::string Pad(const std::string& text, int width, bool right) {
+  const std::string space(static_cast<size_t>(std::max(0, width - DisplayWidth(text))), ' ');
+  return right ? space + text : text + space;
+}
+
+bool IsNumber(const arrow::DataType& type) { return arrow::is_integer(type.id()) || arrow::is_floating(type.id()) || arrow::is_decimal(type.id()); }
+
+void PrintTable(const std::vector<Column>& columns, const std::vector<std::vector<std::string>>& rows,
+                const RenderOptions& options) {
+  // Columns that do not fit are left out, and named.
+  size_t shown = 0;
+  int total = 0;
+  for (; shown < columns.size(); ++shown) {
+    total += columns[shown].width + 2;
+    if (options.width > 0 && total > options.width && shown > 0) break;
+  }
+  const char* bold = options.colour ? "\033[1m" : "";
+  const char* dim = options.colour ? "\033[2m" : "";
+  const char* plain = options.colour ? "\033[0m" : "";
+  std::string line;
+  for (size_t c = 0; c < shown; ++c) line += (c ? "  " : "") + Pad(columns[c].name, columns[c].width, columns[c].right);
+  std::printf("%s%s%s\n", bold, line.c_str(), plain);
+  line.clear();
+  for (size_t c = 0; c < shown; ++c) {
+    if (c) line += "  ";
+    for (int i = 0; i < columns[c].width; ++i) line += "─";
+  }
+  std::printf("%s%s%s\n", dim, line.c_str(), plain);
+  for (const auto& row : rows) {
+    line.clear();
+    for (size_t c = 0; c < shown; ++c) line += (c ? "  " : "") + Pad(row[c], columns[c].width, columns[c].right);
+    while (!line.empty() && line.back() == ' ') line.pop_back();
+    std::printf("%s\n", line.c_str());
+  }
+  if (shown < columns.size()) {
+    std::string names;
+    for (size_t c = shown; c < columns.size(); ++c) names += (names.empty() ? "" : ", ") + columns[c].name;
+    std::printf("%s… and %zu more columns that do not fit: %s%s\n", dim, columns.size() - shown, names.c_str(), plain);
+  }
+}
+
+}  // namespace
+
+int DisplayWidth(const std::string& text) {
+  int width = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if ((byte & 0xc0) == 0x80) continue;
+    // Most characters beyond the basic plane (emoji) and East Asian ones take two cells.
+    width += byte >= 0xf0 || (byte >= 0xe3 && byte <= 0xed) ? 2 : 1;
+  }
+  return width;
+}
+
+std::string HumanBytes(double bytes) {
+  static constexpr const char* kUnits[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+  int unit = 0;
+  while (bytes >= 1000 && unit < 5) {
+    bytes /= 1000;
+    ++unit;
+  }
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 || bytes >= 100 ? "%.0f %s" : "%.1f %s", bytes, kUnits[unit]);
+  return text;
+}
+
+std::string HumanCount(int64_t count) {
+  std::string digits = std::to_string(count);
+  for (auto at = static_cast<int>(digits.size()) - 3; at > (count < 0 ? 1 : 0); at -= 3) digits.insert(static_cast<size_t>(at), ",");
+  return digits;
+}
+
+std::string HumanSeconds(double s) {
+  char text[32];
+  if (s < 60) {
+    std::snprintf(text, sizeof text, s < 1 ? "%.2f s" : "%.1f s", s);
+  } else if (s < 3600) {
+    std::snprintf(text, sizeof text, "%d min %d s", static_cast<int>(s) / 60, static_cast<int>(s) % 60);
+  } else {
+    std::snprintf(text, sizeof text, "%d h %d min", static_cast<int>(s) / 3600, static_cast<int>(s) / 60 % 60);
+  }
+  return text;
+}
+
+ordered_json CellToJson(const arrow::Array& array, int64_t row) {
+  if (array.IsNull(row)) return nullptr;
+  using A = arrow::Type;
+  switch (array.type_id()) {
+    case A::BOOL: return static_cast<const arrow::BooleanArray&>(array).Value(row);
+    case A::INT8: return static_cast<const arrow::Int8Array&>(array).Value(row);
+    case A::INT16: return static_cast<const arrow::Int16Array&>(array).Value(row);
+    case A::INT32: return static_cast<const arrow::Int32Array&>(array).Value(row);
+    case A::INT64: return static_cast<const arrow::Int64Array&>(array).Value(row);
+    case A::UINT8: return static_cast<const arrow::UInt8Array&>(array).Value(row);
+    case A::UINT16: return static_cast<const arrow::UInt16Array&>(array).Value(row);
+    case A::UINT32: return static_cast<const arrow::UInt32Array&>(array).Value(row);
+    case A::UINT64: return static_cast<const arrow::UInt64Array&>(array).Value(row);
+    case A::HALF_FLOAT: return Number(arrow::util::Float16::FromBits(static_cast<const arrow::HalfFloatArray&>(array).Value(row)).ToDouble());
+    case A::FLOAT: {
+      // The shortest digits that read back as this float.
+      const float value = static_cast<const arrow::FloatArray&>(array).Value(row);
+      if (!std::isfinite(value)) return Number(value);
+      char text[32];
+      std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
+      for (int digits = 6; digits < 9; ++digits) {
+        char shorter[32];
+        std::snprintf(shorter, sizeof shorter, "%.*g", digits, static_cast<double>(value));
+        if (std::strtof(shorter, nullptr) == value) {
+          std::snprintf(text, sizeof text, "%s", shorter);
+          break;
+        }
+      }
+      return std::strtod(text, nullptr);
+    }
+    case A::DOUBLE: return Number(static_cast<const arrow::DoubleArray&>(array).Value(row));
+    case A::STRING: return static_cast<const arrow::StringArray&>(array).GetString(row);
+    case A::BINARY: return ordered_json{{"bytes", static_cast<const arrow::BinaryArray&>(array).value_length(row)}};
+    case A::STRUCT: {
+      const auto& parent = static_cast<const arrow::StructArray&>(array);
+      const bool blob = IsBlob(parent);
+      ordered_json object = ordered_json::object();
+      for (int i = 0; i < parent.num_fields(); ++i) {
+        const std::string& name = parent.struct_type()->field(i)->name();
+        ordered_json value = CellToJson(*parent.field(i), row);
+        if (blob && (name == "inline" || value.is_null())) continue;
+        object[name] = std::move(value);
+      }
+      return object;
+    }
+    case A::LIST:
+    case A::FIXED_SIZE_LIST: {
+      ordered_json list = ordered_json::array();
+      const auto slice = array.type_id() == A::LIST ? static_cast<const arrow::ListArray&>(array).value_slice(row)
+                                                    : static_cast<const arrow::FixedSizeListArray&>(array).value_slice(row);
+      for (int64_t i = 0; i < slice->length(); ++i) list.push_back(CellToJson(*slice, i));
+      return list;
+    }
+    default: {
+      const auto scalar = array.GetScalar(row);
+      return scalar.ok() ? ordered_json((*scalar)->ToString()) : ordered_json(nullptr);
+    }
+  }
+}
+
+std::string CellToText(const arrow::Array& array, int64_t row) {
+  if (array.IsNull(row)) return "·";
+  switch (array.type_id()) {
+    case arrow::Type::STRING: return Printable(static_cast<const arrow::StringArray&>(array).GetView(row), 48);
+    case arrow::Type::DOUBLE:
+    case arrow::Type::FLOAT: {
+      char text[40];
+      const double value = array.type_id() == arrow::Type::FLOAT ? static_cast<const arrow::FloatArray&>(array).Value(row)
+                                                                 : static_cast<const arrow::DoubleArray&>(array).Value(row);
+      std::snprintf(text, sizeof text, "%.6g", value);
+      return text;
+    }
+    case arrow::Type::STRUCT: {
+      const auto& parent = static_cast<const arrow::StructArray&>(array);
+      if (IsBlob(parent)) return BlobText(parent, row);
+      return Printable(CellToJson(array, row).dump(-1, ' ', false, ordered_json::error_handler_t::replace), 48);
+    }
+    case arrow::Type::LIST:
+    case arrow::Type::FIXED_SIZE_LIST: {
+      const auto slice = array.type_id() == arrow::Type::LIST
+                             ? static_cast<const arrow::ListArray&>(array).value_slice(row)
+                             : static_cast<const arrow::FixedSizeListArray&>(array).value_slice(row);
+      std::string out = "[";
+      for (int64_t i = 0; i < std::min<int64_t>(3, slice->length()); ++i) out += (i ? ", " : "") + CellToText(*slice, i);
+      if (slice->length() > 3) out += ", … " + std::to_string(slice->length());
+      return out + "]";
+    }
+    default: {
+      const auto json = CellToJson(array, row);
+      return json.is_string() ? Printable(json.get<std::string>(), 48) : json.dump();
+    }
+  }
+}
+
+Result<int64_t> Render(arrow::RecordBatchReader* rows, const RenderOptions& options) {
+  int64_t count = 0;
+  std::vector<Column> columns;
+  for (const auto& field : rows->schema()->fields()) {
+    columns.push_back({field->name(), IsNumber(*field->type()), DisplayWidth(field->name())});
+  }
+  std::vector<std::vector<std::string>> cells;
+  for (;;) {
+    std::shared_ptr<arrow::RecordBatch> batch;
+    HEADRACE_ARROW_TRY(rows->ReadNext(&batch));
+    if (!batch) break;
+    for (int64_t row = 0; row < batch->num_rows(); ++row, ++count) {
+      if (options.json) {
+        ordered_json object = ordered_json::object();
+        for (int c = 0; c < batch->num_columns(); ++c) object[batch->column_name(c)] = CellToJson(*batch->column(c), row);
+        const std::string line = object.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+        std::fwrite(line.data(), 1, line.size(), stdout);
+        if (std::ferror(stdout)) return Status::Io("cannot write to standard output");
+      } else if (options.max_rows < 0 || count < options.max_rows) {
+        std::vector<std::string> line;
+        for (int c = 0; c < batch->num_columns(); ++c) {
+          line.push_back(CellToText(*batch->column(c), row));
+          auto& width = columns[static_cast<size_t>(c)].width;
+          width = std::max(width, DisplayWidth(line.back()));
+        }
+        cells.push_back(std::move(line));
+      }
+    }
+  }
+  if (!options.json) {
+    PrintTable(columns, cells, options);
+    if (options.max_rows >= 0 && count > options.max_rows) {
+      std::printf("… %s rows in all; these are the first %s. See all with --json, -o FILE or --rows -1.\n",
+                  HumanCount(count).c_str(), HumanCount(options.max_rows).c_str());
+    }
+  }
+  return count;
+}
+
+}  // namespace headrace::cli

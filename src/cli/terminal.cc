@@ -1,0 +1,93 @@
+#include "cli/terminal.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+
+#include "base/clock.h"
+#include "cli/render.h"
+
+namespace headrace::cli {
+namespace {
+
+StopSource& Source() {
+  static StopSource source;
+  return source;
+}
+
+volatile std::sig_atomic_t signals_seen = 0;
+bool line_drawn = false;
+
+extern "C" void OnSignal(int) {
+  signals_seen = signals_seen + 1;
+  if (signals_seen > 1) _exit(130);
+  Source().Stop();
+}
+
+}  // namespace
+
+bool StdoutIsTerminal() { return isatty(STDOUT_FILENO) == 1; }
+bool StderrIsTerminal() { return isatty(STDERR_FILENO) == 1; }
+
+int TerminalWidth() {
+  winsize size{};
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return 0;
+}
+
+StopToken StopOnSignal() {
+  Source();  // made before a signal can come
+  struct sigaction action {};
+  action.sa_handler = OnSignal;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  return Source().token();
+}
+
+ProgressFn ProgressLine(bool quiet) {
+  if (quiet) return nullptr;
+  struct State {
+    double start = MonotonicSeconds();
+    double last = 0;
+    std::string what;
+  };
+  const auto state = std::make_shared<State>();
+  const bool terminal = StderrIsTerminal();
+  return [state, terminal](const Progress& progress) {
+    const double now = MonotonicSeconds();
+    const bool fresh = progress.what != state->what;
+    if (fresh) {
+      state->what = progress.what;
+      if (progress.done <= 1) state->start = now;
+    }
+    if (now - state->last < (terminal ? 0.1 : 5.0)) return;
+    if (!terminal && now - state->start < 5.0) return;  // short work says nothing in a pipe
+    state->last = now;
+    const double seconds = std::max(1e-3, now - state->start);
+    const double rate = static_cast<double>(progress.done) / seconds;
+    std::string line = progress.what + "  " + HumanCount(progress.done);
+    if (progress.total > 0) {
+      line += " of " + HumanCount(progress.total) + " (" + std::to_string(progress.done * 100 / progress.total) + " %)";
+    }
+    line += "  " + HumanCount(static_cast<int64_t>(rate)) + "/s";
+    if (progress.bytes > 0) line += "  " + HumanBytes(static_cast<double>(progress.bytes) / seconds) + "/s";
+    if (progress.total > progress.done && rate > 0) {
+      line += "  " + HumanSeconds(static_cast<double>(progress.total - progress.done) / rate) + " left";
+    }
+    if (progress.errors > 0) line += "  " + HumanCount(progress.errors) + " errors";
+    std::fprintf(stderr, terminal ? "\r\033[K%s" : "%s\n", line.c_str());
+    std::fflush(stderr);
+    line_drawn = terminal;
+  };
+}
+
+void EndProgress() {
+  if (line_drawn) std::fprintf(stderr, "\r\033[K");
+  line_drawn = false;
+}
+
+}  // namespace headrace::cli

@@ -1,0 +1,23 @@
+// The terminal: colours only where there is one, a progress line with rate and time left, Ctrl-C.
+#pragma once
+
+#include <string>
+
+#include "base/cancel.h"
+#include "base/progress.h"
+
+namespace headrace::cli {
+
+bool StdoutIsTerminal();
+bool StderrIsTerminal();
+int TerminalWidth();  // 0 where there is none
+
+// Stops on the first Ctrl-C (SIGINT, SIGTERM); a second one ends the program at once.
+StopToken StopOnSignal();
+
+// Draws on standard error: a line that is rewritten on a terminal, a line every few seconds in a pipe, nothing if quiet.
+ProgressFn ProgressLine(bool quiet);
+// Wipes the line before anything else is printed.
+void EndProgress();
+
+}  // namespace headrace::cli

@@ -1,0 +1,237 @@
+#include "query/query.h"
+
+#include <arrow/array.h>
+#include <arrow/c/bridge.h>
+#include <arrow/compute/api.h>
+#include <arrow/compute/initialize.h>
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+#include <duckdb.hpp>
+#include <duckdb/common/arrow/result_arrow_wrapper.hpp>
+
+#include <condition_variable>
+#include <cstdio>
+#include <thread>
+
+#include "query/scan_function.h"
+#include "table/arrow_bridge.h"
+
+namespace headrace::query {
+namespace {
+
+Status FromDuckDb(const duckdb::ErrorData& error) {
+  std::string text = error.RawMessage();
+  if (error.Type() == duckdb::ExceptionType::INTERRUPT) return Status::Cancelled();
+  // A table that was looked for in vain is told about in our words already.
+  switch (error.Type()) {
+    case duckdb::ExceptionType::OUT_OF_MEMORY: return Status::Limit(text);
+    case duckdb::ExceptionType::IO: return Status::Io(text);
+    case duckdb::ExceptionType::NOT_IMPLEMENTED: return Status::Unsupported(text);
+    default: return Status::Invalid(text);
+  }
+}
+
+// Interrupts DuckDB once the token says so.
+class Watch {
+ public:
+  Watch(std::shared_ptr<duckdb::Connection> connection, StopToken stop)
+      : thread_([this, connection = std::move(connection), stop = std::move(stop)] {
+          std::unique_lock lock(mutex_);
+          while (!done_) {
+            if (stop.stopped()) connection->Interrupt();
+            wake_.wait_for(lock, std::chrono::milliseconds(50));
+          }
+        }) {}
+  ~Watch() {
+    {
+      const std::lock_guard lock(mutex_);
+      done_ = true;
+    }
+    wake_.notify_all();
+    thread_.join();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool done_ = false;
+  std::thread thread_;
+};
+
+class ResultReader final : public arrow::RecordBatchReader {
+ public:
+  ResultReader(std::shared_ptr<arrow::RecordBatchReader> inner, std::shared_ptr<Watch> watch, StopToken stop)
+      : inner_(std::move(inner)), watch_(std::move(watch)), stop_(std::move(stop)) {}
+  std::shared_ptr<arrow::Schema> schema() const override { return inner_->schema(); }
+  arrow::Status ReadNext(std::shared_ptr<arrow::RecordBatch>* batch) override {
+    const arrow::Status status = inner_->ReadNext(batch);
+    if (!status.ok() && stop_.stopped()) return table::ToArrow(Status::Cancelled());
+    if (!status.ok()) return table::ToArrow(Status::Invalid(Plain(status.message())));
+    return status;
+  }
+
+ private:
+  static std::string Plain(const std::string& text) {
+    const size_t at = text.find("Error: ");
+    return at != std::string::npos && at < 40 ? text.substr(at + 7) : text;
+  }
+
+  std::shared_ptr<arrow::RecordBatchReader> inner_;
+  std::shared_ptr<Watch> watch_;
+  StopToken stop_;
+};
+
+std::string Trimmed(const std::string& sql) {
+  const size_t end = sql.find_last_not_of(" \t\r\n;");
+  return end == std::string::npos ? "" : sql.substr(0, end + 1);
+}
+
+class DuckEngine final : public Engine {
+ public:
+  Status Start(std::shared_ptr<table::Catalog> catalog, const EngineOptions& options) {
+    session_ = std::make_shared<Session>(std::move(catalog));
+    try {
+      duckdb::DBConfig config;
+      config.SetOptionByName("autoinstall_known_extensions", duckdb::Value::BOOLEAN(false));
+      config.SetOptionByName("autoload_known_extensions", duckdb::Value::BOOLEAN(false));
+      if (options.threads > 0) config.SetOptionByName("threads", duckdb::Value::BIGINT(options.threads));
+      if (!options.memory_limit.empty()) config.SetOptionByName("memory_limit", duckdb::Value(options.memory_limit));
+      if (!options.temp_folder.empty()) config.SetOptionByName("temp_directory", duckdb::Value(options.temp_folder));
+      AddReplacementScan(&config, session_);
+      database_ = std::make_shared<duckdb::DuckDB>(nullptr, &config);
+      if (std::string(duckdb::DuckDB::LibraryVersion()) != "v1.5.6") {
+        return Status::Unsupported(std::string("the DuckDB library is ") + duckdb::DuckDB::LibraryVersion() +
+                                   " and its headers are v1.5.6; run ./dev setup");
+      }
+      connection_ = std::make_shared<duckdb::Connection>(*database_);
+      RegisterScan(connection_.get(), session_);
+    } catch (const std::exception& error) {
+      return Status::Invalid(std::string("DuckDB does not start: ") + duckdb::ErrorData(error).RawMessage());
+    }
+    return Status::Ok();
+  }
+
+  Result<std::shared_ptr<arrow::RecordBatchReader>> Query(const std::string& sql, const QueryOptions& options) override {
+    session_->Begin(options.stop);
+    auto watch = std::make_shared<Watch>(connection_, options.stop);
+    try {
+      auto result = connection_->SendQuery(sql);
+      if (result->HasError()) return FromDuckDb(result->GetErrorObject());
+      auto* wrapper = new duckdb::ResultArrowArrayStreamWrapper(std::move(result), STANDARD_VECTOR_SIZE * 16);
+      // The stream owns its wrapper from here on.
+      HEADRACE_ARROW_ASSIGN(auto reader, arrow::ImportRecordBatchReader(reinterpret_cast<::ArrowArrayStream*>(&wrapper->stream)));
+      return std::shared_ptr<arrow::RecordBatchReader>(
+          std::make_shared<ResultReader>(std::move(reader), std::move(watch), options.stop));
+    } catch (const std::exception& error) {
+      return FromDuckDb(duckdb::ErrorData(error));
+    }
+  }
+
+  Result<int64_t> CopyTo(const std::string& sql, const std::string& path, const std::string& format,
+                         const QueryOptions& options) override {
+    std::string quoted;
+    for (const char c : path) quoted += c == '\'' ? std::string("''") : std::string(1, c);
+    const std::string how = format == "csv" ? "format csv, header true" : format == "json" ? "format json" : "format parquet";
+    HEADRACE_ASSIGN(const auto reader, Query("copy (" + Trimmed(sql) + ") to '" + quoted + "' (" + how + ")", options));
+    int64_t rows = 0;
+    for (;;) {
+      std::shared_ptr<arrow::RecordBatch> batch;
+      HEADRACE_ARROW_TRY(reader->ReadNext(&batch));
+      if (!batch) return rows;
+      if (batch->num_rows() > 0) rows = static_cast<const arrow::Int64Array&>(*batch->column(0)).Value(0);
+    }
+  }
+
+  Result<std::string> Explain(const std::string& sql, const QueryOptions& options) override {
+    HEADRACE_ASSIGN(const auto reader, Query("explain analyze " + sql, options));
+    std::string text;
+    for (;;) {
+      std::shared_ptr<arrow::RecordBatch> batch;
+      HEADRACE_ARROW_TRY(reader->ReadNext(&batch));
+      if (!batch) break;
+      const auto& lines = static_cast<const arrow::StringArray&>(*batch->column(1));
+      for (int64_t i = 0; i < lines.length(); ++i) text += lines.GetString(i);
+    }
+    text += "\n";
+    for (const auto& scan : session_->reports()) {
+      char line[512];
+      std::snprintf(line, sizeof line,
+                    "%s: %ld of %ld fragments, %ld files, %ld row groups, %ld of %ld rows, %.1f MB read of %.1f MB in these files\n",
+                    scan.table.c_str(), static_cast<long>(scan.planned.fragments), static_cast<long>(scan.planned.fragments_total),
+                    static_cast<long>(scan.planned.files), static_cast<long>(scan.planned.row_groups),
+                    static_cast<long>(scan.rows), static_cast<long>(scan.planned.rows_total),
+                    static_cast<double>(scan.bytes) / 1e6, static_cast<double>(scan.planned.bytes) / 1e6);
+      text += line;
+    }
+    return text;
+  }
+
+  std::vector<std::string> inputs() const override { return session_->inputs(); }
+  std::vector<ScanReport> scans() const override { return session_->reports(); }
+
+ private:
+  std::shared_ptr<Session> session_;
+  std::shared_ptr<duckdb::DuckDB> database_;
+  std::shared_ptr<duckdb::Connection> connection_;
+};
+
+// Decimals without digits after the point (DuckDB's sums of integers) as int64.
+class NarrowingReader final : public arrow::RecordBatchReader {
+ public:
+  explicit NarrowingReader(std::shared_ptr<arrow::RecordBatchReader> inner) : inner_(std::move(inner)) {
+    arrow::FieldVector fields;
+    for (const auto& field : inner_->schema()->fields()) fields.push_back(IsWhole(*field) ? field->WithType(arrow::int64()) : field);
+    schema_ = arrow::schema(fields);
+  }
+  std::shared_ptr<arrow::Schema> schema() const override { return schema_; }
+  arrow::Status ReadNext(std::shared_ptr<arrow::RecordBatch>* out) override {
+    std::shared_ptr<arrow::RecordBatch> batch;
+    ARROW_RETURN_NOT_OK(inner_->ReadNext(&batch));
+    *out = nullptr;
+    if (!batch) return arrow::Status::OK();
+    arrow::ArrayVector columns = batch->columns();
+    for (size_t i = 0; i < columns.size(); ++i) {
+      if (!IsWhole(*inner_->schema()->field(static_cast<int>(i)))) continue;
+      ARROW_ASSIGN_OR_RAISE(columns[i], arrow::compute::Cast(*columns[i], arrow::int64()));
+    }
+    *out = arrow::RecordBatch::Make(schema_, batch->num_rows(), columns);
+    return arrow::Status::OK();
+  }
+
+ private:
+  static bool IsWhole(const arrow::Field& field) {
+    return field.type()->id() == arrow::Type::DECIMAL128 &&
+           static_cast<const arrow::Decimal128Type&>(*field.type()).scale() == 0;
+  }
+  std::shared_ptr<arrow::RecordBatchReader> inner_;
+  std::shared_ptr<arrow::Schema> schema_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::Open(std::shared_ptr<table::Catalog> catalog, const EngineOptions& options) {
+  auto engine = std::make_unique<DuckEngine>();
+  HEADRACE_TRY(engine->Start(std::move(catalog), options));
+  return std::unique_ptr<Engine>(std::move(engine));
+}
+
+Result<table::CommitResult> QueryInto(table::Catalog* catalog, Engine* engine, const std::string& sql,
+                                      const std::string& name, const table::CommitOptions& options) {
+  static const arrow::Status compute_ready = arrow::compute::Initialize();
+  HEADRACE_ARROW_TRY(compute_ready);
+  HEADRACE_ASSIGN(auto rows, engine->Query(sql, {options.stop}));
+  NarrowingReader narrowed(std::move(rows));
+  HEADRACE_ASSIGN(table::Schema schema, table::SchemaFromArrow(*narrowed.schema()));
+  table::CommitOptions commit = options;
+  commit.inputs = engine->inputs();
+  if (commit.how.empty()) commit.how = sql;
+  HEADRACE_ASSIGN(const auto table, catalog->CreateTable(name, std::move(schema), commit));
+  auto appended = table->Append(&narrowed, commit);
+  if (!appended.ok()) {
+    const Status dropped = catalog->DropTable(name, commit);  // it never held a row
+    (void)dropped;
+  }
+  return appended;
+}
+
+}  // namespace headrace::query
