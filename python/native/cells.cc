@@ -5,8 +5,10 @@
 #include <arrow/buffer.h>
 #include <arrow/json/api.h>
 #include <arrow/record_batch.h>
+#include <arrow/scalar.h>
 #include <arrow/type.h>
 #include <arrow/util/float16.h>
+#include <arrow/util/key_value_metadata.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>

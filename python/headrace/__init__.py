@@ -1,0 +1,54 @@
+"""Headrace: versioned tables for multimodal data.
+
+    import headrace as hr
+
+    catalog = hr.open("demo")                       # or hr.init("demo")
+    photos = catalog.table("photos")
+    for row in photos.scan(columns=["path", "image"], where="image.width > 2000", limit=2):
+        print(row["path"], row["image"].decode().shape)
+
+Everything that holds rows speaks the Arrow C stream interface: ``pyarrow.table(photos.scan())``,
+``polars.from_arrow(photos.scan())``, and ``table.append`` takes any of theirs.
+"""
+
+from headrace.blob import Blob, decode_image
+from headrace.catalog import Catalog, init, open
+from headrace.errors import (
+    Cancelled,
+    Conflict,
+    Corrupt,
+    HeadraceError,
+    Invalid,
+    LimitExceeded,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
+from headrace.rows import Batch, Reader, Row
+from headrace.table import Commit, HistoryEntry, Snapshot, Table
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Blob",
+    "Cancelled",
+    "Catalog",
+    "Commit",
+    "Conflict",
+    "Corrupt",
+    "HeadraceError",
+    "HistoryEntry",
+    "Invalid",
+    "LimitExceeded",
+    "NotFound",
+    "Reader",
+    "Row",
+    "Snapshot",
+    "Table",
+    "Unavailable",
+    "Unsupported",
+    "decode_image",
+    "init",
+    "open",
+]

@@ -1,0 +1,64 @@
+"""Media bytes and their facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace import _native
+
+
+def decode_image(data: bytes, *, upright: bool = True) -> npt.NDArray[np.uint8]:
+    """Decodes JPEG, PNG or WebP bytes to an array of shape (height, width, 3), RGB, uint8.
+
+    ``upright`` applies the EXIF orientation. Raises ``Corrupt`` for truncated files, ``LimitExceeded`` where the header
+    claims more pixels than may be decoded.
+    """
+    return _native.decode_image(data, upright)
+
+
+class Blob:
+    """A cell of a blob column: facts at once, bytes when asked for (``bytes(blob)`` or ``blob.read()``)."""
+
+    def __init__(self, facts: Mapping[str, Any], read: Callable[[], bytes | None]) -> None:
+        self._facts = facts
+        self._read = read
+
+    @property
+    def media_type(self) -> str | None:
+        """For example ``image/jpeg``; None if unknown."""
+        media_type: str | None = self._facts["media_type"]
+        return media_type
+
+    @property
+    def width(self) -> int | None:
+        """Pixels, before the orientation is applied."""
+        width: int | None = self._facts["width"]
+        return width
+
+    @property
+    def height(self) -> int | None:
+        """Pixels, before the orientation is applied."""
+        height: int | None = self._facts["height"]
+        return height
+
+    def __len__(self) -> int:
+        return int(self._facts["length"] or 0)
+
+    def read(self) -> bytes:
+        """The bytes, checked against their checksum."""
+        return self._read() or b""
+
+    def __bytes__(self) -> bytes:
+        return self.read()
+
+    def decode(self, *, upright: bool = True) -> npt.NDArray[np.uint8]:
+        """The picture as an array of shape (height, width, 3), RGB, uint8. See ``decode_image``."""
+        return decode_image(self.read(), upright=upright)
+
+    def __repr__(self) -> str:
+        size = f"{self.width}×{self.height} " if self.width else ""
+        return f"<Blob {self.media_type or 'bytes'} {size}{len(self)} bytes>"

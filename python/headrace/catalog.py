@@ -1,0 +1,111 @@
+"""Catalogs: where tables live, and SQL over them."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from headrace import _native
+from headrace.rows import Reader, to_native
+from headrace.table import Commit, Table
+
+
+def _find() -> str:
+    named = os.environ.get("HEADRACE_CATALOG")
+    if named:
+        return named
+    here = pathlib.Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / ".headrace" / "catalog.json").exists():
+            return str(folder / ".headrace")
+    return str(here / ".headrace")
+
+
+def init(location: str | os.PathLike[str] = ".headrace", *, sync: bool = True) -> Catalog:
+    """Makes a catalog in a folder or at ``s3://bucket/prefix``. ``sync=False`` skips fsync: for scratch data only."""
+    return Catalog(_native.Catalog.init(os.fspath(location), sync))
+
+
+def open(location: str | os.PathLike[str] | None = None, *, create: bool = False) -> Catalog:
+    """Opens a catalog: the one named, else ``HEADRACE_CATALOG``, else the nearest ``.headrace/`` upwards.
+
+    ``create`` makes it if it is not there.
+    """
+    path = _find() if location is None else os.fspath(location)
+    if create and "://" not in path and not (pathlib.Path(path) / "catalog.json").exists():
+        return init(path)
+    return Catalog(_native.Catalog.open(path))
+
+
+class Catalog:
+    """An opened catalog. Safe to use from many threads."""
+
+    def __init__(self, native: _native.Catalog) -> None:
+        self._native = native
+
+    @property
+    def location(self) -> str:
+        """Where it is."""
+        return self._native.location
+
+    def tables(self) -> list[str]:
+        """The tables' names."""
+        return self._native.table_names()
+
+    def table(self, name: str) -> Table:
+        """A table by name; ``NotFound`` tells which there are."""
+        return Table(self._native.table(name))
+
+    def __getitem__(self, name: str) -> Table:
+        return self.table(name)
+
+    def create_table(self, name: str, columns: Any, *, why: str = "") -> Table:
+        """Makes a table.
+
+        ``columns``: types by name (``{"path": "string", "image": "blob", "vec": "tensor<float32>[384]"}``), an Arrow
+        schema, or rows in any form that ``append`` takes, which become its first rows.
+        """
+        if isinstance(columns, Mapping) and columns and all(isinstance(kind, str) for kind in columns.values()):
+            return Table(self._native.create_table(name, list(columns.items()), why))
+        if hasattr(columns, "__arrow_c_schema__") and not hasattr(columns, "__arrow_c_stream__"):
+            return Table(self._native.create_table(name, _native.types_of_schema(columns), why))
+        rows = to_native(columns)
+        table = Table(self._native.create_table(name, _native.types_of(rows), why))
+        table.append(Reader(rows), why=why)
+        return table
+
+    def drop_table(self, name: str) -> None:
+        """Removes the name. The data stays until garbage collection."""
+        self._native.drop_table(name)
+
+    def ingest(
+        self,
+        *sources: str | os.PathLike[str],
+        table: str,
+        format: str = "",
+        again: bool = False,
+        why: str = "",
+    ) -> dict[str, Any]:
+        """Takes files and folders into a table, as ``headrace ingest`` does. The report has ``errors``: one for each
+        file that could not be taken in."""
+        return self._native.ingest([os.fspath(source) for source in sources], table, format, again, why)
+
+    def sql(self, query: str, *, into: str | None = None, memory: str = "", threads: int = 0, why: str = "") -> Any:
+        """Rows of a query, as a ``Reader`` that streams; with ``into``, a new table with its lineage, and the commit.
+
+        Any table by name; ``"photos@v3"`` for a version; media facts as fields, as in ``image.width``.
+        """
+        engine = self._native.engine(memory, threads)
+        if into is not None:
+            return Commit(**engine.into(self._native, query, into, why))
+        return Reader(engine.query(query))
+
+    def explain(self, query: str) -> str:
+        """Runs the query and tells what it did and what was read of our files."""
+        return self._native.engine("", 0).explain(query)
+
+    def __repr__(self) -> str:
+        return f"<Catalog {self.location}: {', '.join(self.tables()) or 'no tables'}>"
+

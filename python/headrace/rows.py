@@ -1,0 +1,139 @@
+"""Rows, batches, and the streams they come in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace import _native
+
+
+class Row(Mapping[str, Any]):
+    """One row: a mapping from column names to values. Blobs are ``Blob`` objects, tensors numpy arrays."""
+
+    __slots__ = ("_batch", "_index")
+
+    def __init__(self, batch: _native.Batch, index: int) -> None:
+        self._batch = batch
+        self._index = index
+
+    def __getitem__(self, name: str) -> Any:
+        return self._batch.cell(name, self._index)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._batch.names)
+
+    def __len__(self) -> int:
+        return len(self._batch.names)
+
+    def __repr__(self) -> str:
+        return f"Row({dict(self)!r})"
+
+
+class Batch(Sequence[Row]):
+    """Some rows in columns. ``batch["name"]`` is a whole column as numpy, ``batch[3]`` a row."""
+
+    def __init__(self, native: _native.Batch) -> None:
+        self._native = native
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns' names."""
+        return self._native.names
+
+    def __len__(self) -> int:
+        return self._native.num_rows
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return self.to_numpy(key)
+        if isinstance(key, slice):
+            return [Row(self._native, i) for i in range(*key.indices(len(self)))]
+        index = int(key)
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {key} of {len(self)}")
+        return Row(self._native, index)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (Row(self._native, i) for i in range(len(self)))
+
+    def to_numpy(self, name: str) -> npt.NDArray[Any]:
+        """A column as an array of shape (rows, …): a view where there are no nulls; numbers with nulls become float64
+        with NaN; everything else is an array of objects."""
+        column: npt.NDArray[Any] = self._native.to_numpy(name)
+        return column
+
+    def blobs(self, name: str) -> list[bytes | None]:
+        """The bytes of a blob column, fetched together."""
+        return self._native.blobs(name)
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """The rows as dicts."""
+        return [dict(row) for row in self]
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
+        return self._native.arrow_array()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._native.arrow_stream()
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self)} rows: {', '.join(self.columns)}>"
+
+
+class Reader:
+    """A stream of rows. Iterate over rows, or over ``batches()``; or hand it to pyarrow, polars or DuckDB whole."""
+
+    def __init__(self, native: _native.Reader) -> None:
+        self._native = native
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches as they come."""
+        while (batch := self._native.next()) is not None:
+            yield Batch(batch)
+
+    def __iter__(self) -> Iterator[Row]:
+        for batch in self.batches():
+            yield from batch
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """All rows as dicts."""
+        return [dict(row) for row in self]
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._native.arrow_stream()
+
+    def __arrow_c_schema__(self) -> object:
+        return self._native.arrow_schema()
+
+
+def _column(values: Any) -> Any:
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind in "iuf":
+            return np.ascontiguousarray(values)
+        values = values.tolist()
+    if hasattr(values, "__arrow_c_stream__"):
+        return values
+    lines = "\n".join(json.dumps({"x": value}) for value in values)
+    return Reader(_native.from_json(lines))
+
+
+def to_native(data: Any) -> _native.Reader:
+    """Rows in any form that ``append`` takes, as a native stream.
+
+    Anything with ``__arrow_c_stream__`` or ``__arrow_c_array__``, a list of dicts, or a dict of columns (numpy arrays or
+    lists).
+    """
+    if isinstance(data, Reader):
+        return data._native
+    if isinstance(data, Mapping) and not isinstance(data, Row):
+        return _native.from_columns(list(data), [_column(values) for values in data.values()])
+    if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
+        return _native.from_json("\n".join(json.dumps(dict(row)) for row in data))
+    return _native.import_stream(data)

@@ -1,0 +1,216 @@
+"""Tables: rows with stable ids, columns that arrive over years, a chain of immutable snapshots."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headrace import _native
+from headrace.rows import Batch, Reader, to_native
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a commit did. ``repeated``: this writer's sequence number was there already, and nothing was added."""
+
+    version: int
+    rows: int
+    bytes: int
+    fragments: int
+    repeated: bool
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One version of a table: what happened, who did it, why, and how many rows there were after it."""
+
+    version: int
+    time: datetime.datetime
+    kind: str
+    who: str
+    why: str
+    how: str
+    rows: int
+    rows_after: int
+    bytes: int
+    columns: list[str]
+    inputs: list[str]
+    tags: list[str]
+
+
+class Snapshot:
+    """A table at one version. It never changes, whatever is committed later."""
+
+    def __init__(self, view: _native.View) -> None:
+        self._view = view
+
+    @property
+    def version(self) -> int:
+        """The version's number."""
+        return self._view.version
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column names and types."""
+        return dict(self._view.columns)
+
+    def __len__(self) -> int:
+        return self._view.rows
+
+    def scan(
+        self,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+        *,
+        batch_rows: int = 65536,
+        row_ids: bool = False,
+    ) -> Reader:
+        """Rows in row-id order, as a stream.
+
+        ``columns``: names, or fields such as ``image.width``; all by default. ``where``: a filter, as in
+        ``image.width >= 512 and lang = 'en'`` (docs/guide/expressions.md). ``row_ids`` adds the column ``_row_id``.
+        """
+        return Reader(
+            self._view.scan(list(columns or []), where or "", -1 if limit is None else limit, batch_rows, row_ids)
+        )
+
+    def take(self, row_ids: Sequence[int], columns: Sequence[str] | None = None) -> Batch:
+        """Rows by id, in the order asked for; repeats are allowed. ``NotFound`` names an id that no row has."""
+        return Batch(self._view.take([int(i) for i in row_ids], list(columns or [])))
+
+    def count(self, where: str | None = None) -> int:
+        """Rows that pass the filter."""
+        return self._view.count(where or "")
+
+    def files(self) -> list[tuple[str, int, int]]:
+        """The data files as (path, first row id, rows): ordinary Parquet and Arrow files that any program may read."""
+        return self._view.files()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.scan().__arrow_c_stream__()
+
+    def __arrow_c_schema__(self) -> object:
+        return self._view.arrow_schema()
+
+    def __repr__(self) -> str:
+        return f"<Snapshot version {self.version}: {len(self):,} rows, {len(self.columns)} columns>"
+
+
+class Table:
+    """A table by name. Reading it reads the newest version; ``at`` pins one."""
+
+    def __init__(self, native: _native.Table) -> None:
+        self._native = native
+
+    @property
+    def name(self) -> str:
+        """Its name in the catalog."""
+        return self._native.name
+
+    def at(self, version: int | str | datetime.datetime | None = None) -> Snapshot:
+        """A version by number, ``"v3"``, tag or time (the newest then); by default the newest."""
+        if isinstance(version, datetime.datetime):
+            if version.tzinfo is not None:
+                version = version.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+            version = version.isoformat()
+        return Snapshot(self._native.at("" if version is None else str(version)))
+
+    @property
+    def version(self) -> int:
+        """The newest version's number."""
+        return self.at().version
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column names and types of the newest version."""
+        return self.at().columns
+
+    def __len__(self) -> int:
+        return len(self.at())
+
+    def scan(
+        self,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+        *,
+        batch_rows: int = 65536,
+        row_ids: bool = False,
+    ) -> Reader:
+        """``Snapshot.scan`` of the newest version."""
+        return self.at().scan(columns, where, limit, batch_rows=batch_rows, row_ids=row_ids)
+
+    def take(self, row_ids: Sequence[int], columns: Sequence[str] | None = None) -> Batch:
+        """``Snapshot.take`` of the newest version."""
+        return self.at().take(row_ids, columns)
+
+    def count(self, where: str | None = None) -> int:
+        """``Snapshot.count`` of the newest version."""
+        return self.at().count(where)
+
+    def append(self, rows: Any, *, why: str = "", writer: str = "", sequence: int = -1) -> Commit:
+        """Appends rows in one commit: an Arrow table or stream, a list of dicts, or a dict of columns.
+
+        Any subset of the columns; those left out are holes. With ``writer`` and ``sequence`` the append is exactly-once:
+        a repeated (or lower) sequence number of that writer adds nothing.
+        """
+        return Commit(**self._native.append(to_native(rows), why, writer, sequence))
+
+    def add_columns(
+        self,
+        columns: Any,
+        *,
+        inputs: Sequence[str] | None = None,
+        why: str = "",
+    ) -> Commit:
+        """Adds columns, writing only those.
+
+        From data: an Arrow table, or a dict of columns, with a row for each row of the table, in row-id order.
+        From a function: it gets a ``Batch`` of ``inputs`` and gives the new columns for it, in any form of data.
+        From names and types (``{"score": "float64"}``): empty columns. Columns that exist have their holes filled.
+        """
+        if callable(columns) and not hasattr(columns, "__arrow_c_stream__"):
+            function: Callable[[Batch], Any] = columns
+            if inputs is None:
+                raise TypeError("a function needs inputs=[…]: the columns that it reads")
+            return Commit(
+                **self._native.add_columns_from(list(inputs), lambda batch: to_native(function(Batch(batch))), why)
+            )
+        if isinstance(columns, Mapping) and columns and all(isinstance(kind, str) for kind in columns.values()):
+            return Commit(**self._native.add_empty_columns(list(columns.items()), why))
+        return Commit(**self._native.add_columns(to_native(columns), why))
+
+    def rename_column(self, old: str, new: str, *, why: str = "") -> Commit:
+        """Renames a column: metadata only."""
+        return Commit(**self._native.rename_column(old, new, why))
+
+    def drop_column(self, name: str, *, why: str = "") -> Commit:
+        """Drops a column: metadata only; earlier versions keep it."""
+        return Commit(**self._native.drop_column(name, why))
+
+    def tag(self, tag: str, version: int | str | None = None, *, move: bool = False, why: str = "") -> Commit:
+        """Names a version (the newest by default). ``move``: take the tag from where it is."""
+        return Commit(**self._native.tag(tag, "" if version is None else str(version), move, why))
+
+    def remove_tag(self, tag: str) -> Commit:
+        """Takes a tag away."""
+        return Commit(**self._native.remove_tag(tag))
+
+    def history(self, limit: int | None = None) -> list[HistoryEntry]:
+        """What happened to the table, newest first."""
+        epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+        entries = []
+        for entry in self._native.history(-1 if limit is None else limit):
+            time = epoch + datetime.timedelta(microseconds=entry.pop("time_us"))
+            entries.append(HistoryEntry(time=time, **entry))
+        return entries
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.scan().__arrow_c_stream__()
+
+    def __repr__(self) -> str:
+        snapshot = self.at()
+        return f"<Table {self.name!r} version {snapshot.version}: {len(snapshot):,} rows, {len(snapshot.columns)} columns>"
