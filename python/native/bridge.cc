@@ -2,6 +2,7 @@
 
 #include <arrow/c/bridge.h>
 #include <arrow/record_batch.h>
+#include <nanobind/stl/string.h>
 
 #include "table/arrow_bridge.h"
 

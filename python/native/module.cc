@@ -347,33 +347,38 @@ void BindRows(nb::module_& m) {
       .def("arrow_schema", [](const Reader& r) { return ExportSchema(*r.batches->schema()); });
 }
 
+// Holds the catalog as plain C++: a shared_ptr that came through Python would want the GIL wherever its last copy dies.
+struct CatalogHandle {
+  std::shared_ptr<table::Catalog> held;
+};
+
 // A query engine and the token that stops its statement when the reader is dropped or a signal comes.
 struct Sql {
   std::shared_ptr<query::Engine> engine;
 };
 
 void BindCatalog(nb::module_& m) {
-  nb::class_<table::Catalog>(m, "Catalog")
+  nb::class_<CatalogHandle>(m, "Catalog")
       .def_static("init", [](const std::string& location, bool sync) {
-        return Check(Interruptible([&](const StopToken&) { return table::Catalog::Init(location, {.sync = sync}); }));
+        return CatalogHandle{Check(Interruptible([&](const StopToken&) { return table::Catalog::Init(location, {.sync = sync}); }))};
       })
       .def_static("open", [](const std::string& location) {
-        return Check(Interruptible([&](const StopToken&) { return table::Catalog::Open(location); }));
+        return CatalogHandle{Check(Interruptible([&](const StopToken&) { return table::Catalog::Open(location); }))};
       })
-      .def_prop_ro("location", &table::Catalog::Describe)
-      .def("table_names", [](const table::Catalog& c) { return Check(Interruptible([&](const StopToken&) { return c.TableNames(); })); })
-      .def("table", [](const table::Catalog& c, const std::string& name) { return Check(Interruptible([&](const StopToken&) { return c.OpenTable(name); })); })
+      .def_prop_ro("location", [](const CatalogHandle& c) { return c.held->Describe(); })
+      .def("table_names", [](const CatalogHandle& c) { return Check(Interruptible([&](const StopToken&) { return c.held->TableNames(); })); })
+      .def("table", [](const CatalogHandle& c, const std::string& name) { return *Check(Interruptible([&](const StopToken&) { return c.held->OpenTable(name); })); })
       .def("create_table",
-           [](table::Catalog& c, const std::string& name, const std::vector<std::pair<std::string, std::string>>& columns, const std::string& why) {
+           [](const CatalogHandle& c, const std::string& name, const std::vector<std::pair<std::string, std::string>>& columns, const std::string& why) {
              auto schema = SchemaFromTypes(columns);
-             return Check(Interruptible([&](const StopToken& stop) { return c.CreateTable(name, schema, Options(why, "", -1, stop)); }));
+             return *Check(Interruptible([&](const StopToken& stop) { return c.held->CreateTable(name, schema, Options(why, "", -1, stop)); }));
            })
       .def("drop_table",
-           [](table::Catalog& c, const std::string& name) {
-             Check(Interruptible([&](const StopToken& stop) { return c.DropTable(name, Options("", "", -1, stop)); }));
+           [](const CatalogHandle& c, const std::string& name) {
+             Check(Interruptible([&](const StopToken& stop) { return c.held->DropTable(name, Options("", "", -1, stop)); }));
            })
       .def("ingest",
-           [](table::Catalog& c, const std::vector<std::string>& sources, const std::string& name, const std::string& format, bool again, const std::string& why) {
+           [](const CatalogHandle& c, const std::vector<std::string>& sources, const std::string& name, const std::string& format, bool again, const std::string& why) {
              ingest::IngestOptions options;
              options.table = name;
              options.format = format;
@@ -381,11 +386,11 @@ void BindCatalog(nb::module_& m) {
              return ReportToDict(Check(Interruptible([&](const StopToken& stop) {
                options.stop = stop;
                options.commit = Options(why, "", -1, stop);
-               return ingest::Ingest(&c, sources, options);
+               return ingest::Ingest(c.held.get(), sources, options);
              })));
            })
-      .def("engine", [](const std::shared_ptr<table::Catalog>& c, const std::string& memory, int threads) {
-        return Sql{Check(query::Engine::Open(c, {.threads = threads, .memory_limit = memory}))};
+      .def("engine", [](const CatalogHandle& c, const std::string& memory, int threads) {
+        return Sql{Check(query::Engine::Open(c.held, {.threads = threads, .memory_limit = memory}))};
       });
   nb::class_<Sql>(m, "Sql")
       .def("query",
@@ -394,9 +399,9 @@ void BindCatalog(nb::module_& m) {
            })
       .def("explain", [](const Sql& s, const std::string& sql) { return Check(Interruptible([&](const StopToken& stop) { return s.engine->Explain(sql, {stop}); })); })
       .def("inputs", [](const Sql& s) { return s.engine->inputs(); })
-      .def("into", [](const Sql& s, table::Catalog& c, const std::string& sql, const std::string& name, const std::string& why) {
+      .def("into", [](const Sql& s, const CatalogHandle& c, const std::string& sql, const std::string& name, const std::string& why) {
         return ToDict(Check(Interruptible([&](const StopToken& stop) {
-          return query::QueryInto(&c, s.engine.get(), sql, name, Options(why, "", -1, stop));
+          return query::QueryInto(c.held.get(), s.engine.get(), sql, name, Options(why, "", -1, stop));
         })));
       });
 }
