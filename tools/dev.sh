@@ -238,7 +238,9 @@ check() {
 bench() {
   setup run bench
   build quiet
-  PATH="$BUILD/release/bin:$PATH" PYTHONPATH="$BUILD/release/python" "$(venv bench)/bin/python" bench/run.py "$@"
+  ninja_in "$BUILD/release" bench_manifests
+  HEADRACE_BENCH_MANIFESTS="$BUILD/release/bench/bench_manifests" PATH="$BUILD/release/bin:$PATH" \
+    PYTHONPATH="$BUILD/release/python" "$(venv bench)/bin/python" bench/run.py "$@"
 }
 
 fuzz() {
