@@ -28,7 +28,8 @@ using table::Schema;
 using table::Table;
 
 constexpr int64_t kMaxImageBytes = int64_t{1} << 30;  // of one photograph's file
-constexpr int64_t kBatchBytes = 48 << 20;
+constexpr int64_t kBatchBytes = 8 << 20;  // small enough that the allocator's warm pages serve again
+constexpr int64_t kAheadBytes = 32 << 20;
 
 Schema PhotoSchema() {
   Schema schema;
@@ -77,6 +78,7 @@ Result<Photo> ReadPhoto(const FoundFile& file) {
 class PhotoBatch {
  public:
   Status Add(const std::string& path, Photo photo) {
+    if (rows_ == 0) HEADRACE_ARROW_TRY(inline_.ReserveData(kBatchBytes + static_cast<int64_t>(photo.bytes.size())));
     HEADRACE_ARROW_TRY(path_.Append(path));
     HEADRACE_ARROW_TRY(inline_.Append(photo.bytes));
     HEADRACE_ARROW_TRY(media_type_.Append(photo.facts.media_type));
@@ -203,7 +205,7 @@ class Run {
     int64_t bytes = 0;
     Status failed;
     while (next < files.size() || !ahead.empty()) {
-      while (failed.ok() && next < files.size() && ahead.size() < 64 && (ahead.empty() || ahead_bytes < kBatchBytes)) {
+      while (failed.ok() && next < files.size() && ahead.size() < 64 && (ahead.empty() || ahead_bytes < kAheadBytes)) {
         const FoundFile& file = files[next++];
         if (known.contains(Printable(file.relative))) {
           ++report_.skipped;
