@@ -81,7 +81,23 @@ class Reader {
 
 }  // namespace
 
+namespace {
+
+// The first chunk's claim, before the library reads on.
+Status CheckClaim(std::string_view bytes) {
+  if (bytes.size() < 24 || bytes.substr(12, 4) != "IHDR") return Status::Corrupt("it is truncated inside its header");
+  const auto be32 = [&](size_t at) {
+    int64_t value = 0;
+    for (size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
+    return value;
+  };
+  return CheckPixels(be32(16), be32(20));
+}
+
+}  // namespace
+
 Result<ImageFacts> ProbePng(std::string_view bytes) {
+  HEADRACE_TRY(CheckClaim(bytes));
   Reader reader(bytes);
   if (!reader.Header()) return reader.Failure();
   ImageFacts facts;
@@ -103,6 +119,7 @@ Result<ImageFacts> ProbePng(std::string_view bytes) {
 }
 
 Result<Image> DecodePng(std::string_view bytes) {
+  HEADRACE_TRY(CheckClaim(bytes));
   Reader reader(bytes);
   if (!reader.Header()) return reader.Failure();
   const uint32_t width = png_get_image_width(reader.png(), reader.info());

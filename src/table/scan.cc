@@ -285,7 +285,8 @@ class ScanReader final : public arrow::RecordBatchReader {
     *batch = nullptr;
     while (limit_ != 0) {
       while (running_.size() < ahead_ && next_ < source_->tasks()) {
-        running_.push_back(view_.environment()->pool.Submit([source = source_, task = next_] { return source->Run(task); }));
+        // Tasks borrow: were one the last to own the environment, its pool would have to join itself.
+        running_.push_back(view_.environment()->pool.Submit([source = source_.get(), task = next_] { return source->Run(task); }));
         ++next_;
       }
       if (running_.empty()) return arrow::Status::OK();
@@ -366,7 +367,7 @@ Result<int64_t> View::Count(const std::string& where, StopToken stop) const {
     }
     for (int64_t begin = 0; begin < fragment.rows; begin += limits::kRowGroupRows) {
       const ScanTask task{plan->kept[k], false, begin, std::min(fragment.rows, begin + limits::kRowGroupRows)};
-      running.push_back(env_->pool.Submit([plan, task]() -> Result<int64_t> {
+      running.push_back(env_->pool.Submit([plan = plan.get(), task]() -> Result<int64_t> {
         HEADRACE_TRY(plan->stop.Check());
         HEADRACE_ASSIGN(const auto survivors, RunFilter(*plan, (*plan->fragments)[task.fragment], task));
         return survivors.all ? task.end - task.begin : static_cast<int64_t>(survivors.picks.size());

@@ -92,25 +92,31 @@ class Writer final : public TensorWriter {
   Status Open() {
     HEADRACE_ASSIGN(upload_, store_->StartUpload(prefix_ + DataKey(file_, FileKind::kTensor)));
     stream_ = std::make_shared<SummingStream>(upload_.get());
-    arrow::ipc::IpcWriteOptions options = arrow::ipc::IpcWriteOptions::Defaults();
-    options.alignment = 64;
-    options.use_threads = false;
-    HEADRACE_ARROW_ASSIGN(writer_, arrow::ipc::MakeFileWriter(stream_, schema_, options));
+    options_.alignment = 64;
+    options_.use_threads = false;
+    HEADRACE_ARROW_ASSIGN(writer_, arrow::ipc::MakeFileWriter(stream_, schema_, options_));
     return Status::Ok();
   }
 
   Status Write(const std::shared_ptr<arrow::Array>& array) override {
     if (array->length() == 0) return Status::Ok();
-    HEADRACE_ARROW_TRY(writer_->WriteRecordBatch(*arrow::RecordBatch::Make(schema_, array->length(), {array})));
+    const auto rows = arrow::RecordBatch::Make(schema_, array->length(), {array});
+    HEADRACE_ARROW_TRY(writer_->WriteRecordBatch(*rows));
     HEADRACE_ARROW_ASSIGN(const int64_t end, stream_->Tell());
-    // The body's buffers are, in order: list validity, element validity (never), elements; each padded to 8 bytes.
+    // The body is what was written last: list validity, element validity (empty), elements, each padded to 8 bytes.
+    arrow::ipc::IpcPayload payload;
+    HEADRACE_ARROW_TRY(arrow::ipc::GetRecordBatchPayload(*rows, options_, &payload));
     TensorBatch batch;
     batch.rows = array->length();
-    const int64_t padded_values = arrow::bit_util::RoundUp(batch.rows * sums_.cell_bytes, 8);
-    batch.values_offset = end - padded_values;
-    if (array->null_count() > 0) {
-      batch.validity_offset = batch.values_offset - arrow::bit_util::RoundUp((batch.rows + 7) / 8, 8);
+    int64_t at = end - payload.body_length;
+    std::vector<int64_t> offsets;
+    for (const auto& buffer : payload.body_buffers) {
+      offsets.push_back(at);
+      at += arrow::bit_util::RoundUp(buffer ? buffer->size() : 0, 8);
     }
+    if (offsets.size() != 3 || at != end) return Status::Io("Arrow laid out a tensor batch in an unknown way");
+    batch.values_offset = offsets[2];
+    if (array->null_count() > 0) batch.validity_offset = offsets[0];
     sums_.batches.push_back(batch);
     return Status::Ok();
   }
@@ -130,6 +136,7 @@ class Writer final : public TensorWriter {
   std::string prefix_;
   Uuid file_;
   std::shared_ptr<arrow::Schema> schema_;
+  arrow::ipc::IpcWriteOptions options_ = arrow::ipc::IpcWriteOptions::Defaults();
   TensorSums sums_;
   std::unique_ptr<store::Upload> upload_;
   std::shared_ptr<SummingStream> stream_;

@@ -1,0 +1,217 @@
+// Fail the N-th store operation, for every N, on every write path: afterwards the table opens, equals the oracle before or
+// after, and trying again ends at "after", exactly once.
+#include <functional>
+
+#include "store/faulty_store.h"
+#include "store/local_store.h"
+#include "table/table_testing.h"
+
+namespace headrace::table {
+namespace {
+
+using store::Fault;
+using testing::BatchFromJson;
+using testing::ReadAll;
+using testing::ReaderOf;
+
+struct WritePath {
+  const char* name;
+  std::function<Status(Catalog*)> run;
+  bool one_commit = true;  // a ref is two: the tag that holds its snapshot, then the pointer
+};
+
+Result<std::shared_ptr<arrow::RecordBatch>> Twice(std::shared_ptr<arrow::RecordBatch> in) {
+  arrow::Int64Builder out;
+  for (int64_t i = 0; i < in->num_rows(); ++i) {
+    (void)out.Append(2 * static_cast<const arrow::Int64Array&>(*in->column(0)).Value(i));
+  }
+  return arrow::RecordBatch::Make(arrow::schema({arrow::field("twice", arrow::int64())}), in->num_rows(), {out.Finish().ValueOrDie()});
+}
+
+const auto kSchema = arrow::schema({arrow::field("id", arrow::int64()), arrow::field("vec", arrow::fixed_size_list(arrow::float32(), 2))});
+
+Status Append(Catalog* catalog, int64_t sequence) {
+  HEADRACE_ASSIGN(const auto table, catalog->OpenTable("t"));
+  CommitOptions options;
+  options.writer = "w";
+  options.sequence = sequence;
+  return table->Append(ReaderOf({BatchFromJson(kSchema, R"([{"id": 7, "vec": [1, 2]}, {"id": 8, "vec": [3, 4]}])")}).get(), options).status();
+}
+
+std::vector<WritePath> Paths() {
+  const auto with = [](auto fn) {
+    return [fn](Catalog* catalog) -> Status {
+      HEADRACE_ASSIGN(const auto table, catalog->OpenTable("t"));
+      return fn(table.get());
+    };
+  };
+  return {{"append", [](Catalog* catalog) { return Append(catalog, 2); }},
+          {"add_columns", with([](Table* t) { return t->AddColumns({"id"}, Twice, {}).status(); })},
+          {"add_empty", with([](Table* t) { return t->AddEmptyColumns({Field{-1, "extra", Type{}, "", false}}, {}).status(); })},
+          {"rename", with([](Table* t) { return t->RenameColumn("id", "key", {}).status(); })},
+          {"drop", with([](Table* t) { return t->DropColumn("vec", {}).status(); })},
+          {"tag", with([](Table* t) { return t->Tag("golden", "v2", false, {}).status(); })},
+          {"create", [](Catalog* catalog) { return catalog->CreateTable("other", *SchemaFromArrow(*kSchema)).status(); }},
+          {"point_ref", [](Catalog* catalog) { return catalog->PointRef("prod", "t", "v2", 0).status(); }, false}};
+}
+
+// Everything that a user can see of the catalog, as text.
+Result<std::string> Seen(const std::shared_ptr<store::ObjectStore>& store) {
+  HEADRACE_ASSIGN(const auto catalog, Catalog::OpenOn(store, {.threads = 1}));
+  HEADRACE_ASSIGN(const auto names, catalog->TableNames());
+  std::string text;
+  for (const auto& name : names) {
+    HEADRACE_ASSIGN(const auto table, catalog->OpenTable(name));
+    HEADRACE_ASSIGN(const View view, table->At());
+    HEADRACE_ASSIGN(const auto rows, ReadAll(view, {.with_row_ids = true}));
+    text += name + rows->ToString();
+    for (const auto& [tag, version] : view.snapshot().tags) text += tag + std::to_string(version);
+    HEADRACE_ASSIGN(const auto history, table->History());
+    if (static_cast<int64_t>(history.size()) > view.snapshot().version) return Status::Corrupt("a branching history");
+  }
+  HEADRACE_ASSIGN(const auto refs, catalog->refs().All());
+  for (const auto& ref : refs) text += ref.name + std::to_string(static_cast<int>(ref.kind));
+  return text;
+}
+
+class FaultLoop : public ::testing::TestWithParam<std::tuple<size_t, std::string>> {};
+
+TEST_P(FaultLoop, EveryOperationMayFail) {
+  const auto& [index, where] = GetParam();
+  const WritePath path = Paths()[index];
+  int injected = 0;
+  std::string done;
+  for (const Fault fault : {Fault::kFail, Fault::kCrash, Fault::kHang, Fault::kAmbiguous, Fault::kDuplicate, Fault::kShortRead}) {
+    for (int64_t n = 0;; ++n) {
+      testing::TempFolder folder;
+      const std::shared_ptr<store::ObjectStore> inner =
+          where == "memory" ? store::NewMemoryStore() : *store::OpenLocalStore(folder.path(), {.sync = false});
+      ASSERT_VALUE(const auto setup, Catalog::InitOn(inner, {.threads = 1}));
+      ASSERT_OK(setup->CreateTable("t", *SchemaFromArrow(*kSchema)).status());
+      ASSERT_OK(Append(setup.get(), 1));
+      ASSERT_VALUE(const std::string before, Seen(inner));
+
+      const auto faulty = store::NewFaultyStore(inner);
+      ASSERT_VALUE(const auto catalog, Catalog::OpenOn(faulty, {.threads = 1}));
+      faulty->Arm({.at = n, .fault = fault, .hang_ms = 1});
+      const Status first = path.run(catalog.get());
+      const bool fired = faulty->fired();
+      faulty->Arm({});
+      ASSERT_VALUE(const std::string between, Seen(inner));
+      if (first.ok()) {
+        EXPECT_NE(between, before) << path.name << " " << n;
+      }
+
+      // Again, as a user would: whatever the first attempt did, the end is the same.
+      const Status second = path.run(catalog.get());
+      ASSERT_VALUE(const std::string after, Seen(inner));
+      if (first.ok()) {
+        EXPECT_EQ(after, between) << path.name << " ran twice, fault " << static_cast<int>(fault) << " at " << n;
+      } else if (between != before && path.one_commit) {
+        EXPECT_EQ(after, between) << path.name << ": it had happened although it said " << first.ToString();
+      } else if (path.one_commit || between == before) {
+        EXPECT_TRUE(second.ok()) << path.name << " after " << first.ToString() << ": " << second.ToString();
+        EXPECT_NE(after, before);
+      }
+      if (n == 0 && fault == Fault::kFail) done = after;
+      EXPECT_EQ(after, done) << path.name << ": every way ends the same";
+      if (!fired) break;
+      ++injected;
+      ASSERT_LT(n, 500);
+    }
+  }
+  EXPECT_GT(injected, 10) << path.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(WritePaths, FaultLoop,
+                         ::testing::Combine(::testing::Range(size_t{0}, Paths().size()), ::testing::Values("memory", "local")),
+                         [](const auto& info) { return std::string(Paths()[std::get<0>(info.param)].name) + "_" + std::get<1>(info.param); });
+
+// The matrix of commit.h as a loop over every pair: theirs lands between my read and my commit.
+TEST(ConflictMatrix, EveryPair) {
+  using K = OperationKind;
+  const auto table_of = [](Catalog* catalog) { return *catalog->OpenTable("t"); };
+  // Mine and theirs act on the same things, so that a rule that can bite does.
+  const std::map<K, std::function<Change(const View&)>> mine = {
+      {K::kAppend,
+       [](const View& v) {
+         Change c;
+         c.operation.kind = K::kAppend;
+         c.fields_used = v.schema().fields;
+         Fragment f;
+         f.rows = 1;
+         c.fragments = {f};
+         return c;
+       }},
+      {K::kAddColumns,
+       [](const View& v) {
+         Change c;
+         c.operation.kind = K::kAddColumns;
+         const Field* hole = v.schema().Find("hole");
+         c.fields_used = {v.schema().fields[0], *hole};
+         const auto fragments = v.Fragments();
+         for (const auto& fragment : **fragments) {
+           Fragment entry;
+           entry.id = fragment.id;
+           entry.first_row_id = fragment.first_row_id;
+           entry.rows = fragment.rows;
+           entry.files = {{Uuid::Random(), 1, std::make_shared<const Family>(Family{FileKind::kParquet, {hole->id}})}};
+           c.fragments.push_back(entry);
+         }
+         return c;
+       }},
+      {K::kSchemaChange,
+       [](const View& v) {
+         Change c;
+         c.operation.kind = K::kSchemaChange;
+         c.fields_used = {v.schema().fields[0]};
+         c.renames = {{v.schema().fields[0].id, "id", "mine"}};
+         return c;
+       }},
+      {K::kTag,
+       [](const View&) {
+         Change c;
+         c.operation.kind = K::kTag;
+         c.tag = "golden";
+         c.tag_version = 1;
+         return c;
+       }},
+      {K::kReserve, [](const View&) {
+         Change c;
+         c.operation.kind = K::kReserve;
+         c.reserve_fields = 3;
+         return c;
+       }}};
+  const std::map<K, std::function<Status(Table*, const View&)>> theirs = {
+      {K::kAppend, [](Table* t, const View&) { return t->Append(ReaderOf({BatchFromJson(kSchema, R"([{"id": 1, "vec": [1, 2]}])")}).get(), {}).status(); }},
+      {K::kAddColumns,
+       [](Table* t, const View&) {
+         return t->AddColumns({"id"}, [](auto in) { auto b = *Twice(in); return Result<std::shared_ptr<arrow::RecordBatch>>(b->RenameColumns({"hole"}).ValueOrDie()); }, {}).status();
+       }},
+      {K::kSchemaChange, [](Table* t, const View&) { return t->RenameColumn("id", "theirs", {}).status(); }},
+      {K::kTag, [](Table* t, const View&) { return t->Tag("golden", "v2", false, {}).status(); }},
+      {K::kReserve, [](Table* t, const View&) { return t->AddEmptyColumns({Field{-1, "another", Type{}, "", false}}, {}).status(); }}};
+  for (const auto& [my_kind, make] : mine) {
+    for (const auto& [their_kind, act] : theirs) {
+      ASSERT_VALUE(const auto catalog, Catalog::InitOn(store::NewMemoryStore(), {.threads = 1}));
+      ASSERT_OK(catalog->CreateTable("t", *SchemaFromArrow(*kSchema)).status());
+      ASSERT_OK(Append(catalog.get(), 1));
+      const auto table = table_of(catalog.get());
+      ASSERT_OK(table->AddEmptyColumns({Field{-1, "hole", Type{}, "", false}}, {}).status());
+      ASSERT_VALUE(const View base, table->At());
+      const Change change = make(base);
+      ASSERT_OK(act(table.get(), base));
+      SnapshotLog log(catalog->environment(), table->prefix());
+      const auto committed = log.Commit(change, {});
+      const bool bites = RuleFor(my_kind, their_kind) != Rule::kRebase &&
+                         !(RuleFor(my_kind, their_kind) == Rule::kSameFields && their_kind == K::kAddColumns);
+      EXPECT_EQ(committed.ok(), !bites) << OperationName(my_kind) << " after " << OperationName(their_kind) << ": " << committed.status().ToString();
+      if (bites) {
+        EXPECT_TRUE(committed.status().Is(Code::kConflict) || committed.status().Is(Code::kAlreadyExists)) << committed.status().ToString();
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace headrace::table

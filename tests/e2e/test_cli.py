@@ -1,0 +1,141 @@
+"""The program as a person and a script meet it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+from collections.abc import Callable
+
+import pytest
+from test_python import jpeg
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def photos(tmp_path: pathlib.Path) -> pathlib.Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for i in range(5):
+        (folder / "sub" / f"{i}.jpg").write_bytes(jpeg(100 + i, 50))
+    return folder
+
+
+def test_first_steps(headrace: Run, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    assert headrace("init").returncode == 0
+    out = headrace("ingest", "photos", "--table", "photos")
+    assert out.returncode == 0 and "5 rows from 5 files" in out.stdout
+    again = headrace("ingest", "photos", "--table", "photos", "--json")
+    assert json.loads(again.stdout)["skipped"] == 5
+    assert "photos" in headrace("ls", cwd=photos).stdout  # the nearest .headrace upwards
+    described = json.loads(headrace("describe", "photos", "--json").stdout)
+    assert described["rows"] == 5 and described["columns"][0]["name"] == "path"
+    rows = headrace("sql", "select path, image.width as w from photos where image.width > 101 order by w", "--format", "csv").stdout
+    assert rows == "path,w\nsub/2.jpg,102\nsub/3.jpg,103\nsub/4.jpg,104\n"
+    lines = [json.loads(line) for line in headrace("head", "photos", "-n", "2", "--json").stdout.splitlines()]
+    assert lines[0]["image"]["media_type"] == "image/jpeg" and len(lines) == 2
+    assert headrace("get", "photos", "3", "image", "-o", "x.jpg").returncode == 0
+    assert (tmp_path / "x.jpg").read_bytes() == jpeg(103, 50)
+    log = [json.loads(line) for line in headrace("log", "photos", "--json").stdout.splitlines()]
+    assert [entry["kind"] for entry in log] == ["append", "create"]
+    explained = headrace("sql", "--explain", "select count(*) from photos where image.width > 1000").stdout
+    assert "0 of 1 fragments" in explained
+    assert headrace("sql", "select * from photos", "-o", "out.parquet").returncode == 0
+    assert headrace("sql", "select image.width as w from photos", "--into", "widths").returncode == 0
+    assert headrace("tag", "photos", "golden").returncode == 0
+    assert headrace("sql", 'select count(*) as n from "photos@golden"', "--json").stdout == '{"n":5}\n'
+    assert headrace("sql", "-", input="select 1 as one", ).stdout.split() == ["one", "───", "1"]
+
+
+def test_errors_name_the_thing_and_the_fix(headrace: Run) -> None:
+    nothing = headrace("ls")
+    assert nothing.returncode == 1 and "headrace init" in nothing.stderr and "\033" not in nothing.stderr
+    headrace("init")
+    assert headrace("init").returncode == 1
+    assert "it has no tables yet" in headrace("head", "x").stderr
+    assert headrace("nonsense").returncode == 2
+    assert headrace("head").returncode == 2
+    error = json.loads(headrace("--json", "describe", "x").stderr)
+    assert error["error"]["code"] == "not_found"
+    assert "No such file" in headrace("ingest", "absent", "--table", "t").stderr
+    for command in ("", "init", "ingest", "ls", "describe", "log", "sql", "head", "get", "tag"):
+        shown = headrace(*command.split(), "-h")
+        assert shown.returncode == 0 and "headrace " in shown.stdout, command
+
+
+def test_data_files_and_standard_input(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    (tmp_path / "a.jsonl").write_text('{"a": 1, "s": "x"}\n{"a": 2, "s": null, "l": [1, 2]}\n')
+    (tmp_path / "b.csv").write_text("a,s,extra\n3,z,2.5\n")
+    assert headrace("ingest", "a.jsonl", "b.csv", "-t", "t").returncode == 0
+    assert headrace("ingest", "-", "-t", "t", input='{"a": 4}\n').returncode == 0
+    rows = [json.loads(line) for line in headrace("head", "t", "--json").stdout.splitlines()]
+    assert [row["a"] for row in rows] == [1, 2, 3, 4]
+    assert rows[2]["extra"] == 2.5 and rows[1]["l"] == [1, 2] and rows[3]["s"] is None
+
+
+def test_bad_files_become_rows_and_never_stop_the_rest(headrace: Run, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    whole = jpeg(300, 300)
+    (photos / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (photos / "empty.png").touch()
+    (photos / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x01\x86\xa0\x00\x01\x86\xa0\x08\x02\x00\x00\x00" + b"\x17\x8b\x1e\x0b")
+    (photos / "notes.txt").write_text("hello")
+    (photos / "gone").symlink_to(photos / "nowhere")
+    (photos / "loop").symlink_to(photos)
+    (photos / "rows.jsonl").write_text('{"a": 1}\n')
+    os.mkfifo(photos / "pipe")
+    (photos / os.fsdecode(b"bad\xff.jpg")).write_bytes(whole)
+    out = json.loads(headrace("ingest", "photos", "-t", "p", "--json").stdout)
+    assert out["rows"] == 6
+    why = {error["path"]: error["error"] for error in out["errors"]}
+    assert "truncated" in why["truncated.jpg"] and "empty" in why["empty.png"]
+    assert "not JPEG, PNG or WebP" in why["notes.txt"] and "No such file" in why["gone"]
+    assert "link to a folder above it" in why["loop"] and "neither a file" in why["pipe"] and "table of its own" in why["rows.jsonl"]
+    assert "huge.png" in why
+    stored = [json.loads(line) for line in headrace("sql", "select path from p_errors", "--json").stdout.splitlines()]
+    assert len(stored) == len(out["errors"])
+
+
+def test_bad_lines_cost_only_themselves(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    with (tmp_path / "long.jsonl").open("w") as file:
+        file.write('{"a": 1}\nnot json\n{"a": 2}\n[1]\n{"a": "')
+        for _ in range(80):
+            file.write("x" * (1 << 20))
+        file.write('"}\n{"a": 3}\n')
+    out = json.loads(headrace("ingest", "long.jsonl", "-t", "t", "--json").stdout)
+    assert out["rows"] == 3
+    assert [error["path"] for error in out["errors"]] == ["long.jsonl:5", "long.jsonl:2", "long.jsonl:4"]
+    assert "more than" in out["errors"][0]["error"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_loses_nothing(headrace: Run, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], capture_output=True).returncode != 0:
+        pytest.skip("no mount here")
+    try:
+        headrace("init", str(disk / "c"))
+        assert headrace("--catalog", str(disk / "c"), "ingest", "photos", "-t", "p").returncode == 0
+        for i in range(40):
+            (photos / f"more{i}.jpg").write_bytes(jpeg(900, 900))
+        full = headrace("--catalog", str(disk / "c"), "ingest", "photos", "-t", "p")
+        assert full.returncode == 1 and "No space left" in full.stderr and "free some space" in full.stderr
+        assert headrace("--catalog", str(disk / "c"), "sql", "select count(*) as n from p", "--json").stdout == '{"n":5}\n'
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_folder_without_permission(headrace: Run, photos: pathlib.Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    headrace("init")
+    (photos / "sub").chmod(0)
+    try:
+        assert "Permission denied" in headrace("ingest", "photos", "-t", "p").stdout
+    finally:
+        (photos / "sub").chmod(0o755)
