@@ -82,8 +82,9 @@ void Plan(const std::string& folder) {
   for (std::string line; std::getline(status, line);) {
     if (line.rfind("VmHWM", 0) == 0) anonymous = std::stol(line.substr(6));
   }
-  std::printf("{\"seconds\": %f, \"peak_mb\": %f, \"fragments\": %ld, \"of\": %ld}\n", seconds, static_cast<double>(anonymous) / 1000,
-              static_cast<long>(plan->fragments), static_cast<long>(plan->fragments_total));
+  std::printf("{\"seconds\": %f, \"peak_mb\": %f, \"fragments\": %ld, \"of\": %ld}\n", seconds,
+              static_cast<double>(anonymous) / 1000, static_cast<long>(plan->fragments),
+              static_cast<long>(plan->fragments_total));
 }
 
 }  // namespace

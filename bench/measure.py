@@ -49,4 +49,6 @@ def alternate(ours: Callable[[], object], theirs: Callable[[], object], rounds: 
 def at_most(work: str, ours: float, theirs: float, limit: float, unit: str = "ms") -> Line:
     scale = 1000 if unit == "ms" else 1
     ratio = ours / theirs
-    return Line(work, f"{ours * scale:.2f} {unit}", f"{theirs * scale:.2f} {unit}", ratio, f"≤ {limit:g}", ratio <= limit)
+    return Line(
+        work, f"{ours * scale:.2f} {unit}", f"{theirs * scale:.2f} {unit}", ratio, f"≤ {limit:g}", ratio <= limit
+    )

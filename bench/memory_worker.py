@@ -27,7 +27,9 @@ def watch() -> None:
 threading.Thread(target=watch, daemon=True).start()
 text = "x" * 100
 rng = np.random.default_rng(1)
-schema = pa.schema([("id", pa.int64()), ("value", pa.float64()), ("note", pa.string()), ("vec", pa.list_(pa.float32(), 64))])
+schema = pa.schema(
+    [("id", pa.int64()), ("value", pa.float64()), ("note", pa.string()), ("vec", pa.list_(pa.float32(), 64))]
+)
 rows = 65536
 each = rows * (8 + 8 + 104 + 256)
 
@@ -36,7 +38,15 @@ def batches() -> object:
     vectors = pa.array(rng.random(rows * 64, dtype=np.float32))
     for begin in range(0, int(gigabytes * 1e9 / each) * rows, rows):
         notes = pa.array([f"{begin + i:012}{text[12:]}" for i in range(rows)])
-        yield pa.record_batch([pa.array(range(begin, begin + rows)), pa.array(rng.random(rows)), notes, pa.FixedSizeListArray.from_arrays(vectors, 64)], schema=schema)
+        yield pa.record_batch(
+            [
+                pa.array(range(begin, begin + rows)),
+                pa.array(rng.random(rows)),
+                notes,
+                pa.FixedSizeListArray.from_arrays(vectors, 64),
+            ],
+            schema=schema,
+        )
 
 
 table = hr.init(path, sync=False).create_table("t", schema)

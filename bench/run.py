@@ -27,7 +27,9 @@ def machine() -> str:
             model = line.split(":")[1].strip()
             break
     memory = int(pathlib.Path("/proc/meminfo").read_text().split()[1]) // 1_000_000
-    return f"{os.cpu_count()} cores ({model}), {memory} GB, Linux {platform.release()}, Python {platform.python_version()}"
+    return (
+        f"{os.cpu_count()} cores ({model}), {memory} GB, Linux {platform.release()}, Python {platform.python_version()}"
+    )
 
 
 def main() -> int:
@@ -53,7 +55,7 @@ def main() -> int:
         page.write_text(
             "# Benchmarks\n\nThe last full run of `./dev bench tables`. Both sides ran in the same process run, alternating, on the same "
             "data; figures are medians. Ratios below 1 mean that we are faster (or write less), except where the line says "
-            "\"rate\". Lance does not fsync, so it is compared with a catalog made with `--no-sync`; the synced figure "
+            '"rate". Lance does not fsync, so it is compared with a catalog made with `--no-sync`; the synced figure '
             f"stands beside it.\n\n- {machine()}\n- {datetime.date.today().isoformat()}\n- `./dev bench tables`\n\n"
             "| work | ours | theirs | ratio | must reach | reached |\n|---|---|---|---|---|---|\n" + rows + "\n"
         )

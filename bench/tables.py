@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import random
 import shutil
 import statistics
 import subprocess
@@ -76,9 +75,25 @@ def add_column(scale: float) -> list[Line]:
             theirs.append(timed(lambda: dataset.add_columns(column)))
             safe.append(timed(lambda: safe_table.add_columns(column)))
         ratio = written / data.nbytes
-        lines.append(Line(f"add a 384-float column to {rows:,} rows: bytes", f"{written:,} B", f"{data.nbytes:,} B", ratio, "≤ 1.02", ratio <= 1.02))
+        lines.append(
+            Line(
+                f"add a 384-float column to {rows:,} rows: bytes",
+                f"{written:,} B",
+                f"{data.nbytes:,} B",
+                ratio,
+                "≤ 1.02",
+                ratio <= 1.02,
+            )
+        )
         mine, rival = statistics.median(ours), statistics.median(theirs)
-        lines.append(at_most(f"add a 384-float column to {rows:,} rows: seconds (synced: {statistics.median(safe) * 1000:.0f} ms)", mine, rival, 1.0))
+        lines.append(
+            at_most(
+                f"add a 384-float column to {rows:,} rows: seconds (synced: {statistics.median(safe) * 1000:.0f} ms)",
+                mine,
+                rival,
+                1.0,
+            )
+        )
     return lines
 
 
@@ -86,8 +101,11 @@ def take(scale: float) -> list[Line]:
     rows = int(1_000_000 * scale)
     rng = np.random.default_rng(3)
     scalars = {
-        "a": rng.integers(0, 1 << 40, rows), "b": rng.random(rows), "c": rng.integers(0, 100, rows).astype(np.int32),
-        "d": rng.random(rows).astype(np.float32), "s": pa.array([f"name-{i % 1000}-{i}" for i in range(rows)]),
+        "a": rng.integers(0, 1 << 40, rows),
+        "b": rng.random(rows),
+        "c": rng.integers(0, 100, rows).astype(np.int32),
+        "d": rng.random(rows).astype(np.float32),
+        "s": pa.array([f"name-{i % 1000}-{i}" for i in range(rows)]),
     }
     lines = []
     with Scratch() as folder:
@@ -96,12 +114,17 @@ def take(scale: float) -> list[Line]:
         ours = catalog.create_table("t", table)
         theirs = lance.write_dataset(table, folder / "theirs")
         names = list(scalars)
-        for columns, limit, label in ((names, 1.0, "5 scalars"), ([*names, "vec"], 0.5, "5 scalars and a 384-float vector")):
+        for columns, limit, label in (
+            (names, 1.0, "5 scalars"),
+            ([*names, "vec"], 0.5, "5 scalars and a 384-float vector"),
+        ):
             snapshot = ours.at()
             picks = iter([rng.choice(rows, 1000, replace=False) for _ in range(64)])
             picks_theirs = iter([rng.choice(rows, 1000, replace=False) for _ in range(64)])
             mine, rival = alternate(
-                lambda: snapshot.take(next(picks).tolist(), columns), lambda: theirs.take(next(picks_theirs).tolist(), columns), 31
+                lambda: snapshot.take(next(picks).tolist(), columns),
+                lambda: theirs.take(next(picks_theirs).tolist(), columns),
+                31,
             )
             lines.append(at_most(f"take 1,000 random rows of {rows:,} ({label}), warm, p50", mine, rival, limit))
     return lines
@@ -124,10 +147,14 @@ def blobs(scale: float) -> list[Line]:
             for begin in range(0, rows, 2000):
                 end = min(rows, begin + 2000)
                 images = [pool[s : s + n] for s, n in zip(starts[begin:end].tolist(), sizes[begin:end].tolist())]
-                yield pa.record_batch({"id": pa.array(range(begin, end)), "image": pa.array(images, pa.large_binary())}, schema=schema)
+                yield pa.record_batch(
+                    {"id": pa.array(range(begin, end)), "image": pa.array(images, pa.large_binary())}, schema=schema
+                )
 
         ours.append(pa.RecordBatchReader.from_batches(schema, batches()))
-        theirs = lance.write_dataset(pa.RecordBatchReader.from_batches(schema, batches()), folder / "theirs", schema=schema)
+        theirs = lance.write_dataset(
+            pa.RecordBatchReader.from_batches(schema, batches()), folder / "theirs", schema=schema
+        )
         plain = folder / "files"
         plain.mkdir()
         for i in range(rows):
@@ -160,8 +187,12 @@ def sql(scale: float) -> list[Line]:
     rows = int(10_000_000 * scale)
     rng = np.random.default_rng(11)
     columns = {
-        "a": rng.integers(0, 1000, rows), "b": rng.random(rows), "c": rng.integers(0, 1 << 30, rows).astype(np.int32),
-        "d": rng.random(rows), "e": rng.integers(0, 50, rows).astype(np.int32), "f": rng.random(rows).astype(np.float32),
+        "a": rng.integers(0, 1000, rows),
+        "b": rng.random(rows),
+        "c": rng.integers(0, 1 << 30, rows).astype(np.int32),
+        "d": rng.random(rows),
+        "e": rng.integers(0, 50, rows).astype(np.int32),
+        "f": rng.random(rows).astype(np.float32),
     }
     query = "select e, count(*), avg(b), sum(d), max(c), min(f) from {} where a < 300 group by e order by e"
     lines = []
@@ -188,7 +219,14 @@ def sql(scale: float) -> list[Line]:
             for row, want in zip(got, expected, strict=True):
                 assert row["e"] == want[0] and list(row.values())[1] == want[1], (row, want)
             mine, rival = alternate(ours, lambda: connection.sql(query.format(plain)).fetchall(), 9)
-            lines.append(at_most(f"SQL filter + aggregate over {rows:,} rows × 6, {label}, ÷ DuckDB on plain Parquet", mine, rival, limit))
+            lines.append(
+                at_most(
+                    f"SQL filter + aggregate over {rows:,} rows × 6, {label}, ÷ DuckDB on plain Parquet",
+                    mine,
+                    rival,
+                    limit,
+                )
+            )
     return lines
 
 
@@ -203,7 +241,10 @@ def commits(scale: float) -> list[Line]:
                 hr.init(folder / who, sync=who == "synced").create_table("t", {"id": "int64", "x": "float64"})
             start = time.time() + 2.5
             workers = [
-                subprocess.Popen([sys.executable, str(HERE / "commit_worker.py"), who, str(folder / who), str(start), str(seconds)], stdout=subprocess.PIPE)
+                subprocess.Popen(
+                    [sys.executable, str(HERE / "commit_worker.py"), who, str(folder / who), str(start), str(seconds)],
+                    stdout=subprocess.PIPE,
+                )
                 for _ in range(8)
             ]
             times, failures = [], 0
@@ -216,9 +257,30 @@ def commits(scale: float) -> list[Line]:
     mine, rival, safe = results["ours"], results["theirs"], results["synced"]
     ratio = mine[0] / rival[0]
     return [
-        Line(f"commits a second, 8 processes, rate ÷ Lance (synced: {safe[0]:.0f}/s, p99 {safe[1] * 1000:.0f} ms)", f"{mine[0]:.0f} /s", f"{rival[0]:.0f} /s", ratio, "≥ 2", ratio >= 2),
-        Line("p99 of a commit, 8 processes, seconds ÷ 0.5", f"{mine[1]:.3f} s", f"{rival[1]:.3f} s", mine[1] / 0.5, "≤ 1", mine[1] <= 0.5),
-        Line("failed commits", f"{mine[2] + safe[2]}", f"{rival[2]}", float(mine[2] + safe[2]), "= 0", mine[2] + safe[2] == 0),
+        Line(
+            f"commits a second, 8 processes, rate ÷ Lance (synced: {safe[0]:.0f}/s, p99 {safe[1] * 1000:.0f} ms)",
+            f"{mine[0]:.0f} /s",
+            f"{rival[0]:.0f} /s",
+            ratio,
+            "≥ 2",
+            ratio >= 2,
+        ),
+        Line(
+            "p99 of a commit, 8 processes, seconds ÷ 0.5",
+            f"{mine[1]:.3f} s",
+            f"{rival[1]:.3f} s",
+            mine[1] / 0.5,
+            "≤ 1",
+            mine[1] <= 0.5,
+        ),
+        Line(
+            "failed commits",
+            f"{mine[2] + safe[2]}",
+            f"{rival[2]}",
+            float(mine[2] + safe[2]),
+            "= 0",
+            mine[2] + safe[2] == 0,
+        ),
     ]
 
 
@@ -243,7 +305,11 @@ def ingest(scale: float) -> list[Line]:
         def ours() -> None:
             catalog = folder / f"c{next(number)}"
             subprocess.run([program, "-q", "--catalog", str(catalog), "init"], check=True, stdout=subprocess.DEVNULL)
-            subprocess.run([program, "-q", "--catalog", str(catalog), "ingest", str(photos), "-t", "photos"], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [program, "-q", "--catalog", str(catalog), "ingest", str(photos), "-t", "photos"],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
 
         def theirs() -> None:
             copy = folder / f"copy{next(number)}"
@@ -262,7 +328,10 @@ def manifests(scale: float) -> list[Line]:
     tool = os.environ["HEADRACE_BENCH_MANIFESTS"]
     with Scratch() as folder:
         subprocess.run([tool, "make", str(folder / "c"), str(fragments), "1000"], check=True)
-        runs = [json.loads(subprocess.run([tool, "plan", str(folder / "c")], check=True, stdout=subprocess.PIPE).stdout) for _ in range(5)]
+        runs = [
+            json.loads(subprocess.run([tool, "plan", str(folder / "c")], check=True, stdout=subprocess.PIPE).stdout)
+            for _ in range(5)
+        ]
         seconds = statistics.median(run["seconds"] for run in runs)
         megabytes = statistics.median(run["peak_mb"] for run in runs)
     label = f"open and plan: {fragments:,} fragments, {fragments * 10:,} files, 50 columns, 1,000 small commits"
@@ -275,13 +344,32 @@ def manifests(scale: float) -> list[Line]:
 def memory(scale: float) -> list[Line]:
     gigabytes = 10 * scale
     with Scratch() as folder:
-        run = subprocess.run([sys.executable, str(HERE / "memory_worker.py"), str(folder / "c"), str(gigabytes)], check=True, stdout=subprocess.PIPE)
+        run = subprocess.run(
+            [sys.executable, str(HERE / "memory_worker.py"), str(folder / "c"), str(gigabytes)],
+            check=True,
+            stdout=subprocess.PIPE,
+        )
         report = json.loads(run.stdout)
     peak = report["peak_anonymous_mb"]
-    return [Line(f"write {gigabytes:g} GB of rows in one stream ({report['seconds']:.0f} s): peak anonymous MB ÷ 1,000", f"{peak:.0f} MB", "1,000 MB", peak / 1000, "< 1", peak < 1000)]
+    return [
+        Line(
+            f"write {gigabytes:g} GB of rows in one stream ({report['seconds']:.0f} s): peak anonymous MB ÷ 1,000",
+            f"{peak:.0f} MB",
+            "1,000 MB",
+            peak / 1000,
+            "< 1",
+            peak < 1000,
+        )
+    ]
 
 
 BENCHES: dict[str, Callable[[float], list[Line]]] = {
-    "add_column": add_column, "take": take, "blobs": blobs, "sql": sql, "commits": commits, "ingest": ingest,
-    "manifests": manifests, "memory": memory,
+    "add_column": add_column,
+    "take": take,
+    "blobs": blobs,
+    "sql": sql,
+    "commits": commits,
+    "ingest": ingest,
+    "manifests": manifests,
+    "memory": memory,
 }

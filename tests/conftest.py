@@ -27,7 +27,13 @@ def headrace(tmp_path: pathlib.Path) -> Callable[..., subprocess.CompletedProces
     environment = {key: value for key, value in os.environ.items() if key != "HEADRACE_CATALOG"}
 
     def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
-        defaults: dict[str, object] = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 120}
+        defaults: dict[str, object] = {
+            "cwd": tmp_path,
+            "env": environment,
+            "capture_output": True,
+            "text": True,
+            "timeout": 120,
+        }
         return subprocess.run([program, *words], **{**defaults, **options})  # type: ignore[call-overload,no-any-return]
 
     return run

@@ -12,27 +12,28 @@
 #include "base/ids.h"
 #include "base/status.h"
 
-#define ASSERT_OK(expr)                                     \
-  do {                                                      \
-    const ::headrace::Status status_ = (expr);              \
-    ASSERT_TRUE(status_.ok()) << status_.ToString();        \
+#define ASSERT_OK(expr)                              \
+  do {                                               \
+    const ::headrace::Status status_ = (expr);       \
+    ASSERT_TRUE(status_.ok()) << status_.ToString(); \
   } while (false)
-#define EXPECT_OK(expr)                                     \
-  do {                                                      \
-    const ::headrace::Status status_ = (expr);              \
-    EXPECT_TRUE(status_.ok()) << status_.ToString();        \
+#define EXPECT_OK(expr)                              \
+  do {                                               \
+    const ::headrace::Status status_ = (expr);       \
+    EXPECT_TRUE(status_.ok()) << status_.ToString(); \
   } while (false)
 #define ASSERT_VALUE(lhs, expr) ASSERT_VALUE_INNER(HEADRACE_CONCAT(value_, __LINE__), lhs, expr)
-#define ASSERT_VALUE_INNER(result, lhs, expr)                   \
-  auto result = (expr);                                         \
-  ASSERT_TRUE(result.ok()) << result.status().ToString();       \
+#define ASSERT_VALUE_INNER(result, lhs, expr)             \
+  auto result = (expr);                                   \
+  ASSERT_TRUE(result.ok()) << result.status().ToString(); \
   lhs = std::move(result).value()
 
 namespace headrace::testing {
 
 class TempFolder {
  public:
-  TempFolder() : path_(std::filesystem::temp_directory_path() / ("headrace-test-" + Uuid::Random().ToString())) {
+  TempFolder()
+      : path_(std::filesystem::temp_directory_path() / ("headrace-test-" + Uuid::Random().ToString())) {
     std::filesystem::create_directories(path_);
   }
   ~TempFolder() {

@@ -73,7 +73,11 @@ class Catalog:
             return Table(self._native.create_table(name, _native.types_of_schema(columns), why))
         rows = to_native(columns)
         table = Table(self._native.create_table(name, _native.types_of(rows), why))
-        table.append(Reader(rows), why=why)
+        try:
+            table.append(Reader(rows), why=why)
+        except BaseException:
+            self.drop_table(name)  # it never held a row
+            raise
         return table
 
     def drop_table(self, name: str) -> None:
@@ -108,4 +112,3 @@ class Catalog:
 
     def __repr__(self) -> str:
         return f"<Catalog {self.location}: {', '.join(self.tables()) or 'no tables'}>"
-

@@ -213,4 +213,6 @@ class Table:
 
     def __repr__(self) -> str:
         snapshot = self.at()
-        return f"<Table {self.name!r} version {snapshot.version}: {len(snapshot):,} rows, {len(snapshot.columns)} columns>"
+        return (
+            f"<Table {self.name!r} version {snapshot.version}: {len(snapshot):,} rows, {len(snapshot.columns)} columns>"
+        )

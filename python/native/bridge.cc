@@ -54,11 +54,14 @@ std::shared_ptr<arrow::RecordBatchReader> ImportStream(nb::handle object) {
   }
   if (nb::hasattr(object, "__arrow_c_array__")) {
     const nb::tuple pair = nb::cast<nb::tuple>(object.attr("__arrow_c_array__")());
-    auto batch = Value(arrow::ImportRecordBatch(Pointer<ArrowArray>(pair[1], "arrow_array"), Pointer<ArrowSchema>(pair[0], "arrow_schema")));
+    auto batch = Value(arrow::ImportRecordBatch(Pointer<ArrowArray>(pair[1], "arrow_array"),
+                                                Pointer<ArrowSchema>(pair[0], "arrow_schema")));
     return Value(arrow::RecordBatchReader::Make({batch}));
   }
-  Raise(Status::Invalid("rows come as a pyarrow, polars or pandas table (anything with __arrow_c_stream__), a list of dicts, or a "
-                        "dict of columns"));
+  Raise(
+      Status::Invalid("rows come as a pyarrow, polars or pandas table (anything with __arrow_c_stream__), a "
+                      "list of dicts, or a "
+                      "dict of columns"));
 }
 
 nb::object ExportStream(std::shared_ptr<arrow::RecordBatchReader> reader) {

@@ -1,4 +1,5 @@
-// Between Python and our types: errors as exceptions, long calls that let go of the GIL and hear Ctrl-C, Arrow capsules.
+// Between Python and our types: errors as exceptions, long calls that let go of the GIL and hear Ctrl-C,
+// Arrow capsules.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -33,7 +34,8 @@ T Check(Result<T> result) {
   return std::move(result).value();
 }
 
-// Runs `work(StopToken)` on another thread with the GIL released; a signal (Ctrl-C) stops it, waits for it, and raises.
+// Runs `work(StopToken)` on another thread with the GIL released; a signal (Ctrl-C) stops it, waits for it,
+// and raises.
 template <typename Fn>
 auto Interruptible(Fn work) -> decltype(work(StopToken())) {
   StopSource source;

@@ -20,7 +20,8 @@ namespace headrace::python {
 namespace {
 
 std::string BFloatOrFloat(const arrow::Field& field) {
-  if (field.metadata() && field.metadata()->Get("headrace.element").ValueOr("") == "bfloat16") return "bfloat16";
+  if (field.metadata() && field.metadata()->Get("headrace.element").ValueOr("") == "bfloat16")
+    return "bfloat16";
   return "";
 }
 
@@ -28,18 +29,30 @@ nb::object Numpy() { return nb::module_::import_("numpy"); }
 
 const char* DtypeName(arrow::Type::type id) {
   switch (id) {
-    case arrow::Type::INT8: return "int8";
-    case arrow::Type::INT16: return "int16";
-    case arrow::Type::INT32: return "int32";
-    case arrow::Type::INT64: return "int64";
-    case arrow::Type::UINT8: return "uint8";
-    case arrow::Type::UINT16: return "uint16";
-    case arrow::Type::UINT32: return "uint32";
-    case arrow::Type::UINT64: return "uint64";
-    case arrow::Type::HALF_FLOAT: return "float16";
-    case arrow::Type::FLOAT: return "float32";
-    case arrow::Type::DOUBLE: return "float64";
-    default: return nullptr;
+    case arrow::Type::INT8:
+      return "int8";
+    case arrow::Type::INT16:
+      return "int16";
+    case arrow::Type::INT32:
+      return "int32";
+    case arrow::Type::INT64:
+      return "int64";
+    case arrow::Type::UINT8:
+      return "uint8";
+    case arrow::Type::UINT16:
+      return "uint16";
+    case arrow::Type::UINT32:
+      return "uint32";
+    case arrow::Type::UINT64:
+      return "uint64";
+    case arrow::Type::HALF_FLOAT:
+      return "float16";
+    case arrow::Type::FLOAT:
+      return "float32";
+    case arrow::Type::DOUBLE:
+      return "float64";
+    default:
+      return nullptr;
   }
 }
 
@@ -48,11 +61,13 @@ nb::object View1D(const std::shared_ptr<arrow::Array>& array, const char* dtype)
   const auto& data = *array->data();
   const int width = data.type->byte_width();
   auto* keep = new std::shared_ptr<arrow::Array>(array);
-  const nb::capsule owner(keep, [](void* p) noexcept { delete static_cast<std::shared_ptr<arrow::Array>*>(p); });
+  const nb::capsule owner(keep,
+                          [](void* p) noexcept { delete static_cast<std::shared_ptr<arrow::Array>*>(p); });
   const uint8_t* begin = data.buffers[1] ? data.buffers[1]->data() + data.offset * width : nullptr;
   const size_t shape[1] = {static_cast<size_t>(array->length() * width)};
   static const uint8_t kEmpty = 0;
-  const nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>> bytes(begin != nullptr ? begin : &kEmpty, 1, shape, owner);
+  const nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>> bytes(begin != nullptr ? begin : &kEmpty, 1, shape,
+                                                                 owner);
   return nb::cast(bytes).attr("view")(dtype);
 }
 
@@ -62,7 +77,8 @@ std::vector<int64_t> ShapeOf(const arrow::Field& field, int64_t elements) {
   return {elements};
 }
 
-nb::object TensorRows(const arrow::Field& field, const arrow::FixedSizeListArray& lists, int64_t first, int64_t rows, bool one) {
+nb::object TensorRows(const arrow::Field& field, const arrow::FixedSizeListArray& lists, int64_t first,
+                      int64_t rows, bool one) {
   const int64_t elements = static_cast<const arrow::FixedSizeListType&>(*lists.type()).list_size();
   const auto values = lists.values()->Slice(lists.value_offset(first), rows * elements);
   const char* dtype = DtypeName(values->type_id());
@@ -77,13 +93,21 @@ nb::object Datetime(int64_t value, const arrow::TimestampType& type) {
   const nb::object module = nb::module_::import_("datetime");
   const bool zoned = !type.timezone().empty();
   const nb::object utc = module.attr("timezone").attr("utc");
-  const nb::object epoch = zoned ? module.attr("datetime")(1970, 1, 1, 0, 0, 0, 0, utc) : module.attr("datetime")(1970, 1, 1);
+  const nb::object epoch =
+      zoned ? module.attr("datetime")(1970, 1, 1, 0, 0, 0, 0, utc) : module.attr("datetime")(1970, 1, 1);
   int64_t micros = value;
   switch (type.unit()) {
-    case arrow::TimeUnit::SECOND: micros = value * 1'000'000; break;
-    case arrow::TimeUnit::MILLI: micros = value * 1'000; break;
-    case arrow::TimeUnit::NANO: micros = value / 1'000 - (value % 1'000 < 0); break;
-    default: break;
+    case arrow::TimeUnit::SECOND:
+      micros = value * 1'000'000;
+      break;
+    case arrow::TimeUnit::MILLI:
+      micros = value * 1'000;
+      break;
+    case arrow::TimeUnit::NANO:
+      micros = value / 1'000 - (value % 1'000 < 0);
+      break;
+    default:
+      break;
   }
   return epoch + module.attr("timedelta")(0, 0, micros);
 }
@@ -93,9 +117,11 @@ nb::object Str(std::string_view text) {
   return nb::steal(object);
 }
 
-nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Array>& array, int64_t row, const Batch& batch);
+nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Array>& array, int64_t row,
+                    const Batch& batch);
 
-nb::object StructToPython(const arrow::Field& field, const std::shared_ptr<arrow::Array>& array, int64_t row, const Batch& batch) {
+nb::object StructToPython(const arrow::Field& field, const std::shared_ptr<arrow::Array>& array, int64_t row,
+                          const Batch& batch) {
   const auto& parent = static_cast<const arrow::StructArray&>(*array);
   const bool blob = field.metadata() && field.metadata()->Get("headrace.type").ValueOr("") == "blob";
   nb::dict facts;
@@ -114,35 +140,53 @@ nb::object StructToPython(const arrow::Field& field, const std::shared_ptr<arrow
   return nb::module_::import_("headrace.blob").attr("Blob")(facts, read);
 }
 
-nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Array>& array, int64_t row, const Batch& batch) {
+nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Array>& array, int64_t row,
+                    const Batch& batch) {
   if (array->IsNull(row)) return nb::none();
   using A = arrow::Type;
   switch (array->type_id()) {
-    case A::BOOL: return nb::cast(static_cast<const arrow::BooleanArray&>(*array).Value(row));
-    case A::INT8: return nb::int_(static_cast<const arrow::Int8Array&>(*array).Value(row));
-    case A::INT16: return nb::int_(static_cast<const arrow::Int16Array&>(*array).Value(row));
-    case A::INT32: return nb::int_(static_cast<const arrow::Int32Array&>(*array).Value(row));
-    case A::INT64: return nb::int_(static_cast<const arrow::Int64Array&>(*array).Value(row));
-    case A::UINT8: return nb::int_(static_cast<const arrow::UInt8Array&>(*array).Value(row));
-    case A::UINT16: return nb::int_(static_cast<const arrow::UInt16Array&>(*array).Value(row));
-    case A::UINT32: return nb::int_(static_cast<const arrow::UInt32Array&>(*array).Value(row));
-    case A::UINT64: return nb::int_(static_cast<const arrow::UInt64Array&>(*array).Value(row));
+    case A::BOOL:
+      return nb::cast(static_cast<const arrow::BooleanArray&>(*array).Value(row));
+    case A::INT8:
+      return nb::int_(static_cast<const arrow::Int8Array&>(*array).Value(row));
+    case A::INT16:
+      return nb::int_(static_cast<const arrow::Int16Array&>(*array).Value(row));
+    case A::INT32:
+      return nb::int_(static_cast<const arrow::Int32Array&>(*array).Value(row));
+    case A::INT64:
+      return nb::int_(static_cast<const arrow::Int64Array&>(*array).Value(row));
+    case A::UINT8:
+      return nb::int_(static_cast<const arrow::UInt8Array&>(*array).Value(row));
+    case A::UINT16:
+      return nb::int_(static_cast<const arrow::UInt16Array&>(*array).Value(row));
+    case A::UINT32:
+      return nb::int_(static_cast<const arrow::UInt32Array&>(*array).Value(row));
+    case A::UINT64:
+      return nb::int_(static_cast<const arrow::UInt64Array&>(*array).Value(row));
     case A::HALF_FLOAT:
-      return nb::float_(arrow::util::Float16::FromBits(static_cast<const arrow::HalfFloatArray&>(*array).Value(row)).ToDouble());
-    case A::FLOAT: return nb::float_(static_cast<double>(static_cast<const arrow::FloatArray&>(*array).Value(row)));
-    case A::DOUBLE: return nb::float_(static_cast<const arrow::DoubleArray&>(*array).Value(row));
-    case A::STRING: return Str(static_cast<const arrow::StringArray&>(*array).GetView(row));
+      return nb::float_(
+          arrow::util::Float16::FromBits(static_cast<const arrow::HalfFloatArray&>(*array).Value(row))
+              .ToDouble());
+    case A::FLOAT:
+      return nb::float_(static_cast<double>(static_cast<const arrow::FloatArray&>(*array).Value(row)));
+    case A::DOUBLE:
+      return nb::float_(static_cast<const arrow::DoubleArray&>(*array).Value(row));
+    case A::STRING:
+      return Str(static_cast<const arrow::StringArray&>(*array).GetView(row));
     case A::BINARY: {
       const auto view = static_cast<const arrow::BinaryArray&>(*array).GetView(row);
       return nb::bytes(view.data(), view.size());
     }
     case A::DATE32: {
       const nb::object module = nb::module_::import_("datetime");
-      return module.attr("date")(1970, 1, 1) + module.attr("timedelta")(static_cast<const arrow::Date32Array&>(*array).Value(row));
+      return module.attr("date")(1970, 1, 1) +
+             module.attr("timedelta")(static_cast<const arrow::Date32Array&>(*array).Value(row));
     }
     case A::TIMESTAMP:
-      return Datetime(static_cast<const arrow::TimestampArray&>(*array).Value(row), static_cast<const arrow::TimestampType&>(*array->type()));
-    case A::STRUCT: return StructToPython(field, array, row, batch);
+      return Datetime(static_cast<const arrow::TimestampArray&>(*array).Value(row),
+                      static_cast<const arrow::TimestampType&>(*array->type()));
+    case A::STRUCT:
+      return StructToPython(field, array, row, batch);
     case A::LIST: {
       const auto items = static_cast<const arrow::ListArray&>(*array).value_slice(row);
       const auto& item = *static_cast<const arrow::ListType&>(*array->type()).value_field();
@@ -150,7 +194,8 @@ nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Arra
       for (int64_t i = 0; i < items->length(); ++i) list.append(ToPython(item, items, i, batch));
       return list;
     }
-    case A::FIXED_SIZE_LIST: return TensorRows(field, static_cast<const arrow::FixedSizeListArray&>(*array), row, 1, true);
+    case A::FIXED_SIZE_LIST:
+      return TensorRows(field, static_cast<const arrow::FixedSizeListArray&>(*array), row, 1, true);
     default: {
       const auto scalar = array->GetScalar(row);
       if (!scalar.ok()) return nb::none();
@@ -167,12 +212,19 @@ std::shared_ptr<arrow::DataType> TypeOfDtype(const nb::dlpack::dtype& dtype) {
   if (dtype.lanes != 1) return nullptr;
   const auto code = static_cast<Code>(dtype.code);
   if (code == Code::Int) {
-    return dtype.bits == 8 ? arrow::int8() : dtype.bits == 16 ? arrow::int16() : dtype.bits == 32 ? arrow::int32() : arrow::int64();
+    return dtype.bits == 8    ? arrow::int8()
+           : dtype.bits == 16 ? arrow::int16()
+           : dtype.bits == 32 ? arrow::int32()
+                              : arrow::int64();
   }
   if (code == Code::UInt) {
-    return dtype.bits == 8 ? arrow::uint8() : dtype.bits == 16 ? arrow::uint16() : dtype.bits == 32 ? arrow::uint32() : arrow::uint64();
+    return dtype.bits == 8    ? arrow::uint8()
+           : dtype.bits == 16 ? arrow::uint16()
+           : dtype.bits == 32 ? arrow::uint32()
+                              : arrow::uint64();
   }
-  if (code == Code::Float) return dtype.bits == 16 ? arrow::float16() : dtype.bits == 32 ? arrow::float32() : arrow::float64();
+  if (code == Code::Float)
+    return dtype.bits == 16 ? arrow::float16() : dtype.bits == 32 ? arrow::float32() : arrow::float64();
   return nullptr;
 }
 
@@ -200,13 +252,16 @@ nb::object ColumnToNumpy(const Batch& batch, int column) {
   const auto& field = *batch.rows->schema()->field(column);
   const char* dtype = DtypeName(array->type_id());
   if (dtype != nullptr && array->null_count() == 0) return View1D(array, dtype);
-  if (array->type_id() == arrow::Type::FIXED_SIZE_LIST && array->null_count() == 0 && BFloatOrFloat(field).empty()) {
-    return TensorRows(field, static_cast<const arrow::FixedSizeListArray&>(*array), 0, array->length(), false);
+  if (array->type_id() == arrow::Type::FIXED_SIZE_LIST && array->null_count() == 0 &&
+      BFloatOrFloat(field).empty()) {
+    return TensorRows(field, static_cast<const arrow::FixedSizeListArray&>(*array), 0, array->length(),
+                      false);
   }
   nb::list cells;
   for (int64_t i = 0; i < array->length(); ++i) cells.append(ToPython(field, array, i, batch));
   if (dtype != nullptr) return Numpy().attr("array")(cells, "float64");  // None becomes NaN
-  if (array->type_id() == arrow::Type::BOOL && array->null_count() == 0) return Numpy().attr("array")(cells, "bool");
+  if (array->type_id() == arrow::Type::BOOL && array->null_count() == 0)
+    return Numpy().attr("array")(cells, "bool");
   const nb::object objects = Numpy().attr("empty")(array->length(), "object");
   for (int64_t i = 0; i < array->length(); ++i) objects.attr("__setitem__")(i, cells[static_cast<size_t>(i)]);
   return objects;
@@ -215,14 +270,17 @@ nb::object ColumnToNumpy(const Batch& batch, int column) {
 std::shared_ptr<arrow::Array> ArrayFromPython(nb::handle object) {
   const auto array = nb::cast<nb::ndarray<nb::c_contig, nb::ro, nb::device::cpu>>(object);
   const auto type = TypeOfDtype(array.dtype());
-  if (!type || array.ndim() < 1) Raise(Status::Invalid("a numpy column has numbers, one or more for each row"));
+  if (!type || array.ndim() < 1)
+    Raise(Status::Invalid("a numpy column has numbers, one or more for each row"));
   const auto rows = static_cast<int64_t>(array.shape(0));
   int64_t elements = 1;
   for (size_t i = 1; i < array.ndim(); ++i) elements *= static_cast<int64_t>(array.shape(i));
   const auto buffer = std::make_shared<PythonBuffer>(array, static_cast<int64_t>(array.nbytes()));
   auto values = arrow::MakeArray(arrow::ArrayData::Make(type, rows * elements, {nullptr, buffer}, 0));
   if (array.ndim() == 1) return values;
-  return std::make_shared<arrow::FixedSizeListArray>(arrow::fixed_size_list(arrow::field("item", type, false), static_cast<int32_t>(elements)), rows, values);
+  return std::make_shared<arrow::FixedSizeListArray>(
+      arrow::fixed_size_list(arrow::field("item", type, false), static_cast<int32_t>(elements)), rows,
+      values);
 }
 
 }  // namespace headrace::python

@@ -19,10 +19,11 @@ struct Batch {
   std::shared_ptr<table::View> view;
 };
 
-// One cell: int, float, bool, str, bytes, datetime, date, list, dict; tensors as numpy arrays; blobs as headrace.Blob.
+// One cell: int, float, bool, str, bytes, datetime, date, list, dict; tensors as numpy arrays; blobs as
+// headrace.Blob.
 nb::object Cell(const Batch& batch, int column, int64_t row);
-// A whole column as numpy: without a copy for numbers and tensors that have no nulls; numbers with nulls as float64 with
-// NaN; everything else as objects.
+// A whole column as numpy: without a copy for numbers and tensors that have no nulls; numbers with nulls as
+// float64 with NaN; everything else as objects.
 nb::object ColumnToNumpy(const Batch& batch, int column);
 // numpy arrays (1-D: values, more: tensors) and lists of strings as an Arrow column.
 std::shared_ptr<arrow::Array> ArrayFromPython(nb::handle object);

@@ -60,7 +60,8 @@ class BlobReader final : public arrow::RecordBatchReader {
   table::Schema fields_;
 };
 
-CommitOptions Options(const std::string& why, const std::string& writer, int64_t sequence, const StopToken& stop) {
+CommitOptions Options(const std::string& why, const std::string& writer, int64_t sequence,
+                      const StopToken& stop) {
   CommitOptions options;
   options.why = why;
   options.how = "python";
@@ -96,7 +97,8 @@ Reader FromJson(const std::string& lines) {
   auto read = arrow::json::ReadOptions::Defaults();
   read.block_size = static_cast<int32_t>(std::min<size_t>(lines.size() + 16, INT32_MAX));
   auto input = std::make_shared<arrow::io::BufferReader>(arrow::Buffer::FromString(lines));
-  auto reader = arrow::json::TableReader::Make(arrow::default_memory_pool(), input, read, arrow::json::ParseOptions::Defaults());
+  auto reader = arrow::json::TableReader::Make(arrow::default_memory_pool(), input, read,
+                                               arrow::json::ParseOptions::Defaults());
   if (!reader.ok()) Raise(table::FromArrow(reader.status()));
   auto parsed = (*reader)->Read();
   if (!parsed.ok()) Raise(table::FromArrow(parsed.status()));
@@ -130,8 +132,8 @@ Reader FromColumns(const std::vector<std::string>& names, const nb::list& column
       }
     }
     if (!arrays.empty() && array->length() != arrays[0]->length()) {
-      Raise(Status::Invalid("column '" + names[i] + "' has " + std::to_string(array->length()) + " rows and '" + names[0] + "' has " +
-                            std::to_string(arrays[0]->length())));
+      Raise(Status::Invalid("column '" + names[i] + "' has " + std::to_string(array->length()) +
+                            " rows and '" + names[0] + "' has " + std::to_string(arrays[0]->length())));
     }
     fields.push_back(arrow::field(names[i], array->type(), true, metadata));
     arrays.push_back(std::move(array));
@@ -142,7 +144,8 @@ Reader FromColumns(const std::vector<std::string>& names, const nb::list& column
   return {*made, nullptr};
 }
 
-table::ScanOptions ScanOptionsOf(std::vector<std::string> columns, std::string where, int64_t limit, int64_t batch_rows, bool row_ids) {
+table::ScanOptions ScanOptionsOf(std::vector<std::string> columns, std::string where, int64_t limit,
+                                 int64_t batch_rows, bool row_ids) {
   table::ScanOptions options;
   options.columns = std::move(columns);
   options.where = std::move(where);
@@ -180,23 +183,29 @@ void BindTable(nb::module_& m) {
       .def_prop_ro("columns",
                    [](const table::View& v) {
                      std::vector<std::pair<std::string, std::string>> columns;
-                     for (const auto& field : v.schema().fields) columns.emplace_back(field.name, field.type.ToString());
+                     for (const auto& field : v.schema().fields)
+                       columns.emplace_back(field.name, field.type.ToString());
                      return columns;
                    })
       .def("arrow_schema", [](const table::View& v) { return ExportSchema(*v.schema().ToArrow()); })
       .def("scan",
-           [](const table::View& v, std::vector<std::string> columns, std::string where, int64_t limit, int64_t batch_rows, bool row_ids) {
-             const auto options = ScanOptionsOf(std::move(columns), std::move(where), limit, batch_rows, row_ids);
-             return Reader{Check(Interruptible([&](const StopToken&) { return v.Scan(options); })), std::make_shared<table::View>(v)};
+           [](const table::View& v, std::vector<std::string> columns, std::string where, int64_t limit,
+              int64_t batch_rows, bool row_ids) {
+             const auto options =
+                 ScanOptionsOf(std::move(columns), std::move(where), limit, batch_rows, row_ids);
+             return Reader{Check(Interruptible([&](const StopToken&) { return v.Scan(options); })),
+                           std::make_shared<table::View>(v)};
            })
-      .def("take",
-           [](const table::View& v, const std::vector<int64_t>& ids, const std::vector<std::string>& columns) {
-             auto rows = Check(Interruptible([&](const StopToken&) { return v.Take(ids, columns); }));
-             return Batch{std::move(rows), std::make_shared<table::View>(v)};
+      .def(
+          "take",
+          [](const table::View& v, const std::vector<int64_t>& ids, const std::vector<std::string>& columns) {
+            auto rows = Check(Interruptible([&](const StopToken&) { return v.Take(ids, columns); }));
+            return Batch{std::move(rows), std::make_shared<table::View>(v)};
+          })
+      .def("count",
+           [](const table::View& v, const std::string& where) {
+             return Check(Interruptible([&](const StopToken& stop) { return v.Count(where, stop); }));
            })
-      .def("count", [](const table::View& v, const std::string& where) {
-        return Check(Interruptible([&](const StopToken& stop) { return v.Count(where, stop); }));
-      })
       .def("files", [](const table::View& v) {
         std::vector<std::tuple<std::string, int64_t, int64_t>> files;
         const auto fragments = Check(v.Fragments());
@@ -204,7 +213,8 @@ void BindTable(nb::module_& m) {
           for (const auto& file : fragment.files) {
             const std::string key = v.prefix() + table::DataKey(file.id, file.family->kind);
             const auto path = v.environment()->store->LocalPath(key);
-            files.emplace_back(path ? *path : v.environment()->store->Describe() + key, fragment.first_row_id, fragment.rows);
+            files.emplace_back(path ? *path : v.environment()->store->Describe() + key, fragment.first_row_id,
+                               fragment.rows);
           }
         }
         return files;
@@ -212,9 +222,13 @@ void BindTable(nb::module_& m) {
 
   nb::class_<table::Table>(m, "Table")
       .def_prop_ro("name", &table::Table::name)
-      .def("at", [](const table::Table& t, const std::string& version) { return Check(Interruptible([&](const StopToken&) { return t.At(version); })); })
+      .def("at",
+           [](const table::Table& t, const std::string& version) {
+             return Check(Interruptible([&](const StopToken&) { return t.At(version); }));
+           })
       .def("append",
-           [](table::Table& t, const Reader& rows, const std::string& why, const std::string& writer, int64_t sequence) {
+           [](table::Table& t, const Reader& rows, const std::string& why, const std::string& writer,
+              int64_t sequence) {
              return ToDict(Check(Interruptible([&](const StopToken& stop) -> Result<CommitResult> {
                HEADRACE_ASSIGN(const auto view, t.At());
                BlobReader reader(rows.batches, view.schema());
@@ -223,55 +237,71 @@ void BindTable(nb::module_& m) {
            })
       .def("add_columns",
            [](table::Table& t, const Reader& columns, const std::string& why) {
-             return ToDict(Check(Interruptible([&](const StopToken& stop) { return t.AddColumns(columns.batches.get(), Options(why, "", -1, stop)); })));
+             return ToDict(Check(Interruptible([&](const StopToken& stop) {
+               return t.AddColumns(columns.batches.get(), Options(why, "", -1, stop));
+             })));
            })
-      .def("add_columns_from",
-           [](table::Table& t, const std::vector<std::string>& inputs, const nb::callable& fn, const std::string& why) {
-             // The function runs on the worker thread, holding the GIL; what it raises is kept and raised here.
-             std::exception_ptr raised;
-             const auto call = [&](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
-               const nb::gil_scoped_acquire gil;
-               try {
-                 const nb::object out = fn(Batch{std::move(in), nullptr});
-                 return nb::cast<Reader>(out).batches->Next().ValueOr(nullptr);
-               } catch (...) {
-                 raised = std::current_exception();
-                 return Status::Cancelled("the function raised");
-               }
-             };
-             auto result = Interruptible([&](const StopToken& stop) {
-               return t.AddColumns(
-                   inputs,
-                   [&](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
-                     HEADRACE_ASSIGN(auto out, call(std::move(in)));
-                     if (!out) return Status::Invalid("the function gave no rows");
-                     return out;
-                   },
-                   Options(why, "", -1, stop));
-             });
-             if (raised) std::rethrow_exception(raised);
-             return ToDict(Check(std::move(result)));
-           })
+      .def(
+          "add_columns_from",
+          [](table::Table& t, const std::vector<std::string>& inputs, const nb::callable& fn,
+             const std::string& why) {
+            // The function runs on the worker thread, holding the GIL; what it raises is kept and raised
+            // here.
+            std::exception_ptr raised;
+            const auto call =
+                [&](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+              const nb::gil_scoped_acquire gil;
+              try {
+                const nb::object out = fn(Batch{std::move(in), nullptr});
+                return nb::cast<Reader>(out).batches->Next().ValueOr(nullptr);
+              } catch (...) {
+                raised = std::current_exception();
+                return Status::Cancelled("the function raised");
+              }
+            };
+            auto result = Interruptible([&](const StopToken& stop) {
+              return t.AddColumns(
+                  inputs,
+                  [&](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+                    HEADRACE_ASSIGN(auto out, call(std::move(in)));
+                    if (!out) return Status::Invalid("the function gave no rows");
+                    return out;
+                  },
+                  Options(why, "", -1, stop));
+            });
+            if (raised) std::rethrow_exception(raised);
+            return ToDict(Check(std::move(result)));
+          })
       .def("add_empty_columns",
-           [](table::Table& t, const std::vector<std::pair<std::string, std::string>>& columns, const std::string& why) {
+           [](table::Table& t, const std::vector<std::pair<std::string, std::string>>& columns,
+              const std::string& why) {
              const auto schema = SchemaFromTypes(columns);
-             return ToDict(Check(Interruptible([&](const StopToken& stop) { return t.AddEmptyColumns(schema.fields, Options(why, "", -1, stop)); })));
+             return ToDict(Check(Interruptible([&](const StopToken& stop) {
+               return t.AddEmptyColumns(schema.fields, Options(why, "", -1, stop));
+             })));
            })
       .def("rename_column",
            [](table::Table& t, const std::string& from, const std::string& to, const std::string& why) {
-             return ToDict(Check(Interruptible([&](const StopToken& stop) { return t.RenameColumn(from, to, Options(why, "", -1, stop)); })));
+             return ToDict(Check(Interruptible([&](const StopToken& stop) {
+               return t.RenameColumn(from, to, Options(why, "", -1, stop));
+             })));
            })
       .def("drop_column",
            [](table::Table& t, const std::string& name, const std::string& why) {
-             return ToDict(Check(Interruptible([&](const StopToken& stop) { return t.DropColumn(name, Options(why, "", -1, stop)); })));
+             return ToDict(Check(Interruptible(
+                 [&](const StopToken& stop) { return t.DropColumn(name, Options(why, "", -1, stop)); })));
            })
       .def("tag",
-           [](table::Table& t, const std::string& tag, const std::string& version, bool move, const std::string& why) {
-             return ToDict(Check(Interruptible([&](const StopToken& stop) { return t.Tag(tag, version, move, Options(why, "", -1, stop)); })));
+           [](table::Table& t, const std::string& tag, const std::string& version, bool move,
+              const std::string& why) {
+             return ToDict(Check(Interruptible([&](const StopToken& stop) {
+               return t.Tag(tag, version, move, Options(why, "", -1, stop));
+             })));
            })
       .def("remove_tag",
            [](table::Table& t, const std::string& tag) {
-             return ToDict(Check(Interruptible([&](const StopToken& stop) { return t.RemoveTag(tag, Options("", "", -1, stop)); })));
+             return ToDict(Check(Interruptible(
+                 [&](const StopToken& stop) { return t.RemoveTag(tag, Options("", "", -1, stop)); })));
            })
       .def("history", [](const table::Table& t, int64_t limit) {
         nb::list list;
@@ -323,23 +353,27 @@ void BindRows(nb::module_& m) {
       .def("blobs", [](const Batch& b, const std::string& name) {
         const auto cells = b.rows->GetColumnByName(name);
         if (!cells) throw nb::key_error(name.c_str());
-        if (!b.view) Raise(Status::Invalid("these rows came from SQL and cannot fetch blobs; take them by _row_id from the table"));
+        if (!b.view)
+          Raise(Status::Invalid(
+              "these rows came from SQL and cannot fetch blobs; take them by _row_id from the table"));
         const auto blobs = Check(Interruptible([&](const StopToken&) { return b.view->ReadBlobs(*cells); }));
         nb::list list;
         for (const auto& blob : blobs) {
-          list.append(blob ? nb::object(nb::bytes(blob->data(), static_cast<size_t>(blob->size()))) : nb::object(nb::none()));
+          list.append(blob ? nb::object(nb::bytes(blob->data(), static_cast<size_t>(blob->size())))
+                           : nb::object(nb::none()));
         }
         return list;
       });
   nb::class_<Reader>(m, "Reader")
       .def("next",
            [](const Reader& r) -> std::optional<Batch> {
-             auto next = Check(Interruptible([&](const StopToken&) -> Result<std::shared_ptr<arrow::RecordBatch>> {
-               std::shared_ptr<arrow::RecordBatch> batch;
-               const auto status = r.batches->ReadNext(&batch);
-               if (!status.ok()) return table::FromArrow(status);
-               return batch;
-             }));
+             auto next =
+                 Check(Interruptible([&](const StopToken&) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+                   std::shared_ptr<arrow::RecordBatch> batch;
+                   const auto status = r.batches->ReadNext(&batch);
+                   if (!status.ok()) return table::FromArrow(status);
+                   return batch;
+                 }));
              if (!next) return std::nullopt;
              return Batch{std::move(next), r.view};
            })
@@ -347,7 +381,8 @@ void BindRows(nb::module_& m) {
       .def("arrow_schema", [](const Reader& r) { return ExportSchema(*r.batches->schema()); });
 }
 
-// Holds the catalog as plain C++: a shared_ptr that came through Python would want the GIL wherever its last copy dies.
+// Holds the catalog as plain C++: a shared_ptr that came through Python would want the GIL wherever its last
+// copy dies.
 struct CatalogHandle {
   std::shared_ptr<table::Catalog> held;
 };
@@ -359,26 +394,41 @@ struct Sql {
 
 void BindCatalog(nb::module_& m) {
   nb::class_<CatalogHandle>(m, "Catalog")
-      .def_static("init", [](const std::string& location, bool sync) {
-        return CatalogHandle{Check(Interruptible([&](const StopToken&) { return table::Catalog::Init(location, {.sync = sync}); }))};
-      })
-      .def_static("open", [](const std::string& location) {
-        return CatalogHandle{Check(Interruptible([&](const StopToken&) { return table::Catalog::Open(location); }))};
-      })
+      .def_static("init",
+                  [](const std::string& location, bool sync) {
+                    return CatalogHandle{Check(Interruptible(
+                        [&](const StopToken&) { return table::Catalog::Init(location, {.sync = sync}); }))};
+                  })
+      .def_static("open",
+                  [](const std::string& location) {
+                    return CatalogHandle{Check(
+                        Interruptible([&](const StopToken&) { return table::Catalog::Open(location); }))};
+                  })
       .def_prop_ro("location", [](const CatalogHandle& c) { return c.held->Describe(); })
-      .def("table_names", [](const CatalogHandle& c) { return Check(Interruptible([&](const StopToken&) { return c.held->TableNames(); })); })
-      .def("table", [](const CatalogHandle& c, const std::string& name) { return *Check(Interruptible([&](const StopToken&) { return c.held->OpenTable(name); })); })
+      .def("table_names",
+           [](const CatalogHandle& c) {
+             return Check(Interruptible([&](const StopToken&) { return c.held->TableNames(); }));
+           })
+      .def("table",
+           [](const CatalogHandle& c, const std::string& name) {
+             return *Check(Interruptible([&](const StopToken&) { return c.held->OpenTable(name); }));
+           })
       .def("create_table",
-           [](const CatalogHandle& c, const std::string& name, const std::vector<std::pair<std::string, std::string>>& columns, const std::string& why) {
+           [](const CatalogHandle& c, const std::string& name,
+              const std::vector<std::pair<std::string, std::string>>& columns, const std::string& why) {
              auto schema = SchemaFromTypes(columns);
-             return *Check(Interruptible([&](const StopToken& stop) { return c.held->CreateTable(name, schema, Options(why, "", -1, stop)); }));
+             return *Check(Interruptible([&](const StopToken& stop) {
+               return c.held->CreateTable(name, schema, Options(why, "", -1, stop));
+             }));
            })
       .def("drop_table",
            [](const CatalogHandle& c, const std::string& name) {
-             Check(Interruptible([&](const StopToken& stop) { return c.held->DropTable(name, Options("", "", -1, stop)); }));
+             Check(Interruptible(
+                 [&](const StopToken& stop) { return c.held->DropTable(name, Options("", "", -1, stop)); }));
            })
       .def("ingest",
-           [](const CatalogHandle& c, const std::vector<std::string>& sources, const std::string& name, const std::string& format, bool again, const std::string& why) {
+           [](const CatalogHandle& c, const std::vector<std::string>& sources, const std::string& name,
+              const std::string& format, bool again, const std::string& why) {
              ingest::IngestOptions options;
              options.table = name;
              options.format = format;
@@ -395,11 +445,18 @@ void BindCatalog(nb::module_& m) {
   nb::class_<Sql>(m, "Sql")
       .def("query",
            [](const Sql& s, const std::string& sql) {
-             return Reader{Check(Interruptible([&](const StopToken& stop) { return s.engine->Query(sql, {stop}); })), nullptr};
+             return Reader{
+                 Check(Interruptible([&](const StopToken& stop) { return s.engine->Query(sql, {stop}); })),
+                 nullptr};
            })
-      .def("explain", [](const Sql& s, const std::string& sql) { return Check(Interruptible([&](const StopToken& stop) { return s.engine->Explain(sql, {stop}); })); })
+      .def("explain",
+           [](const Sql& s, const std::string& sql) {
+             return Check(
+                 Interruptible([&](const StopToken& stop) { return s.engine->Explain(sql, {stop}); }));
+           })
       .def("inputs", [](const Sql& s) { return s.engine->inputs(); })
-      .def("into", [](const Sql& s, const CatalogHandle& c, const std::string& sql, const std::string& name, const std::string& why) {
+      .def("into", [](const Sql& s, const CatalogHandle& c, const std::string& sql, const std::string& name,
+                      const std::string& why) {
         return ToDict(Check(Interruptible([&](const StopToken& stop) {
           return query::QueryInto(c.held.get(), s.engine.get(), sql, name, Options(why, "", -1, stop));
         })));
@@ -428,7 +485,9 @@ NB_MODULE(_native, m) {
     return columns;
   });
   m.def("decode_image", [](const nb::bytes& bytes, bool upright) {
-    auto image = Check(Interruptible([&](const StopToken&) { return media::DecodeImage({bytes.c_str(), bytes.size()}, upright); }));
+    auto image = Check(Interruptible([&](const StopToken&) {
+      return media::DecodeImage({bytes.c_str(), bytes.size()}, upright);
+    }));
     auto* pixels = new std::vector<uint8_t>(std::move(image.pixels));
     const nb::capsule owner(pixels, [](void* p) noexcept { delete static_cast<std::vector<uint8_t>*>(p); });
     const size_t shape[3] = {static_cast<size_t>(image.height), static_cast<size_t>(image.width), 3};

@@ -12,7 +12,8 @@ TEST(Clock, ReadsBackWhatItWrites) {
   }
   ASSERT_VALUE(const int64_t zoned, ParseMicros("1970-01-01T01:00:00+01:00"));
   EXPECT_EQ(zoned, 0);
-  for (const char* bad : {"", "2026", "2026-13-01", "2026-02-30", "2025-02-29", "2026-01-01T24:00", "2026-01-01x", "2026-01-01T00:00:00."}) {
+  for (const char* bad : {"", "2026", "2026-13-01", "2026-02-30", "2025-02-29", "2026-01-01T24:00",
+                          "2026-01-01x", "2026-01-01T00:00:00."}) {
     EXPECT_FALSE(ParseMicros(bad).ok()) << bad;
   }
 }

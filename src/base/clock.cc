@@ -6,7 +6,8 @@
 namespace headrace {
 namespace {
 
-// Days since 1970-01-01 of a proleptic Gregorian date; see "chrono-Compatible Low-Level Date Algorithms" (Hinnant).
+// Days since 1970-01-01 of a proleptic Gregorian date; see "chrono-Compatible Low-Level Date Algorithms"
+// (Hinnant).
 int64_t DaysFromCivil(int64_t y, int64_t m, int64_t d) {
   y -= m <= 2;
   const int64_t era = (y >= 0 ? y : y - 399) / 400;
@@ -45,7 +46,8 @@ class Digits {
 
 int64_t NowMicros() {
   using std::chrono::system_clock;
-  return std::chrono::duration_cast<std::chrono::microseconds>(system_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::microseconds>(system_clock::now().time_since_epoch())
+      .count();
 }
 
 double MonotonicSeconds() {
@@ -82,7 +84,8 @@ Result<int64_t> ParseMicros(std::string_view text) {
                                      "' is not a time; write it as 2026-11-22 or 2026-11-22T08:15:30Z");
   Digits in(text);
   int64_t y = 0, mo = 0, d = 0, h = 0, mi = 0, s = 0, frac = 0;
-  if (!in.Number(4, &y) || !in.Literal("-") || !in.Number(2, &mo) || !in.Literal("-") || !in.Number(2, &d)) return bad;
+  if (!in.Number(4, &y) || !in.Literal("-") || !in.Number(2, &mo) || !in.Literal("-") || !in.Number(2, &d))
+    return bad;
   static constexpr int kDays[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
   if (mo < 1 || mo > 12 || d < 1 || d > kDays[mo - 1]) return bad;
   if (mo == 2 && d == 29 && (y % 4 != 0 || (y % 100 == 0 && y % 400 != 0))) return bad;

@@ -16,7 +16,8 @@ double MonotonicSeconds();
 
 // "2026-11-22T08:15:30.123456Z".
 std::string FormatMicros(int64_t micros);
-// Accepts "2026-11-22", "2026-11-22T08:15", "2026-11-22 08:15:30.5" with an optional Z or ±hh:mm; no zone means UTC.
+// Accepts "2026-11-22", "2026-11-22T08:15", "2026-11-22 08:15:30.5" with an optional Z or ±hh:mm; no zone
+// means UTC.
 Result<int64_t> ParseMicros(std::string_view text);
 
 }  // namespace headrace

@@ -1,5 +1,5 @@
-// Checksums. XXH3-64 (https://github.com/Cyan4973/xxHash, format stable since 0.8.0) guards everything that we write
-// outside Parquet pages, which carry their own CRC-32.
+// Checksums. XXH3-64 (https://github.com/Cyan4973/xxHash, format stable since 0.8.0) guards everything that
+// we write outside Parquet pages, which carry their own CRC-32.
 #pragma once
 
 #include <cstddef>

@@ -31,7 +31,8 @@ Uuid Uuid::Random() {
 
 Result<Uuid> Uuid::Parse(std::string_view hex) {
   Uuid id;
-  if (hex.size() != 32) return Status::Invalid("'" + std::string(hex.substr(0, 64)) + "' is not a 32-digit hex id");
+  if (hex.size() != 32)
+    return Status::Invalid("'" + std::string(hex.substr(0, 64)) + "' is not a 32-digit hex id");
   for (size_t i = 0; i < 16; ++i) {
     const int high = HexDigit(hex[2 * i]);
     const int low = HexDigit(hex[2 * i + 1]);

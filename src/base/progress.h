@@ -1,4 +1,5 @@
-// Progress of long work, told to whoever wants to draw it (the command line draws bars; Python ignores it by default).
+// Progress of long work, told to whoever wants to draw it (the command line draws bars; Python ignores it by
+// default).
 #pragma once
 
 #include <cstdint>

@@ -8,27 +8,41 @@
 namespace headrace {
 
 void CheckFailed(const char* file, int line, const char* condition) {
-  std::fprintf(stderr, "headrace: internal error at %s:%d: %s does not hold. Please report this.\n", file, line,
-               condition);
+  std::fprintf(stderr, "headrace: internal error at %s:%d: %s does not hold. Please report this.\n", file,
+               line, condition);
   std::abort();
 }
 
 std::string_view CodeName(Code code) {
   switch (code) {
-    case Code::kOk: return "ok";
-    case Code::kInvalid: return "invalid";
-    case Code::kNotFound: return "not_found";
-    case Code::kAlreadyExists: return "already_exists";
-    case Code::kConflict: return "conflict";
-    case Code::kIo: return "io";
-    case Code::kUnavailable: return "unavailable";
-    case Code::kTimeout: return "timeout";
-    case Code::kCorrupt: return "corrupt";
-    case Code::kUnsupported: return "unsupported";
-    case Code::kLimit: return "limit";
-    case Code::kPermission: return "permission";
-    case Code::kCancelled: return "cancelled";
-    case Code::kUnknown: return "unknown";
+    case Code::kOk:
+      return "ok";
+    case Code::kInvalid:
+      return "invalid";
+    case Code::kNotFound:
+      return "not_found";
+    case Code::kAlreadyExists:
+      return "already_exists";
+    case Code::kConflict:
+      return "conflict";
+    case Code::kIo:
+      return "io";
+    case Code::kUnavailable:
+      return "unavailable";
+    case Code::kTimeout:
+      return "timeout";
+    case Code::kCorrupt:
+      return "corrupt";
+    case Code::kUnsupported:
+      return "unsupported";
+    case Code::kLimit:
+      return "limit";
+    case Code::kPermission:
+      return "permission";
+    case Code::kCancelled:
+      return "cancelled";
+    case Code::kUnknown:
+      return "unknown";
   }
   return "unknown";
 }
@@ -42,15 +56,21 @@ Status Status::FromErrno(int error, std::string_view what, std::string_view path
   std::string text = "cannot " + std::string(what) + " " + std::string(path) + ": " + std::strerror(error);
   switch (error) {
     case ENOENT:
-    case ENOTDIR: return NotFound(std::move(text));
-    case EEXIST: return AlreadyExists(std::move(text));
+    case ENOTDIR:
+      return NotFound(std::move(text));
+    case EEXIST:
+      return AlreadyExists(std::move(text));
     case EACCES:
     case EPERM:
-    case EROFS: return Permission(std::move(text));
+    case EROFS:
+      return Permission(std::move(text));
     case ENOSPC:
-    case EDQUOT: return Io(std::move(text) + " (free some space and run the same command again)");
-    case ELOOP: return Invalid(std::move(text));
-    default: return Io(std::move(text));
+    case EDQUOT:
+      return Io(std::move(text) + " (free some space and run the same command again)");
+    case ELOOP:
+      return Invalid(std::move(text));
+    default:
+      return Io(std::move(text));
   }
 }
 

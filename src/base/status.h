@@ -1,7 +1,7 @@
 // Status and Result<T>: how errors travel in Headrace.
 //
-// A Status says what went wrong in words a user can act on: it names the thing and, where there is one, the fix.
-// Causes are chained with `Status::Wrap`. No exception crosses a module's front header.
+// A Status says what went wrong in words a user can act on: it names the thing and, where there is one, the
+// fix. Causes are chained with `Status::Wrap`. No exception crosses a module's front header.
 //
 //   Result<int64_t> Size(const std::string& path);
 //   Status Print(const std::string& path) {
@@ -87,7 +87,7 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}                                        // NOLINT: implicit by design
+  Result(T value) : value_(std::move(value)) {}  // NOLINT: implicit by design
   Result(Status status) : status_(std::move(status)) { HEADRACE_CHECK(!status_.ok()); }  // NOLINT: likewise
 
   bool ok() const { return value_.has_value(); }
@@ -120,14 +120,15 @@ class [[nodiscard]] Result {
 #define HEADRACE_CONCAT(a, b) HEADRACE_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function if `expr` (a Status) is an error.
-#define HEADRACE_TRY(expr)                              \
-  do {                                                  \
-    ::headrace::Status headrace_status = (expr);        \
+#define HEADRACE_TRY(expr)                             \
+  do {                                                 \
+    ::headrace::Status headrace_status = (expr);       \
     if (!headrace_status.ok()) return headrace_status; \
   } while (false)
 
 // `lhs = value of expr` (a Result), or returns its error.
-#define HEADRACE_ASSIGN(lhs, expr) HEADRACE_ASSIGN_INNER(HEADRACE_CONCAT(headrace_result_, __LINE__), lhs, expr)
+#define HEADRACE_ASSIGN(lhs, expr) \
+  HEADRACE_ASSIGN_INNER(HEADRACE_CONCAT(headrace_result_, __LINE__), lhs, expr)
 #define HEADRACE_ASSIGN_INNER(result, lhs, expr) \
   auto result = (expr);                          \
   if (!result.ok()) return result.status();      \

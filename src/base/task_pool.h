@@ -1,5 +1,5 @@
-// A fixed set of threads and, on it, an ordered look-ahead: results come out in the order asked for while later ones
-// are computed. Threads are joined, never detached.
+// A fixed set of threads and, on it, an ordered look-ahead: results come out in the order asked for while
+// later ones are computed. Threads are joined, never detached.
 #pragma once
 
 #include <condition_variable>

@@ -1,4 +1,5 @@
-// The commands of the `headrace` program. Each registers itself with its help, and runs when it is the one named.
+// The commands of the `headrace` program. Each registers itself with its help, and runs when it is the one
+// named.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -68,16 +68,22 @@ Status Ls(const Context& context) {
     HEADRACE_ASSIGN(const int64_t bytes, BytesOf(view));
     const auto& snapshot = view.snapshot();
     const bool is_ref = ref.kind == table::RefKind::kSnapshot;
-    rows.push_back({ref.name + (is_ref ? " (ref)" : ""), HumanCount(snapshot.rows), std::to_string(snapshot.schema.fields.size()),
-                    HumanBytes(static_cast<double>(bytes)), std::to_string(snapshot.version), ShortTime(snapshot.time_us)});
-    list.push_back({{"name", ref.name}, {"kind", is_ref ? "ref" : "table"}, {"rows", snapshot.rows},
-                    {"columns", snapshot.schema.fields.size()}, {"bytes", bytes}, {"version", snapshot.version},
+    rows.push_back({ref.name + (is_ref ? " (ref)" : ""), HumanCount(snapshot.rows),
+                    std::to_string(snapshot.schema.fields.size()), HumanBytes(static_cast<double>(bytes)),
+                    std::to_string(snapshot.version), ShortTime(snapshot.time_us)});
+    list.push_back({{"name", ref.name},
+                    {"kind", is_ref ? "ref" : "table"},
+                    {"rows", snapshot.rows},
+                    {"columns", snapshot.schema.fields.size()},
+                    {"bytes", bytes},
+                    {"version", snapshot.version},
                     {"changed", FormatMicros(snapshot.time_us)}});
   }
   if (context.json) {
     PrintJson(list);
   } else if (list.empty()) {
-    std::printf("%s has no tables yet. Take some files in: headrace ingest FOLDER --table NAME\n", catalog->Describe().c_str());
+    std::printf("%s has no tables yet. Take some files in: headrace ingest FOLDER --table NAME\n",
+                catalog->Describe().c_str());
   } else {
     PrintAligned(rows, 1, 5);
   }
@@ -96,24 +102,30 @@ Status Describe(const Context& context, const std::string& name) {
       [&](const table::Field& field, const std::string& path, bool nested) -> Status {
     HEADRACE_ASSIGN(const auto stats, view.Stats(field));
     std::optional<table::FieldStats> all = table::FieldStats{};
-    for (const auto& one : stats) all = all && one ? std::optional(table::MergeStats(*all, *one)) : std::nullopt;
+    for (const auto& one : stats)
+      all = all && one ? std::optional(table::MergeStats(*all, *one)) : std::nullopt;
     const bool known = all && field.type.is_scalar() && !fragments->empty();
     const auto bound = [&](const table::Value& value) -> std::string {
       if (!known || table::IsNull(value)) return "";
       if (const auto* number = std::get_if<int64_t>(&value)) {
-        if (field.type.kind == table::Kind::kTimestamp && field.type.unit == table::TimeUnit::kMicro) return ShortTime(*number);
-        if (field.type.kind == table::Kind::kDate) return FormatMicros(*number * 86'400'000'000).substr(0, 10);
+        if (field.type.kind == table::Kind::kTimestamp && field.type.unit == table::TimeUnit::kMicro)
+          return ShortTime(*number);
+        if (field.type.kind == table::Kind::kDate)
+          return FormatMicros(*number * 86'400'000'000).substr(0, 10);
         return field.type.kind == table::Kind::kBool ? (*number ? "true" : "false") : std::to_string(*number);
       }
       if (const auto* text = std::get_if<std::string>(&value)) {
-        return field.type.kind == table::Kind::kBinary ? "" : text->size() > 24 ? text->substr(0, 24) + "…" : *text;
+        return field.type.kind == table::Kind::kBinary ? ""
+               : text->size() > 24                     ? text->substr(0, 24) + "…"
+                                                       : *text;
       }
       char buffer[32];
       std::snprintf(buffer, sizeof buffer, "%.6g", std::get<double>(value));
       return buffer;
     };
-    rows.push_back({(nested ? "  ." : "") + field.name, field.type.ToString(), known ? HumanCount(all->nulls) : "",
-                    known ? bound(all->min) : "", known ? bound(all->max) : ""});
+    rows.push_back({(nested ? "  ." : "") + field.name, field.type.ToString(),
+                    known ? HumanCount(all->nulls) : "", known ? bound(all->min) : "",
+                    known ? bound(all->max) : ""});
     ordered_json entry = {{"name", path}, {"id", field.id}, {"type", field.type.ToString()}};
     if (known) {
       entry["nulls"] = all->nulls;
@@ -125,7 +137,8 @@ Status Describe(const Context& context, const std::string& name) {
     columns.push_back(entry);
     if (field.type.kind == table::Kind::kBlob) {
       for (const auto& child : field.type.children) {
-        const bool fact = child.name == "media_type" || child.name == "width" || child.name == "height" || child.name == "length";
+        const bool fact = child.name == "media_type" || child.name == "width" || child.name == "height" ||
+                          child.name == "length";
         if (fact) HEADRACE_TRY(add(child, path + "." + child.name, true));
       }
     } else if (field.type.kind == table::Kind::kStruct) {
@@ -137,16 +150,24 @@ Status Describe(const Context& context, const std::string& name) {
   if (context.json) {
     ordered_json tags = ordered_json::object();
     for (const auto& [tag, version] : snapshot.tags) tags[tag] = version;
-    PrintJson({{"name", name}, {"id", snapshot.table.ToString()}, {"version", snapshot.version}, {"rows", snapshot.rows},
-               {"bytes", bytes}, {"fragments", fragments->size()}, {"folder", catalog->Describe() + "/" + view.prefix()},
-               {"tags", tags}, {"columns", columns}});
+    PrintJson({{"name", name},
+               {"id", snapshot.table.ToString()},
+               {"version", snapshot.version},
+               {"rows", snapshot.rows},
+               {"bytes", bytes},
+               {"fragments", fragments->size()},
+               {"folder", catalog->Describe() + "/" + view.prefix()},
+               {"tags", tags},
+               {"columns", columns}});
     return Status::Ok();
   }
-  std::printf("%s: version %ld, %s rows, %s in %s fragments\n", name.c_str(), static_cast<long>(snapshot.version),
-              HumanCount(snapshot.rows).c_str(), HumanBytes(static_cast<double>(bytes)).c_str(),
+  std::printf("%s: version %ld, %s rows, %s in %s fragments\n", name.c_str(),
+              static_cast<long>(snapshot.version), HumanCount(snapshot.rows).c_str(),
+              HumanBytes(static_cast<double>(bytes)).c_str(),
               HumanCount(static_cast<int64_t>(fragments->size())).c_str());
   std::printf("files: %s/%s\n", catalog->Describe().c_str(), view.prefix().c_str());
-  for (const auto& [tag, version] : snapshot.tags) std::printf("tag %s: version %ld\n", tag.c_str(), static_cast<long>(version));
+  for (const auto& [tag, version] : snapshot.tags)
+    std::printf("tag %s: version %ld\n", tag.c_str(), static_cast<long>(version));
   std::printf("\n");
   PrintAligned(rows, 2, 3);
   return Status::Ok();
@@ -157,7 +178,8 @@ std::string WhatHappened(const table::Operation& operation) {
   for (char& c : text) c = c == '_' ? ' ' : c;
   if (operation.rows > 0) text += " " + HumanCount(operation.rows) + " rows";
   std::string columns;
-  for (size_t i = 0; i < operation.columns.size() && i < 6; ++i) columns += (i ? ", " : "") + operation.columns[i];
+  for (size_t i = 0; i < operation.columns.size() && i < 6; ++i)
+    columns += (i ? ", " : "") + operation.columns[i];
   if (operation.columns.size() > 6) columns += ", …";
   if (!columns.empty()) text += ": " + columns;
   return text;
@@ -167,20 +189,31 @@ Status Log(const Context& context, const std::string& name, int64_t limit, bool 
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto opened, catalog->OpenTable(name));
   HEADRACE_ASSIGN(const auto history, opened->History(limit, all));
-  std::vector<std::vector<std::string>> rows = {{"version", "time (UTC)", "rows", "written", "what", "who", "why"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"version", "time (UTC)", "rows", "written", "what", "who", "why"}};
   for (const auto& entry : history) {
     const auto& operation = entry.operation;
     if (context.json) {
-      PrintJson({{"version", entry.version}, {"time", FormatMicros(entry.time_us)}, {"kind", table::OperationName(operation.kind)},
-                 {"rows", operation.rows}, {"rows_after", entry.rows}, {"fragments", operation.fragments}, {"bytes", operation.bytes},
-                 {"columns", operation.columns}, {"who", operation.who}, {"why", operation.why}, {"how", operation.how},
-                 {"inputs", operation.inputs}, {"tags", entry.tags}});
+      PrintJson({{"version", entry.version},
+                 {"time", FormatMicros(entry.time_us)},
+                 {"kind", table::OperationName(operation.kind)},
+                 {"rows", operation.rows},
+                 {"rows_after", entry.rows},
+                 {"fragments", operation.fragments},
+                 {"bytes", operation.bytes},
+                 {"columns", operation.columns},
+                 {"who", operation.who},
+                 {"why", operation.why},
+                 {"how", operation.how},
+                 {"inputs", operation.inputs},
+                 {"tags", entry.tags}});
       continue;
     }
     std::string version = std::to_string(entry.version);
     for (const auto& tag : entry.tags) version += " [" + tag + "]";
     rows.push_back({version, ShortTime(entry.time_us), HumanCount(entry.rows),
-                    operation.bytes ? HumanBytes(static_cast<double>(operation.bytes)) : "", WhatHappened(operation), operation.who,
+                    operation.bytes ? HumanBytes(static_cast<double>(operation.bytes)) : "",
+                    WhatHappened(operation), operation.who,
                     operation.why.empty() ? operation.how.substr(0, 60) : operation.why});
   }
   if (!context.json) PrintAligned(rows, 2, 4);
@@ -191,10 +224,14 @@ Status Head(const Context& context, const std::string& name, const table::ScanOp
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto view, catalog->Resolve(name));
   HEADRACE_ASSIGN(const auto reader, view.Scan(options));
-  return Render(reader.get(), {.json = context.json, .max_rows = -1, .colour = StdoutIsTerminal(), .width = TerminalWidth()}).status();
+  return Render(
+             reader.get(),
+             {.json = context.json, .max_rows = -1, .colour = StdoutIsTerminal(), .width = TerminalWidth()})
+      .status();
 }
 
-Status Get(const Context& context, const std::string& name, int64_t row, const std::string& column, const std::string& output) {
+Status Get(const Context& context, const std::string& name, int64_t row, const std::string& column,
+           const std::string& output) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto view, catalog->Resolve(name));
   if (column.empty()) {
@@ -204,7 +241,8 @@ Status Get(const Context& context, const std::string& name, int64_t row, const s
     }
     if (context.json) {
       ordered_json object = ordered_json::object();
-      for (int c = 0; c < batch->num_columns(); ++c) object[batch->column_name(c)] = CellToJson(*batch->column(c), 0);
+      for (int c = 0; c < batch->num_columns(); ++c)
+        object[batch->column_name(c)] = CellToJson(*batch->column(c), 0);
       PrintJson(object);
     }
     return Status::Ok();
@@ -225,8 +263,9 @@ Status Get(const Context& context, const std::string& name, int64_t row, const s
   if (output.empty() || output == "-") {
     const bool picture = field != nullptr && field->type.kind == table::Kind::kBlob;
     if (picture && StdoutIsTerminal()) {
-      return Status::Invalid("this is " + HumanBytes(static_cast<double>(bytes.size())) +
-                             " of binary data and the terminal would show it as noise; add -o FILE or pipe it");
+      return Status::Invalid(
+          "this is " + HumanBytes(static_cast<double>(bytes.size())) +
+          " of binary data and the terminal would show it as noise; add -o FILE or pipe it");
     }
     std::fwrite(bytes.data(), 1, bytes.size(), stdout);
     return Status::Ok();
@@ -235,7 +274,9 @@ Status Get(const Context& context, const std::string& name, int64_t row, const s
   if (file == nullptr) return Status::FromErrno(errno, "write", output);
   const bool written = std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size();
   if (std::fclose(file) != 0 || !written) return Status::FromErrno(errno, "write", output);
-  if (!context.quiet) std::fprintf(stderr, "%s written to %s\n", HumanBytes(static_cast<double>(bytes.size())).c_str(), output.c_str());
+  if (!context.quiet)
+    std::fprintf(stderr, "%s written to %s\n", HumanBytes(static_cast<double>(bytes.size())).c_str(),
+                 output.c_str());
   return Status::Ok();
 }
 
@@ -274,9 +315,12 @@ void AddHead(CLI::App* app, Context* context, Action* action) {
   options->limit = 10;
   command->add_option("table", *name, "A table, table@version or ref")->required();
   command->add_option("-n", options->limit, "Rows; -1 for all")->capture_default_str();
-  command->add_option("-c,--columns", options->columns, "Columns, or fields such as image.width")->delimiter(',');
+  command->add_option("-c,--columns", options->columns, "Columns, or fields such as image.width")
+      ->delimiter(',');
   command->add_option("-w,--where", options->where, "A filter, as in: image.width >= 512 and lang = 'en'");
-  command->footer("Examples:\n  headrace head photos\n  headrace head photos -n 3 -c path,image.width -w \"image.width > 2000\"");
+  command->footer(
+      "Examples:\n  headrace head photos\n  headrace head photos -n 3 -c path,image.width -w \"image.width > "
+      "2000\"");
   command->callback([=] {
     *action = [=] {
       options->stop = context->stop;

@@ -30,8 +30,11 @@ struct SqlOptions {
 
 Result<std::string> FormatOf(const SqlOptions& options) {
   if (!options.format.empty()) {
-    if (options.format == "csv" || options.format == "json" || options.format == "parquet" || options.format == "table") return options.format;
-    return Status::Invalid("'" + options.format + "' is not a format; there are table, csv, json and parquet");
+    if (options.format == "csv" || options.format == "json" || options.format == "parquet" ||
+        options.format == "table")
+      return options.format;
+    return Status::Invalid("'" + options.format +
+                           "' is not a format; there are table, csv, json and parquet");
   }
   const auto ends = [&](const char* end) { return options.output.ends_with(end); };
   if (ends(".csv")) return std::string("csv");
@@ -45,7 +48,8 @@ Result<std::string> FormatOf(const SqlOptions& options) {
 
 Status Sql(const Context& context, SqlOptions options) {
   if (options.sql == "-") options.sql.assign(std::istreambuf_iterator<char>(std::cin), {});
-  if (options.sql.find_first_not_of(" \t\r\n;") == std::string::npos) return Status::Invalid("the query is empty");
+  if (options.sql.find_first_not_of(" \t\r\n;") == std::string::npos)
+    return Status::Invalid("the query is empty");
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto engine,
                   query::Engine::Open(catalog, {.threads = options.threads, .memory_limit = options.memory}));
@@ -59,12 +63,19 @@ Status Sql(const Context& context, SqlOptions options) {
   if (!options.into.empty()) {
     auto commit = context.Commit(options.why);
     commit.progress = ProgressLine(context.quiet || context.json);
-    HEADRACE_ASSIGN(const auto result, query::QueryInto(catalog.get(), engine.get(), options.sql, options.into, commit));
+    HEADRACE_ASSIGN(const auto result,
+                    query::QueryInto(catalog.get(), engine.get(), options.sql, options.into, commit));
     EndProgress();
     if (context.json) {
-      std::printf("%s\n", nlohmann::ordered_json({{"table", options.into}, {"version", result.version}, {"rows", result.rows}, {"bytes", result.bytes}}).dump().c_str());
+      std::printf("%s\n", nlohmann::ordered_json({{"table", options.into},
+                                                  {"version", result.version},
+                                                  {"rows", result.rows},
+                                                  {"bytes", result.bytes}})
+                              .dump()
+                              .c_str());
     } else {
-      std::printf("%s rows into '%s' in %s\n", HumanCount(result.rows).c_str(), options.into.c_str(), HumanSeconds(MonotonicSeconds() - start).c_str());
+      std::printf("%s rows into '%s' in %s\n", HumanCount(result.rows).c_str(), options.into.c_str(),
+                  HumanSeconds(MonotonicSeconds() - start).c_str());
     }
     return Status::Ok();
   }
@@ -73,18 +84,25 @@ Status Sql(const Context& context, SqlOptions options) {
   const bool to_stdout = options.output.empty() || options.output == "-";
   const bool ours = format == "table" || (format == "json" && to_stdout);
   if (!ours) {
-    if (to_stdout && format == "parquet" && StdoutIsTerminal()) return Status::Invalid("Parquet is not for terminals; add -o FILE or pipe it");
-    HEADRACE_ASSIGN(const int64_t rows, engine->CopyTo(options.sql, to_stdout ? "/dev/stdout" : options.output, format, run));
+    if (to_stdout && format == "parquet" && StdoutIsTerminal())
+      return Status::Invalid("Parquet is not for terminals; add -o FILE or pipe it");
+    HEADRACE_ASSIGN(const int64_t rows,
+                    engine->CopyTo(options.sql, to_stdout ? "/dev/stdout" : options.output, format, run));
     if (!to_stdout && !context.quiet) {
-      std::fprintf(stderr, "%s rows written to %s in %s\n", HumanCount(rows).c_str(), options.output.c_str(), HumanSeconds(MonotonicSeconds() - start).c_str());
+      std::fprintf(stderr, "%s rows written to %s in %s\n", HumanCount(rows).c_str(), options.output.c_str(),
+                   HumanSeconds(MonotonicSeconds() - start).c_str());
     }
     return Status::Ok();
   }
   HEADRACE_ASSIGN(const auto reader, engine->Query(options.sql, run));
   const bool colour = StdoutIsTerminal();
-  HEADRACE_ASSIGN(const int64_t rows, Render(reader.get(), {.json = format == "json", .max_rows = options.rows, .colour = colour, .width = TerminalWidth()}));
+  HEADRACE_ASSIGN(const int64_t rows, Render(reader.get(), {.json = format == "json",
+                                                            .max_rows = options.rows,
+                                                            .colour = colour,
+                                                            .width = TerminalWidth()}));
   if (format == "table" && StderrIsTerminal() && !context.quiet) {
-    std::fprintf(stderr, "\033[2m%s %s in %s\033[0m\n", HumanCount(rows).c_str(), rows == 1 ? "row" : "rows", HumanSeconds(MonotonicSeconds() - start).c_str());
+    std::fprintf(stderr, "\033[2m%s %s in %s\033[0m\n", HumanCount(rows).c_str(), rows == 1 ? "row" : "rows",
+                 HumanSeconds(MonotonicSeconds() - start).c_str());
   }
   return Status::Ok();
 }
@@ -99,14 +117,18 @@ void AddSql(CLI::App* app, Context* context, Action* action) {
   command->add_option("--format", options->format, "table, csv, json (an object a line) or parquet");
   command->add_option("--into", options->into, "Store the result as a new table, with its lineage");
   command->add_option("-m,--why", options->why, "A note for that table's log");
-  command->add_flag("--explain", options->explain, "Run it and show the plan, and what was read of our files");
+  command->add_flag("--explain", options->explain,
+                    "Run it and show the plan, and what was read of our files");
   command->add_option("--rows", options->rows, "Rows shown of a table; -1 for all")->capture_default_str();
-  command->add_option("--memory", options->memory, "DuckDB's memory limit, such as 4GB (default: 80 % of this machine's)");
+  command->add_option("--memory", options->memory,
+                      "DuckDB's memory limit, such as 4GB (default: 80 % of this machine's)");
   command->add_option("--threads", options->threads, "Threads (default: all)");
-  command->footer("A table of a version: \"photos@v3\", \"photos@golden\", \"photos@2026-11-22\". Media facts are fields: image.width.\n\n"
-                  "Examples:\n  headrace sql \"select count(*), avg(image.width) from photos\"\n"
-                  "  headrace sql \"select * from photos join captions using (path)\" -o joined.parquet\n"
-                  "  headrace sql \"select path from photos where image.width > 2000\" --into large");
+  command->footer(
+      "A table of a version: \"photos@v3\", \"photos@golden\", \"photos@2026-11-22\". Media facts are "
+      "fields: image.width.\n\n"
+      "Examples:\n  headrace sql \"select count(*), avg(image.width) from photos\"\n"
+      "  headrace sql \"select * from photos join captions using (path)\" -o joined.parquet\n"
+      "  headrace sql \"select path from photos where image.width > 2000\" --into large");
   command->callback([=] { *action = [=] { return Sql(*context, *options); }; });
 }
 

@@ -27,18 +27,22 @@ Status Init(const Context& context, const std::string& where, bool no_sync) {
     std::printf("Made a catalog in %s%s\n", catalog->Describe().c_str(),
                 no_sync ? " (without fsync: for scratch data only)" : "");
     const bool found_by_itself = location == ".headrace";
-    std::printf("Next: headrace %singest FOLDER --table NAME\n", found_by_itself ? "" : ("--catalog " + location + " ").c_str());
+    std::printf("Next: headrace %singest FOLDER --table NAME\n",
+                found_by_itself ? "" : ("--catalog " + location + " ").c_str());
   }
   return Status::Ok();
 }
 
 void PrintReport(const ingest::IngestReport& report) {
   if (report.version > 0) {
-    std::printf("%s rows from %s files into '%s' (version %ld): %s written in %s", HumanCount(report.rows).c_str(),
-                HumanCount(report.files).c_str(), report.table.c_str(), static_cast<long>(report.version),
-                HumanBytes(static_cast<double>(report.bytes)).c_str(), HumanSeconds(report.seconds).c_str());
+    std::printf("%s rows from %s files into '%s' (version %ld): %s written in %s",
+                HumanCount(report.rows).c_str(), HumanCount(report.files).c_str(), report.table.c_str(),
+                static_cast<long>(report.version), HumanBytes(static_cast<double>(report.bytes)).c_str(),
+                HumanSeconds(report.seconds).c_str());
     if (report.seconds > 0.05) {
-      std::printf(", %s rows/s", HumanCount(static_cast<int64_t>(static_cast<double>(report.rows) / report.seconds)).c_str());
+      std::printf(
+          ", %s rows/s",
+          HumanCount(static_cast<int64_t>(static_cast<double>(report.rows) / report.seconds)).c_str());
     }
     std::printf("\n");
   } else {
@@ -55,12 +59,13 @@ void PrintReport(const ingest::IngestReport& report) {
   }
   if (report.errors.size() > 5) std::printf("  …\n");
   if (!report.errors_table.empty()) {
-    std::printf("All of them: headrace sql \"select path, error from \\\"%s\\\"\"\n", report.errors_table.c_str());
+    std::printf("All of them: headrace sql \"select path, error from \\\"%s\\\"\"\n",
+                report.errors_table.c_str());
   }
 }
 
-Status RunIngest(const Context& context, const std::vector<std::string>& sources, ingest::IngestOptions options,
-                 const std::string& why) {
+Status RunIngest(const Context& context, const std::vector<std::string>& sources,
+                 ingest::IngestOptions options, const std::string& why) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   options.commit = context.Commit(why);
   options.stop = context.stop;
@@ -70,10 +75,17 @@ Status RunIngest(const Context& context, const std::vector<std::string>& sources
   if (context.json) {
     ordered_json errors = ordered_json::array();
     for (const auto& error : report.errors) {
-      errors.push_back({{"path", error.path}, {"code", CodeName(error.error.code())}, {"error", error.error.ToString()}});
+      errors.push_back(
+          {{"path", error.path}, {"code", CodeName(error.error.code())}, {"error", error.error.ToString()}});
     }
-    PrintJson({{"table", report.table}, {"version", report.version}, {"files", report.files}, {"skipped", report.skipped},
-               {"rows", report.rows}, {"bytes", report.bytes}, {"seconds", report.seconds}, {"errors", errors}});
+    PrintJson({{"table", report.table},
+               {"version", report.version},
+               {"files", report.files},
+               {"skipped", report.skipped},
+               {"rows", report.rows},
+               {"bytes", report.bytes},
+               {"seconds", report.seconds},
+               {"errors", errors}});
   } else {
     PrintReport(report);
   }
@@ -90,8 +102,10 @@ void AddInit(CLI::App* app, Context* context, Action* action) {
   auto where = std::make_shared<std::string>();
   auto no_sync = std::make_shared<bool>(false);
   command->add_option("location", *where, "A folder or s3://bucket/prefix (default: .headrace here)");
-  command->add_flag("--no-sync", *no_sync, "Skip fsync: faster, and a power cut may lose commits. For scratch data");
-  command->footer("Examples:\n  headrace init\n  headrace init /data/catalog\n  headrace init s3://bucket/team");
+  command->add_flag("--no-sync", *no_sync,
+                    "Skip fsync: faster, and a power cut may lose commits. For scratch data");
+  command->footer(
+      "Examples:\n  headrace init\n  headrace init /data/catalog\n  headrace init s3://bucket/team");
   command->callback([=] { *action = [=] { return Init(*context, *where, *no_sync); }; });
 }
 
@@ -102,11 +116,14 @@ void AddIngest(CLI::App* app, Context* context, Action* action) {
   auto why = std::make_shared<std::string>();
   command->add_option("source", *sources, "Files and folders; - is standard input (JSONL)")->required();
   command->add_option("-t,--table", options->table, "The table; made if it is not there")->required();
-  command->add_option("--format", options->format, "images, parquet, jsonl or csv (default: by content and name)");
+  command->add_option("--format", options->format,
+                      "images, parquet, jsonl or csv (default: by content and name)");
   command->add_option("-m,--why", *why, "A note for the table's log");
   command->add_flag("--again", options->again, "Also take photographs whose path is in the table already");
-  command->footer("Examples:\n  headrace ingest photos/ --table photos\n  headrace ingest captions.jsonl --table captions\n"
-                  "  zcat rows.jsonl.gz | headrace ingest - --table rows");
+  command->footer(
+      "Examples:\n  headrace ingest photos/ --table photos\n  headrace ingest captions.jsonl --table "
+      "captions\n"
+      "  zcat rows.jsonl.gz | headrace ingest - --table rows");
   command->callback([=] { *action = [=] { return RunIngest(*context, *sources, *options, *why); }; });
 }
 
@@ -124,7 +141,8 @@ void AddTag(CLI::App* app, Context* context, Action* action) {
   command->add_flag("--move", *move, "Move the tag if it is there already");
   command->add_flag("--remove", *remove, "Take the tag away");
   command->add_option("-m,--why", *why, "A note for the table's log");
-  command->footer("Examples:\n  headrace tag photos golden\n  headrace sql 'select count(*) from \"photos@golden\"'");
+  command->footer(
+      "Examples:\n  headrace tag photos golden\n  headrace sql 'select count(*) from \"photos@golden\"'");
   command->callback([=] {
     *action = [=]() -> Status {
       HEADRACE_ASSIGN(const auto catalog, context->Open());

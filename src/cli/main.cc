@@ -12,7 +12,8 @@ namespace headrace::cli {
 
 Result<std::string> Context::Location() const {
   if (!catalog.empty()) return catalog;
-  if (const char* named = getenv("HEADRACE_CATALOG"); named != nullptr && *named != '\0') return std::string(named);
+  if (const char* named = getenv("HEADRACE_CATALOG"); named != nullptr && *named != '\0')
+    return std::string(named);
   char buffer[4096];
   if (getcwd(buffer, sizeof buffer) == nullptr) return Status::FromErrno(errno, "find", "the working folder");
   for (std::string folder = buffer;; folder = folder.substr(0, folder.rfind('/'))) {
@@ -21,8 +22,9 @@ Result<std::string> Context::Location() const {
     if (stat((candidate + "/catalog.json").c_str(), &info) == 0) return candidate;
     if (folder.empty()) break;
   }
-  return Status::NotFound(std::string("there is no catalog in ") + buffer +
-                          " or above it; make one with `headrace init`, or name one with --catalog or HEADRACE_CATALOG");
+  return Status::NotFound(
+      std::string("there is no catalog in ") + buffer +
+      " or above it; make one with `headrace init`, or name one with --catalog or HEADRACE_CATALOG");
 }
 
 Result<std::shared_ptr<table::Catalog>> Context::Open() const {
@@ -43,13 +45,16 @@ namespace {
 int Report(const Context& context, const Status& status) {
   EndProgress();
   if (context.json) {
-    const nlohmann::json error = {{"error", {{"code", CodeName(status.code())}, {"message", status.ToString()}}}};
-    std::fprintf(stderr, "%s\n", error.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+    const nlohmann::json error = {
+        {"error", {{"code", CodeName(status.code())}, {"message", status.ToString()}}}};
+    std::fprintf(stderr, "%s\n",
+                 error.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
   } else if (status.Is(Code::kCancelled)) {
     std::fprintf(stderr, "headrace: stopped; nothing was committed after the last finished step\n");
   } else {
     const bool colour = StderrIsTerminal();
-    std::fprintf(stderr, "%sheadrace:%s %s\n", colour ? "\033[31m" : "", colour ? "\033[0m" : "", status.ToString().c_str());
+    std::fprintf(stderr, "%sheadrace:%s %s\n", colour ? "\033[31m" : "", colour ? "\033[0m" : "",
+                 status.ToString().c_str());
   }
   return status.Is(Code::kCancelled) ? 130 : 1;
 }
@@ -65,13 +70,17 @@ int Main(int argc, char** argv) {
   CLI::App app{"Headrace: versioned tables for multimodal data, from raw files to training batches."};
   app.name("headrace");
   app.set_version_flag("--version", "headrace 0.1.0 (format 1)");
-  app.add_option("--catalog", context.catalog, "The catalog: a folder or s3://bucket/prefix (HEADRACE_CATALOG; else the nearest .headrace/ upwards)");
+  app.add_option(
+      "--catalog", context.catalog,
+      "The catalog: a folder or s3://bucket/prefix (HEADRACE_CATALOG; else the nearest .headrace/ upwards)");
   app.add_flag("--json", context.json, "Print JSON, for programs");
   app.add_flag("-q,--quiet", context.quiet, "No progress");
   app.require_subcommand(1);
   app.fallthrough();
-  app.footer("Try:\n  headrace init\n  headrace ingest photos/ --table photos\n  headrace sql \"select count(*) from photos where image.width > 2000\"\n"
-             "  headrace COMMAND -h");
+  app.footer(
+      "Try:\n  headrace init\n  headrace ingest photos/ --table photos\n  headrace sql \"select count(*) "
+      "from photos where image.width > 2000\"\n"
+      "  headrace COMMAND -h");
   AddInit(&app, &context, &action);
   AddIngest(&app, &context, &action);
   AddLs(&app, &context, &action);
@@ -91,7 +100,8 @@ int Main(int argc, char** argv) {
   const Status status = action ? action() : Status::Ok();
   EndProgress();
   if (!status.ok()) return Report(context, status);
-  if (std::fflush(stdout) != 0) return Report(context, Status::FromErrno(errno, "write to", "standard output"));
+  if (std::fflush(stdout) != 0)
+    return Report(context, Status::FromErrno(errno, "write to", "standard output"));
   return 0;
 }
 

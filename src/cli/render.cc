@@ -19,8 +19,8 @@ namespace {
 using nlohmann::ordered_json;
 
 bool IsBlob(const arrow::StructArray& array) {
-  return array.struct_type()->GetFieldIndex("media_type") >= 0 && array.struct_type()->GetFieldIndex("inline") >= 0 &&
-         array.struct_type()->GetFieldIndex("pack") >= 0;
+  return array.struct_type()->GetFieldIndex("media_type") >= 0 &&
+         array.struct_type()->GetFieldIndex("inline") >= 0 && array.struct_type()->GetFieldIndex("pack") >= 0;
 }
 
 ordered_json Number(double value) {
@@ -70,7 +70,9 @@ std::string Pad(const std::string& text, int width, bool right) {
   return right ? space + text : text + space;
 }
 
-bool IsNumber(const arrow::DataType& type) { return arrow::is_integer(type.id()) || arrow::is_floating(type.id()) || arrow::is_decimal(type.id()); }
+bool IsNumber(const arrow::DataType& type) {
+  return arrow::is_integer(type.id()) || arrow::is_floating(type.id()) || arrow::is_decimal(type.id());
+}
 
 void PrintTable(const std::vector<Column>& columns, const std::vector<std::vector<std::string>>& rows,
                 const RenderOptions& options) {
@@ -85,7 +87,8 @@ void PrintTable(const std::vector<Column>& columns, const std::vector<std::vecto
   const char* dim = options.colour ? "\033[2m" : "";
   const char* plain = options.colour ? "\033[0m" : "";
   std::string line;
-  for (size_t c = 0; c < shown; ++c) line += (c ? "  " : "") + Pad(columns[c].name, columns[c].width, columns[c].right);
+  for (size_t c = 0; c < shown; ++c)
+    line += (c ? "  " : "") + Pad(columns[c].name, columns[c].width, columns[c].right);
   std::printf("%s%s%s\n", bold, line.c_str(), plain);
   line.clear();
   for (size_t c = 0; c < shown; ++c) {
@@ -95,14 +98,16 @@ void PrintTable(const std::vector<Column>& columns, const std::vector<std::vecto
   std::printf("%s%s%s\n", dim, line.c_str(), plain);
   for (const auto& row : rows) {
     line.clear();
-    for (size_t c = 0; c < shown; ++c) line += (c ? "  " : "") + Pad(row[c], columns[c].width, columns[c].right);
+    for (size_t c = 0; c < shown; ++c)
+      line += (c ? "  " : "") + Pad(row[c], columns[c].width, columns[c].right);
     while (!line.empty() && line.back() == ' ') line.pop_back();
     std::printf("%s\n", line.c_str());
   }
   if (shown < columns.size()) {
     std::string names;
     for (size_t c = shown; c < columns.size(); ++c) names += (names.empty() ? "" : ", ") + columns[c].name;
-    std::printf("%s… and %zu more columns that do not fit: %s%s\n", dim, columns.size() - shown, names.c_str(), plain);
+    std::printf("%s… and %zu more columns that do not fit: %s%s\n", dim, columns.size() - shown,
+                names.c_str(), plain);
   }
 }
 
@@ -133,7 +138,8 @@ std::string HumanBytes(double bytes) {
 
 std::string HumanCount(int64_t count) {
   std::string digits = std::to_string(count);
-  for (auto at = static_cast<int>(digits.size()) - 3; at > (count < 0 ? 1 : 0); at -= 3) digits.insert(static_cast<size_t>(at), ",");
+  for (auto at = static_cast<int>(digits.size()) - 3; at > (count < 0 ? 1 : 0); at -= 3)
+    digits.insert(static_cast<size_t>(at), ",");
   return digits;
 }
 
@@ -144,7 +150,8 @@ std::string HumanSeconds(double s) {
   } else if (s < 3600) {
     std::snprintf(text, sizeof text, "%d min %d s", static_cast<int>(s) / 60, static_cast<int>(s) % 60);
   } else {
-    std::snprintf(text, sizeof text, "%d h %d min", static_cast<int>(s) / 3600, static_cast<int>(s) / 60 % 60);
+    std::snprintf(text, sizeof text, "%d h %d min", static_cast<int>(s) / 3600,
+                  static_cast<int>(s) / 60 % 60);
   }
   return text;
 }
@@ -153,16 +160,28 @@ ordered_json CellToJson(const arrow::Array& array, int64_t row) {
   if (array.IsNull(row)) return nullptr;
   using A = arrow::Type;
   switch (array.type_id()) {
-    case A::BOOL: return static_cast<const arrow::BooleanArray&>(array).Value(row);
-    case A::INT8: return static_cast<const arrow::Int8Array&>(array).Value(row);
-    case A::INT16: return static_cast<const arrow::Int16Array&>(array).Value(row);
-    case A::INT32: return static_cast<const arrow::Int32Array&>(array).Value(row);
-    case A::INT64: return static_cast<const arrow::Int64Array&>(array).Value(row);
-    case A::UINT8: return static_cast<const arrow::UInt8Array&>(array).Value(row);
-    case A::UINT16: return static_cast<const arrow::UInt16Array&>(array).Value(row);
-    case A::UINT32: return static_cast<const arrow::UInt32Array&>(array).Value(row);
-    case A::UINT64: return static_cast<const arrow::UInt64Array&>(array).Value(row);
-    case A::HALF_FLOAT: return Number(arrow::util::Float16::FromBits(static_cast<const arrow::HalfFloatArray&>(array).Value(row)).ToDouble());
+    case A::BOOL:
+      return static_cast<const arrow::BooleanArray&>(array).Value(row);
+    case A::INT8:
+      return static_cast<const arrow::Int8Array&>(array).Value(row);
+    case A::INT16:
+      return static_cast<const arrow::Int16Array&>(array).Value(row);
+    case A::INT32:
+      return static_cast<const arrow::Int32Array&>(array).Value(row);
+    case A::INT64:
+      return static_cast<const arrow::Int64Array&>(array).Value(row);
+    case A::UINT8:
+      return static_cast<const arrow::UInt8Array&>(array).Value(row);
+    case A::UINT16:
+      return static_cast<const arrow::UInt16Array&>(array).Value(row);
+    case A::UINT32:
+      return static_cast<const arrow::UInt32Array&>(array).Value(row);
+    case A::UINT64:
+      return static_cast<const arrow::UInt64Array&>(array).Value(row);
+    case A::HALF_FLOAT:
+      return Number(
+          arrow::util::Float16::FromBits(static_cast<const arrow::HalfFloatArray&>(array).Value(row))
+              .ToDouble());
     case A::FLOAT: {
       // The shortest digits that read back as this float.
       const float value = static_cast<const arrow::FloatArray&>(array).Value(row);
@@ -179,9 +198,12 @@ ordered_json CellToJson(const arrow::Array& array, int64_t row) {
       }
       return std::strtod(text, nullptr);
     }
-    case A::DOUBLE: return Number(static_cast<const arrow::DoubleArray&>(array).Value(row));
-    case A::STRING: return static_cast<const arrow::StringArray&>(array).GetString(row);
-    case A::BINARY: return ordered_json{{"bytes", static_cast<const arrow::BinaryArray&>(array).value_length(row)}};
+    case A::DOUBLE:
+      return Number(static_cast<const arrow::DoubleArray&>(array).Value(row));
+    case A::STRING:
+      return static_cast<const arrow::StringArray&>(array).GetString(row);
+    case A::BINARY:
+      return ordered_json{{"bytes", static_cast<const arrow::BinaryArray&>(array).value_length(row)}};
     case A::STRUCT: {
       const auto& parent = static_cast<const arrow::StructArray&>(array);
       const bool blob = IsBlob(parent);
@@ -197,8 +219,9 @@ ordered_json CellToJson(const arrow::Array& array, int64_t row) {
     case A::LIST:
     case A::FIXED_SIZE_LIST: {
       ordered_json list = ordered_json::array();
-      const auto slice = array.type_id() == A::LIST ? static_cast<const arrow::ListArray&>(array).value_slice(row)
-                                                    : static_cast<const arrow::FixedSizeListArray&>(array).value_slice(row);
+      const auto slice = array.type_id() == A::LIST
+                             ? static_cast<const arrow::ListArray&>(array).value_slice(row)
+                             : static_cast<const arrow::FixedSizeListArray&>(array).value_slice(row);
       for (int64_t i = 0; i < slice->length(); ++i) list.push_back(CellToJson(*slice, i));
       return list;
     }
@@ -212,19 +235,22 @@ ordered_json CellToJson(const arrow::Array& array, int64_t row) {
 std::string CellToText(const arrow::Array& array, int64_t row) {
   if (array.IsNull(row)) return "·";
   switch (array.type_id()) {
-    case arrow::Type::STRING: return Printable(static_cast<const arrow::StringArray&>(array).GetView(row), 48);
+    case arrow::Type::STRING:
+      return Printable(static_cast<const arrow::StringArray&>(array).GetView(row), 48);
     case arrow::Type::DOUBLE:
     case arrow::Type::FLOAT: {
       char text[40];
-      const double value = array.type_id() == arrow::Type::FLOAT ? static_cast<const arrow::FloatArray&>(array).Value(row)
-                                                                 : static_cast<const arrow::DoubleArray&>(array).Value(row);
+      const double value = array.type_id() == arrow::Type::FLOAT
+                               ? static_cast<const arrow::FloatArray&>(array).Value(row)
+                               : static_cast<const arrow::DoubleArray&>(array).Value(row);
       std::snprintf(text, sizeof text, "%.6g", value);
       return text;
     }
     case arrow::Type::STRUCT: {
       const auto& parent = static_cast<const arrow::StructArray&>(array);
       if (IsBlob(parent)) return BlobText(parent, row);
-      return Printable(CellToJson(array, row).dump(-1, ' ', false, ordered_json::error_handler_t::replace), 48);
+      return Printable(CellToJson(array, row).dump(-1, ' ', false, ordered_json::error_handler_t::replace),
+                       48);
     }
     case arrow::Type::LIST:
     case arrow::Type::FIXED_SIZE_LIST: {
@@ -232,7 +258,8 @@ std::string CellToText(const arrow::Array& array, int64_t row) {
                              ? static_cast<const arrow::ListArray&>(array).value_slice(row)
                              : static_cast<const arrow::FixedSizeListArray&>(array).value_slice(row);
       std::string out = "[";
-      for (int64_t i = 0; i < std::min<int64_t>(3, slice->length()); ++i) out += (i ? ", " : "") + CellToText(*slice, i);
+      for (int64_t i = 0; i < std::min<int64_t>(3, slice->length()); ++i)
+        out += (i ? ", " : "") + CellToText(*slice, i);
       if (slice->length() > 3) out += ", … " + std::to_string(slice->length());
       return out + "]";
     }
@@ -257,7 +284,8 @@ Result<int64_t> Render(arrow::RecordBatchReader* rows, const RenderOptions& opti
     for (int64_t row = 0; row < batch->num_rows(); ++row, ++count) {
       if (options.json) {
         ordered_json object = ordered_json::object();
-        for (int c = 0; c < batch->num_columns(); ++c) object[batch->column_name(c)] = CellToJson(*batch->column(c), row);
+        for (int c = 0; c < batch->num_columns(); ++c)
+          object[batch->column_name(c)] = CellToJson(*batch->column(c), row);
         const std::string line = object.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
         std::fwrite(line.data(), 1, line.size(), stdout);
         if (std::ferror(stdout)) return Status::Io("cannot write to standard output");

@@ -21,17 +21,17 @@ nlohmann::ordered_json CellToJson(const arrow::Array& array, int64_t row);
 std::string CellToText(const arrow::Array& array, int64_t row);
 
 struct RenderOptions {
-  bool json = false;       // one object a line
-  int64_t max_rows = -1;   // of a table on a terminal; the rest is counted, not shown
+  bool json = false;      // one object a line
+  int64_t max_rows = -1;  // of a table on a terminal; the rest is counted, not shown
   bool colour = false;
-  int width = 0;           // of the terminal; 0: unlimited
+  int width = 0;  // of the terminal; 0: unlimited
 };
 // Prints all rows; the number printed or counted.
 Result<int64_t> Render(arrow::RecordBatchReader* rows, const RenderOptions& options);
 
-std::string HumanBytes(double bytes);    // "1.2 GB"
-std::string HumanCount(int64_t count);   // "12,345"
-std::string HumanSeconds(double s);      // "0.8 s", "2 min 5 s"
+std::string HumanBytes(double bytes);   // "1.2 GB"
+std::string HumanCount(int64_t count);  // "12,345"
+std::string HumanSeconds(double s);     // "0.8 s", "2 min 5 s"
 // Columns that `text` takes on a terminal.
 int DisplayWidth(const std::string& text);
 

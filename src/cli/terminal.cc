@@ -71,7 +71,8 @@ ProgressFn ProgressLine(bool quiet) {
     const double rate = static_cast<double>(progress.done) / seconds;
     std::string line = progress.what + "  " + HumanCount(progress.done);
     if (progress.total > 0) {
-      line += " of " + HumanCount(progress.total) + " (" + std::to_string(progress.done * 100 / progress.total) + " %)";
+      line += " of " + HumanCount(progress.total) + " (" +
+              std::to_string(progress.done * 100 / progress.total) + " %)";
     }
     line += "  " + HumanCount(static_cast<int64_t>(rate)) + "/s";
     if (progress.bytes > 0) line += "  " + HumanBytes(static_cast<double>(progress.bytes) / seconds) + "/s";

@@ -15,7 +15,8 @@ int TerminalWidth();  // 0 where there is none
 // Stops on the first Ctrl-C (SIGINT, SIGTERM); a second one ends the program at once.
 StopToken StopOnSignal();
 
-// Draws on standard error: a line that is rewritten on a terminal, a line every few seconds in a pipe, nothing if quiet.
+// Draws on standard error: a line that is rewritten on a terminal, a line every few seconds in a pipe,
+// nothing if quiet.
 ProgressFn ProgressLine(bool quiet);
 // Wipes the line before anything else is printed.
 void EndProgress();

@@ -45,8 +45,8 @@ Schema PhotoSchema() {
   return schema;
 }
 
-Result<std::shared_ptr<Table>> OpenOrCreate(table::Catalog* catalog, const std::string& name, const Schema& schema,
-                                            const table::CommitOptions& options) {
+Result<std::shared_ptr<Table>> OpenOrCreate(table::Catalog* catalog, const std::string& name,
+                                            const Schema& schema, const table::CommitOptions& options) {
   auto opened = catalog->OpenTable(name);
   if (opened.ok() || !opened.status().Is(Code::kNotFound)) return opened;
   auto created = catalog->CreateTable(name, schema, options);
@@ -78,7 +78,8 @@ Result<Photo> ReadPhoto(const FoundFile& file) {
 class PhotoBatch {
  public:
   Status Add(const std::string& path, Photo photo) {
-    if (rows_ == 0) HEADRACE_ARROW_TRY(inline_.ReserveData(kBatchBytes + static_cast<int64_t>(photo.bytes.size())));
+    if (rows_ == 0)
+      HEADRACE_ARROW_TRY(inline_.ReserveData(kBatchBytes + static_cast<int64_t>(photo.bytes.size())));
     HEADRACE_ARROW_TRY(path_.Append(path));
     HEADRACE_ARROW_TRY(inline_.Append(photo.bytes));
     HEADRACE_ARROW_TRY(media_type_.Append(photo.facts.media_type));
@@ -101,11 +102,12 @@ class PhotoBatch {
     HEADRACE_ARROW_ASSIGN(const auto height, height_.Finish());
     HEADRACE_ARROW_ASSIGN(const auto orientation, orientation_.Finish());
     HEADRACE_ARROW_ASSIGN(const auto taken, taken_.Finish());
-    HEADRACE_ARROW_ASSIGN(const auto image,
-                          arrow::StructArray::Make({bytes, media_type, width, height, orientation},
-                                                   {"inline", "media_type", "width", "height", "orientation"}));
-    const auto schema = arrow::schema({arrow::field("path", path->type()), arrow::field("image", image->type()),
-                                       arrow::field("taken", taken->type())});
+    HEADRACE_ARROW_ASSIGN(const auto image, arrow::StructArray::Make(
+                                                {bytes, media_type, width, height, orientation},
+                                                {"inline", "media_type", "width", "height", "orientation"}));
+    const auto schema =
+        arrow::schema({arrow::field("path", path->type()), arrow::field("image", image->type()),
+                       arrow::field("taken", taken->type())});
     const auto batch = arrow::RecordBatch::Make(schema, rows_, {path, image, taken});
     rows_ = bytes_ = 0;
     return batch;
@@ -158,8 +160,9 @@ class Run {
     }
     if (!photos.empty() && !data.empty()) {
       for (const auto& file : data) {
-        Fail(file.relative, Status::Invalid("a data file among photographs; give it a table of its own: headrace ingest " +
-                                            file.path + " --table NAME"));
+        Fail(file.relative,
+             Status::Invalid("a data file among photographs; give it a table of its own: headrace ingest " +
+                             file.path + " --table NAME"));
       }
       data.clear();
     }
@@ -205,7 +208,8 @@ class Run {
     int64_t bytes = 0;
     Status failed;
     while (next < files.size() || !ahead.empty()) {
-      while (failed.ok() && next < files.size() && ahead.size() < 64 && (ahead.empty() || ahead_bytes < kAheadBytes)) {
+      while (failed.ok() && next < files.size() && ahead.size() < 64 &&
+             (ahead.empty() || ahead_bytes < kAheadBytes)) {
         const FoundFile& file = files[next++];
         if (known.contains(Printable(file.relative))) {
           ++report_.skipped;
@@ -252,8 +256,10 @@ class Run {
       case Code::kCorrupt:
       case Code::kUnsupported:
       case Code::kLimit:
-      case Code::kAlreadyExists: return true;
-      default: return false;
+      case Code::kAlreadyExists:
+        return true;
+      default:
+        return false;
     }
   }
 
@@ -307,10 +313,11 @@ class Run {
       if (!batch) break;
       arrow::ArrayVector columns;
       for (const auto& name : names) columns.push_back(batch->GetColumnByName(name));
-      HEADRACE_TRY(appender->Write(*arrow::RecordBatch::Make(arrow::schema(typed), batch->num_rows(), columns)));
+      HEADRACE_TRY(
+          appender->Write(*arrow::RecordBatch::Make(arrow::schema(typed), batch->num_rows(), columns)));
       if (options_.progress) {
-        options_.progress({"reading rows", report_.rows + appender->rows(), -1, report_.bytes + appender->bytes(),
-                           static_cast<int64_t>(report_.errors.size())});
+        options_.progress({"reading rows", report_.rows + appender->rows(), -1,
+                           report_.bytes + appender->bytes(), static_cast<int64_t>(report_.errors.size())});
       }
     }
     if (appender->rows() == 0) return Status::Corrupt("it holds no rows");
@@ -338,7 +345,8 @@ class Run {
     report_.errors_table = options_.table + "_errors";
     HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog_, report_.errors_table, schema, commit_));
     arrow::StringBuilder path, error, code;
-    arrow::TimestampBuilder when(arrow::timestamp(arrow::TimeUnit::MICRO, "UTC"), arrow::default_memory_pool());
+    arrow::TimestampBuilder when(arrow::timestamp(arrow::TimeUnit::MICRO, "UTC"),
+                                 arrow::default_memory_pool());
     for (const auto& row : report_.errors) {
       // File names are bytes; a table's text is UTF-8.
       HEADRACE_ARROW_TRY(path.Append(Printable(row.path)));
@@ -350,7 +358,8 @@ class Run {
     HEADRACE_ARROW_ASSIGN(const auto errors, error.Finish());
     HEADRACE_ARROW_ASSIGN(const auto codes, code.Finish());
     HEADRACE_ARROW_ASSIGN(const auto times, when.Finish());
-    const auto batch = arrow::RecordBatch::Make(schema.ToArrow(), paths->length(), {paths, errors, codes, times});
+    const auto batch =
+        arrow::RecordBatch::Make(schema.ToArrow(), paths->length(), {paths, errors, codes, times});
     HEADRACE_ASSIGN(const auto appender, table->StartAppend({"path", "error", "code", "time"}, commit_));
     HEADRACE_TRY(appender->Write(*batch));
     return appender->Commit().status();
@@ -362,7 +371,8 @@ class Run {
       const auto byte = static_cast<unsigned char>(text[i]);
       const size_t length = byte < 0x80 ? 1 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 0;
       bool valid = length > 0 && i + length <= text.size();
-      for (size_t k = 1; valid && k < length; ++k) valid = (static_cast<unsigned char>(text[i + k]) & 0xc0) == 0x80;
+      for (size_t k = 1; valid && k < length; ++k)
+        valid = (static_cast<unsigned char>(text[i + k]) & 0xc0) == 0x80;
       if (valid) {
         out.append(text, i, length);
         i += length;
@@ -383,16 +393,19 @@ class Run {
 
 }  // namespace
 
-Result<IngestReport> Ingest(table::Catalog* catalog, const std::vector<std::string>& sources, const IngestOptions& options) {
+Result<IngestReport> Ingest(table::Catalog* catalog, const std::vector<std::string>& sources,
+                            const IngestOptions& options) {
   if (sources.empty()) return Status::Invalid("there is nothing to ingest: name files or folders");
   static const std::set<std::string> kFormats = {"", "images", "parquet", "jsonl", "csv"};
   if (!kFormats.contains(options.format)) {
-    return Status::Invalid("'" + options.format + "' is not a format; there are images, parquet, jsonl and csv");
+    return Status::Invalid("'" + options.format +
+                           "' is not a format; there are images, parquet, jsonl and csv");
   }
   return Run(catalog, options).Go(sources);
 }
 
-Result<std::shared_ptr<arrow::Array>> BlobsFromBytes(const Field& field, const std::shared_ptr<arrow::Array>& bytes) {
+Result<std::shared_ptr<arrow::Array>> BlobsFromBytes(const Field& field,
+                                                     const std::shared_ptr<arrow::Array>& bytes) {
   if (bytes->type_id() == arrow::Type::STRUCT) return bytes;
   HEADRACE_ASSIGN(const auto wrapped, table::ConformArray(bytes, field));
   const auto& cells = static_cast<const arrow::StructArray&>(*wrapped);

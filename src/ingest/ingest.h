@@ -1,10 +1,12 @@
 // ingest: files into tables. Begin here.
 //
-// Folders of photographs become rows (path, image, taken): the bytes go into packs, facts are read from headers without
-// decoding pixels. Parquet, JSONL and CSV files become rows as they are; columns that a later file brings are added.
+// Folders of photographs become rows (path, image, taken): the bytes go into packs, facts are read from
+// headers without decoding pixels. Parquet, JSONL and CSV files become rows as they are; columns that a later
+// file brings are added.
 //
-// One commit per data file, one for all photographs: a stopped or failed ingest leaves whole files or nothing. What cannot
-// be taken in becomes a row (path, error, code, time) of the table `<table>_errors` and never stops the rest.
+// One commit per data file, one for all photographs: a stopped or failed ingest leaves whole files or
+// nothing. What cannot be taken in becomes a row (path, error, code, time) of the table `<table>_errors` and
+// never stops the rest.
 #pragma once
 
 #include <string>
@@ -18,8 +20,8 @@ namespace headrace::ingest {
 
 struct IngestOptions {
   std::string table;
-  std::string format;   // "": by content and extension; "images", "parquet", "jsonl" or "csv"
-  bool again = false;   // also take photographs whose path is in the table already
+  std::string format;       // "": by content and extension; "images", "parquet", "jsonl" or "csv"
+  bool again = false;       // also take photographs whose path is in the table already
   bool keep_errors = true;  // write the errors table
   table::CommitOptions commit;
   StopToken stop;
@@ -37,18 +39,21 @@ struct IngestReport {
   int64_t files = 0;    // taken in
   int64_t skipped = 0;  // there already
   int64_t rows = 0;
-  int64_t bytes = 0;    // written
+  int64_t bytes = 0;  // written
   double seconds = 0;
   std::vector<IngestError> errors;
   std::string errors_table;  // where they are, if there were any
 };
 
-// `sources`: files and folders; "-" is standard input (JSONL, or CSV if the format says so). The table is made if it is not
-// there. Fails only if nothing can be done at all: no source, no catalog, a full disk, a stop.
-Result<IngestReport> Ingest(table::Catalog* catalog, const std::vector<std::string>& sources, const IngestOptions& options);
+// `sources`: files and folders; "-" is standard input (JSONL, or CSV if the format says so). The table is
+// made if it is not there. Fails only if nothing can be done at all: no source, no catalog, a full disk, a
+// stop.
+Result<IngestReport> Ingest(table::Catalog* catalog, const std::vector<std::string>& sources,
+                            const IngestOptions& options);
 
-// The blob struct of image bytes, with what ProbeImage says of them. `bytes`: an Arrow (large) binary array. Cells that are
-// no image keep their bytes and lack the facts.
-Result<std::shared_ptr<arrow::Array>> BlobsFromBytes(const table::Field& field, const std::shared_ptr<arrow::Array>& bytes);
+// The blob struct of image bytes, with what ProbeImage says of them. `bytes`: an Arrow (large) binary array.
+// Cells that are no image keep their bytes and lack the facts.
+Result<std::shared_ptr<arrow::Array>> BlobsFromBytes(const table::Field& field,
+                                                     const std::shared_ptr<arrow::Array>& bytes);
 
 }  // namespace headrace::ingest

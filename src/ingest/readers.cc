@@ -77,8 +77,9 @@ class LineChunks {
       if (end != nullptr) break;
     }
     if (too_long) {
-      errors->push_back({name_ + ":" + std::to_string(next_line_),
-                         Status::Limit("the line has more than " + std::to_string(limits::kMaxJsonLineBytes) + " bytes")});
+      errors->push_back(
+          {name_ + ":" + std::to_string(next_line_),
+           Status::Limit("the line has more than " + std::to_string(limits::kMaxJsonLineBytes) + " bytes")});
       *text += '\n';  // its number stays
     } else if (!line.empty()) {
       if (line.back() != '\n') line += '\n';
@@ -99,7 +100,8 @@ class LineChunks {
   int64_t next_line_ = 1;
 };
 
-Result<std::shared_ptr<arrow::Table>> ParseJson(const std::string& text, const std::shared_ptr<arrow::Schema>& schema) {
+Result<std::shared_ptr<arrow::Table>> ParseJson(const std::string& text,
+                                                const std::shared_ptr<arrow::Schema>& schema) {
   auto input = std::make_shared<arrow::io::BufferReader>(arrow::Buffer::Wrap(text.data(), text.size()));
   auto read = arrow::json::ReadOptions::Defaults();
   read.use_threads = true;
@@ -114,15 +116,17 @@ Result<std::shared_ptr<arrow::Table>> ParseJson(const std::string& text, const s
   read.block_size = static_cast<int32_t>(std::max<size_t>(1 << 20, longest + 16));
   auto parse = arrow::json::ParseOptions::Defaults();
   parse.explicit_schema = schema;
-  parse.unexpected_field_behavior = schema ? arrow::json::UnexpectedFieldBehavior::Ignore
-                                           : arrow::json::UnexpectedFieldBehavior::InferType;
-  HEADRACE_ARROW_ASSIGN(const auto reader, arrow::json::TableReader::Make(arrow::default_memory_pool(), input, read, parse));
+  parse.unexpected_field_behavior =
+      schema ? arrow::json::UnexpectedFieldBehavior::Ignore : arrow::json::UnexpectedFieldBehavior::InferType;
+  HEADRACE_ARROW_ASSIGN(const auto reader,
+                        arrow::json::TableReader::Make(arrow::default_memory_pool(), input, read, parse));
   HEADRACE_ARROW_ASSIGN(auto result, reader->Read());
   return result;
 }
 
 // Leaves out the lines that are no JSON objects, and reports them.
-std::string GoodLines(const std::string& text, const std::string& name, int64_t first_line, std::vector<IngestError>* errors) {
+std::string GoodLines(const std::string& text, const std::string& name, int64_t first_line,
+                      std::vector<IngestError>* errors) {
   std::string good;
   int64_t number = first_line;
   for (size_t at = 0; at < text.size(); ++number) {
@@ -204,7 +208,8 @@ class JsonReader final : public arrow::RecordBatchReader {
 // Keeps the file reader alive as long as its batches are read.
 class ParquetBatches final : public arrow::RecordBatchReader {
  public:
-  ParquetBatches(std::unique_ptr<parquet::arrow::FileReader> file, std::unique_ptr<arrow::RecordBatchReader> batches)
+  ParquetBatches(std::unique_ptr<parquet::arrow::FileReader> file,
+                 std::unique_ptr<arrow::RecordBatchReader> batches)
       : file_(std::move(file)), batches_(std::move(batches)) {}
   std::shared_ptr<arrow::Schema> schema() const override { return batches_->schema(); }
   arrow::Status ReadNext(std::shared_ptr<arrow::RecordBatch>* batch) override {
@@ -245,7 +250,8 @@ Result<std::shared_ptr<arrow::RecordBatchReader>> OpenJsonl(const std::string& p
           if (!schema) {
             schema = (*parsed)->schema();
           } else {
-            HEADRACE_ARROW_ASSIGN(schema, arrow::UnifySchemas({schema, (*parsed)->schema()}, arrow::Field::MergeOptions::Permissive()));
+            HEADRACE_ARROW_ASSIGN(schema, arrow::UnifySchemas({schema, (*parsed)->schema()},
+                                                              arrow::Field::MergeOptions::Permissive()));
           }
         }
         HEADRACE_ASSIGN(more, probe->Next(&text, &ignored));
@@ -274,7 +280,8 @@ Result<std::shared_ptr<arrow::RecordBatchReader>> OpenCsv(const std::string& pat
   convert.strings_can_be_null = true;
   convert.quoted_strings_can_be_null = false;
   convert.null_values = {"", "NULL", "null"};
-  HEADRACE_ARROW_ASSIGN(auto reader, arrow::csv::StreamingReader::Make(arrow::io::default_io_context(), input, read, parse, convert));
+  HEADRACE_ARROW_ASSIGN(auto reader, arrow::csv::StreamingReader::Make(arrow::io::default_io_context(), input,
+                                                                       read, parse, convert));
   return std::shared_ptr<arrow::RecordBatchReader>(reader);
 }
 

@@ -23,7 +23,8 @@ FileFormat FormatOf(const std::string& path, const std::string& forced) {
   if (forced == "jsonl") return FileFormat::kJsonl;
   if (forced == "csv") return FileFormat::kCsv;
   if (EndsWith(path, ".parquet")) return FileFormat::kParquet;
-  if (EndsWith(path, ".jsonl") || EndsWith(path, ".ndjson") || EndsWith(path, ".json")) return FileFormat::kJsonl;
+  if (EndsWith(path, ".jsonl") || EndsWith(path, ".ndjson") || EndsWith(path, ".json"))
+    return FileFormat::kJsonl;
   if (EndsWith(path, ".csv") || EndsWith(path, ".tsv")) return FileFormat::kCsv;
   return FileFormat::kImage;
 }

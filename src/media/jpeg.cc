@@ -57,10 +57,13 @@ Result<Segments> Walk(std::string_view bytes) {
       at += 2;
       continue;
     }
-    const size_t length = static_cast<unsigned char>(bytes[at + 2]) * size_t{256} + static_cast<unsigned char>(bytes[at + 3]);
-    if (length < 2 || at + 2 + length > bytes.size()) return Status::Corrupt("it is truncated inside its header");
+    const size_t length =
+        static_cast<unsigned char>(bytes[at + 2]) * size_t{256} + static_cast<unsigned char>(bytes[at + 3]);
+    if (length < 2 || at + 2 + length > bytes.size())
+      return Status::Corrupt("it is truncated inside its header");
     const std::string_view body = bytes.substr(at + 4, length - 2);
-    if (marker == 0xe1 && found.exif.empty() && body.starts_with(std::string_view("Exif\0\0", 6))) found.exif = body;
+    if (marker == 0xe1 && found.exif.empty() && body.starts_with(std::string_view("Exif\0\0", 6)))
+      found.exif = body;
     at += 2 + length;
     if (marker == 0xda) {
       found.scan = at;

@@ -1,6 +1,7 @@
 // media: what a file of pixels is, and its pixels. Begin here.
 //
-// Knows nothing of tables. Every byte may be hostile: sizes are checked against base/limits.h before memory is asked for.
+// Knows nothing of tables. Every byte may be hostile: sizes are checked against base/limits.h before memory
+// is asked for.
 #pragma once
 
 #include <cstdint>
@@ -19,18 +20,19 @@ struct ImageFacts {
   int32_t width = 0;       // as stored, before the orientation is applied
   int32_t height = 0;
   int8_t orientation = 1;  // EXIF: 1 (upright) to 8
-  std::optional<int64_t> taken_us;  // EXIF DateTimeOriginal as a wall-clock time, microseconds since 1970-01-01
+  std::optional<int64_t>
+      taken_us;  // EXIF DateTimeOriginal as a wall-clock time, microseconds since 1970-01-01
 };
 
 // The media type by content (magic bytes), or "" if it is none of those known here.
 std::string SniffMediaType(std::string_view bytes);
 
-// Reads headers only, never pixels. Corrupt for truncated or damaged files; Limit where the header claims more than
-// limits::kMaxPixels; Unsupported for anything that is not JPEG, PNG or WebP.
+// Reads headers only, never pixels. Corrupt for truncated or damaged files; Limit where the header claims
+// more than limits::kMaxPixels; Unsupported for anything that is not JPEG, PNG or WebP.
 Result<ImageFacts> ProbeImage(std::string_view bytes);
 
-// Interleaved RGB: pixels[(y * width + x) * 3 + channel], uint8. Transparency is laid over black; 16-bit samples are cut
-// to 8; CMYK is converted.
+// Interleaved RGB: pixels[(y * width + x) * 3 + channel], uint8. Transparency is laid over black; 16-bit
+// samples are cut to 8; CMYK is converted.
 struct Image {
   int32_t width = 0;
   int32_t height = 0;

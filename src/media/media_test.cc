@@ -39,7 +39,9 @@ std::string Jpeg(int width, int height, const std::string& app1 = "") {
   jpeg_set_defaults(&info);
   jpeg_set_quality(&info, 95, TRUE);
   jpeg_start_compress(&info, TRUE);
-  if (!app1.empty()) jpeg_write_marker(&info, JPEG_APP0 + 1, reinterpret_cast<const JOCTET*>(app1.data()), static_cast<unsigned>(app1.size()));
+  if (!app1.empty())
+    jpeg_write_marker(&info, JPEG_APP0 + 1, reinterpret_cast<const JOCTET*>(app1.data()),
+                      static_cast<unsigned>(app1.size()));
   auto pixels = Gradient(width, height);
   while (info.next_scanline < info.image_height) {
     JSAMPROW row = &pixels[static_cast<size_t>(info.next_scanline) * static_cast<size_t>(width) * 3];
@@ -66,7 +68,10 @@ std::string Exif(int orientation) {
 }
 
 void PngChunk(std::string* out, const char* type, const std::string& body) {
-  const auto be32 = [](uint32_t v) { return std::string{static_cast<char>(v >> 24), static_cast<char>(v >> 16), static_cast<char>(v >> 8), static_cast<char>(v)}; };
+  const auto be32 = [](uint32_t v) {
+    return std::string{static_cast<char>(v >> 24), static_cast<char>(v >> 16), static_cast<char>(v >> 8),
+                       static_cast<char>(v)};
+  };
   *out += be32(static_cast<uint32_t>(body.size()));
   const std::string data = type + body;
   uint32_t crc = 0xffffffff;
@@ -79,7 +84,10 @@ void PngChunk(std::string* out, const char* type, const std::string& body) {
 
 std::string PngHeader(uint32_t width, uint32_t height) {
   std::string out = "\x89PNG\r\n\x1a\n";
-  const auto be32 = [](uint32_t v) { return std::string{static_cast<char>(v >> 24), static_cast<char>(v >> 16), static_cast<char>(v >> 8), static_cast<char>(v)}; };
+  const auto be32 = [](uint32_t v) {
+    return std::string{static_cast<char>(v >> 24), static_cast<char>(v >> 16), static_cast<char>(v >> 8),
+                       static_cast<char>(v)};
+  };
   PngChunk(&out, "IHDR", be32(width) + be32(height) + std::string("\x08\x02\x00\x00\x00", 5));
   return out;
 }
@@ -145,7 +153,8 @@ TEST(Hostile, AnyDamageIsSurvived) {
     const auto probed = ProbeImage(bad);
     const auto decoded = DecodeImage(bad);
     if (decoded.ok()) {
-      EXPECT_EQ(decoded->pixels.size(), static_cast<size_t>(decoded->width) * static_cast<size_t>(decoded->height) * 3);
+      EXPECT_EQ(decoded->pixels.size(),
+                static_cast<size_t>(decoded->width) * static_cast<size_t>(decoded->height) * 3);
     }
     (void)probed;
   }

@@ -69,7 +69,9 @@ class Reader {
     png_read_end(png_, nullptr);
     return true;
   }
-  Status Failure() const { return Status::Corrupt(source_.message[0] != '\0' ? source_.message : "it cannot be read"); }
+  Status Failure() const {
+    return Status::Corrupt(source_.message[0] != '\0' ? source_.message : "it cannot be read");
+  }
   png_structp png() const { return png_; }
   png_infop info() const { return info_; }
 
@@ -85,7 +87,8 @@ namespace {
 
 // The first chunk's claim, before the library reads on.
 Status CheckClaim(std::string_view bytes) {
-  if (bytes.size() < 24 || bytes.substr(12, 4) != "IHDR") return Status::Corrupt("it is truncated inside its header");
+  if (bytes.size() < 24 || bytes.substr(12, 4) != "IHDR")
+    return Status::Corrupt("it is truncated inside its header");
   const auto be32 = [&](size_t at) {
     int64_t value = 0;
     for (size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
@@ -128,7 +131,8 @@ Result<Image> DecodePng(std::string_view bytes) {
   if (!reader.Transform()) return reader.Failure();
   const size_t row_bytes = png_get_rowbytes(reader.png(), reader.info());
   const size_t channels = png_get_channels(reader.png(), reader.info());
-  if ((channels != 3 && channels != 4) || row_bytes != channels * width) return Status::Corrupt("it has an unknown layout");
+  if ((channels != 3 && channels != 4) || row_bytes != channels * width)
+    return Status::Corrupt("it has an unknown layout");
   std::vector<uint8_t> raw(row_bytes * height);
   std::vector<png_bytep> rows(height);
   for (size_t y = 0; y < height; ++y) rows[y] = raw.data() + y * row_bytes;
@@ -143,7 +147,8 @@ Result<Image> DecodePng(std::string_view bytes) {
   image.pixels.resize(size_t{width} * height * 3);
   for (size_t i = 0; i < size_t{width} * height; ++i) {
     const unsigned alpha = raw[i * 4 + 3];
-    for (size_t c = 0; c < 3; ++c) image.pixels[i * 3 + c] = static_cast<uint8_t>(raw[i * 4 + c] * alpha / 255);
+    for (size_t c = 0; c < 3; ++c)
+      image.pixels[i * 3 + c] = static_cast<uint8_t>(raw[i * 4 + c] * alpha / 255);
   }
   return image;
 }

@@ -12,14 +12,37 @@ namespace {
 // One pixel of `image` seen through an orientation. Source coordinates of the upright pixel (x, y).
 void SourceOf(int orientation, int32_t w, int32_t h, int32_t x, int32_t y, int32_t* sx, int32_t* sy) {
   switch (orientation) {  // w, h: of the stored image
-    case 2: *sx = w - 1 - x; *sy = y; break;
-    case 3: *sx = w - 1 - x; *sy = h - 1 - y; break;
-    case 4: *sx = x; *sy = h - 1 - y; break;
-    case 5: *sx = y; *sy = x; break;
-    case 6: *sx = y; *sy = h - 1 - x; break;
-    case 7: *sx = w - 1 - y; *sy = h - 1 - x; break;
-    case 8: *sx = w - 1 - y; *sy = x; break;
-    default: *sx = x; *sy = y;
+    case 2:
+      *sx = w - 1 - x;
+      *sy = y;
+      break;
+    case 3:
+      *sx = w - 1 - x;
+      *sy = h - 1 - y;
+      break;
+    case 4:
+      *sx = x;
+      *sy = h - 1 - y;
+      break;
+    case 5:
+      *sx = y;
+      *sy = x;
+      break;
+    case 6:
+      *sx = y;
+      *sy = h - 1 - x;
+      break;
+    case 7:
+      *sx = w - 1 - y;
+      *sy = h - 1 - x;
+      break;
+    case 8:
+      *sx = w - 1 - y;
+      *sy = x;
+      break;
+    default:
+      *sx = x;
+      *sy = y;
   }
 }
 
@@ -35,7 +58,11 @@ Image Upright(const Image& stored, int orientation) {
       int32_t sx = 0;
       int32_t sy = 0;
       SourceOf(orientation, stored.width, stored.height, x, y, &sx, &sy);
-      std::memcpy(out, &stored.pixels[(static_cast<size_t>(sy) * static_cast<size_t>(stored.width) + static_cast<size_t>(sx)) * 3], 3);
+      std::memcpy(out,
+                  &stored.pixels[(static_cast<size_t>(sy) * static_cast<size_t>(stored.width) +
+                                  static_cast<size_t>(sx)) *
+                                 3],
+                  3);
     }
   }
   return image;
@@ -52,7 +79,9 @@ std::string SniffMediaType(std::string_view bytes) {
 }
 
 Status CheckPixels(int64_t width, int64_t height) {
-  if (width <= 0 || height <= 0) return Status::Corrupt("its header claims " + std::to_string(width) + " × " + std::to_string(height) + " pixels");
+  if (width <= 0 || height <= 0)
+    return Status::Corrupt("its header claims " + std::to_string(width) + " × " + std::to_string(height) +
+                           " pixels");
   if (width > limits::kMaxPixels / height) {
     return Status::Limit("its header claims " + std::to_string(width) + " × " + std::to_string(height) +
                          " pixels; at most " + std::to_string(limits::kMaxPixels) + " are read");
@@ -69,7 +98,8 @@ void ReadExif(std::string_view block, ImageFacts* facts) {
   ExifData* exif = exif_data_new();
   if (exif == nullptr) return;
   exif_data_unset_option(exif, EXIF_DATA_OPTION_FOLLOW_SPECIFICATION);
-  exif_data_load_data(exif, reinterpret_cast<const unsigned char*>(data.data()), static_cast<unsigned>(data.size()));
+  exif_data_load_data(exif, reinterpret_cast<const unsigned char*>(data.data()),
+                      static_cast<unsigned>(data.size()));
   const ExifByteOrder order = exif_data_get_byte_order(exif);
   if (const ExifEntry* entry = exif_content_get_entry(exif->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION)) {
     if (entry->format == EXIF_FORMAT_SHORT && entry->size >= 2) {
@@ -77,9 +107,11 @@ void ReadExif(std::string_view block, ImageFacts* facts) {
       if (value >= 1 && value <= 8) facts->orientation = static_cast<int8_t>(value);
     }
   }
-  for (const auto& [ifd, tag] : {std::pair{EXIF_IFD_EXIF, EXIF_TAG_DATE_TIME_ORIGINAL}, std::pair{EXIF_IFD_0, EXIF_TAG_DATE_TIME}}) {
+  for (const auto& [ifd, tag] :
+       {std::pair{EXIF_IFD_EXIF, EXIF_TAG_DATE_TIME_ORIGINAL}, std::pair{EXIF_IFD_0, EXIF_TAG_DATE_TIME}}) {
     const ExifEntry* entry = exif_content_get_entry(exif->ifd[ifd], tag);
-    if (entry == nullptr || entry->format != EXIF_FORMAT_ASCII || entry->size < 19 || facts->taken_us) continue;
+    if (entry == nullptr || entry->format != EXIF_FORMAT_ASCII || entry->size < 19 || facts->taken_us)
+      continue;
     std::string text(reinterpret_cast<const char*>(entry->data), 19);  // "2026:11:22 08:15:30"
     text[4] = text[7] = '-';
     const auto micros = ParseMicros(text);
@@ -92,7 +124,9 @@ Result<ImageFacts> ProbeImage(std::string_view bytes) {
   if (bytes.empty()) return Status::Corrupt("the file is empty");
   const std::string type = SniffMediaType(bytes);
   if (type.empty()) return Status::Unsupported("its content is not JPEG, PNG or WebP");
-  auto facts = type == "image/jpeg" ? ProbeJpeg(bytes) : type == "image/png" ? ProbePng(bytes) : ProbeWebp(bytes);
+  auto facts = type == "image/jpeg"  ? ProbeJpeg(bytes)
+               : type == "image/png" ? ProbePng(bytes)
+                                     : ProbeWebp(bytes);
   if (!facts.ok()) return facts.status().Wrap("not a usable " + type);
   HEADRACE_TRY(CheckPixels(facts->width, facts->height).Wrap("not a usable " + type));
   facts->media_type = type;
@@ -102,7 +136,9 @@ Result<ImageFacts> ProbeImage(std::string_view bytes) {
 Result<Image> DecodeImage(std::string_view bytes, bool upright) {
   const std::string type = SniffMediaType(bytes);
   if (type.empty()) return Status::Unsupported("cannot decode: the content is not JPEG, PNG or WebP");
-  auto image = type == "image/jpeg" ? DecodeJpeg(bytes) : type == "image/png" ? DecodePng(bytes) : DecodeWebp(bytes);
+  auto image = type == "image/jpeg"  ? DecodeJpeg(bytes)
+               : type == "image/png" ? DecodePng(bytes)
+                                     : DecodeWebp(bytes);
   if (!image.ok()) return image.status().Wrap("cannot decode the " + type);
   if (!upright) return image;
   const auto facts = ProbeImage(bytes);

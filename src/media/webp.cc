@@ -20,10 +20,11 @@ Result<WebPBitstreamFeatures> Features(std::string_view bytes) {
 
 Result<ImageFacts> ProbeWebp(std::string_view bytes) {
   HEADRACE_ASSIGN(const WebPBitstreamFeatures features, Features(bytes));
-  const uint64_t riff = uint64_t{Data(bytes)[4]} | uint64_t{Data(bytes)[5]} << 8 | uint64_t{Data(bytes)[6]} << 16 |
-                        uint64_t{Data(bytes)[7]} << 24;
+  const uint64_t riff = uint64_t{Data(bytes)[4]} | uint64_t{Data(bytes)[5]} << 8 |
+                        uint64_t{Data(bytes)[6]} << 16 | uint64_t{Data(bytes)[7]} << 24;
   if (riff + 8 > bytes.size()) {
-    return Status::Corrupt("it is truncated: " + std::to_string(bytes.size()) + " of " + std::to_string(riff + 8) + " bytes");
+    return Status::Corrupt("it is truncated: " + std::to_string(bytes.size()) + " of " +
+                           std::to_string(riff + 8) + " bytes");
   }
   ImageFacts facts;
   facts.width = features.width;
@@ -49,7 +50,8 @@ Result<Image> DecodeWebp(std::string_view bytes) {
   const size_t pixels = static_cast<size_t>(features.width) * static_cast<size_t>(features.height);
   if (!features.has_alpha) {
     image.pixels.resize(pixels * 3);
-    if (WebPDecodeRGBInto(Data(bytes), bytes.size(), image.pixels.data(), image.pixels.size(), features.width * 3) == nullptr) {
+    if (WebPDecodeRGBInto(Data(bytes), bytes.size(), image.pixels.data(), image.pixels.size(),
+                          features.width * 3) == nullptr) {
       return Status::Corrupt("its pixels cannot be read");
     }
     return image;
@@ -61,7 +63,8 @@ Result<Image> DecodeWebp(std::string_view bytes) {
   image.pixels.resize(pixels * 3);
   for (size_t i = 0; i < pixels; ++i) {
     const unsigned alpha = raw[i * 4 + 3];
-    for (size_t c = 0; c < 3; ++c) image.pixels[i * 3 + c] = static_cast<uint8_t>(raw[i * 4 + c] * alpha / 255);
+    for (size_t c = 0; c < 3; ++c)
+      image.pixels[i * 3 + c] = static_cast<uint8_t>(raw[i * 4 + c] * alpha / 255);
   }
   return image;
 }

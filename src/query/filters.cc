@@ -66,19 +66,27 @@ ExprPtr Constant(const duckdb::Value& value) {
       expr->literal = int64_t{value.GetValueUnsafe<int64_t>()};
       expr->type = ValueType::kTimestampUs;
       return expr;
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
 ExprOp CompareOp(ExpressionType type) {
   switch (type) {
-    case ExpressionType::COMPARE_EQUAL: return ExprOp::kEq;
-    case ExpressionType::COMPARE_NOTEQUAL: return ExprOp::kNe;
-    case ExpressionType::COMPARE_LESSTHAN: return ExprOp::kLt;
-    case ExpressionType::COMPARE_LESSTHANOREQUALTO: return ExprOp::kLe;
-    case ExpressionType::COMPARE_GREATERTHAN: return ExprOp::kGt;
-    case ExpressionType::COMPARE_GREATERTHANOREQUALTO: return ExprOp::kGe;
-    default: return ExprOp::kLiteral;  // IS DISTINCT FROM and the like have no equal here
+    case ExpressionType::COMPARE_EQUAL:
+      return ExprOp::kEq;
+    case ExpressionType::COMPARE_NOTEQUAL:
+      return ExprOp::kNe;
+    case ExpressionType::COMPARE_LESSTHAN:
+      return ExprOp::kLt;
+    case ExpressionType::COMPARE_LESSTHANOREQUALTO:
+      return ExprOp::kLe;
+    case ExpressionType::COMPARE_GREATERTHAN:
+      return ExprOp::kGt;
+    case ExpressionType::COMPARE_GREATERTHANOREQUALTO:
+      return ExprOp::kGe;
+    default:
+      return ExprOp::kLiteral;  // IS DISTINCT FROM and the like have no equal here
   }
 }
 
@@ -90,13 +98,15 @@ class Translator {
     switch (in.GetExpressionClass()) {
       case ExpressionClass::BOUND_COLUMN_REF: {
         const auto& ref = in.Cast<duckdb::BoundColumnRefExpression>();
-        if (ref.binding.column_index >= names_.size() || names_[ref.binding.column_index].empty()) return nullptr;
+        if (ref.binding.column_index >= names_.size() || names_[ref.binding.column_index].empty())
+          return nullptr;
         auto expr = std::make_shared<Expr>();
         expr->op = ExprOp::kColumn;
         expr->path = {names_[ref.binding.column_index]};
         return expr;
       }
-      case ExpressionClass::BOUND_CONSTANT: return Constant(in.Cast<duckdb::BoundConstantExpression>().value);
+      case ExpressionClass::BOUND_CONSTANT:
+        return Constant(in.Cast<duckdb::BoundConstantExpression>().value);
       case ExpressionClass::BOUND_COMPARISON: {
         const auto& compare = in.Cast<duckdb::BoundComparisonExpression>();
         const ExprOp op = CompareOp(in.GetExpressionType());
@@ -105,21 +115,27 @@ class Translator {
       }
       case ExpressionClass::BOUND_CONJUNCTION: {
         const auto& conjunction = in.Cast<duckdb::BoundConjunctionExpression>();
-        const ExprOp op = in.GetExpressionType() == ExpressionType::CONJUNCTION_AND ? ExprOp::kAnd : ExprOp::kOr;
+        const ExprOp op =
+            in.GetExpressionType() == ExpressionType::CONJUNCTION_AND ? ExprOp::kAnd : ExprOp::kOr;
         ExprPtr all = Run(*conjunction.children[0]);
-        for (size_t i = 1; i < conjunction.children.size() && all; ++i) all = Make(op, {all, Run(*conjunction.children[i])});
+        for (size_t i = 1; i < conjunction.children.size() && all; ++i)
+          all = Make(op, {all, Run(*conjunction.children[i])});
         return all;
       }
       case ExpressionClass::BOUND_BETWEEN: {
         const auto& between = in.Cast<duckdb::BoundBetweenExpression>();
         const ExprPtr input = Run(*between.input);
-        return Make(ExprOp::kAnd,
-                    {Make(between.lower_inclusive ? ExprOp::kGe : ExprOp::kGt, {input, Run(*between.lower)}),
-                     Make(between.upper_inclusive ? ExprOp::kLe : ExprOp::kLt, {input, Run(*between.upper)})});
+        return Make(
+            ExprOp::kAnd,
+            {Make(between.lower_inclusive ? ExprOp::kGe : ExprOp::kGt, {input, Run(*between.lower)}),
+             Make(between.upper_inclusive ? ExprOp::kLe : ExprOp::kLt, {input, Run(*between.upper)})});
       }
-      case ExpressionClass::BOUND_OPERATOR: return Operator(in);
-      case ExpressionClass::BOUND_FUNCTION: return Function(in.Cast<duckdb::BoundFunctionExpression>());
-      default: return nullptr;
+      case ExpressionClass::BOUND_OPERATOR:
+        return Operator(in);
+      case ExpressionClass::BOUND_FUNCTION:
+        return Function(in.Cast<duckdb::BoundFunctionExpression>());
+      default:
+        return nullptr;
     }
   }
 
@@ -127,8 +143,10 @@ class Translator {
   ExprPtr Operator(const Expression& in) const {
     const auto& op = in.Cast<duckdb::BoundOperatorExpression>();
     switch (in.GetExpressionType()) {
-      case ExpressionType::OPERATOR_NOT: return Make(ExprOp::kNot, {Run(*op.children[0])});
-      case ExpressionType::OPERATOR_IS_NULL: return Make(ExprOp::kIsNull, {Run(*op.children[0])});
+      case ExpressionType::OPERATOR_NOT:
+        return Make(ExprOp::kNot, {Run(*op.children[0])});
+      case ExpressionType::OPERATOR_IS_NULL:
+        return Make(ExprOp::kIsNull, {Run(*op.children[0])});
       case ExpressionType::OPERATOR_IS_NOT_NULL:
         return Make(ExprOp::kNot, {Make(ExprOp::kIsNull, {Run(*op.children[0])})});
       case ExpressionType::COMPARE_IN: {
@@ -136,13 +154,16 @@ class Translator {
         for (const auto& child : op.children) args.push_back(Run(*child));
         return Make(ExprOp::kIn, std::move(args));
       }
-      default: return nullptr;
+      default:
+        return nullptr;
     }
   }
 
   // image.width is struct_extract(image, 'width'); LIKE 'a%' becomes prefix(x, 'a').
   ExprPtr Function(const duckdb::BoundFunctionExpression& function) const {
-    if (function.children.size() != 2 || function.children[1]->GetExpressionClass() != ExpressionClass::BOUND_CONSTANT) return nullptr;
+    if (function.children.size() != 2 ||
+        function.children[1]->GetExpressionClass() != ExpressionClass::BOUND_CONSTANT)
+      return nullptr;
     const auto& constant = function.children[1]->Cast<duckdb::BoundConstantExpression>().value;
     const ExprPtr input = Run(*function.children[0]);
     if (!input || constant.IsNull()) return nullptr;

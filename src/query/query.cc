@@ -24,10 +24,14 @@ Status FromDuckDb(const duckdb::ErrorData& error) {
   if (error.Type() == duckdb::ExceptionType::INTERRUPT) return Status::Cancelled();
   // A table that was looked for in vain is told about in our words already.
   switch (error.Type()) {
-    case duckdb::ExceptionType::OUT_OF_MEMORY: return Status::Limit(text);
-    case duckdb::ExceptionType::IO: return Status::Io(text);
-    case duckdb::ExceptionType::NOT_IMPLEMENTED: return Status::Unsupported(text);
-    default: return Status::Invalid(text);
+    case duckdb::ExceptionType::OUT_OF_MEMORY:
+      return Status::Limit(text);
+    case duckdb::ExceptionType::IO:
+      return Status::Io(text);
+    case duckdb::ExceptionType::NOT_IMPLEMENTED:
+      return Status::Unsupported(text);
+    default:
+      return Status::Invalid(text);
   }
 }
 
@@ -95,8 +99,10 @@ class DuckEngine final : public Engine {
       config.SetOptionByName("autoinstall_known_extensions", duckdb::Value::BOOLEAN(false));
       config.SetOptionByName("autoload_known_extensions", duckdb::Value::BOOLEAN(false));
       if (options.threads > 0) config.SetOptionByName("threads", duckdb::Value::BIGINT(options.threads));
-      if (!options.memory_limit.empty()) config.SetOptionByName("memory_limit", duckdb::Value(options.memory_limit));
-      if (!options.temp_folder.empty()) config.SetOptionByName("temp_directory", duckdb::Value(options.temp_folder));
+      if (!options.memory_limit.empty())
+        config.SetOptionByName("memory_limit", duckdb::Value(options.memory_limit));
+      if (!options.temp_folder.empty())
+        config.SetOptionByName("temp_directory", duckdb::Value(options.temp_folder));
       AddReplacementScan(&config, session_);
       database_ = std::make_shared<duckdb::DuckDB>(nullptr, &config);
       if (std::string(duckdb::DuckDB::LibraryVersion()) != "v1.5.6") {
@@ -111,7 +117,8 @@ class DuckEngine final : public Engine {
     return Status::Ok();
   }
 
-  Result<std::shared_ptr<arrow::RecordBatchReader>> Query(const std::string& sql, const QueryOptions& options) override {
+  Result<std::shared_ptr<arrow::RecordBatchReader>> Query(const std::string& sql,
+                                                          const QueryOptions& options) override {
     session_->Begin(options.stop);
     auto watch = std::make_shared<Watch>(connection_, options.stop);
     try {
@@ -119,7 +126,8 @@ class DuckEngine final : public Engine {
       if (result->HasError()) return FromDuckDb(result->GetErrorObject());
       auto* wrapper = new duckdb::ResultArrowArrayStreamWrapper(std::move(result), STANDARD_VECTOR_SIZE * 16);
       // The stream owns its wrapper from here on.
-      HEADRACE_ARROW_ASSIGN(auto reader, arrow::ImportRecordBatchReader(reinterpret_cast<::ArrowArrayStream*>(&wrapper->stream)));
+      HEADRACE_ARROW_ASSIGN(auto reader, arrow::ImportRecordBatchReader(
+                                             reinterpret_cast<::ArrowArrayStream*>(&wrapper->stream)));
       return std::shared_ptr<arrow::RecordBatchReader>(
           std::make_shared<ResultReader>(std::move(reader), std::move(watch), options.stop));
     } catch (const std::exception& error) {
@@ -131,8 +139,11 @@ class DuckEngine final : public Engine {
                          const QueryOptions& options) override {
     std::string quoted;
     for (const char c : path) quoted += c == '\'' ? std::string("''") : std::string(1, c);
-    const std::string how = format == "csv" ? "format csv, header true" : format == "json" ? "format json" : "format parquet";
-    HEADRACE_ASSIGN(const auto reader, Query("copy (" + Trimmed(sql) + ") to '" + quoted + "' (" + how + ")", options));
+    const std::string how = format == "csv"    ? "format csv, header true"
+                            : format == "json" ? "format json"
+                                               : "format parquet";
+    HEADRACE_ASSIGN(const auto reader,
+                    Query("copy (" + Trimmed(sql) + ") to '" + quoted + "' (" + how + ")", options));
     int64_t rows = 0;
     for (;;) {
       std::shared_ptr<arrow::RecordBatch> batch;
@@ -156,11 +167,13 @@ class DuckEngine final : public Engine {
     for (const auto& scan : session_->reports()) {
       char line[512];
       std::snprintf(line, sizeof line,
-                    "%s: %ld of %ld fragments, %ld files, %ld row groups, %ld of %ld rows, %.1f MB read of %.1f MB in these files\n",
-                    scan.table.c_str(), static_cast<long>(scan.planned.fragments), static_cast<long>(scan.planned.fragments_total),
-                    static_cast<long>(scan.planned.files), static_cast<long>(scan.planned.row_groups),
-                    static_cast<long>(scan.rows), static_cast<long>(scan.planned.rows_total),
-                    static_cast<double>(scan.bytes) / 1e6, static_cast<double>(scan.planned.bytes) / 1e6);
+                    "%s: %ld of %ld fragments, %ld files, %ld row groups, %ld of %ld rows, %.1f MB read of "
+                    "%.1f MB in these files\n",
+                    scan.table.c_str(), static_cast<long>(scan.planned.fragments),
+                    static_cast<long>(scan.planned.fragments_total), static_cast<long>(scan.planned.files),
+                    static_cast<long>(scan.planned.row_groups), static_cast<long>(scan.rows),
+                    static_cast<long>(scan.planned.rows_total), static_cast<double>(scan.bytes) / 1e6,
+                    static_cast<double>(scan.planned.bytes) / 1e6);
       text += line;
     }
     return text;
@@ -180,7 +193,8 @@ class NarrowingReader final : public arrow::RecordBatchReader {
  public:
   explicit NarrowingReader(std::shared_ptr<arrow::RecordBatchReader> inner) : inner_(std::move(inner)) {
     arrow::FieldVector fields;
-    for (const auto& field : inner_->schema()->fields()) fields.push_back(IsWhole(*field) ? field->WithType(arrow::int64()) : field);
+    for (const auto& field : inner_->schema()->fields())
+      fields.push_back(IsWhole(*field) ? field->WithType(arrow::int64()) : field);
     schema_ = arrow::schema(fields);
   }
   std::shared_ptr<arrow::Schema> schema() const override { return schema_; }
@@ -209,7 +223,8 @@ class NarrowingReader final : public arrow::RecordBatchReader {
 
 }  // namespace
 
-Result<std::unique_ptr<Engine>> Engine::Open(std::shared_ptr<table::Catalog> catalog, const EngineOptions& options) {
+Result<std::unique_ptr<Engine>> Engine::Open(std::shared_ptr<table::Catalog> catalog,
+                                             const EngineOptions& options) {
   auto engine = std::make_unique<DuckEngine>();
   HEADRACE_TRY(engine->Start(std::move(catalog), options));
   return std::unique_ptr<Engine>(std::move(engine));

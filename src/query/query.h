@@ -3,9 +3,10 @@
 //   HEADRACE_ASSIGN(auto engine, Engine::Open(catalog));
 //   HEADRACE_ASSIGN(auto rows, engine->Query("select lang, avg(image.width) from photos group by lang", {}));
 //
-// Any name that DuckDB does not know is looked up in the catalog: photos, "photos@v3", "photos@golden", a ref. Columns and
-// filters reach our files; vectors are FLOAT[n], blobs are structs of facts. `_row_id` can be selected from every table.
-// One query sees one version of each table. DuckDB never loads or fetches extensions here.
+// Any name that DuckDB does not know is looked up in the catalog: photos, "photos@v3", "photos@golden", a
+// ref. Columns and filters reach our files; vectors are FLOAT[n], blobs are structs of facts. `_row_id` can
+// be selected from every table. One query sees one version of each table. DuckDB never loads or fetches
+// extensions here.
 #pragma once
 
 #include <memory>
@@ -32,19 +33,22 @@ struct ScanReport {
 };
 
 struct EngineOptions {
-  int threads = 0;              // 0: one per hardware thread
-  std::string memory_limit;     // "4GB"; empty: DuckDB's default, 80 % of memory
-  std::string temp_folder;      // for results larger than memory; empty: the system's
+  int threads = 0;           // 0: one per hardware thread
+  std::string memory_limit;  // "4GB"; empty: DuckDB's default, 80 % of memory
+  std::string temp_folder;   // for results larger than memory; empty: the system's
 };
 
 class Engine {
  public:
   virtual ~Engine() = default;
-  static Result<std::unique_ptr<Engine>> Open(std::shared_ptr<table::Catalog> catalog, const EngineOptions& options = {});
+  static Result<std::unique_ptr<Engine>> Open(std::shared_ptr<table::Catalog> catalog,
+                                              const EngineOptions& options = {});
 
   // Runs one statement; rows stream while it runs. One query at a time: the next ends the last.
-  virtual Result<std::shared_ptr<arrow::RecordBatchReader>> Query(const std::string& sql, const QueryOptions& options) = 0;
-  // Writes the result of a SELECT to a file: format "csv", "json" (one object a line) or "parquet". Rows written.
+  virtual Result<std::shared_ptr<arrow::RecordBatchReader>> Query(const std::string& sql,
+                                                                  const QueryOptions& options) = 0;
+  // Writes the result of a SELECT to a file: format "csv", "json" (one object a line) or "parquet". Rows
+  // written.
   virtual Result<int64_t> CopyTo(const std::string& sql, const std::string& path, const std::string& format,
                                  const QueryOptions& options) = 0;
   // Runs the statement and tells what it did: DuckDB's operators with times, then our scans.
@@ -54,7 +58,8 @@ class Engine {
   virtual std::vector<ScanReport> scans() const = 0;
 };
 
-// A query's rows as a new table, its inputs and text as lineage. Sums of integers (HUGEINT) become int64 where they fit.
+// A query's rows as a new table, its inputs and text as lineage. Sums of integers (HUGEINT) become int64
+// where they fit.
 Result<table::CommitResult> QueryInto(table::Catalog* catalog, Engine* engine, const std::string& sql,
                                       const std::string& table, const table::CommitOptions& options);
 

@@ -42,9 +42,12 @@ struct BindData : public duckdb::TableFunctionData {
 // _row_id lies behind the table's columns: there for those who name it, absent from `select *`.
 const duckdb::column_t kRowId = duckdb::VIRTUAL_COLUMN_START + 4242;
 
-size_t ColumnOf(const BindData& bind, duckdb::column_t id) { return id == kRowId ? bind.names.size() - 1 : id; }
+size_t ColumnOf(const BindData& bind, duckdb::column_t id) {
+  return id == kRowId ? bind.names.size() - 1 : id;
+}
 
-duckdb::unique_ptr<duckdb::FunctionData> Bind(duckdb::ClientContext& context, duckdb::TableFunctionBindInput& input,
+duckdb::unique_ptr<duckdb::FunctionData> Bind(duckdb::ClientContext& context,
+                                              duckdb::TableFunctionBindInput& input,
                                               duckdb::vector<duckdb::LogicalType>& types,
                                               duckdb::vector<std::string>& names) {
   auto bind = duckdb::make_uniq<BindData>();
@@ -58,9 +61,11 @@ duckdb::unique_ptr<duckdb::FunctionData> Bind(duckdb::ClientContext& context, du
   // Metadata of ours would be taken for extension types.
   for (auto& field : fields) field = arrow::field(field->name(), field->type());
   fields.push_back(arrow::field(std::string(table::kRowIdColumn), arrow::int64()));
-  const auto exported = arrow::ExportSchema(*arrow::schema(fields), reinterpret_cast<::ArrowSchema*>(&bind->schema_root.arrow_schema));
+  const auto exported = arrow::ExportSchema(
+      *arrow::schema(fields), reinterpret_cast<::ArrowSchema*>(&bind->schema_root.arrow_schema));
   if (!exported.ok()) throw duckdb::InvalidInputException(exported.ToString());
-  duckdb::ArrowTableFunction::PopulateArrowTableSchema(context, bind->arrow_table, bind->schema_root.arrow_schema);
+  duckdb::ArrowTableFunction::PopulateArrowTableSchema(context, bind->arrow_table,
+                                                       bind->schema_root.arrow_schema);
   for (size_t i = 0; i < fields.size(); ++i) {
     bind->names.push_back(fields[i]->name());
     if (i + 1 == fields.size()) break;
@@ -127,7 +132,8 @@ bool NextBatch(const GlobalState& global, LocalState* local, std::atomic<size_t>
     if ((*batch)->num_rows() == 0) continue;
     global.scan->rows += (*batch)->num_rows();
     auto chunk = duckdb::make_shared_ptr<duckdb::ArrowArrayWrapper>();
-    const auto exported = arrow::ExportRecordBatch(**batch, reinterpret_cast<::ArrowArray*>(&chunk->arrow_array));
+    const auto exported =
+        arrow::ExportRecordBatch(**batch, reinterpret_cast<::ArrowArray*>(&chunk->arrow_array));
     if (!exported.ok()) throw duckdb::InvalidInputException(exported.ToString());
     local->Reset();
     local->chunk = std::move(chunk);
@@ -144,8 +150,8 @@ void Function(duckdb::ClientContext&, duckdb::TableFunctionInput& input, duckdb:
   if (local.chunk_offset >= static_cast<duckdb::idx_t>(local.chunk->arrow_array.length)) {
     if (!NextBatch(global, &local, &global.next)) return;
   }
-  const auto rows = std::min<duckdb::idx_t>(STANDARD_VECTOR_SIZE,
-                                            static_cast<duckdb::idx_t>(local.chunk->arrow_array.length) - local.chunk_offset);
+  const auto rows = std::min<duckdb::idx_t>(
+      STANDARD_VECTOR_SIZE, static_cast<duckdb::idx_t>(local.chunk->arrow_array.length) - local.chunk_offset);
   output.SetCardinality(rows);
   duckdb::ArrowTableFunction::ArrowToDuckDB(local, bind.arrow_table.GetColumns(), output, true);
   local.chunk_offset += rows;
@@ -172,19 +178,24 @@ void TakeHints(duckdb::ClientContext&, duckdb::LogicalGet& get, duckdb::Function
   }
 }
 
-duckdb::unique_ptr<duckdb::NodeStatistics> Cardinality(duckdb::ClientContext&, const duckdb::FunctionData* bind_data) {
+duckdb::unique_ptr<duckdb::NodeStatistics> Cardinality(duckdb::ClientContext&,
+                                                       const duckdb::FunctionData* bind_data) {
   const auto rows = static_cast<duckdb::idx_t>(bind_data->Cast<BindData>().view->snapshot().rows);
   return duckdb::make_uniq<duckdb::NodeStatistics>(rows, rows);
 }
 
-duckdb::OperatorPartitionData PartitionData(duckdb::ClientContext&, duckdb::TableFunctionGetPartitionInput& input) {
-  if (input.partition_info.RequiresPartitionColumns()) throw duckdb::InternalException("scans have no partition columns");
+duckdb::OperatorPartitionData PartitionData(duckdb::ClientContext&,
+                                            duckdb::TableFunctionGetPartitionInput& input) {
+  if (input.partition_info.RequiresPartitionColumns())
+    throw duckdb::InternalException("scans have no partition columns");
   return duckdb::OperatorPartitionData(input.local_state->Cast<LocalState>().batch_index);
 }
 
-duckdb::virtual_column_map_t VirtualColumns(duckdb::ClientContext&, duckdb::optional_ptr<duckdb::FunctionData>) {
+duckdb::virtual_column_map_t VirtualColumns(duckdb::ClientContext&,
+                                            duckdb::optional_ptr<duckdb::FunctionData>) {
   duckdb::virtual_column_map_t columns;
-  columns.insert({kRowId, duckdb::TableColumn(std::string(table::kRowIdColumn), duckdb::LogicalType::BIGINT)});
+  columns.insert(
+      {kRowId, duckdb::TableColumn(std::string(table::kRowIdColumn), duckdb::LogicalType::BIGINT)});
   columns.insert({duckdb::COLUMN_IDENTIFIER_EMPTY, duckdb::TableColumn("", duckdb::LogicalType::BOOLEAN)});
   return columns;
 }
@@ -211,7 +222,8 @@ duckdb::unique_ptr<duckdb::TableRef> Replace(duckdb::ClientContext&, duckdb::Rep
   if (!input.schema_name.empty()) name = input.schema_name + "." + name;
   const auto view = session->Resolve(name);
   if (!view.ok()) {
-    const bool looks_like_file = name.find_first_of("./*") != std::string::npos && name.find('@') == std::string::npos;
+    const bool looks_like_file =
+        name.find_first_of("./*") != std::string::npos && name.find('@') == std::string::npos;
     if (view.status().Is(Code::kNotFound) && looks_like_file) return nullptr;  // DuckDB reads files itself
     Throw(view.status());
   }
@@ -265,12 +277,14 @@ std::vector<std::string> Session::inputs() const {
 std::vector<ScanReport> Session::reports() const {
   const std::lock_guard lock(mutex_);
   std::vector<ScanReport> reports;
-  for (const auto& scan : scans_) reports.push_back({scan->table, scan->planned, scan->rows.load(), scan->view->bytes_read()});
+  for (const auto& scan : scans_)
+    reports.push_back({scan->table, scan->planned, scan->rows.load(), scan->view->bytes_read()});
   return reports;
 }
 
 void RegisterScan(duckdb::Connection* connection, std::shared_ptr<Session> session) {
-  duckdb::TableFunction function("headrace_scan", {duckdb::LogicalType::VARCHAR}, Function, Bind, InitGlobal, InitLocal);
+  duckdb::TableFunction function("headrace_scan", {duckdb::LogicalType::VARCHAR}, Function, Bind, InitGlobal,
+                                 InitLocal);
   function.projection_pushdown = true;
   function.filter_pushdown = false;
   function.pushdown_complex_filter = TakeHints;

@@ -29,7 +29,8 @@ class Session {
     table::ScanStats planned;
     std::atomic<int64_t> rows{0};
   };
-  std::shared_ptr<Scan> AddScan(const std::string& table, std::shared_ptr<table::View> view, const table::ScanStats& planned);
+  std::shared_ptr<Scan> AddScan(const std::string& table, std::shared_ptr<table::View> view,
+                                const table::ScanStats& planned);
   std::vector<std::string> inputs() const;
   std::vector<ScanReport> reports() const;
   const std::shared_ptr<table::Catalog>& catalog() const { return catalog_; }

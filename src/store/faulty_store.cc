@@ -46,17 +46,24 @@ class Faults {
 
   Status Write(std::string_view what, const std::function<Status()>& run) {
     switch (Next()) {
-      case Fault::kNone: return run();
+      case Fault::kNone:
+        return run();
       case Fault::kFail:
-      case Fault::kShortRead: return Status::Unavailable("injected failure of " + std::string(what));
-      case Fault::kCrash: return Status::Unavailable("injected crash before " + std::string(what));
-      case Fault::kHang: Sleep(); return Status::Timeout("injected hang of " + std::string(what));
+      case Fault::kShortRead:
+        return Status::Unavailable("injected failure of " + std::string(what));
+      case Fault::kCrash:
+        return Status::Unavailable("injected crash before " + std::string(what));
+      case Fault::kHang:
+        Sleep();
+        return Status::Timeout("injected hang of " + std::string(what));
       case Fault::kAmbiguous: {
         const Status ignored = run();
         (void)ignored;
         return Status::Timeout("injected time-out after " + std::string(what));
       }
-      case Fault::kDelay: Sleep(); return run();
+      case Fault::kDelay:
+        Sleep();
+        return run();
       case Fault::kDuplicate: {
         const Status first = run();
         (void)first;
@@ -70,17 +77,24 @@ class Faults {
   Result<T> Read(std::string_view what, const std::function<Result<T>()>& run,
                  const std::function<T(T)>& shorten = nullptr) {
     switch (Next()) {
-      case Fault::kFail: return Status::Unavailable("injected failure of " + std::string(what));
-      case Fault::kCrash: return Status::Unavailable("injected crash before " + std::string(what));
+      case Fault::kFail:
+        return Status::Unavailable("injected failure of " + std::string(what));
+      case Fault::kCrash:
+        return Status::Unavailable("injected crash before " + std::string(what));
       case Fault::kHang:
-      case Fault::kAmbiguous: Sleep(); return Status::Timeout("injected hang of " + std::string(what));
-      case Fault::kDelay: Sleep(); return run();
+      case Fault::kAmbiguous:
+        Sleep();
+        return Status::Timeout("injected hang of " + std::string(what));
+      case Fault::kDelay:
+        Sleep();
+        return run();
       case Fault::kShortRead: {
         auto result = run();
         if (result.ok() && shorten) return shorten(std::move(result).value());
         return result;
       }
-      default: return run();
+      default:
+        return run();
     }
   }
 
@@ -102,7 +116,8 @@ class FaultyReader final : public ObjectReader {
 
  protected:
   Result<Bytes> DoRead(int64_t offset, int64_t length) override {
-    return faults_->Read<Bytes>("read " + key(), [&] { return inner_->Read(offset, length); }, Half);
+    return faults_->Read<Bytes>(
+        "read " + key(), [&] { return inner_->Read(offset, length); }, Half);
   }
 
  private:
@@ -153,7 +168,8 @@ class FaultyStoreImpl final : public FaultyStore {
 
   Result<Bytes> Get(std::string_view key) override {
     // A whole-object read cannot know its length, so a short answer is an error here (as curl reports it).
-    return faults_->Read<Bytes>("get " + std::string(key), [&]() -> Result<Bytes> { return inner_->Get(key); });
+    return faults_->Read<Bytes>("get " + std::string(key),
+                                [&]() -> Result<Bytes> { return inner_->Get(key); });
   }
   Result<Bytes> GetRange(std::string_view key, ByteRange range) override {
     return faults_->Read<Bytes>("get " + std::string(key), [&] { return inner_->GetRange(key, range); });

@@ -1,6 +1,7 @@
 // A store that misbehaves on purpose, for tests: wraps another and injects one kind of fault per plan.
 //
-// Two ways to plan: "the N-th operation from now" (for loops over every N, after SQLite's method), or seeded at random.
+// Two ways to plan: "the N-th operation from now" (for loops over every N, after SQLite's method), or seeded
+// at random.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +24,9 @@ enum class Fault {
 };
 
 struct FaultPlan {
-  int64_t at = -1;          // inject at this operation, counted from 0 since Arm(); -1: never
+  int64_t at = -1;  // inject at this operation, counted from 0 since Arm(); -1: never
   Fault fault = Fault::kNone;
-  double probability = 0;   // and besides: at random, any of `kinds`
+  double probability = 0;  // and besides: at random, any of `kinds`
   std::vector<Fault> kinds;
   uint64_t seed = 0;
   int hang_ms = 5;

@@ -23,7 +23,9 @@ struct Exchange {
 
 size_t OnBody(char* data, size_t size, size_t count, void* user) {
   auto* exchange = static_cast<Exchange*>(user);
-  if (static_cast<int64_t>(exchange->response.body.size() + size * count) > exchange->request.max_response_bytes) return 0;
+  if (static_cast<int64_t>(exchange->response.body.size() + size * count) >
+      exchange->request.max_response_bytes)
+    return 0;
   exchange->response.body.append(data, size * count);
   return size * count;
 }
@@ -93,6 +95,9 @@ struct HttpClient::Impl {
       curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
     }
     raw->headers = curl_slist_append(raw->headers, "Expect:");
+    // Or curl would call it a form.
+    if (request.method == "POST")
+      raw->headers = curl_slist_append(raw->headers, "Content-Type: application/xml");
     for (const auto& header : request.headers) raw->headers = curl_slist_append(raw->headers, header.c_str());
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, raw->headers);
     curl_multi_add_handle(multi, easy);
@@ -116,7 +121,8 @@ struct HttpClient::Impl {
     const std::string url = exchange->request.url.substr(0, exchange->request.url.find('?'));
     const std::string text = exchange->request.method + " " + url + ": " +
                              (exchange->error[0] != '\0' ? exchange->error : curl_easy_strerror(code));
-    exchange->promise.set_value(code == CURLE_OPERATION_TIMEDOUT ? Status::Timeout(text) : Status::Unavailable(text));
+    exchange->promise.set_value(code == CURLE_OPERATION_TIMEDOUT ? Status::Timeout(text)
+                                                                 : Status::Unavailable(text));
   }
 
   void Loop() {

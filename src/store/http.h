@@ -33,8 +33,8 @@ class HttpClient {
  public:
   explicit HttpClient(int max_in_flight = 64);
   ~HttpClient();
-  // The answer, whatever its status; Unavailable if there was none, Timeout if it took too long. Errors name the host and
-  // path, never headers.
+  // The answer, whatever its status; Unavailable if there was none, Timeout if it took too long. Errors name
+  // the host and path, never headers.
   std::future<Result<HttpResponse>> Send(HttpRequest request);
 
  private:

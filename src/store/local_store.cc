@@ -66,12 +66,14 @@ std::string Parent(const std::string& path) {
 Status MakeFolders(const std::string& folder, bool sync) {
   struct stat info {};
   if (stat(folder.c_str(), &info) == 0) {
-    return S_ISDIR(info.st_mode) ? Status::Ok() : Status::Invalid(folder + " is a file, and a folder is needed there");
+    return S_ISDIR(info.st_mode) ? Status::Ok()
+                                 : Status::Invalid(folder + " is a file, and a folder is needed there");
   }
   if (errno != ENOENT) return Status::FromErrno(errno, "look at", folder);
   const std::string parent = Parent(folder);
   HEADRACE_TRY(MakeFolders(parent, sync));
-  if (mkdir(folder.c_str(), 0777) != 0 && errno != EEXIST) return Status::FromErrno(errno, "make folder", folder);
+  if (mkdir(folder.c_str(), 0777) != 0 && errno != EEXIST)
+    return Status::FromErrno(errno, "make folder", folder);
   return sync ? SyncFolder(parent) : Status::Ok();
 }
 
@@ -88,8 +90,8 @@ class MappedReader final : public ObjectReader {
   Bytes all_;
 };
 
-// A file without a name until it is linked: a killed writer leaves nothing behind. Where the file system has no
-// O_TMPFILE, a hidden name stands in.
+// A file without a name until it is linked: a killed writer leaves nothing behind. Where the file system has
+// no O_TMPFILE, a hidden name stands in.
 class PendingFile {
  public:
   static Result<PendingFile> Create(const std::string& folder, bool sync) {
@@ -165,7 +167,8 @@ class PendingFile {
 
 class LocalUpload final : public Upload {
  public:
-  LocalUpload(PendingFile file, std::string path, bool sync) : file_(std::move(file)), path_(std::move(path)), sync_(sync) {}
+  LocalUpload(PendingFile file, std::string path, bool sync)
+      : file_(std::move(file)), path_(std::move(path)), sync_(sync) {}
   Status Append(std::string_view bytes) override {
     HEADRACE_TRY(WriteAll(file_.fd(), bytes, path_));
     written_ += static_cast<int64_t>(bytes.size());
@@ -225,10 +228,12 @@ class LocalStore final : public ObjectStore {
     struct stat info {};
     if (fstat(fd.get(), &info) != 0) return Status::FromErrno(errno, "look at", path);
     const auto size = static_cast<size_t>(info.st_size);
-    if (size == 0) return std::shared_ptr<ObjectReader>(new MappedReader(std::string(key), nullptr, nullptr, 0));
+    if (size == 0)
+      return std::shared_ptr<ObjectReader>(new MappedReader(std::string(key), nullptr, nullptr, 0));
     void* map = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
     if (map == MAP_FAILED) return Status::FromErrno(errno, "map", path);
-    const std::shared_ptr<const void> owner(map, [size](const void* p) { munmap(const_cast<void*>(p), size); });
+    const std::shared_ptr<const void> owner(map,
+                                            [size](const void* p) { munmap(const_cast<void*>(p), size); });
     return std::shared_ptr<ObjectReader>(
         new MappedReader(std::string(key), owner, static_cast<const uint8_t*>(map), info.st_size));
   }
@@ -241,7 +246,9 @@ class LocalStore final : public ObjectStore {
     return Status::FromErrno(errno, "look at", path);
   }
 
-  Status Put(std::string_view key, std::string_view bytes) override { return Write(key, bytes, /*replace=*/true); }
+  Status Put(std::string_view key, std::string_view bytes) override {
+    return Write(key, bytes, /*replace=*/true);
+  }
   Status PutIfAbsent(std::string_view key, std::string_view bytes) override {
     return Write(key, bytes, /*replace=*/false);
   }
@@ -264,7 +271,8 @@ class LocalStore final : public ObjectStore {
                                        int64_t limit) override {
     std::vector<ObjectInfo> found;
     const size_t slash = prefix.rfind('/');
-    const std::string folder = slash == std::string_view::npos ? "" : std::string(prefix.substr(0, slash + 1));
+    const std::string folder =
+        slash == std::string_view::npos ? "" : std::string(prefix.substr(0, slash + 1));
     HEADRACE_TRY(Walk(folder, prefix, start_after, &found));
     std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.key < b.key; });
     if (static_cast<int64_t>(found.size()) > limit) found.resize(static_cast<size_t>(limit));

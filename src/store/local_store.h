@@ -1,4 +1,5 @@
-// Files of one folder as objects. Durable by default: a put returns after the file and its folder are on the disk.
+// Files of one folder as objects. Durable by default: a put returns after the file and its folder are on the
+// disk.
 #pragma once
 
 #include <memory>

@@ -8,7 +8,8 @@ namespace {
 
 class MemoryReader final : public ObjectReader {
  public:
-  MemoryReader(std::string key, Bytes bytes) : ObjectReader(std::move(key), bytes.size()), bytes_(std::move(bytes)) {}
+  MemoryReader(std::string key, Bytes bytes)
+      : ObjectReader(std::move(key), bytes.size()), bytes_(std::move(bytes)) {}
   bool is_mapped() const override { return true; }
 
  protected:

@@ -1,4 +1,5 @@
-// Objects in this process's memory: for tests and scratch tables. Gone when the last pointer to the store goes.
+// Objects in this process's memory: for tests and scratch tables. Gone when the last pointer to the store
+// goes.
 #pragma once
 
 #include <memory>

@@ -21,14 +21,15 @@ Bytes Bytes::Slice(int64_t offset, int64_t length) const {
 
 namespace {
 Status CheckRange(const ObjectReader& reader, int64_t offset, int64_t length) {
-  if (offset >= 0 && length >= 0 && offset <= reader.size() && length <= reader.size() - offset) return Status::Ok();
+  if (offset >= 0 && length >= 0 && offset <= reader.size() && length <= reader.size() - offset)
+    return Status::Ok();
   return Status::Corrupt(reader.key() + " has " + std::to_string(reader.size()) + " bytes, but bytes " +
                          std::to_string(offset) + "+" + std::to_string(length) + " of it were referenced");
 }
 
 Status ShortRead(const std::string& key, int64_t got, int64_t wanted) {
-  return Status::Unavailable("short read of " + key + ": " + std::to_string(got) + " of " + std::to_string(wanted) +
-                             " bytes arrived");
+  return Status::Unavailable("short read of " + key + ": " + std::to_string(got) + " of " +
+                             std::to_string(wanted) + " bytes arrived");
 }
 }  // namespace
 
@@ -68,7 +69,8 @@ Status ValidateKey(std::string_view key) {
   return Status::Ok();
 }
 
-std::vector<CoalescedRange> CoalesceRanges(const std::vector<ByteRange>& ranges, int64_t max_gap, int64_t max_bytes) {
+std::vector<CoalescedRange> CoalesceRanges(const std::vector<ByteRange>& ranges, int64_t max_gap,
+                                           int64_t max_bytes) {
   std::vector<size_t> order(ranges.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
@@ -90,6 +92,11 @@ std::vector<CoalescedRange> CoalesceRanges(const std::vector<ByteRange>& ranges,
   return merged;
 }
 
+Status PutFresh(ObjectStore* store, std::string_view key, std::string_view bytes) {
+  const Status put = store->PutIfAbsent(key, bytes);
+  return put.Is(Code::kAlreadyExists) ? Status::Ok() : put;
+}
+
 Status ProbeConditionalPut(ObjectStore* store) {
   const std::string key = "probe-" + Uuid::Random().ToString();
   const std::string context = "cannot use " + store->Describe() + " as a catalog";
@@ -97,9 +104,10 @@ Status ProbeConditionalPut(ObjectStore* store) {
   const Status second = store->PutIfAbsent(key, "second");
   const Status removed = store->Delete(key);
   if (second.ok()) {
-    return Status::Unsupported(context +
-                               ": it ignores If-None-Match, so two writers could overwrite each other's commits. Use a "
-                               "store with conditional puts (AWS S3, MinIO, versitygw, Ceph 19 or newer)");
+    return Status::Unsupported(
+        context +
+        ": it ignores If-None-Match, so two writers could overwrite each other's commits. Use a "
+        "store with conditional puts (AWS S3, MinIO, versitygw, Ceph 19 or newer)");
   }
   if (!second.Is(Code::kAlreadyExists)) return second.Wrap(context);
   return removed.Wrap(context);

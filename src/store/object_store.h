@@ -1,7 +1,8 @@
-// ObjectStore: named immutable byte strings, the only door through which Headrace reads and writes what it keeps.
+// ObjectStore: named immutable byte strings, the only door through which Headrace reads and writes what it
+// keeps.
 //
-// Keys are '/'-separated paths without empty, "." or ".." parts. One interface, four stores: local files, memory, S3,
-// and a faulty wrapper for tests. Every function may be called from many threads at once.
+// Keys are '/'-separated paths without empty, "." or ".." parts. One interface, four stores: local files,
+// memory, S3, and a faulty wrapper for tests. Every function may be called from many threads at once.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +52,8 @@ class ObjectReader {
  public:
   virtual ~ObjectReader() = default;
   int64_t size() const { return size_; }
-  // Exactly [offset, offset + length). A range past the end is Corrupt: whoever asks knew the size from a manifest.
+  // Exactly [offset, offset + length). A range past the end is Corrupt: whoever asks knew the size from a
+  // manifest.
   Result<Bytes> Read(int64_t offset, int64_t length);
   // The same for many ranges, in order; near ones are fetched together (see CoalesceRanges).
   Result<std::vector<Bytes>> ReadMany(const std::vector<ByteRange>& ranges);
@@ -96,8 +98,8 @@ class ObjectStore {
   virtual Result<bool> Exists(std::string_view key) = 0;
 
   virtual Status Put(std::string_view key, std::string_view bytes) = 0;
-  // AlreadyExists if any object has this key. Atomic among all writers of the store. Unknown (or Timeout) if the
-  // outcome could not be learned: read the key back.
+  // AlreadyExists if any object has this key. Atomic among all writers of the store. Unknown (or Timeout) if
+  // the outcome could not be learned: read the key back.
   virtual Status PutIfAbsent(std::string_view key, std::string_view bytes) = 0;
   virtual Result<std::unique_ptr<Upload>> StartUpload(std::string_view key) = 0;
   // Ok also if the key was not there.
@@ -106,11 +108,13 @@ class ObjectStore {
   virtual Result<std::vector<ObjectInfo>> List(std::string_view prefix, std::string_view start_after,
                                                int64_t limit) = 0;
 
-  // True where probing a key is much cheaper than listing (local disks): decides how the newest snapshot is found.
+  // True where probing a key is much cheaper than listing (local disks): decides how the newest snapshot is
+  // found.
   virtual bool probes_are_cheap() const { return true; }
 
-  // Taking turns, where the store can: held until the returned handle goes, freed by the system if the process dies.
-  // Only a courtesy that saves lost races; correctness never rests on it. Null where the store has no such thing.
+  // Taking turns, where the store can: held until the returned handle goes, freed by the system if the
+  // process dies. Only a courtesy that saves lost races; correctness never rests on it. Null where the store
+  // has no such thing.
   virtual std::shared_ptr<void> CourtesyLock(std::string_view /*key*/) { return nullptr; }
 };
 
@@ -120,10 +124,16 @@ struct CoalescedRange {
   ByteRange range;
   std::vector<size_t> members;  // indexes into the input
 };
-// Merges ranges whose gap is at most `max_gap` bytes into reads of at most `max_bytes` (single larger ranges stay whole).
-std::vector<CoalescedRange> CoalesceRanges(const std::vector<ByteRange>& ranges, int64_t max_gap, int64_t max_bytes);
+// Merges ranges whose gap is at most `max_gap` bytes into reads of at most `max_bytes` (single larger ranges
+// stay whole).
+std::vector<CoalescedRange> CoalesceRanges(const std::vector<ByteRange>& ranges, int64_t max_gap,
+                                           int64_t max_bytes);
 
-// Puts one key twice and demands that the second put is refused: a store that ignores conditions would lose commits.
+// Puts an object whose key holds a fresh random id: whoever is there already is an earlier attempt of ours.
+Status PutFresh(ObjectStore* store, std::string_view key, std::string_view bytes);
+
+// Puts one key twice and demands that the second put is refused: a store that ignores conditions would lose
+// commits.
 Status ProbeConditionalPut(ObjectStore* store);
 
 }  // namespace headrace::store

@@ -31,7 +31,8 @@ std::map<std::string, std::string> ReadProfile(const std::string& path, const st
       continue;
     }
     const size_t equals = line.find('=');
-    if (inside && equals != std::string::npos) values[Trim(line.substr(0, equals))] = Trim(line.substr(equals + 1));
+    if (inside && equals != std::string::npos)
+      values[Trim(line.substr(0, equals))] = Trim(line.substr(equals + 1));
   }
   return values;
 }
@@ -50,14 +51,16 @@ Result<S3Config> S3ConfigFromEnvironment(const std::string& location) {
   std::string rest = location.substr(5);  // after s3://
   const size_t slash = rest.find('/');
   config.bucket = rest.substr(0, slash);
-  if (config.bucket.empty()) return Status::Invalid("'" + location + "' names no bucket; write s3://bucket/prefix");
+  if (config.bucket.empty())
+    return Status::Invalid("'" + location + "' names no bucket; write s3://bucket/prefix");
   if (slash != std::string::npos) config.prefix = rest.substr(slash + 1);
   while (!config.prefix.empty() && config.prefix.back() == '/') config.prefix.pop_back();
   if (!config.prefix.empty()) config.prefix += '/';
 
   const std::string home = Env("HOME");
   const std::string profile = First({Env("AWS_PROFILE"), "default"});
-  const auto secrets = ReadProfile(First({Env("AWS_SHARED_CREDENTIALS_FILE"), home + "/.aws/credentials"}), profile);
+  const auto secrets =
+      ReadProfile(First({Env("AWS_SHARED_CREDENTIALS_FILE"), home + "/.aws/credentials"}), profile);
   const auto settings = ReadProfile(First({Env("AWS_CONFIG_FILE"), home + "/.aws/config"}),
                                     profile == "default" ? profile : "profile " + profile);
   const auto get = [](const std::map<std::string, std::string>& values, const char* name) {
@@ -72,13 +75,16 @@ Result<S3Config> S3ConfigFromEnvironment(const std::string& location) {
                           get(secrets, "aws_session_token")};
   }
   if (config.credentials.access_key.empty() || config.credentials.secret_key.empty()) {
-    return Status::Permission("no S3 credentials for " + location + ": set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile '" +
+    return Status::Permission("no S3 credentials for " + location +
+                              ": set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile '" +
                               profile + "' in ~/.aws/credentials");
   }
   config.region = First({Env("AWS_REGION"), Env("AWS_DEFAULT_REGION"), get(settings, "region"), "us-east-1"});
-  config.endpoint = First({Env("AWS_ENDPOINT_URL_S3"), Env("AWS_ENDPOINT_URL"), get(settings, "endpoint_url")});
+  config.endpoint =
+      First({Env("AWS_ENDPOINT_URL_S3"), Env("AWS_ENDPOINT_URL"), get(settings, "endpoint_url")});
   config.path_style = !config.endpoint.empty();
-  if (config.endpoint.empty()) config.endpoint = "https://" + config.bucket + ".s3." + config.region + ".amazonaws.com";
+  if (config.endpoint.empty())
+    config.endpoint = "https://" + config.bucket + ".s3." + config.region + ".amazonaws.com";
   while (config.endpoint.back() == '/') config.endpoint.pop_back();
   if (!config.endpoint.starts_with("http://") && !config.endpoint.starts_with("https://")) {
     return Status::Invalid("the S3 endpoint '" + config.endpoint + "' is not an http:// or https:// address");

@@ -20,8 +20,8 @@ struct S3Config {
 };
 
 // From AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, AWS_SHARED_CREDENTIALS_FILE,
-// AWS_CONFIG_FILE, AWS_REGION, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, and ~/.aws. HEADRACE_S3_DEADLINE
-// sets the seconds of one operation.
+// AWS_CONFIG_FILE, AWS_REGION, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, and ~/.aws.
+// HEADRACE_S3_DEADLINE sets the seconds of one operation.
 Result<S3Config> S3ConfigFromEnvironment(const std::string& location);
 
 }  // namespace headrace::store

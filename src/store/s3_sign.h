@@ -1,4 +1,5 @@
-// AWS Signature Version 4 (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
+// AWS Signature Version 4
+// (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
 #pragma once
 
 #include <map>
@@ -15,12 +16,12 @@ struct S3Credentials {
 };
 
 struct SignInput {
-  std::string method;                                       // "GET"
-  std::string path;                                         // already encoded: "/bucket/a%20b"
-  std::vector<std::pair<std::string, std::string>> query;   // not yet encoded
-  std::map<std::string, std::string> headers;               // lower-case names; host among them
-  std::string payload_hash;                                 // hex SHA-256, or UNSIGNED-PAYLOAD
-  std::string amz_date;                                     // "20150830T123600Z"
+  std::string method;                                      // "GET"
+  std::string path;                                        // already encoded: "/bucket/a%20b"
+  std::vector<std::pair<std::string, std::string>> query;  // not yet encoded
+  std::map<std::string, std::string> headers;              // lower-case names; host among them
+  std::string payload_hash;                                // hex SHA-256, or UNSIGNED-PAYLOAD
+  std::string amz_date;                                    // "20150830T123600Z"
   std::string region;
   std::string service = "s3";
 };

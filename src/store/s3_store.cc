@@ -14,8 +14,8 @@
 namespace headrace::store {
 namespace {
 
-constexpr int64_t kPartBytes = 16 << 20;        // of a multipart upload
-constexpr int64_t kCoalesceGap = 256 << 10;     // a gap cheaper to read than a request
+constexpr int64_t kPartBytes = 16 << 20;     // of a multipart upload
+constexpr int64_t kCoalesceGap = 256 << 10;  // a gap cheaper to read than a request
 constexpr int64_t kCoalesceBytes = 8 << 20;
 
 using Query = std::vector<std::pair<std::string, std::string>>;
@@ -76,8 +76,10 @@ class S3Client {
     return http_.Send(std::move(request));
   }
 
-  // Sends until there is an answer that trying again would not change. `*lost`: some attempt may have taken effect unseen.
-  Result<HttpResponse> Run(const Call& call, bool* lost = nullptr, std::future<Result<HttpResponse>>* first = nullptr) {
+  // Sends until there is an answer that trying again would not change. `*lost`: some attempt may have taken
+  // effect unseen.
+  Result<HttpResponse> Run(const Call& call, bool* lost = nullptr,
+                           std::future<Result<HttpResponse>>* first = nullptr) {
     const double deadline = MonotonicSeconds() + config_.deadline_seconds;
     Result<HttpResponse> answer = Status::Timeout("nothing was sent");
     for (int attempt = 0;; ++attempt) {
@@ -107,13 +109,19 @@ class S3Client {
     const std::string text = call.method + " " + Describe() + call.key + " was answered with " +
                              std::to_string(response.status) + (detail.empty() ? "" : " (" + detail + ")");
     switch (response.status) {
-      case 404: return Status::NotFound(text);
-      case 412: return Status::AlreadyExists(text);
-      case 409: return Status::AlreadyExists(text);
+      case 404:
+        return Status::NotFound(text);
+      case 412:
+        return Status::AlreadyExists(text);
+      case 409:
+        return Status::AlreadyExists(text);
       case 401:
-      case 403: return Status::Permission(text + "; check the credentials and the region " + config_.region);
-      case 416: return Status::Corrupt(text);
-      default: return Retryable(response.status) ? Status::Unavailable(text) : Status::Io(text);
+      case 403:
+        return Status::Permission(text + "; check the credentials and the region " + config_.region);
+      case 416:
+        return Status::Corrupt(text);
+      default:
+        return Retryable(response.status) ? Status::Unavailable(text) : Status::Io(text);
     }
   }
 
@@ -134,15 +142,17 @@ std::string RangeHeader(const ByteRange& range) {
   return "bytes=" + std::to_string(range.offset) + "-" + std::to_string(range.offset + range.length - 1);
 }
 
-Result<Bytes> RangeBody(const S3Client& client, const Call& call, HttpResponse response, const ByteRange& range) {
+Result<Bytes> RangeBody(const S3Client& client, const Call& call, HttpResponse response,
+                        const ByteRange& range) {
   if (response.status != 206 && response.status != 200) return client.Failure(call, response);
   auto bytes = Bytes::FromString(std::move(response.body));
   if (response.status == 200 && bytes.size() >= range.offset + range.length) {
     return bytes.Slice(range.offset, range.length);  // a server without ranges
   }
   if (bytes.size() != range.length) {
-    return Status::Unavailable("short read of " + client.Describe() + call.key + ": " + std::to_string(bytes.size()) +
-                               " of " + std::to_string(range.length) + " bytes arrived");
+    return Status::Unavailable("short read of " + client.Describe() + call.key + ": " +
+                               std::to_string(bytes.size()) + " of " + std::to_string(range.length) +
+                               " bytes arrived");
   }
   return bytes;
 }
@@ -178,7 +188,8 @@ class S3Reader final : public ObjectReader {
       HEADRACE_ASSIGN(auto response, client_->Run(calls[i], nullptr, &answers[i]));
       HEADRACE_ASSIGN(const Bytes bytes, RangeBody(*client_, calls[i], std::move(response), merged[i].range));
       for (const size_t member : merged[i].members) {
-        parts[index[member]] = bytes.Slice(wanted[member].offset - merged[i].range.offset, wanted[member].length);
+        parts[index[member]] =
+            bytes.Slice(wanted[member].offset - merged[i].range.offset, wanted[member].length);
       }
     }
     return parts;
@@ -190,7 +201,8 @@ class S3Reader final : public ObjectReader {
 
 class S3Upload final : public Upload {
  public:
-  S3Upload(std::shared_ptr<S3Client> client, std::string key) : client_(std::move(client)), key_(std::move(key)) {}
+  S3Upload(std::shared_ptr<S3Client> client, std::string key)
+      : client_(std::move(client)), key_(std::move(key)) {}
   ~S3Upload() override {
     if (!upload_id_.empty()) {
       const auto ignored = client_->Run({"DELETE", key_, {{"uploadId", upload_id_}}, {}, {}});
@@ -218,7 +230,8 @@ class S3Upload final : public Upload {
     if (!buffer_.empty()) HEADRACE_TRY(SendPart());
     std::string xml = "<CompleteMultipartUpload>";
     for (size_t i = 0; i < etags_.size(); ++i) {
-      xml += "<Part><PartNumber>" + std::to_string(i + 1) + "</PartNumber><ETag>" + etags_[i] + "</ETag></Part>";
+      xml +=
+          "<Part><PartNumber>" + std::to_string(i + 1) + "</PartNumber><ETag>" + etags_[i] + "</ETag></Part>";
     }
     xml += "</CompleteMultipartUpload>";
     const Call call{"POST", key_, {{"uploadId", upload_id_}}, {}, xml};
@@ -242,7 +255,11 @@ class S3Upload final : public Upload {
       upload_id_ = xml.child("InitiateMultipartUploadResult").child_value("UploadId");
       if (upload_id_.empty()) return Status::Io("the store gave no upload id for " + key_);
     }
-    const Call part{"PUT", key_, {{"partNumber", std::to_string(etags_.size() + 1)}, {"uploadId", upload_id_}}, {}, buffer_};
+    const Call part{"PUT",
+                    key_,
+                    {{"partNumber", std::to_string(etags_.size() + 1)}, {"uploadId", upload_id_}},
+                    {},
+                    buffer_};
     HEADRACE_ASSIGN(const auto response, client_->Run(part));
     if (response.status / 100 != 2) return client_->Failure(part, response);
     const auto etag = response.headers.find("etag");
@@ -287,7 +304,8 @@ class S3Store final : public ObjectStore {
     HEADRACE_ASSIGN(const auto response, client_->Run(call));
     if (response.status != 200) return client_->Failure(call, response);
     const auto length = response.headers.find("content-length");
-    if (length == response.headers.end()) return Status::Io("the store gave no length for " + std::string(key));
+    if (length == response.headers.end())
+      return Status::Io("the store gave no length for " + std::string(key));
     const int64_t size = std::strtoll(length->second.c_str(), nullptr, 10);
     return std::shared_ptr<ObjectReader>(std::make_shared<S3Reader>(client_, std::string(key), size));
   }
@@ -330,17 +348,20 @@ class S3Store final : public ObjectStore {
     HEADRACE_TRY(ValidateKey(key));
     const Call call{"DELETE", std::string(key), {}, {}, {}};
     HEADRACE_ASSIGN(const auto response, client_->Run(call));
-    return response.status / 100 == 2 || response.status == 404 ? Status::Ok() : client_->Failure(call, response);
+    return response.status / 100 == 2 || response.status == 404 ? Status::Ok()
+                                                                : client_->Failure(call, response);
   }
 
-  Result<std::vector<ObjectInfo>> List(std::string_view prefix, std::string_view start_after, int64_t limit) override {
+  Result<std::vector<ObjectInfo>> List(std::string_view prefix, std::string_view start_after,
+                                       int64_t limit) override {
     const std::string& own = client_->config().prefix;
     std::vector<ObjectInfo> found;
     std::string token;
     while (static_cast<int64_t>(found.size()) < limit) {
-      Query query = {{"list-type", "2"},
-                     {"prefix", own + std::string(prefix)},
-                     {"max-keys", std::to_string(std::min<int64_t>(1000, limit - static_cast<int64_t>(found.size())))}};
+      Query query = {
+          {"list-type", "2"},
+          {"prefix", own + std::string(prefix)},
+          {"max-keys", std::to_string(std::min<int64_t>(1000, limit - static_cast<int64_t>(found.size())))}};
       if (!token.empty()) {
         query.emplace_back("continuation-token", token);
       } else if (!start_after.empty()) {
@@ -350,7 +371,8 @@ class S3Store final : public ObjectStore {
       HEADRACE_ASSIGN(const auto response, client_->Run(call));
       if (response.status != 200) return client_->Failure(call, response);
       pugi::xml_document xml;
-      if (!xml.load_string(response.body.c_str())) return Status::Io("the store's listing of " + Describe() + " is no XML");
+      if (!xml.load_string(response.body.c_str()))
+        return Status::Io("the store's listing of " + Describe() + " is no XML");
       const auto root = xml.child("ListBucketResult");
       for (const auto& entry : root.children("Contents")) {
         const std::string key = entry.child_value("Key");
@@ -369,7 +391,9 @@ class S3Store final : public ObjectStore {
 
 }  // namespace
 
-std::shared_ptr<ObjectStore> NewS3Store(S3Config config) { return std::make_shared<S3Store>(std::move(config)); }
+std::shared_ptr<ObjectStore> NewS3Store(S3Config config) {
+  return std::make_shared<S3Store>(std::move(config));
+}
 
 Result<std::shared_ptr<ObjectStore>> OpenS3Store(const std::string& location) {
   HEADRACE_ASSIGN(auto config, S3ConfigFromEnvironment(location));

@@ -117,7 +117,8 @@ TEST(LocalStore, KilledUploadsLeaveNothing) {
   }
   waitpid(child, nullptr, 0);
   int files = 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path())) files += entry.is_regular_file();
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path()))
+    files += entry.is_regular_file();
   EXPECT_EQ(files, 0);
 }
 
@@ -141,7 +142,8 @@ TEST(Coalesce, CoversEveryRangeOnce) {
   std::mt19937 random(1);
   for (int round = 0; round < 200; ++round) {
     std::vector<ByteRange> ranges;
-    for (int i = 0; i < 30; ++i) ranges.push_back({static_cast<int64_t>(random() % 10000), static_cast<int64_t>(random() % 300)});
+    for (int i = 0; i < 30; ++i)
+      ranges.push_back({static_cast<int64_t>(random() % 10000), static_cast<int64_t>(random() % 300)});
     const auto merged = CoalesceRanges(ranges, 100, 2000);
     std::vector<int> seen(ranges.size());
     for (const auto& part : merged) {
@@ -160,19 +162,53 @@ TEST(SigV4, MatchesPublishedExamples) {
   const S3Credentials credentials{"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", ""};
   const std::string empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
   EXPECT_EQ(Sha256Hex(""), empty);
-  SignInput get{"GET", "/test.txt", {}, {{"host", "examplebucket.s3.amazonaws.com"}, {"range", "bytes=0-9"}, {"x-amz-content-sha256", empty}, {"x-amz-date", "20130524T000000Z"}},
-                empty, "20130524T000000Z", "us-east-1", "s3"};
-  EXPECT_NE(Authorization(get, credentials).find("Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"), std::string::npos);
-  SignInput put{"PUT", "/test%24file.text", {}, {{"date", "Fri, 24 May 2013 00:00:00 GMT"}, {"host", "examplebucket.s3.amazonaws.com"},
-                {"x-amz-content-sha256", "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072"}, {"x-amz-date", "20130524T000000Z"}, {"x-amz-storage-class", "REDUCED_REDUNDANCY"}},
-                Sha256Hex("Welcome to Amazon S3."), "20130524T000000Z", "us-east-1", "s3"};
-  EXPECT_NE(Authorization(put, credentials).find("Signature=98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"), std::string::npos);
-  SignInput list{"GET", "/", {{"max-keys", "2"}, {"prefix", "J"}}, {{"host", "examplebucket.s3.amazonaws.com"}, {"x-amz-content-sha256", empty}, {"x-amz-date", "20130524T000000Z"}},
-                 empty, "20130524T000000Z", "us-east-1", "s3"};
-  EXPECT_NE(Authorization(list, credentials).find("Signature=34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"), std::string::npos);
+  SignInput get{"GET",
+                "/test.txt",
+                {},
+                {{"host", "examplebucket.s3.amazonaws.com"},
+                 {"range", "bytes=0-9"},
+                 {"x-amz-content-sha256", empty},
+                 {"x-amz-date", "20130524T000000Z"}},
+                empty,
+                "20130524T000000Z",
+                "us-east-1",
+                "s3"};
+  EXPECT_NE(Authorization(get, credentials)
+                .find("Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"),
+            std::string::npos);
+  SignInput put{"PUT",
+                "/test%24file.text",
+                {},
+                {{"date", "Fri, 24 May 2013 00:00:00 GMT"},
+                 {"host", "examplebucket.s3.amazonaws.com"},
+                 {"x-amz-content-sha256", "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072"},
+                 {"x-amz-date", "20130524T000000Z"},
+                 {"x-amz-storage-class", "REDUCED_REDUNDANCY"}},
+                Sha256Hex("Welcome to Amazon S3."),
+                "20130524T000000Z",
+                "us-east-1",
+                "s3"};
+  EXPECT_NE(Authorization(put, credentials)
+                .find("Signature=98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"),
+            std::string::npos);
+  SignInput list{"GET",
+                 "/",
+                 {{"max-keys", "2"}, {"prefix", "J"}},
+                 {{"host", "examplebucket.s3.amazonaws.com"},
+                  {"x-amz-content-sha256", empty},
+                  {"x-amz-date", "20130524T000000Z"}},
+                 empty,
+                 "20130524T000000Z",
+                 "us-east-1",
+                 "s3"};
+  EXPECT_NE(Authorization(list, credentials)
+                .find("Signature=34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
+            std::string::npos);
   SignInput lifecycle = list;
   lifecycle.query = {{"lifecycle", ""}};
-  EXPECT_NE(Authorization(lifecycle, credentials).find("Signature=fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"), std::string::npos);
+  EXPECT_NE(Authorization(lifecycle, credentials)
+                .find("Signature=fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
+            std::string::npos);
 }
 
 }  // namespace

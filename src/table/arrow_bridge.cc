@@ -20,7 +20,8 @@ class StatusDetail final : public arrow::StatusDetail {
 
 class OwnedBuffer final : public arrow::Buffer {
  public:
-  explicit OwnedBuffer(store::Bytes bytes) : arrow::Buffer(bytes.data(), bytes.size()), bytes_(std::move(bytes)) {}
+  explicit OwnedBuffer(store::Bytes bytes)
+      : arrow::Buffer(bytes.data(), bytes.size()), bytes_(std::move(bytes)) {}
 
  private:
   store::Bytes bytes_;
@@ -111,7 +112,9 @@ arrow::Status ToArrow(const Status& status) {
   return arrow::Status(arrow::StatusCode::IOError, status.ToString(), std::make_shared<StatusDetail>(status));
 }
 
-std::shared_ptr<arrow::Buffer> ToBuffer(store::Bytes bytes) { return std::make_shared<OwnedBuffer>(std::move(bytes)); }
+std::shared_ptr<arrow::Buffer> ToBuffer(store::Bytes bytes) {
+  return std::make_shared<OwnedBuffer>(std::move(bytes));
+}
 
 std::shared_ptr<arrow::io::RandomAccessFile> ToRandomAccessFile(std::shared_ptr<store::ObjectReader> reader) {
   return std::make_shared<ReaderFile>(std::move(reader));

@@ -30,7 +30,7 @@ std::shared_ptr<arrow::io::OutputStream> ToOutputStream(store::Upload* upload);
 #define HEADRACE_ARROW_TRY(expr) HEADRACE_TRY(::headrace::table::FromArrow(expr))
 #define HEADRACE_ARROW_ASSIGN(lhs, expr) \
   HEADRACE_ARROW_ASSIGN_INNER(HEADRACE_CONCAT(headrace_arrow_, __LINE__), lhs, expr)
-#define HEADRACE_ARROW_ASSIGN_INNER(result, lhs, expr)                     \
-  auto result = (expr);                                                    \
+#define HEADRACE_ARROW_ASSIGN_INNER(result, lhs, expr)                    \
+  auto result = (expr);                                                   \
   if (!result.ok()) return ::headrace::table::FromArrow(result.status()); \
   lhs = std::move(result).ValueUnsafe()

@@ -13,16 +13,17 @@ constexpr const char* kCatalogKey = "catalog.json";
 Result<json> ReadCatalogFile(store::ObjectStore* store) {
   auto bytes = store->Get(kCatalogKey);
   if (bytes.status().Is(Code::kNotFound)) {
-    return Status::NotFound("there is no Headrace catalog in " + store->Describe() + "; make one with: headrace init " +
-                            store->Describe());
+    return Status::NotFound("there is no Headrace catalog in " + store->Describe() +
+                            "; make one with: headrace init " + store->Describe());
   }
   if (!bytes.ok()) return bytes.status();
   try {
     json file = json::parse(bytes->view());
     const int format = file.at("format").get<int>();
     if (format != kFormatVersion) {
-      return Status::Unsupported("the catalog in " + store->Describe() + " has format " + std::to_string(format) +
-                                 "; this program reads " + std::to_string(kFormatVersion) + ". Update Headrace");
+      return Status::Unsupported("the catalog in " + store->Describe() + " has format " +
+                                 std::to_string(format) + "; this program reads " +
+                                 std::to_string(kFormatVersion) + ". Update Headrace");
     }
     return file;
   } catch (const std::exception& error) {
@@ -32,7 +33,8 @@ Result<json> ReadCatalogFile(store::ObjectStore* store) {
 
 }  // namespace
 
-Result<std::shared_ptr<Catalog>> Catalog::InitOn(std::shared_ptr<store::ObjectStore> store, const CatalogOptions& options) {
+Result<std::shared_ptr<Catalog>> Catalog::InitOn(std::shared_ptr<store::ObjectStore> store,
+                                                 const CatalogOptions& options) {
   HEADRACE_ASSIGN(const bool there, store->Exists(kCatalogKey));
   if (there) return Status::AlreadyExists("there is a catalog in " + store->Describe() + " already");
   HEADRACE_TRY(store::ProbeConditionalPut(store.get()));
@@ -41,12 +43,14 @@ Result<std::shared_ptr<Catalog>> Catalog::InitOn(std::shared_ptr<store::ObjectSt
                      {"created", FormatMicros(NowMicros())},
                      {"sync", options.sync}};
   const Status put = store->PutIfAbsent(kCatalogKey, file.dump(2) + "\n");
-  if (put.Is(Code::kAlreadyExists)) return Status::AlreadyExists("there is a catalog in " + store->Describe() + " already");
+  if (put.Is(Code::kAlreadyExists))
+    return Status::AlreadyExists("there is a catalog in " + store->Describe() + " already");
   HEADRACE_TRY(put);
   return OpenOn(std::move(store), options);
 }
 
-Result<std::shared_ptr<Catalog>> Catalog::OpenOn(std::shared_ptr<store::ObjectStore> store, const CatalogOptions& options) {
+Result<std::shared_ptr<Catalog>> Catalog::OpenOn(std::shared_ptr<store::ObjectStore> store,
+                                                 const CatalogOptions& options) {
   HEADRACE_TRY(ReadCatalogFile(store.get()).status());
   const int threads = options.threads > 0 ? options.threads : DefaultThreads();
   return std::shared_ptr<Catalog>(new Catalog(std::make_shared<Environment>(std::move(store), threads)));
@@ -66,14 +70,17 @@ Result<std::shared_ptr<Catalog>> Catalog::Open(const std::string& location, cons
   return OpenOn(std::move(store), options);
 }
 
-Result<std::shared_ptr<Table>> Catalog::CreateTable(const std::string& name, Schema schema, const CommitOptions& options) {
+Result<std::shared_ptr<Table>> Catalog::CreateTable(const std::string& name, Schema schema,
+                                                    const CommitOptions& options) {
   HEADRACE_TRY(ValidateName("table", name));
   if (name.find('@') != std::string::npos) {
-    return Status::Invalid("a table's name may not hold '@' ('" + name + "'): name@version means a version of it");
+    return Status::Invalid("a table's name may not hold '@' ('" + name +
+                           "'): name@version means a version of it");
   }
   if (schema.fields.empty()) return Status::Invalid("table '" + name + "' needs at least one column");
   HEADRACE_ASSIGN(const RefValue ref, refs().Get(name));
-  if (ref.kind != RefKind::kNone) return Status::AlreadyExists("there is a table or ref named '" + name + "' already");
+  if (ref.kind != RefKind::kNone)
+    return Status::AlreadyExists("there is a table or ref named '" + name + "' already");
   Snapshot first;
   first.table = Uuid::Random();
   first.version = 1;
@@ -92,8 +99,10 @@ Result<std::shared_ptr<Table>> Catalog::CreateTable(const std::string& name, Sch
   first.schema = std::move(schema);
   auto table = std::make_shared<Table>(env_, name, first.table);
   HEADRACE_TRY(SnapshotLog(env_, table->prefix()).Create(first));
-  const auto moved = refs().Move(name, ref.revision, RefKind::kTable, first.table.ToString(), first.operation.who, options.why);
-  if (moved.status().Is(Code::kConflict)) return Status::AlreadyExists("there is a table named '" + name + "' already");
+  const auto moved = refs().Move(name, ref.revision, RefKind::kTable, first.table.ToString(),
+                                 first.operation.who, options.why);
+  if (moved.status().Is(Code::kConflict))
+    return Status::AlreadyExists("there is a table named '" + name + "' already");
   if (!moved.ok()) return moved.status();
   return table;
 }
@@ -128,19 +137,22 @@ Status Catalog::DropTable(const std::string& name, const CommitOptions& options)
   HEADRACE_TRY(OpenTable(name).status());
   HEADRACE_ASSIGN(const RefValue ref, refs().Get(name));
   return refs()
-      .Move(name, ref.revision, RefKind::kNone, "", options.who.empty() ? DefaultWho() : options.who, options.why)
+      .Move(name, ref.revision, RefKind::kNone, "", options.who.empty() ? DefaultWho() : options.who,
+            options.why)
       .status();
 }
 
-Result<RefValue> Catalog::PointRef(const std::string& ref, const std::string& table, const std::string& version,
-                                   int64_t expected_revision, const CommitOptions& options) {
+Result<RefValue> Catalog::PointRef(const std::string& ref, const std::string& table,
+                                   const std::string& version, int64_t expected_revision,
+                                   const CommitOptions& options) {
   HEADRACE_ASSIGN(const RefValue now, refs().Get(ref));
   if (now.kind == RefKind::kTable) return Status::AlreadyExists("'" + ref + "' is a table's name");
   HEADRACE_ASSIGN(const auto target, OpenTable(table));
   HEADRACE_ASSIGN(const View view, target->At(version));
   const int64_t pinned = view.snapshot().version;
   HEADRACE_TRY(target->Tag("ref/" + ref, std::to_string(pinned), /*move=*/true, options).status());
-  return refs().Move(ref, expected_revision, RefKind::kSnapshot, target->id().ToString() + "@" + std::to_string(pinned),
+  return refs().Move(ref, expected_revision, RefKind::kSnapshot,
+                     target->id().ToString() + "@" + std::to_string(pinned),
                      options.who.empty() ? DefaultWho() : options.who, options.why);
 }
 

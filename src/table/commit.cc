@@ -130,7 +130,8 @@ Result<std::shared_ptr<const Snapshot>> SnapshotLog::Read(int64_t version) {
   }
   if (!bytes.ok()) return bytes.status();
   HEADRACE_ASSIGN(Snapshot snapshot, DecodeSnapshot(bytes->view(), key));
-  if (snapshot.version != version) return Status::Corrupt(key + " says that it is version " + std::to_string(snapshot.version));
+  if (snapshot.version != version)
+    return Status::Corrupt(key + " says that it is version " + std::to_string(snapshot.version));
   return std::make_shared<const Snapshot>(std::move(snapshot));
 }
 
@@ -141,7 +142,8 @@ Result<int64_t> SnapshotLog::FindLatest(int64_t known) {
     const std::string name = first[0].key.substr(first[0].key.rfind('/') + 1);
     char* end = nullptr;
     const uint64_t reversed = std::strtoull(name.c_str(), &end, 10);
-    if (std::string_view(end) != ".json") return Status::Corrupt("'" + first[0].key + "' is not a snapshot's name");
+    if (std::string_view(end) != ".json")
+      return Status::Corrupt("'" + first[0].key + "' is not a snapshot's name");
     return static_cast<int64_t>(UINT64_MAX - reversed);
   }
   // Versions are dense: gallop up, then halve.
@@ -182,14 +184,16 @@ Status SnapshotLog::CheckPairs(const Change& change, const std::shared_ptr<const
     const auto it = std::lower_bound(fragments->begin(), fragments->end(), fill.first_row_id,
                                      [](const Fragment& f, int64_t row) { return f.first_row_id < row; });
     if (it == fragments->end() || it->id != fill.id || it->rows != fill.rows) {
-      return Status::Conflict("the rows from " + std::to_string(fill.first_row_id) + " were rewritten meanwhile");
+      return Status::Conflict("the rows from " + std::to_string(fill.first_row_id) +
+                              " were rewritten meanwhile");
     }
     for (const auto& file : fill.files) {
       for (const int32_t field : file.family->fields) {
         if (!it->Fills(field)) continue;
         const Field* named = head->schema.FindId(field);
-        return Status::Conflict("the column '" + (named ? named->name : std::to_string(field)) + "' of the rows from " +
-                                std::to_string(fill.first_row_id) + " was filled meanwhile; nothing was committed");
+        return Status::Conflict("the column '" + (named ? named->name : std::to_string(field)) +
+                                "' of the rows from " + std::to_string(fill.first_row_id) +
+                                " was filled meanwhile; nothing was committed");
       }
     }
   }
@@ -231,17 +235,24 @@ Result<Snapshot> SnapshotLog::Apply(const Change& change, const std::shared_ptr<
       }
       break;
     }
-    case OperationKind::kSchemaChange: HEADRACE_TRY(ApplySchemaChange(change, &next)); break;
-    case OperationKind::kTag: HEADRACE_TRY(ApplyTag(change, &next)); break;
-    case OperationKind::kReserve: next.next_field_id += change.reserve_fields; break;
-    case OperationKind::kCreate: return Status::Invalid("a table is created once");
+    case OperationKind::kSchemaChange:
+      HEADRACE_TRY(ApplySchemaChange(change, &next));
+      break;
+    case OperationKind::kTag:
+      HEADRACE_TRY(ApplyTag(change, &next));
+      break;
+    case OperationKind::kReserve:
+      next.next_field_id += change.reserve_fields;
+      break;
+    case OperationKind::kCreate:
+      return Status::Invalid("a table is created once");
   }
   if (!change.writer.empty()) {
     next.writers[change.writer] = {change.sequence, next.version};
     if (static_cast<int64_t>(next.writers.size()) > limits::kMaxWriters) {
-      const auto oldest = std::min_element(next.writers.begin(), next.writers.end(), [](const auto& a, const auto& b) {
-        return a.second.version < b.second.version;
-      });
+      const auto oldest =
+          std::min_element(next.writers.begin(), next.writers.end(),
+                           [](const auto& a, const auto& b) { return a.second.version < b.second.version; });
       next.writers.erase(oldest);
     }
   }
@@ -251,7 +262,7 @@ Result<Snapshot> SnapshotLog::Apply(const Change& change, const std::shared_ptr<
 Status SnapshotLog::Tidy(Snapshot* next) {
   const auto write = [&](std::vector<Fragment> entries) -> Status {
     HEADRACE_ASSIGN(const auto written, EncodeManifest(Fold(std::move(entries))));
-    HEADRACE_TRY(env_->store->Put(prefix_ + ManifestKey(written.ref.id), written.bytes));
+    HEADRACE_TRY(store::PutFresh(env_->store.get(), prefix_ + ManifestKey(written.ref.id), written.bytes));
     next->manifests.push_back(written.ref);
     return Status::Ok();
   };
@@ -261,7 +272,8 @@ Status SnapshotLog::Tidy(Snapshot* next) {
   }
   for (;;) {
     std::map<int, std::vector<size_t>> tiers;
-    for (size_t i = 0; i < next->manifests.size(); ++i) tiers[TierOf(next->manifests[i].entries)].push_back(i);
+    for (size_t i = 0; i < next->manifests.size(); ++i)
+      tiers[TierOf(next->manifests[i].entries)].push_back(i);
     std::vector<size_t> merge;
     for (const auto& [tier, members] : tiers) {
       if (static_cast<int64_t>(members.size()) >= limits::kManifestFanIn) {
@@ -302,8 +314,8 @@ Result<bool> SnapshotLog::PutSnapshot(const Snapshot& next) {
   Status put = env_->store->PutIfAbsent(key, text);
   if (put.ok()) return true;
   if (!put.Is(Code::kAlreadyExists) && !Ambiguous(put)) return put;
-  // Someone is there, or the answer was lost: what stands at the key decides. Where nothing stands yet, the same bytes
-  // are offered again, so a late arrival of the first attempt changes nothing.
+  // Someone is there, or the answer was lost: what stands at the key decides. Where nothing stands yet, the
+  // same bytes are offered again, so a late arrival of the first attempt changes nothing.
   for (int attempt = 0; attempt < 8; ++attempt) {
     const auto there = env_->store->Get(key);
     if (there.ok()) {

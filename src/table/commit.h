@@ -1,7 +1,8 @@
-// Commits: many writers, no server. Data is written first; a commit is one put-if-absent of the next snapshot.
+// Commits: many writers, no server. Data is written first; a commit is one put-if-absent of the next
+// snapshot.
 //
-// Whoever loses the race re-reads the newest snapshot, checks whether the change still makes sense on it, and tries again
-// (snapshot isolation). What happens to a change of mine when another's commit came first:
+// Whoever loses the race re-reads the newest snapshot, checks whether the change still makes sense on it, and
+// tries again (snapshot isolation). What happens to a change of mine when another's commit came first:
 //
 //   mine \ theirs   | append | add columns, fill | schema change    | tag, reserve
 //   ----------------+--------+-------------------+------------------+-------------
@@ -11,9 +12,9 @@
 //   tag, reserve    | rebase | rebase            | rebase           | same tag
 //
 //   rebase       always goes through on the newer snapshot
-//   same fields  Conflict if a field that I read, wrote or change was dropped, renamed or retyped; or its name is taken
-//   same pairs   Conflict if a (fragment, field) that I fill was filled meanwhile; or a column of that name came
-//   same tag     AlreadyExists if the tag now points elsewhere
+//   same fields  Conflict if a field that I read, wrote or change was dropped, renamed or retyped; or its
+//   name is taken same pairs   Conflict if a (fragment, field) that I fill was filled meanwhile; or a column
+//   of that name came same tag     AlreadyExists if the tag now points elsewhere
 //
 // The rows of the brief's table for delete, compaction and expiry follow with those operations.
 #pragma once
@@ -41,9 +42,11 @@ struct Change {
   std::string writer;
   int64_t sequence = -1;
 
-  // kAppend: fragments without ids. kAddColumns: entries (id, first_row_id, rows, files, stats) for existing fragments.
+  // kAppend: fragments without ids. kAddColumns: entries (id, first_row_id, rows, files, stats) for existing
+  // fragments.
   std::vector<Fragment> fragments;
-  // Fields as I knew them when I read or wrote them: compared by id, name and type with the snapshot I land on.
+  // Fields as I knew them when I read or wrote them: compared by id, name and type with the snapshot I land
+  // on.
   std::vector<Field> fields_used;
   // kAddColumns: new fields, with reserved ids. Empty when only holes of existing columns are filled.
   std::vector<Field> new_fields;
@@ -75,7 +78,8 @@ struct Committed {
 // The snapshots of one table: finding the newest, reading one, adding the next.
 class SnapshotLog {
  public:
-  SnapshotLog(std::shared_ptr<Environment> env, std::string prefix) : env_(std::move(env)), prefix_(std::move(prefix)) {}
+  SnapshotLog(std::shared_ptr<Environment> env, std::string prefix)
+      : env_(std::move(env)), prefix_(std::move(prefix)) {}
 
   Result<std::shared_ptr<const Snapshot>> Read(int64_t version);
   // NotFound if the table has none.

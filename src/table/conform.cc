@@ -30,7 +30,8 @@ Status CheckUtf8(const arrow::BinaryArray& strings, const std::string& column) {
   for (int64_t i = 0; i < strings.length(); ++i) {
     if (strings.IsNull(i)) continue;
     const std::string_view text = strings.GetView(i);
-    if (!arrow::util::ValidateUTF8(reinterpret_cast<const uint8_t*>(text.data()), static_cast<int64_t>(text.size()))) {
+    if (!arrow::util::ValidateUTF8(reinterpret_cast<const uint8_t*>(text.data()),
+                                   static_cast<int64_t>(text.size()))) {
       return Status::Invalid("column '" + column + "', row " + std::to_string(i) +
                              ": the text is not valid UTF-8; fix its encoding or store it as binary");
     }
@@ -38,18 +39,21 @@ Status CheckUtf8(const arrow::BinaryArray& strings, const std::string& column) {
   return Status::Ok();
 }
 
-Result<ArrayPtr> CastTo(const ArrayPtr& array, const std::shared_ptr<arrow::DataType>& type, const std::string& name) {
+Result<ArrayPtr> CastTo(const ArrayPtr& array, const std::shared_ptr<arrow::DataType>& type,
+                        const std::string& name) {
   if (array->type()->Equals(*type)) return array;
   HEADRACE_TRY(EnsureCompute());
   auto cast = arrow::compute::Cast(*array, type, arrow::compute::CastOptions::Safe());
   if (!cast.ok()) {
     return FromArrow(cast.status())
-        .Wrap("column '" + name + "' is " + array->type()->ToString() + " and the table's is " + type->ToString());
+        .Wrap("column '" + name + "' is " + array->type()->ToString() + " and the table's is " +
+              type->ToString());
   }
   return *cast;
 }
 
-// Bytes given for a blob column: wrapped into the struct with everything else unknown; the writer fills in the rest.
+// Bytes given for a blob column: wrapped into the struct with everything else unknown; the writer fills in
+// the rest.
 Result<ArrayPtr> WrapBytes(const ArrayPtr& array, const Field& field) {
   HEADRACE_ASSIGN(const ArrayPtr bytes, CastTo(array, arrow::binary(), field.name));
   arrow::ArrayVector children;
@@ -68,8 +72,8 @@ Result<ArrayPtr> WrapBytes(const ArrayPtr& array, const Field& field) {
     for (int64_t i = 0; i < bytes->length(); ++i) HEADRACE_ARROW_TRY(bits.Append(bytes->IsValid(i)));
     HEADRACE_ARROW_ASSIGN(validity, bits.Finish());
   }
-  return ArrayPtr(std::make_shared<arrow::StructArray>(ToArrow(field.type), array->length(), children, validity,
-                                                       bytes->null_count()));
+  return ArrayPtr(std::make_shared<arrow::StructArray>(ToArrow(field.type), array->length(), children,
+                                                       validity, bytes->null_count()));
 }
 
 // A struct's children, each conformed; children are matched by name and missing ones are null.
@@ -99,19 +103,20 @@ Result<ArrayPtr> ConformStruct(const ArrayPtr& array, const Field& field) {
     for (int64_t i = 0; i < source.length(); ++i) HEADRACE_ARROW_TRY(bits.Append(source.IsValid(i)));
     HEADRACE_ARROW_ASSIGN(validity, bits.Finish());
   }
-  return ArrayPtr(std::make_shared<arrow::StructArray>(ToArrow(field.type), array->length(), children, validity,
-                                                       source.null_count()));
+  return ArrayPtr(std::make_shared<arrow::StructArray>(ToArrow(field.type), array->length(), children,
+                                                       validity, source.null_count()));
 }
 
 Result<ArrayPtr> ConformTensor(const ArrayPtr& array, const Field& field) {
   const auto target = std::static_pointer_cast<arrow::FixedSizeListType>(ToArrow(field.type));
   ArrayPtr lists = array;
   if (array->type_id() == arrow::Type::LIST || array->type_id() == arrow::Type::LARGE_LIST) {
-    HEADRACE_ASSIGN(lists, CastTo(array, arrow::fixed_size_list(target->value_type(), target->list_size()), field.name));
+    HEADRACE_ASSIGN(
+        lists, CastTo(array, arrow::fixed_size_list(target->value_type(), target->list_size()), field.name));
   }
   if (lists->type_id() != arrow::Type::FIXED_SIZE_LIST) {
-    return Status::Invalid("column '" + field.name + "' is " + array->type()->ToString() + " and the table's is " +
-                           field.type.ToString());
+    return Status::Invalid("column '" + field.name + "' is " + array->type()->ToString() +
+                           " and the table's is " + field.type.ToString());
   }
   const auto& typed = static_cast<const arrow::FixedSizeListArray&>(*lists);
   const auto& given = static_cast<const arrow::FixedSizeListType&>(*typed.type());
@@ -127,8 +132,9 @@ Result<ArrayPtr> ConformTensor(const ArrayPtr& array, const Field& field) {
       if (typed.IsNull(row)) continue;
       for (int64_t i = row * target->list_size(); i < (row + 1) * target->list_size(); ++i) {
         if (values->IsNull(i)) {
-          return Status::Invalid("column '" + field.name + "', row " + std::to_string(row) +
-                                 ": a tensor's elements may not be null (NaN may); fill it, or make the cell null");
+          return Status::Invalid(
+              "column '" + field.name + "', row " + std::to_string(row) +
+              ": a tensor's elements may not be null (NaN may); fill it, or make the cell null");
         }
       }
     }
@@ -161,17 +167,21 @@ Result<ArrayPtr> ConformArray(const ArrayPtr& input, const Field& field) {
     return nulls;
   }
   if (array->type_id() == arrow::Type::DICTIONARY) {
-    HEADRACE_ASSIGN(array, CastTo(array, static_cast<const arrow::DictionaryType&>(*array->type()).value_type(), field.name));
+    HEADRACE_ASSIGN(
+        array,
+        CastTo(array, static_cast<const arrow::DictionaryType&>(*array->type()).value_type(), field.name));
   }
   switch (field.type.kind) {
-    case Kind::kTensor: return ConformTensor(array, field);
+    case Kind::kTensor:
+      return ConformTensor(array, field);
     case Kind::kBlob:
       if (array->type_id() != arrow::Type::STRUCT) return WrapBytes(array, field);
       return ConformStruct(array, field);
     case Kind::kStruct:
       if (array->type_id() != arrow::Type::STRUCT) break;
       return ConformStruct(array, field);
-    default: break;
+    default:
+      break;
   }
   const auto type = ToArrow(field.type);
   HEADRACE_ASSIGN(array, CastTo(array, type, field.name));

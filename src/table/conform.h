@@ -9,10 +9,11 @@
 
 namespace headrace::table {
 
-// Decodes dictionaries, narrows "large" and view variants, widens numbers where nothing is lost, wraps bytes given for a
-// blob column, unwraps extension types, and validates what came from outside (offsets, UTF-8, null tensor elements).
-// The error names the column, and the row where one is at fault.
-Result<std::shared_ptr<arrow::Array>> ConformArray(const std::shared_ptr<arrow::Array>& array, const Field& field);
+// Decodes dictionaries, narrows "large" and view variants, widens numbers where nothing is lost, wraps bytes
+// given for a blob column, unwraps extension types, and validates what came from outside (offsets, UTF-8,
+// null tensor elements). The error names the column, and the row where one is at fault.
+Result<std::shared_ptr<arrow::Array>> ConformArray(const std::shared_ptr<arrow::Array>& array,
+                                                   const Field& field);
 
 // An array of `rows` values that a hole of this field reads as: its default, or null.
 Result<std::shared_ptr<arrow::Array>> HoleArray(const Field& field, int64_t rows);

@@ -20,7 +20,8 @@ namespace {
 class ParquetWriter {
  public:
   static Result<std::unique_ptr<ParquetWriter>> Open(store::ObjectStore* store, const std::string& prefix,
-                                                     const std::vector<Field>& fields, int64_t row_group_rows) {
+                                                     const std::vector<Field>& fields,
+                                                     int64_t row_group_rows) {
     auto writer = std::make_unique<ParquetWriter>();
     writer->file_ = Uuid::Random();
     HEADRACE_ASSIGN(writer->upload_, store->StartUpload(prefix + DataKey(writer->file_, FileKind::kParquet)));
@@ -43,8 +44,8 @@ class ParquetWriter {
     const auto arrow_properties = parquet::ArrowWriterProperties::Builder().set_use_threads(false)->build();
     HEADRACE_ARROW_ASSIGN(writer->writer_,
                           parquet::arrow::FileWriter::Open(*writer->schema_, arrow::default_memory_pool(),
-                                                           ToOutputStream(writer->upload_.get()), properties.build(),
-                                                           arrow_properties));
+                                                           ToOutputStream(writer->upload_.get()),
+                                                           properties.build(), arrow_properties));
     return writer;
   }
 
@@ -73,8 +74,10 @@ class ParquetWriter {
   }
 
  private:
-  // Repeating strings shrink and filter faster as dictionaries; Parquet falls back by itself where they do not repeat.
-  static void EnableDictionaries(const Field& field, const std::string& path, parquet::WriterProperties::Builder* out) {
+  // Repeating strings shrink and filter faster as dictionaries; Parquet falls back by itself where they do
+  // not repeat.
+  static void EnableDictionaries(const Field& field, const std::string& path,
+                                 parquet::WriterProperties::Builder* out) {
     if (field.type.kind == Kind::kString) out->enable_dictionary(path);
     if (field.type.kind == Kind::kStruct || field.type.kind == Kind::kBlob) {
       for (const auto& child : field.type.children) EnableDictionaries(child, path + "." + child.name, out);
@@ -116,8 +119,8 @@ class Writer final : public DataWriter {
 
   Status Write(const arrow::RecordBatch& batch) override {
     for (const auto& given : batch.schema()->fields()) {
-      const bool known =
-          std::any_of(fields_.begin(), fields_.end(), [&](const Field& f) { return f.name == given->name(); });
+      const bool known = std::any_of(fields_.begin(), fields_.end(),
+                                     [&](const Field& f) { return f.name == given->name(); });
       if (!known) {
         Schema expected;
         expected.fields = fields_;
@@ -127,17 +130,21 @@ class Writer final : public DataWriter {
     std::vector<std::shared_ptr<arrow::Array>> columns(fields_.size());
     for (size_t i = 0; i < fields_.size(); ++i) {
       const auto given = batch.GetColumnByName(fields_[i].name);
-      if (!given) return Status::Invalid("the rows have no column '" + fields_[i].name + "', which earlier ones had");
+      if (!given)
+        return Status::Invalid("the rows have no column '" + fields_[i].name + "', which earlier ones had");
       HEADRACE_ASSIGN(columns[i], ConformArray(given, fields_[i]));
     }
     // Slices of a few megabytes at a time keep memory and fragment sizes in hand.
-    const int64_t bytes_each = std::max<int64_t>(1, BytesOf(columns) / std::max<int64_t>(1, batch.num_rows()));
+    const int64_t bytes_each =
+        std::max<int64_t>(1, BytesOf(columns) / std::max<int64_t>(1, batch.num_rows()));
     for (int64_t at = 0; at < batch.num_rows();) {
       HEADRACE_TRY(options_.stop.Check());
       const int64_t by_bytes = std::max<int64_t>(1, (32 << 20) / bytes_each);
-      const int64_t count = std::min({batch.num_rows() - at, options_.fragment_rows - fragment_rows_, by_bytes});
+      const int64_t count =
+          std::min({batch.num_rows() - at, options_.fragment_rows - fragment_rows_, by_bytes});
       std::vector<std::shared_ptr<arrow::Array>> slice;
-      for (const auto& column : columns) slice.push_back(count == batch.num_rows() ? column : column->Slice(at, count));
+      for (const auto& column : columns)
+        slice.push_back(count == batch.num_rows() ? column : column->Slice(at, count));
       HEADRACE_TRY(WriteSlice(slice, count, count * bytes_each));
       at += count;
       if (fragment_rows_ >= options_.fragment_rows || fragment_bytes_ >= options_.fragment_bytes) {
@@ -187,7 +194,8 @@ class Writer final : public DataWriter {
 
   Status Begin() {
     if (!parquet_fields_.empty()) {
-      HEADRACE_ASSIGN(parquet_, ParquetWriter::Open(store_.get(), prefix_, parquet_fields_, options_.row_group_rows));
+      HEADRACE_ASSIGN(parquet_,
+                      ParquetWriter::Open(store_.get(), prefix_, parquet_fields_, options_.row_group_rows));
     }
     for (const auto& field : fields_) {
       if (field.type.kind != Kind::kTensor) continue;
@@ -220,7 +228,8 @@ class Writer final : public DataWriter {
     }
     if (parquet_) {
       int64_t scalar_bytes = 0;
-      for (const auto& column : scalars) scalar_bytes += arrow::util::ReferencedBufferSize(*column).ValueOr(0);
+      for (const auto& column : scalars)
+        scalar_bytes += arrow::util::ReferencedBufferSize(*column).ValueOr(0);
       HEADRACE_TRY(parquet_->Write(scalars, rows, scalar_bytes));
     }
     fragment_rows_ += rows;
@@ -256,8 +265,8 @@ class Writer final : public DataWriter {
 std::unique_ptr<DataWriter> NewDataWriter(std::shared_ptr<store::ObjectStore> store, std::string prefix,
                                           std::vector<Field> fields, std::vector<int32_t> stat_fields,
                                           WriteOptions options) {
-  return std::make_unique<Writer>(std::move(store), std::move(prefix), std::move(fields), std::move(stat_fields),
-                                  std::move(options));
+  return std::make_unique<Writer>(std::move(store), std::move(prefix), std::move(fields),
+                                  std::move(stat_fields), std::move(options));
 }
 
 }  // namespace headrace::table

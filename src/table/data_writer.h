@@ -1,5 +1,6 @@
-// Turns record batches into the files of fragments: scalars, strings, lists and structs into one Parquet file, each tensor
-// into an Arrow file of its own, large blobs into packs. Nothing is part of a table before a commit names it.
+// Turns record batches into the files of fragments: scalars, strings, lists and structs into one Parquet
+// file, each tensor into an Arrow file of its own, large blobs into packs. Nothing is part of a table before
+// a commit names it.
 #pragma once
 
 #include <memory>

@@ -20,7 +20,8 @@ class FileCache {
   explicit FileCache(size_t capacity) : capacity_(capacity) {}
 
   template <typename T>
-  Result<std::shared_ptr<T>> GetOrOpen(const std::string& key, const std::function<Result<std::shared_ptr<T>>()>& open) {
+  Result<std::shared_ptr<T>> GetOrOpen(const std::string& key,
+                                       const std::function<Result<std::shared_ptr<T>>()>& open) {
     using Mutable = std::remove_const_t<T>;
     if (auto found = Find(key)) return std::shared_ptr<T>(std::static_pointer_cast<Mutable>(found));
     HEADRACE_ASSIGN(auto opened, open());

@@ -1,11 +1,13 @@
-// The filter language: what `where` means in scan, SQL push-down, and later in delete, update, stream and search.
+// The filter language: what `where` means in scan, SQL push-down, and later in delete, update, stream and
+// search.
 //
-//   image.width >= 512 and lang = 'en' and caption like 'A %' and score between 0.2 and 0.8 and tag is not null
+//   image.width >= 512 and lang = 'en' and caption like 'A %' and score between 0.2 and 0.8 and tag is not
+//   null
 //
-// SQL's three-valued logic. Integers are computed in 64 bits (overflow is an error), `/` is always floating point, x / 0 and
-// x % 0 as in DuckDB. NaN equals NaN and is above every other number (as in PostgreSQL and DuckDB). Text compares by bytes.
-// Timestamps with a zone are instants; literals without a zone mean UTC. A text literal beside a date or a timestamp is
-// read as one. docs/guide/expressions.md is the page for users.
+// SQL's three-valued logic. Integers are computed in 64 bits (overflow is an error), `/` is always floating
+// point, x / 0 and x % 0 as in DuckDB. NaN equals NaN and is above every other number (as in PostgreSQL and
+// DuckDB). Text compares by bytes. Timestamps with a zone are instants; literals without a zone mean UTC. A
+// text literal beside a date or a timestamp is read as one. docs/guide/expressions.md is the page for users.
 #pragma once
 
 #include <functional>
@@ -27,8 +29,27 @@ namespace headrace::table {
 enum class ValueType { kNull, kBool, kInt, kDouble, kString, kDate, kTimestampUs, kTimestampNs };
 
 enum class ExprOp {
-  kColumn, kLiteral, kAnd, kOr, kNot, kEq, kNe, kLt, kLe, kGt, kGe, kIn, kIsNull, kLike, kAdd, kSub, kMul, kDiv, kMod,
-  kNeg, kCast
+  kColumn,
+  kLiteral,
+  kAnd,
+  kOr,
+  kNot,
+  kEq,
+  kNe,
+  kLt,
+  kLe,
+  kGt,
+  kGe,
+  kIn,
+  kIsNull,
+  kLike,
+  kAdd,
+  kSub,
+  kMul,
+  kDiv,
+  kMod,
+  kNeg,
+  kCast
 };
 
 struct Expr;
@@ -36,11 +57,11 @@ using ExprPtr = std::shared_ptr<const Expr>;
 
 struct Expr {
   ExprOp op = ExprOp::kLiteral;
-  std::vector<ExprPtr> args;      // kIn: the value, then the list
-  std::vector<std::string> path;  // kColumn
-  Value literal;                  // kLiteral
+  std::vector<ExprPtr> args;          // kIn: the value, then the list
+  std::vector<std::string> path;      // kColumn
+  Value literal;                      // kLiteral
   ValueType type = ValueType::kNull;  // kLiteral and kCast as parsed; everywhere after Bind
-  Field field;                    // kColumn, after Bind: the leaf
+  Field field;                        // kColumn, after Bind: the leaf
 };
 
 // Invalid, with the place, if the text is not an expression; Limit if it is too long or nests too deep.
@@ -59,8 +80,8 @@ Result<Field> ResolvePath(const Schema& schema, const std::vector<std::string>& 
 // Every column path in the expression, once each.
 std::vector<std::vector<std::string>> ColumnsOf(const Expr& expr);
 
-// The outcome of a bound filter for each of `rows` rows: 1 true, 0 false, 2 null. `column` gives the values of a leaf
-// field id, of that length.
+// The outcome of a bound filter for each of `rows` rows: 1 true, 0 false, 2 null. `column` gives the values
+// of a leaf field id, of that length.
 using ColumnFn = std::function<Result<std::shared_ptr<arrow::Array>>(const Expr& column)>;
 Result<std::vector<uint8_t>> EvaluateFilter(const Expr& filter, int64_t rows, const ColumnFn& column);
 

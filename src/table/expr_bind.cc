@@ -7,13 +7,15 @@ namespace headrace::table {
 namespace {
 
 const char* TypeName(ValueType type) {
-  static constexpr const char* kNames[] = {"null", "bool", "integer", "float", "text", "date", "timestamp", "timestamp[ns]"};
+  static constexpr const char* kNames[] = {"null", "bool", "integer",   "float",
+                                           "text", "date", "timestamp", "timestamp[ns]"};
   return kNames[static_cast<int>(type)];
 }
 
 Result<ValueType> TypeOfField(const Field& field, const std::string& text) {
   switch (field.type.kind) {
-    case Kind::kBool: return ValueType::kBool;
+    case Kind::kBool:
+      return ValueType::kBool;
     case Kind::kInt8:
     case Kind::kInt16:
     case Kind::kInt32:
@@ -21,13 +23,18 @@ Result<ValueType> TypeOfField(const Field& field, const std::string& text) {
     case Kind::kUInt8:
     case Kind::kUInt16:
     case Kind::kUInt32:
-    case Kind::kUInt64: return ValueType::kInt;
+    case Kind::kUInt64:
+      return ValueType::kInt;
     case Kind::kFloat16:
     case Kind::kFloat32:
-    case Kind::kFloat64: return ValueType::kDouble;
-    case Kind::kString: return ValueType::kString;
-    case Kind::kDate: return ValueType::kDate;
-    case Kind::kTimestamp: return field.type.unit == TimeUnit::kNano ? ValueType::kTimestampNs : ValueType::kTimestampUs;
+    case Kind::kFloat64:
+      return ValueType::kDouble;
+    case Kind::kString:
+      return ValueType::kString;
+    case Kind::kDate:
+      return ValueType::kDate;
+    case Kind::kTimestamp:
+      return field.type.unit == TimeUnit::kNano ? ValueType::kTimestampNs : ValueType::kTimestampUs;
     default:
       return Status::Invalid("the filter compares " + text + ", a " + field.type.ToString() +
                              "; only 'is null' works on that type");
@@ -96,8 +103,8 @@ Result<ValueType> Common(const Expr& a, const Expr& b) {
   if (IsTime(x) && IsTime(y)) return std::max(x, y);
   if (x == ValueType::kString && a.op == ExprOp::kLiteral && IsTime(y)) return y;
   if (y == ValueType::kString && b.op == ExprOp::kLiteral && IsTime(x)) return x;
-  return Status::Invalid("the filter compares " + ToString(a) + " (" + TypeName(x) + ") with " + ToString(b) + " (" +
-                         TypeName(y) + "); cast one, as in x::float64");
+  return Status::Invalid("the filter compares " + ToString(a) + " (" + TypeName(x) + ") with " + ToString(b) +
+                         " (" + TypeName(y) + "); cast one, as in x::float64");
 }
 
 class Binder {
@@ -117,13 +124,15 @@ class Binder {
     }
     auto& args = bound->args;
     switch (expr->op) {
-      case ExprOp::kLiteral: return expr;
+      case ExprOp::kLiteral:
+        return expr;
       case ExprOp::kAnd:
       case ExprOp::kOr:
       case ExprOp::kNot:
         for (auto& arg : args) {
           if (arg->type != ValueType::kBool && arg->type != ValueType::kNull) {
-            return Status::Invalid("the filter needs a condition, but " + ToString(*arg) + " is " + TypeName(arg->type));
+            return Status::Invalid("the filter needs a condition, but " + ToString(*arg) + " is " +
+                                   TypeName(arg->type));
           }
         }
         bound->type = ValueType::kBool;
@@ -134,18 +143,24 @@ class Binder {
       case ExprOp::kLe:
       case ExprOp::kGt:
       case ExprOp::kGe:
-      case ExprOp::kIn: return Compare(std::move(bound));
-      case ExprOp::kIsNull: bound->type = ValueType::kBool; return ExprPtr(bound);
+      case ExprOp::kIn:
+        return Compare(std::move(bound));
+      case ExprOp::kIsNull:
+        bound->type = ValueType::kBool;
+        return ExprPtr(bound);
       case ExprOp::kLike:
         for (auto& arg : args) {
           if (arg->type != ValueType::kString && arg->type != ValueType::kNull) {
-            return Status::Invalid("LIKE works on text, and " + ToString(*arg) + " is " + TypeName(arg->type));
+            return Status::Invalid("LIKE works on text, and " + ToString(*arg) + " is " +
+                                   TypeName(arg->type));
           }
         }
         bound->type = ValueType::kBool;
         return ExprPtr(bound);
-      case ExprOp::kCast: return Cast(std::move(bound));
-      default: return Arithmetic(std::move(bound));
+      case ExprOp::kCast:
+        return Cast(std::move(bound));
+      default:
+        return Arithmetic(std::move(bound));
     }
   }
 
@@ -184,8 +199,8 @@ class Binder {
                        (from == ValueType::kBool && to == ValueType::kInt) ||
                        (from == ValueType::kInt && (to == ValueType::kBool || to == ValueType::kString));
     if (!known) {
-      return Status::Unsupported(std::string("filters do not cast ") + TypeName(from) + " to " + TypeName(to) + " (" +
-                                 ToString(*bound) + ")");
+      return Status::Unsupported(std::string("filters do not cast ") + TypeName(from) + " to " +
+                                 TypeName(to) + " (" + ToString(*bound) + ")");
     }
     return ExprPtr(bound);
   }
@@ -195,7 +210,8 @@ class Binder {
     ValueType type = bound->op == ExprOp::kDiv ? ValueType::kDouble : ValueType::kInt;
     for (const auto& arg : args) {
       if (!IsNumber(arg->type) && arg->type != ValueType::kNull) {
-        return Status::Invalid("the filter calculates with " + ToString(*arg) + ", which is " + TypeName(arg->type));
+        return Status::Invalid("the filter calculates with " + ToString(*arg) + ", which is " +
+                               TypeName(arg->type));
       }
       if (arg->type == ValueType::kDouble) type = ValueType::kDouble;
     }
@@ -232,7 +248,8 @@ Result<Field> ResolvePath(const Schema& schema, const std::vector<std::string>& 
       std::string text = "column '" + field->name + "' has no field '" + path[i] + "'";
       if (is_struct) {
         text += "; it has ";
-        for (size_t c = 0; c < field->type.children.size(); ++c) text += (c ? ", " : "") + field->type.children[c].name;
+        for (size_t c = 0; c < field->type.children.size(); ++c)
+          text += (c ? ", " : "") + field->type.children[c].name;
       }
       return Status::NotFound(text);
     }
@@ -246,7 +263,8 @@ Result<ExprPtr> BindExpr(const ExprPtr& expr, const Schema& schema) { return Bin
 Result<ExprPtr> BindFilter(const ExprPtr& expr, const Schema& schema) {
   HEADRACE_ASSIGN(ExprPtr bound, BindExpr(expr, schema));
   if (bound->type != ValueType::kBool && bound->type != ValueType::kNull) {
-    return Status::Invalid("a filter is a condition, but " + ToString(*expr) + " is " + TypeName(bound->type));
+    return Status::Invalid("a filter is a condition, but " + ToString(*expr) + " is " +
+                           TypeName(bound->type));
   }
   return bound;
 }

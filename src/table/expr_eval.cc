@@ -15,8 +15,8 @@ constexpr uint8_t kFalse = 0;
 constexpr uint8_t kTrue = 1;
 constexpr uint8_t kNullOutcome = 2;
 
-// One value per row, or one for all rows (`constant`). Which of the vectors is used follows from `type`: ints for integers,
-// dates, timestamps and booleans; doubles; strings.
+// One value per row, or one for all rows (`constant`). Which of the vectors is used follows from `type`: ints
+// for integers, dates, timestamps and booleans; doubles; strings.
 struct Vec {
   ValueType type = ValueType::kNull;
   bool constant = false;
@@ -78,10 +78,13 @@ class Evaluator {
 
   Result<Vec> Run(const Expr& expr) {
     switch (expr.op) {
-      case ExprOp::kColumn: return Column(expr);
-      case ExprOp::kLiteral: return Literal(expr);
+      case ExprOp::kColumn:
+        return Column(expr);
+      case ExprOp::kLiteral:
+        return Literal(expr);
       case ExprOp::kAnd:
-      case ExprOp::kOr: return Logic(expr);
+      case ExprOp::kOr:
+        return Logic(expr);
       case ExprOp::kNot: {
         HEADRACE_ASSIGN(Vec inner, Run(*expr.args[0]));
         return Map(inner, ValueType::kBool, [&](int64_t i, Vec* out) {
@@ -89,8 +92,10 @@ class Evaluator {
           return true;
         });
       }
-      case ExprOp::kIsNull: return IsNullTest(expr);
-      case ExprOp::kIn: return In(expr);
+      case ExprOp::kIsNull:
+        return IsNullTest(expr);
+      case ExprOp::kIn:
+        return In(expr);
       case ExprOp::kLike: {
         HEADRACE_ASSIGN(const Vec text, Run(*expr.args[0]));
         HEADRACE_ASSIGN(const Vec pattern, Run(*expr.args[1]));
@@ -99,7 +104,8 @@ class Evaluator {
           return true;
         });
       }
-      case ExprOp::kCast: return Cast(expr);
+      case ExprOp::kCast:
+        return Cast(expr);
       case ExprOp::kNeg: {
         HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
         return Map(inner, expr.type, [&](int64_t i, Vec* out) {
@@ -117,8 +123,10 @@ class Evaluator {
       case ExprOp::kSub:
       case ExprOp::kMul:
       case ExprOp::kDiv:
-      case ExprOp::kMod: return Arithmetic(expr);
-      default: return Compare(expr);
+      case ExprOp::kMod:
+        return Arithmetic(expr);
+      default:
+        return Compare(expr);
     }
   }
 
@@ -137,7 +145,8 @@ class Evaluator {
       if (!is_null) {
         const size_t before = out.nulls.size();
         if (!fn(i, &out)) {
-          return Status::Invalid("a calculation in the filter overflows 64-bit integers; cast a side to float64");
+          return Status::Invalid(
+              "a calculation in the filter overflows 64-bit integers; cast a side to float64");
         }
         is_null = out.nulls.size() > before;  // fn itself said null
         if (is_null) out.nulls.pop_back();
@@ -155,12 +164,15 @@ class Evaluator {
   template <typename Fn>
   Result<Vec> Map(const Vec& a, ValueType type, Fn fn) {
     const bool all_null = a.type == ValueType::kNull;
-    return Build(type, a.constant, [&](int64_t i) { return all_null || a.IsNull(i); }, fn);
+    return Build(
+        type, a.constant, [&](int64_t i) { return all_null || a.IsNull(i); }, fn);
   }
   template <typename Fn>
   Result<Vec> Map2(const Vec& a, const Vec& b, ValueType type, Fn fn) {
     const bool all_null = a.type == ValueType::kNull || b.type == ValueType::kNull;
-    return Build(type, a.constant && b.constant, [&](int64_t i) { return all_null || a.IsNull(i) || b.IsNull(i); }, fn);
+    return Build(
+        type, a.constant && b.constant, [&](int64_t i) { return all_null || a.IsNull(i) || b.IsNull(i); },
+        fn);
   }
 
   Result<Vec> Literal(const Expr& expr) {
@@ -186,7 +198,8 @@ class Evaluator {
 
   Result<Vec> Column(const Expr& expr) {
     HEADRACE_ASSIGN(const auto array, column_(expr));
-    if (array->length() != rows_) return Status::Corrupt("column " + ToString(expr) + " has another number of rows");
+    if (array->length() != rows_)
+      return Status::Corrupt("column " + ToString(expr) + " has another number of rows");
     Vec out;
     out.type = expr.type;
     out.owner = array;
@@ -197,18 +210,37 @@ class Evaluator {
     using A = arrow::Type;
     const auto ints = [&](const auto& typed, int64_t divisor) {
       out.ints.resize(static_cast<size_t>(rows_));
-      for (int64_t i = 0; i < rows_; ++i) out.ints[static_cast<size_t>(i)] = static_cast<int64_t>(typed.Value(i)) * divisor;
+      for (int64_t i = 0; i < rows_; ++i)
+        out.ints[static_cast<size_t>(i)] = static_cast<int64_t>(typed.Value(i)) * divisor;
     };
     switch (array->type_id()) {
-      case A::BOOL: ints(static_cast<const arrow::BooleanArray&>(*array), 1); break;
-      case A::INT8: ints(static_cast<const arrow::Int8Array&>(*array), 1); break;
-      case A::INT16: ints(static_cast<const arrow::Int16Array&>(*array), 1); break;
-      case A::INT32: ints(static_cast<const arrow::Int32Array&>(*array), 1); break;
-      case A::UINT8: ints(static_cast<const arrow::UInt8Array&>(*array), 1); break;
-      case A::UINT16: ints(static_cast<const arrow::UInt16Array&>(*array), 1); break;
-      case A::UINT32: ints(static_cast<const arrow::UInt32Array&>(*array), 1); break;
-      case A::DATE32: ints(static_cast<const arrow::Date32Array&>(*array), 1); break;
-      case A::INT64: out.int_data = static_cast<const arrow::Int64Array&>(*array).raw_values(); break;
+      case A::BOOL:
+        ints(static_cast<const arrow::BooleanArray&>(*array), 1);
+        break;
+      case A::INT8:
+        ints(static_cast<const arrow::Int8Array&>(*array), 1);
+        break;
+      case A::INT16:
+        ints(static_cast<const arrow::Int16Array&>(*array), 1);
+        break;
+      case A::INT32:
+        ints(static_cast<const arrow::Int32Array&>(*array), 1);
+        break;
+      case A::UINT8:
+        ints(static_cast<const arrow::UInt8Array&>(*array), 1);
+        break;
+      case A::UINT16:
+        ints(static_cast<const arrow::UInt16Array&>(*array), 1);
+        break;
+      case A::UINT32:
+        ints(static_cast<const arrow::UInt32Array&>(*array), 1);
+        break;
+      case A::DATE32:
+        ints(static_cast<const arrow::Date32Array&>(*array), 1);
+        break;
+      case A::INT64:
+        out.int_data = static_cast<const arrow::Int64Array&>(*array).raw_values();
+        break;
       case A::UINT64: {
         const auto& wide = static_cast<const arrow::UInt64Array&>(*array);
         for (int64_t i = 0; i < rows_; ++i) {
@@ -220,8 +252,11 @@ class Evaluator {
         ints(wide, 1);
         break;
       }
-      case A::TIMESTAMP: return Timestamps(expr, static_cast<const arrow::TimestampArray&>(*array), std::move(out));
-      case A::DOUBLE: out.double_data = static_cast<const arrow::DoubleArray&>(*array).raw_values(); break;
+      case A::TIMESTAMP:
+        return Timestamps(expr, static_cast<const arrow::TimestampArray&>(*array), std::move(out));
+      case A::DOUBLE:
+        out.double_data = static_cast<const arrow::DoubleArray&>(*array).raw_values();
+        break;
       case A::FLOAT: {
         const float* values = static_cast<const arrow::FloatArray&>(*array).raw_values();
         out.doubles.assign(values, values + rows_);
@@ -229,7 +264,8 @@ class Evaluator {
       }
       case A::HALF_FLOAT: {
         const auto* bits = static_cast<const arrow::HalfFloatArray&>(*array).raw_values();
-        for (int64_t i = 0; i < rows_; ++i) out.doubles.push_back(arrow::util::Float16::FromBits(bits[i]).ToDouble());
+        for (int64_t i = 0; i < rows_; ++i)
+          out.doubles.push_back(arrow::util::Float16::FromBits(bits[i]).ToDouble());
         break;
       }
       case A::STRING: {
@@ -249,7 +285,9 @@ class Evaluator {
 
   static Result<Vec> Timestamps(const Expr& expr, const arrow::TimestampArray& array, Vec out) {
     const auto unit = static_cast<const arrow::TimestampType&>(*array.type()).unit();
-    const int64_t factor = unit == arrow::TimeUnit::SECOND ? 1'000'000 : unit == arrow::TimeUnit::MILLI ? 1'000 : 1;
+    const int64_t factor = unit == arrow::TimeUnit::SECOND  ? 1'000'000
+                           : unit == arrow::TimeUnit::MILLI ? 1'000
+                                                            : 1;
     if (factor == 1) {
       out.int_data = array.raw_values();
       return out;
@@ -270,7 +308,8 @@ class Evaluator {
     out.type = ValueType::kBool;
     out.constant = inner.constant;
     const bool literal_null = inner.type == ValueType::kNull && inner.constant;
-    for (int64_t i = 0; i < (inner.constant ? 1 : rows_); ++i) out.ints.push_back(literal_null || inner.IsNull(i));
+    for (int64_t i = 0; i < (inner.constant ? 1 : rows_); ++i)
+      out.ints.push_back(literal_null || inner.IsNull(i));
     return out;
   }
 
@@ -283,19 +322,20 @@ class Evaluator {
     HEADRACE_ASSIGN(const Vec a, Run(*expr.args[0]));
     HEADRACE_ASSIGN(const Vec b, Run(*expr.args[1]));
     const uint8_t decisive = expr.op == ExprOp::kAnd ? kFalse : kTrue;
-    return Build(ValueType::kBool, a.constant && b.constant, [](int64_t) { return false; },
-                 [&](int64_t i, Vec* out) {
-                   const uint8_t x = Outcome(a, i);
-                   const uint8_t y = Outcome(b, i);
-                   if (x == decisive || y == decisive) {
-                     out->ints.push_back(decisive);
-                   } else if (x == kNullOutcome || y == kNullOutcome) {
-                     out->nulls.push_back(1);
-                   } else {
-                     out->ints.push_back(!decisive);
-                   }
-                   return true;
-                 });
+    return Build(
+        ValueType::kBool, a.constant && b.constant, [](int64_t) { return false; },
+        [&](int64_t i, Vec* out) {
+          const uint8_t x = Outcome(a, i);
+          const uint8_t y = Outcome(b, i);
+          if (x == decisive || y == decisive) {
+            out->ints.push_back(decisive);
+          } else if (x == kNullOutcome || y == kNullOutcome) {
+            out->nulls.push_back(1);
+          } else {
+            out->ints.push_back(!decisive);
+          }
+          return true;
+        });
   }
 
   static int CompareAt(const Vec& a, const Vec& b, int64_t i) {
@@ -316,12 +356,18 @@ class Evaluator {
       });
     };
     switch (expr.op) {
-      case ExprOp::kEq: return run([](int c) { return c == 0; });
-      case ExprOp::kNe: return run([](int c) { return c != 0; });
-      case ExprOp::kLt: return run([](int c) { return c < 0; });
-      case ExprOp::kLe: return run([](int c) { return c <= 0; });
-      case ExprOp::kGt: return run([](int c) { return c > 0; });
-      default: return run([](int c) { return c >= 0; });
+      case ExprOp::kEq:
+        return run([](int c) { return c == 0; });
+      case ExprOp::kNe:
+        return run([](int c) { return c != 0; });
+      case ExprOp::kLt:
+        return run([](int c) { return c < 0; });
+      case ExprOp::kLe:
+        return run([](int c) { return c <= 0; });
+      case ExprOp::kGt:
+        return run([](int c) { return c > 0; });
+      default:
+        return run([](int c) { return c >= 0; });
     }
   }
 
@@ -335,24 +381,25 @@ class Evaluator {
       list.push_back(std::move(item));
     }
     const bool untyped = value.type == ValueType::kNull;
-    return Build(ValueType::kBool, constant, [&](int64_t i) { return untyped || value.IsNull(i); },
-                 [&](int64_t i, Vec* out) {
-                   bool saw_null = false;
-                   for (const Vec& item : list) {
-                     if (item.type == ValueType::kNull || item.IsNull(i)) {
-                       saw_null = true;
-                     } else if (CompareAt(value, item, i) == 0) {
-                       out->ints.push_back(1);
-                       return true;
-                     }
-                   }
-                   if (saw_null) {
-                     out->nulls.push_back(1);
-                   } else {
-                     out->ints.push_back(0);
-                   }
-                   return true;
-                 });
+    return Build(
+        ValueType::kBool, constant, [&](int64_t i) { return untyped || value.IsNull(i); },
+        [&](int64_t i, Vec* out) {
+          bool saw_null = false;
+          for (const Vec& item : list) {
+            if (item.type == ValueType::kNull || item.IsNull(i)) {
+              saw_null = true;
+            } else if (CompareAt(value, item, i) == 0) {
+              out->ints.push_back(1);
+              return true;
+            }
+          }
+          if (saw_null) {
+            out->nulls.push_back(1);
+          } else {
+            out->ints.push_back(0);
+          }
+          return true;
+        });
   }
 
   Result<Vec> Cast(const Expr& expr) {
@@ -413,11 +460,20 @@ class Evaluator {
         const double x = a.Double(i);
         const double y = b.Double(i);
         switch (expr.op) {
-          case ExprOp::kAdd: out->doubles.push_back(x + y); break;
-          case ExprOp::kSub: out->doubles.push_back(x - y); break;
-          case ExprOp::kMul: out->doubles.push_back(x * y); break;
-          case ExprOp::kDiv: out->doubles.push_back(x / y); break;
-          default: out->doubles.push_back(std::fmod(x, y));
+          case ExprOp::kAdd:
+            out->doubles.push_back(x + y);
+            break;
+          case ExprOp::kSub:
+            out->doubles.push_back(x - y);
+            break;
+          case ExprOp::kMul:
+            out->doubles.push_back(x * y);
+            break;
+          case ExprOp::kDiv:
+            out->doubles.push_back(x / y);
+            break;
+          default:
+            out->doubles.push_back(std::fmod(x, y));
         }
         return true;
       });
@@ -428,9 +484,15 @@ class Evaluator {
       int64_t value = 0;
       bool overflow = false;
       switch (expr.op) {
-        case ExprOp::kAdd: overflow = __builtin_add_overflow(x, y, &value); break;
-        case ExprOp::kSub: overflow = __builtin_sub_overflow(x, y, &value); break;
-        case ExprOp::kMul: overflow = __builtin_mul_overflow(x, y, &value); break;
+        case ExprOp::kAdd:
+          overflow = __builtin_add_overflow(x, y, &value);
+          break;
+        case ExprOp::kSub:
+          overflow = __builtin_sub_overflow(x, y, &value);
+          break;
+        case ExprOp::kMul:
+          overflow = __builtin_mul_overflow(x, y, &value);
+          break;
         default:
           if (y == 0) {
             out->nulls.push_back(1);

@@ -19,7 +19,9 @@ struct Token {
   size_t at = 0;
 };
 
-bool WordChar(char c) { return isalnum(static_cast<unsigned char>(c)) || c == '_' || static_cast<unsigned char>(c) >= 0x80; }
+bool WordChar(char c) {
+  return isalnum(static_cast<unsigned char>(c)) || c == '_' || static_cast<unsigned char>(c) >= 0x80;
+}
 
 std::string Upper(std::string text) {
   for (char& c : text) c = static_cast<char>(toupper(static_cast<unsigned char>(c)));
@@ -62,7 +64,8 @@ class Parser {
       } else if (isdigit(static_cast<unsigned char>(c)) ||
                  (c == '.' && at + 1 < text_.size() && isdigit(static_cast<unsigned char>(text_[at + 1])))) {
         token.kind = TokenKind::kNumber;
-        while (at < text_.size() && (isdigit(static_cast<unsigned char>(text_[at])) || text_[at] == '.')) ++at;
+        while (at < text_.size() && (isdigit(static_cast<unsigned char>(text_[at])) || text_[at] == '.'))
+          ++at;
         if (at < text_.size() && (text_[at] == 'e' || text_[at] == 'E')) {
           ++at;
           if (at < text_.size() && (text_[at] == '+' || text_[at] == '-')) ++at;
@@ -116,7 +119,9 @@ class Parser {
     ++next_;
     return true;
   }
-  bool IsWord(std::string_view word) const { return Now().kind == TokenKind::kWord && Upper(Now().text) == word; }
+  bool IsWord(std::string_view word) const {
+    return Now().kind == TokenKind::kWord && Upper(Now().text) == word;
+  }
   bool EatWord(std::string_view word) {
     if (!IsWord(word)) return false;
     ++next_;
@@ -261,10 +266,17 @@ class Parser {
   Result<ExprPtr> CastTo(ExprPtr inner) {
     if (Now().kind != TokenKind::kWord) return Error("expected a type");
     static constexpr std::pair<std::string_view, ValueType> kTypes[] = {
-        {"INT64", ValueType::kInt},      {"BIGINT", ValueType::kInt},      {"FLOAT64", ValueType::kDouble},
-        {"DOUBLE", ValueType::kDouble},  {"STRING", ValueType::kString},   {"VARCHAR", ValueType::kString},
-        {"TEXT", ValueType::kString},    {"BOOL", ValueType::kBool},       {"BOOLEAN", ValueType::kBool},
-        {"DATE", ValueType::kDate},      {"TIMESTAMP", ValueType::kTimestampUs}};
+        {"INT64", ValueType::kInt},
+        {"BIGINT", ValueType::kInt},
+        {"FLOAT64", ValueType::kDouble},
+        {"DOUBLE", ValueType::kDouble},
+        {"STRING", ValueType::kString},
+        {"VARCHAR", ValueType::kString},
+        {"TEXT", ValueType::kString},
+        {"BOOL", ValueType::kBool},
+        {"BOOLEAN", ValueType::kBool},
+        {"DATE", ValueType::kDate},
+        {"TIMESTAMP", ValueType::kTimestampUs}};
     for (const auto& [name, type] : kTypes) {
       if (!EatWord(name)) continue;
       auto expr = std::make_shared<Expr>();
@@ -288,7 +300,8 @@ class Parser {
     }
     double value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size()) return ErrorAt(at, text + " is not a number");
+    if (error != std::errc() || end != text.data() + text.size())
+      return ErrorAt(at, text + " is not a number");
     return Literal(value, ValueType::kDouble);
   }
 
@@ -315,7 +328,8 @@ class Parser {
       if (!EatSymbol(")")) return Error("expected ) after CAST");
       return cast;
     }
-    const bool typed = (IsWord("DATE") || IsWord("TIMESTAMP")) && tokens_[next_ + 1].kind == TokenKind::kString;
+    const bool typed =
+        (IsWord("DATE") || IsWord("TIMESTAMP")) && tokens_[next_ + 1].kind == TokenKind::kString;
     if (typed) {
       const bool is_date = IsWord("DATE");
       next_ += 2;
@@ -334,8 +348,9 @@ class Parser {
     expr->op = ExprOp::kColumn;
     do {
       const Token& token = Now();
-      const bool reserved = token.kind == TokenKind::kWord && std::find(std::begin(kReserved), std::end(kReserved),
-                                                                       Upper(token.text)) != std::end(kReserved);
+      const bool reserved =
+          token.kind == TokenKind::kWord &&
+          std::find(std::begin(kReserved), std::end(kReserved), Upper(token.text)) != std::end(kReserved);
       if ((token.kind != TokenKind::kWord && token.kind != TokenKind::kQuoted) || reserved) {
         return Error("expected a column, a value or (, found " + Describe(token));
       }
@@ -370,7 +385,8 @@ std::string LiteralText(const Expr& expr) {
   }
   if (const auto* text = std::get_if<std::string>(&expr.literal)) return Quote(*text, '\'');
   if (const int64_t* number = std::get_if<int64_t>(&expr.literal)) {
-    if (expr.type == ValueType::kDate) return "date '" + FormatMicros(*number * 86'400'000'000).substr(0, 10) + "'";
+    if (expr.type == ValueType::kDate)
+      return "date '" + FormatMicros(*number * 86'400'000'000).substr(0, 10) + "'";
     if (expr.type == ValueType::kTimestampUs) return "timestamp '" + FormatMicros(*number) + "'";
     return std::to_string(*number);
   }
@@ -389,31 +405,37 @@ Result<ExprPtr> ParseExpr(std::string_view text) {
 
 std::string ToString(const Expr& expr) {
   static const std::map<ExprOp, std::string> kInfix = {
-      {ExprOp::kAnd, " and "}, {ExprOp::kOr, " or "}, {ExprOp::kEq, " = "},  {ExprOp::kNe, " != "},
-      {ExprOp::kLt, " < "},    {ExprOp::kLe, " <= "}, {ExprOp::kGt, " > "},  {ExprOp::kGe, " >= "},
+      {ExprOp::kAnd, " and "},   {ExprOp::kOr, " or "}, {ExprOp::kEq, " = "},  {ExprOp::kNe, " != "},
+      {ExprOp::kLt, " < "},      {ExprOp::kLe, " <= "}, {ExprOp::kGt, " > "},  {ExprOp::kGe, " >= "},
       {ExprOp::kLike, " like "}, {ExprOp::kAdd, " + "}, {ExprOp::kSub, " - "}, {ExprOp::kMul, " * "},
-      {ExprOp::kDiv, " / "},   {ExprOp::kMod, " % "}};
+      {ExprOp::kDiv, " / "},     {ExprOp::kMod, " % "}};
   const auto infix = kInfix.find(expr.op);
-  if (infix != kInfix.end()) return "(" + ToString(*expr.args[0]) + infix->second + ToString(*expr.args[1]) + ")";
+  if (infix != kInfix.end())
+    return "(" + ToString(*expr.args[0]) + infix->second + ToString(*expr.args[1]) + ")";
   switch (expr.op) {
     case ExprOp::kColumn: {
       std::string text;
       for (const auto& part : expr.path) text += (text.empty() ? "" : ".") + Quote(part, '"');
       return text;
     }
-    case ExprOp::kNot: return "(not " + ToString(*expr.args[0]) + ")";
-    case ExprOp::kNeg: return "(- " + ToString(*expr.args[0]) + ")";
-    case ExprOp::kIsNull: return "(" + ToString(*expr.args[0]) + " is null)";
+    case ExprOp::kNot:
+      return "(not " + ToString(*expr.args[0]) + ")";
+    case ExprOp::kNeg:
+      return "(- " + ToString(*expr.args[0]) + ")";
+    case ExprOp::kIsNull:
+      return "(" + ToString(*expr.args[0]) + " is null)";
     case ExprOp::kIn: {
       std::string text = "(" + ToString(*expr.args[0]) + " in (";
       for (size_t i = 1; i < expr.args.size(); ++i) text += (i > 1 ? ", " : "") + ToString(*expr.args[i]);
       return text + "))";
     }
     case ExprOp::kCast: {
-      static constexpr const char* kNames[] = {"null", "bool", "int64", "float64", "string", "date", "timestamp", "timestamp"};
+      static constexpr const char* kNames[] = {"null",   "bool", "int64",     "float64",
+                                               "string", "date", "timestamp", "timestamp"};
       return "cast(" + ToString(*expr.args[0]) + " as " + kNames[static_cast<int>(expr.type)] + ")";
     }
-    default: return LiteralText(expr);
+    default:
+      return LiteralText(expr);
   }
 }
 

@@ -23,7 +23,7 @@ std::optional<FieldStats> InFilterUnits(const Expr& column, FieldStats stats) {
 
 struct Bounds {
   Value low, high;
-  bool nan = false;    // NaN, above all, may be there too
+  bool nan = false;  // NaN, above all, may be there too
   bool nulls = false;
   bool values = true;  // some value is not null
 };
@@ -97,13 +97,20 @@ Outcomes CompareOutcomes(const Expr& expr, const StatsFn& stats) {
   if (!a->values || !b->values) return {false, false, true};
   const Orders o = OrdersOf(*a, *b);
   switch (expr.op) {
-    case ExprOp::kEq: return FromTests(*a, *b, o.equal, o.less || o.greater);
-    case ExprOp::kNe: return FromTests(*a, *b, o.less || o.greater, o.equal);
-    case ExprOp::kLt: return FromTests(*a, *b, o.less, o.equal || o.greater);
-    case ExprOp::kLe: return FromTests(*a, *b, o.less || o.equal, o.greater);
-    case ExprOp::kGt: return FromTests(*a, *b, o.greater, o.less || o.equal);
-    case ExprOp::kGe: return FromTests(*a, *b, o.greater || o.equal, o.less);
-    default: return kAnything;
+    case ExprOp::kEq:
+      return FromTests(*a, *b, o.equal, o.less || o.greater);
+    case ExprOp::kNe:
+      return FromTests(*a, *b, o.less || o.greater, o.equal);
+    case ExprOp::kLt:
+      return FromTests(*a, *b, o.less, o.equal || o.greater);
+    case ExprOp::kLe:
+      return FromTests(*a, *b, o.less || o.equal, o.greater);
+    case ExprOp::kGt:
+      return FromTests(*a, *b, o.greater, o.less || o.equal);
+    case ExprOp::kGe:
+      return FromTests(*a, *b, o.greater || o.equal, o.less);
+    default:
+      return kAnything;
   }
 }
 
@@ -150,7 +157,8 @@ Outcomes PossibleOutcomes(const Expr& expr, const StatsFn& stats) {
       const auto bounds = BoundsOf(expr, stats);
       if (!bounds || expr.type != ValueType::kBool) return kAnything;
       if (!bounds->values) return {false, false, true};
-      return {CompareValues(bounds->high, int64_t{1}) >= 0, CompareValues(bounds->low, int64_t{0}) <= 0, bounds->nulls};
+      return {CompareValues(bounds->high, int64_t{1}) >= 0, CompareValues(bounds->low, int64_t{0}) <= 0,
+              bounds->nulls};
     }
     case ExprOp::kAnd:
     case ExprOp::kOr: {
@@ -164,7 +172,8 @@ Outcomes PossibleOutcomes(const Expr& expr, const StatsFn& stats) {
       Outcomes both;
       both.can_true = a.can_true && b.can_true;
       both.can_false = a.can_false || b.can_false;
-      both.can_null = (a.can_null && (b.can_true || b.can_null)) || (b.can_null && (a.can_true || a.can_null));
+      both.can_null =
+          (a.can_null && (b.can_true || b.can_null)) || (b.can_null && (a.can_true || a.can_null));
       if (is_or) std::swap(both.can_true, both.can_false);
       return both;
     }
@@ -183,10 +192,14 @@ Outcomes PossibleOutcomes(const Expr& expr, const StatsFn& stats) {
     case ExprOp::kLt:
     case ExprOp::kLe:
     case ExprOp::kGt:
-    case ExprOp::kGe: return CompareOutcomes(expr, stats);
-    case ExprOp::kIn: return InOutcomes(expr, stats);
-    case ExprOp::kLike: return LikeOutcomes(expr, stats);
-    default: return kAnything;
+    case ExprOp::kGe:
+      return CompareOutcomes(expr, stats);
+    case ExprOp::kIn:
+      return InOutcomes(expr, stats);
+    case ExprOp::kLike:
+      return LikeOutcomes(expr, stats);
+    default:
+      return kAnything;
   }
 }
 

@@ -8,9 +8,10 @@ namespace headrace::table {
 namespace {
 
 const Schema& TestSchema() {
-  static const Schema schema = *SchemaFromArrow(*arrow::schema({arrow::field("i", arrow::int64()), arrow::field("d", arrow::float64()),
-                                                                arrow::field("s", arrow::utf8()), arrow::field("b", arrow::boolean()),
-                                                                arrow::field("t", arrow::timestamp(arrow::TimeUnit::MILLI))}));
+  static const Schema schema =
+      *SchemaFromArrow(*arrow::schema({arrow::field("i", arrow::int64()), arrow::field("d", arrow::float64()),
+                                       arrow::field("s", arrow::utf8()), arrow::field("b", arrow::boolean()),
+                                       arrow::field("t", arrow::timestamp(arrow::TimeUnit::MILLI))}));
   static const Schema with_ids = [] {
     Schema copy = schema;
     int32_t next = 1;
@@ -41,7 +42,8 @@ TEST(Expr, ErrorsNameThePlaceAndTheFix) {
 }
 
 TEST(Expr, CanonicalTextReadsBackTheSame) {
-  for (const char* text : {"i = 1 and (d < 2.5 or not s like 'a%')", "\"s\" in ('x', 'it''s', null)", "i between -3 and +4", "d::int64 % 3 = 0 and i is not null"}) {
+  for (const char* text : {"i = 1 and (d < 2.5 or not s like 'a%')", "\"s\" in ('x', 'it''s', null)",
+                           "i between -3 and +4", "d::int64 % 3 = 0 and i is not null"}) {
     ASSERT_VALUE(const ExprPtr once, ParseExpr(text));
     ASSERT_VALUE(const ExprPtr twice, ParseExpr(ToString(*once)));
     EXPECT_EQ(ToString(*once), ToString(*twice));
@@ -57,23 +59,36 @@ class RandomFilters {
   std::string Filter(int depth) {
     if (depth > 0) {
       switch (Next(5)) {
-        case 0: return "(" + Filter(depth - 1) + " and " + Filter(depth - 1) + ")";
-        case 1: return "(" + Filter(depth - 1) + " or " + Filter(depth - 1) + ")";
-        case 2: return "not " + Filter(depth - 1);
-        default: break;
+        case 0:
+          return "(" + Filter(depth - 1) + " and " + Filter(depth - 1) + ")";
+        case 1:
+          return "(" + Filter(depth - 1) + " or " + Filter(depth - 1) + ")";
+        case 2:
+          return "not " + Filter(depth - 1);
+        default:
+          break;
       }
     }
     static const char* kOps[] = {"=", "!=", "<", "<=", ">", ">="};
     const std::string op = std::string(" ") + kOps[Next(6)] + " ";
     switch (Next(8)) {
-      case 0: return "i" + op + std::to_string(Next(12));
-      case 1: return "d" + op + std::to_string(Next(12)) + ".0";
-      case 2: return "s" + op + "'" + std::string(1, static_cast<char>('a' + Next(6))) + "'";
-      case 3: return std::string("idstb").substr(Next(5), 1) + (Next(2) ? " is null" : " is not null");
-      case 4: return "i in (" + std::to_string(Next(12)) + ", " + (Next(4) ? std::to_string(Next(12)) : "null") + ")";
-      case 5: return "s like '" + std::string(1, static_cast<char>('a' + Next(6))) + (Next(2) ? "%'" : "_'");
-      case 6: return Next(2) ? "b" : "i" + op + "d";
-      default: return "t" + op + "timestamp '1970-01-01T00:00:0" + std::to_string(Next(10)) + "'";
+      case 0:
+        return "i" + op + std::to_string(Next(12));
+      case 1:
+        return "d" + op + std::to_string(Next(12)) + ".0";
+      case 2:
+        return "s" + op + "'" + std::string(1, static_cast<char>('a' + Next(6))) + "'";
+      case 3:
+        return std::string("idstb").substr(Next(5), 1) + (Next(2) ? " is null" : " is not null");
+      case 4:
+        return "i in (" + std::to_string(Next(12)) + ", " + (Next(4) ? std::to_string(Next(12)) : "null") +
+               ")";
+      case 5:
+        return "s like '" + std::string(1, static_cast<char>('a' + Next(6))) + (Next(2) ? "%'" : "_'");
+      case 6:
+        return Next(2) ? "b" : "i" + op + "d";
+      default:
+        return "t" + op + "timestamp '1970-01-01T00:00:0" + std::to_string(Next(10)) + "'";
     }
   }
   std::shared_ptr<arrow::RecordBatch> Rows(int64_t n) {
@@ -90,12 +105,17 @@ class RandomFilters {
       const auto value = [&] { return base + Next(spread); };
       const auto null = [&] { return Next(nulls) == 0 && nulls < 6; };
       (void)(null() ? i.AppendNull() : i.Append(static_cast<int64_t>(value())));
-      (void)(null() ? d.AppendNull() : d.Append(nan && Next(3) == 0 ? std::nan("") : static_cast<double>(value())));
-      (void)(null() ? s.AppendNull() : s.Append(std::string(1, static_cast<char>('a' + value() % 6)) + (Next(2) ? "x" : "")));
+      (void)(null() ? d.AppendNull()
+                    : d.Append(nan && Next(3) == 0 ? std::nan("") : static_cast<double>(value())));
+      (void)(null() ? s.AppendNull()
+                    : s.Append(std::string(1, static_cast<char>('a' + value() % 6)) + (Next(2) ? "x" : "")));
       (void)(null() ? b.AppendNull() : b.Append(value() % 2 == 0));
       (void)(null() ? t.AppendNull() : t.Append(static_cast<int64_t>(value()) * 1000));
     }
-    return arrow::RecordBatch::Make(TestSchema().ToArrow(), n, {i.Finish().ValueOrDie(), d.Finish().ValueOrDie(), s.Finish().ValueOrDie(), b.Finish().ValueOrDie(), t.Finish().ValueOrDie()});
+    return arrow::RecordBatch::Make(
+        TestSchema().ToArrow(), n,
+        {i.Finish().ValueOrDie(), d.Finish().ValueOrDie(), s.Finish().ValueOrDie(), b.Finish().ValueOrDie(),
+         t.Finish().ValueOrDie()});
   }
 
  private:
@@ -109,16 +129,24 @@ TEST(Expr, PruningIsSound) {
     const auto rows = random.Rows(1 + static_cast<int64_t>(random.Next(8)));
     StatsByField stats;
     const auto wanted = StatFields(TestSchema());
-    for (size_t c = 0; c < 5; ++c) AddToStats(TestSchema().fields[c], *rows->column(static_cast<int>(c)), wanted, &stats);
+    for (size_t c = 0; c < 5; ++c)
+      AddToStats(TestSchema().fields[c], *rows->column(static_cast<int>(c)), wanted, &stats);
     const std::string text = random.Filter(3);
     ASSERT_VALUE(const ExprPtr parsed, ParseExpr(text));
     ASSERT_VALUE(const ExprPtr filter, BindFilter(parsed, TestSchema()));
-    ASSERT_VALUE(const auto outcomes, EvaluateFilter(*filter, rows->num_rows(), [&](const Expr& column) -> Result<std::shared_ptr<arrow::Array>> {
-                   return rows->GetColumnByName(column.path[0]);
-                 }));
-    const Outcomes possible = PossibleOutcomes(*filter, [&](const Field& leaf) -> std::optional<FieldStats> { return stats[leaf.id]; });
+    ASSERT_VALUE(const auto outcomes,
+                 EvaluateFilter(*filter, rows->num_rows(),
+                                [&](const Expr& column) -> Result<std::shared_ptr<arrow::Array>> {
+                                  return rows->GetColumnByName(column.path[0]);
+                                }));
+    const Outcomes possible = PossibleOutcomes(
+        *filter, [&](const Field& leaf) -> std::optional<FieldStats> { return stats[leaf.id]; });
     for (const uint8_t outcome : outcomes) {
-      ASSERT_TRUE(outcome == 1 ? possible.can_true : outcome == 0 ? possible.can_false : possible.can_null) << text << "\n" << rows->ToString();
+      ASSERT_TRUE(outcome == 1   ? possible.can_true
+                  : outcome == 0 ? possible.can_false
+                                 : possible.can_null)
+          << text << "\n"
+          << rows->ToString();
     }
     pruned += !possible.can_true;
   }

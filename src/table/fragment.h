@@ -1,4 +1,5 @@
-// A fragment: some whole rows, and the files that hold their columns. The unit of conflict is (fragment, field).
+// A fragment: some whole rows, and the files that hold their columns. The unit of conflict is (fragment,
+// field).
 #pragma once
 
 #include <cstdint>
@@ -32,8 +33,8 @@ struct PackUse {
   int64_t live_bytes = 0;
 };
 
-// One manifest entry. Several entries may speak of one fragment: what they say adds up (a column added later is an entry
-// with just its file), so a commit costs what it changes and not what the table holds.
+// One manifest entry. Several entries may speak of one fragment: what they say adds up (a column added later
+// is an entry with just its file), so a commit costs what it changes and not what the table holds.
 struct Fragment {
   int64_t id = 0;
   int64_t first_row_id = 0;

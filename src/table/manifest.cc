@@ -35,11 +35,13 @@ int64_t AsInt(const Value& value) {
   return std::get<int64_t>(value);
 }
 
-std::string EncodePacks(const std::vector<PackUse>& packs) {  // 16 bytes of id, 8 of live bytes (little-endian), repeated
+std::string EncodePacks(
+    const std::vector<PackUse>& packs) {  // 16 bytes of id, 8 of live bytes (little-endian), repeated
   std::string out;
   for (const auto& pack : packs) {
     out.append(reinterpret_cast<const char*>(pack.id.bytes.data()), 16);
-    for (int shift = 0; shift < 64; shift += 8) out += static_cast<char>(static_cast<uint64_t>(pack.live_bytes) >> shift);
+    for (int shift = 0; shift < 64; shift += 8)
+      out += static_cast<char>(static_cast<uint64_t>(pack.live_bytes) >> shift);
   }
   return out;
 }
@@ -51,7 +53,8 @@ Result<std::vector<PackUse>> DecodePacks(std::string_view bytes) {
     PackUse pack;
     std::copy_n(bytes.data() + at, 16, reinterpret_cast<char*>(pack.id.bytes.data()));
     uint64_t live = 0;
-    for (size_t i = 0; i < 8; ++i) live |= uint64_t{static_cast<unsigned char>(bytes[at + 16 + i])} << (8 * i);
+    for (size_t i = 0; i < 8; ++i)
+      live |= uint64_t{static_cast<unsigned char>(bytes[at + 16 + i])} << (8 * i);
     pack.live_bytes = static_cast<int64_t>(live);
     packs.push_back(pack);
   }
@@ -111,7 +114,8 @@ Result<std::shared_ptr<arrow::Array>> BoundColumn(const std::vector<Fragment>& e
         HEADRACE_ARROW_TRY(present ? doubles.Append(std::get<double>(stats->*bound)) : doubles.AppendNull());
         break;
       case BoundKind::kString:
-        HEADRACE_ARROW_TRY(present ? strings.Append(std::get<std::string>(stats->*bound)) : strings.AppendNull());
+        HEADRACE_ARROW_TRY(present ? strings.Append(std::get<std::string>(stats->*bound))
+                                   : strings.AppendNull());
         break;
     }
   }
@@ -155,7 +159,8 @@ Status AddStatColumns(const std::vector<Fragment>& entries, int32_t field, Colum
   return Status::Ok();
 }
 
-Status AddFileColumns(const std::vector<Fragment>& entries, const Family& family, size_t index, Columns* columns) {
+Status AddFileColumns(const std::vector<Fragment>& entries, const Family& family, size_t index,
+                      Columns* columns) {
   arrow::FixedSizeBinaryBuilder ids(arrow::fixed_size_binary(16));
   arrow::Int64Builder sizes;
   for (const auto& entry : entries) {
@@ -182,7 +187,8 @@ Status AddFileColumns(const std::vector<Fragment>& entries, const Family& family
 // Reads whole columns, by name, as single arrays.
 class ColumnSet {
  public:
-  static Result<ColumnSet> Read(const store::Bytes& bytes, const std::vector<std::string>& names, bool must_exist) {
+  static Result<ColumnSet> Read(const store::Bytes& bytes, const std::vector<std::string>& names,
+                                bool must_exist) {
     ColumnSet set;
     std::unique_ptr<parquet::arrow::FileReader> reader;
     try {
@@ -229,10 +235,14 @@ class ColumnSet {
 Value BoundAt(const std::shared_ptr<arrow::Array>& array, int64_t row) {
   if (!array || array->IsNull(row)) return {};
   switch (array->type_id()) {
-    case arrow::Type::INT64: return static_cast<const arrow::Int64Array&>(*array).Value(row);
-    case arrow::Type::DOUBLE: return static_cast<const arrow::DoubleArray&>(*array).Value(row);
-    case arrow::Type::BINARY: return static_cast<const arrow::BinaryArray&>(*array).GetString(row);
-    default: return {};
+    case arrow::Type::INT64:
+      return static_cast<const arrow::Int64Array&>(*array).Value(row);
+    case arrow::Type::DOUBLE:
+      return static_cast<const arrow::DoubleArray&>(*array).Value(row);
+    case arrow::Type::BINARY:
+      return static_cast<const arrow::BinaryArray&>(*array).GetString(row);
+    default:
+      return {};
   }
 }
 
@@ -241,7 +251,8 @@ Value BoundAt(const std::shared_ptr<arrow::Array>& array, int64_t row) {
 Result<WrittenManifest> EncodeManifest(const std::vector<Fragment>& entries) {
   Columns columns;
   const auto add = [&](const char* name, auto get) -> Status {
-    HEADRACE_ASSIGN(auto array, Int64Column(entries, [&](const Fragment& e) { return std::optional<int64_t>(get(e)); }));
+    HEADRACE_ASSIGN(auto array,
+                    Int64Column(entries, [&](const Fragment& e) { return std::optional<int64_t>(get(e)); }));
     columns.Add(name, array);
     return Status::Ok();
   };
@@ -263,7 +274,8 @@ Result<WrittenManifest> EncodeManifest(const std::vector<Fragment>& entries) {
   json family_list = json::array();
   for (const auto& family : families) {
     HEADRACE_TRY(AddFileColumns(entries, family, family_list.size(), &columns));
-    family_list.push_back({{"kind", family.kind == FileKind::kParquet ? "parquet" : "tensor"}, {"fields", family.fields}});
+    family_list.push_back(
+        {{"kind", family.kind == FileKind::kParquet ? "parquet" : "tensor"}, {"fields", family.fields}});
   }
   for (const int32_t field : stat_fields) HEADRACE_TRY(AddStatColumns(entries, field, &columns));
 
@@ -278,8 +290,8 @@ Result<WrittenManifest> EncodeManifest(const std::vector<Fragment>& entries) {
                               ->disable_dictionary()
                               ->build();
   const auto arrow_properties = parquet::ArrowWriterProperties::Builder().store_schema()->build();
-  HEADRACE_ARROW_TRY(parquet::arrow::WriteTable(*table, arrow::default_memory_pool(), sink, 1 << 20, properties,
-                                                arrow_properties));
+  HEADRACE_ARROW_TRY(parquet::arrow::WriteTable(*table, arrow::default_memory_pool(), sink, 1 << 20,
+                                                properties, arrow_properties));
   HEADRACE_ARROW_ASSIGN(auto buffer, sink->Finish());
 
   WrittenManifest written;
@@ -299,8 +311,10 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
   }
   auto manifest = std::make_shared<Manifest>();
   manifest->bytes_ = bytes;
-  HEADRACE_ASSIGN(const auto core, ColumnSet::Read(bytes, {"fragment", "first_row_id", "rows", "version", "packs"}, true));
-  if (!core.metadata() || core.rows() != ref.entries) return Status::Corrupt("it is no manifest").Wrap(context);
+  HEADRACE_ASSIGN(const auto core,
+                  ColumnSet::Read(bytes, {"fragment", "first_row_id", "rows", "version", "packs"}, true));
+  if (!core.metadata() || core.rows() != ref.entries)
+    return Status::Corrupt("it is no manifest").Wrap(context);
   std::vector<std::shared_ptr<const Family>> families;
   std::vector<std::string> file_columns;
   try {
@@ -313,7 +327,8 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
       file_columns.push_back("bytes_" + std::to_string(families.size()));
       families.push_back(std::make_shared<const Family>(std::move(family)));
     }
-    manifest->stat_fields_ = json::parse(core.metadata()->Get("headrace.stats").ValueOr("[]")).get<std::vector<int32_t>>();
+    manifest->stat_fields_ =
+        json::parse(core.metadata()->Get("headrace.stats").ValueOr("[]")).get<std::vector<int32_t>>();
   } catch (const std::exception& error) {
     return Status::Corrupt(error.what()).Wrap(context);
   }

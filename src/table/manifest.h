@@ -1,5 +1,5 @@
-// Manifests: lists of fragments as Parquet, one row an entry, statistics as columns so that a plan reads only those of the
-// fields that its filter names. docs/format/manifest.md gives the columns.
+// Manifests: lists of fragments as Parquet, one row an entry, statistics as columns so that a plan reads only
+// those of the fields that its filter names. docs/format/manifest.md gives the columns.
 #pragma once
 
 #include <memory>

@@ -9,7 +9,8 @@
 namespace headrace::table {
 
 Status PackWriter::Add(std::string_view bytes, Uuid* pack, int64_t* offset) {
-  if (upload_ && upload_->written() + static_cast<int64_t>(bytes.size()) > pack_bytes_ && upload_->written() > 0) {
+  if (upload_ && upload_->written() + static_cast<int64_t>(bytes.size()) > pack_bytes_ &&
+      upload_->written() > 0) {
     HEADRACE_TRY(Finish());
   }
   if (!upload_) {
@@ -29,7 +30,8 @@ Status PackWriter::Finish() {
   return upload->Commit();
 }
 
-Result<std::shared_ptr<arrow::Array>> PackWriter::Write(const Field& field, const std::shared_ptr<arrow::Array>& blobs,
+Result<std::shared_ptr<arrow::Array>> PackWriter::Write(const Field& field,
+                                                        const std::shared_ptr<arrow::Array>& blobs,
                                                         std::map<Uuid, int64_t>* used) {
   const auto& cells = static_cast<const arrow::StructArray&>(*blobs);
   HEADRACE_ASSIGN(const auto inline_field, [&]() -> Result<int> {
@@ -52,9 +54,12 @@ Result<std::shared_ptr<arrow::Array>> PackWriter::Write(const Field& field, cons
   for (int64_t i = 0; i < cells.length(); ++i) {
     if (cells.IsNull(i) || bytes->IsNull(i)) {
       // Nothing, or a reference in place: kept as it is.
-      HEADRACE_ARROW_TRY(given_pack->IsNull(i) ? pack_out.AppendNull() : pack_out.Append(given_pack->GetView(i)));
-      HEADRACE_ARROW_TRY(given_offset->IsNull(i) ? offset_out.AppendNull() : offset_out.Append(given_offset->Value(i)));
-      HEADRACE_ARROW_TRY(given_length->IsNull(i) ? length_out.AppendNull() : length_out.Append(given_length->Value(i)));
+      HEADRACE_ARROW_TRY(given_pack->IsNull(i) ? pack_out.AppendNull()
+                                               : pack_out.Append(given_pack->GetView(i)));
+      HEADRACE_ARROW_TRY(given_offset->IsNull(i) ? offset_out.AppendNull()
+                                                 : offset_out.Append(given_offset->Value(i)));
+      HEADRACE_ARROW_TRY(given_length->IsNull(i) ? length_out.AppendNull()
+                                                 : length_out.Append(given_length->Value(i)));
       HEADRACE_ARROW_TRY(given_checksum->IsNull(i) ? checksum_out.AppendNull()
                                                    : checksum_out.Append(given_checksum->Value(i)));
       HEADRACE_ARROW_TRY(inline_out.AppendNull());

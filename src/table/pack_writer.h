@@ -18,8 +18,8 @@ class PackWriter {
   PackWriter(store::ObjectStore* store, std::string prefix, int64_t pack_bytes, int64_t inline_bytes)
       : store_(store), prefix_(std::move(prefix)), pack_bytes_(pack_bytes), inline_bytes_(inline_bytes) {}
 
-  // Moves inline bytes that are too large into packs and fills in pack, offset, length and checksum. `blobs`: a blob
-  // column's struct array. Adds what each pack received to `used`.
+  // Moves inline bytes that are too large into packs and fills in pack, offset, length and checksum. `blobs`:
+  // a blob column's struct array. Adds what each pack received to `used`.
   Result<std::shared_ptr<arrow::Array>> Write(const Field& field, const std::shared_ptr<arrow::Array>& blobs,
                                               std::map<Uuid, int64_t>* used);
   // Makes the last pack visible.

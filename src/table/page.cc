@@ -54,13 +54,18 @@ class Thrift {
     uint64_t n = 0;
     switch (type) {
       case 1:
-      case 2: return true;  // booleans live in the field header
-      case 3: return Advance(1);
+      case 2:
+        return true;  // booleans live in the field header
+      case 3:
+        return Advance(1);
       case 4:
       case 5:
-      case 6: return Varint(&n) || Fail();
-      case 7: return Advance(8);
-      case 8: return (Varint(&n) && Advance(n)) || Fail();
+      case 6:
+        return Varint(&n) || Fail();
+      case 7:
+        return Advance(8);
+      case 8:
+        return (Varint(&n) && Advance(n)) || Fail();
       case 9:
       case 10: {
         if (at_ >= bytes_.size()) return Fail();
@@ -82,7 +87,8 @@ class Thrift {
         }
         return ok_;
       }
-      default: return Fail();
+      default:
+        return Fail();
     }
   }
   bool Fail() {
@@ -105,11 +111,16 @@ class Thrift {
 
 PageEncoding ToEncoding(int32_t raw) {
   switch (raw) {
-    case 0: return PageEncoding::kPlain;
-    case 2: return PageEncoding::kPlainDictionary;
-    case 3: return PageEncoding::kRle;
-    case 8: return PageEncoding::kRleDictionary;
-    default: return PageEncoding::kOther;
+    case 0:
+      return PageEncoding::kPlain;
+    case 2:
+      return PageEncoding::kPlainDictionary;
+    case 3:
+      return PageEncoding::kRle;
+    case 8:
+      return PageEncoding::kRleDictionary;
+    default:
+      return PageEncoding::kOther;
   }
 }
 
@@ -131,7 +142,8 @@ uint32_t LittleU32(std::string_view bytes) {
   std::memcpy(&value, bytes.data(), 4);
   return value;
 }
-static_assert(std::endian::native == std::endian::little, "Parquet and Arrow are little-endian; so must the host be");
+static_assert(std::endian::native == std::endian::little,
+              "Parquet and Arrow are little-endian; so must the host be");
 
 }  // namespace
 
@@ -148,22 +160,30 @@ Result<PageHeader> ParsePageHeader(std::string_view bytes) {
         read = in.I32(&raw);
         header.type = static_cast<PageType>(raw);
         break;
-      case 2: read = in.I32(&header.uncompressed_bytes); break;
-      case 3: read = in.I32(&header.compressed_bytes); break;
+      case 2:
+        read = in.I32(&header.uncompressed_bytes);
+        break;
+      case 3:
+        read = in.I32(&header.compressed_bytes);
+        break;
       case 4:
         read = in.I32(&raw);
         header.has_crc = true;
         header.crc = static_cast<uint32_t>(raw);
         break;
       case 5:
-      case 7: read = type == 12 && CountAndEncoding(&in, &header); break;
-      default: read = in.Skip(type);
+      case 7:
+        read = type == 12 && CountAndEncoding(&in, &header);
+        break;
+      default:
+        read = in.Skip(type);
     }
     if (!read) return Bad("its header cannot be read");
   }
   if (!in.ok()) return Bad("its header is cut off");
   header.header_bytes = static_cast<int32_t>(in.position());
-  if (header.values < 0 || header.compressed_bytes < 0 || header.uncompressed_bytes < 0) return Bad("negative sizes");
+  if (header.values < 0 || header.compressed_bytes < 0 || header.uncompressed_bytes < 0)
+    return Bad("negative sizes");
   return header;
 }
 
@@ -191,7 +211,8 @@ Status DecodeHybrid(std::string_view bytes, int bit_width, int64_t count, uint32
       uint32_t value = 0;
       std::memcpy(&value, bytes.data() + at, value_bytes);
       at += value_bytes;
-      const int64_t n = std::min<int64_t>(count - done, static_cast<int64_t>(std::min<uint64_t>(repeat, INT64_MAX)));
+      const int64_t n =
+          std::min<int64_t>(count - done, static_cast<int64_t>(std::min<uint64_t>(repeat, INT64_MAX)));
       std::fill_n(out + done, n, value & static_cast<uint32_t>(mask));
       done += n;
     } else {

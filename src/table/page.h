@@ -1,7 +1,9 @@
 // One Parquet data page: its header, its definition levels, its values. The format is Apache Parquet's
-// (https://parquet.apache.org/docs/file-format/, parquet.thrift); Arrow C++ has no reader of single pages, so this is ours.
+// (https://parquet.apache.org/docs/file-format/, parquet.thrift); Arrow C++ has no reader of single pages, so
+// this is ours.
 //
-// Every byte here may come from a damaged file: nothing is read past the given bytes, and every count is checked.
+// Every byte here may come from a damaged file: nothing is read past the given bytes, and every count is
+// checked.
 #pragma once
 
 #include <cstdint>

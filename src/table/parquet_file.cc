@@ -67,7 +67,8 @@ int FieldIdOf(const parquet::schema::Node& node) { return node.field_id(); }
 
 bool HasList(const Type& type) {
   if (type.kind == Kind::kList) return true;
-  return std::any_of(type.children.begin(), type.children.end(), [](const Field& f) { return HasList(f.type); });
+  return std::any_of(type.children.begin(), type.children.end(),
+                     [](const Field& f) { return HasList(f.type); });
 }
 
 void LeafIds(const Field& field, std::vector<int32_t>* ids) {
@@ -163,7 +164,8 @@ Result<std::string_view> ParquetFile::Body(Leaf* leaf, size_t page, const store:
   if (header.compressed_bytes > bytes.size() - header.header_bytes) {
     return Status::Corrupt(reader_->key() + ": a page is longer than its entry in the page index");
   }
-  const auto body = bytes.view().substr(static_cast<size_t>(header.header_bytes), static_cast<size_t>(header.compressed_bytes));
+  const auto body = bytes.view().substr(static_cast<size_t>(header.header_bytes),
+                                        static_cast<size_t>(header.compressed_bytes));
   const bool is_data = page != SIZE_MAX;
   if (header.has_crc && !(is_data && leaf->verified[page].load(std::memory_order_relaxed))) {
     if (PageCrc(body) != header.crc) {
@@ -176,17 +178,19 @@ Result<std::string_view> ParquetFile::Body(Leaf* leaf, size_t page, const store:
   const auto codec_id = metadata_->RowGroup(group)->ColumnChunk(leaf->column)->compression();
   if (codec_id == parquet::Compression::UNCOMPRESSED) return body;
   HEADRACE_ARROW_ASSIGN(const auto codec, arrow::util::Codec::Create(codec_id));
-  HEADRACE_ARROW_ASSIGN(std::shared_ptr<arrow::Buffer> plain, arrow::AllocateBuffer(header.uncompressed_bytes));
-  HEADRACE_ARROW_ASSIGN(const int64_t got,
-                        codec->Decompress(static_cast<int64_t>(body.size()), reinterpret_cast<const uint8_t*>(body.data()),
-                                          plain->size(), plain->mutable_data()));
-  if (got != header.uncompressed_bytes) return Status::Corrupt(reader_->key() + ": a page decompresses to another size");
+  HEADRACE_ARROW_ASSIGN(std::shared_ptr<arrow::Buffer> plain,
+                        arrow::AllocateBuffer(header.uncompressed_bytes));
+  HEADRACE_ARROW_ASSIGN(const int64_t got, codec->Decompress(static_cast<int64_t>(body.size()),
+                                                             reinterpret_cast<const uint8_t*>(body.data()),
+                                                             plain->size(), plain->mutable_data()));
+  if (got != header.uncompressed_bytes)
+    return Status::Corrupt(reader_->key() + ": a page decompresses to another size");
   *owner = plain;
   return std::string_view(reinterpret_cast<const char*>(plain->data()), static_cast<size_t>(plain->size()));
 }
 
 Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Rows& rows,
-                                                     std::atomic<int64_t>* bytes_read) {
+                                                    std::atomic<int64_t>* bytes_read) {
   HEADRACE_ASSIGN(Leaf* const leaf, FindLeaf(field.id));
   HEADRACE_TRY(LoadPages(leaf));
   if (rows.end() > rows_) {
@@ -229,14 +233,17 @@ Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Ro
     std::shared_ptr<arrow::Buffer> owner;
     HEADRACE_ASSIGN(const PageHeader header, ParsePageHeader(fetched[t].view()));
     HEADRACE_ASSIGN(const std::string_view body, Body(leaf, page_index, fetched[t], &owner));
-    if (header.type != PageType::kData) return Status::Corrupt(reader_->key() + ": a data page of an unknown kind");
+    if (header.type != PageType::kData)
+      return Status::Corrupt(reader_->key() + ": a data page of an unknown kind");
     HEADRACE_ASSIGN(const PageView page, OpenPage(header, body, leaf->max_level));
     const int64_t end = page_index + 1 < leaf->pages.size() ? leaf->pages[page_index + 1].first_row : rows_;
-    if (page.rows != end - place.first_row) return Status::Corrupt(reader_->key() + ": a page has another number of rows");
+    if (page.rows != end - place.first_row)
+      return Status::Corrupt(reader_->key() + ": a page has another number of rows");
 
     if (!page.all_defined && !any_null) {
       any_null = true;
-      if (leaf->max_level > 1) result.levels.assign(static_cast<size_t>(from), static_cast<uint32_t>(leaf->max_level));
+      if (leaf->max_level > 1)
+        result.levels.assign(static_cast<size_t>(from), static_cast<uint32_t>(leaf->max_level));
     }
     const std::vector<std::string_view>* dictionary = nullptr;
     if (page.encoding == PageEncoding::kRleDictionary || page.encoding == PageEncoding::kPlainDictionary) {
@@ -247,7 +254,8 @@ Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Ro
         const auto chunk = metadata_->RowGroup(place.group)->ColumnChunk(leaf->column);
         const int64_t begin = chunk->dictionary_page_offset();
         int64_t first_data = chunk->data_page_offset();
-        if (begin < 0 || begin >= first_data) return Status::Corrupt(reader_->key() + ": no dictionary before its pages");
+        if (begin < 0 || begin >= first_data)
+          return Status::Corrupt(reader_->key() + ": no dictionary before its pages");
         HEADRACE_ASSIGN(loaded->bytes, reader_->Read(begin, first_data - begin));
         HEADRACE_ASSIGN(const PageHeader dict_header, ParsePageHeader(loaded->bytes.view()));
         HEADRACE_ASSIGN(const auto dict_body, Body(leaf, SIZE_MAX, loaded->bytes, &loaded->owner));
@@ -261,11 +269,13 @@ Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Ro
     }
     if (rows.is_range()) {
       const int64_t begin_local = rows.at(from) - place.first_row;
-      HEADRACE_TRY(builder->AppendRange(page, leaf->max_level, dictionary, begin_local, begin_local + to - from));
+      HEADRACE_TRY(
+          builder->AppendRange(page, leaf->max_level, dictionary, begin_local, begin_local + to - from));
       if (any_null && leaf->max_level > 1) {
         for (int64_t i = from; i < to; ++i) {
-          result.levels.push_back(page.all_defined ? static_cast<uint32_t>(leaf->max_level)
-                                                   : page.levels[static_cast<size_t>(begin_local + i - from)]);
+          result.levels.push_back(page.all_defined
+                                      ? static_cast<uint32_t>(leaf->max_level)
+                                      : page.levels[static_cast<size_t>(begin_local + i - from)]);
         }
       }
     } else {
@@ -284,8 +294,9 @@ Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Ro
   return result;
 }
 
-Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadFlat(const Field& field, const Rows& rows, LeafRows* first_leaf,
-                                                             std::atomic<int64_t>* bytes_read) {
+Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadFlat(const Field& field, const Rows& rows,
+                                                            LeafRows* first_leaf,
+                                                            std::atomic<int64_t>* bytes_read) {
   if (field.type.children.empty()) {
     HEADRACE_ASSIGN(LeafRows leaf, ReadLeaf(field, rows, bytes_read));
     auto array = leaf.array;
@@ -295,7 +306,8 @@ Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadFlat(const Field& field, 
   arrow::ArrayVector children;
   LeafRows first;
   for (size_t i = 0; i < field.type.children.size(); ++i) {
-    HEADRACE_ASSIGN(auto child, ReadFlat(field.type.children[i], rows, i == 0 ? &first : nullptr, bytes_read));
+    HEADRACE_ASSIGN(auto child,
+                    ReadFlat(field.type.children[i], rows, i == 0 ? &first : nullptr, bytes_read));
     children.push_back(std::move(child));
   }
   // Depth below this struct along its first leaf: how far the leaf's level is above the struct's.
@@ -308,17 +320,18 @@ Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadFlat(const Field& field, 
   if (nulls > 0) {
     HEADRACE_ARROW_ASSIGN(validity, arrow::AllocateBitmap(rows.count()));
     for (int64_t i = 0; i < rows.count(); ++i) {
-      arrow::bit_util::SetBitTo(validity->mutable_data(), i, first.levels[static_cast<size_t>(i)] >= struct_level);
+      arrow::bit_util::SetBitTo(validity->mutable_data(), i,
+                                first.levels[static_cast<size_t>(i)] >= struct_level);
     }
   }
-  auto array = std::make_shared<arrow::StructArray>(table::ToArrow(field.type), rows.count(), std::move(children),
-                                                    validity, nulls);
+  auto array = std::make_shared<arrow::StructArray>(table::ToArrow(field.type), rows.count(),
+                                                    std::move(children), validity, nulls);
   if (first_leaf != nullptr) *first_leaf = std::move(first);
   return std::shared_ptr<arrow::Array>(array);
 }
 
 Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadNested(const Field& field, const Rows& rows,
-                                                               std::atomic<int64_t>* bytes_read) {
+                                                              std::atomic<int64_t>* bytes_read) {
   std::vector<int32_t> ids;
   LeafIds(field, &ids);
   std::vector<int> columns;
@@ -330,17 +343,21 @@ Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadNested(const Field& field
   arrow::ArrayVector pieces;
   Status status = Guard(reader_->key(), [&]() -> Status {
     std::unique_ptr<parquet::arrow::FileReader> arrow_reader;
-    HEADRACE_ARROW_ASSIGN(arrow_reader, parquet::arrow::FileReader::Make(
-                                            arrow::default_memory_pool(),
-                                            parquet::ParquetFileReader::Open(
-                                                ToRandomAccessFile(reader_), parquet::default_reader_properties(), metadata_)));
+    HEADRACE_ARROW_ASSIGN(
+        arrow_reader, parquet::arrow::FileReader::Make(
+                          arrow::default_memory_pool(),
+                          parquet::ParquetFileReader::Open(ToRandomAccessFile(reader_),
+                                                           parquet::default_reader_properties(), metadata_)));
     for (int64_t i = 0; i < rows.count();) {
-      const auto group = static_cast<size_t>(std::upper_bound(group_first_row_.begin(), group_first_row_.end(), rows.at(i)) -
-                                             group_first_row_.begin()) - 1;
+      const auto group =
+          static_cast<size_t>(std::upper_bound(group_first_row_.begin(), group_first_row_.end(), rows.at(i)) -
+                              group_first_row_.begin()) -
+          1;
       const int64_t begin = group_first_row_[group];
       const int64_t end = begin + metadata_->RowGroup(static_cast<int>(group))->num_rows();
       HEADRACE_ARROW_ASSIGN(auto table, arrow_reader->ReadRowGroup(static_cast<int>(group), columns));
-      for (const int c : columns) *bytes_read += metadata_->RowGroup(static_cast<int>(group))->ColumnChunk(c)->total_compressed_size();
+      for (const int c : columns)
+        *bytes_read += metadata_->RowGroup(static_cast<int>(group))->ColumnChunk(c)->total_compressed_size();
       HEADRACE_ARROW_ASSIGN(table, table->CombineChunks());
       if (table->num_columns() != 1 || table->column(0)->num_chunks() != 1) {
         return Status::Corrupt(reader_->key() + ": a nested column has an unexpected shape");
@@ -373,7 +390,7 @@ Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadNested(const Field& field
 }
 
 Result<std::shared_ptr<arrow::Array>> ParquetFile::Read(const Field& field, const Rows& rows,
-                                                         std::atomic<int64_t>* bytes_read) {
+                                                        std::atomic<int64_t>* bytes_read) {
   if (HasList(field.type)) return ReadNested(field, rows, bytes_read);
   auto array = ReadFlat(field, rows, nullptr, bytes_read);
   if (!array.ok()) return array.status().Wrap("column '" + field.name + "'");
@@ -429,7 +446,8 @@ Result<std::optional<FieldStats>> ParquetFile::PageStats(const Field& field, int
   HEADRACE_TRY(LoadPages(leaf));
   HEADRACE_TRY(LoadBounds(leaf, field));
   std::optional<FieldStats> merged;
-  for (size_t page = leaf->PageOf(begin); page < leaf->pages.size() && leaf->pages[page].first_row < end; ++page) {
+  for (size_t page = leaf->PageOf(begin); page < leaf->pages.size() && leaf->pages[page].first_row < end;
+       ++page) {
     const auto& bounds = leaf->bounds[page];
     if (!bounds) return std::optional<FieldStats>();
     merged = merged ? MergeStats(*merged, *bounds) : *bounds;

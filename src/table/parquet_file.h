@@ -28,9 +28,10 @@ class ParquetFile {
   ~ParquetFile();
 
   int64_t rows() const { return rows_; }
-  // A top-level field's values in its Arrow type. NotFound if the file holds no such field id. Adds the bytes of the pages
-  // touched to `*bytes_read`.
-  Result<std::shared_ptr<arrow::Array>> Read(const Field& field, const Rows& rows, std::atomic<int64_t>* bytes_read);
+  // A top-level field's values in its Arrow type. NotFound if the file holds no such field id. Adds the bytes
+  // of the pages touched to `*bytes_read`.
+  Result<std::shared_ptr<arrow::Array>> Read(const Field& field, const Rows& rows,
+                                             std::atomic<int64_t>* bytes_read);
   // Bounds of a leaf over rows [begin, end) from the page index; nothing where the file does not say.
   Result<std::optional<FieldStats>> PageStats(const Field& leaf, int64_t begin, int64_t end);
 
@@ -43,12 +44,14 @@ class ParquetFile {
   Result<Leaf*> FindLeaf(int32_t field_id);
   Status LoadPages(Leaf* leaf);
   Status LoadBounds(Leaf* leaf, const Field& field);
-  Result<std::string_view> Body(Leaf* leaf, size_t page, const store::Bytes& bytes, std::shared_ptr<arrow::Buffer>* owner);
+  Result<std::string_view> Body(Leaf* leaf, size_t page, const store::Bytes& bytes,
+                                std::shared_ptr<arrow::Buffer>* owner);
   Result<LeafRows> ReadLeaf(const Field& field, const Rows& rows, std::atomic<int64_t>* bytes_read);
   Result<std::shared_ptr<arrow::Array>> ReadFlat(const Field& field, const Rows& rows, LeafRows* first_leaf,
                                                  std::atomic<int64_t>* bytes_read);
   // Lists: whole row groups through Arrow's own reader, then the rows asked for.
-  Result<std::shared_ptr<arrow::Array>> ReadNested(const Field& field, const Rows& rows, std::atomic<int64_t>* bytes_read);
+  Result<std::shared_ptr<arrow::Array>> ReadNested(const Field& field, const Rows& rows,
+                                                   std::atomic<int64_t>* bytes_read);
 
   std::shared_ptr<store::ObjectReader> reader_;
   std::unique_ptr<parquet::ParquetFileReader> parquet_;

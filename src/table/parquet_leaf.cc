@@ -74,16 +74,18 @@ class BuilderBase : public LeafBuilder {
 template <typename Stored, typename Out>
 class NumberBuilder final : public BuilderBase<NumberBuilder<Stored, Out>> {
  public:
-  NumberBuilder(std::shared_ptr<arrow::DataType> type, int64_t rows, std::shared_ptr<arrow::Buffer> values, int64_t scale)
+  NumberBuilder(std::shared_ptr<arrow::DataType> type, int64_t rows, std::shared_ptr<arrow::Buffer> values,
+                int64_t scale)
       : type_(std::move(type)), rows_(rows), values_(std::move(values)), validity_(rows), scale_(scale) {}
 
   template <typename ForEachRow>
-  Status Append(const PageView& page, int max_level, const std::vector<std::string_view>*, int64_t begin, int64_t end,
-                ForEachRow for_each) {
+  Status Append(const PageView& page, int max_level, const std::vector<std::string_view>*, int64_t begin,
+                int64_t end, ForEachRow for_each) {
     const auto stored = static_cast<int64_t>(page.values.size() / sizeof(Stored));
     const char* data = page.values.data();
     Out* out = reinterpret_cast<Out*>(values_->mutable_data());
-    if (page.encoding != PageEncoding::kPlain) return Status::Corrupt("a page with an encoding that we do not write");
+    if (page.encoding != PageEncoding::kPlain)
+      return Status::Corrupt("a page with an encoding that we do not write");
     if (page.all_defined && begin >= 0) {
       if (end > stored) return Torn();
       if constexpr (std::is_same_v<Stored, Out>) {
@@ -101,7 +103,8 @@ class NumberBuilder final : public BuilderBase<NumberBuilder<Stored, Out>> {
           if (i >= stored) return Torn();
           Stored value;
           std::memcpy(&value, data + i * static_cast<int64_t>(sizeof(Stored)), sizeof(Stored));
-          if constexpr (std::is_integral_v<Stored>) value = static_cast<Stored>(value / static_cast<Stored>(scale_));
+          if constexpr (std::is_integral_v<Stored>)
+            value = static_cast<Stored>(value / static_cast<Stored>(scale_));
           out[at_++] = static_cast<Out>(value);
           return Status::Ok();
         },
@@ -113,7 +116,8 @@ class NumberBuilder final : public BuilderBase<NumberBuilder<Stored, Out>> {
 
   Result<std::shared_ptr<arrow::Array>> Finish() override {
     HEADRACE_CHECK(at_ == rows_);
-    return arrow::MakeArray(arrow::ArrayData::Make(type_, rows_, {validity_.buffer(), values_}, validity_.nulls()));
+    return arrow::MakeArray(
+        arrow::ArrayData::Make(type_, rows_, {validity_.buffer(), values_}, validity_.nulls()));
   }
 
  private:
@@ -151,7 +155,8 @@ class BoolBuilder final : public BuilderBase<BoolBuilder> {
         page, max_level, for_each,
         [&](int64_t i) -> Status {
           if (i >= stored) return Torn();
-          const bool value = decoded.empty() ? arrow::bit_util::GetBit(bits, i) : decoded[static_cast<size_t>(i)] != 0;
+          const bool value =
+              decoded.empty() ? arrow::bit_util::GetBit(bits, i) : decoded[static_cast<size_t>(i)] != 0;
           arrow::bit_util::SetBitTo(values_->mutable_data(), at_++, value);
           return Status::Ok();
         },
@@ -163,7 +168,8 @@ class BoolBuilder final : public BuilderBase<BoolBuilder> {
 
   Result<std::shared_ptr<arrow::Array>> Finish() override {
     HEADRACE_CHECK(at_ == rows_);
-    return arrow::MakeArray(arrow::ArrayData::Make(arrow::boolean(), rows_, {validity_.buffer(), values_}, validity_.nulls()));
+    return arrow::MakeArray(
+        arrow::ArrayData::Make(arrow::boolean(), rows_, {validity_.buffer(), values_}, validity_.nulls()));
   }
 
  private:
@@ -181,8 +187,8 @@ class StringBuilder final : public BuilderBase<StringBuilder> {
   }
 
   template <typename ForEachRow>
-  Status Append(const PageView& page, int max_level, const std::vector<std::string_view>* dictionary, int64_t, int64_t,
-                ForEachRow for_each) {
+  Status Append(const PageView& page, int max_level, const std::vector<std::string_view>* dictionary, int64_t,
+                int64_t, ForEachRow for_each) {
     int64_t defined = page.rows;
     if (!page.all_defined) {
       for (const uint32_t level : page.levels) defined -= level != static_cast<uint32_t>(max_level);
@@ -190,17 +196,20 @@ class StringBuilder final : public BuilderBase<StringBuilder> {
     if (dictionary != nullptr) {
       if (page.values.empty()) return defined == 0 ? Skip(page, max_level, for_each) : Torn();
       indices_.resize(static_cast<size_t>(defined));
-      HEADRACE_TRY(DecodeHybrid(page.values.substr(1), static_cast<uint8_t>(page.values[0]), defined, indices_.data()));
+      HEADRACE_TRY(DecodeHybrid(page.values.substr(1), static_cast<uint8_t>(page.values[0]), defined,
+                                indices_.data()));
       return Visit(
           page, max_level, for_each,
           [&](int64_t i) -> Status {
             const uint32_t index = indices_[static_cast<size_t>(i)];
-            if (index >= dictionary->size()) return Status::Corrupt("a damaged Parquet page: an index past its dictionary");
+            if (index >= dictionary->size())
+              return Status::Corrupt("a damaged Parquet page: an index past its dictionary");
             return Add((*dictionary)[index]);
           },
           [&] { return AddNull(); });
     }
-    if (page.encoding != PageEncoding::kPlain) return Status::Corrupt("a page with an encoding that we do not write");
+    if (page.encoding != PageEncoding::kPlain)
+      return Status::Corrupt("a page with an encoding that we do not write");
     HEADRACE_TRY(DecodeByteArrays(page.values, defined, &views_));
     return Visit(
         page, max_level, for_each, [&](int64_t i) { return Add(views_[static_cast<size_t>(i)]); },
@@ -210,8 +219,8 @@ class StringBuilder final : public BuilderBase<StringBuilder> {
   Result<std::shared_ptr<arrow::Array>> Finish() override {
     HEADRACE_CHECK(at_ == rows_);
     auto data = arrow::Buffer::FromString(std::move(data_));
-    return arrow::MakeArray(
-        arrow::ArrayData::Make(type_, rows_, {validity_.buffer(), offsets_, std::move(data)}, validity_.nulls()));
+    return arrow::MakeArray(arrow::ArrayData::Make(
+        type_, rows_, {validity_.buffer(), offsets_, std::move(data)}, validity_.nulls()));
   }
 
  private:
@@ -262,7 +271,8 @@ bool Load(std::string_view encoded, T* value) {
 
 }  // namespace
 
-Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, parquet::Type::type physical, int64_t rows) {
+Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, parquet::Type::type physical,
+                                                    int64_t rows) {
   using P = parquet::Type;
   const auto mismatch = [&]() -> Status {
     return Status::Corrupt("a file stores " + type.ToString() + " as " + parquet::TypeToString(physical));
@@ -274,22 +284,33 @@ Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, parquet::T
       HEADRACE_ARROW_ASSIGN(std::shared_ptr<arrow::Buffer> values, arrow::AllocateBitmap(rows));
       return std::unique_ptr<LeafBuilder>(std::make_unique<BoolBuilder>(rows, std::move(values)));
     }
-    case Kind::kInt8: return expect(P::INT32) ? Number<int32_t, int8_t>(type, rows) : mismatch();
-    case Kind::kInt16: return expect(P::INT32) ? Number<int32_t, int16_t>(type, rows) : mismatch();
-    case Kind::kUInt8: return expect(P::INT32) ? Number<int32_t, uint8_t>(type, rows) : mismatch();
-    case Kind::kUInt16: return expect(P::INT32) ? Number<int32_t, uint16_t>(type, rows) : mismatch();
+    case Kind::kInt8:
+      return expect(P::INT32) ? Number<int32_t, int8_t>(type, rows) : mismatch();
+    case Kind::kInt16:
+      return expect(P::INT32) ? Number<int32_t, int16_t>(type, rows) : mismatch();
+    case Kind::kUInt8:
+      return expect(P::INT32) ? Number<int32_t, uint8_t>(type, rows) : mismatch();
+    case Kind::kUInt16:
+      return expect(P::INT32) ? Number<int32_t, uint16_t>(type, rows) : mismatch();
     case Kind::kInt32:
-    case Kind::kDate: return expect(P::INT32) ? Number<int32_t, int32_t>(type, rows) : mismatch();
-    case Kind::kUInt32: return expect(P::INT32) ? Number<uint32_t, uint32_t>(type, rows) : mismatch();
-    case Kind::kInt64: return expect(P::INT64) ? Number<int64_t, int64_t>(type, rows) : mismatch();
-    case Kind::kUInt64: return expect(P::INT64) ? Number<uint64_t, uint64_t>(type, rows) : mismatch();
+    case Kind::kDate:
+      return expect(P::INT32) ? Number<int32_t, int32_t>(type, rows) : mismatch();
+    case Kind::kUInt32:
+      return expect(P::INT32) ? Number<uint32_t, uint32_t>(type, rows) : mismatch();
+    case Kind::kInt64:
+      return expect(P::INT64) ? Number<int64_t, int64_t>(type, rows) : mismatch();
+    case Kind::kUInt64:
+      return expect(P::INT64) ? Number<uint64_t, uint64_t>(type, rows) : mismatch();
     case Kind::kTimestamp: {
       if (!expect(P::INT64)) return mismatch();
       return Number<int64_t, int64_t>(type, rows, type.unit == TimeUnit::kSecond ? 1000 : 1);
     }
-    case Kind::kFloat16: return expect(P::FIXED_LEN_BYTE_ARRAY) ? Number<uint16_t, uint16_t>(type, rows) : mismatch();
-    case Kind::kFloat32: return expect(P::FLOAT) ? Number<float, float>(type, rows) : mismatch();
-    case Kind::kFloat64: return expect(P::DOUBLE) ? Number<double, double>(type, rows) : mismatch();
+    case Kind::kFloat16:
+      return expect(P::FIXED_LEN_BYTE_ARRAY) ? Number<uint16_t, uint16_t>(type, rows) : mismatch();
+    case Kind::kFloat32:
+      return expect(P::FLOAT) ? Number<float, float>(type, rows) : mismatch();
+    case Kind::kFloat64:
+      return expect(P::DOUBLE) ? Number<double, double>(type, rows) : mismatch();
     case Kind::kString:
     case Kind::kBinary: {
       if (!expect(P::BYTE_ARRAY)) return mismatch();
@@ -297,7 +318,8 @@ Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, parquet::T
       return std::unique_ptr<LeafBuilder>(
           std::make_unique<StringBuilder>(table::ToArrow(type), rows, std::move(offsets)));
     }
-    default: return mismatch();
+    default:
+      return mismatch();
   }
 }
 
@@ -307,23 +329,32 @@ Value DecodeBound(const Type& type, parquet::Type::type physical, std::string_vi
   float single = 0;
   double number = 0;
   switch (type.kind) {
-    case Kind::kBool: return encoded.size() == 1 ? Value(int64_t{encoded[0] != 0}) : Value();
-    case Kind::kUInt32: return Load(encoded, &narrow) ? Value(int64_t{static_cast<uint32_t>(narrow)}) : Value();
-    case Kind::kUInt64: return Load(encoded, &wide) && wide >= 0 ? Value(wide) : Value();
+    case Kind::kBool:
+      return encoded.size() == 1 ? Value(int64_t{encoded[0] != 0}) : Value();
+    case Kind::kUInt32:
+      return Load(encoded, &narrow) ? Value(int64_t{static_cast<uint32_t>(narrow)}) : Value();
+    case Kind::kUInt64:
+      return Load(encoded, &wide) && wide >= 0 ? Value(wide) : Value();
     case Kind::kInt8:
     case Kind::kInt16:
     case Kind::kUInt8:
     case Kind::kUInt16:
     case Kind::kInt32:
-    case Kind::kDate: return Load(encoded, &narrow) ? Value(int64_t{narrow}) : Value();
-    case Kind::kInt64: return Load(encoded, &wide) ? Value(wide) : Value();
+    case Kind::kDate:
+      return Load(encoded, &narrow) ? Value(int64_t{narrow}) : Value();
+    case Kind::kInt64:
+      return Load(encoded, &wide) ? Value(wide) : Value();
     case Kind::kTimestamp:
       return Load(encoded, &wide) ? Value(type.unit == TimeUnit::kSecond ? wide / 1000 : wide) : Value();
-    case Kind::kFloat32: return Load(encoded, &single) && !std::isnan(single) ? Value(static_cast<double>(single)) : Value();
-    case Kind::kFloat64: return Load(encoded, &number) && !std::isnan(number) ? Value(number) : Value();
+    case Kind::kFloat32:
+      return Load(encoded, &single) && !std::isnan(single) ? Value(static_cast<double>(single)) : Value();
+    case Kind::kFloat64:
+      return Load(encoded, &number) && !std::isnan(number) ? Value(number) : Value();
     case Kind::kString:
-    case Kind::kBinary: return physical == parquet::Type::BYTE_ARRAY ? Value(std::string(encoded)) : Value();
-    default: return {};
+    case Kind::kBinary:
+      return physical == parquet::Type::BYTE_ARRAY ? Value(std::string(encoded)) : Value();
+    default:
+      return {};
   }
 }
 

@@ -18,18 +18,21 @@ class LeafBuilder {
  public:
   virtual ~LeafBuilder() = default;
   // Rows [begin, end) of the page. `dictionary` is given for dictionary-encoded pages.
-  virtual Status AppendRange(const PageView& page, int max_level, const std::vector<std::string_view>* dictionary,
-                             int64_t begin, int64_t end) = 0;
+  virtual Status AppendRange(const PageView& page, int max_level,
+                             const std::vector<std::string_view>* dictionary, int64_t begin, int64_t end) = 0;
   // Rows of the page by index, ascending.
-  virtual Status AppendPicks(const PageView& page, int max_level, const std::vector<std::string_view>* dictionary,
+  virtual Status AppendPicks(const PageView& page, int max_level,
+                             const std::vector<std::string_view>* dictionary,
                              const std::vector<int64_t>& picks) = 0;
   virtual Result<std::shared_ptr<arrow::Array>> Finish() = 0;
 };
 
 // For `rows` values of `type`, stored as `physical`.
-Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, parquet::Type::type physical, int64_t rows);
+Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, parquet::Type::type physical,
+                                                    int64_t rows);
 
-// A bound from a page index: the PLAIN encoding of one value, as a filter sees it. Null where filters have no use for it.
+// A bound from a page index: the PLAIN encoding of one value, as a filter sees it. Null where filters have no
+// use for it.
 Value DecodeBound(const Type& type, parquet::Type::type physical, std::string_view encoded);
 
 }  // namespace headrace::table

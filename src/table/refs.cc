@@ -93,20 +93,26 @@ Result<RefValue> Refs::Get(std::string_view name) const {
   return Read(name, revision);
 }
 
-Result<RefValue> Refs::Move(std::string_view name, int64_t expected_revision, RefKind kind, std::string target,
-                            std::string who, std::string why) const {
+Result<RefValue> Refs::Move(std::string_view name, int64_t expected_revision, RefKind kind,
+                            std::string target, std::string who, std::string why) const {
   HEADRACE_TRY(ValidateName("ref", name));
   HEADRACE_ASSIGN(const RefValue now, Get(name));
   const auto conflict = [&] {
     return Status::Conflict("'" + std::string(name) + "' was moved meanwhile; look at it and decide again");
   };
   if (now.revision != expected_revision) return conflict();
-  RefValue next{std::string(name), expected_revision + 1, kind, std::move(target), std::move(who), std::move(why),
+  RefValue next{std::string(name),
+                expected_revision + 1,
+                kind,
+                std::move(target),
+                std::move(who),
+                std::move(why),
                 std::max(NowMicros(), now.time_us + 1)};
   const std::string transaction = Uuid::Random().ToString();
-  const json out = {{"name", next.name}, {"revision", next.revision}, {"kind", kKinds[static_cast<int>(kind)]},
-                    {"target", next.target}, {"who", next.who}, {"why", next.why}, {"time_us", next.time_us},
-                    {"transaction", transaction}};
+  const json out = {
+      {"name", next.name},       {"revision", next.revision}, {"kind", kKinds[static_cast<int>(kind)]},
+      {"target", next.target},   {"who", next.who},           {"why", next.why},
+      {"time_us", next.time_us}, {"transaction", transaction}};
   const std::string key = Key(name, next.revision);
   const std::string text = out.dump(-1, ' ', false, json::error_handler_t::replace);
   const Status put = store_->PutIfAbsent(key, text);

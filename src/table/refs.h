@@ -1,7 +1,7 @@
 // Refs: named pointers, moved by compare-and-swap, with history. A table's name is a ref to its uuid.
 //
-// refs/<encoded name>/<2^64-1-revision, 20 digits>.json, one immutable file per move. Names are percent-encoded outside
-// [A-Za-z0-9_-] so that any name is one folder.
+// refs/<encoded name>/<2^64-1-revision, 20 digits>.json, one immutable file per move. Names are
+// percent-encoded outside [A-Za-z0-9_-] so that any name is one folder.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +16,9 @@ enum class RefKind { kTable, kSnapshot, kModel, kNone };
 
 struct RefValue {
   std::string name;
-  int64_t revision = 0;  // 0: never set
+  int64_t revision = 0;           // 0: never set
   RefKind kind = RefKind::kNone;  // kNone: removed
-  std::string target;    // table: uuid; snapshot: "<uuid>@<version>"; model: sha256
+  std::string target;             // table: uuid; snapshot: "<uuid>@<version>"; model: sha256
   std::string who;
   std::string why;
   int64_t time_us = 0;

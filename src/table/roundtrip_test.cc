@@ -13,10 +13,31 @@ using testing::BatchFromJson;
 using testing::ReadAll;
 using testing::ReaderOf;
 
-const char* kTypes[] = {"bool",   "int8",   "int16",  "int32",         "int64",        "uint8",  "uint16", "uint32", "uint64",
-                        "float32", "float64", "string", "binary", "date", "timestamp[s]", "timestamp[ms]", "timestamp[us, UTC]", "timestamp[ns]",
-                        "float16", "list<int32>", "struct<a: int32, b: struct<c: string, d: float64>>", "list<struct<x: int8, y: string>>",
-                        "tensor<float32>[3]", "tensor<uint8>[2, 2]", "blob"};
+const char* kTypes[] = {"bool",
+                        "int8",
+                        "int16",
+                        "int32",
+                        "int64",
+                        "uint8",
+                        "uint16",
+                        "uint32",
+                        "uint64",
+                        "float32",
+                        "float64",
+                        "string",
+                        "binary",
+                        "date",
+                        "timestamp[s]",
+                        "timestamp[ms]",
+                        "timestamp[us, UTC]",
+                        "timestamp[ns]",
+                        "float16",
+                        "list<int32>",
+                        "struct<a: int32, b: struct<c: string, d: float64>>",
+                        "list<struct<x: int8, y: string>>",
+                        "tensor<float32>[3]",
+                        "tensor<uint8>[2, 2]",
+                        "blob"};
 
 class Random {
  public:
@@ -28,43 +49,58 @@ class Random {
   std::string Json(const Type& type, bool nullable) {
     if (nullable && OneIn(nulls_)) return "null";
     switch (type.kind) {
-      case Kind::kBool: return OneIn(2) ? "true" : "false";
-      case Kind::kInt8: return std::to_string(static_cast<int>(engine_() % 256) - 128);
-      case Kind::kUInt8: return std::to_string(engine_() % 256);
-      case Kind::kInt16: return std::to_string(static_cast<int>(engine_() % 65536) - 32768);
-      case Kind::kUInt16: return std::to_string(engine_() % 65536);
-      case Kind::kUInt32: return std::to_string(engine_() % 4294967296);
-      case Kind::kUInt64: return std::to_string(engine_());
+      case Kind::kBool:
+        return OneIn(2) ? "true" : "false";
+      case Kind::kInt8:
+        return std::to_string(static_cast<int>(engine_() % 256) - 128);
+      case Kind::kUInt8:
+        return std::to_string(engine_() % 256);
+      case Kind::kInt16:
+        return std::to_string(static_cast<int>(engine_() % 65536) - 32768);
+      case Kind::kUInt16:
+        return std::to_string(engine_() % 65536);
+      case Kind::kUInt32:
+        return std::to_string(engine_() % 4294967296);
+      case Kind::kUInt64:
+        return std::to_string(engine_());
       case Kind::kInt64:
-      case Kind::kTimestamp: return std::to_string(static_cast<int64_t>(engine_()) / 1'000'000);
+      case Kind::kTimestamp:
+        return std::to_string(static_cast<int64_t>(engine_()) / 1'000'000);
       case Kind::kFloat16:
       case Kind::kFloat32:
-      case Kind::kFloat64: return std::to_string(static_cast<int>(engine_() % 2000) - 1000) + (OneIn(3) ? ".5" : ".25");
+      case Kind::kFloat64:
+        return std::to_string(static_cast<int>(engine_() % 2000) - 1000) + (OneIn(3) ? ".5" : ".25");
       case Kind::kString:
-      case Kind::kBinary: return "\"" + Text() + "\"";
+      case Kind::kBinary:
+        return "\"" + Text() + "\"";
       case Kind::kList: {
         std::string out = "[";
-        for (uint64_t n = engine_() % 4; n > 0; --n) out += (out.size() > 1 ? "," : "") + Json(type.children[0].type, true);
+        for (uint64_t n = engine_() % 4; n > 0; --n)
+          out += (out.size() > 1 ? "," : "") + Json(type.children[0].type, true);
         return out + "]";
       }
       case Kind::kStruct: {
         std::string out = "{";
-        for (const auto& child : type.children) out += (out.size() > 1 ? ",\"" : "\"") + child.name + "\":" + Json(child.type, true);
+        for (const auto& child : type.children)
+          out += (out.size() > 1 ? ",\"" : "\"") + child.name + "\":" + Json(child.type, true);
         return out + "}";
       }
       case Kind::kTensor: {
         std::string out = "[";
-        for (int64_t n = type.tensor_elements(); n > 0; --n) out += (out.size() > 1 ? "," : "") + std::to_string(engine_() % 100);
+        for (int64_t n = type.tensor_elements(); n > 0; --n)
+          out += (out.size() > 1 ? "," : "") + std::to_string(engine_() % 100);
         return out + "]";
       }
-      default: return std::to_string(static_cast<int>(engine_() % 100000) - 50000);
+      default:
+        return std::to_string(static_cast<int>(engine_() % 100000) - 50000);
     }
   }
   void nulls(uint64_t one_in) { nulls_ = one_in; }
 
  private:
   std::string Text() {
-    static const char* kWords[] = {"", "a", "headrace", "ünïcode", "日本", "🙂", "x y", "repeat", "repeat", "repeat"};
+    static const char* kWords[] = {"",     "a",   "headrace", "ünïcode", "日本",
+                                   "🙂", "x y", "repeat",   "repeat",  "repeat"};
     std::string text = kWords[engine_() % 10];
     if (OneIn(3)) text += std::to_string(engine_());
     if (OneIn(50)) text += std::string(engine_() % 5000, 'z');
@@ -110,13 +146,17 @@ TEST(RoundTrip, EveryTypeAtRandom) {
       batches.push_back(BatchFromJson(arrow::schema(fields), json + "]"));
     }
     ASSERT_OK(table->Append(ReaderOf(batches).get(), options).status());
-    const auto expected = arrow::Table::FromRecordBatches(arrow::schema(fields), batches).ValueOrDie()->CombineChunksToBatch().ValueOrDie();
+    const auto expected = arrow::Table::FromRecordBatches(arrow::schema(fields), batches)
+                              .ValueOrDie()
+                              ->CombineChunksToBatch()
+                              .ValueOrDie();
     ASSERT_VALUE(const View view, table->At());
     ASSERT_EQ(view.snapshot().rows, expected->num_rows());
     if (expected->num_rows() == 0) continue;
     ASSERT_VALUE(const auto all, ReadAll(view, {.batch_rows = 1 + static_cast<int64_t>(random() % 300)}));
     std::vector<int64_t> picks;
-    for (int i = 0; i < 100; ++i) picks.push_back(static_cast<int64_t>(random() % static_cast<uint64_t>(expected->num_rows())));
+    for (int i = 0; i < 100; ++i)
+      picks.push_back(static_cast<int64_t>(random() % static_cast<uint64_t>(expected->num_rows())));
     ASSERT_VALUE(const auto taken, view.Take(picks, {}));
     arrow::Int64Builder builder;
     ASSERT_TRUE(builder.AppendValues(picks).ok());
@@ -130,32 +170,38 @@ TEST(RoundTrip, EveryTypeAtRandom) {
         for (size_t i = 0; i < blobs.size(); ++i) {
           ASSERT_EQ(blobs[i].has_value(), want->IsValid(static_cast<int64_t>(i)));
           if (!blobs[i]) continue;
-          ASSERT_EQ(blobs[i]->view(), static_cast<const arrow::BinaryArray&>(*want).GetView(static_cast<int64_t>(i)));
+          ASSERT_EQ(blobs[i]->view(),
+                    static_cast<const arrow::BinaryArray&>(*want).GetView(static_cast<int64_t>(i)));
         }
         continue;
       }
       ASSERT_TRUE(got->ValidateFull().ok()) << name;
       ASSERT_TRUE(got->Equals(*want)) << name << "\n" << got->Diff(*want) << "\nround " << round;
       const auto picked = arrow::compute::Take(*want, *indices).ValueOrDie();
-      ASSERT_TRUE(taken->GetColumnByName(name)->Equals(*picked)) << name << "\n" << taken->GetColumnByName(name)->Diff(*picked);
+      ASSERT_TRUE(taken->GetColumnByName(name)->Equals(*picked))
+          << name << "\n"
+          << taken->GetColumnByName(name)->Diff(*picked);
     }
   }
 }
 
-// One byte is changed somewhere in the files: the read fails, or what it gives is still right (bytes that nobody looks at).
+// One byte is changed somewhere in the files: the read fails, or what it gives is still right (bytes that
+// nobody looks at).
 TEST(Damage, IsToldOrHarmless) {
   testing::TempFolder folder;
   ASSERT_VALUE(const auto store, store::OpenLocalStore(folder.path(), {.sync = false}));
   ASSERT_VALUE(const auto catalog, Catalog::InitOn(store));
   const auto schema = arrow::schema({arrow::field("id", arrow::int64()), arrow::field("name", arrow::utf8()),
-                                     arrow::field("vec", arrow::fixed_size_list(arrow::float32(), 4)), arrow::field("image", arrow::binary())});
+                                     arrow::field("vec", arrow::fixed_size_list(arrow::float32(), 4)),
+                                     arrow::field("image", arrow::binary())});
   ASSERT_VALUE(Schema fields, SchemaFromArrow(*schema));
   ASSERT_VALUE(fields.fields[3].type, ParseType("blob"));
   ASSERT_VALUE(const auto table, catalog->CreateTable("t", fields));
   std::string json = "[";
   for (int i = 0; i < 300; ++i) {
-    json += (i ? "," : "") + std::string("{\"id\":") + std::to_string(i) + ",\"name\":\"n" + std::to_string(i % 7) + "\",\"vec\":[1,2,3," +
-            std::to_string(i) + "],\"image\":\"" + std::string(3000, static_cast<char>('a' + i % 26)) + "\"}";
+    json += (i ? "," : "") + std::string("{\"id\":") + std::to_string(i) + ",\"name\":\"n" +
+            std::to_string(i % 7) + "\",\"vec\":[1,2,3," + std::to_string(i) + "],\"image\":\"" +
+            std::string(3000, static_cast<char>('a' + i % 26)) + "\"}";
   }
   ASSERT_OK(table->Append(ReaderOf({BatchFromJson(schema, json + "]")}).get(), {}).status());
   const auto read = [&]() -> Result<std::string> {
@@ -164,7 +210,8 @@ TEST(Damage, IsToldOrHarmless) {
     HEADRACE_ASSIGN(const View view, opened->At());
     HEADRACE_ASSIGN(const auto all, ReadAll(view));
     HEADRACE_ASSIGN(const auto blobs, view.ReadBlobs(*all->column(3)->chunk(0)));
-    std::string text = all->column(0)->ToString() + all->column(1)->chunk(0)->ToString() + all->column(2)->chunk(0)->ToString();
+    std::string text = all->column(0)->ToString() + all->column(1)->chunk(0)->ToString() +
+                       all->column(2)->chunk(0)->ToString();
     for (const auto& blob : blobs) text += Hex64(Xxh3(blob->view()));
     return text;
   };
@@ -201,12 +248,15 @@ TEST(Types, RefusedByNameWithTheCast) {
   };
   EXPECT_NE(refused(arrow::decimal128(10, 2)).find("cast it to float64"), std::string::npos);
   EXPECT_NE(refused(arrow::time64(arrow::TimeUnit::MICRO)).find("int64"), std::string::npos);
-  EXPECT_NE(refused(arrow::map(arrow::utf8(), arrow::int32())).find("list<struct<key, value>>"), std::string::npos);
+  EXPECT_NE(refused(arrow::map(arrow::utf8(), arrow::int32())).find("list<struct<key, value>>"),
+            std::string::npos);
   EXPECT_NE(refused(arrow::fixed_size_binary(4)).find("binary"), std::string::npos);
-  for (const auto& type : {arrow::large_utf8(), arrow::dictionary(arrow::int8(), arrow::utf8()), arrow::large_list(arrow::int32()), arrow::utf8_view()}) {
+  for (const auto& type : {arrow::large_utf8(), arrow::dictionary(arrow::int8(), arrow::utf8()),
+                           arrow::large_list(arrow::int32()), arrow::utf8_view()}) {
     EXPECT_EQ(refused(type), "") << type->ToString();
   }
-  for (const char* bad : {"", "int", "list<int32", "tensor<float64>[3]", "tensor<float32>[0]", "tensor<float32>[99999999999]", "struct<>", "timestamp[m]"}) {
+  for (const char* bad : {"", "int", "list<int32", "tensor<float64>[3]", "tensor<float32>[0]",
+                          "tensor<float32>[99999999999]", "struct<>", "timestamp[m]"}) {
     EXPECT_FALSE(ParseType(bad).ok()) << bad;
   }
 }
@@ -214,15 +264,41 @@ TEST(Types, RefusedByNameWithTheCast) {
 TEST(Types, BadValuesNameColumnAndRow) {
   ASSERT_VALUE(const auto catalog, Catalog::InitOn(store::NewMemoryStore()));
   const auto list = arrow::fixed_size_list(arrow::float32(), 2);
-  ASSERT_VALUE(const auto table, testing::MakeTable(catalog.get(), "t", arrow::schema({arrow::field("s", arrow::utf8()), arrow::field("v", list)})));
-  const auto fails = [&](const std::shared_ptr<arrow::RecordBatch>& batch) { return table->Append(ReaderOf({batch}).get(), {}).status().ToString(); };
-  const auto bad_text = arrow::ArrayData::Make(arrow::utf8(), 2, {nullptr, arrow::Buffer::FromVector(std::vector<int32_t>{0, 1, 3}), arrow::Buffer::FromString("a\xff\xfe")});
-  EXPECT_NE(fails(arrow::RecordBatch::Make(arrow::schema({arrow::field("s", arrow::utf8())}), 2, {arrow::MakeArray(bad_text)})).find("column 's', row 1"), std::string::npos);
-  const auto bad_offsets = arrow::ArrayData::Make(arrow::utf8(), 2, {nullptr, arrow::Buffer::FromVector(std::vector<int32_t>{0, 1000, 3}), arrow::Buffer::FromString("abc")});
-  EXPECT_NE(fails(arrow::RecordBatch::Make(arrow::schema({arrow::field("s", arrow::utf8())}), 2, {arrow::MakeArray(bad_offsets)})).find("not a valid Arrow array"), std::string::npos);
-  EXPECT_NE(fails(BatchFromJson(arrow::schema({arrow::field("v", list)}), R"([{"v": [1, 2]}, {"v": [1, null]}])")).find("column 'v', row 1"), std::string::npos);
-  EXPECT_NE(fails(BatchFromJson(arrow::schema({arrow::field("v", arrow::fixed_size_list(arrow::float32(), 3))}), R"([{"v": [1, 2, 3]}])")).find("cells of 3"), std::string::npos);
-  EXPECT_NE(fails(BatchFromJson(arrow::schema({arrow::field("w", arrow::int8())}), R"([{"w": 1}])")).find("no column 'w'"), std::string::npos);
+  ASSERT_VALUE(
+      const auto table,
+      testing::MakeTable(catalog.get(), "t",
+                         arrow::schema({arrow::field("s", arrow::utf8()), arrow::field("v", list)})));
+  const auto fails = [&](const std::shared_ptr<arrow::RecordBatch>& batch) {
+    return table->Append(ReaderOf({batch}).get(), {}).status().ToString();
+  };
+  const auto bad_text =
+      arrow::ArrayData::Make(arrow::utf8(), 2,
+                             {nullptr, arrow::Buffer::FromVector(std::vector<int32_t>{0, 1, 3}),
+                              arrow::Buffer::FromString("a\xff\xfe")});
+  EXPECT_NE(fails(arrow::RecordBatch::Make(arrow::schema({arrow::field("s", arrow::utf8())}), 2,
+                                           {arrow::MakeArray(bad_text)}))
+                .find("column 's', row 1"),
+            std::string::npos);
+  const auto bad_offsets =
+      arrow::ArrayData::Make(arrow::utf8(), 2,
+                             {nullptr, arrow::Buffer::FromVector(std::vector<int32_t>{0, 1000, 3}),
+                              arrow::Buffer::FromString("abc")});
+  EXPECT_NE(fails(arrow::RecordBatch::Make(arrow::schema({arrow::field("s", arrow::utf8())}), 2,
+                                           {arrow::MakeArray(bad_offsets)}))
+                .find("not a valid Arrow array"),
+            std::string::npos);
+  EXPECT_NE(
+      fails(BatchFromJson(arrow::schema({arrow::field("v", list)}), R"([{"v": [1, 2]}, {"v": [1, null]}])"))
+          .find("column 'v', row 1"),
+      std::string::npos);
+  EXPECT_NE(
+      fails(BatchFromJson(arrow::schema({arrow::field("v", arrow::fixed_size_list(arrow::float32(), 3))}),
+                          R"([{"v": [1, 2, 3]}])"))
+          .find("cells of 3"),
+      std::string::npos);
+  EXPECT_NE(fails(BatchFromJson(arrow::schema({arrow::field("w", arrow::int8())}), R"([{"w": 1}])"))
+                .find("no column 'w'"),
+            std::string::npos);
   ASSERT_VALUE(const View view, table->At());
   EXPECT_EQ(view.snapshot().rows, 0);
 }

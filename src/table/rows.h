@@ -24,7 +24,8 @@ class Rows {
   int64_t at(int64_t i) const { return picks_ ? (*picks_)[static_cast<size_t>(i)] : begin_ + i; }
 
  private:
-  Rows(int64_t begin, int64_t end, const std::vector<int64_t>* picks) : begin_(begin), end_(end), picks_(picks) {
+  Rows(int64_t begin, int64_t end, const std::vector<int64_t>* picks)
+      : begin_(begin), end_(end), picks_(picks) {
     HEADRACE_CHECK(begin >= 0 && begin <= end);
   }
   int64_t begin_;

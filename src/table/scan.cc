@@ -24,7 +24,8 @@ namespace {
 using ArrayPtr = std::shared_ptr<arrow::Array>;
 using BatchPtr = std::shared_ptr<arrow::RecordBatch>;
 
-// From a top-level array (pruned to one path) down to the value asked for, nulls of the structs above applied.
+// From a top-level array (pruned to one path) down to the value asked for, nulls of the structs above
+// applied.
 Result<ArrayPtr> Descend(ArrayPtr array, size_t levels) {
   for (size_t i = 0; i < levels; ++i) {
     HEADRACE_ARROW_ASSIGN(array, static_cast<const arrow::StructArray&>(*array).GetFlattenedField(0));
@@ -55,13 +56,14 @@ struct ScanPlan {
   View view;
   std::vector<Projection> columns;
   std::shared_ptr<arrow::Schema> schema;
-  std::vector<ExprPtr> conjuncts;  // cheapest first
-  bool evaluate = true;            // false: the conjuncts only prune
+  std::vector<ExprPtr> conjuncts;                      // cheapest first
+  bool evaluate = true;                                // false: the conjuncts only prune
   std::map<std::string, FilterColumn> filter_columns;  // by canonical column text
   std::shared_ptr<const std::vector<Fragment>> fragments;
-  std::vector<size_t> kept;  // fragments left after pruning
+  std::vector<size_t> kept;    // fragments left after pruning
   std::vector<uint8_t> whole;  // of those: the filter is true for every row
-  std::map<int32_t, std::vector<std::optional<FieldStats>>> known;  // statistics by leaf field, one per fragment
+  std::map<int32_t, std::vector<std::optional<FieldStats>>>
+      known;  // statistics by leaf field, one per fragment
   StopToken stop;
   ScanStats stats;
 
@@ -73,14 +75,16 @@ struct ScanPlan {
 };
 
 Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& options, bool read_columns) {
-  auto plan = std::make_shared<ScanPlan>(ScanPlan{view, {}, {}, {}, true, {}, {}, {}, {}, {}, options.stop, {}});
+  auto plan =
+      std::make_shared<ScanPlan>(ScanPlan{view, {}, {}, {}, true, {}, {}, {}, {}, {}, options.stop, {}});
   if (read_columns) {
     std::vector<std::string> names = options.columns;
     if (options.with_row_ids) {
       if (names.empty()) {
         for (const auto& field : view.schema().fields) names.push_back(field.name);
       }
-      if (std::find(names.begin(), names.end(), kRowIdColumn) == names.end()) names.emplace_back(kRowIdColumn);
+      if (std::find(names.begin(), names.end(), kRowIdColumn) == names.end())
+        names.emplace_back(kRowIdColumn);
     }
     HEADRACE_ASSIGN(plan->columns, view.Project(names));
     arrow::FieldVector fields;
@@ -187,21 +191,22 @@ Result<Survivors> RunFilter(const ScanPlan& plan, const Fragment& fragment, cons
     bool possible = true;
     for (const auto& conjunct : plan.conjuncts) {
       Status failed;
-      const Outcomes outcomes = PossibleOutcomes(*conjunct, [&](const Field& leaf) -> std::optional<FieldStats> {
-        for (const auto& [text, column] : plan.filter_columns) {
-          if (column.leaf.id != leaf.id) continue;
-          auto stats = plan.view.PageStats(fragment, column.top, leaf, begin, end);
-          if (!stats.ok()) {
-            failed = stats.status();
+      const Outcomes outcomes =
+          PossibleOutcomes(*conjunct, [&](const Field& leaf) -> std::optional<FieldStats> {
+            for (const auto& [text, column] : plan.filter_columns) {
+              if (column.leaf.id != leaf.id) continue;
+              auto stats = plan.view.PageStats(fragment, column.top, leaf, begin, end);
+              if (!stats.ok()) {
+                failed = stats.status();
+                return std::nullopt;
+              }
+              std::optional<FieldStats> page = *stats;
+              const auto& whole = plan.known.at(leaf.id)[task.fragment];
+              if (page && whole && !whole->has_nan) page->has_nan = false;  // page indexes cannot tell
+              return page;
+            }
             return std::nullopt;
-          }
-          std::optional<FieldStats> page = *stats;
-          const auto& whole = plan.known.at(leaf.id)[task.fragment];
-          if (page && whole && !whole->has_nan) page->has_nan = false;  // page indexes cannot tell
-          return page;
-        }
-        return std::nullopt;
-      });
+          });
       if (!failed.ok()) return failed;
       if (!outcomes.can_true) possible = false;
     }
@@ -251,9 +256,11 @@ class PlannedScan final : public ScanSource {
     for (size_t k = 0; k < plan_->kept.size(); ++k) {
       const Fragment& fragment = (*plan_->fragments)[plan_->kept[k]];
       int64_t step = BatchRows(fragment, options.batch_rows);
-      if (options.limit >= 0 && plan_->conjuncts.empty()) step = std::min(step, std::max<int64_t>(options.limit, 1));
+      if (options.limit >= 0 && plan_->conjuncts.empty())
+        step = std::min(step, std::max<int64_t>(options.limit, 1));
       for (int64_t begin = 0; begin < fragment.rows; begin += step) {
-        tasks_.push_back({plan_->kept[k], plan_->whole[k] != 0, begin, std::min(fragment.rows, begin + step)});
+        tasks_.push_back(
+            {plan_->kept[k], plan_->whole[k] != 0, begin, std::min(fragment.rows, begin + step)});
       }
     }
   }
@@ -270,7 +277,8 @@ class PlannedScan final : public ScanSource {
 // Runs tasks ahead on the environment's threads and gives their batches in order.
 class ScanReader final : public arrow::RecordBatchReader {
  public:
-  ScanReader(const View& view, std::shared_ptr<const ScanSource> source, int64_t limit, std::shared_ptr<ScanStats> stats)
+  ScanReader(const View& view, std::shared_ptr<const ScanSource> source, int64_t limit,
+             std::shared_ptr<ScanStats> stats)
       : view_(view), source_(std::move(source)), limit_(limit), stats_(std::move(stats)) {
     if (stats_) *stats_ = source_->planned();
     ahead_ = limit_ >= 0 ? 1 : static_cast<size_t>(view_.environment()->pool.threads()) + 1;
@@ -286,7 +294,8 @@ class ScanReader final : public arrow::RecordBatchReader {
     while (limit_ != 0) {
       while (running_.size() < ahead_ && next_ < source_->tasks()) {
         // Tasks borrow: were one the last to own the environment, its pool would have to join itself.
-        running_.push_back(view_.environment()->pool.Submit([source = source_.get(), task = next_] { return source->Run(task); }));
+        running_.push_back(view_.environment()->pool.Submit(
+            [source = source_.get(), task = next_] { return source->Run(task); }));
         ++next_;
       }
       if (running_.empty()) return arrow::Status::OK();
@@ -366,7 +375,8 @@ Result<int64_t> View::Count(const std::string& where, StopToken stop) const {
       continue;
     }
     for (int64_t begin = 0; begin < fragment.rows; begin += limits::kRowGroupRows) {
-      const ScanTask task{plan->kept[k], false, begin, std::min(fragment.rows, begin + limits::kRowGroupRows)};
+      const ScanTask task{plan->kept[k], false, begin,
+                          std::min(fragment.rows, begin + limits::kRowGroupRows)};
       running.push_back(env_->pool.Submit([plan = plan.get(), task]() -> Result<int64_t> {
         HEADRACE_TRY(plan->stop.Check());
         HEADRACE_ASSIGN(const auto survivors, RunFilter(*plan, (*plan->fragments)[task.fragment], task));
@@ -380,7 +390,8 @@ Result<int64_t> View::Count(const std::string& where, StopToken stop) const {
   return total;
 }
 
-Result<BatchPtr> View::Take(const std::vector<int64_t>& row_ids, const std::vector<std::string>& columns) const {
+Result<BatchPtr> View::Take(const std::vector<int64_t>& row_ids,
+                            const std::vector<std::string>& columns) const {
   HEADRACE_ASSIGN(const auto projections, Project(columns));
   HEADRACE_ASSIGN(const auto fragments, Fragments());
   std::vector<size_t> order(row_ids.size());
@@ -411,8 +422,8 @@ Result<BatchPtr> View::Take(const std::vector<int64_t>& row_ids, const std::vect
   std::vector<int64_t> position(order.size());  // of each asked-for row among the sorted ones
   for (size_t k = 0; k < order.size(); ++k) position[order[k]] = static_cast<int64_t>(k);
   const bool sorted = std::is_sorted(position.begin(), position.end());
-  const auto indices = std::make_shared<arrow::Int64Array>(static_cast<int64_t>(position.size()),
-                                                           arrow::Buffer::Wrap(position.data(), position.size()));
+  const auto indices = std::make_shared<arrow::Int64Array>(
+      static_cast<int64_t>(position.size()), arrow::Buffer::Wrap(position.data(), position.size()));
   static const arrow::Status compute_ready = arrow::compute::Initialize();
   HEADRACE_ARROW_TRY(compute_ready);
 

@@ -86,11 +86,12 @@ Status ValidateName(std::string_view what, std::string_view name) {
   if (name.empty()) return Status::Invalid("a " + label + " needs a name; this one is empty");
   if (static_cast<int64_t>(name.size()) > limits::kMaxNameBytes) {
     return Status::Limit("the " + label + " name '" + std::string(name.substr(0, 40)) + "…' has " +
-                         std::to_string(name.size()) + " bytes; at most " + std::to_string(limits::kMaxNameBytes) +
-                         " are allowed");
+                         std::to_string(name.size()) + " bytes; at most " +
+                         std::to_string(limits::kMaxNameBytes) + " are allowed");
   }
   arrow::util::InitializeUTF8();
-  if (!arrow::util::ValidateUTF8(reinterpret_cast<const uint8_t*>(name.data()), static_cast<int64_t>(name.size()))) {
+  if (!arrow::util::ValidateUTF8(reinterpret_cast<const uint8_t*>(name.data()),
+                                 static_cast<int64_t>(name.size()))) {
     return Status::Invalid("a " + label + " name is not valid UTF-8");
   }
   for (const char c : name) {
@@ -98,7 +99,8 @@ Status ValidateName(std::string_view what, std::string_view name) {
       return Status::Invalid("the " + label + " name '" + std::string(name) + "' holds a control character");
     }
   }
-  if (name == kRowIdColumn) return Status::Invalid("'_row_id' is every table's own; choose another " + label + " name");
+  if (name == kRowIdColumn)
+    return Status::Invalid("'_row_id' is every table's own; choose another " + label + " name");
   return Status::Ok();
 }
 
@@ -154,7 +156,8 @@ Result<Field> FieldFromJson(const nlohmann::json& json, int depth) {
       field.type.children.push_back(std::move(nested));
     }
     if (field.type.kind == Kind::kList && field.type.children.size() != 1) {
-      return Status::Corrupt("a list column has " + std::to_string(field.type.children.size()) + " item types");
+      return Status::Corrupt("a list column has " + std::to_string(field.type.children.size()) +
+                             " item types");
     }
   } else {
     HEADRACE_ASSIGN(field.type, ParseType(type));

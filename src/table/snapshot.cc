@@ -38,7 +38,9 @@ Result<Operation> OperationFromJson(const json& in) {
       known = true;
     }
   }
-  if (!known) return Status::Unsupported("this table holds a '" + kind + "' commit, made by a newer Headrace; update this one");
+  if (!known)
+    return Status::Unsupported("this table holds a '" + kind +
+                               "' commit, made by a newer Headrace; update this one");
   op.who = in.at("who").get<std::string>();
   op.why = in.value("why", "");
   op.how = in.value("how", "");
@@ -52,17 +54,19 @@ Result<Operation> OperationFromJson(const json& in) {
 }
 
 json FragmentToJson(const Fragment& fragment) {
-  json out = {{"id", fragment.id}, {"row", fragment.first_row_id}, {"rows", fragment.rows}, {"v", fragment.version}};
+  json out = {
+      {"id", fragment.id}, {"row", fragment.first_row_id}, {"rows", fragment.rows}, {"v", fragment.version}};
   for (const auto& file : fragment.files) {
     out["files"].push_back({{"id", file.id.ToString()},
                             {"kind", file.family->kind == FileKind::kParquet ? "parquet" : "tensor"},
                             {"fields", file.family->fields},
                             {"bytes", file.bytes}});
   }
-  for (const auto& pack : fragment.packs) out["packs"].push_back({{"id", pack.id.ToString()}, {"live", pack.live_bytes}});
+  for (const auto& pack : fragment.packs)
+    out["packs"].push_back({{"id", pack.id.ToString()}, {"live", pack.live_bytes}});
   for (const auto& [field, stats] : fragment.stats) {
-    out["stats"].push_back(
-        {field, EncodeValue(stats.min), EncodeValue(stats.max), stats.nulls, stats.values, stats.has_nan ? 1 : 0});
+    out["stats"].push_back({field, EncodeValue(stats.min), EncodeValue(stats.max), stats.nulls, stats.values,
+                            stats.has_nan ? 1 : 0});
   }
   return out;
 }
@@ -114,8 +118,9 @@ Result<Snapshot> FromJson(const json& in) {
   Snapshot snapshot;
   const int format = in.at("format").get<int>();
   if (format != kFormatVersion) {
-    return Status::Unsupported("it has format version " + std::to_string(format) + " and this program reads " +
-                               std::to_string(kFormatVersion) + "; update Headrace");
+    return Status::Unsupported("it has format version " + std::to_string(format) +
+                               " and this program reads " + std::to_string(kFormatVersion) +
+                               "; update Headrace");
   }
   HEADRACE_ASSIGN(snapshot.table, Uuid::Parse(in.at("table").get<std::string>()));
   snapshot.version = in.at("version").get<int64_t>();
@@ -197,8 +202,8 @@ Result<Snapshot> DecodeSnapshot(std::string_view text, const std::string& key) {
   if (static_cast<int64_t>(text.size()) > limits::kMaxSnapshotBytes) {
     return Status::Limit("it has " + std::to_string(text.size()) + " bytes").Wrap(context);
   }
-  if (text.size() < head + 3 || !text.starts_with(kHead) || text.substr(kHead.size() + 16, kMiddle.size()) != kMiddle ||
-      text.back() != '}') {
+  if (text.size() < head + 3 || !text.starts_with(kHead) ||
+      text.substr(kHead.size() + 16, kMiddle.size()) != kMiddle || text.back() != '}') {
     return Status::Corrupt("it is truncated or is no snapshot").Wrap(context);
   }
   const std::string_view body = text.substr(head, text.size() - head - 1);

@@ -48,8 +48,8 @@ struct WriterMark {
 struct Snapshot {
   Uuid table;
   int64_t version = 0;
-  std::string transaction;   // unique: tells one's own commit from another's after an ambiguous answer
-  int64_t time_us = 0;       // strictly rising from version to version, whatever the clocks do
+  std::string transaction;  // unique: tells one's own commit from another's after an ambiguous answer
+  int64_t time_us = 0;      // strictly rising from version to version, whatever the clocks do
   Operation operation;
   Schema schema;
   int32_t next_field_id = 1;

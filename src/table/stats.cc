@@ -13,7 +13,8 @@ namespace headrace::table {
 namespace {
 
 bool PublicBlobFact(const std::string& name) {
-  return name == "media_type" || name == "width" || name == "height" || name == "length" || name == "orientation";
+  return name == "media_type" || name == "width" || name == "height" || name == "length" ||
+         name == "orientation";
 }
 
 void Collect(const std::vector<Field>& fields, bool in_blob, size_t limit, std::vector<int32_t>* out) {
@@ -63,8 +64,10 @@ void AddIntegers(const ArrayType& array, FieldStats* stats) {
   }
   if constexpr (std::is_same_v<T, uint64_t>) {
     // Above the signed range there is no bound that a filter's integers could meet.
-    if (high > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) high = std::numeric_limits<int64_t>::max();
-    if (low > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) low = std::numeric_limits<int64_t>::max();
+    if (high > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+      high = std::numeric_limits<int64_t>::max();
+    if (low > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+      low = std::numeric_limits<int64_t>::max();
   }
   Widen(static_cast<int64_t>(low), static_cast<int64_t>(high), stats);
 }
@@ -102,27 +105,40 @@ void AddLeaf(const arrow::Array& array, FieldStats* stats) {
       Widen(int64_t{!any_false}, int64_t{any_true}, stats);
       return;
     }
-    case A::INT8: return AddIntegers(static_cast<const arrow::Int8Array&>(array), stats);
-    case A::INT16: return AddIntegers(static_cast<const arrow::Int16Array&>(array), stats);
-    case A::INT32: return AddIntegers(static_cast<const arrow::Int32Array&>(array), stats);
-    case A::INT64: return AddIntegers(static_cast<const arrow::Int64Array&>(array), stats);
-    case A::UINT8: return AddIntegers(static_cast<const arrow::UInt8Array&>(array), stats);
-    case A::UINT16: return AddIntegers(static_cast<const arrow::UInt16Array&>(array), stats);
-    case A::UINT32: return AddIntegers(static_cast<const arrow::UInt32Array&>(array), stats);
-    case A::UINT64: return AddIntegers(static_cast<const arrow::UInt64Array&>(array), stats);
-    case A::DATE32: return AddIntegers(static_cast<const arrow::Date32Array&>(array), stats);
-    case A::TIMESTAMP: return AddIntegers(static_cast<const arrow::TimestampArray&>(array), stats);
+    case A::INT8:
+      return AddIntegers(static_cast<const arrow::Int8Array&>(array), stats);
+    case A::INT16:
+      return AddIntegers(static_cast<const arrow::Int16Array&>(array), stats);
+    case A::INT32:
+      return AddIntegers(static_cast<const arrow::Int32Array&>(array), stats);
+    case A::INT64:
+      return AddIntegers(static_cast<const arrow::Int64Array&>(array), stats);
+    case A::UINT8:
+      return AddIntegers(static_cast<const arrow::UInt8Array&>(array), stats);
+    case A::UINT16:
+      return AddIntegers(static_cast<const arrow::UInt16Array&>(array), stats);
+    case A::UINT32:
+      return AddIntegers(static_cast<const arrow::UInt32Array&>(array), stats);
+    case A::UINT64:
+      return AddIntegers(static_cast<const arrow::UInt64Array&>(array), stats);
+    case A::DATE32:
+      return AddIntegers(static_cast<const arrow::Date32Array&>(array), stats);
+    case A::TIMESTAMP:
+      return AddIntegers(static_cast<const arrow::TimestampArray&>(array), stats);
     case A::FLOAT: {
       const auto* values_f = static_cast<const arrow::FloatArray&>(array).raw_values();
-      return AddFloats(array, [&](int64_t i) { return static_cast<double>(values_f[i]); }, stats);
+      return AddFloats(
+          array, [&](int64_t i) { return static_cast<double>(values_f[i]); }, stats);
     }
     case A::DOUBLE: {
       const auto* values_d = static_cast<const arrow::DoubleArray&>(array).raw_values();
-      return AddFloats(array, [&](int64_t i) { return values_d[i]; }, stats);
+      return AddFloats(
+          array, [&](int64_t i) { return values_d[i]; }, stats);
     }
     case A::HALF_FLOAT: {
       const auto* bits = static_cast<const arrow::HalfFloatArray&>(array).raw_values();
-      return AddFloats(array, [&](int64_t i) { return arrow::util::Float16::FromBits(bits[i]).ToDouble(); }, stats);
+      return AddFloats(
+          array, [&](int64_t i) { return arrow::util::Float16::FromBits(bits[i]).ToDouble(); }, stats);
     }
     case A::STRING:
     case A::BINARY: {
@@ -139,7 +155,8 @@ void AddLeaf(const arrow::Array& array, FieldStats* stats) {
       Widen(std::string(low.substr(0, kMaxStatBytes)), UpperBound(high), stats);
       return;
     }
-    default: return;
+    default:
+      return;
   }
 }
 
@@ -149,7 +166,8 @@ bool Holds(const Field& field, const std::set<int32_t>& wanted) {
                      [&](const Field& child) { return Holds(child, wanted); });
 }
 
-void Add(const Field& field, const arrow::Array& array, const std::set<int32_t>& wanted, StatsByField* stats) {
+void Add(const Field& field, const arrow::Array& array, const std::set<int32_t>& wanted,
+         StatsByField* stats) {
   if (field.type.kind == Kind::kStruct || field.type.kind == Kind::kBlob) {
     const auto& parent = static_cast<const arrow::StructArray&>(array);
     for (size_t i = 0; i < field.type.children.size(); ++i) {

@@ -77,8 +77,8 @@ Result<View> Table::At(const std::string& version) const {
   }
   if (wanted >= 0) {
     if (wanted < 1 || wanted > head->version) {
-      return Status::NotFound("table '" + name_ + "' has no version " + std::to_string(wanted) + "; its versions are 1 to " +
-                              std::to_string(head->version));
+      return Status::NotFound("table '" + name_ + "' has no version " + std::to_string(wanted) +
+                              "; its versions are 1 to " + std::to_string(head->version));
     }
     HEADRACE_ASSIGN(auto snapshot, log_->Read(wanted));
     return View(env_, prefix_, std::move(snapshot));
@@ -122,8 +122,8 @@ Result<std::vector<HistoryEntry>> Table::History(int64_t limit, bool with_reserv
 
 class TableAppender final : public Appender {
  public:
-  TableAppender(Table* table, CommitOptions options, std::vector<Field> fields, std::unique_ptr<DataWriter> writer,
-                int64_t repeated_version)
+  TableAppender(Table* table, CommitOptions options, std::vector<Field> fields,
+                std::unique_ptr<DataWriter> writer, int64_t repeated_version)
       : table_(*table),
         options_(std::move(options)),
         fields_(std::move(fields)),
@@ -223,10 +223,11 @@ Result<int32_t> Table::ReserveFields(int32_t count, const CommitOptions& options
   return committed.snapshot->next_field_id - count;
 }
 
-// Writes columns for fragments of the newest version, and commits them. `known_schema`: of the new columns, where it is
-// known before the first batch; otherwise the first batch tells.
+// Writes columns for fragments of the newest version, and commits them. `known_schema`: of the new columns,
+// where it is known before the first batch; otherwise the first batch tells.
 Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std::vector<std::string>& inputs,
-                                        std::shared_ptr<arrow::Schema> known_schema, const CommitOptions& options) {
+                                        std::shared_ptr<arrow::Schema> known_schema,
+                                        const CommitOptions& options) {
   const bool positional = known_schema != nullptr;  // rows come whether a fragment needs them or not
   HEADRACE_ASSIGN(const View view, At());
   HEADRACE_ASSIGN(const auto fragments, view.Fragments());
@@ -245,8 +246,9 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
     for (auto& field : incoming.fields) {
       if (const Field* existing = view.schema().Find(field.name)) {
         if (existing->type.ToString() != field.type.ToString()) {
-          return Status::AlreadyExists("there is a column '" + field.name + "' already, a " + existing->type.ToString() +
-                                       "; the new one is a " + field.type.ToString());
+          return Status::AlreadyExists("there is a column '" + field.name + "' already, a " +
+                                       existing->type.ToString() + "; the new one is a " +
+                                       field.type.ToString());
         }
         fields.push_back(*existing);
         change.fields_used.push_back(*existing);
@@ -289,7 +291,8 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
   int64_t done = 0;
   for (const auto& fragment : *fragments) {
     const auto filled_fields = [&] {
-      return std::count_if(fields.begin(), fields.end(), [&](const Field& field) { return fragment.Fills(field.id); });
+      return std::count_if(fields.begin(), fields.end(),
+                           [&](const Field& field) { return fragment.Fills(field.id); });
     };
     if (!positional && writer && filled_fields() == static_cast<int64_t>(fields.size())) {
       done += fragment.rows;  // nothing to compute here
@@ -305,7 +308,8 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
       if (got == 0) {
         has_hole = filled_fields() == 0;
         if (!has_hole && filled_fields() < static_cast<int64_t>(fields.size())) {
-          return Status::Unsupported("some rows have one of these columns and not the others; add them one at a time");
+          return Status::Unsupported(
+              "some rows have one of these columns and not the others; add them one at a time");
         }
       }
       got += batch.num_rows();
@@ -316,8 +320,9 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
     };
     HEADRACE_TRY(source(view, fragment, write));
     if (got != fragment.rows) {
-      return Status::Invalid("the new columns have " + std::to_string(got) + " values for " + std::to_string(fragment.rows) +
-                             " rows from row " + std::to_string(fragment.first_row_id) + "; give one for each");
+      return Status::Invalid("the new columns have " + std::to_string(got) + " values for " +
+                             std::to_string(fragment.rows) + " rows from row " +
+                             std::to_string(fragment.first_row_id) + "; give one for each");
     }
     done += got;
     if (has_hole) {
@@ -325,7 +330,8 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
       filled.push_back(&fragment);
     }
   }
-  if (!writer) return Status::Invalid("table '" + name_ + "' has no rows from which new columns could be computed");
+  if (!writer)
+    return Status::Invalid("table '" + name_ + "' has no rows from which new columns could be computed");
   HEADRACE_ASSIGN(change.fragments, writer->Finish());
   if (change.fragments.size() != filled.size()) return Status::Invalid("a fragment got no values");
   for (size_t i = 0; i < filled.size(); ++i) {
@@ -384,14 +390,16 @@ Result<CommitResult> Table::AddColumns(const std::vector<std::string>& inputs, c
           for (const auto& column : projections) {
             HEADRACE_ASSIGN(auto array, view.ReadColumn(fragment, column.top, rows));
             for (size_t i = 1; i < column.path.size(); ++i) {
-              HEADRACE_ARROW_ASSIGN(array, static_cast<const arrow::StructArray&>(*array).GetFlattenedField(0));
+              HEADRACE_ARROW_ASSIGN(array,
+                                    static_cast<const arrow::StructArray&>(*array).GetFlattenedField(0));
             }
             Field named = column.leaf;
             named.name = column.name;
             fields.push_back(table::ToArrow(named));
             arrays.push_back(std::move(array));
           }
-          HEADRACE_ASSIGN(const auto batch, fn(arrow::RecordBatch::Make(arrow::schema(fields), rows.count(), arrays)));
+          HEADRACE_ASSIGN(const auto batch,
+                          fn(arrow::RecordBatch::Make(arrow::schema(fields), rows.count(), arrays)));
           if (batch->num_rows() != rows.count()) {
             return Status::Invalid("the function got " + std::to_string(rows.count()) + " rows and gave " +
                                    std::to_string(batch->num_rows()) + "; it must give one for each");
@@ -428,7 +436,8 @@ Result<CommitResult> Table::AddEmptyColumns(std::vector<Field> fields, const Com
   return CommitSmall(std::move(change), options);
 }
 
-Result<CommitResult> Table::RenameColumn(const std::string& from, const std::string& to, const CommitOptions& options) {
+Result<CommitResult> Table::RenameColumn(const std::string& from, const std::string& to,
+                                         const CommitOptions& options) {
   HEADRACE_TRY(ValidateName("column", to));
   HEADRACE_ASSIGN(const auto head, log_->Latest());
   HEADRACE_ASSIGN(const Field* field, head->schema.Get(from));
@@ -457,7 +466,8 @@ Result<CommitResult> Table::DropColumn(const std::string& name, const CommitOpti
 Result<CommitResult> Table::Tag(const std::string& tag, const std::string& version, bool move,
                                 const CommitOptions& options) {
   HEADRACE_TRY(ValidateName("tag", tag));
-  if (AllDigits(tag) || tag == "latest" || (tag[0] == 'v' && AllDigits(tag.substr(1))) || ParseMicros(tag).ok()) {
+  if (AllDigits(tag) || tag == "latest" || (tag[0] == 'v' && AllDigits(tag.substr(1))) ||
+      ParseMicros(tag).ok()) {
     return Status::Invalid("a tag may not look like a version or a time: '" + tag + "'");
   }
   HEADRACE_ASSIGN(const View view, At(version));

@@ -27,7 +27,7 @@ namespace headrace::table {
 struct CommitOptions {
   std::string who;  // default: user@host
   std::string why;
-  std::string how;  // the program, for the log
+  std::string how;                  // the program, for the log
   std::vector<std::string> inputs;  // lineage
   // Exactly-once appends: commit number `sequence` of this writer is taken once, however often it is tried.
   std::string writer;
@@ -72,29 +72,35 @@ class Table {
   const Uuid& id() const { return id_; }
   const std::string& prefix() const { return prefix_; }
 
-  // "" or "latest": the newest; "7" or "v7": that version; a tag; a time ("2026-11-22T08:00"): the newest then.
+  // "" or "latest": the newest; "7" or "v7": that version; a tag; a time ("2026-11-22T08:00"): the newest
+  // then.
   Result<View> At(const std::string& version = "") const;
   Result<std::vector<HistoryEntry>> History(int64_t limit = -1, bool with_reservations = false) const;
 
   // Any subset of the columns, by name; those left out are holes in the new rows.
   Result<CommitResult> Append(arrow::RecordBatchReader* rows, const CommitOptions& options);
   // `columns`: the names that every batch will have.
-  Result<std::unique_ptr<Appender>> StartAppend(const std::vector<std::string>& columns, const CommitOptions& options);
+  Result<std::unique_ptr<Appender>> StartAppend(const std::vector<std::string>& columns,
+                                                const CommitOptions& options);
 
-  // New columns from rows in row-id order, as many as the newest version has. Existing columns of the same name and type
-  // have their holes filled instead.
+  // New columns from rows in row-id order, as many as the newest version has. Existing columns of the same
+  // name and type have their holes filled instead.
   Result<CommitResult> AddColumns(arrow::RecordBatchReader* columns, const CommitOptions& options);
-  // New columns computed from others, batch by batch. `fn` gives as many rows as it got, and the same columns each time.
-  using BatchFn = std::function<Result<std::shared_ptr<arrow::RecordBatch>>(std::shared_ptr<arrow::RecordBatch>)>;
+  // New columns computed from others, batch by batch. `fn` gives as many rows as it got, and the same columns
+  // each time.
+  using BatchFn =
+      std::function<Result<std::shared_ptr<arrow::RecordBatch>>(std::shared_ptr<arrow::RecordBatch>)>;
   Result<CommitResult> AddColumns(const std::vector<std::string>& inputs, const BatchFn& fn,
                                   const CommitOptions& options);
   // Columns without data: all holes, read as `default_value` or null. Costs one small commit.
   Result<CommitResult> AddEmptyColumns(std::vector<Field> fields, const CommitOptions& options);
 
-  Result<CommitResult> RenameColumn(const std::string& from, const std::string& to, const CommitOptions& options);
+  Result<CommitResult> RenameColumn(const std::string& from, const std::string& to,
+                                    const CommitOptions& options);
   Result<CommitResult> DropColumn(const std::string& name, const CommitOptions& options);
   // `version` as in At; empty `version` with `remove`: takes the tag away.
-  Result<CommitResult> Tag(const std::string& tag, const std::string& version, bool move, const CommitOptions& options);
+  Result<CommitResult> Tag(const std::string& tag, const std::string& version, bool move,
+                           const CommitOptions& options);
   Result<CommitResult> RemoveTag(const std::string& tag, const CommitOptions& options);
 
  private:
@@ -122,13 +128,18 @@ struct CatalogOptions {
 class Catalog {
  public:
   // A folder or s3://bucket/prefix. Init makes a catalog (AlreadyExists if there is one); Open needs one.
-  static Result<std::shared_ptr<Catalog>> Init(const std::string& location, const CatalogOptions& options = {});
-  static Result<std::shared_ptr<Catalog>> Open(const std::string& location, const CatalogOptions& options = {});
+  static Result<std::shared_ptr<Catalog>> Init(const std::string& location,
+                                               const CatalogOptions& options = {});
+  static Result<std::shared_ptr<Catalog>> Open(const std::string& location,
+                                               const CatalogOptions& options = {});
   // On a store that is there already (tests, scratch).
-  static Result<std::shared_ptr<Catalog>> InitOn(std::shared_ptr<store::ObjectStore> store, const CatalogOptions& options = {});
-  static Result<std::shared_ptr<Catalog>> OpenOn(std::shared_ptr<store::ObjectStore> store, const CatalogOptions& options = {});
+  static Result<std::shared_ptr<Catalog>> InitOn(std::shared_ptr<store::ObjectStore> store,
+                                                 const CatalogOptions& options = {});
+  static Result<std::shared_ptr<Catalog>> OpenOn(std::shared_ptr<store::ObjectStore> store,
+                                                 const CatalogOptions& options = {});
 
-  Result<std::shared_ptr<Table>> CreateTable(const std::string& name, Schema schema, const CommitOptions& options = {});
+  Result<std::shared_ptr<Table>> CreateTable(const std::string& name, Schema schema,
+                                             const CommitOptions& options = {});
   Result<std::shared_ptr<Table>> OpenTable(const std::string& name) const;
   Result<std::vector<std::string>> TableNames() const;
   // The name goes; the data stays until garbage collection.

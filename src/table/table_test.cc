@@ -34,7 +34,8 @@ TEST_F(TableTest, AppendsScansAndTravels) {
   EXPECT_EQ(now.snapshot().rows, 3);
   ASSERT_VALUE(const auto all, ReadAll(now, {.with_row_ids = true}));
   const auto expected = BatchFromJson(
-      arrow::schema({schema_->field(0), schema_->field(1), schema_->field(2), arrow::field("_row_id", arrow::int64())}),
+      arrow::schema(
+          {schema_->field(0), schema_->field(1), schema_->field(2), arrow::field("_row_id", arrow::int64())}),
       R"([{"id":1,"name":"a","score":0.5,"_row_id":0},{"id":2,"name":null,"score":1.5,"_row_id":1},
           {"id":3,"name":"c","score":null,"_row_id":2}])");
   EXPECT_TRUE(all->Equals(*arrow::Table::FromRecordBatches({expected}).ValueOrDie())) << all->ToString();
@@ -45,9 +46,11 @@ TEST_F(TableTest, AppendsScansAndTravels) {
 }
 
 TEST_F(TableTest, FiltersAndProjects) {
-  Append(R"([{"id": 1, "name": "a", "score": 0.5}, {"id": 2, "name": null, "score": 1.5}, {"id": 3, "name": "b", "score": 9}])");
+  Append(
+      R"([{"id": 1, "name": "a", "score": 0.5}, {"id": 2, "name": null, "score": 1.5}, {"id": 3, "name": "b", "score": 9}])");
   ASSERT_VALUE(const View now, table_->At());
-  ASSERT_VALUE(const auto some, ReadAll(now, {.columns = {"name", "_row_id"}, .where = "score > 1 and id != 9"}));
+  ASSERT_VALUE(const auto some,
+               ReadAll(now, {.columns = {"name", "_row_id"}, .where = "score > 1 and id != 9"}));
   EXPECT_EQ(some->num_rows(), 2);
   EXPECT_EQ(some->num_columns(), 2);
   ASSERT_VALUE(const int64_t count, now.Count("name is null"));
@@ -58,7 +61,8 @@ TEST_F(TableTest, FiltersAndProjects) {
 
 TEST_F(TableTest, AddsColumnsWithoutTouchingOthers) {
   Append(R"([{"id": 1, "name": "a", "score": 0.5}, {"id": 2, "name": "b", "score": 1.5}])");
-  const auto twice = [](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+  const auto twice =
+      [](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
     arrow::Int64Builder out;
     for (int64_t i = 0; i < in->num_rows(); ++i) {
       EXPECT_TRUE(out.Append(2 * static_cast<const arrow::Int64Array&>(*in->column(0)).Value(i)).ok());
@@ -70,7 +74,11 @@ TEST_F(TableTest, AddsColumnsWithoutTouchingOthers) {
   Append(R"([{"id": 3, "name": "c", "score": 2.5}])");  // twice is a hole here
   ASSERT_VALUE(const View now, table_->At());
   ASSERT_VALUE(const auto all, ReadAll(now, {.columns = {"twice"}}));
-  EXPECT_EQ(all->column(0)->ToString(), arrow::ChunkedArray::Make({arrow::json::ArrayFromJSONString(arrow::int64(), "[2, 4, null]").ValueOrDie()}).ValueOrDie()->ToString());
+  EXPECT_EQ(all->column(0)->ToString(),
+            arrow::ChunkedArray::Make(
+                {arrow::json::ArrayFromJSONString(arrow::int64(), "[2, 4, null]").ValueOrDie()})
+                .ValueOrDie()
+                ->ToString());
   ASSERT_VALUE(const auto taken, now.Take({2, 0, 0}, {"id", "twice"}));
   EXPECT_EQ(static_cast<const arrow::Int64Array&>(*taken->column(0)).Value(0), 3);
   EXPECT_TRUE(taken->column(1)->IsNull(0));
@@ -90,8 +98,13 @@ TEST_F(TableTest, TensorsAndBlobsRoundTrip) {
   converted.fields[1].type = *ParseType("blob");
   ASSERT_VALUE(const auto table, catalog_->CreateTable("media", converted));
   const std::string big(5000, 'x');
-  ASSERT_OK(table->Append(ReaderOf({BatchFromJson(schema, R"([{"vec":[1,2,3],"image":"small"},{"vec":null,"image":null},
-      {"vec":[7,8,9],"image":")" + big + "\"}]")}).get(), {}).status());
+  ASSERT_OK(table
+                ->Append(ReaderOf({BatchFromJson(
+                                      schema, R"([{"vec":[1,2,3],"image":"small"},{"vec":null,"image":null},
+      {"vec":[7,8,9],"image":")" + big + "\"}]")})
+                             .get(),
+                         {})
+                .status());
   ASSERT_VALUE(const View view, table->At());
   ASSERT_VALUE(const auto taken, view.Take({2, 1, 0}, {}));
   const auto& vec = static_cast<const arrow::FixedSizeListArray&>(*taken->column(0));

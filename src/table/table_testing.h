@@ -20,12 +20,14 @@ inline std::shared_ptr<arrow::RecordBatch> BatchFromJson(const std::shared_ptr<a
   return arrow::RecordBatch::Make(schema, batch->num_rows(), batch->columns());
 }
 
-inline std::shared_ptr<arrow::RecordBatchReader> ReaderOf(std::vector<std::shared_ptr<arrow::RecordBatch>> batches) {
+inline std::shared_ptr<arrow::RecordBatchReader> ReaderOf(
+    std::vector<std::shared_ptr<arrow::RecordBatch>> batches) {
   const auto schema = batches.at(0)->schema();
   return arrow::RecordBatchReader::Make(std::move(batches), schema).ValueOrDie();
 }
 
-inline Result<std::shared_ptr<arrow::Table>> ReadAll(const table::View& view, const table::ScanOptions& options = {}) {
+inline Result<std::shared_ptr<arrow::Table>> ReadAll(const table::View& view,
+                                                     const table::ScanOptions& options = {}) {
   HEADRACE_ASSIGN(const auto reader, view.Scan(options));
   auto table = reader->ToTable();
   if (!table.ok()) return Status::Io(table.status().ToString());

@@ -34,7 +34,9 @@ bool Take(std::string_view* in, T* value) {
   return true;
 }
 
-uint32_t Sum(const uint8_t* data, int64_t bytes) { return static_cast<uint32_t>(Xxh3(data, static_cast<size_t>(bytes))); }
+uint32_t Sum(const uint8_t* data, int64_t bytes) {
+  return static_cast<uint32_t>(Xxh3(data, static_cast<size_t>(bytes)));
+}
 
 // Sums every 4 KiB of what passes on its way to the upload.
 class SummingStream final : public arrow::io::OutputStream {
@@ -71,7 +73,8 @@ class SummingStream final : public arrow::io::OutputStream {
 
  private:
   void FlushPending() {
-    sums_.push_back(Sum(reinterpret_cast<const uint8_t*>(pending_.data()), static_cast<int64_t>(pending_.size())));
+    sums_.push_back(
+        Sum(reinterpret_cast<const uint8_t*>(pending_.data()), static_cast<int64_t>(pending_.size())));
     pending_.clear();
   }
 
@@ -103,7 +106,8 @@ class Writer final : public TensorWriter {
     const auto rows = arrow::RecordBatch::Make(schema_, array->length(), {array});
     HEADRACE_ARROW_TRY(writer_->WriteRecordBatch(*rows));
     HEADRACE_ARROW_ASSIGN(const int64_t end, stream_->Tell());
-    // The body is what was written last: list validity, element validity (empty), elements, each padded to 8 bytes.
+    // The body is what was written last: list validity, element validity (empty), elements, each padded to 8
+    // bytes.
     arrow::ipc::IpcPayload payload;
     HEADRACE_ARROW_TRY(arrow::ipc::GetRecordBatchPayload(*rows, options_, &payload));
     TensorBatch batch;
@@ -114,7 +118,8 @@ class Writer final : public TensorWriter {
       offsets.push_back(at);
       at += arrow::bit_util::RoundUp(buffer ? buffer->size() : 0, 8);
     }
-    if (offsets.size() != 3 || at != end) return Status::Io("Arrow laid out a tensor batch in an unknown way");
+    if (offsets.size() != 3 || at != end)
+      return Status::Io("Arrow laid out a tensor batch in an unknown way");
     batch.values_offset = offsets[2];
     if (array->null_count() > 0) batch.validity_offset = offsets[0];
     sums_.batches.push_back(batch);
@@ -127,7 +132,7 @@ class Writer final : public TensorWriter {
     sums_.file_bytes = upload_->written();
     HEADRACE_TRY(upload_->Commit());
     const std::string sums = EncodeTensorSums(sums_);
-    HEADRACE_TRY(store_->Put(prefix_ + SumsKey(file_), sums));
+    HEADRACE_TRY(store::PutFresh(store_, prefix_ + SumsKey(file_), sums));
     return sums_.file_bytes + static_cast<int64_t>(sums.size());
   }
 
@@ -164,7 +169,8 @@ std::string EncodeTensorSums(const TensorSums& sums) {
 
 Result<TensorSums> DecodeTensorSums(std::string_view bytes, const std::string& key) {
   const auto bad = [&](const char* why) { return Status::Corrupt("cannot read " + key + ": " + why); };
-  if (bytes.size() < 16 || bytes.substr(0, 8) != std::string_view(kMagic, 8)) return bad("it is no sums file");
+  if (bytes.size() < 16 || bytes.substr(0, 8) != std::string_view(kMagic, 8))
+    return bad("it is no sums file");
   std::string_view tail = bytes.substr(bytes.size() - 8);
   uint64_t checksum = 0;
   Take(&tail, &checksum);
@@ -173,7 +179,8 @@ Result<TensorSums> DecodeTensorSums(std::string_view bytes, const std::string& k
   TensorSums sums;
   uint32_t chunk = 0, cell = 0, batches = 0, chunks = 0;
   uint64_t file_bytes = 0;
-  if (!Take(&in, &chunk) || !Take(&in, &cell) || !Take(&in, &file_bytes) || !Take(&in, &batches)) return bad("truncated");
+  if (!Take(&in, &chunk) || !Take(&in, &cell) || !Take(&in, &file_bytes) || !Take(&in, &batches))
+    return bad("truncated");
   if (chunk != kChunk || cell == 0) return bad("an unknown chunk size");
   sums.cell_bytes = cell;
   sums.file_bytes = static_cast<int64_t>(file_bytes);
@@ -183,13 +190,16 @@ Result<TensorSums> DecodeTensorSums(std::string_view bytes, const std::string& k
     Take(&in, &rows);
     Take(&in, &values);
     Take(&in, &validity);
-    const TensorBatch batch{static_cast<int64_t>(rows), static_cast<int64_t>(values), static_cast<int64_t>(validity)};
+    const TensorBatch batch{static_cast<int64_t>(rows), static_cast<int64_t>(values),
+                            static_cast<int64_t>(validity)};
     const bool inside = rows <= file_bytes / cell && values <= file_bytes - rows * cell;
-    const bool validity_inside = batch.validity_offset == -1 || (validity < file_bytes && (rows + 7) / 8 <= file_bytes - validity);
+    const bool validity_inside =
+        batch.validity_offset == -1 || (validity < file_bytes && (rows + 7) / 8 <= file_bytes - validity);
     if (!inside || !validity_inside) return bad("a batch lies outside the file");
     sums.batches.push_back(batch);
   }
-  if (!Take(&in, &chunks) || in.size() != uint64_t{chunks} * 4 || chunks != (file_bytes + kChunk - 1) / kChunk) {
+  if (!Take(&in, &chunks) || in.size() != uint64_t{chunks} * 4 ||
+      chunks != (file_bytes + kChunk - 1) / kChunk) {
     return bad("truncated");
   }
   sums.sums.resize(chunks);
@@ -212,8 +222,8 @@ Result<std::shared_ptr<TensorFile>> TensorFile::Open(store::ObjectStore* store, 
   HEADRACE_ASSIGN(const auto sums, store->Get(prefix + SumsKey(id)));
   HEADRACE_ASSIGN(file->sums_, DecodeTensorSums(sums.view(), prefix + SumsKey(id)));
   if (file->sums_.file_bytes != file->reader_->size()) {
-    return Status::Corrupt(key + " has " + std::to_string(file->reader_->size()) + " bytes; its sums file says " +
-                           std::to_string(file->sums_.file_bytes));
+    return Status::Corrupt(key + " has " + std::to_string(file->reader_->size()) +
+                           " bytes; its sums file says " + std::to_string(file->sums_.file_bytes));
   }
   for (const auto& batch : file->sums_.batches) {
     file->first_row_.push_back(file->rows_);
@@ -229,8 +239,8 @@ Status TensorFile::Verify(int64_t first_chunk, const store::Bytes& chunks) {
     if (done.load(std::memory_order_relaxed)) continue;
     const int64_t length = std::min(kChunk, chunks.size() - at);
     if (Sum(chunks.data() + at, length) != sums_.sums[static_cast<size_t>(chunk)]) {
-      return Status::Corrupt(reader_->key() + ": bytes " + std::to_string(chunk * kChunk) + "+" + std::to_string(length) +
-                             " do not match their checksum");
+      return Status::Corrupt(reader_->key() + ": bytes " + std::to_string(chunk * kChunk) + "+" +
+                             std::to_string(length) + " do not match their checksum");
     }
     done.store(1, std::memory_order_relaxed);
   }
@@ -254,11 +264,14 @@ Result<std::shared_ptr<arrow::Array>> TensorFile::Read(const Field& field, const
   }
   const auto type = std::static_pointer_cast<arrow::FixedSizeListType>(table::ToArrow(field.type));
   const auto batch_of = [&](int64_t row) {
-    return static_cast<size_t>(std::upper_bound(first_row_.begin(), first_row_.end(), row) - first_row_.begin()) - 1;
+    return static_cast<size_t>(std::upper_bound(first_row_.begin(), first_row_.end(), row) -
+                               first_row_.begin()) -
+           1;
   };
   const auto finish = [&](std::shared_ptr<arrow::Buffer> values, std::shared_ptr<arrow::Buffer> validity) {
     const int64_t elements = rows.count() * type->list_size();
-    auto child = arrow::MakeArray(arrow::ArrayData::Make(type->value_type(), elements, {nullptr, std::move(values)}, 0));
+    auto child = arrow::MakeArray(
+        arrow::ArrayData::Make(type->value_type(), elements, {nullptr, std::move(values)}, 0));
     return std::static_pointer_cast<arrow::Array>(std::make_shared<arrow::FixedSizeListArray>(
         type, rows.count(), child, validity, validity ? arrow::kUnknownNullCount : 0));
   };
@@ -267,8 +280,9 @@ Result<std::shared_ptr<arrow::Array>> TensorFile::Read(const Field& field, const
     const size_t first = batch_of(rows.begin());
     const TensorBatch& batch = sums_.batches[first];
     if (rows.end() <= first_row_[first] + batch.rows && batch.validity_offset < 0) {
-      HEADRACE_ASSIGN(store::Bytes bytes, Checked(batch.values_offset + (rows.begin() - first_row_[first]) * cell,
-                                                  rows.count() * cell));
+      HEADRACE_ASSIGN(
+          store::Bytes bytes,
+          Checked(batch.values_offset + (rows.begin() - first_row_[first]) * cell, rows.count() * cell));
       return finish(ToBuffer(std::move(bytes)), nullptr);
     }
   }

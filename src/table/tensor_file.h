@@ -1,9 +1,9 @@
-// Fixed-width tensors: an uncompressed Arrow IPC file that any Arrow reader opens, and beside it our `.sums` file: where
-// each batch's values lie, and a checksum of every 4 KiB. Any row is one multiplication away.
+// Fixed-width tensors: an uncompressed Arrow IPC file that any Arrow reader opens, and beside it our `.sums`
+// file: where each batch's values lie, and a checksum of every 4 KiB. Any row is one multiplication away.
 //
-// Sums file (little-endian): "HRSUMS01"; u32 chunk bytes; u32 cell bytes; u64 data file bytes; u32 batches; per batch u64
-// rows, u64 values offset, u64 validity offset (2^64-1: none); u32 chunks; u32 per chunk (low half of XXH3-64); u64 XXH3-64
-// of all before.
+// Sums file (little-endian): "HRSUMS01"; u32 chunk bytes; u32 cell bytes; u64 data file bytes; u32 batches;
+// per batch u64 rows, u64 values offset, u64 validity offset (2^64-1: none); u32 chunks; u32 per chunk (low
+// half of XXH3-64); u64 XXH3-64 of all before.
 #pragma once
 
 #include <atomic>
@@ -46,10 +46,12 @@ Result<std::unique_ptr<TensorWriter>> NewTensorWriter(store::ObjectStore* store,
 
 class TensorFile {
  public:
-  static Result<std::shared_ptr<TensorFile>> Open(store::ObjectStore* store, const std::string& prefix, const Uuid& file);
+  static Result<std::shared_ptr<TensorFile>> Open(store::ObjectStore* store, const std::string& prefix,
+                                                  const Uuid& file);
 
   int64_t rows() const { return rows_; }
-  // A fixed-size list array of these rows; a view of the file where the rows are one run of a mapped batch without nulls.
+  // A fixed-size list array of these rows; a view of the file where the rows are one run of a mapped batch
+  // without nulls.
   Result<std::shared_ptr<arrow::Array>> Read(const Field& field, const Rows& rows);
 
  private:

@@ -15,13 +15,13 @@ struct KindInfo {
   int bytes;
 };
 constexpr KindInfo kKinds[] = {
-    {Kind::kBool, "bool", 0},        {Kind::kInt8, "int8", 1},         {Kind::kInt16, "int16", 2},
-    {Kind::kInt32, "int32", 4},      {Kind::kInt64, "int64", 8},       {Kind::kUInt8, "uint8", 1},
-    {Kind::kUInt16, "uint16", 2},    {Kind::kUInt32, "uint32", 4},     {Kind::kUInt64, "uint64", 8},
-    {Kind::kFloat16, "float16", 2},  {Kind::kFloat32, "float32", 4},   {Kind::kFloat64, "float64", 8},
-    {Kind::kBFloat16, "bfloat16", 2}, {Kind::kString, "string", 0},    {Kind::kBinary, "binary", 0},
-    {Kind::kDate, "date", 4},        {Kind::kTimestamp, "timestamp", 8}, {Kind::kList, "list", 0},
-    {Kind::kStruct, "struct", 0},    {Kind::kTensor, "tensor", 0},     {Kind::kBlob, "blob", 0},
+    {Kind::kBool, "bool", 0},         {Kind::kInt8, "int8", 1},           {Kind::kInt16, "int16", 2},
+    {Kind::kInt32, "int32", 4},       {Kind::kInt64, "int64", 8},         {Kind::kUInt8, "uint8", 1},
+    {Kind::kUInt16, "uint16", 2},     {Kind::kUInt32, "uint32", 4},       {Kind::kUInt64, "uint64", 8},
+    {Kind::kFloat16, "float16", 2},   {Kind::kFloat32, "float32", 4},     {Kind::kFloat64, "float64", 8},
+    {Kind::kBFloat16, "bfloat16", 2}, {Kind::kString, "string", 0},       {Kind::kBinary, "binary", 0},
+    {Kind::kDate, "date", 4},         {Kind::kTimestamp, "timestamp", 8}, {Kind::kList, "list", 0},
+    {Kind::kStruct, "struct", 0},     {Kind::kTensor, "tensor", 0},       {Kind::kBlob, "blob", 0},
 };
 constexpr const char* kUnits[] = {"s", "ms", "us", "ns"};
 
@@ -43,7 +43,10 @@ class TypeParser {
   }
 
  private:
-  Status Bad() const { return Status::Invalid("'" + std::string(text_) + "' is not a type (try int64, string, list<string>, tensor<float32>[384], blob)"); }
+  Status Bad() const {
+    return Status::Invalid("'" + std::string(text_) +
+                           "' is not a type (try int64, string, list<string>, tensor<float32>[384], blob)");
+  }
   void Space() {
     while (at_ < text_.size() && text_[at_] == ' ') ++at_;
   }
@@ -56,12 +59,14 @@ class TypeParser {
   std::string Word() {
     Space();
     const size_t begin = at_;
-    while (at_ < text_.size() && (isalnum(static_cast<unsigned char>(text_[at_])) || text_[at_] == '_')) ++at_;
+    while (at_ < text_.size() && (isalnum(static_cast<unsigned char>(text_[at_])) || text_[at_] == '_'))
+      ++at_;
     return std::string(text_.substr(begin, at_ - begin));
   }
 
   Result<Type> One(int depth) {
-    if (depth > limits::kMaxNesting) return Status::Limit("types may nest " + std::to_string(limits::kMaxNesting) + " deep");
+    if (depth > limits::kMaxNesting)
+      return Status::Limit("types may nest " + std::to_string(limits::kMaxNesting) + " deep");
     const std::string word = Word();
     Type type;
     bool known = false;
@@ -73,9 +78,13 @@ class TypeParser {
     }
     if (!known) return Bad();
     switch (type.kind) {
-      case Kind::kTimestamp: return Timestamp(std::move(type));
-      case Kind::kTensor: return Tensor(std::move(type));
-      case Kind::kBlob: type.children = BlobFields(); return type;
+      case Kind::kTimestamp:
+        return Timestamp(std::move(type));
+      case Kind::kTensor:
+        return Tensor(std::move(type));
+      case Kind::kBlob:
+        type.children = BlobFields();
+        return type;
       case Kind::kList: {
         if (!Eat('<')) return Bad();
         HEADRACE_ASSIGN(Type item, One(depth + 1));
@@ -95,8 +104,10 @@ class TypeParser {
         if (!Eat('>')) return Bad();
         return type;
       }
-      case Kind::kBFloat16: return Bad();
-      default: return type;
+      case Kind::kBFloat16:
+        return Bad();
+      default:
+        return type;
     }
   }
 
@@ -135,13 +146,15 @@ class TypeParser {
     if (!known || !Eat('>') || !Eat('[')) return Bad();
     do {
       const std::string extent = Word();
-      if (extent.empty() || extent.size() > 9 || extent.find_first_not_of("0123456789") != std::string::npos) return Bad();
+      if (extent.empty() || extent.size() > 9 || extent.find_first_not_of("0123456789") != std::string::npos)
+        return Bad();
       type.shape.push_back(std::stoll(extent));
     } while (Eat(','));
     if (!Eat(']')) return Bad();
     const int64_t elements = type.tensor_elements();
     if (elements < 1 || elements > limits::kMaxTensorElements) {
-      return Status::Limit("a tensor cell holds 1 to " + std::to_string(limits::kMaxTensorElements) + " elements");
+      return Status::Limit("a tensor cell holds 1 to " + std::to_string(limits::kMaxTensorElements) +
+                           " elements");
     }
     return type;
   }
@@ -155,22 +168,31 @@ Status Refuse(const arrow::Field& field, const std::string& cast) {
                              ", which tables do not hold; cast it to " + cast);
 }
 
-Result<Type> TensorFromList(const arrow::Field& field, const arrow::DataType& element, std::vector<int64_t> shape,
-                            bool bfloat16) {
+Result<Type> TensorFromList(const arrow::Field& field, const arrow::DataType& element,
+                            std::vector<int64_t> shape, bool bfloat16) {
   Type type;
   type.kind = Kind::kTensor;
   switch (element.id()) {
-    case arrow::Type::FLOAT: type.element = Kind::kFloat32; break;
-    case arrow::Type::HALF_FLOAT: type.element = Kind::kFloat16; break;
-    case arrow::Type::INT8: type.element = Kind::kInt8; break;
-    case arrow::Type::UINT8: type.element = Kind::kUInt8; break;
+    case arrow::Type::FLOAT:
+      type.element = Kind::kFloat32;
+      break;
+    case arrow::Type::HALF_FLOAT:
+      type.element = Kind::kFloat16;
+      break;
+    case arrow::Type::INT8:
+      type.element = Kind::kInt8;
+      break;
+    case arrow::Type::UINT8:
+      type.element = Kind::kUInt8;
+      break;
     case arrow::Type::UINT16:
       if (bfloat16) {
         type.element = Kind::kBFloat16;
         break;
       }
       [[fallthrough]];
-    default: return Refuse(field, "a fixed-size list of float32, float16, int8 or uint8, or to a list");
+    default:
+      return Refuse(field, "a fixed-size list of float32, float16, int8 or uint8, or to a list");
   }
   type.shape = std::move(shape);
   const int64_t elements = type.tensor_elements();
@@ -196,31 +218,62 @@ Result<Type> Nested(const arrow::Field& field, Kind kind, int depth);
 
 Result<Type> FromArrowAt(const arrow::Field& field, int depth) {
   if (depth > limits::kMaxNesting) {
-    return Status::Limit("column '" + field.name() + "' nests deeper than " + std::to_string(limits::kMaxNesting));
+    return Status::Limit("column '" + field.name() + "' nests deeper than " +
+                         std::to_string(limits::kMaxNesting));
   }
   Type type;
   const auto& source = *field.type();
   using A = arrow::Type;
   switch (source.id()) {
-    case A::BOOL: type.kind = Kind::kBool; return type;
-    case A::INT8: type.kind = Kind::kInt8; return type;
-    case A::INT16: type.kind = Kind::kInt16; return type;
-    case A::INT32: type.kind = Kind::kInt32; return type;
-    case A::INT64: type.kind = Kind::kInt64; return type;
-    case A::UINT8: type.kind = Kind::kUInt8; return type;
-    case A::UINT16: type.kind = Kind::kUInt16; return type;
-    case A::UINT32: type.kind = Kind::kUInt32; return type;
-    case A::UINT64: type.kind = Kind::kUInt64; return type;
-    case A::HALF_FLOAT: type.kind = Kind::kFloat16; return type;
-    case A::FLOAT: type.kind = Kind::kFloat32; return type;
-    case A::DOUBLE: type.kind = Kind::kFloat64; return type;
+    case A::BOOL:
+      type.kind = Kind::kBool;
+      return type;
+    case A::INT8:
+      type.kind = Kind::kInt8;
+      return type;
+    case A::INT16:
+      type.kind = Kind::kInt16;
+      return type;
+    case A::INT32:
+      type.kind = Kind::kInt32;
+      return type;
+    case A::INT64:
+      type.kind = Kind::kInt64;
+      return type;
+    case A::UINT8:
+      type.kind = Kind::kUInt8;
+      return type;
+    case A::UINT16:
+      type.kind = Kind::kUInt16;
+      return type;
+    case A::UINT32:
+      type.kind = Kind::kUInt32;
+      return type;
+    case A::UINT64:
+      type.kind = Kind::kUInt64;
+      return type;
+    case A::HALF_FLOAT:
+      type.kind = Kind::kFloat16;
+      return type;
+    case A::FLOAT:
+      type.kind = Kind::kFloat32;
+      return type;
+    case A::DOUBLE:
+      type.kind = Kind::kFloat64;
+      return type;
     case A::STRING:
     case A::LARGE_STRING:
-    case A::STRING_VIEW: type.kind = Kind::kString; return type;
+    case A::STRING_VIEW:
+      type.kind = Kind::kString;
+      return type;
     case A::BINARY:
     case A::LARGE_BINARY:
-    case A::BINARY_VIEW: type.kind = Kind::kBinary; return type;
-    case A::DATE32: type.kind = Kind::kDate; return type;
+    case A::BINARY_VIEW:
+      type.kind = Kind::kBinary;
+      return type;
+    case A::DATE32:
+      type.kind = Kind::kDate;
+      return type;
     case A::TIMESTAMP: {
       const auto& timestamp = static_cast<const arrow::TimestampType&>(source);
       type.kind = Kind::kTimestamp;
@@ -228,25 +281,34 @@ Result<Type> FromArrowAt(const arrow::Field& field, int depth) {
       type.zone = timestamp.timezone();
       return type;
     }
-    case A::NA: return Refuse(field, "the type that it should have: all its values are null");
+    case A::NA:
+      return Refuse(field, "the type that it should have: all its values are null");
     case A::DICTIONARY:
-      return FromArrowAt(*field.WithType(static_cast<const arrow::DictionaryType&>(source).value_type()), depth);
+      return FromArrowAt(*field.WithType(static_cast<const arrow::DictionaryType&>(source).value_type()),
+                         depth);
     case A::LIST:
     case A::LARGE_LIST:
     case A::LIST_VIEW:
-    case A::LARGE_LIST_VIEW: return Nested(field, Kind::kList, depth);
-    case A::STRUCT: return Nested(field, Kind::kStruct, depth);
+    case A::LARGE_LIST_VIEW:
+      return Nested(field, Kind::kList, depth);
+    case A::STRUCT:
+      return Nested(field, Kind::kStruct, depth);
     case A::FIXED_SIZE_LIST: {
       const auto& list = static_cast<const arrow::FixedSizeListType&>(source);
-      if (depth > 0) return Refuse(field, "a list: tensors are columns of their own, not parts of structs or lists");
-      const bool bfloat16 = field.metadata() && field.metadata()->Get("headrace.element").ValueOr("") == "bfloat16";
+      if (depth > 0)
+        return Refuse(field, "a list: tensors are columns of their own, not parts of structs or lists");
+      const bool bfloat16 =
+          field.metadata() && field.metadata()->Get("headrace.element").ValueOr("") == "bfloat16";
       return TensorFromList(field, *list.value_type(), ShapeFromMetadata(field, list.list_size()), bfloat16);
     }
     case A::EXTENSION: {
       const auto& extension = static_cast<const arrow::ExtensionType&>(source);
       if (extension.extension_name() == "arrow.fixed_shape_tensor") {
         const auto& tensor = static_cast<const arrow::extension::FixedShapeTensorType&>(source);
-        if (!tensor.permutation().empty()) return Refuse(field, "row-major order (it has a permutation)");
+        for (size_t i = 0; i < tensor.permutation().size(); ++i) {
+          if (tensor.permutation()[i] != static_cast<int64_t>(i))
+            return Refuse(field, "row-major order (it has a permutation)");
+        }
         return TensorFromList(field, *tensor.value_type(), tensor.shape(), false);
       }
       return FromArrowAt(*field.WithType(extension.storage_type()), depth);
@@ -254,14 +316,20 @@ Result<Type> FromArrowAt(const arrow::Field& field, int depth) {
     case A::DECIMAL32:
     case A::DECIMAL64:
     case A::DECIMAL128:
-    case A::DECIMAL256: return Refuse(field, "float64, or to string to keep every digit");
+    case A::DECIMAL256:
+      return Refuse(field, "float64, or to string to keep every digit");
     case A::TIME32:
     case A::TIME64:
-    case A::DURATION: return Refuse(field, "int64 (and name its unit in the column's name)");
-    case A::DATE64: return Refuse(field, "date32 or timestamp[ms]");
-    case A::FIXED_SIZE_BINARY: return Refuse(field, "binary");
-    case A::MAP: return Refuse(field, "list<struct<key, value>>");
-    default: return Refuse(field, "one of the types in docs/guide/types.md");
+    case A::DURATION:
+      return Refuse(field, "int64 (and name its unit in the column's name)");
+    case A::DATE64:
+      return Refuse(field, "date32 or timestamp[ms]");
+    case A::FIXED_SIZE_BINARY:
+      return Refuse(field, "binary");
+    case A::MAP:
+      return Refuse(field, "list<struct<key, value>>");
+    default:
+      return Refuse(field, "one of the types in docs/guide/types.md");
   }
 }
 
@@ -269,14 +337,16 @@ Result<Type> Nested(const arrow::Field& field, Kind kind, int depth) {
   Type type;
   type.kind = kind;
   const auto meta = field.metadata();
-  if (kind == Kind::kStruct && meta && meta->Get("headrace.type").ValueOr("") == "blob") type.kind = Kind::kBlob;
+  if (kind == Kind::kStruct && meta && meta->Get("headrace.type").ValueOr("") == "blob")
+    type.kind = Kind::kBlob;
   for (const auto& child : field.type()->fields()) {
     Field nested;
     nested.name = kind == Kind::kList ? "item" : child->name();
     HEADRACE_ASSIGN(nested.type, FromArrowAt(*child, depth + 1));
     type.children.push_back(std::move(nested));
   }
-  if (type.kind == Kind::kStruct && type.children.empty()) return Refuse(field, "a struct with at least one field");
+  if (type.kind == Kind::kStruct && type.children.empty())
+    return Refuse(field, "a struct with at least one field");
   return type;
 }
 
@@ -287,9 +357,9 @@ std::vector<Field> MakeBlobFields() {
     result.type.kind = kind;
     return result;
   };
-  return {field("pack", Kind::kString),       field("uri", Kind::kString),  field("offset", Kind::kInt64),
-          field("length", Kind::kInt64),      field("checksum", Kind::kUInt64), field("media_type", Kind::kString),
-          field("width", Kind::kInt32),       field("height", Kind::kInt32), field("orientation", Kind::kInt8),
+  return {field("pack", Kind::kString),  field("uri", Kind::kString),      field("offset", Kind::kInt64),
+          field("length", Kind::kInt64), field("checksum", Kind::kUInt64), field("media_type", Kind::kString),
+          field("width", Kind::kInt32),  field("height", Kind::kInt32),    field("orientation", Kind::kInt8),
           field("inline", Kind::kBinary)};
 }
 
@@ -317,8 +387,10 @@ int64_t Type::tensor_bytes() const { return tensor_elements() * KindBytes(elemen
 std::string Type::ToString() const {
   switch (kind) {
     case Kind::kTimestamp:
-      return std::string("timestamp[") + kUnits[static_cast<int>(unit)] + (zone.empty() ? "" : ", " + zone) + "]";
-    case Kind::kList: return "list<" + children[0].type.ToString() + ">";
+      return std::string("timestamp[") + kUnits[static_cast<int>(unit)] + (zone.empty() ? "" : ", " + zone) +
+             "]";
+    case Kind::kList:
+      return "list<" + children[0].type.ToString() + ">";
     case Kind::kStruct: {
       std::string text = "struct<";
       for (size_t i = 0; i < children.size(); ++i) {
@@ -331,7 +403,8 @@ std::string Type::ToString() const {
       for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
       return text + "]";
     }
-    default: return KindName(kind);
+    default:
+      return KindName(kind);
   }
 }
 
@@ -353,24 +426,42 @@ Result<Type> TypeFromArrow(const arrow::Field& field) { return FromArrowAt(field
 
 std::shared_ptr<arrow::DataType> ToArrow(const Type& type) {
   switch (type.kind) {
-    case Kind::kBool: return arrow::boolean();
-    case Kind::kInt8: return arrow::int8();
-    case Kind::kInt16: return arrow::int16();
-    case Kind::kInt32: return arrow::int32();
-    case Kind::kInt64: return arrow::int64();
-    case Kind::kUInt8: return arrow::uint8();
-    case Kind::kUInt16: return arrow::uint16();
-    case Kind::kUInt32: return arrow::uint32();
-    case Kind::kUInt64: return arrow::uint64();
-    case Kind::kFloat16: return arrow::float16();
-    case Kind::kFloat32: return arrow::float32();
-    case Kind::kFloat64: return arrow::float64();
-    case Kind::kBFloat16: return arrow::uint16();
-    case Kind::kString: return arrow::utf8();
-    case Kind::kBinary: return arrow::binary();
-    case Kind::kDate: return arrow::date32();
-    case Kind::kTimestamp: return arrow::timestamp(static_cast<arrow::TimeUnit::type>(type.unit), type.zone);
-    case Kind::kList: return arrow::list(ToArrow(type.children[0]));
+    case Kind::kBool:
+      return arrow::boolean();
+    case Kind::kInt8:
+      return arrow::int8();
+    case Kind::kInt16:
+      return arrow::int16();
+    case Kind::kInt32:
+      return arrow::int32();
+    case Kind::kInt64:
+      return arrow::int64();
+    case Kind::kUInt8:
+      return arrow::uint8();
+    case Kind::kUInt16:
+      return arrow::uint16();
+    case Kind::kUInt32:
+      return arrow::uint32();
+    case Kind::kUInt64:
+      return arrow::uint64();
+    case Kind::kFloat16:
+      return arrow::float16();
+    case Kind::kFloat32:
+      return arrow::float32();
+    case Kind::kFloat64:
+      return arrow::float64();
+    case Kind::kBFloat16:
+      return arrow::uint16();
+    case Kind::kString:
+      return arrow::utf8();
+    case Kind::kBinary:
+      return arrow::binary();
+    case Kind::kDate:
+      return arrow::date32();
+    case Kind::kTimestamp:
+      return arrow::timestamp(static_cast<arrow::TimeUnit::type>(type.unit), type.zone);
+    case Kind::kList:
+      return arrow::list(ToArrow(type.children[0]));
     case Kind::kStruct:
     case Kind::kBlob: {
       arrow::FieldVector fields;
@@ -394,12 +485,14 @@ std::shared_ptr<arrow::Field> ToArrow(const Field& field) {
   if (field.type.kind == Kind::kTensor) {
     if (field.type.shape.size() > 1) {
       std::string shape;
-      for (const int64_t extent : field.type.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
+      for (const int64_t extent : field.type.shape)
+        shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
       metadata->Append("headrace.shape", shape);
     }
     if (field.type.element == Kind::kBFloat16) metadata->Append("headrace.element", "bfloat16");
   }
-  return arrow::field(field.name, ToArrow(field.type), /*nullable=*/true, metadata->size() ? metadata : nullptr);
+  return arrow::field(field.name, ToArrow(field.type), /*nullable=*/true,
+                      metadata->size() ? metadata : nullptr);
 }
 
 }  // namespace headrace::table

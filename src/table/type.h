@@ -1,8 +1,8 @@
 // The types that a table's columns may have, and how Arrow types map onto them.
 //
-// Text forms (used by the format, errors, `headrace describe`): bool, int8 … uint64, float16, float32, float64, string,
-// binary, date, timestamp[us], timestamp[us, UTC], list<T>, struct<a: T, b: T>, tensor<float32>[384],
-// tensor<uint8>[3, 224, 224], blob.
+// Text forms (used by the format, errors, `headrace describe`): bool, int8 … uint64, float16, float32,
+// float64, string, binary, date, timestamp[us], timestamp[us, UTC], list<T>, struct<a: T, b: T>,
+// tensor<float32>[384], tensor<uint8>[3, 224, 224], blob.
 #pragma once
 
 #include <cstdint>
@@ -67,8 +67,8 @@ struct Field {
   bool has_default = false;
 };
 
-// The blob struct's fields, without ids: pack, uri, offset, length, checksum, media_type, width, height, orientation,
-// inline. A cell has bytes in exactly one of: a pack, a uri (in place), `inline`.
+// The blob struct's fields, without ids: pack, uri, offset, length, checksum, media_type, width, height,
+// orientation, inline. A cell has bytes in exactly one of: a pack, a uri (in place), `inline`.
 const std::vector<Field>& BlobFields();
 
 Result<Type> ParseType(std::string_view text);

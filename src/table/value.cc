@@ -53,8 +53,10 @@ Result<Value> DecodeValue(const std::string& text) {
   const char* begin = text.c_str() + 2;
   char* end = nullptr;
   switch (text[0]) {
-    case 'n': return Value();
-    case 'b': return Value(text == "b:1");
+    case 'n':
+      return Value();
+    case 'b':
+      return Value(text == "b:1");
     case 'i': {
       const long long number = std::strtoll(begin, &end, 10);
       if (end == begin || *end != '\0') return bad;
@@ -77,7 +79,8 @@ Result<Value> DecodeValue(const std::string& text) {
       }
       return Value(std::move(bytes));
     }
-    default: return bad;
+    default:
+      return bad;
   }
 }
 

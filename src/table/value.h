@@ -14,13 +14,13 @@ using Value = std::variant<std::monostate, bool, int64_t, double, std::string>;
 
 inline bool IsNull(const Value& value) { return std::holds_alternative<std::monostate>(value); }
 
-// Total order within one alternative; NaN equals NaN and is above every other number (as in PostgreSQL and DuckDB).
-// Integers and floats compare as numbers. Negative, zero or positive.
+// Total order within one alternative; NaN equals NaN and is above every other number (as in PostgreSQL and
+// DuckDB). Integers and floats compare as numbers. Negative, zero or positive.
 int CompareValues(const Value& a, const Value& b);
 int CompareDoubles(double a, double b);
 
-// A text form that reads back to the same value (snapshots keep statistics this way): "i:42", "d:0x1.8p+0", "s:…", "b:1".
-// Strings travel as hex, so any bytes survive.
+// A text form that reads back to the same value (snapshots keep statistics this way): "i:42", "d:0x1.8p+0",
+// "s:…", "b:1". Strings travel as hex, so any bytes survive.
 std::string EncodeValue(const Value& value);
 Result<Value> DecodeValue(const std::string& text);
 

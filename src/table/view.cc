@@ -61,7 +61,10 @@ std::vector<std::string> SplitDots(const std::string& text) {
 }  // namespace
 
 View::View(std::shared_ptr<Environment> env, std::string prefix, std::shared_ptr<const Snapshot> snapshot)
-    : env_(std::move(env)), prefix_(std::move(prefix)), snapshot_(std::move(snapshot)), lazy_(std::make_shared<Lazy>()) {}
+    : env_(std::move(env)),
+      prefix_(std::move(prefix)),
+      snapshot_(std::move(snapshot)),
+      lazy_(std::make_shared<Lazy>()) {}
 
 Result<std::shared_ptr<const View::Loaded>> View::Load() const {
   const std::lock_guard lock(lazy_->mutex);
@@ -69,10 +72,11 @@ Result<std::shared_ptr<const View::Loaded>> View::Load() const {
   auto loaded = std::make_shared<Loaded>();
   for (const auto& ref : snapshot_->manifests) {
     const std::string key = prefix_ + ManifestKey(ref.id);
-    HEADRACE_ASSIGN(auto manifest, env_->files.GetOrOpen<const Manifest>(key, [&]() -> Result<std::shared_ptr<const Manifest>> {
-                      HEADRACE_ASSIGN(auto bytes, env_->store->Get(key));
-                      return Manifest::Load(std::move(bytes), ref);
-                    }));
+    HEADRACE_ASSIGN(auto manifest, env_->files.GetOrOpen<const Manifest>(
+                                       key, [&]() -> Result<std::shared_ptr<const Manifest>> {
+                                         HEADRACE_ASSIGN(auto bytes, env_->store->Get(key));
+                                         return Manifest::Load(std::move(bytes), ref);
+                                       }));
     loaded->manifests.push_back(std::move(manifest));
   }
   // Every entry in one list, sorted so that those of one fragment lie together.
@@ -102,8 +106,8 @@ Result<std::shared_ptr<const View::Loaded>> View::Load() const {
     if (fragments.empty() || fragments.back().id != entry.id) {
       if (!fragments.empty() && entry.first_row_id < fragments.back().end_row_id()) {
         return Status::Corrupt("the fragments " + std::to_string(fragments.back().id) + " and " +
-                               std::to_string(entry.id) + " of version " + std::to_string(snapshot_->version) +
-                               " claim the same rows");
+                               std::to_string(entry.id) + " of version " +
+                               std::to_string(snapshot_->version) + " claim the same rows");
       }
       Fragment joined = entry;
       joined.stats.clear();
@@ -168,8 +172,9 @@ Result<std::vector<Projection>> View::Project(const std::vector<std::string>& co
     for (const auto& field : schema().fields) names.push_back(field.name);
   }
   for (const auto& name : names) {
-    HEADRACE_ASSIGN(Projection projection,
-                    ProjectPath(name, schema().Find(name) ? std::vector<std::string>{name} : SplitDots(name)));
+    HEADRACE_ASSIGN(
+        Projection projection,
+        ProjectPath(name, schema().Find(name) ? std::vector<std::string>{name} : SplitDots(name)));
     for (const auto& other : projections) {
       if (other.name == name) return Status::Invalid("the column '" + name + "' is asked for twice");
     }
@@ -192,7 +197,8 @@ Result<std::shared_ptr<arrow::Array>> View::ReadColumn(const Fragment& fragment,
                                                        const Rows& rows) const {
   if (top.id == 0) {
     auto buffer = std::make_shared<std::vector<int64_t>>(static_cast<size_t>(rows.count()));
-    for (int64_t i = 0; i < rows.count(); ++i) (*buffer)[static_cast<size_t>(i)] = fragment.first_row_id + rows.at(i);
+    for (int64_t i = 0; i < rows.count(); ++i)
+      (*buffer)[static_cast<size_t>(i)] = fragment.first_row_id + rows.at(i);
     return std::shared_ptr<arrow::Array>(
         std::make_shared<arrow::Int64Array>(rows.count(), arrow::Buffer::FromVector(std::move(*buffer))));
   }
@@ -206,27 +212,30 @@ Result<std::shared_ptr<arrow::Array>> View::ReadColumn(const Fragment& fragment,
     lazy_->bytes_read += rows.count() * top.type.tensor_bytes();
     return tensors->Read(top, rows);
   }
-  HEADRACE_ASSIGN(const auto parquet, env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
+  HEADRACE_ASSIGN(const auto parquet,
+                  env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
                     HEADRACE_ASSIGN(auto reader, env_->store->Open(key));
                     if (reader->size() != file->bytes) {
-                      return Status::Corrupt(key + " has " + std::to_string(reader->size()) + " bytes; its manifest says " +
-                                             std::to_string(file->bytes));
+                      return Status::Corrupt(key + " has " + std::to_string(reader->size()) +
+                                             " bytes; its manifest says " + std::to_string(file->bytes));
                     }
                     return ParquetFile::Open(std::move(reader));
                   }));
   return parquet->Read(top, rows, &lazy_->bytes_read);
 }
 
-Result<std::optional<FieldStats>> View::PageStats(const Fragment& fragment, const Field& top, const Field& leaf,
-                                                  int64_t begin, int64_t end) const {
+Result<std::optional<FieldStats>> View::PageStats(const Fragment& fragment, const Field& top,
+                                                  const Field& leaf, int64_t begin, int64_t end) const {
   if (leaf.id == 0) {
-    return std::optional(FieldStats{fragment.first_row_id + begin, fragment.first_row_id + end - 1, 0, end - begin, false});
+    return std::optional(
+        FieldStats{fragment.first_row_id + begin, fragment.first_row_id + end - 1, 0, end - begin, false});
   }
   const DataFile* file = fragment.FileOf(top.id);
   if (file == nullptr) return std::optional(HoleStats(leaf, end - begin));
   if (file->family->kind != FileKind::kParquet) return std::optional<FieldStats>();
   const std::string key = prefix_ + DataKey(file->id, file->family->kind);
-  HEADRACE_ASSIGN(const auto parquet, env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
+  HEADRACE_ASSIGN(const auto parquet,
+                  env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
                     HEADRACE_ASSIGN(auto reader, env_->store->Open(key));
                     return ParquetFile::Open(std::move(reader));
                   }));
@@ -261,15 +270,16 @@ Result<std::vector<std::optional<store::Bytes>>> View::ReadBlobs(const arrow::Ar
   for (const auto& [name, rows] : by_pack) {
     HEADRACE_ASSIGN(const Uuid id, Uuid::Parse(name));
     const std::string key = prefix_ + PackKey(id);
-    HEADRACE_ASSIGN(const auto reader, env_->files.GetOrOpen<store::ObjectReader>(
-                                           key, [&] { return env_->store->Open(key); }));
+    HEADRACE_ASSIGN(const auto reader,
+                    env_->files.GetOrOpen<store::ObjectReader>(key, [&] { return env_->store->Open(key); }));
     std::vector<store::ByteRange> ranges;
     for (const int64_t i : rows) ranges.push_back({offset->Value(i), length->Value(i)});
     HEADRACE_ASSIGN(auto parts, reader->ReadMany(ranges));
     for (size_t k = 0; k < rows.size(); ++k) {
       if (checksum->IsValid(rows[k]) && Xxh3(parts[k].view()) != checksum->Value(rows[k])) {
-        return Status::Corrupt("a blob of " + std::to_string(parts[k].size()) + " bytes at " + std::to_string(ranges[k].offset) +
-                               " in " + key + " does not match its checksum");
+        return Status::Corrupt("a blob of " + std::to_string(parts[k].size()) + " bytes at " +
+                               std::to_string(ranges[k].offset) + " in " + key +
+                               " does not match its checksum");
       }
       result[static_cast<size_t>(rows[k])] = std::move(parts[k]);
     }

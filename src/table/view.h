@@ -1,4 +1,5 @@
-// A table at one version, opened for reading. It never sees another version, and may be used from many threads.
+// A table at one version, opened for reading. It never sees another version, and may be used from many
+// threads.
 #pragma once
 
 #include <atomic>
@@ -37,13 +38,13 @@ struct ScanOptions {
 // What a scan did or would do.
 struct ScanStats {
   int64_t fragments_total = 0;
-  int64_t fragments = 0;   // left after pruning by manifest statistics
-  int64_t files = 0;       // that hold a wanted column of those
+  int64_t fragments = 0;  // left after pruning by manifest statistics
+  int64_t files = 0;      // that hold a wanted column of those
   int64_t row_groups = 0;
   int64_t rows_total = 0;
-  int64_t rows_read = 0;   // whose filter columns were read
-  int64_t rows = 0;        // given out
-  int64_t bytes = 0;       // of pages and tensors handed out
+  int64_t rows_read = 0;  // whose filter columns were read
+  int64_t rows = 0;       // given out
+  int64_t bytes = 0;      // of pages and tensors handed out
 };
 
 // A column as asked for: its name in the result, and what to read of which top-level field.
@@ -91,12 +92,13 @@ class View {
   Result<int64_t> Count(const std::string& where, StopToken stop = {}) const;
 
   // One column of some rows of one fragment: a field as in a Projection.
-  Result<std::shared_ptr<arrow::Array>> ReadColumn(const Fragment& fragment, const Field& top, const Rows& rows) const;
+  Result<std::shared_ptr<arrow::Array>> ReadColumn(const Fragment& fragment, const Field& top,
+                                                   const Rows& rows) const;
   // Where a page index can say, what it says of rows [begin, end); otherwise nothing.
-  Result<std::optional<FieldStats>> PageStats(const Fragment& fragment, const Field& top, const Field& leaf, int64_t begin,
-                                              int64_t end) const;
-  // The bytes behind cells of a blob column (a struct array from Scan or Take); nothing for null cells. Checked against
-  // the cells' checksums.
+  Result<std::optional<FieldStats>> PageStats(const Fragment& fragment, const Field& top, const Field& leaf,
+                                              int64_t begin, int64_t end) const;
+  // The bytes behind cells of a blob column (a struct array from Scan or Take); nothing for null cells.
+  // Checked against the cells' checksums.
   Result<std::vector<std::optional<store::Bytes>>> ReadBlobs(const arrow::Array& blobs) const;
 
   // Bytes of pages and tensors that this view and its copies have handed out.

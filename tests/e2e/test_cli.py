@@ -32,7 +32,9 @@ def test_first_steps(headrace: Run, photos: pathlib.Path, tmp_path: pathlib.Path
     assert "photos" in headrace("ls", cwd=photos).stdout  # the nearest .headrace upwards
     described = json.loads(headrace("describe", "photos", "--json").stdout)
     assert described["rows"] == 5 and described["columns"][0]["name"] == "path"
-    rows = headrace("sql", "select path, image.width as w from photos where image.width > 101 order by w", "--format", "csv").stdout
+    rows = headrace(
+        "sql", "select path, image.width as w from photos where image.width > 101 order by w", "--format", "csv"
+    ).stdout
     assert rows == "path,w\nsub/2.jpg,102\nsub/3.jpg,103\nsub/4.jpg,104\n"
     lines = [json.loads(line) for line in headrace("head", "photos", "-n", "2", "--json").stdout.splitlines()]
     assert lines[0]["image"]["media_type"] == "image/jpeg" and len(lines) == 2
@@ -46,7 +48,11 @@ def test_first_steps(headrace: Run, photos: pathlib.Path, tmp_path: pathlib.Path
     assert headrace("sql", "select image.width as w from photos", "--into", "widths").returncode == 0
     assert headrace("tag", "photos", "golden").returncode == 0
     assert headrace("sql", 'select count(*) as n from "photos@golden"', "--json").stdout == '{"n":5}\n'
-    assert headrace("sql", "-", input="select 1 as one", ).stdout.split() == ["one", "───", "1"]
+    assert headrace(
+        "sql",
+        "-",
+        input="select 1 as one",
+    ).stdout.split() == ["one", "───", "1"]
 
 
 def test_errors_name_the_thing_and_the_fix(headrace: Run) -> None:
@@ -76,12 +82,16 @@ def test_data_files_and_standard_input(headrace: Run, tmp_path: pathlib.Path) ->
     assert rows[2]["extra"] == 2.5 and rows[1]["l"] == [1, 2] and rows[3]["s"] is None
 
 
-def test_bad_files_become_rows_and_never_stop_the_rest(headrace: Run, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_bad_files_become_rows_and_never_stop_the_rest(
+    headrace: Run, photos: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     headrace("init")
     whole = jpeg(300, 300)
     (photos / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (photos / "empty.png").touch()
-    (photos / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x01\x86\xa0\x00\x01\x86\xa0\x08\x02\x00\x00\x00" + b"\x17\x8b\x1e\x0b")
+    (photos / "huge.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x01\x86\xa0\x00\x01\x86\xa0\x08\x02\x00\x00\x00" + b"\x17\x8b\x1e\x0b"
+    )
     (photos / "notes.txt").write_text("hello")
     (photos / "gone").symlink_to(photos / "nowhere")
     (photos / "loop").symlink_to(photos)
@@ -93,7 +103,11 @@ def test_bad_files_become_rows_and_never_stop_the_rest(headrace: Run, photos: pa
     why = {error["path"]: error["error"] for error in out["errors"]}
     assert "truncated" in why["truncated.jpg"] and "empty" in why["empty.png"]
     assert "not JPEG, PNG or WebP" in why["notes.txt"] and "No such file" in why["gone"]
-    assert "link to a folder above it" in why["loop"] and "neither a file" in why["pipe"] and "table of its own" in why["rows.jsonl"]
+    assert (
+        "link to a folder above it" in why["loop"]
+        and "neither a file" in why["pipe"]
+        and "table of its own" in why["rows.jsonl"]
+    )
     assert "huge.png" in why
     stored = [json.loads(line) for line in headrace("sql", "select path from p_errors", "--json").stdout.splitlines()]
     assert len(stored) == len(out["errors"])
@@ -116,7 +130,10 @@ def test_bad_lines_cost_only_themselves(headrace: Run, tmp_path: pathlib.Path) -
 def test_a_full_disk_loses_nothing(headrace: Run, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], capture_output=True).returncode != 0:
+    if (
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], capture_output=True).returncode
+        != 0
+    ):
         pytest.skip("no mount here")
     try:
         headrace("init", str(disk / "c"))
@@ -125,7 +142,9 @@ def test_a_full_disk_loses_nothing(headrace: Run, photos: pathlib.Path, tmp_path
             (photos / f"more{i}.jpg").write_bytes(jpeg(900, 900))
         full = headrace("--catalog", str(disk / "c"), "ingest", "photos", "-t", "p")
         assert full.returncode == 1 and "No space left" in full.stderr and "free some space" in full.stderr
-        assert headrace("--catalog", str(disk / "c"), "sql", "select count(*) as n from p", "--json").stdout == '{"n":5}\n'
+        assert (
+            headrace("--catalog", str(disk / "c"), "sql", "select count(*) as n from p", "--json").stdout == '{"n":5}\n'
+        )
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

@@ -40,14 +40,16 @@ def test_rows_in_every_form_come_back_the_same(catalog: hr.Catalog) -> None:
 
 
 def test_types_of_arrow_are_mapped_or_refused(catalog: hr.Catalog) -> None:
-    source = pa.table({
-        "dictionary": pa.array(["a", "b", "a"]).dictionary_encode(),
-        "large": pa.array(["x", None, "z"], pa.large_string()),
-        "when": pa.array([datetime.datetime(2026, 11, 22, 8, 15, 30, 123456)] * 3),
-        "day": pa.array([datetime.date(2026, 11, 22)] * 3),
-        "nested": pa.array([{"a": [1, 2]}, None, {"a": []}]),
-        "image": pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(36, dtype=np.uint8).reshape(3, 3, 2, 2)),
-    })
+    source = pa.table(
+        {
+            "dictionary": pa.array(["a", "b", "a"]).dictionary_encode(),
+            "large": pa.array(["x", None, "z"], pa.large_string()),
+            "when": pa.array([datetime.datetime(2026, 11, 22, 8, 15, 30, 123456)] * 3),
+            "day": pa.array([datetime.date(2026, 11, 22)] * 3),
+            "nested": pa.array([{"a": [1, 2]}, None, {"a": []}]),
+            "image": pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(36, dtype=np.uint8).reshape(3, 3, 2, 2)),
+        }
+    )
     table = catalog.create_table("t", source)
     row = table.take([0])[0]
     assert row["dictionary"] == "a" and row["large"] == "x"
@@ -106,7 +108,9 @@ def test_time_travel_and_history(catalog: hr.Catalog) -> None:
 def test_sql_streams_joins_and_stores_with_lineage(catalog: hr.Catalog) -> None:
     catalog.create_table("a", {"k": np.arange(1000), "vec": np.random.default_rng(1).random((1000, 4), np.float32)})
     catalog.create_table("b", [{"k": 5, "name": "five"}, {"k": 7, "name": "seven"}])
-    rows = catalog.sql("select b.name, a._row_id, array_cosine_distance(vec, vec) as d from a join b using (k) order by 1").to_pylist()
+    rows = catalog.sql(
+        "select b.name, a._row_id, array_cosine_distance(vec, vec) as d from a join b using (k) order by 1"
+    ).to_pylist()
     assert [(row["name"], row["_row_id"], round(row["d"], 5)) for row in rows] == [("five", 5, 0.0), ("seven", 7, 0.0)]
     catalog.sql("select sum(k) as total from a", into="sums")
     assert catalog["sums"].scan().to_pylist() == [{"total": 499500}]
@@ -122,7 +126,7 @@ def test_sql_streams_joins_and_stores_with_lineage(catalog: hr.Catalog) -> None:
 def test_ctrl_c_stops_a_long_call_and_nothing_is_committed(tmp_path: pathlib.Path) -> None:
     code = f"""
 import headrace as hr, numpy as np, itertools, pyarrow as pa
-table = hr.init({str(tmp_path / 'c')!r}).create_table("t", {{"a": "int64"}})
+table = hr.init({str(tmp_path / "c")!r}).create_table("t", {{"a": "int64"}})
 schema = pa.schema([("a", pa.int64())])
 def forever():
     print("go", flush=True)
@@ -164,7 +168,9 @@ def test_many_columns_and_empty_tables(catalog: hr.Catalog) -> None:
 
 
 def test_nan_and_infinity_are_values(catalog: hr.Catalog) -> None:
-    table = catalog.create_table("t", {"x": np.array([1.0, np.nan, np.inf, -np.inf]), "vec": np.array([[np.nan, np.inf]] * 4, np.float32)})
+    table = catalog.create_table(
+        "t", {"x": np.array([1.0, np.nan, np.inf, -np.inf]), "vec": np.array([[np.nan, np.inf]] * 4, np.float32)}
+    )
     assert table.count("x > 5.0") == 2  # NaN is above every number, as in DuckDB
     assert np.isnan(table.take([0], ["vec"])["vec"][0, 0])
     assert [r["n"] for r in catalog.sql("select count(*) as n from t where x > 5.0").to_pylist()] == [2]

@@ -1,0 +1,165 @@
+"""A real S3 server (moto's), one that ignores conditions, and one that goes away."""
+
+from __future__ import annotations
+
+import http.server
+import pathlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import boto3
+import headrace as hr
+import numpy as np
+import pytest
+
+SECRET = "wJalrXUtnFEMIsecretEXAMPLEKEY"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    endpoint = f"http://127.0.0.1:{port}"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    for _ in range(200):
+        try:
+            client.create_bucket(Bucket="bucket")
+            break
+        except Exception:
+            time.sleep(0.1)
+    yield "s3://bucket/some/prefix"
+    server.kill()
+    server.wait()
+
+
+def test_a_catalog_on_s3(bucket: str) -> None:
+    catalog = hr.init(bucket)
+    with pytest.raises(hr.Invalid, match="already"):
+        hr.init(bucket)
+    table = catalog.create_table("t", {"k": "int64", "image": "blob", "vec": "tensor<float32>[4]"})
+    big = np.random.default_rng(1).integers(0, 256, 3_000_000, np.uint8).tobytes()
+    import pyarrow as pa
+
+    for i in range(3):
+        table.append(
+            pa.table(
+                {
+                    "k": range(i * 100, i * 100 + 100),
+                    "image": pa.array([b"x" * 10] * 99 + [big]),
+                    "vec": pa.array([[i] * 4] * 100, pa.list_(pa.float32(), 4)),
+                }
+            )
+        )
+    table.append(pa.table({"k": [300], "image": pa.array([big * 12])}))  # several parts
+    again = hr.open(bucket)["t"]
+    assert len(again) == 301 and again.count("k >= 150") == 151
+    rows = again.take([299, 5, 100])
+    assert [row["k"] for row in rows] == [299, 5, 100]
+    assert bytes(rows[0]["image"]) == big and rows[0]["vec"].tolist() == [2.0] * 4
+    assert bytes(again.take([300])[0]["image"]) == big * 12
+    assert hr.open(bucket).sql("select sum(k) as s from t").to_pylist()[0]["s"] == 301 * 150
+    assert again.add_columns({"twice": np.arange(301) * 2}).fragments == 4
+    assert again.at("v2").count() == 100
+
+
+def test_writers_race_on_s3(bucket: str) -> None:
+    hr.init(bucket).create_table("t", {"k": "int64"})
+    failures: list[BaseException] = []
+
+    def work(index: int) -> None:
+        try:
+            table = hr.open(bucket)["t"]
+            for i in range(5):
+                table.append([{"k": index * 5 + i}])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert sorted(row["k"] for row in hr.open(bucket)["t"].scan()) == list(range(30))
+
+
+class Careless(http.server.BaseHTTPRequestHandler):
+    """Keeps objects and ignores If-None-Match."""
+
+    objects: dict[str, bytes] = {}
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def answer(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_PUT(self) -> None:
+        self.objects[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200)
+
+    def do_GET(self) -> None:
+        self.answer(200, self.objects[self.path]) if self.path in self.objects else self.answer(404)
+
+    do_HEAD = do_GET
+
+    def do_DELETE(self) -> None:
+        self.objects.pop(self.path, None)
+        self.answer(204)
+
+
+def test_a_store_that_ignores_conditions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Careless)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    with pytest.raises(hr.Unsupported, match="ignores If-None-Match"):
+        hr.init("s3://bucket/x")
+    server.shutdown()
+
+
+def test_a_dead_server_and_wrong_keys_say_so_and_no_secret(
+    headrace: Callable[..., subprocess.CompletedProcess[str]], tmp_path: pathlib.Path
+) -> None:
+    environment = {
+        "PATH": "/usr/bin",
+        "HOME": str(tmp_path),
+        "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+        "HEADRACE_S3_DEADLINE": "1",
+    }
+    out = headrace("--catalog", "s3://bucket/x", "ls", env=environment)
+    assert out.returncode == 1 and "gave up" in out.stderr and "s3://bucket/x" in out.stderr
+    assert SECRET not in out.stderr + out.stdout and "AKIAEXAMPLE" not in out.stderr + out.stdout
+    del environment["AWS_SECRET_ACCESS_KEY"]
+    assert "no S3 credentials" in headrace("--catalog", "s3://bucket/x", "ls", env=environment).stderr
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text(
+        f"[default]\naws_access_key_id = A\naws_secret_access_key = {SECRET}\n"
+    )
+    del environment["AWS_ACCESS_KEY_ID"]
+    assert "gave up" in headrace("--catalog", "s3://bucket/x", "ls", env=environment).stderr

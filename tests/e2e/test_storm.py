@@ -1,0 +1,78 @@
+"""Many processes at once, killed at random: no acknowledged row is lost or doubled."""
+
+from __future__ import annotations
+
+import collections
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import headrace as hr
+from conftest import in_ci
+
+WORKER = """
+import os, sys
+import headrace as hr, numpy as np
+path, name, log = sys.argv[1:4]
+table = hr.open(path)["t"]
+acknowledged = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+done = len(open(log).read().split())
+sequence = done
+while True:
+    # Exactly-once: after a kill the same sequence number is tried again, whatever became of it.
+    table.append({"writer": [name], "n": np.array([sequence])}, writer=name, sequence=sequence)
+    os.write(acknowledged, f"{sequence}\\n".encode())
+    sequence += 1
+    if sequence % 50 == 0 and name == "w0":
+        table.add_columns(lambda batch: {f"c{sequence}": batch["n"] * 2}, inputs=["n"])
+"""
+
+
+def test_kill_storm(tmp_path: pathlib.Path) -> None:
+    processes, seconds = (16, 30.0) if in_ci() else (6, 5.0)
+    catalog = hr.init(tmp_path / "c", sync=False)
+    table = catalog.create_table("t", {"writer": "string", "n": "int64"})
+    rng = random.Random(11)
+
+    def start(index: int) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-c", WORKER, str(tmp_path / "c"), f"w{index}", str(tmp_path / f"log{index}")]
+        return subprocess.Popen(words, stderr=subprocess.PIPE)
+
+    workers = [start(i) for i in range(processes)]
+    kills = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(rng.random() * 0.2)
+        index = rng.randrange(processes)
+        assert workers[index].poll() is None, workers[index].stderr.read().decode()  # type: ignore[union-attr]
+        if time.monotonic() < end - 1:
+            os.kill(workers[index].pid, signal.SIGKILL)
+            workers[index].wait()
+            workers[index] = start(index)
+            kills += 1
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+
+    seen: dict[str, list[int]] = collections.defaultdict(list)
+    for row in table.scan(columns=["writer", "n"]):
+        seen[row["writer"]].append(row["n"])
+    acknowledged = 0
+    for index in range(processes):
+        log = tmp_path / f"log{index}"
+        said = [int(word) for word in log.read_text().split()] if log.exists() else []
+        got = seen[f"w{index}"]
+        assert got == list(range(len(got))), "no row twice, none out of order"
+        assert len(got) - len(said) in (0, 1), "what was acknowledged is there; at most the last commit was not told"
+        acknowledged += len(said)
+    assert kills > 5 and acknowledged > 20
+    history = table.history()
+    versions = [entry.version for entry in history]
+    assert versions == sorted(versions, reverse=True) and len(set(versions)) == len(versions)
+    times = [entry.time for entry in reversed(history)]
+    assert times == sorted(times)
+    assert not list((tmp_path / "c").rglob(".pending-*")), "a killed writer leaves no half-written file"

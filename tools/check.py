@@ -1,0 +1,112 @@
+"""./dev check: format, lint, types, layering, links. --fix puts right what tools can."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+import check_layering
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BIN = pathlib.Path(sys.executable).parent
+FIX = "--fix" in sys.argv
+CACHE = ROOT / "build" / "tidy"
+
+
+def files(*patterns: str) -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [name for name in listed.stdout.split() if (ROOT / name).exists()]
+
+
+def run(label: str, command: list[str]) -> bool:
+    begin = time.monotonic()
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    ok = result.returncode == 0
+    print(f"{'ok  ' if ok else 'FAIL'} {label} ({time.monotonic() - begin:.1f} s)", flush=True)
+    if not ok:
+        print((result.stdout + result.stderr)[-6000:])
+    return ok
+
+
+def tidy_one(name: str) -> tuple[str, str]:
+    # A file is linted again only if it, a header of ours, or the configuration changed.
+    mark = CACHE / hashlib.sha256((name + HEADERS + (ROOT / name).read_text()).encode()).hexdigest()
+    if mark.exists():
+        return name, ""
+    result = subprocess.run(
+        ["clang-tidy", "--quiet", "-p", "build/release", name], cwd=ROOT, capture_output=True, text=True
+    )
+    if result.returncode == 0:
+        mark.touch()
+        return name, ""
+    return name, result.stdout + result.stderr
+
+
+HEADERS = hashlib.sha256(
+    "".join((ROOT / name).read_text() for name in [*files("src/*.h", "src/**/*.h"), ".clang-tidy"]).encode()
+).hexdigest()
+
+
+def tidy() -> bool:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    names = [name for name in files("src/*.cc", "src/**/*.cc") if not name.endswith("_test.cc")]
+    begin = time.monotonic()
+    bad = 0
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done, (name, output) in enumerate(pool.map(tidy_one, names), 1):
+            if output:
+                bad += 1
+                print(f"FAIL clang-tidy {name}\n{output[-3000:]}")
+            if done % 10 == 0:
+                print(f"     clang-tidy {done} of {len(names)}", flush=True)
+    print(f"{'FAIL' if bad else 'ok  '} clang-tidy, {len(names)} files ({time.monotonic() - begin:.0f} s)", flush=True)
+    return bad == 0
+
+
+def links() -> bool:
+    broken = []
+    for name in files("*.md", "**/*.md"):
+        text = re.sub(r"```.*?```", "", (ROOT / name).read_text(), flags=re.S)
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
+            if "://" not in target and not ((ROOT / name).parent / target).exists():
+                broken.append(f"{name}: {target}")
+    print("\n".join(["FAIL links", *broken]) if broken else "ok   links")
+    return not broken
+
+
+def main() -> int:
+    sources = files("*.cc", "*.h", "**/*.cc", "**/*.h")
+    python = str(BIN / "python")
+    ok = run("clang-format", ["clang-format", *(["-i"] if FIX else ["--dry-run", "--Werror"]), *sources])
+    ok &= run(
+        "ruff check",
+        [str(BIN / "ruff"), "check", *(["--fix"] if FIX else []), "python", "tests", "bench", "tools", "demo"],
+    )
+    ok &= run(
+        "ruff format",
+        [str(BIN / "ruff"), "format", *([] if FIX else ["--check"]), "python", "tests", "bench", "tools", "demo"],
+    )
+    ok &= run("mypy --strict", [python, "-m", "mypy", "python/headrace"])
+    problems = check_layering.violations()
+    print("\n".join(["FAIL layering", *problems]) if problems else "ok   layering")
+    ok &= not problems
+    ok &= links()
+    if "--no-tidy" not in sys.argv:
+        ok &= tidy()
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
