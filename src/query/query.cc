@@ -167,8 +167,8 @@ class DuckEngine final : public Engine {
     for (const auto& scan : session_->reports()) {
       char line[512];
       std::snprintf(line, sizeof line,
-                    "%s: %ld of %ld fragments, %ld files, %ld row groups, %ld of %ld rows, %.1f MB read of "
-                    "%.1f MB in these files\n",
+                    "%s: %ld of %ld fragments, %ld files, %ld row groups, %ld of %ld rows, %.3f MB read of "
+                    "%.3f MB in these files\n",
                     scan.table.c_str(), static_cast<long>(scan.planned.fragments),
                     static_cast<long>(scan.planned.fragments_total), static_cast<long>(scan.planned.files),
                     static_cast<long>(scan.planned.row_groups), static_cast<long>(scan.rows),

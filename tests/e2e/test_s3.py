@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import boto3
 import headrace as hr
@@ -104,7 +105,7 @@ def test_writers_race_on_s3(bucket: str) -> None:
 class Careless(http.server.BaseHTTPRequestHandler):
     """Keeps objects and ignores If-None-Match."""
 
-    objects: dict[str, bytes] = {}
+    objects: ClassVar[dict[str, bytes]] = {}
 
     def log_message(self, *_: object) -> None:
         pass
