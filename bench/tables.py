@@ -146,7 +146,9 @@ def blobs(scale: float) -> list[Line]:
         def batches() -> object:
             for begin in range(0, rows, 2000):
                 end = min(rows, begin + 2000)
-                images = [pool[s : s + n] for s, n in zip(starts[begin:end].tolist(), sizes[begin:end].tolist(), strict=True)]
+                images = [
+                    pool[s : s + n] for s, n in zip(starts[begin:end].tolist(), sizes[begin:end].tolist(), strict=True)
+                ]
                 yield pa.record_batch(
                     {"id": pa.array(range(begin, end)), "image": pa.array(images, pa.large_binary())}, schema=schema
                 )

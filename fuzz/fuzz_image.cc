@@ -7,6 +7,7 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   const auto facts = headrace::media::ProbeImage(bytes);
-  if (facts.ok() && int64_t{facts->width} * facts->height < 1'000'000) (void)headrace::media::DecodeImage(bytes);
+  if (facts.ok() && int64_t{facts->width} * facts->height < 1'000'000)
+    (void)headrace::media::DecodeImage(bytes);
   return 0;
 }

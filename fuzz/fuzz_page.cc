@@ -17,8 +17,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto page = OpenPage(*header, body, max_level);
   if (!page.ok()) return 0;
   static constexpr std::pair<Kind, parquet::Type::type> kKinds[] = {
-      {Kind::kInt8, parquet::Type::INT32},       {Kind::kInt64, parquet::Type::INT64},
-      {Kind::kFloat64, parquet::Type::DOUBLE},   {Kind::kBool, parquet::Type::BOOLEAN},
+      {Kind::kInt8, parquet::Type::INT32},        {Kind::kInt64, parquet::Type::INT64},
+      {Kind::kFloat64, parquet::Type::DOUBLE},    {Kind::kBool, parquet::Type::BOOLEAN},
       {Kind::kString, parquet::Type::BYTE_ARRAY}, {Kind::kFloat16, parquet::Type::FIXED_LEN_BYTE_ARRAY}};
   const auto& [type_kind, physical] = kKinds[kind % 6];
   Type type;
@@ -27,13 +27,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const bool is_dictionary =
       page->encoding == PageEncoding::kRleDictionary || page->encoding == PageEncoding::kPlainDictionary;
   auto whole = NewLeafBuilder(type, physical, page->rows);
-  if (whole.ok() && (*whole)->AppendRange(*page, max_level, is_dictionary ? &dictionary : nullptr, 0, page->rows).ok()) {
+  if (whole.ok() &&
+      (*whole)->AppendRange(*page, max_level, is_dictionary ? &dictionary : nullptr, 0, page->rows).ok()) {
     (void)(*whole)->Finish();
   }
   if (page->rows > 2) {
     const std::vector<int64_t> picks = {0, page->rows / 2, page->rows - 1};
     auto some = NewLeafBuilder(type, physical, 3);
-    if (some.ok() && (*some)->AppendPicks(*page, max_level, is_dictionary ? &dictionary : nullptr, picks).ok()) {
+    if (some.ok() &&
+        (*some)->AppendPicks(*page, max_level, is_dictionary ? &dictionary : nullptr, picks).ok()) {
       (void)(*some)->Finish();
     }
   }

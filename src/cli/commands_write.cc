@@ -119,7 +119,7 @@ void AddIngest(CLI::App* app, Context* context, Action* action) {
   command->add_option("--format", options->format,
                       "images, parquet, jsonl or csv (default: by content and name)");
   command->add_option("-m,--why", *why, "A note for the table's log");
-  command->add_flag("--again", options->again, "Also take photographs whose path is in the table already");
+  command->add_flag("--again", options->again, "Also take files that are in the table already");
   command->footer(
       "Examples:\n  headrace ingest photos/ --table photos\n  headrace ingest captions.jsonl --table "
       "captions\n"

@@ -4,6 +4,7 @@
 #include <arrow/builder.h>
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <deque>
@@ -12,6 +13,7 @@
 #include <set>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/limits.h"
 #include "ingest/readers.h"
 #include "ingest/walk.h"
@@ -272,8 +274,34 @@ class Run {
     return Status::Ok();
   }
 
+  // Who appends a file's rows: its place, size and time of change. The same file is taken once, however often
+  // the command is run or had to be run again.
+  static std::string WriterOf(const FoundFile& file) {
+    struct stat info {};
+    if (file.path == "-" || stat(file.path.c_str(), &info) != 0) return "";
+    char* real = realpath(file.path.c_str(), nullptr);
+    const std::string place = real != nullptr ? real : file.path;
+    free(real);
+    return "file:" +
+           Hex64(Xxh3(place + '\0' + std::to_string(info.st_size) + '\0' +
+                      std::to_string(info.st_mtim.tv_sec) + '.' + std::to_string(info.st_mtim.tv_nsec)));
+  }
+
   Status DataFile(const FoundFile& file) {
     if (file.path != "-" && file.bytes == 0) return Status::Corrupt("the file is empty");
+    table::CommitOptions commit = commit_;
+    if (!options_.again) commit.writer = WriterOf(file);
+    if (!commit.writer.empty()) {
+      commit.sequence = 0;
+      const auto there = catalog_->OpenTable(options_.table);
+      if (there.ok()) {
+        HEADRACE_ASSIGN(const auto view, (*there)->At());
+        if (view.snapshot().writers.contains(commit.writer)) {
+          ++report_.skipped;
+          return Status::Ok();
+        }
+      }
+    }
     std::shared_ptr<arrow::RecordBatchReader> reader;
     switch (file.format) {
       case FileFormat::kParquet: {
@@ -305,7 +333,7 @@ class Run {
       if (view.schema().Find(field.name) == nullptr) fresh.push_back(field);
     }
     if (!fresh.empty()) HEADRACE_TRY(table->AddEmptyColumns(fresh, commit_).status());
-    HEADRACE_ASSIGN(const auto appender, table->StartAppend(names, commit_));
+    HEADRACE_ASSIGN(const auto appender, table->StartAppend(names, commit));
     for (;;) {
       HEADRACE_TRY(options_.stop.Check());
       std::shared_ptr<arrow::RecordBatch> batch;

@@ -20,7 +20,7 @@ namespace headrace::query {
 namespace {
 
 Status FromDuckDb(const duckdb::ErrorData& error) {
-  std::string text = error.RawMessage();
+  const std::string& text = error.RawMessage();
   if (error.Type() == duckdb::ExceptionType::INTERRUPT) return Status::Cancelled();
   // A table that was looked for in vain is told about in our words already.
   switch (error.Type()) {
