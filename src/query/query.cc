@@ -11,6 +11,7 @@
 
 #include <condition_variable>
 #include <cstdio>
+#include <filesystem>
 #include <thread>
 
 #include "query/scan_function.h"

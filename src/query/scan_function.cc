@@ -97,17 +97,13 @@ duckdb::unique_ptr<duckdb::GlobalTableFunctionState> InitGlobal(duckdb::ClientCo
   options.hints = bind.hints;
   options.stop = bind.session->stop();
   for (const auto id : input.column_ids) {
-    // A count of rows alone asks for no column: any cheap one carries the number.
-    const size_t column = id == duckdb::COLUMN_IDENTIFIER_ROW_ID || id == duckdb::COLUMN_IDENTIFIER_EMPTY
-                              ? bind.names.size() - 1
-                              : ColumnOf(bind, id);
-    state->columns.push_back(column);
+    // A count of rows alone asks for no column: a cheap one carries the number, and its values go nowhere.
+    const bool number_only = id == duckdb::COLUMN_IDENTIFIER_ROW_ID || id == duckdb::COLUMN_IDENTIFIER_EMPTY;
+    const size_t column = number_only ? bind.names.size() - 1 : ColumnOf(bind, id);
+    state->columns.push_back(number_only ? duckdb::COLUMN_IDENTIFIER_ROW_ID : column);
     options.columns.push_back(bind.names[column]);
   }
-  if (options.columns.empty()) {
-    state->columns.push_back(bind.names.size() - 1);
-    options.columns.push_back(bind.names.back());
-  }
+  if (options.columns.empty()) options.columns.push_back(bind.names.back());
   auto source = bind.view->StartScan(options);
   if (!source.ok()) Throw(source.status());
   state->source = *source;

@@ -10,8 +10,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <functional>
+#include <thread>
 
+#include "base/clock.h"
 #include "base/ids.h"
 
 namespace headrace::store {
@@ -283,13 +286,17 @@ class LocalStore final : public ObjectStore {
     const std::string path = Path(key);
     auto fd = std::make_shared<Fd>(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
     if (!fd->ok()) return nullptr;
-    while (flock(fd->get(), LOCK_EX) != 0) {
-      if (errno != EINTR) return nullptr;
+    // Waiting is bounded: a holder that was stopped, not killed, must not stop everybody else.
+    const double deadline = MonotonicSeconds() + kCourtesySeconds;
+    while (flock(fd->get(), LOCK_EX | LOCK_NB) != 0) {
+      if ((errno != EWOULDBLOCK && errno != EINTR) || MonotonicSeconds() > deadline) return nullptr;
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
     }
     return fd;
   }
 
  private:
+  static constexpr double kCourtesySeconds = 2;
   std::string Path(std::string_view key) const { return root_ + "/" + std::string(key); }
 
   Status Write(std::string_view key, std::string_view bytes, bool replace) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import fcntl
 import os
 import pathlib
 import random
@@ -76,3 +77,13 @@ def test_kill_storm(tmp_path: pathlib.Path) -> None:
     times = [entry.time for entry in reversed(history)]
     assert times == sorted(times)
     assert not list((tmp_path / "c").rglob(".pending-*")), "a killed writer leaves no half-written file"
+
+
+def test_a_stopped_lock_holder_stops_nobody(tmp_path: pathlib.Path) -> None:
+    table = hr.init(tmp_path / "c", sync=False).create_table("t", {"n": "int64"})
+    table.append([{"n": 1}])
+    (lock,) = (tmp_path / "c").rglob("commit.lock")
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        table.append([{"n": 2}])
+    assert len(table) == 2
