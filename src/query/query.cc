@@ -123,7 +123,8 @@ class DuckEngine final : public Engine {
     session_->Begin(options.stop);
     auto watch = std::make_shared<Watch>(connection_, options.stop);
     try {
-      auto result = connection_->SendQuery(sql);
+      HEADRACE_ASSIGN(const std::string statement, Readable(sql));
+      auto result = connection_->SendQuery(statement);
       if (result->HasError()) return FromDuckDb(result->GetErrorObject());
       auto* wrapper = new duckdb::ResultArrowArrayStreamWrapper(std::move(result), STANDARD_VECTOR_SIZE * 16);
       // The stream owns its wrapper from here on.
@@ -184,6 +185,49 @@ class DuckEngine final : public Engine {
   std::vector<ScanReport> scans() const override { return session_->reports(); }
 
  private:
+  // One statement that reads. DuckDB would make tables too, but only in this process's memory, where they
+  // would be lost.
+  Result<std::string> Readable(const std::string& sql) {
+    auto statements = connection_->ExtractStatements(sql);
+    if (statements.empty()) return Status::Invalid("the query is empty");
+    if (statements.size() > 1) {
+      return Status::Invalid("these are " + std::to_string(statements.size()) +
+                             " statements; give one at a time");
+    }
+    switch (statements[0]->type) {
+      case duckdb::StatementType::CREATE_STATEMENT:
+      case duckdb::StatementType::INSERT_STATEMENT:
+      case duckdb::StatementType::UPDATE_STATEMENT:
+      case duckdb::StatementType::DELETE_STATEMENT:
+      case duckdb::StatementType::ALTER_STATEMENT:
+      case duckdb::StatementType::DROP_STATEMENT:
+        return Status::Unsupported(
+            "SQL reads tables here, it does not change them: store a query's rows with --into NAME (in "
+            "Python, "
+            "into=\"NAME\"), and add rows and columns with ingest, append and add_columns");
+      default:
+        break;
+    }
+    if (statements[0]->query == "SHOW TABLES" || Lower(Trimmed(sql)) == "show tables") return ShowTables();
+    return sql;
+  }
+
+  static std::string Lower(std::string text) {
+    for (char& c : text) c = static_cast<char>(tolower(static_cast<unsigned char>(c)));
+    return text;
+  }
+
+  Result<std::string> ShowTables() {
+    HEADRACE_ASSIGN(const auto names, session_->catalog()->TableNames());
+    std::string list;
+    for (const auto& name : names) {
+      std::string quoted;
+      for (const char c : name) quoted += c == '\'' ? std::string("''") : std::string(1, c);
+      list += (list.empty() ? "'" : ", '") + quoted + "'";
+    }
+    return "select unnest([" + list + "]::varchar[]) as name";
+  }
+
   std::shared_ptr<Session> session_;
   std::shared_ptr<duckdb::DuckDB> database_;
   std::shared_ptr<duckdb::Connection> connection_;

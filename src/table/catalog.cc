@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "store/store.h"
+#include "table/json_read.h"
 #include "table/table.h"
 
 namespace headrace::table {
@@ -19,7 +20,7 @@ Result<json> ReadCatalogFile(store::ObjectStore* store) {
   if (!bytes.ok()) return bytes.status();
   try {
     json file = json::parse(bytes->view());
-    const int format = file.at("format").get<int>();
+    const int format = JsonInt<int>(file.at("format"));
     if (format != kFormatVersion) {
       return Status::Unsupported("the catalog in " + store->Describe() + " has format " +
                                  std::to_string(format) + "; this program reads " +

@@ -420,8 +420,10 @@ std::string ToString(const Expr& expr) {
     }
     case ExprOp::kNot:
       return "(not " + ToString(*expr.args[0]) + ")";
-    case ExprOp::kNeg:
-      return "(- " + ToString(*expr.args[0]) + ")";
+    case ExprOp::kNeg: {  // not "- 0", which would read as a literal
+      const bool literal = expr.args[0]->op == ExprOp::kLiteral;
+      return literal ? "(- (" + ToString(*expr.args[0]) + "))" : "(- " + ToString(*expr.args[0]) + ")";
+    }
     case ExprOp::kIsNull:
       return "(" + ToString(*expr.args[0]) + " is null)";
     case ExprOp::kIn: {

@@ -15,6 +15,7 @@
 
 #include "base/hash.h"
 #include "table/arrow_bridge.h"
+#include "table/json_read.h"
 
 namespace headrace::table {
 namespace {
@@ -322,13 +323,12 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
     for (const auto& entry : list) {
       Family family;
       family.kind = entry.at("kind").get<std::string>() == "tensor" ? FileKind::kTensor : FileKind::kParquet;
-      family.fields = entry.at("fields").get<std::vector<int32_t>>();
+      family.fields = JsonInts(entry.at("fields"));
       file_columns.push_back("file_" + std::to_string(families.size()));
       file_columns.push_back("bytes_" + std::to_string(families.size()));
       families.push_back(std::make_shared<const Family>(std::move(family)));
     }
-    manifest->stat_fields_ =
-        json::parse(core.metadata()->Get("headrace.stats").ValueOr("[]")).get<std::vector<int32_t>>();
+    manifest->stat_fields_ = JsonInts(json::parse(core.metadata()->Get("headrace.stats").ValueOr("[]")));
   } catch (const std::exception& error) {
     return Status::Corrupt(error.what()).Wrap(context);
   }

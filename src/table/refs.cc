@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/ids.h"
+#include "table/json_read.h"
 #include "table/schema.h"
 
 namespace headrace::table {
@@ -68,7 +69,7 @@ Result<RefValue> Refs::Read(std::string_view name, int64_t revision) const {
     const auto in = json::parse(bytes.view());
     RefValue value;
     value.name = in.at("name").get<std::string>();
-    value.revision = in.at("revision").get<int64_t>();
+    value.revision = JsonInt<int64_t>(in.at("revision"));
     const auto kind = in.at("kind").get<std::string>();
     for (int i = 0; i < 4; ++i) {
       if (kind == kKinds[i]) value.kind = static_cast<RefKind>(i);
@@ -76,7 +77,7 @@ Result<RefValue> Refs::Read(std::string_view name, int64_t revision) const {
     value.target = in.at("target").get<std::string>();
     value.who = in.value("who", "");
     value.why = in.value("why", "");
-    value.time_us = in.at("time_us").get<int64_t>();
+    value.time_us = JsonInt<int64_t>(in.at("time_us"));
     if (value.revision != revision || value.name != name) return Status::Corrupt(key + " holds another ref");
     return value;
   } catch (const std::exception& error) {

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/limits.h"
+#include "table/json_read.h"
 
 namespace headrace::table {
 namespace {
@@ -146,7 +147,7 @@ nlohmann::json FieldToJson(const Field& field) {
 Result<Field> FieldFromJson(const nlohmann::json& json, int depth) {
   if (depth > limits::kMaxNesting) return Status::Corrupt("a schema nests too deep");
   Field field;
-  field.id = json.at("id").get<int32_t>();
+  field.id = JsonInt<int32_t>(json.at("id"));
   field.name = json.at("name").get<std::string>();
   const auto type = json.at("type").get<std::string>();
   if (json.contains("fields")) {

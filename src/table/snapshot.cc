@@ -4,6 +4,7 @@
 
 #include "base/hash.h"
 #include "base/limits.h"
+#include "table/json_read.h"
 
 namespace headrace::table {
 namespace {
@@ -44,11 +45,11 @@ Result<Operation> OperationFromJson(const json& in) {
   op.who = in.at("who").get<std::string>();
   op.why = in.value("why", "");
   op.how = in.value("how", "");
-  op.rows = in.value("rows", int64_t{0});
-  op.fragments = in.value("fragments", int64_t{0});
-  op.bytes = in.value("bytes", int64_t{0});
+  op.rows = (in.contains("rows") ? JsonInt<int64_t>(in.at("rows")) : 0);
+  op.fragments = (in.contains("fragments") ? JsonInt<int64_t>(in.at("fragments")) : 0);
+  op.bytes = (in.contains("bytes") ? JsonInt<int64_t>(in.at("bytes")) : 0);
   if (in.contains("columns")) op.columns = in.at("columns").get<std::vector<std::string>>();
-  if (in.contains("field_ids")) op.field_ids = in.at("field_ids").get<std::vector<int32_t>>();
+  if (in.contains("field_ids")) op.field_ids = JsonInts(in.at("field_ids"));
   if (in.contains("inputs")) op.inputs = in.at("inputs").get<std::vector<std::string>>();
   return op;
 }
@@ -73,10 +74,10 @@ json FragmentToJson(const Fragment& fragment) {
 
 Result<Fragment> FragmentFromJson(const json& in) {
   Fragment fragment;
-  fragment.id = in.at("id").get<int64_t>();
-  fragment.first_row_id = in.at("row").get<int64_t>();
-  fragment.rows = in.at("rows").get<int64_t>();
-  fragment.version = in.at("v").get<int64_t>();
+  fragment.id = JsonInt<int64_t>(in.at("id"));
+  fragment.first_row_id = JsonInt<int64_t>(in.at("row"));
+  fragment.rows = JsonInt<int64_t>(in.at("rows"));
+  fragment.version = JsonInt<int64_t>(in.at("v"));
   if (fragment.rows < 0 || fragment.first_row_id < 0 || fragment.rows > INT64_MAX - fragment.first_row_id) {
     return Status::Corrupt("a fragment with an impossible row range");
   }
@@ -84,10 +85,10 @@ Result<Fragment> FragmentFromJson(const json& in) {
     for (const auto& entry : in.at("files")) {
       DataFile file;
       HEADRACE_ASSIGN(file.id, Uuid::Parse(entry.at("id").get<std::string>()));
-      file.bytes = entry.at("bytes").get<int64_t>();
+      file.bytes = JsonInt<int64_t>(entry.at("bytes"));
       Family family;
       family.kind = entry.at("kind").get<std::string>() == "tensor" ? FileKind::kTensor : FileKind::kParquet;
-      family.fields = entry.at("fields").get<std::vector<int32_t>>();
+      family.fields = JsonInts(entry.at("fields"));
       file.family = std::make_shared<const Family>(std::move(family));
       fragment.files.push_back(std::move(file));
     }
@@ -96,7 +97,7 @@ Result<Fragment> FragmentFromJson(const json& in) {
     for (const auto& entry : in.at("packs")) {
       PackUse pack;
       HEADRACE_ASSIGN(pack.id, Uuid::Parse(entry.at("id").get<std::string>()));
-      pack.live_bytes = entry.at("live").get<int64_t>();
+      pack.live_bytes = JsonInt<int64_t>(entry.at("live"));
       fragment.packs.push_back(pack);
     }
   }
@@ -105,10 +106,10 @@ Result<Fragment> FragmentFromJson(const json& in) {
       FieldStats stats;
       HEADRACE_ASSIGN(stats.min, DecodeValue(entry.at(1).get<std::string>()));
       HEADRACE_ASSIGN(stats.max, DecodeValue(entry.at(2).get<std::string>()));
-      stats.nulls = entry.at(3).get<int64_t>();
-      stats.values = entry.at(4).get<int64_t>();
-      stats.has_nan = entry.at(5).get<int>() != 0;
-      fragment.stats[entry.at(0).get<int32_t>()] = std::move(stats);
+      stats.nulls = JsonInt<int64_t>(entry.at(3));
+      stats.values = JsonInt<int64_t>(entry.at(4));
+      stats.has_nan = JsonInt<int>(entry.at(5)) != 0;
+      fragment.stats[JsonInt<int32_t>(entry.at(0))] = std::move(stats);
     }
   }
   return fragment;
@@ -116,34 +117,34 @@ Result<Fragment> FragmentFromJson(const json& in) {
 
 Result<Snapshot> FromJson(const json& in) {
   Snapshot snapshot;
-  const int format = in.at("format").get<int>();
+  const int format = JsonInt<int>(in.at("format"));
   if (format != kFormatVersion) {
     return Status::Unsupported("it has format version " + std::to_string(format) +
                                " and this program reads " + std::to_string(kFormatVersion) +
                                "; update Headrace");
   }
   HEADRACE_ASSIGN(snapshot.table, Uuid::Parse(in.at("table").get<std::string>()));
-  snapshot.version = in.at("version").get<int64_t>();
+  snapshot.version = JsonInt<int64_t>(in.at("version"));
   snapshot.transaction = in.at("transaction").get<std::string>();
-  snapshot.time_us = in.at("time_us").get<int64_t>();
+  snapshot.time_us = JsonInt<int64_t>(in.at("time_us"));
   HEADRACE_ASSIGN(snapshot.operation, OperationFromJson(in.at("operation")));
   for (const auto& entry : in.at("schema")) {
     HEADRACE_ASSIGN(Field field, FieldFromJson(entry));
     snapshot.schema.fields.push_back(std::move(field));
   }
-  snapshot.next_field_id = in.at("next_field_id").get<int32_t>();
-  snapshot.next_row_id = in.at("next_row_id").get<int64_t>();
-  snapshot.next_fragment_id = in.at("next_fragment_id").get<int64_t>();
-  snapshot.rows = in.at("rows").get<int64_t>();
+  snapshot.next_field_id = JsonInt<int32_t>(in.at("next_field_id"));
+  snapshot.next_row_id = JsonInt<int64_t>(in.at("next_row_id"));
+  snapshot.next_fragment_id = JsonInt<int64_t>(in.at("next_fragment_id"));
+  snapshot.rows = JsonInt<int64_t>(in.at("rows"));
   if (snapshot.version < 1 || snapshot.rows < 0 || snapshot.next_row_id < 0) {
     return Status::Corrupt("its counters are impossible");
   }
   for (const auto& entry : in.at("manifests")) {
     ManifestRef ref;
     HEADRACE_ASSIGN(ref.id, Uuid::Parse(entry.at("id").get<std::string>()));
-    ref.entries = entry.at("entries").get<int64_t>();
-    ref.rows = entry.at("rows").get<int64_t>();
-    ref.bytes = entry.at("bytes").get<int64_t>();
+    ref.entries = JsonInt<int64_t>(entry.at("entries"));
+    ref.rows = JsonInt<int64_t>(entry.at("rows"));
+    ref.bytes = JsonInt<int64_t>(entry.at("bytes"));
     ref.checksum = std::stoull(entry.at("xxh3").get<std::string>(), nullptr, 16);
     snapshot.manifests.push_back(ref);
   }
@@ -152,9 +153,9 @@ Result<Snapshot> FromJson(const json& in) {
     snapshot.inline_entries.push_back(std::move(fragment));
   }
   for (const auto& [name, mark] : in.at("writers").items()) {
-    snapshot.writers[name] = {mark.at(0).get<int64_t>(), mark.at(1).get<int64_t>()};
+    snapshot.writers[name] = {JsonInt<int64_t>(mark.at(0)), JsonInt<int64_t>(mark.at(1))};
   }
-  for (const auto& [name, version] : in.at("tags").items()) snapshot.tags[name] = version.get<int64_t>();
+  for (const auto& [name, version] : in.at("tags").items()) snapshot.tags[name] = JsonInt<int64_t>(version);
   return snapshot;
 }
 

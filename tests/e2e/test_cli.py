@@ -72,6 +72,17 @@ def test_errors_name_the_thing_and_the_fix(headrace: Run) -> None:
         assert shown.returncode == 0 and "headrace " in shown.stdout, command
 
 
+def test_sql_reads_and_says_so(headrace: Run, photos: pathlib.Path) -> None:
+    headrace("init")
+    headrace("ingest", "photos", "--table", "photos")
+    assert headrace("sql", "show tables", "--json").stdout == '{"name":"photos"}\n'
+    for statement in ("create table x as select 1", "drop table photos", "insert into photos values (1)"):
+        refused = headrace("sql", statement)
+        assert refused.returncode == 1 and "--into" in refused.stderr, statement
+    assert "one at a time" in headrace("sql", "select 1; select 2").stderr
+    assert "syntax error" in headrace("sql", "selec 1").stderr
+
+
 def test_data_files_and_standard_input(headrace: Run, tmp_path: pathlib.Path) -> None:
     headrace("init")
     (tmp_path / "a.jsonl").write_text('{"a": 1, "s": "x"}\n{"a": 2, "s": null, "l": [1, 2]}\n')
