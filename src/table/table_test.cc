@@ -1,5 +1,6 @@
 #include "table/table.h"
 
+#include "base/clock.h"
 #include "table/table_testing.h"
 
 namespace headrace::table {
@@ -161,6 +162,40 @@ TEST_F(TableTest, ManyCommitsKeepManifestsFew) {
   ASSERT_EQ(all->num_rows(), 700);
   ASSERT_VALUE(const auto plan, now.Plan({.where = "id = 650"}));
   EXPECT_EQ(plan.fragments, 1);
+}
+
+TEST_F(TableTest, TimesRiseWhateverTheClockSays) {
+  // A table whose last commit lies in the future: the clock has jumped back since.
+  Snapshot first;
+  first.table = Uuid::Random();
+  first.version = 1;
+  first.transaction = "t";
+  first.time_us = NowMicros() + 3'600'000'000;
+  first.schema = (*table_->At()).schema();
+  first.next_field_id = 100;
+  const std::string prefix = "tables/" + first.table.ToString() + "/";
+  ASSERT_OK(SnapshotLog(catalog_->environment(), prefix).Create(first));
+  Table later(catalog_->environment(), "later", first.table);
+  const auto batch = BatchFromJson(schema_, R"([{"id": 1, "name": "a", "score": 0.5}])");
+  ASSERT_OK(later.Append(ReaderOf({batch}).get(), {}).status());
+  ASSERT_VALUE(const View now, later.At());
+  EXPECT_EQ(now.snapshot().time_us, first.time_us + 1);
+  ASSERT_VALUE(const View then, later.At(FormatMicros(first.time_us)));
+  EXPECT_EQ(then.snapshot().version, 1);
+}
+
+TEST_F(TableTest, RefsMoveByCompareAndSwap) {
+  Append(R"([{"id": 1, "name": "a", "score": 0.5}])");
+  ASSERT_VALUE(const RefValue first, catalog_->PointRef("prod", "t", "v2", 0));
+  EXPECT_EQ(first.revision, 1);
+  EXPECT_TRUE(catalog_->PointRef("prod", "t", "v1", 0).status().Is(Code::kConflict));
+  ASSERT_OK(catalog_->PointRef("prod", "t", "v1", 1).status());
+  ASSERT_VALUE(const View view, catalog_->Resolve("prod"));
+  EXPECT_EQ(view.snapshot().version, 1);
+  ASSERT_VALUE(const auto history, catalog_->refs().History("prod"));
+  EXPECT_EQ(history.size(), 2u);
+  EXPECT_EQ(history[0].revision, 2);
+  EXPECT_TRUE(catalog_->PointRef("t", "t", "v1", 1).status().Is(Code::kAlreadyExists));
 }
 
 }  // namespace

@@ -466,7 +466,7 @@ std::shared_ptr<arrow::DataType> ToArrow(const Type& type) {
     case Kind::kBlob: {
       arrow::FieldVector fields;
       for (const auto& child : type.children) fields.push_back(ToArrow(child));
-      return arrow::struct_(std::move(fields));
+      return arrow::struct_(fields);
     }
     case Kind::kTensor: {
       Type element;

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
@@ -139,6 +140,55 @@ def test_a_store_that_ignores_conditions_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     with pytest.raises(hr.Unsupported, match="ignores If-None-Match"):
         hr.init("s3://bucket/x")
+    server.shutdown()
+
+
+class Flaky(Careless):
+    """Honours conditions, but every third answer is lost: the request has taken effect, and 503 is what comes back."""
+
+    objects: ClassVar[dict[str, bytes]] = {}
+    requests = 0
+
+    def lose(self) -> bool:
+        Flaky.requests += 1
+        return Flaky.requests % 3 == 0
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        taken = self.headers.get("If-None-Match") == "*" and self.path in self.objects
+        if not taken:
+            self.objects[self.path] = body
+        self.answer(503 if self.lose() else 412 if taken else 200)
+
+    def do_GET(self) -> None:
+        if self.lose():
+            return self.answer(503)
+        if "list-type=2" not in self.path:
+            return super().do_GET()
+        query = {k: v[0] for k, v in urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query).items()}
+        keys = sorted(urllib.parse.unquote(path).removeprefix("/bucket/") for path in self.objects)
+        found = [key for key in keys if key.startswith(query["prefix"]) and key > query.get("start-after", "")]
+        entries = "".join(
+            f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in found[: int(query["max-keys"])]
+        )
+        return self.answer(
+            200, f"<ListBucketResult>{entries}<IsTruncated>false</IsTruncated></ListBucketResult>".encode()
+        )
+
+    do_HEAD = do_GET
+
+
+def test_lost_answers_are_settled_and_nothing_happens_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    table = hr.init("s3://bucket/x").create_table("t", {"n": "int64"})
+    for i in range(12):
+        assert not table.append([{"n": i}], writer="w", sequence=i).repeated
+    assert [row["n"] for row in hr.open("s3://bucket/x")["t"].scan()] == list(range(12))
+    assert len(table.history()) == 13
     server.shutdown()
 
 
