@@ -35,7 +35,7 @@ apt_missing() {  # GROUP…: packages of these groups that are not installed
   local want
   want=$(awk -v groups=" $* " '$1 == "apt" && index(groups, " " $2 " ") { print $3 }' dependencies.lock)
   # shellcheck disable=SC2086
-  dpkg-query -W -f='${Package} ${db:Status-Status}\n' $want 2>/dev/null | awk '$2 == "installed" { print $1 }' | sort -u \
+  { dpkg-query -W -f='${Package} ${db:Status-Status}\n' $want 2>/dev/null || true; } | awk '$2 == "installed" { print $1 }' | sort -u \
     | comm -13 - <(printf '%s\n' $want | sort -u)
 }
 
@@ -58,7 +58,7 @@ install_apt() {
   done
   # shellcheck disable=SC2086
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends $missing \
-    | awk '/^Setting up/ { printf "\r\033[K  %s", $0; fflush() } END { print "" }'
+    | awk -v tty="$([ -t 1 ] && echo 1)" '/^Setting up/ { n++; if (tty) printf "\r\033[K  %s", $0; else if (n % 50 == 0) print "  " n " packages set up"; fflush() } END { printf "%s  %d packages set up\n", tty ? "\r\033[K" : "", n }'
 }
 
 verify() { echo "$2  $1" | sha256sum -c --quiet - >/dev/null 2>&1 || fail "$1 does not have the sha256 $2 that dependencies.lock names; remove it and try again"; }
