@@ -161,9 +161,18 @@ ninja_in() {  # DIR TARGETS…: progress on one line on a terminal, every 10 % i
   if [ -t 1 ]; then
     NINJA_STATUS='  [%f/%t, %e s] ' ninja -C "$dir" -j "$JOBS" "$@"
   else
-    NINJA_STATUS='[%f/%t] ' ninja -C "$dir" -j "$JOBS" "$@" | awk '
-      /^\[[0-9]+\/[0-9]+\]/ { split(substr($1, 2), n, /[\/\]]/); if (int(n[1] * 10 / n[2]) > last) { last = int(n[1] * 10 / n[2]); print "  built " n[1] " of " n[2]; fflush() } next }
-      /Entering directory|no work to do/ { next } { print; fflush() }'
+    # One line for every tenth; everything that is not progress is passed on.
+    NINJA_STATUS='[%f/%t] ' ninja -C "$dir" -j "$JOBS" "$@" | {
+      local line done_ all last=0
+      while IFS= read -r line; do
+        if [[ $line =~ ^\[([0-9]+)/([0-9]+)\] ]]; then
+          done_=${BASH_REMATCH[1]} all=${BASH_REMATCH[2]}
+          if (( done_ * 10 / all > last )); then last=$((done_ * 10 / all)); echo "  built $done_ of $all"; fi
+        elif [[ $line != *"Entering directory"* && $line != *"no work to do"* && $line != "-- "* ]]; then
+          printf '%s\n' "$line"
+        fi
+      done
+    }
   fi
 }
 

@@ -17,10 +17,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-void PrintJson(const ordered_json& json) {
-  std::printf("%s\n", json.dump(-1, ' ', false, ordered_json::error_handler_t::replace).c_str());
-}
-
 std::string ShortTime(int64_t micros) {
   std::string text = FormatMicros(micros).substr(0, 19);
   text[10] = ' ';

@@ -12,10 +12,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-void PrintJson(const ordered_json& json) {
-  std::printf("%s\n", json.dump(-1, ' ', false, ordered_json::error_handler_t::replace).c_str());
-}
-
 Status Init(const Context& context, const std::string& where, bool no_sync) {
   std::string location = where;
   if (location.empty()) location = context.catalog;

@@ -113,6 +113,10 @@ void PrintTable(const std::vector<Column>& columns, const std::vector<std::vecto
 
 }  // namespace
 
+void PrintJson(const ordered_json& json) {
+  std::printf("%s\n", json.dump(-1, ' ', false, ordered_json::error_handler_t::replace).c_str());
+}
+
 int DisplayWidth(const std::string& text) {
   int width = 0;
   for (size_t i = 0; i < text.size(); ++i) {

@@ -29,6 +29,9 @@ struct RenderOptions {
 // Prints all rows; the number printed or counted.
 Result<int64_t> Render(arrow::RecordBatchReader* rows, const RenderOptions& options);
 
+// One JSON value and a newline on standard output.
+void PrintJson(const nlohmann::ordered_json& json);
+
 std::string HumanBytes(double bytes);   // "1.2 GB"
 std::string HumanCount(int64_t count);  // "12,345"
 std::string HumanSeconds(double s);     // "0.8 s", "2 min 5 s"

@@ -193,6 +193,18 @@ Result<Projection> View::ProjectPath(std::string name, std::vector<std::string> 
   return projection;
 }
 
+Result<std::shared_ptr<ParquetFile>> View::OpenParquet(const DataFile& file) const {
+  const std::string key = prefix_ + DataKey(file.id, FileKind::kParquet);
+  return env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
+    HEADRACE_ASSIGN(auto reader, env_->store->Open(key));
+    if (reader->size() != file.bytes) {
+      return Status::Corrupt(key + " has " + std::to_string(reader->size()) + " bytes; its manifest says " +
+                             std::to_string(file.bytes));
+    }
+    return ParquetFile::Open(std::move(reader));
+  });
+}
+
 Result<std::shared_ptr<arrow::Array>> View::ReadColumn(const Fragment& fragment, const Field& top,
                                                        const Rows& rows) const {
   if (top.id == 0) {
@@ -204,23 +216,15 @@ Result<std::shared_ptr<arrow::Array>> View::ReadColumn(const Fragment& fragment,
   }
   const DataFile* file = fragment.FileOf(top.id);
   if (file == nullptr) return HoleArray(top, rows.count());
-  const std::string key = prefix_ + DataKey(file->id, file->family->kind);
   if (file->family->kind == FileKind::kTensor) {
+    const std::string key = prefix_ + DataKey(file->id, FileKind::kTensor);
     HEADRACE_ASSIGN(const auto tensors, env_->files.GetOrOpen<TensorFile>(key, [&] {
       return TensorFile::Open(env_->store.get(), prefix_, file->id);
     }));
     lazy_->bytes_read += rows.count() * top.type.tensor_bytes();
     return tensors->Read(top, rows);
   }
-  HEADRACE_ASSIGN(const auto parquet,
-                  env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
-                    HEADRACE_ASSIGN(auto reader, env_->store->Open(key));
-                    if (reader->size() != file->bytes) {
-                      return Status::Corrupt(key + " has " + std::to_string(reader->size()) +
-                                             " bytes; its manifest says " + std::to_string(file->bytes));
-                    }
-                    return ParquetFile::Open(std::move(reader));
-                  }));
+  HEADRACE_ASSIGN(const auto parquet, OpenParquet(*file));
   return parquet->Read(top, rows, &lazy_->bytes_read);
 }
 
@@ -233,12 +237,7 @@ Result<std::optional<FieldStats>> View::PageStats(const Fragment& fragment, cons
   const DataFile* file = fragment.FileOf(top.id);
   if (file == nullptr) return std::optional(HoleStats(leaf, end - begin));
   if (file->family->kind != FileKind::kParquet) return std::optional<FieldStats>();
-  const std::string key = prefix_ + DataKey(file->id, file->family->kind);
-  HEADRACE_ASSIGN(const auto parquet,
-                  env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
-                    HEADRACE_ASSIGN(auto reader, env_->store->Open(key));
-                    return ParquetFile::Open(std::move(reader));
-                  }));
+  HEADRACE_ASSIGN(const auto parquet, OpenParquet(*file));
   return parquet->PageStats(leaf, begin, end);
 }
 

@@ -24,6 +24,8 @@ class RecordBatchReader;
 
 namespace headrace::table {
 
+class ParquetFile;
+
 struct ScanOptions {
   std::vector<std::string> columns;  // names or dotted paths; empty: all. "_row_id" may be among them
   std::string where;                 // empty: every row
@@ -116,6 +118,7 @@ class View {
     std::vector<size_t> inline_targets;
   };
   Result<std::shared_ptr<const Loaded>> Load() const;
+  Result<std::shared_ptr<ParquetFile>> OpenParquet(const DataFile& file) const;
 
   std::shared_ptr<Environment> env_;
   std::string prefix_;
