@@ -15,7 +15,8 @@ USES: dict[str, list[str]] = {
     "media": ["base"],
     "ingest": ["table", "media"],
     "query": ["table"],
-    "cli": ["ingest", "query"],
+    "stream": ["table", "media"],
+    "cli": ["ingest", "query", "stream"],
 }
 
 

@@ -243,8 +243,7 @@ Result<BatchPtr> RunTask(const ScanPlan& plan, const ScanTask& task) {
   const Rows rows = survivors.all ? Rows::Range(task.begin, task.end) : Rows::Picks(survivors.picks);
   arrow::ArrayVector arrays;
   for (const auto& column : plan.columns) {
-    HEADRACE_ASSIGN(auto array, plan.view.ReadColumn(fragment, column.top, rows));
-    HEADRACE_ASSIGN(array, Descend(std::move(array), column.path.size() - 1));
+    HEADRACE_ASSIGN(auto array, plan.view.ReadProjection(fragment, column, rows));
     arrays.push_back(std::move(array));
   }
   return arrow::RecordBatch::Make(plan.schema, rows.count(), std::move(arrays));
@@ -329,6 +328,12 @@ class ScanReader final : public arrow::RecordBatchReader {
 };
 
 }  // namespace
+
+Result<ArrayPtr> View::ReadProjection(const Fragment& fragment, const Projection& projection,
+                                      const Rows& rows) const {
+  HEADRACE_ASSIGN(auto array, ReadColumn(fragment, projection.top, rows));
+  return Descend(std::move(array), projection.path.size() - 1);
+}
 
 Result<std::shared_ptr<const ScanSource>> View::StartScan(const ScanOptions& options) const {
   if (options.batch_rows < 1) return Status::Invalid("a batch has at least 1 row");
@@ -435,8 +440,7 @@ Result<BatchPtr> View::Take(const std::vector<int64_t>& row_ids,
     fields.push_back(table::ToArrow(named));
     arrow::ArrayVector pieces;
     for (const auto& part : parts) {
-      HEADRACE_ASSIGN(auto piece, ReadColumn(*part.fragment, column.top, Rows::Picks(part.picks)));
-      HEADRACE_ASSIGN(piece, Descend(std::move(piece), column.path.size() - 1));
+      HEADRACE_ASSIGN(auto piece, ReadProjection(*part.fragment, column, Rows::Picks(part.picks)));
       pieces.push_back(std::move(piece));
     }
     ArrayPtr joined;

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/hash.h"
+#include "store/read_ahead.h"
 #include "table/conform.h"
 #include "table/parquet_file.h"
 #include "table/tensor_file.h"
@@ -201,7 +202,7 @@ Result<std::shared_ptr<ParquetFile>> View::OpenParquet(const DataFile& file) con
       return Status::Corrupt(key + " has " + std::to_string(reader->size()) + " bytes; its manifest says " +
                              std::to_string(file.bytes));
     }
-    return ParquetFile::Open(std::move(reader));
+    return ParquetFile::Open(store::ReadAhead(std::move(reader)));
   });
 }
 

@@ -96,6 +96,9 @@ class View {
   // One column of some rows of one fragment: a field as in a Projection.
   Result<std::shared_ptr<arrow::Array>> ReadColumn(const Fragment& fragment, const Field& top,
                                                    const Rows& rows) const;
+  // The same down to what a projection gives out, nulls of the structs above it applied.
+  Result<std::shared_ptr<arrow::Array>> ReadProjection(const Fragment& fragment, const Projection& projection,
+                                                       const Rows& rows) const;
   // Where a page index can say, what it says of rows [begin, end); otherwise nothing.
   Result<std::optional<FieldStats>> PageStats(const Fragment& fragment, const Field& top, const Field& leaf,
                                               int64_t begin, int64_t end) const;

@@ -1,0 +1,55 @@
+// What was fetched from a distant store, kept on a local disk under a budget and shared by the processes of a
+// machine.
+//
+// Every block is used once an epoch, so no policy does better than keeping a fixed share of them: a block is
+// kept if its hash is below the share that fits (an LRU would evict each just before its use). A block file
+// appears whole or not at all (O_TMPFILE and linkat), blocks are fetched under a lock that the system frees
+// with the process, and whoever is killed leaves nothing behind.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <future>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "store/object_store.h"
+
+namespace headrace::stream {
+
+class BlockCache {
+ public:
+  // `identity`: of what the blocks hold. `expected_bytes`: of all blocks.
+  static Result<std::unique_ptr<BlockCache>> Open(const std::string& folder, int64_t budget_bytes, uint64_t identity,
+                                                  double expected_bytes);
+  ~BlockCache();
+
+  bool Keeps(int64_t block) const;
+  // The block's bytes: from the disk, or from `fetch`, which one process of the machine calls.
+  Result<store::Bytes> Get(int64_t block, const std::function<Result<std::string>()>& fetch);
+
+  int64_t hit_bytes() const { return hit_bytes_; }
+  int64_t miss_bytes() const { return miss_bytes_; }
+
+ private:
+  BlockCache() = default;
+  std::string PathOf(int64_t block) const;
+  Result<store::Bytes> Map(int64_t block);
+  Result<store::Bytes> Load(int64_t block, const std::function<Result<std::string>()>& fetch);
+  Status Keep(int64_t block, const std::string& bytes);
+  Status Recount();
+
+  std::string folder_;
+  std::string own_;  // folder_/<identity>
+  int64_t budget_ = 0;
+  uint64_t identity_ = 0;
+  double share_ = 0;
+  std::mutex mutex_;
+  std::map<int64_t, std::shared_future<Result<store::Bytes>>> loading_;
+  std::atomic<int64_t> hit_bytes_{0};
+  std::atomic<int64_t> miss_bytes_{0};
+};
+
+}  // namespace headrace::stream

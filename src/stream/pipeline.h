@@ -1,0 +1,117 @@
+// The threads of a stream: a planner that walks the steps ahead of need, requests to distant stores, and
+// decoders that write into the batch's slots.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "base/task_pool.h"
+#include "stream/assemble.h"
+#include "stream/block_cache.h"
+#include "stream/sequence.h"
+#include "stream/stream.h"
+
+namespace headrace::stream {
+
+// What a pipeline reads: it borrows all of it.
+struct PipelineInput {
+  const Sequence* sequence = nullptr;
+  std::vector<Source*> sources;
+  std::vector<BlockCache*> caches;   // of each source; null: none
+  std::vector<int64_t> cache_block;  // rows of a cached block
+  std::vector<std::shared_ptr<const std::vector<int32_t>>> lengths;  // packing: by ordinal
+  const StreamOptions* options = nullptr;
+  std::shared_ptr<MemoryBudget> memory;
+  State start;
+};
+
+struct Counters {
+  std::atomic<int64_t> decode_us{0};
+  std::atomic<int64_t> fetch_us{0};
+  std::atomic<int64_t> waited_us{0};
+  std::atomic<int64_t> samples{0};
+  std::atomic<int64_t> batches{0};
+  std::atomic<int64_t> batch_bytes{0};
+  std::atomic<int64_t> packed_tokens{0};
+  std::atomic<int64_t> packed_slots{0};
+  std::mutex mutex;
+  int64_t bad = 0;
+  std::vector<std::pair<int64_t, std::string>> bad_rows;
+};
+
+class Pipeline {
+ public:
+  Pipeline(PipelineInput input, Counters* counters);
+  ~Pipeline();
+  // As Stream::Next.
+  Result<std::shared_ptr<const Batch>> Next(const StopToken& stop);
+  // Where the stream stands after what Next gave last.
+  const State& after() const { return after_; }
+
+ private:
+  struct Work;
+  struct Window;
+  using WorkPtr = std::shared_ptr<Work>;
+  using Cells = std::vector<std::pair<size_t, size_t>>;  // (sample, column)
+
+  void Plan();
+  // The next unit of work; null: the stream is being torn down. Errors end the stream.
+  Result<WorkPtr> PlanStep();
+  Result<WorkPtr> PlanPackedStep();
+  Status Locate(Work* work, const std::vector<Point>& points);
+  Status LoadChunks(Work* work);
+  std::shared_ptr<Window> PlanWindow(const Point& start) const;
+  Status Reserve(const WorkPtr& work);
+  Status ReservePacked(const WorkPtr& work);
+  Status Hold(const WorkPtr& work, const std::vector<int64_t>& sizes, int64_t extra, MemoryBudget::Grant* grant);
+  void Start(const WorkPtr& work);
+  void Fetch(const WorkPtr& work);
+  void FetchCells(const WorkPtr& work, Cells cells);
+  void FetchBlock(const WorkPtr& work, int source, int64_t block, const Cells& cells);
+  void FetchRows(const WorkPtr& work, size_t column, int source, int32_t fragment, std::vector<size_t> members);
+  void Decode(const WorkPtr& work);
+  void DecodeSample(Work* work, size_t index);
+  void FinishWork(Work* work);
+  Status Collect(Work* work);
+  Status Pack(Work* work);
+  Status Substitute(Work* work, size_t index);
+  Result<std::optional<store::Bytes>> MediaOf(Sample* sample, size_t column);
+  Status Fill(Work* work, size_t index);
+  void ReportBad(const Sample& sample);
+  bool Stopping() const { return stopping_.load(std::memory_order_relaxed); }
+  // Tries again while the store is away, until the deadline.
+  Status Persist(const std::function<Status()>& attempt);
+
+  PipelineInput in_;
+  Counters* counters_;
+  Steps steps_;
+  bool remote_ = false;
+  size_t ahead_ = 4;
+
+  // The planner's own.
+  State at_;
+  int64_t step_number_ = 0;
+  std::deque<WorkPtr> located_;  // chunks asked for, not yet waited for
+  std::shared_ptr<Window> window_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<WorkPtr> queue_;
+  bool consumer_waits_ = false;
+  Status failed_;
+  State after_;
+  std::atomic<bool> stopping_{false};
+
+  std::unique_ptr<TaskPool> decoders_;
+  std::unique_ptr<TaskPool> requests_;
+  std::thread planner_;
+};
+
+}  // namespace headrace::stream

@@ -1,0 +1,144 @@
+// Packed batches: which documents a step's rows hold, and their tokens.
+#include <arrow/array.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "stream/pipeline_work.h"
+
+namespace headrace::stream {
+namespace {
+constexpr uint64_t kPacking = 7;
+}
+
+// The rows of the next step, which may lie in several windows. Every rank plans all of them, from lengths
+// alone, and reads its own.
+Result<Pipeline::WorkPtr> Pipeline::PlanPackedStep() {
+  const StreamOptions& options = *in_.options;
+  const auto length = in_.sequence->length();
+  const int64_t whole = options.batch * options.world;
+  for (;;) {
+    auto work = std::make_shared<Work>();
+    work->packed = true;
+    std::vector<Point> points;
+    int64_t taken = 0;
+    while (taken < whole) {
+      if (length && at_.point.position >= *length) break;
+      if (!window_ || !(window_->start == at_.point)) window_ = PlanWindow(at_.point);
+      const auto& rows = window_->plan.rows;
+      for (; taken < whole && at_.packed < static_cast<int64_t>(rows.size()); ++at_.packed, ++taken) {
+        if (taken % options.world != options.rank) continue;
+        std::vector<Work::PackedPiece> pieces;
+        for (const Piece& piece : rows[static_cast<size_t>(at_.packed)]) {
+          pieces.push_back({points.size(), piece.begin, piece.length});
+          points.push_back(window_->points[static_cast<size_t>(piece.document)]);
+        }
+        work->packed_rows.push_back(std::move(pieces));
+      }
+      if (at_.packed >= static_cast<int64_t>(rows.size())) {
+        at_.point.position += static_cast<int64_t>(window_->points.size());
+        at_.packed = 0;
+      }
+    }
+    if (taken == 0 || (taken < whole && options.end == EpochEnd::kDrop)) {
+      at_.point = {at_.point.epoch + 1, 0};
+      at_.packed = 0;
+      step_number_ = 0;
+      work->epoch_end = true;
+      work->batch->after = at_;
+      return work;
+    }
+    if (step_number_++ % options.workers != options.worker) continue;
+    work->batch->after = at_;
+    work->rows = options.end == EpochEnd::kShort ? static_cast<int64_t>(work->packed_rows.size()) : options.batch;
+    HEADRACE_TRY(Persist([&] { return Locate(work.get(), points); }));
+    return work;
+  }
+}
+
+std::shared_ptr<Pipeline::Window> Pipeline::PlanWindow(const Point& start) const {
+  const PackOptions& pack = in_.options->pack;
+  auto window = std::make_shared<Window>();
+  window->start = start;
+  const auto length = in_.sequence->length();
+  const int64_t end = std::min(start.position + pack.window, length.value_or(INT64_MAX));
+  std::vector<int64_t> lengths;
+  for (int64_t p = start.position; p < end; ++p) {
+    const Point point{start.epoch, p};
+    const auto place = in_.sequence->At(point);
+    lengths.push_back((*in_.lengths[static_cast<size_t>(place.source)])[static_cast<size_t>(place.ordinal)]);
+    window->points.push_back(point);
+  }
+  window->plan = PlanPacking(lengths, pack.length, pack.truncate, Derive(in_.sequence->DrawKey(start), kPacking));
+  return window;
+}
+
+Status Pipeline::ReservePacked(const WorkPtr& work) {
+  const auto& columns = in_.sources[0]->columns();
+  const PackOptions& pack = in_.options->pack;
+  const auto tokens = std::find_if(columns.begin(), columns.end(), [&](const Column& c) { return c.name == pack.tokens; });
+  const int64_t cells = work->rows * pack.length;
+  const int64_t width = table::KindBytes(tokens->projection.leaf.type.children[0].type.kind);
+  MemoryBudget::Grant grant;
+  HEADRACE_TRY(Hold(work, {cells * width, cells * 4, cells * 4}, 0, &grant));
+  const std::vector<int64_t> shape{work->rows, pack.length};
+  const std::string dtype = table::KindName(tokens->projection.leaf.type.children[0].type.kind);
+  work->batch->columns = {{pack.tokens, ColumnKind::kTensor, dtype, shape, grant.buffers[0], {}, nullptr},
+                          {"segment_ids", ColumnKind::kTensor, "int32", shape, grant.buffers[1], {}, nullptr},
+                          {"position_ids", ColumnKind::kTensor, "int32", shape, grant.buffers[2], {}, nullptr}};
+  return Status::Ok();
+}
+
+// Tokens side by side; segment ids count documents from 1 in each row, 0 is padding; position ids count within
+// the document.
+Status Pipeline::Pack(Work* work) {
+  const auto& columns = in_.sources[0]->columns();
+  const PackOptions& pack = in_.options->pack;
+  const size_t tokens = static_cast<size_t>(
+      std::find_if(columns.begin(), columns.end(), [&](const Column& c) { return c.name == pack.tokens; }) -
+      columns.begin());
+  const int64_t width = table::KindBytes(columns[tokens].projection.leaf.type.children[0].type.kind);
+  Batch* batch = work->batch.get();
+  for (auto& column : batch->columns) std::memset(column.data->data(), 0, static_cast<size_t>(column.data->size()));
+  batch->documents.resize(static_cast<size_t>(work->rows));
+  for (int64_t r = 0; r < work->rows; ++r) {
+    const auto row = static_cast<size_t>(r);
+    const bool valid = row < work->packed_rows.size();
+    batch->valid.push_back(valid ? 1 : 0);
+    batch->epoch.push_back(valid && !work->packed_rows[row].empty()
+                               ? work->samples[work->packed_rows[row][0].sample].point.epoch
+                               : -1);
+    batch->position.push_back(-1);
+    batch->row_id.push_back(-1);
+    if (!valid) continue;
+    int64_t at = r * pack.length;
+    int32_t segment = 0;
+    for (const auto& piece : work->packed_rows[row]) {
+      const Sample& sample = work->samples[piece.sample];
+      const auto* list = dynamic_cast<const arrow::ListArray*>(sample.chunk->values[tokens].get());
+      if (list == nullptr || list->IsNull(sample.row) || list->value_length(sample.row) < piece.begin + piece.length) {
+        return Status::Corrupt("row " + std::to_string(sample.row_id) + ": '" + pack.tokens + "' has " +
+                               std::to_string(list ? list->value_length(sample.row) : 0) + " tokens, and '" +
+                               pack.lengths + "' says more");
+      }
+      const auto& values = *list->values()->data();
+      const int64_t first = values.offset + list->value_offset(sample.row) + piece.begin;
+      std::memcpy(batch->columns[0].data->data() + at * width, values.buffers[1]->data() + first * width,
+                  static_cast<size_t>(piece.length * width));
+      auto* segments = reinterpret_cast<int32_t*>(batch->columns[1].data->data());
+      auto* positions = reinterpret_cast<int32_t*>(batch->columns[2].data->data());
+      ++segment;
+      for (int64_t k = 0; k < piece.length; ++k) {
+        segments[at + k] = segment;
+        positions[at + k] = static_cast<int32_t>(piece.begin + k);
+      }
+      batch->documents[row].push_back(sample.row_id);
+      at += piece.length;
+    }
+    counters_->packed_tokens += at - r * pack.length;
+    counters_->packed_slots += pack.length;
+  }
+  return Status::Ok();
+}
+
+}  // namespace headrace::stream

@@ -1,0 +1,82 @@
+// Which rows of a table a stream goes over: all, or those that a filter leaves; ordinal <-> row.
+//
+// A filter is evaluated once for a (snapshot, canonical expression) and kept in the catalog as compressed
+// bitmaps, a part for every 64 fragments (docs/format/selection.md); processes that need it at once share the
+// parts among them. Bitmaps are loaded fragment by fragment as rows of it are asked for.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/cancel.h"
+#include "base/progress.h"
+#include "table/view.h"
+
+namespace headrace::stream {
+
+struct RowPlace {
+  int32_t fragment = 0;  // index in View::Fragments()
+  int32_t row = 0;       // offset in it
+};
+
+// Rows [first_row_id, first_row_id + rows) of a fragment, of which `selected` are wanted.
+struct Extent {
+  int64_t first_row_id = 0;
+  int64_t rows = 0;
+  int64_t selected = 0;
+};
+
+// A set of rows of one fragment, as Roaring's portable format holds it.
+class RowSet {
+ public:
+  static Result<std::shared_ptr<const RowSet>> Parse(std::string_view portable, int64_t rows, int64_t selected);
+  static std::string Encode(const std::vector<uint32_t>& rows);
+  ~RowSet();
+  // The row number `rank` (from 0) of the set.
+  uint32_t Select(uint32_t rank) const;
+  int64_t bytes() const;
+
+ private:
+  RowSet() = default;
+  void* bitmap_ = nullptr;
+};
+
+class Selection {
+ public:
+  // Every row of these extents.
+  static std::shared_ptr<Selection> All(std::vector<Extent> extents);
+  // Loads the filter's selection, after evaluating what of it nobody has evaluated yet. `share` of `shares`
+  // says where to begin, so that many processes at once do different parts.
+  static Result<std::shared_ptr<Selection>> Load(const table::View& view, const std::string& where, int share,
+                                                 int shares, const StopToken& stop, const ProgressFn& progress);
+  // From sets that lie elsewhere (tests, simulated tables): `load` gives a fragment's set in portable form.
+  using LoadFn = std::function<Result<store::Bytes>(size_t fragment)>;
+  static std::shared_ptr<Selection> From(std::vector<Extent> extents, LoadFn load);
+
+  int64_t rows() const { return starts_.back(); }
+  // Equal for equal selections of one table: of the filter's canonical text, 0 if there is none.
+  uint64_t hash() const { return hash_; }
+  const std::string& canonical() const { return canonical_; }
+  Result<RowPlace> At(int64_t ordinal);
+  int64_t row_id(const RowPlace& place) const {
+    return extents_[static_cast<size_t>(place.fragment)].first_row_id + place.row;
+  }
+  const std::vector<Extent>& extents() const { return extents_; }
+  // Bytes of the bitmaps that are loaded, and of the directory.
+  int64_t memory_bytes();
+
+ private:
+  explicit Selection(std::vector<Extent> extents);
+  std::vector<Extent> extents_;
+  std::vector<int64_t> starts_;  // ordinals before each extent, and of all
+  LoadFn load_;
+  uint64_t hash_ = 0;
+  std::string canonical_;
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<const RowSet>> sets_;
+};
+
+}  // namespace headrace::stream
