@@ -25,7 +25,19 @@ from headrace.errors import (
     Unsupported,
 )
 from headrace.rows import Batch, Reader, Row
+from headrace.stream import Mixture, Pack, Stream
 from headrace.table import Commit, HistoryEntry, Snapshot, Table
+from headrace.transforms import (
+    CenterCrop,
+    ColorJitter,
+    HorizontalFlip,
+    Layout,
+    Normalize,
+    RandomCrop,
+    RandomResizedCrop,
+    Resize,
+    To,
+)
 
 __version__ = "0.1.0"
 
@@ -34,18 +46,30 @@ __all__ = [
     "Blob",
     "Cancelled",
     "Catalog",
+    "CenterCrop",
+    "ColorJitter",
     "Commit",
     "Conflict",
     "Corrupt",
     "HeadraceError",
     "HistoryEntry",
+    "HorizontalFlip",
     "Invalid",
+    "Layout",
     "LimitExceeded",
+    "Mixture",
+    "Normalize",
     "NotFound",
+    "Pack",
+    "RandomCrop",
+    "RandomResizedCrop",
     "Reader",
+    "Resize",
     "Row",
     "Snapshot",
+    "Stream",
     "Table",
+    "To",
     "Unavailable",
     "Unsupported",
     "decode_image",

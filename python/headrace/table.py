@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace import _native
+from headrace.errors import NotFound
 from headrace.rows import Batch, Reader, to_native
 
 
@@ -95,8 +96,18 @@ class Snapshot:
     def __arrow_c_schema__(self) -> object:
         return self._view.arrow_schema()
 
+    def _afresh(self) -> Snapshot:
+        return Snapshot(_native.reopen_view(self._view.location, self._view.prefix, self._view.version))
+
+    def __reduce__(self) -> Any:
+        return _reopen, (self._view.location, self._view.prefix, self._view.version)
+
     def __repr__(self) -> str:
         return f"<Snapshot version {self.version}: {len(self):,} rows, {len(self.columns)} columns>"
+
+
+def _reopen(location: str, prefix: str, version: int) -> Snapshot:
+    return Snapshot(_native.reopen_view(location, prefix, version))
 
 
 class Table:
@@ -110,8 +121,15 @@ class Table:
         """Its name in the catalog."""
         return self._native.name
 
-    def at(self, version: int | str | datetime.datetime | None = None) -> Snapshot:
-        """A version by number, ``"v3"``, tag or time (the newest then); by default the newest."""
+    def at(self, version: int | str | datetime.datetime | None = None, *, tag: str | None = None) -> Snapshot:
+        """A version by number, ``"v3"``, tag or time (the newest then); by default the newest. ``tag``: only a tag."""
+        if tag is not None:
+            if version is not None:
+                raise TypeError("give a version or a tag, not both")
+            tagged = next((entry for entry in self.history() if tag in entry.tags), None)
+            if tagged is None:
+                raise NotFound(f"{self.name} has no tag {tag!r}")
+            version = tagged.version
         if isinstance(version, datetime.datetime):
             if version.tzinfo is not None:
                 version = version.astimezone(datetime.timezone.utc).replace(tzinfo=None)

@@ -64,4 +64,7 @@ std::shared_ptr<arrow::Schema> ImportSchema(nb::handle object);
 nb::object ExportSchema(const arrow::Schema& schema);
 nb::tuple ExportBatch(const arrow::RecordBatch& batch);
 
+// Streams (stream.cc).
+void BindStream(nb::module_& m);
+
 }  // namespace headrace::python

@@ -180,6 +180,8 @@ void BindTable(nb::module_& m) {
   nb::class_<table::View>(m, "View")
       .def_prop_ro("version", [](const table::View& v) { return v.snapshot().version; })
       .def_prop_ro("rows", [](const table::View& v) { return v.snapshot().rows; })
+      .def_prop_ro("location", [](const table::View& v) { return v.environment()->store->Describe(); })
+      .def_prop_ro("prefix", &table::View::prefix)
       .def_prop_ro("columns",
                    [](const table::View& v) {
                      std::vector<std::pair<std::string, std::string>> columns;
@@ -469,6 +471,7 @@ NB_MODULE(_native, m) {
   BindTable(m);
   BindRows(m);
   BindCatalog(m);
+  BindStream(m);
   m.def("import_stream", [](nb::handle object) { return Reader{ImportStream(object), nullptr}; });
   m.def("from_json", &FromJson);
   m.def("from_columns", &FromColumns);

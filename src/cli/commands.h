@@ -38,5 +38,6 @@ void AddSql(CLI::App* app, Context* context, Action* action);
 void AddHead(CLI::App* app, Context* context, Action* action);
 void AddGet(CLI::App* app, Context* context, Action* action);
 void AddTag(CLI::App* app, Context* context, Action* action);
+void AddStream(CLI::App* app, Context* context, Action* action);
 
 }  // namespace headrace::cli

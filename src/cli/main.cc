@@ -90,6 +90,7 @@ int Main(int argc, char** argv) {
   AddHead(&app, &context, &action);
   AddGet(&app, &context, &action);
   AddTag(&app, &context, &action);
+  AddStream(&app, &context, &action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

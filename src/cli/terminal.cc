@@ -80,10 +80,15 @@ ProgressFn ProgressLine(bool quiet) {
       line += "  " + HumanSeconds(static_cast<double>(progress.total - progress.done) / rate) + " left";
     }
     if (progress.errors > 0) line += "  " + HumanCount(progress.errors) + " errors";
-    std::fprintf(stderr, terminal ? "\r\033[K%s" : "%s\n", line.c_str());
-    std::fflush(stderr);
-    line_drawn = terminal;
+    DrawLine(line);
   };
+}
+
+void DrawLine(const std::string& line) {
+  const bool terminal = StderrIsTerminal();
+  std::fprintf(stderr, terminal ? "\r\033[K%s" : "%s\n", line.c_str());
+  std::fflush(stderr);
+  line_drawn = terminal;
 }
 
 void EndProgress() {

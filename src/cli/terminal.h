@@ -18,6 +18,8 @@ StopToken StopOnSignal();
 // Draws on standard error: a line that is rewritten on a terminal, a line every few seconds in a pipe,
 // nothing if quiet.
 ProgressFn ProgressLine(bool quiet);
+// One line of one's own, drawn the same way.
+void DrawLine(const std::string& line);
 // Wipes the line before anything else is printed.
 void EndProgress();
 

@@ -4,11 +4,13 @@
 
 #include "store/local_store.h"
 #include "store/s3_store.h"
+#include "store/slow_store.h"
 
 namespace headrace::store {
 
 Result<std::shared_ptr<ObjectStore>> OpenStore(const std::string& location, OpenOptions options) {
   if (location.starts_with("s3://")) return OpenS3Store(location);
+  if (location.starts_with("slow:")) return OpenSlowStore(location, options.sync);
   const size_t scheme = location.find("://");
   if (scheme != std::string::npos && location.substr(0, scheme) != "file") {
     return Status::Unsupported("'" + location + "': catalogs live in a folder or at s3://bucket/prefix");

@@ -46,7 +46,8 @@ class FileLock {  // over a whole file, between processes and threads (an open o
 // One block, between processes: an open-file-description lock on one byte, freed with the process.
 class BlockLock {
  public:
-  BlockLock(const std::string& path, int64_t block) : fd_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+  BlockLock(const std::string& path, int64_t block)
+      : fd_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
     if (fd_ < 0) return;
     struct flock lock {};
     lock.l_type = F_WRLCK;
@@ -69,7 +70,8 @@ class BlockLock {
 Status MakeFolder(const std::string& path) {
   for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
     const std::string part = path.substr(0, slash);
-    if (mkdir(part.c_str(), 0777) != 0 && errno != EEXIST) return Status::FromErrno(errno, "make the folder", part);
+    if (mkdir(part.c_str(), 0777) != 0 && errno != EEXIST)
+      return Status::FromErrno(errno, "make the folder", part);
     if (slash == std::string::npos) return Status::Ok();
   }
 }

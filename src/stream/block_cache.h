@@ -22,8 +22,8 @@ namespace headrace::stream {
 class BlockCache {
  public:
   // `identity`: of what the blocks hold. `expected_bytes`: of all blocks.
-  static Result<std::unique_ptr<BlockCache>> Open(const std::string& folder, int64_t budget_bytes, uint64_t identity,
-                                                  double expected_bytes);
+  static Result<std::unique_ptr<BlockCache>> Open(const std::string& folder, int64_t budget_bytes,
+                                                  uint64_t identity, double expected_bytes);
   ~BlockCache();
 
   bool Keeps(int64_t block) const;

@@ -36,7 +36,8 @@ Status ParseSize(const json& step, const std::string& op, bool short_side_allowe
   if (size.is_number_integer() && short_side_allowed) {
     out->height = size.get<int>();
     out->width = 0;
-  } else if (size.is_array() && size.size() == 2 && size[0].is_number_integer() && size[1].is_number_integer()) {
+  } else if (size.is_array() && size.size() == 2 && size[0].is_number_integer() &&
+             size[1].is_number_integer()) {
     out->height = size[0].get<int>();
     out->width = size[1].get<int>();
     if (out->width < 1) return Wrong(op, "needs a size of at least 1");
@@ -124,9 +125,13 @@ void RandomResizedCrop(const ImageStep& step, Draws* draws, Frame* frame) {
     left = (width - w) / 2;
     top = (height - h) / 2;
   }
-  *frame = {static_cast<double>(left),       static_cast<double>(top), static_cast<double>(left + w),
-            static_cast<double>(top + h),    {left, top, left + w, top + h},
-            step.width,                      step.height};
+  *frame = {static_cast<double>(left),
+            static_cast<double>(top),
+            static_cast<double>(left + w),
+            static_cast<double>(top + h),
+            {left, top, left + w, top + h},
+            step.width,
+            step.height};
 }
 
 }  // namespace
@@ -142,7 +147,8 @@ Result<ImageOps> ImageOps::Parse(const std::string& text) {
   bool normalized = false;
   bool resampled = false;
   for (const json& step : list) {
-    if (!step.is_object() || !step.value("op", json()).is_string()) return Status::Invalid("an image step has no op");
+    if (!step.is_object() || !step.value("op", json()).is_string())
+      return Status::Invalid("an image step has no op");
     const std::string op = step["op"].get<std::string>();
     ImageStep made;
     if (step.contains("filter")) {
@@ -168,7 +174,8 @@ Result<ImageOps> ImageOps::Parse(const std::string& text) {
     } else if (op == "horizontal_flip") {
       made.kind = Kind::kHorizontalFlip;
       made.probability = step.value("p", json(0.5)).is_number() ? step.value("p", 0.5) : -1;
-      if (!(made.probability >= 0 && made.probability <= 1)) return Wrong(op, "needs a probability from 0 to 1");
+      if (!(made.probability >= 0 && made.probability <= 1))
+        return Wrong(op, "needs a probability from 0 to 1");
     } else if (op == "color_jitter") {
       made.kind = Kind::kColorJitter;
       HEADRACE_ASSIGN(made.brightness, Range(step, op, "brightness", made.brightness, 0, 16));
@@ -190,7 +197,8 @@ Result<ImageOps> ImageOps::Parse(const std::string& text) {
       typed = true;
       continue;
     } else if (op == "layout") {
-      const std::string layout = step.value("layout", json()).is_string() ? step["layout"].get<std::string>() : "";
+      const std::string layout =
+          step.value("layout", json()).is_string() ? step["layout"].get<std::string>() : "";
       if (layout != "NCHW" && layout != "NHWC") return Wrong(op, "knows NCHW and NHWC");
       ops.planes_ = layout == "NCHW";
       continue;
@@ -203,7 +211,8 @@ Result<ImageOps> ImageOps::Parse(const std::string& text) {
     return Status::Invalid("normalized pixels do not fit in uint8; choose float16, bfloat16 or float32");
   if (ops.height_ == 0 || ops.width_ == 0) {
     return Status::Invalid(
-        "the image steps leave pictures of different sizes, which make no batch; end with a crop or a Resize to "
+        "the image steps leave pictures of different sizes, which make no batch; end with a crop or a Resize "
+        "to "
         "(height, width)");
   }
   ops.table_ = std::make_shared<media::ElementTable>(element, mean, deviation);
@@ -212,7 +221,8 @@ Result<ImageOps> ImageOps::Parse(const std::string& text) {
 
 Result<ImageOps::Drawn> ImageOps::Draw(int width, int height, uint64_t key) const {
   Draws draws(key);
-  Frame frame{0, 0, static_cast<double>(width), static_cast<double>(height), {0, 0, width, height}, width, height};
+  Frame frame{0,     0,     static_cast<double>(width), static_cast<double>(height), {0, 0, width, height},
+              width, height};
   Drawn drawn;
   drawn.region.filter = media::Filter::kBilinear;
   for (const auto& step : steps_) {
@@ -268,8 +278,8 @@ Result<ImageOps::Drawn> ImageOps::Draw(int width, int height, uint64_t key) cons
   return drawn;
 }
 
-Status ImageOps::Run(std::string_view bytes, const media::ImageFacts& facts, uint64_t key, media::Scratch* scratch,
-                     media::Canvas* canvas, void* out) const {
+Status ImageOps::Run(std::string_view bytes, const media::ImageFacts& facts, uint64_t key,
+                     media::Scratch* scratch, media::Canvas* canvas, void* out) const {
   const bool swaps = facts.orientation >= 5;
   HEADRACE_ASSIGN(const Drawn drawn,
                   Draw(swaps ? facts.height : facts.width, swaps ? facts.width : facts.height, key));

@@ -26,7 +26,8 @@ struct ImageStep {
 };
 
 // From JSON: a list of {"op": "random_resized_crop", "size": [h, w], "scale": [lo, hi], "ratio": [lo, hi],
-// "filter": "bilinear"}, {"op": "resize", "size": [h, w] or short side}, {"op": "center_crop", "size": [h, w]},
+// "filter": "bilinear"}, {"op": "resize", "size": [h, w] or short side}, {"op": "center_crop", "size": [h,
+// w]},
 // {"op": "random_crop", "size": [h, w]}, {"op": "horizontal_flip", "p": 0.5}, {"op": "color_jitter",
 // "brightness": [lo, hi], …}, {"op": "normalize", "mean": [3], "std": [3]}, {"op": "to", "dtype": "float32"},
 // {"op": "layout", "layout": "NCHW" or "NHWC"}.

@@ -30,7 +30,8 @@ bool MemoryBudget::Take(const std::vector<int64_t>& sizes, int64_t extra, Grant*
   std::vector<uint8_t*> found(sizes.size(), nullptr);
   int64_t needed = extra;
   for (size_t i = 0; i < sizes.size(); ++i) {
-    const auto it = std::find_if(idle_.begin(), idle_.end(), [&](const auto& idle) { return idle.first == sizes[i]; });
+    const auto it =
+        std::find_if(idle_.begin(), idle_.end(), [&](const auto& idle) { return idle.first == sizes[i]; });
     if (it == idle_.end()) {
       needed += sizes[i];
       continue;

@@ -30,7 +30,8 @@ class Buffer {
 // Bytes that are counted but lie elsewhere (a download).
 class Reservation {
  public:
-  Reservation(std::shared_ptr<MemoryBudget> budget, int64_t bytes) : budget_(std::move(budget)), bytes_(bytes) {}
+  Reservation(std::shared_ptr<MemoryBudget> budget, int64_t bytes)
+      : budget_(std::move(budget)), bytes_(bytes) {}
   ~Reservation();
   Reservation(const Reservation&) = delete;
   Reservation& operator=(const Reservation&) = delete;

@@ -24,7 +24,8 @@ Result<Pattern> Pattern::FromWeights(const std::vector<double>& weights, int64_t
     const double exact = weights[i] / total * static_cast<double>(cycle);
     quota[i] = static_cast<int64_t>(exact);
     if (quota[i] == 0 && weights[i] > 0) {
-      return Status::Invalid("the weight of source " + std::to_string(i) + " is below 1/" + std::to_string(cycle) +
+      return Status::Invalid("the weight of source " + std::to_string(i) + " is below 1/" +
+                             std::to_string(cycle) +
                              " of all; give it a larger one or the mixture a longer cycle");
     }
     given += quota[i];
@@ -57,8 +58,9 @@ Pattern::Pattern(std::vector<int64_t> quota) : quota_(std::move(quota)) {
       if (q == 0) continue;
       const int64_t debt = q * (t + 1) - static_cast<int64_t>(places_[static_cast<size_t>(i)].size()) * cycle;
       if (k > 1 && debt * scale < cycle) continue;
-      const double due = (static_cast<double>(cycle) * (1 - 1.0 / static_cast<double>(scale)) - static_cast<double>(debt)) /
-                         static_cast<double>(q);
+      const double due =
+          (static_cast<double>(cycle) * (1 - 1.0 / static_cast<double>(scale)) - static_cast<double>(debt)) /
+          static_cast<double>(q);
       if (best < 0 || due < best_due) {
         best = i;
         best_due = due;
@@ -73,7 +75,8 @@ Pattern::Pattern(std::vector<int64_t> quota) : quota_(std::move(quota)) {
 int64_t Pattern::Count(int i, int64_t position) const {
   const auto& places = places_[static_cast<size_t>(i)];
   const int64_t cycles = position / cycle();
-  const auto inside = std::lower_bound(places.begin(), places.end(), static_cast<int32_t>(position % cycle()));
+  const auto inside =
+      std::lower_bound(places.begin(), places.end(), static_cast<int32_t>(position % cycle()));
   return cycles * quota_[static_cast<size_t>(i)] + (inside - places.begin());
 }
 
@@ -86,14 +89,15 @@ int64_t Pattern::PositionOf(int i, int64_t count) const {
 Result<Mixture> Mixture::Make(const std::vector<Stage>& stages, std::vector<int64_t> rows, Exhaust exhaust,
                               int64_t cycle) {
   Mixture mixture;
-  if (stages.empty() || stages[0].start != 0) return Status::Invalid("a mixture's first stage starts at position 0");
+  if (stages.empty() || stages[0].start != 0)
+    return Status::Invalid("a mixture's first stage starts at position 0");
   for (const int64_t n : rows) {
     if (n < 1) return Status::Invalid("a source of the mixture has no rows");
   }
   for (const auto& stage : stages) {
     if (stage.weights.size() != rows.size()) {
-      return Status::Invalid("a stage of the mixture has " + std::to_string(stage.weights.size()) + " weights for " +
-                             std::to_string(rows.size()) + " sources");
+      return Status::Invalid("a stage of the mixture has " + std::to_string(stage.weights.size()) +
+                             " weights for " + std::to_string(rows.size()) + " sources");
     }
     HEADRACE_ASSIGN(auto pattern, Pattern::FromWeights(stage.weights, cycle));
     Part part{0, std::vector<int64_t>(rows.size()), std::move(pattern)};
@@ -103,7 +107,8 @@ Result<Mixture> Mixture::Make(const std::vector<Stage>& stages, std::vector<int6
       if (length <= 0) return Status::Invalid("a mixture's stages start one after another");
       const int64_t cycles = (length + last.pattern.cycle() - 1) / last.pattern.cycle();
       part.start = last.start + cycles * last.pattern.cycle();
-      for (size_t i = 0; i < rows.size(); ++i) part.before[i] = last.before[i] + cycles * last.pattern.quota()[i];
+      for (size_t i = 0; i < rows.size(); ++i)
+        part.before[i] = last.before[i] + cycles * last.pattern.quota()[i];
     }
     mixture.parts_.push_back(std::move(part));
   }

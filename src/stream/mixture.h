@@ -1,5 +1,5 @@
-// Several sources in one sequence, by shares. Positions are global: nothing is replayed to know what stands at
-// one of them.
+// Several sources in one sequence, by shares. Positions are global: nothing is replayed to know what stands
+// at one of them.
 #pragma once
 
 #include <cstdint>

@@ -55,7 +55,8 @@ Layout ChooseLayout(const LayoutHints& hints) {
   layout.shuffle = hints.shuffle;
   if (!hints.shuffle || hints.rows <= 1) return layout;
   const int64_t lanes = std::lcm(kBaseLanes, int64_t{hints.world});
-  const bool pages_fit = hints.page_bytes * static_cast<double>(hints.rows) <= static_cast<double>(hints.memory_bytes);
+  const bool pages_fit =
+      hints.page_bytes * static_cast<double>(hints.rows) <= static_cast<double>(hints.memory_bytes);
   int64_t window = std::max(hints.window, kMinWindow);
   int64_t block = 1;
   if (!pages_fit) {
@@ -67,7 +68,8 @@ Layout ChooseLayout(const LayoutHints& hints) {
   }
   if (hints.window > 0) window = hints.window;
   layout.block = std::max<int64_t>(block, 1);
-  if (layout.block == 1 && hints.window == 0) return layout;  // a full permutation: nothing is gained by lanes
+  if (layout.block == 1 && hints.window == 0)
+    return layout;  // a full permutation: nothing is gained by lanes
   layout.lanes = lanes;
   layout.window = CeilDiv(window, lanes) * lanes;
   return layout;
@@ -112,7 +114,8 @@ int64_t EpochOrder::Ordinal(int64_t position) const {
   const int64_t window = index / share;
   const int64_t begin = window * share;
   const int64_t size = std::min(share, lane_rows - begin);
-  const uint64_t cell = Derive(Derive(Derive(key_, kCells), static_cast<uint64_t>(window)), static_cast<uint64_t>(lane));
+  const uint64_t cell =
+      Derive(Derive(Derive(key_, kCells), static_cast<uint64_t>(window)), static_cast<uint64_t>(lane));
   const int64_t inside = Permutation(size, cell)(index - begin);
   return LineToOrdinal(lane_start_[static_cast<size_t>(lane)] + begin + inside);
 }

@@ -26,12 +26,12 @@ struct Layout {
 // What a layout is chosen from.
 struct LayoutHints {
   int64_t rows = 0;
-  double media_bytes = 0;       // a row's mean bytes in blobs and tensors that are read one by one
-  double page_bytes = 0;        // a row's mean bytes in pages, which are read 2,048 rows at a time
-  bool local = true;            // reading one row costs no round trip
-  int64_t memory_bytes = 0;     // that pages may stay in
+  double media_bytes = 0;    // a row's mean bytes in blobs and tensors that are read one by one
+  double page_bytes = 0;     // a row's mean bytes in pages, which are read 2,048 rows at a time
+  bool local = true;         // reading one row costs no round trip
+  int64_t memory_bytes = 0;  // that pages may stay in
   int world = 1;
-  int64_t window = 0;           // as asked for; 0: choose
+  int64_t window = 0;  // as asked for; 0: choose
   bool shuffle = true;
 };
 // Blocks of one where rows can be read one by one; otherwise blocks of about 1 MiB, or of whole pages where

@@ -201,7 +201,8 @@ TEST(Mixture, EveryPrefixIsNearItsShare) {
     for (int64_t p = 0; p < 3 * pattern.cycle(); ++p) {
       for (size_t i = 0; i < counts.size(); ++i) {
         ASSERT_EQ(pattern.Count(static_cast<int>(i), p), counts[i]);
-        const double ideal = static_cast<double>(pattern.quota()[i]) * static_cast<double>(p) / static_cast<double>(pattern.cycle());
+        const double ideal = static_cast<double>(pattern.quota()[i]) * static_cast<double>(p) /
+                             static_cast<double>(pattern.cycle());
         ASSERT_LT(std::fabs(ideal - static_cast<double>(counts[i])), 1.0);
       }
       const auto source = static_cast<size_t>(pattern.source(p));
@@ -300,7 +301,9 @@ TEST(Packing, EveryTokenOnceAndLittleWaste) {
       ASSERT_EQ(at, lengths[d]);
     }
     EXPECT_EQ(tokens, plan.tokens);
-    EXPECT_GT(static_cast<double>(tokens) / static_cast<double>(static_cast<int64_t>(plan.rows.size()) * length), 0.9);
+    EXPECT_GT(
+        static_cast<double>(tokens) / static_cast<double>(static_cast<int64_t>(plan.rows.size()) * length),
+        0.9);
   }
   const PackPlan cut = PlanPacking({300, 10}, 128, true, 1);
   EXPECT_EQ(cut.tokens, 138);
@@ -337,7 +340,8 @@ TEST(Order, ASortedTableComesOutMixed) {
   const EpochOrder order(layout, 3, 0);
   constexpr int64_t kClasses = 1000;
   std::vector<double> labels;
-  for (int64_t p = 0; p < layout.rows; ++p) labels.push_back(static_cast<double>(order.Ordinal(p) * kClasses / layout.rows));
+  for (int64_t p = 0; p < layout.rows; ++p)
+    labels.push_back(static_cast<double>(order.Ordinal(p) * kClasses / layout.rows));
   const double mean = (kClasses - 1) / 2.0;
   double variance = 0;
   for (const double l : labels) variance += (l - mean) * (l - mean);

@@ -21,7 +21,8 @@ PackPlan PlanPacking(const std::vector<int64_t>& lengths, int64_t length, bool t
                         static_cast<int32_t>(std::min(length, used - begin))});
     }
   }
-  std::stable_sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.length > b.length; });
+  std::stable_sort(pieces.begin(), pieces.end(),
+                   [](const Piece& a, const Piece& b) { return a.length > b.length; });
 
   // First fit by a tree of maxima: the leftmost row with room, in log(rows).
   size_t leaves = 1;

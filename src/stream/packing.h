@@ -16,8 +16,8 @@ using PackedRow = std::vector<Piece>;
 
 struct PackPlan {
   std::vector<PackedRow> rows;
-  int64_t tokens = 0;     // placed
-  int64_t dropped = 0;    // cut off (truncate)
+  int64_t tokens = 0;   // placed
+  int64_t dropped = 0;  // cut off (truncate)
 };
 
 // First-fit decreasing (Johnson, 1973: at most 11/9 of the best, plus 1) over documents cut to at most

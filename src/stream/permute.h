@@ -32,10 +32,10 @@ class Draws {
   uint64_t count_ = 0;
 };
 
-// A permutation of [0, size): a Feistel network over the smallest number of bits that holds size - 1 (at least
-// 2), with cycle walking: an image outside is permuted again until it lies inside (Black and Rogaway, "Ciphers
-// with Arbitrary Finite Domains", 2002). 8 rounds; 24 up to 10 bits, where 8 would favour some permutations (a
-// test counts them).
+// A permutation of [0, size): a Feistel network over the smallest number of bits that holds size - 1 (at
+// least 2), with cycle walking: an image outside is permuted again until it lies inside (Black and Rogaway,
+// "Ciphers with Arbitrary Finite Domains", 2002). 8 rounds; 24 up to 10 bits, where 8 would favour some
+// permutations (a test counts them).
 class Permutation {
  public:
   Permutation(int64_t size, uint64_t key);
@@ -48,7 +48,7 @@ class Permutation {
   uint64_t Encrypt(uint64_t x) const;
   uint64_t Decrypt(uint64_t x) const;
   uint64_t size_;
-  int low_bits_;   // of the half that is hashed in even rounds
+  int low_bits_;  // of the half that is hashed in even rounds
   int high_bits_;
   int rounds_;
   uint64_t keys_[kMaxRounds];

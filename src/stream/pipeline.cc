@@ -17,8 +17,8 @@ namespace headrace::stream {
 namespace {
 
 constexpr int kRequestThreads = 32;
-constexpr size_t kChunkLookahead = 4;       // batches whose pages are asked for early, on distant stores
-constexpr double kStarvedSeconds = 0.5;     // a caller holds all memory and waits for more
+constexpr size_t kChunkLookahead = 4;    // batches whose pages are asked for early, on distant stores
+constexpr double kStarvedSeconds = 0.5;  // a caller holds all memory and waits for more
 
 int64_t MicrosSince(double start) { return static_cast<int64_t>((MonotonicSeconds() - start) * 1e6); }
 
@@ -162,7 +162,8 @@ Status Pipeline::Locate(Work* work, const std::vector<Point>& points) {
     sample.wanted = true;
     if (requests_ && !source->local()) {
       const auto page = sample.place.row / static_cast<int32_t>(limits::kPageRows);
-      if (asked.insert({sample.source, sample.place.fragment, page}).second && !source->HasChunk(sample.place)) {
+      if (asked.insert({sample.source, sample.place.fragment, page}).second &&
+          !source->HasChunk(sample.place)) {
         requests_->Submit([this, source, at = sample.place] {
           if (!Stopping()) (void)source->ChunkOf(at).ok();
         });
@@ -220,7 +221,8 @@ Status Pipeline::Reserve(const WorkPtr& work) {
   HEADRACE_TRY(Hold(work, sizes, downloads, &grant));
   size_t next = 0;
   for (auto& column : batch->columns) {
-    if (column.kind == ColumnKind::kImage || column.kind == ColumnKind::kTensor) column.data = grant.buffers[next++];
+    if (column.kind == ColumnKind::kImage || column.kind == ColumnKind::kTensor)
+      column.data = grant.buffers[next++];
   }
   (keeps ? batch->downloads : work->downloads) = std::move(grant.extra);
   return Status::Ok();
@@ -250,9 +252,9 @@ Status Pipeline::Hold(const WorkPtr& work, const std::vector<int64_t>& sizes, in
     } else if (starved_since < 0) {
       starved_since = MonotonicSeconds();
     } else if (MonotonicSeconds() - starved_since > kStarvedSeconds) {
-      return Status::Limit("the batches that are kept hold " + megabytes(in_.memory->used()) + " of the memory budget of " +
-                           megabytes(limit) + ", and the next one needs " + megabytes(need) +
-                           "; let go of them, copy what must stay, or raise memory");
+      return Status::Limit("the batches that are kept hold " + megabytes(in_.memory->used()) +
+                           " of the memory budget of " + megabytes(limit) + ", and the next one needs " +
+                           megabytes(need) + "; let go of them, copy what must stay, or raise memory");
     }
   }
 }
@@ -321,7 +323,8 @@ void Pipeline::Fetch(const WorkPtr& work) {
 void Pipeline::FetchCells(const WorkPtr& work, Cells cells) {
   (void)Persist([&]() -> Status {
     std::vector<Source::Cell> wanted;
-    for (const auto& [i, c] : cells) wanted.push_back({work->samples[i].chunk.get(), c, work->samples[i].row});
+    for (const auto& [i, c] : cells)
+      wanted.push_back({work->samples[i].chunk.get(), c, work->samples[i].row});
     const Source* source = in_.sources[static_cast<size_t>(work->samples[cells[0].first].source)];
     auto results = source->ReadMediaMany(wanted);
     Status away;
@@ -343,7 +346,8 @@ void Pipeline::FetchBlock(const WorkPtr& work, int source_index, int64_t block, 
   const int64_t size = in_.cache_block[source];
   store::Bytes bytes;
   const Status status = Persist([&]() -> Status {
-    HEADRACE_ASSIGN(bytes, in_.caches[source]->Get(block, [&] { return FetchWholeBlock(in_.sources[source], block, size); }));
+    HEADRACE_ASSIGN(bytes, in_.caches[source]->Get(
+                               block, [&] { return FetchWholeBlock(in_.sources[source], block, size); }));
     return Status::Ok();
   });
   const auto& columns = in_.sources[source]->columns();
@@ -353,7 +357,8 @@ void Pipeline::FetchBlock(const WorkPtr& work, int source_index, int64_t block, 
       sample.media[c] = status;
       continue;
     }
-    sample.media[c] = CellOfBlock(bytes, columns, sample.ordinal - block * size, c, *sample.chunk, sample.row);
+    sample.media[c] =
+        CellOfBlock(bytes, columns, sample.ordinal - block * size, c, *sample.chunk, sample.row);
   }
 }
 
@@ -500,7 +505,8 @@ Status Pipeline::Substitute(Work* work, size_t index) {
 void Pipeline::ReportBad(const Sample& sample) {
   const std::lock_guard lock(counters_->mutex);
   counters_->bad += 1;
-  if (counters_->bad_rows.size() < 100) counters_->bad_rows.emplace_back(sample.row_id, sample.bad.ToString());
+  if (counters_->bad_rows.size() < 100)
+    counters_->bad_rows.emplace_back(sample.row_id, sample.bad.ToString());
 }
 
 // The last one to finish a batch fills in what is left.
@@ -518,8 +524,9 @@ Status Pipeline::Collect(Work* work) {
   int64_t bytes = 0;
   for (auto& sample : work->samples) {
     if (!sample.bad.ok() && in_.options->on_error != OnError::kMask) {
-      return sample.bad.Wrap("row " + std::to_string(sample.row_id) + " (epoch " + std::to_string(sample.point.epoch) +
-                             ", position " + std::to_string(sample.point.position) + ")");
+      return sample.bad.Wrap("row " + std::to_string(sample.row_id) + " (epoch " +
+                             std::to_string(sample.point.epoch) + ", position " +
+                             std::to_string(sample.point.position) + ")");
     }
     const bool valid = sample.wanted && sample.bad.ok();
     batch->valid.push_back(valid ? 1 : 0);
@@ -537,7 +544,9 @@ Status Pipeline::Collect(Work* work) {
     for (size_t i = 0; i < work->samples.size(); ++i) {
       if (columns[c].kind == ColumnKind::kBlob && out.blobs[i]) bytes += out.blobs[i]->size();
       if (batch->valid[i] != 0) continue;
-      if (out.data) std::memset(out.data->data() + static_cast<int64_t>(i) * columns[c].row_bytes, 0, static_cast<size_t>(columns[c].row_bytes));
+      if (out.data)
+        std::memset(out.data->data() + static_cast<int64_t>(i) * columns[c].row_bytes, 0,
+                    static_cast<size_t>(columns[c].row_bytes));
       if (columns[c].kind == ColumnKind::kBlob) out.blobs[i].reset();
     }
   }
@@ -547,7 +556,7 @@ Status Pipeline::Collect(Work* work) {
 
 // ---------------------------------------------------------------- handing over
 
-Result<std::shared_ptr<const Batch>> Pipeline::Next(const StopToken& stop) {
+Result<std::shared_ptr<const Batch>> Pipeline::Next(const std::function<bool()>& interrupted) {
   const double start = MonotonicSeconds();
   WorkPtr work;
   {
@@ -555,20 +564,16 @@ Result<std::shared_ptr<const Batch>> Pipeline::Next(const StopToken& stop) {
     if (!failed_.ok()) return failed_;
     consumer_waits_ = true;
     while (queue_.empty()) {
-      changed_.wait_for(lock, std::chrono::milliseconds(50));
-      if (stop.stopped()) {
-        consumer_waits_ = false;
-        return Status::Cancelled();
+      if (changed_.wait_for(lock, std::chrono::milliseconds(50)) == std::cv_status::timeout && interrupted) {
+        lock.unlock();
+        if (interrupted()) return Status::Cancelled();
+        lock.lock();
       }
     }
     work = queue_.front();
   }
   while (work->ready.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
-    if (stop.stopped()) {
-      const std::lock_guard lock(mutex_);
-      consumer_waits_ = false;
-      return Status::Cancelled();
-    }
+    if (interrupted && interrupted()) return Status::Cancelled();
   }
   const Status status = work->ready.get();
   {

@@ -24,8 +24,8 @@ namespace headrace::stream {
 struct PipelineInput {
   const Sequence* sequence = nullptr;
   std::vector<Source*> sources;
-  std::vector<BlockCache*> caches;   // of each source; null: none
-  std::vector<int64_t> cache_block;  // rows of a cached block
+  std::vector<BlockCache*> caches;                                   // of each source; null: none
+  std::vector<int64_t> cache_block;                                  // rows of a cached block
   std::vector<std::shared_ptr<const std::vector<int32_t>>> lengths;  // packing: by ordinal
   const StreamOptions* options = nullptr;
   std::shared_ptr<MemoryBudget> memory;
@@ -51,7 +51,7 @@ class Pipeline {
   Pipeline(PipelineInput input, Counters* counters);
   ~Pipeline();
   // As Stream::Next.
-  Result<std::shared_ptr<const Batch>> Next(const StopToken& stop);
+  Result<std::shared_ptr<const Batch>> Next(const std::function<bool()>& interrupted);
   // Where the stream stands after what Next gave last.
   const State& after() const { return after_; }
 
@@ -70,12 +70,14 @@ class Pipeline {
   std::shared_ptr<Window> PlanWindow(const Point& start) const;
   Status Reserve(const WorkPtr& work);
   Status ReservePacked(const WorkPtr& work);
-  Status Hold(const WorkPtr& work, const std::vector<int64_t>& sizes, int64_t extra, MemoryBudget::Grant* grant);
+  Status Hold(const WorkPtr& work, const std::vector<int64_t>& sizes, int64_t extra,
+              MemoryBudget::Grant* grant);
   void Start(const WorkPtr& work);
   void Fetch(const WorkPtr& work);
   void FetchCells(const WorkPtr& work, Cells cells);
   void FetchBlock(const WorkPtr& work, int source, int64_t block, const Cells& cells);
-  void FetchRows(const WorkPtr& work, size_t column, int source, int32_t fragment, std::vector<size_t> members);
+  void FetchRows(const WorkPtr& work, size_t column, int source, int32_t fragment,
+                 std::vector<size_t> members);
   void Decode(const WorkPtr& work);
   void DecodeSample(Work* work, size_t index);
   void FinishWork(Work* work);

@@ -50,7 +50,8 @@ Result<std::string> FetchWholeBlock(Source* source, int64_t block, int64_t block
 }
 
 Result<std::optional<store::Bytes>> CellOfBlock(const store::Bytes& block, const std::vector<Column>& columns,
-                                                int64_t row, size_t column, const Chunk& chunk, int32_t chunk_row) {
+                                                int64_t row, size_t column, const Chunk& chunk,
+                                                int32_t chunk_row) {
   const auto media = MediaColumns(columns);
   const auto index = static_cast<size_t>(row) * media.size() +
                      static_cast<size_t>(std::find(media.begin(), media.end(), column) - media.begin());
@@ -65,7 +66,8 @@ Result<std::optional<store::Bytes>> CellOfBlock(const store::Bytes& block, const
     if (cells.pack[at] == MediaCells::kNull) return std::optional<store::Bytes>();
     return Status::Corrupt("its bytes do not match their checksum");
   }
-  if (place[0] + place[1] > static_cast<uint64_t>(block.size())) return Status::Corrupt("a cached block is damaged");
+  if (place[0] + place[1] > static_cast<uint64_t>(block.size()))
+    return Status::Corrupt("a cached block is damaged");
   const auto bytes = block.Slice(static_cast<int64_t>(place[0]), static_cast<int64_t>(place[1]));
   if (cells.checksum[at] != 0 && Xxh3(bytes.view()) != cells.checksum[at]) {
     return Status::Corrupt("its " + std::to_string(bytes.size()) + " bytes do not match their checksum");

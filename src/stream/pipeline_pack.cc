@@ -50,7 +50,8 @@ Result<Pipeline::WorkPtr> Pipeline::PlanPackedStep() {
     }
     if (step_number_++ % options.workers != options.worker) continue;
     work->batch->after = at_;
-    work->rows = options.end == EpochEnd::kShort ? static_cast<int64_t>(work->packed_rows.size()) : options.batch;
+    work->rows =
+        options.end == EpochEnd::kShort ? static_cast<int64_t>(work->packed_rows.size()) : options.batch;
     HEADRACE_TRY(Persist([&] { return Locate(work.get(), points); }));
     return work;
   }
@@ -69,28 +70,31 @@ std::shared_ptr<Pipeline::Window> Pipeline::PlanWindow(const Point& start) const
     lengths.push_back((*in_.lengths[static_cast<size_t>(place.source)])[static_cast<size_t>(place.ordinal)]);
     window->points.push_back(point);
   }
-  window->plan = PlanPacking(lengths, pack.length, pack.truncate, Derive(in_.sequence->DrawKey(start), kPacking));
+  window->plan =
+      PlanPacking(lengths, pack.length, pack.truncate, Derive(in_.sequence->DrawKey(start), kPacking));
   return window;
 }
 
 Status Pipeline::ReservePacked(const WorkPtr& work) {
   const auto& columns = in_.sources[0]->columns();
   const PackOptions& pack = in_.options->pack;
-  const auto tokens = std::find_if(columns.begin(), columns.end(), [&](const Column& c) { return c.name == pack.tokens; });
+  const auto tokens =
+      std::find_if(columns.begin(), columns.end(), [&](const Column& c) { return c.name == pack.tokens; });
   const int64_t cells = work->rows * pack.length;
   const int64_t width = table::KindBytes(tokens->projection.leaf.type.children[0].type.kind);
   MemoryBudget::Grant grant;
   HEADRACE_TRY(Hold(work, {cells * width, cells * 4, cells * 4}, 0, &grant));
   const std::vector<int64_t> shape{work->rows, pack.length};
   const std::string dtype = table::KindName(tokens->projection.leaf.type.children[0].type.kind);
-  work->batch->columns = {{pack.tokens, ColumnKind::kTensor, dtype, shape, grant.buffers[0], {}, nullptr},
-                          {"segment_ids", ColumnKind::kTensor, "int32", shape, grant.buffers[1], {}, nullptr},
-                          {"position_ids", ColumnKind::kTensor, "int32", shape, grant.buffers[2], {}, nullptr}};
+  work->batch->columns = {
+      {pack.tokens, ColumnKind::kTensor, dtype, shape, grant.buffers[0], {}, nullptr},
+      {"segment_ids", ColumnKind::kTensor, "int32", shape, grant.buffers[1], {}, nullptr},
+      {"position_ids", ColumnKind::kTensor, "int32", shape, grant.buffers[2], {}, nullptr}};
   return Status::Ok();
 }
 
-// Tokens side by side; segment ids count documents from 1 in each row, 0 is padding; position ids count within
-// the document.
+// Tokens side by side; segment ids count documents from 1 in each row, 0 is padding; position ids count
+// within the document.
 Status Pipeline::Pack(Work* work) {
   const auto& columns = in_.sources[0]->columns();
   const PackOptions& pack = in_.options->pack;
@@ -99,7 +103,8 @@ Status Pipeline::Pack(Work* work) {
       columns.begin());
   const int64_t width = table::KindBytes(columns[tokens].projection.leaf.type.children[0].type.kind);
   Batch* batch = work->batch.get();
-  for (auto& column : batch->columns) std::memset(column.data->data(), 0, static_cast<size_t>(column.data->size()));
+  for (auto& column : batch->columns)
+    std::memset(column.data->data(), 0, static_cast<size_t>(column.data->size()));
   batch->documents.resize(static_cast<size_t>(work->rows));
   for (int64_t r = 0; r < work->rows; ++r) {
     const auto row = static_cast<size_t>(r);
@@ -116,7 +121,8 @@ Status Pipeline::Pack(Work* work) {
     for (const auto& piece : work->packed_rows[row]) {
       const Sample& sample = work->samples[piece.sample];
       const auto* list = dynamic_cast<const arrow::ListArray*>(sample.chunk->values[tokens].get());
-      if (list == nullptr || list->IsNull(sample.row) || list->value_length(sample.row) < piece.begin + piece.length) {
+      if (list == nullptr || list->IsNull(sample.row) ||
+          list->value_length(sample.row) < piece.begin + piece.length) {
         return Status::Corrupt("row " + std::to_string(sample.row_id) + ": '" + pack.tokens + "' has " +
                                std::to_string(list ? list->value_length(sample.row) : 0) + " tokens, and '" +
                                pack.lengths + "' says more");

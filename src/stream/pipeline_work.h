@@ -61,6 +61,7 @@ struct Pipeline::Window {
 // media columns of each row, row by row.
 Result<std::string> FetchWholeBlock(Source* source, int64_t block, int64_t block_rows);
 Result<std::optional<store::Bytes>> CellOfBlock(const store::Bytes& block, const std::vector<Column>& columns,
-                                                int64_t row, size_t column, const Chunk& chunk, int32_t chunk_row);
+                                                int64_t row, size_t column, const Chunk& chunk,
+                                                int32_t chunk_row);
 
 }  // namespace headrace::stream

@@ -30,7 +30,8 @@ class Cursor {
   bool Int(int bytes, uint64_t* value) {
     if (bytes_.size() - at_ < static_cast<size_t>(bytes)) return false;
     *value = 0;
-    for (int i = 0; i < bytes; ++i) *value |= uint64_t{static_cast<uint8_t>(bytes_[at_ + static_cast<size_t>(i)])} << (8 * i);
+    for (int i = 0; i < bytes; ++i)
+      *value |= uint64_t{static_cast<uint8_t>(bytes_[at_ + static_cast<size_t>(i)])} << (8 * i);
     at_ += static_cast<size_t>(bytes);
     return true;
   }
@@ -101,13 +102,13 @@ Result<std::vector<Entry>> DecodeHead(std::string_view bytes, const std::string&
     uint64_t first = 0;
     uint64_t rows = 0;
     uint64_t selected = 0;
-    if (!cursor.Int(8, &first) || !cursor.Int(8, &rows) || !cursor.Int(8, &selected) || !cursor.Int(8, &e.offset) ||
-        !cursor.Int(8, &e.length) || !cursor.Int(8, &e.checksum)) {
+    if (!cursor.Int(8, &first) || !cursor.Int(8, &rows) || !cursor.Int(8, &selected) ||
+        !cursor.Int(8, &e.offset) || !cursor.Int(8, &e.length) || !cursor.Int(8, &e.checksum)) {
       return damaged();
     }
     e.extent = {static_cast<int64_t>(first), static_cast<int64_t>(rows), static_cast<int64_t>(selected)};
-    if (e.extent.first_row_id != expected[i].first_row_id || e.extent.rows != expected[i].rows || selected > rows ||
-        (e.length == 0) != (selected == 0 || selected == rows)) {
+    if (e.extent.first_row_id != expected[i].first_row_id || e.extent.rows != expected[i].rows ||
+        selected > rows || (e.length == 0) != (selected == 0 || selected == rows)) {
       return damaged();
     }
   }
@@ -119,8 +120,8 @@ Status Evaluate(const table::View& view, const std::string& where, std::vector<E
                 std::vector<std::string>* sets, const StopToken& stop) {
   table::ScanOptions options;
   options.columns = {std::string(table::kRowIdColumn)};
-  options.where = "(" + where + ") and _row_id >= " + std::to_string(extents->front().first_row_id) + " and _row_id < " +
-                  std::to_string(extents->back().first_row_id + extents->back().rows);
+  options.where = "(" + where + ") and _row_id >= " + std::to_string(extents->front().first_row_id) +
+                  " and _row_id < " + std::to_string(extents->back().first_row_id + extents->back().rows);
   options.stop = stop;
   HEADRACE_ASSIGN(const auto reader, view.Scan(options));
   std::vector<std::vector<uint32_t>> rows(extents->size());
@@ -149,7 +150,8 @@ Status Evaluate(const table::View& view, const std::string& where, std::vector<E
 std::vector<Extent> ExtentsOf(const std::vector<table::Fragment>& fragments) {
   std::vector<Extent> extents;
   extents.reserve(fragments.size());
-  for (const auto& fragment : fragments) extents.push_back({fragment.first_row_id, fragment.rows, fragment.rows});
+  for (const auto& fragment : fragments)
+    extents.push_back({fragment.first_row_id, fragment.rows, fragment.rows});
   return extents;
 }
 
@@ -161,8 +163,8 @@ struct Part {
   std::string bytes;  // where it could not be kept in the catalog
 };
 
-Result<Part> OpenPart(store::ObjectStore* store, const std::string& key, int64_t version, const std::string& canonical,
-                      const std::vector<Extent>& extents) {
+Result<Part> OpenPart(store::ObjectStore* store, const std::string& key, int64_t version,
+                      const std::string& canonical, const std::vector<Extent>& extents) {
   Part part;
   HEADRACE_ASSIGN(part.reader, store->Open(key));
   HEADRACE_ASSIGN(auto head, part.reader->Read(0, std::min(part.reader->size(), kHeadRead)));
@@ -170,7 +172,8 @@ Result<Part> OpenPart(store::ObjectStore* store, const std::string& key, int64_t
     Cursor cursor(head.view().substr(8));
     uint64_t head_bytes = 0;
     cursor.Int(4, &head_bytes);
-    if (static_cast<int64_t>(head_bytes) > head.size() && static_cast<int64_t>(head_bytes) <= part.reader->size()) {
+    if (static_cast<int64_t>(head_bytes) > head.size() &&
+        static_cast<int64_t>(head_bytes) <= part.reader->size()) {
       HEADRACE_ASSIGN(head, part.reader->Read(0, static_cast<int64_t>(head_bytes)));
     }
   }
@@ -189,7 +192,8 @@ std::string RowSet::Encode(const std::vector<uint32_t>& rows) {
   return bytes;
 }
 
-Result<std::shared_ptr<const RowSet>> RowSet::Parse(std::string_view portable, int64_t rows, int64_t selected) {
+Result<std::shared_ptr<const RowSet>> RowSet::Parse(std::string_view portable, int64_t rows,
+                                                    int64_t selected) {
   std::shared_ptr<RowSet> set(new RowSet());
   roaring_bitmap_t* bitmap = roaring_bitmap_portable_deserialize_safe(portable.data(), portable.size());
   set->bitmap_ = bitmap;
@@ -228,8 +232,9 @@ std::shared_ptr<Selection> Selection::From(std::vector<Extent> extents, LoadFn l
   return selection;
 }
 
-Result<std::shared_ptr<Selection>> Selection::Load(const table::View& view, const std::string& where, int share,
-                                                   int shares, const StopToken& stop, const ProgressFn& progress) {
+Result<std::shared_ptr<Selection>> Selection::Load(const table::View& view, const std::string& where,
+                                                   int share, int shares, const StopToken& stop,
+                                                   const ProgressFn& progress) {
   HEADRACE_ASSIGN(const auto fragments, view.Fragments());
   std::vector<Extent> extents = ExtentsOf(*fragments);
   if (where.empty() || extents.empty()) return All(std::move(extents));
@@ -246,7 +251,8 @@ Result<std::shared_ptr<Selection>> Selection::Load(const table::View& view, cons
     HEADRACE_TRY(stop.Check());
     const size_t p = (first + k) % count;
     const auto begin = extents.begin() + static_cast<int64_t>(p * kPartFragments);
-    const auto end = extents.begin() + static_cast<int64_t>(std::min(extents.size(), (p + 1) * kPartFragments));
+    const auto end =
+        extents.begin() + static_cast<int64_t>(std::min(extents.size(), (p + 1) * kPartFragments));
     std::vector<Extent> mine(begin, end);
     const std::string name = std::to_string(p);
     const std::string key = view.prefix() + "selections/" + Hex64(hash) + "/" +
@@ -263,13 +269,14 @@ Result<std::shared_ptr<Selection>> Selection::Load(const table::View& view, cons
       part.bytes = EncodePart(version, canonical, mine, sets);
       // Whoever else put it put the same bytes; a catalog that may not be written to keeps nothing.
       const Status put = store->PutIfAbsent(key, part.bytes);
-      if (!put.ok() && !put.Is(Code::kAlreadyExists) && !put.Is(Code::kPermission) && !put.Is(Code::kUnsupported) &&
-          !put.Is(Code::kUnknown) && !put.Is(Code::kTimeout)) {
+      if (!put.ok() && !put.Is(Code::kAlreadyExists) && !put.Is(Code::kPermission) &&
+          !put.Is(Code::kUnsupported) && !put.Is(Code::kUnknown) && !put.Is(Code::kTimeout)) {
         return put.Wrap("cannot keep the selection of \"" + where + "\"");
       }
       HEADRACE_ASSIGN(part.entries, DecodeHead(part.bytes, key, version, canonical, mine));
     }
-    if (progress) progress({"selecting rows", static_cast<int64_t>(k + 1), static_cast<int64_t>(count), 0, 0});
+    if (progress)
+      progress({"selecting rows", static_cast<int64_t>(k + 1), static_cast<int64_t>(count), 0, 0});
   }
   for (size_t i = 0; i < extents.size(); ++i) {
     extents[i] = (*parts)[i / kPartFragments].entries[i % kPartFragments].extent;

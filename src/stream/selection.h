@@ -32,7 +32,8 @@ struct Extent {
 // A set of rows of one fragment, as Roaring's portable format holds it.
 class RowSet {
  public:
-  static Result<std::shared_ptr<const RowSet>> Parse(std::string_view portable, int64_t rows, int64_t selected);
+  static Result<std::shared_ptr<const RowSet>> Parse(std::string_view portable, int64_t rows,
+                                                     int64_t selected);
   static std::string Encode(const std::vector<uint32_t>& rows);
   ~RowSet();
   // The row number `rank` (from 0) of the set.
@@ -51,7 +52,8 @@ class Selection {
   // Loads the filter's selection, after evaluating what of it nobody has evaluated yet. `share` of `shares`
   // says where to begin, so that many processes at once do different parts.
   static Result<std::shared_ptr<Selection>> Load(const table::View& view, const std::string& where, int share,
-                                                 int shares, const StopToken& stop, const ProgressFn& progress);
+                                                 int shares, const StopToken& stop,
+                                                 const ProgressFn& progress);
   // From sets that lie elsewhere (tests, simulated tables): `load` gives a fragment's set in portable form.
   using LoadFn = std::function<Result<store::Bytes>(size_t fragment)>;
   static std::shared_ptr<Selection> From(std::vector<Extent> extents, LoadFn load);

@@ -56,7 +56,8 @@ std::optional<int64_t> Sequence::length() const {
 }
 
 uint64_t Sequence::DrawKey(const Point& point) const {
-  return Derive(Derive(Derive(seed_, static_cast<uint64_t>(point.epoch)), kDraws), static_cast<uint64_t>(point.position));
+  return Derive(Derive(Derive(seed_, static_cast<uint64_t>(point.epoch)), kDraws),
+                static_cast<uint64_t>(point.position));
 }
 
 }  // namespace headrace::stream

@@ -1,4 +1,5 @@
-// The whole order of a stream: (epoch, position) -> (source, ordinal), and the key of the random numbers there.
+// The whole order of a stream: (epoch, position) -> (source, ordinal), and the key of the random numbers
+// there.
 #pragma once
 
 #include <cstdint>

@@ -73,7 +73,9 @@ table::Field MediaField(const table::Field& blob) {
   return field;
 }
 
-Status NoSuchCell(const std::string& column) { return Status::Corrupt("the cell of '" + column + "' is damaged"); }
+Status NoSuchCell(const std::string& column) {
+  return Status::Corrupt("the cell of '" + column + "' is damaged");
+}
 
 }  // namespace
 
@@ -111,8 +113,8 @@ Status Source::PlanColumns(const SourceOptions& options) {
     for (const auto& [name, steps] : options.images) {
       if (name != projection.name) continue;
       if (type.kind != Kind::kBlob) {
-        return Status::Invalid("image steps are given for the column '" + name + "', which is " + type.ToString() +
-                               " and not a blob");
+        return Status::Invalid("image steps are given for the column '" + name + "', which is " +
+                               type.ToString() + " and not a blob");
       }
       auto ops = ImageOps::Parse(steps);
       if (!ops.ok()) return ops.status().Wrap("the steps of the column '" + name + "'");
@@ -145,7 +147,8 @@ Status Source::PlanColumns(const SourceOptions& options) {
   }
   for (const auto& [name, steps] : options.images) {
     if (!used.contains(name)) {
-      return Status::Invalid("image steps are given for '" + name + "', which is not among the columns asked for");
+      return Status::Invalid("image steps are given for '" + name +
+                             "', which is not among the columns asked for");
     }
   }
   return Status::Ok();
@@ -185,7 +188,8 @@ void Source::Measure() {
 Result<MediaCells> Source::LoadMedia(const table::Fragment& fragment, const Column& column,
                                      const table::Rows& rows) const {
   const bool nested = column.projection.path.size() > 1;
-  if (nested) return Status::Unsupported("the blob '" + column.name + "' lies inside a struct; stream it as a column");
+  if (nested)
+    return Status::Unsupported("the blob '" + column.name + "' lies inside a struct; stream it as a column");
   HEADRACE_ASSIGN(const auto array, view_.ReadColumn(fragment, MediaField(column.projection.top), rows));
   const auto* cells = dynamic_cast<const arrow::StructArray*>(array.get());
   if (cells == nullptr) return NoSuchCell(column.name);
@@ -263,8 +267,8 @@ Result<std::shared_ptr<const Chunk>> Source::Load(int32_t fragment_index, int32_
   auto chunk = std::make_shared<Chunk>();
   chunk->fragment = fragment_index;
   chunk->first_row = index * static_cast<int32_t>(limits::kPageRows);
-  const auto rows = table::Rows::Range(chunk->first_row,
-                                       std::min<int64_t>(fragment.rows, chunk->first_row + limits::kPageRows));
+  const auto rows = table::Rows::Range(
+      chunk->first_row, std::min<int64_t>(fragment.rows, chunk->first_row + limits::kPageRows));
   chunk->values.resize(columns_.size());
   chunk->media.resize(columns_.size());
   for (size_t c = 0; c < columns_.size(); ++c) {
@@ -341,7 +345,8 @@ std::vector<Result<std::optional<store::Bytes>>> Source::ReadMediaMany(const std
     const auto row = static_cast<size_t>(cells[i].row);
     media_read_ += bytes.size();
     if (media.checksum[row] != 0 && Xxh3(bytes.view()) != media.checksum[row]) {
-      results[i] = Status::Corrupt("its " + std::to_string(bytes.size()) + " bytes do not match their checksum");
+      results[i] =
+          Status::Corrupt("its " + std::to_string(bytes.size()) + " bytes do not match their checksum");
     } else {
       results[i] = std::optional(std::move(bytes));
     }

@@ -48,7 +48,7 @@ struct MediaCells {
   std::vector<std::shared_ptr<store::ObjectReader>> packs;
   std::vector<int32_t> pack;  // of each row; kNull, kInline
   std::vector<int64_t> offset, length;
-  std::vector<uint64_t> checksum;  // 0: none
+  std::vector<uint64_t> checksum;        // 0: none
   std::vector<media::ImageFacts> facts;  // images only
   std::shared_ptr<arrow::Array> bytes;   // inline cells
   static constexpr int32_t kNull = -1;
@@ -64,7 +64,7 @@ struct Chunk {
 };
 
 struct SourceOptions {
-  std::vector<std::string> columns;                        // empty: all
+  std::vector<std::string> columns;                         // empty: all
   std::vector<std::pair<std::string, std::string>> images;  // column, steps as JSON (ImageOps)
   std::string where;
   std::string extra;         // one more column to be read (packing's lengths)

@@ -25,7 +25,8 @@ Result<State> State::FromJson(const std::string& text) {
   const auto wrong = [] { return Status::Invalid("this is not a stream's state_dict()"); };
   if (!in.is_object() || !in.contains("headrace")) return wrong();
   if (in["headrace"] != 1) {
-    return Status::Unsupported("this state_dict() is of a later version of Headrace: " + in["headrace"].dump());
+    return Status::Unsupported("this state_dict() is of a later version of Headrace: " +
+                               in["headrace"].dump());
   }
   State state;
   for (const char* name : {"seed", "epoch", "position"}) {

@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/task_pool.h"
 #include "stream/pipeline.h"
+#include "table/table.h"
 
 namespace headrace::stream {
 namespace {
@@ -39,16 +40,27 @@ Status Validate(const std::vector<StreamInput>& inputs, const StreamOptions& o) 
   HEADRACE_TRY(range("lanes", o.lanes, 0, 1 << 20));
   HEADRACE_TRY(range("block", o.block, 0, int64_t{1} << 40));
   HEADRACE_TRY(range("window", o.window, 0, std::numeric_limits<int64_t>::max() / 2));
-  if (inputs.size() > 1 && o.mixture.empty()) return Status::Invalid("several tables need a mixture's weights");
+  if (inputs.size() > 1 && o.mixture.empty())
+    return Status::Invalid("several tables need a mixture's weights");
   if (!o.pack.tokens.empty()) {
     HEADRACE_TRY(range("the packed length", o.pack.length, 1, 1 << 24));
     HEADRACE_TRY(range("the packing window", o.pack.window, 1, 1 << 24));
     if (o.pack.lengths.empty()) {
-      return Status::Invalid("packing plans from a column of lengths: name one (add it once with add_columns)");
+      return Status::Invalid(
+          "packing plans from a column of lengths: name one (add it once with add_columns)");
     }
-    if (o.end == EpochEnd::kWrap) return Status::Unsupported("packed streams pad, drop or shorten the last batch");
+    if (o.end == EpochEnd::kWrap)
+      return Status::Unsupported("packed streams pad, drop or shorten the last batch");
   }
   return Status::Ok();
+}
+
+// The same table at another version.
+Result<table::View> AtVersion(const table::View& view, int64_t version) {
+  std::string_view id = view.prefix();  // tables/<id>/
+  id.remove_suffix(1);
+  HEADRACE_ASSIGN(const Uuid uuid, Uuid::Parse(id.substr(id.rfind('/') + 1)));
+  return table::Table(view.environment(), "the table", uuid).At(std::to_string(version));
 }
 
 // What one pass over given snapshots needs.
@@ -78,7 +90,7 @@ class StreamImpl final : public Stream {
     return Status::Ok();
   }
 
-  Result<std::shared_ptr<const Batch>> Next(const StopToken& stop) override {
+  Result<std::shared_ptr<const Batch>> Next(const std::function<bool()>& interrupted) override {
     if (!pipeline_) {
       if (started_ < 0) started_ = MonotonicSeconds();
       PipelineInput input;
@@ -92,7 +104,7 @@ class StreamImpl final : public Stream {
       input.start = state_;
       pipeline_ = std::make_unique<Pipeline>(std::move(input), &counters_);
     }
-    HEADRACE_ASSIGN(auto batch, pipeline_->Next(stop));
+    HEADRACE_ASSIGN(auto batch, pipeline_->Next(interrupted));
     state_ = pipeline_->after();
     if (!batch && next_) {  // the old snapshot's epoch is over; the newer one's begins
       pipeline_.reset();
@@ -118,13 +130,9 @@ class StreamImpl final : public Stream {
         views.push_back(inputs_[i].view);
         continue;
       }
-      if (!inputs_[i].at_version) {
-        return Status::Invalid("this state_dict() is of version " + std::to_string(version) +
-                               " of the table, and the stream is over version " +
-                               std::to_string(inputs_[i].view.snapshot().version));
-      }
-      auto view = inputs_[i].at_version(version);
-      if (!view.ok()) return view.status().Wrap("the epoch to finish is of version " + std::to_string(version));
+      auto view = AtVersion(inputs_[i].view, version);
+      if (!view.ok())
+        return view.status().Wrap("the epoch to finish is of version " + std::to_string(version));
       views.push_back(std::move(view).value());
       older = true;
     }
@@ -197,7 +205,8 @@ class StreamImpl final : public Stream {
   int64_t steps_left() const override {
     const auto length = active_->sequence->length();
     if (!length || options_.end == EpochEnd::kWrap || !options_.pack.tokens.empty()) return -1;
-    return StepsLeft({options_.batch, options_.rank, options_.world, options_.end}, state_.point.position, *length);
+    return StepsLeft({options_.batch, options_.rank, options_.world, options_.end}, state_.point.position,
+                     *length);
   }
 
   Result<std::vector<PlannedSample>> Plan(int64_t count) const override {
@@ -246,10 +255,9 @@ class StreamImpl final : public Stream {
     hints.shuffle = options_.shuffle;
     Layout layout = ChooseLayout(hints);
     if (options_.block > 0) layout.block = options_.block;
-    if (options_.lanes > 0) {
-      layout.lanes = options_.lanes;
-      if (layout.window > 0) layout.window = (layout.window + layout.lanes - 1) / layout.lanes * layout.lanes;
-    }
+    if (options_.lanes > 0) layout.lanes = options_.lanes;
+    if (options_.window > 0) layout.window = options_.window;
+    layout.window = (layout.window + layout.lanes - 1) / layout.lanes * layout.lanes;
     return layout;
   }
 
@@ -274,7 +282,8 @@ class StreamImpl final : public Stream {
       if (i > 0) HEADRACE_TRY(SameColumns(*setup->sources[0], *source, i));
       SequencePart part;
       part.layout = LayoutOf(*source);
-      SourceState state{views[i].snapshot().version, static_cast<uint32_t>(source->selection().hash()), part.layout};
+      SourceState state{views[i].snapshot().version, static_cast<uint32_t>(source->selection().hash()),
+                        part.layout};
       if (!recorded.empty()) {
         const SourceState& old = recorded[i];
         if (old.selection != state.selection || old.layout.rows != state.layout.rows) {
@@ -313,8 +322,9 @@ class StreamImpl final : public Stream {
                           a.projection.leaf.type.ToString() == b.projection.leaf.type.ToString();
         if (same) continue;
       }
-      return Status::Invalid("the tables of a mixture must have the same columns: '" + a.name + "' of the first and of table " +
-                             std::to_string(index) + " differ in name or type");
+      return Status::Invalid("the tables of a mixture must have the same columns: '" + a.name +
+                             "' of the first and of table " + std::to_string(index) +
+                             " differ in name or type");
     }
     return Status::Ok();
   }
@@ -325,7 +335,8 @@ class StreamImpl final : public Stream {
     if (options_.weights.empty() && !packs) return Status::Ok();
     if (part->layout.rows > kMaxWeighted) {
       return Status::Limit("weights and packing hold a number per row in memory, and " +
-                           std::to_string(part->layout.rows) + " rows are more than " + std::to_string(kMaxWeighted));
+                           std::to_string(part->layout.rows) + " rows are more than " +
+                           std::to_string(kMaxWeighted));
     }
     if (!options_.weights.empty()) {
       HEADRACE_ASSIGN(const auto weights, source.ReadNumbers(options_.weights, options_.stop));
@@ -338,14 +349,17 @@ class StreamImpl final : public Stream {
     const bool list = type.kind == table::Kind::kList && type.children[0].type.kind >= table::Kind::kInt8 &&
                       type.children[0].type.kind <= table::Kind::kUInt64;
     if (!list) {
-      return Status::Invalid("packing needs lists of whole numbers, and '" + options_.pack.tokens + "' is " + type.ToString());
+      return Status::Invalid("packing needs lists of whole numbers, and '" + options_.pack.tokens + "' is " +
+                             type.ToString());
     }
     HEADRACE_ASSIGN(const auto numbers, source.ReadNumbers(lengths, options_.stop));
     auto whole = std::make_shared<std::vector<int32_t>>();
     whole->reserve(numbers.size());
     for (const double n : numbers) {
-      if (!(n >= 0) || n > static_cast<double>(std::numeric_limits<int32_t>::max()) || n != static_cast<double>(static_cast<int64_t>(n))) {
-        return Status::Invalid("the column '" + lengths + "' holds " + std::to_string(n) + ", which is no length");
+      if (!(n >= 0) || n > static_cast<double>(std::numeric_limits<int32_t>::max()) ||
+          n != static_cast<double>(static_cast<int64_t>(n))) {
+        return Status::Invalid("the column '" + lengths + "' holds " + std::to_string(n) +
+                               ", which is no length");
       }
       whole->push_back(static_cast<int32_t>(n));
     }
@@ -361,8 +375,9 @@ class StreamImpl final : public Stream {
     setup->cache_block.push_back(block);
     setup->caches.push_back(nullptr);
     if (options_.cache.empty() || options_.cache_bytes <= 0 || source.local()) return Status::Ok();
-    std::string what = view.environment()->store->Describe() + view.prefix() + std::to_string(view.snapshot().version) + ":" +
-                       source.selection().canonical() + ":" + std::to_string(block);
+    std::string what = view.environment()->store->Describe() + view.prefix() +
+                       std::to_string(view.snapshot().version) + ":" + source.selection().canonical() + ":" +
+                       std::to_string(block);
     for (const auto& column : source.columns()) {
       if (column.kind == ColumnKind::kImage || column.kind == ColumnKind::kBlob) what += ":" + column.name;
     }

@@ -1,12 +1,13 @@
-// stream: the rows and columns that a training run wants, in an order that is arithmetic, decoded and batched.
-// Begin here.
+// stream: the rows and columns that a training run wants, in an order that is arithmetic, decoded and
+// batched. Begin here.
 //
 //   StreamOptions options{.columns = {"image", "caption"}, .batch = 64, .seed = 17, .rank = r, .world = w};
 //   options.images = {{"image", R"([{"op": "random_resized_crop", "size": [224, 224]}])"}};
 //   HEADRACE_ASSIGN(auto stream, Stream::Open({{view}}, options));
 //   for (;;) {
 //     HEADRACE_ASSIGN(const auto batch, stream->Next());
-//     if (!batch) break;                               // the epoch is over; the next Next() begins the next one
+//     if (!batch) break;                               // the epoch is over; the next Next() begins the next
+//     one
 //   }
 //
 // The order: order.h. Which positions a rank gets: steps.h. What is read: source.h. The threads: pipeline.h.
@@ -30,18 +31,16 @@ namespace headrace::stream {
 enum class OnError { kRaise, kMask, kSubstitute };
 
 struct PackOptions {
-  std::string tokens;        // a column of lists of whole numbers; empty: no packing
-  std::string lengths;       // a column of whole numbers: how many tokens each row has
-  int64_t length = 0;        // tokens of a packed row
-  int64_t window = 8192;     // rows that are planned together
-  bool truncate = false;     // cut longer documents off instead of going on in another row
+  std::string tokens;     // a column of lists of whole numbers; empty: no packing
+  std::string lengths;    // a column of whole numbers: how many tokens each row has
+  int64_t length = 0;     // tokens of a packed row
+  int64_t window = 8192;  // rows that are planned together
+  bool truncate = false;  // cut longer documents off instead of going on in another row
 };
 
 struct StreamInput {
   table::View view;
   std::string where;
-  // Opens the same table at another version, to finish an epoch that began there. May be empty.
-  std::function<Result<table::View>(int64_t version)> at_version;
 };
 
 struct StreamOptions {
@@ -51,25 +50,25 @@ struct StreamOptions {
   uint64_t seed = 0;
   int rank = 0;
   int world = 1;
-  int local_rank = 0;   // of the processes of this machine
+  int local_rank = 0;  // of the processes of this machine
   int local_world = 1;
   EpochEnd end = EpochEnd::kPad;
   bool shuffle = true;
-  int64_t window = 0;   // samples; 0: chosen
-  int64_t lanes = 0;    // 0: chosen
-  int64_t block = 0;    // rows; 0: chosen
-  std::string weights;  // a column: rows are drawn in proportion to it, with replacement
+  int64_t window = 0;          // samples; 0: chosen
+  int64_t lanes = 0;           // 0: chosen
+  int64_t block = 0;           // rows; 0: chosen
+  std::string weights;         // a column: rows are drawn in proportion to it, with replacement
   std::vector<Stage> mixture;  // of several inputs: their shares
   Exhaust exhaust = Exhaust::kRepeat;
   PackOptions pack;
   OnError on_error = OnError::kRaise;
-  int threads = 0;              // that decode; 0: one per core
-  int64_t memory_bytes = 0;     // 0: a quarter of the machine's, at most 4 GiB
-  int prefetch = 0;             // batches ahead; 0: chosen
-  std::string cache;            // a folder for what was fetched from a distant store; empty: none
-  int64_t cache_bytes = 0;      // its budget
+  int threads = 0;               // that decode; 0: one per core
+  int64_t memory_bytes = 0;      // 0: a quarter of the machine's, at most 4 GiB
+  int prefetch = 0;              // batches ahead; 0: chosen
+  std::string cache;             // a folder for what was fetched from a distant store; empty: none
+  int64_t cache_bytes = 0;       // its budget
   double deadline_seconds = 60;  // how long an unreachable store is waited for
-  int worker = 0;               // of `workers` that take turns batch by batch (torch's DataLoader)
+  int worker = 0;                // of `workers` that take turns batch by batch (torch's DataLoader)
   int workers = 1;
   StopToken stop;
   ProgressFn progress;
@@ -83,17 +82,17 @@ struct StreamStats {
   double decode_seconds = 0;  // of all threads
   double fetch_seconds = 0;   // of all requests
   int threads = 0;
-  int64_t media_bytes = 0;    // read from the store
-  int64_t batch_bytes = 0;    // handed over
+  int64_t media_bytes = 0;  // read from the store
+  int64_t batch_bytes = 0;  // handed over
   int64_t chunk_hits = 0;
   int64_t chunk_misses = 0;
-  int64_t cache_hits = 0;     // bytes from the cache on disk
+  int64_t cache_hits = 0;  // bytes from the cache on disk
   int64_t cache_misses = 0;
-  int64_t bad = 0;            // samples that could not be made
+  int64_t bad = 0;                                        // samples that could not be made
   std::vector<std::pair<int64_t, std::string>> bad_rows;  // row id and why; the first 100
   int64_t packed_tokens = 0;
-  int64_t packed_slots = 0;   // tokens that would have fitted
-  int64_t memory_bytes = 0;   // of batches, now
+  int64_t packed_slots = 0;  // tokens that would have fitted
+  int64_t memory_bytes = 0;  // of batches, now
   int64_t memory_peak = 0;
   // What the stream's speed is held by: "store", "decode" or "consumer".
   std::string bottleneck;
@@ -113,10 +112,12 @@ class Stream {
   virtual ~Stream() = default;
 
   // The next batch; null once an epoch is over. After an error, the same error.
-  virtual Result<std::shared_ptr<const Batch>> Next(const StopToken& stop = {}) = 0;
+  // Cancelled if `interrupted`, asked some 20 times a second while there is nothing to give, says so.
+  virtual Result<std::shared_ptr<const Batch>> Next(const std::function<bool()>& interrupted = {}) = 0;
   // Where the stream stands: after the last batch that Next gave.
   virtual State state() const = 0;
-  // Goes on from there. Invalid if the state is of another selection.
+  // Goes on from there. A state of another version of the table finishes its epoch there; the next one is of
+  // the stream's own version, so appended rows join then. Invalid if the state is of another selection.
   virtual Status Load(const State& state) = 0;
   virtual StreamStats stats() const = 0;
   // Rows of an epoch; -1: endless. Steps left in it.

@@ -11,18 +11,21 @@ constexpr uint64_t kShift = 3;
 constexpr uint64_t kPlaces = 4;
 }  // namespace
 
-WeightedOrder::WeightedOrder(const std::vector<double>* cumulative, int64_t draws, uint64_t seed, int64_t epoch)
+WeightedOrder::WeightedOrder(const std::vector<double>* cumulative, int64_t draws, uint64_t seed,
+                             int64_t epoch)
     : cumulative_(cumulative), draws_(draws), key_(Derive(seed, static_cast<uint64_t>(epoch))) {
   shift_ = Draws(Derive(key_, kShift)).Uniform();
 }
 
 int64_t WeightedOrder::Ordinal(int64_t position) const {
   const int64_t stratum = Permutation(draws_, Derive(key_, kPlaces))(position);
-  const double at = (static_cast<double>(stratum) + shift_) / static_cast<double>(draws_) * cumulative_->back();
+  const double at =
+      (static_cast<double>(stratum) + shift_) / static_cast<double>(draws_) * cumulative_->back();
   const auto it = std::upper_bound(cumulative_->begin(), cumulative_->end(), at);
   if (it != cumulative_->end()) return it - cumulative_->begin();
   // Rounding at the very end: the last row with a weight.
-  return std::lower_bound(cumulative_->begin(), cumulative_->end(), cumulative_->back()) - cumulative_->begin();
+  return std::lower_bound(cumulative_->begin(), cumulative_->end(), cumulative_->back()) -
+         cumulative_->begin();
 }
 
 Result<std::vector<double>> CumulativeWeights(const std::vector<double>& weights) {

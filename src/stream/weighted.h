@@ -8,9 +8,9 @@
 
 namespace headrace::stream {
 
-// An epoch of `draws` draws, systematic (Madow, 1949): draw s falls at (s + u) / draws of the summed weights, u
-// one number of the epoch, and the draws are permuted. A row of weight w comes floor or ceiling of
-// draws · w / sum times; its place is random.
+// An epoch of `draws` draws, systematic (Madow, 1949): draw s falls at (s + u) / draws of the summed weights,
+// u one number of the epoch, and the draws are permuted. A row of weight w comes floor or ceiling of draws ·
+// w / sum times; its place is random.
 class WeightedOrder {
  public:
   // `cumulative`: of the weights in ordinal order; the last is the sum, above 0.

@@ -75,4 +75,3 @@ def epoch_order(rows: int, block: int, lanes: int, window: int, seed: int, epoch
         cell = derive(derive(derive(key, 2), w), lane)
         order.append(line[start[lane] + w * share + permute(size, cell, j - w * share)])
     return order
-

@@ -1,0 +1,404 @@
+"""Streams: rows and columns straight into training, in an order that any number of machines can go on with."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace import _native
+from headrace.errors import Invalid
+from headrace.table import Snapshot, Table
+from headrace.transforms import ImageSteps
+
+Batch = dict[str, Any]
+
+# Native objects that came through a fork: their threads are gone, so they must not be taken down.
+_inherited: list[object] = []
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Documents of tokens packed into rows of ``length``.
+
+    ``tokens``: a column of lists of whole numbers. ``lengths``: a column of how many each has (add it once; packing is
+    planned from it without reading tokens). ``window`` rows are planned together. Longer documents go on in another row,
+    or are cut off with ``overflow="truncate"``.
+    """
+
+    tokens: str
+    length: int
+    lengths: str
+    window: int = 8192
+    overflow: str = "split"
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Several tables in one stream, by weights.
+
+    ``sources``: (table or snapshot, weight), or (table, weight, where). ``schedule``: {position: weights} of later stages.
+    ``stop``: ``never`` (sources repeat), ``first`` or ``last`` (when the first or the last of them is used up).
+    """
+
+    sources: Sequence[tuple[Any, ...]]
+    schedule: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    stop: str = "never"
+
+
+def _bytes(size: int | str | None) -> int:
+    if size is None:
+        return 0
+    if isinstance(size, int):
+        return size
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", size, re.IGNORECASE)
+    if not match:
+        raise Invalid(f"{size!r} is no size; write it as 500MB, 2GB or a number of bytes")
+    base = 1024 if match[3] else 1000
+    return int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " "))
+
+
+def _environment(name: str, otherwise: int) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdigit() else otherwise
+
+
+def _snapshot(data: Table | Snapshot) -> Snapshot:
+    if isinstance(data, Table):
+        return data.at()
+    if isinstance(data, Snapshot):
+        return data
+    raise TypeError(f"a stream goes over a table, a snapshot (table.at(…)) or a Mixture, not {type(data).__name__}")
+
+
+class Stream:
+    """Batches of the wanted rows and columns, shuffled, decoded and collated on threads of its own.
+
+        stream = hr.Stream(table.at(tag="v3"), columns=["image", "caption", "vec"], where="image.width >= 512",
+                           image=hr.RandomResizedCrop(224) | hr.HorizontalFlip(), batch_size=64, seed=17)
+        for batch in stream: ...                 # one epoch; the next loop is the next epoch
+
+    A batch is a dict: pictures with steps as arrays (batch, 3, height, width), media without steps as a list of uint8 arrays of
+    their bytes, numbers and tensors as arrays, text and everything else as lists; besides ``valid`` (False where the last batch
+    is filled up), ``position`` and ``row_id``. Arrays are views of the batch's own memory.
+
+    ``rank`` and ``world_size`` (by default RANK and WORLD_SIZE) share each step's positions among machines. The sequence
+    of rows is the same for every world size; ``state_dict()`` goes on at any other.
+
+    ``epoch_end``: ``pad`` fills the last batch with rows that are not valid, ``drop`` leaves it out, ``short`` makes it shorter,
+    ``wrap`` goes on with the next epoch inside it. ``on_error`` of samples that cannot be made: ``raise``, ``mask`` (not valid)
+    or ``substitute`` (another row, the same in every run). ``weights``: a column; rows are drawn in proportion to it, with
+    replacement. ``memory``: for batches and pages (a quarter of the machine by default, at most 4 GiB). ``cache``: a folder that
+    keeps up to ``cache_size`` of what was fetched from a distant store, over epochs and for all processes of the machine.
+    ``image=…`` and the like give the steps of a column by its name.
+    """
+
+    def __init__(
+        self,
+        data: Table | Snapshot | Mixture,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        *,
+        batch_size: int = 64,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        shuffle: bool = True,
+        epoch_end: str = "pad",
+        on_error: str = "raise",
+        weights: str | None = None,
+        pack: Pack | None = None,
+        window: int = 0,
+        lanes: int = 0,
+        block: int = 0,
+        threads: int = 0,
+        prefetch: int = 0,
+        memory: int | str | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_size: int | str = "20GB",
+        store_deadline: float = 60,
+        **images: ImageSteps,
+    ) -> None:
+        for name, steps in images.items():
+            if not isinstance(steps, ImageSteps):
+                raise TypeError(
+                    f"Stream has no argument {name!r}; image steps for a column {name!r} are made with hr.Resize(…) and the like"
+                )
+        options: dict[str, Any] = {
+            "columns": list(columns or []),
+            "images": [(name, steps.to_json()) for name, steps in images.items()],
+            "batch_size": batch_size,
+            "seed": seed,
+            "rank": _environment("RANK", 0) if rank is None else rank,
+            "world_size": _environment("WORLD_SIZE", 1) if world_size is None else world_size,
+            "local_rank": _environment("LOCAL_RANK", 0),
+            "local_world_size": _environment("LOCAL_WORLD_SIZE", 1),
+            "shuffle": shuffle,
+            "epoch_end": epoch_end,
+            "on_error": on_error,
+            "weights": weights or "",
+            "window": window,
+            "lanes": lanes,
+            "block": block,
+            "threads": threads,
+            "prefetch": prefetch,
+            "memory": _bytes(memory),
+            "cache": os.fspath(cache) if cache else "",
+            "cache_size": _bytes(cache_size) if cache else 0,
+            "store_deadline": float(store_deadline),
+        }
+        if pack is not None:
+            if pack.overflow not in ("split", "truncate"):
+                raise Invalid(f"Pack's overflow is {pack.overflow!r}; it may be split or truncate")
+            options |= {
+                "pack_tokens": pack.tokens,
+                "pack_lengths": pack.lengths,
+                "pack_length": pack.length,
+                "pack_window": pack.window,
+                "pack_truncate": pack.overflow == "truncate",
+            }
+        if isinstance(data, Mixture):
+            inputs = [(_snapshot(source[0]), source[2] if len(source) > 2 else where) for source in data.sources]
+            stages = {0: [float(source[1]) for source in data.sources], **data.schedule}
+            options["mixture"] = [(int(start), [float(w) for w in stages[start]]) for start in sorted(stages)]
+            options["stop"] = data.stop
+        else:
+            inputs = [(_snapshot(data), where)]
+        self._inputs = inputs
+        self._options = options
+        self._pid = os.getpid()
+        self._away = mmap.mmap(-1, 1)  # set by workers that make this stream's batches in other processes
+        self._mapped: str | None = None  # the state after the last batch that a map gave
+        self._native = self._open()
+
+    def _open(self, **more: Any) -> _native.Stream:
+        return _native.Stream.open(
+            [(snapshot._view, where or "") for snapshot, where in self._inputs], {**self._options, **more}
+        )
+
+    # ------------------------------------------------------------ iteration
+
+    def _batches(self) -> Iterator[_native.StreamBatch]:
+        if os.getpid() != self._pid:
+            self._reopen()
+        native = self._native
+        while (batch := native.next()) is not None:
+            yield batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches():
+            yield batch.to_dict()
+
+    def arrow(self) -> Iterator[Any]:
+        """The epoch as objects with ``__arrow_c_array__``: ``pyarrow.record_batch(batch)``."""
+        for batch in self._batches():
+            yield ArrowBatch(batch)
+
+    def torch(self) -> Iterator[Batch]:
+        """The epoch with tensors instead of arrays, over the same memory (torch must be imported before)."""
+        torch = _torch()
+        for batch in self._batches():
+            yield _to_torch(torch, batch.to_dict())
+
+    def read_into(self, buffers: Mapping[str, Any]) -> Batch | None:
+        """The next batch, with these columns copied into arrays of the caller's (pinned memory, say), and given back as those;
+        None at the end of the epoch. Shapes and types must match."""
+        import numpy as np
+
+        if os.getpid() != self._pid:
+            self._reopen()
+        native = self._native.next()
+        if native is None:
+            return None
+        batch = native.to_dict()
+        for name, target in buffers.items():
+            if name not in batch:
+                raise Invalid(f"the batch has no column {name!r}; it has {', '.join(batch)}")
+            source = np.asarray(batch[name])
+            view = np.asarray(target)
+            if view.shape != source.shape or view.dtype != source.dtype:
+                raise Invalid(
+                    f"the buffer for {name!r} is {view.dtype}{list(view.shape)}; the batch has {source.dtype}{list(source.shape)}"
+                )
+            if not np.shares_memory(view, target) and not hasattr(target, "__dlpack__"):
+                raise Invalid(f"the buffer for {name!r} is not memory that can be written to")
+            np.copyto(view, source)
+            batch[name] = target
+        return batch
+
+    def map(self, function: Callable[[Batch], Any], *, workers: int = 0) -> Iterator[Any]:
+        """The epoch through a function of a batch: here, or in ``workers`` programs of their own (started afresh, not forked; the
+        function travels by cloudpickle, batches over memory files). Order and states stay the same."""
+        if workers <= 0:
+            return (function(batch) for batch in self)
+        from headrace.workers import map_in_workers
+
+        return map_in_workers(self, function, workers)
+
+    def __len__(self) -> int:
+        """Batches left in this epoch."""
+        steps = self._native.steps_left
+        if steps < 0:
+            raise TypeError("this stream has no fixed number of batches")
+        return steps
+
+    # ------------------------------------------------------------ where it stands
+
+    def state_dict(self, batch: Batch | None = None) -> dict[str, Any]:
+        """Where the stream stands: after the last batch that it gave. Under 200 bytes as JSON; ``load_state_dict`` at any
+        world size goes on there. With batches from a DataLoader's workers: ``state_dict(batch)``, after that batch."""
+        if batch is not None:
+            if "state" not in batch:
+                raise Invalid("this batch did not come from a worker of torch_dataset(); call state_dict() without it")
+            return dict(json.loads(batch["state"]))
+        if self._away[0]:
+            raise Invalid(
+                "this stream's batches are made in DataLoader workers, so it does not know where they stand; "
+                "call state_dict(batch) with the last batch that was used"
+            )
+        return dict(json.loads(self._mapped or self._native.state()))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on after the batch that the state was taken at. ``Invalid`` if it is of another selection."""
+        self._native.load(json.dumps(dict(state)))
+        self._mapped = None
+        self._away[0] = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that it stands in, from 0."""
+        return int(self.state_dict()["epoch"])
+
+    @property
+    def position(self) -> int:
+        """Samples of this epoch, of all ranks together, that lie before it."""
+        return int(self.state_dict()["position"])
+
+    @property
+    def num_rows(self) -> int | None:
+        """Samples of an epoch; None if it has no end."""
+        return None if self._native.length < 0 else self._native.length
+
+    def plan(self, count: int = 10) -> list[dict[str, int]]:
+        """The next positions (of all ranks together), without touching data."""
+        names = ("epoch", "position", "source", "ordinal", "row_id")
+        return [dict(zip(names, sample, strict=True)) for sample in self._native.plan(count)]
+
+    def stats(self) -> dict[str, Any]:
+        """What it did so far: samples, bytes, seconds, share of the time waited, and the bottleneck by name."""
+        stats = self._native.stats()
+        seconds = stats["seconds"] or 1e-9
+        stats["samples_per_second"] = stats["samples"] / seconds
+        stats["waited_share"] = stats["waited_seconds"] / seconds
+        stats["decode_share"] = stats["decode_seconds"] / (seconds * stats["threads"])
+        return stats
+
+    def close(self) -> None:
+        """Ends its threads at once. Iterating again afterwards is an error."""
+        self._native.close()
+
+    # ------------------------------------------------------------ torch
+
+    def torch_dataset(self) -> Any:
+        """An IterableDataset for ``DataLoader(stream.torch_dataset(), batch_size=None)`` (torch must be imported before).
+
+        With ``num_workers`` above 0 each worker opens the stream for itself and they take turns, so the order stays; 0 is the
+        recommended way, since a stream has threads of its own. Batches from workers hold a ``state`` for ``state_dict(batch)``.
+        """
+        torch = _torch()
+        made: Any = _dataset_class(torch)(self)
+        return made
+
+    def _reopen(self) -> None:
+        """In a forked child: everything afresh, since threads do not come along."""
+        _inherited.append((self._native, self._inputs))
+        state = self._native.state()
+        self._inputs = [(snapshot._afresh(), where) for snapshot, where in self._inputs]
+        self._native = self._open()
+        self._native.load(state)
+        self._pid = os.getpid()
+
+    def _worker(self, worker: int, workers: int) -> Iterator[Batch]:
+        self._away[0] = 1
+        if os.getpid() != self._pid or self._options.get("workers") != workers or self._options.get("worker") != worker:
+            self._options |= {"worker": worker, "workers": workers, "threads": self._options["threads"] or 1}
+            self._reopen()
+        for batch in self._batches():
+            yield {**batch.to_dict(), "state": batch.state}
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._away[0] = 1
+        return {"inputs": self._inputs, "options": self._options, "state": self._native.state()}
+
+    def __setstate__(self, pickled: dict[str, Any]) -> None:
+        self._inputs = pickled["inputs"]
+        self._options = pickled["options"]
+        self._pid = os.getpid()
+        self._away = mmap.mmap(-1, 1)
+        self._mapped = None
+        self._native = self._open()
+        self._native.load(pickled["state"])
+
+    def __repr__(self) -> str:
+        state = json.loads(self._native.state())
+        return f"<Stream over {self.num_rows} rows: epoch {state['epoch']}, position {state['position']}>"
+
+
+class ArrowBatch:
+    """A batch that speaks the Arrow C data interface."""
+
+    def __init__(self, batch: _native.StreamBatch) -> None:
+        self._batch = batch
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
+        return self._batch.arrow_array()
+
+
+def _torch() -> Any:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        raise RuntimeError("import torch first; Headrace never imports it by itself")
+    return torch
+
+
+def _to_torch(torch: Any, batch: Batch) -> Batch:
+    return {
+        name: torch.from_dlpack(value) if hasattr(value, "__dlpack__") and _fits_torch(value) else value
+        for name, value in batch.items()
+    }
+
+
+def _fits_torch(value: Any) -> bool:
+    return getattr(getattr(value, "dtype", None), "name", "") not in ("uint16", "uint32", "uint64")
+
+
+def _dataset_class(torch: Any) -> Any:
+    class StreamDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]
+        """A stream's epoch as torch's DataLoader wants it."""
+
+        def __init__(self, stream: Stream) -> None:
+            self.stream = stream
+
+        def __iter__(self) -> Iterator[Batch]:
+            info = torch.utils.data.get_worker_info()
+            if info is None:
+                return self.stream.torch()
+            batches = self.stream._worker(info.id, info.num_workers)
+            return (_to_torch(torch, batch) for batch in batches)
+
+        def __len__(self) -> int:
+            return len(self.stream)
+
+        def __reduce__(self) -> Any:
+            return _rebuild_dataset, (self.stream,)
+
+    return StreamDataset
+
+
+def _rebuild_dataset(stream: Stream) -> Any:
+    return _dataset_class(_torch())(stream)

@@ -1,0 +1,590 @@
+"""Streams from Python: order, elasticity, exactness, transforms, hand-over, errors, budgets."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import pathlib
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import headrace as hr
+import numpy as np
+import order_reference
+import pyarrow as pa
+import pytest
+import stream_tables as tables
+from PIL import Image
+
+
+def joined(streams: list[hr.Stream]) -> Iterator[tuple[list[int], dict[str, Any]]]:
+    """Steps of a world in one process: row ids in position order, and the state after each."""
+    iterators = [iter(stream) for stream in streams]
+    while True:
+        batches = [next(iterator, None) for iterator in iterators]
+        if batches[0] is None:
+            assert all(batch is None for batch in batches), "every rank makes the same steps"
+            return
+        pairs = []
+        for batch in batches:
+            assert batch is not None
+            keep = batch["valid"]
+            pairs += zip(batch["position"][keep].tolist(), batch["row_id"][keep].tolist(), strict=True)
+        states = [stream.state_dict() for stream in streams]
+        assert all(state == states[0] for state in states)
+        yield [row for _, row in sorted(pairs)], states[0]
+
+
+def test_the_order_is_the_one_of_the_specification(catalog: hr.Catalog) -> None:
+    table = tables.make(catalog, count=300)
+    for options, layout in [
+        ({}, (1, 1, 0)),
+        ({"block": 7, "lanes": 12, "window": 60}, (7, 12, 60)),
+        ({"block": 4, "lanes": 6, "window": 1000}, (4, 6, 1002)),
+    ]:
+        stream = hr.Stream(table, ["label"], batch_size=32, seed=99, **options)  # type: ignore[arg-type]
+        for epoch in range(2):
+            expected = order_reference.epoch_order(300, *layout, seed=99, epoch=epoch)
+            assert [sample["ordinal"] for sample in stream.plan(300)] == expected
+            assert tables.row_ids(stream) == expected
+
+
+def test_one_sequence_for_every_world_workers_and_interruptions(catalog: hr.Catalog) -> None:
+    table = tables.make(catalog, count=257)
+    random.seed(5)
+    for layout in ({}, {"block": 5, "lanes": 24, "window": 96}):
+        whole = tables.row_ids(hr.Stream(table, ["label"], batch_size=16, seed=3, **layout))  # type: ignore[arg-type]
+        assert sorted(whole) == list(range(257))
+        state: dict[str, Any] | None = None
+        got: list[int] = []
+        cuts = sorted(random.sample(range(1, 120), 50))
+        steps = 0
+        while True:
+            world, workers = random.choice([1, 2, 3, 5, 8, 64]), random.choice([0, 1, 3])
+            batch = random.choice([1, 2, 3]) if world <= 8 else 1
+            ranks = [
+                hr.Stream(
+                    table,
+                    ["label"],
+                    batch_size=batch,
+                    seed=3,
+                    rank=rank,
+                    world_size=world,
+                    threads=1,
+                    prefetch=2,
+                    **layout,  # type: ignore[arg-type]
+                )
+                for rank in range(world)
+            ]
+            for stream in ranks:
+                if state is not None:
+                    stream.load_state_dict(json.loads(json.dumps(state)))
+            if workers:  # the workers of rank 0 take turns; together they give what rank 0 gives
+                parts = []
+                for worker in range(workers):
+                    part = hr.Stream(
+                        table, ["label"], batch_size=batch, seed=3, rank=0, world_size=world, threads=1, **layout
+                    )  # type: ignore[arg-type]
+                    part._options |= {"worker": worker, "workers": workers}
+                    part._native = part._open()
+                    part._native.load(json.dumps(state or ranks[0].state_dict()))
+                    parts.append(iter(part))
+            interrupted = False
+            for index, (rows, after) in enumerate(joined(ranks)):
+                if workers:
+                    turn = next(parts[index % workers])
+                    mine = [row for row in turn["row_id"][turn["valid"]].tolist()]
+                    assert set(mine) <= set(rows)
+                got += rows
+                state = after
+                steps += 1
+                if cuts and steps >= cuts[0]:
+                    cuts.pop(0)
+                    interrupted = True
+                    break
+            if not interrupted:
+                break
+        assert got == whole
+
+
+RANK_PROGRAM = """
+import json, sys
+import headrace as hr
+table = hr.open(sys.argv[1])["photos"]
+stream = hr.Stream(table, ["image", "label"], image=hr.RandomResizedCrop(32) | hr.HorizontalFlip(), batch_size=4, seed=8, threads=1)
+if sys.argv[2]:
+    stream.load_state_dict(json.loads(sys.argv[2]))
+for step, batch in enumerate(stream):
+    if step == int(sys.argv[3]):
+        break
+    print(json.dumps({"step": step, "position": batch["position"].tolist(), "row_id": batch["row_id"].tolist(),
+                      "valid": batch["valid"].tolist(), "sums": batch["image"].sum(axis=(1, 2, 3)).tolist(),
+                      "state": stream.state_dict()}))
+"""
+
+
+def run_world(catalog: str, world: int, state: str, steps: int) -> tuple[dict[int, tuple[int, int]], str]:
+    """Real processes; (row id, sum of pixels) by position, and the state after the last whole step."""
+    import os
+
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK_PROGRAM, catalog, state, str(steps)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "RANK": str(rank),
+                "WORLD_SIZE": str(world),
+                "LOCAL_RANK": str(rank),
+                "LOCAL_WORLD_SIZE": str(world),
+            },
+        )
+        for rank in range(world)
+    ]
+    found: dict[int, tuple[int, int]] = {}
+    after = state
+    lengths = set()
+    for program in programs:
+        output = program.communicate(timeout=120)[0]
+        assert program.returncode == 0
+        lines = [json.loads(line) for line in output.splitlines()]
+        lengths.add(len(lines))
+        for line in lines:
+            for position, row, valid, pixels in zip(
+                line["position"], line["row_id"], line["valid"], line["sums"], strict=True
+            ):
+                if valid:
+                    assert position not in found
+                    found[position] = (row, pixels)
+        after = json.dumps(lines[-1]["state"])
+    assert len(lengths) == 1
+    return found, after
+
+
+def test_eight_real_processes_and_a_resume_at_three(catalog: hr.Catalog) -> None:
+    tables.make(catalog, count=150)
+    whole, _ = run_world(catalog.location, 1, "", 1000)
+    assert sorted(whole) == list(range(150))
+    first, state = run_world(catalog.location, 8, "", 3)
+    assert len(first) == 96
+    assert json.loads(state)["position"] == 96
+    rest, _ = run_world(catalog.location, 3, state, 1000)
+    assert {**first, **rest} == whole, "the same rows and the same pixels at every position"
+
+
+def test_same_seed_same_bits_whatever_the_threads(catalog: hr.Catalog) -> None:
+    table = tables.make(catalog, count=60)
+    steps = hr.RandomResizedCrop(40, filter="bicubic") | hr.HorizontalFlip() | hr.ColorJitter(0.4, 0.4, 0.4, 0.1)
+    runs = []
+    for threads, prefetch in [(1, 1), (2, 3), (5, 8)]:
+        stream = hr.Stream(table, ["image"], image=steps, batch_size=13, seed=4, threads=threads, prefetch=prefetch)
+        runs.append(np.concatenate([batch["image"][batch["valid"]].copy() for batch in stream]))
+    assert np.array_equal(runs[0], runs[1])
+    assert np.array_equal(runs[0], runs[2])
+    again = hr.Stream(table, ["image"], image=steps, batch_size=13, seed=5)
+    assert not np.array_equal(runs[0], np.concatenate([b["image"][b["valid"]].copy() for b in again]))
+
+
+def test_commits_in_mid_run_change_nothing_and_join_at_the_next_epoch(catalog: hr.Catalog) -> None:
+    table = tables.make(catalog, count=100)
+    expected = tables.row_ids(hr.Stream(table, ["label"], batch_size=10, seed=1))
+    stream = hr.Stream(table, ["label"], batch_size=10, seed=1)
+    batches = iter(stream)
+    got = [row for _ in range(3) for row in next(batches)["row_id"].tolist()]
+    state = stream.state_dict()
+    tables.append(table, 50, start=100)
+    table.add_columns({"extra": np.arange(150)})
+    got += [row for batch in batches for row in batch["row_id"][batch["valid"]].tolist()]
+    assert got == expected
+    # From the checkpoint, on the newer snapshot: this epoch ends as it began; the next has the new rows.
+    newer = hr.Stream(table, ["label"], batch_size=10, seed=1)
+    newer.load_state_dict(state)
+    assert tables.row_ids(newer) == expected[30:]
+    assert newer.epoch == 1
+    assert sorted(tables.row_ids(newer)) == list(range(150))
+
+
+def test_filters_are_kept_and_only_selected_rows_come(catalog: hr.Catalog, tmp_path: pathlib.Path) -> None:
+    table = tables.make(catalog, count=200)
+    where = "label >= 3 and caption != 'picture 77' and label < 8"
+    expected = [row.row_id if hasattr(row, "row_id") else row["_row_id"] for row in table.scan(["_row_id"], where)]
+    stream = hr.Stream(table, ["caption"], where, batch_size=7, seed=2)
+    assert stream.num_rows == len(expected)
+    assert sorted(tables.row_ids(stream)) == expected
+    kept = list(pathlib.Path(catalog.location).rglob("*.sel"))
+    assert len(kept) == 1
+    before = kept[0].stat().st_mtime_ns
+    # Another spelling of the same filter finds the kept one.
+    again = hr.Stream(table, ["caption"], "(label>=3) AND caption <> 'picture 77' and label<8", batch_size=7, seed=2)
+    assert again.plan(50) == hr.Stream(table, ["label"], where, seed=2).plan(50)
+    assert [path.stat().st_mtime_ns for path in pathlib.Path(catalog.location).rglob("*.sel")] == [before]
+    with pytest.raises(hr.Invalid, match="no row passes"):
+        hr.Stream(table, ["caption"], "label > 99")
+    with pytest.raises(hr.Invalid, match="another selection"):
+        hr.Stream(table, ["caption"], "label = 1").load_state_dict(stream.state_dict())
+    # A damaged file is told, with what to do.
+    kept[0].write_bytes(kept[0].read_bytes()[:-9])
+    with pytest.raises(hr.HeadraceError):
+        tables.row_ids(hr.Stream(table, ["caption"], where, batch_size=7))
+
+
+def test_what_a_batch_holds(catalog: hr.Catalog) -> None:
+    table = tables.make(catalog, count=70)
+    normalized = hr.Resize(40) | hr.CenterCrop((32, 40)) | hr.Normalize() | hr.Layout("NHWC")
+    stream = hr.Stream(
+        table.at(), ["image", "caption", "vec", "label"], "label >= 0", image=normalized, batch_size=32, seed=17
+    )
+    assert len(stream) == 3
+    batch = next(iter(stream))
+    assert batch["image"].shape == (32, 32, 40, 3)
+    assert batch["image"].dtype == np.float32
+    assert batch["vec"].shape == (32, 8)
+    assert batch["label"].dtype == np.int32
+    assert batch["valid"].dtype == bool
+    everything = table.take(batch["row_id"].tolist())
+    assert batch["caption"] == [row["caption"] for row in everything]
+    assert np.array_equal(batch["vec"], everything.to_numpy("vec"))
+    assert len(json.dumps(stream.state_dict())) < 200
+    raw = next(iter(hr.Stream(table, ["image"], batch_size=4, seed=17)))
+    for blob, row in zip(raw["image"], raw["row_id"].tolist(), strict=True):
+        assert blob.tobytes() == tables.jpeg(row % 40)
+    last = list(hr.Stream(table, ["image", "caption"], image=hr.Resize((8, 8)), batch_size=32, seed=17))[-1]
+    assert last["valid"].tolist() == [True] * 6 + [False] * 26
+    assert last["row_id"][6:].tolist() == [-1] * 26
+    assert last["caption"][6:] == [None] * 26
+    assert not last["image"][6:].any()
+
+
+def test_pixels_are_pillows(catalog: hr.Catalog) -> None:
+    table = tables.make(catalog, count=20, pictures=20)
+    for name, resample in [
+        ("bilinear", Image.Resampling.BILINEAR),
+        ("bicubic", Image.Resampling.BICUBIC),
+        ("lanczos", Image.Resampling.LANCZOS),
+        ("box", Image.Resampling.BOX),
+        ("nearest", Image.Resampling.NEAREST),
+    ]:
+        batch = next(
+            iter(hr.Stream(table, ["image"], image=hr.Resize((31, 25), filter=name), batch_size=20, shuffle=False))
+        )
+        for index in range(20):
+            picture = Image.open(io.BytesIO(tables.jpeg(index))).convert("RGB").resize((25, 31), resample)
+            expected = np.asarray(picture).transpose(2, 0, 1).astype(float)
+            error = float(((batch["image"][index] - expected) ** 2).mean())
+            assert 10 * np.log10(255**2 / max(error, 1e-9)) > 40, name
+
+
+def test_epoch_ends(catalog: hr.Catalog) -> None:
+    table = tables.make(catalog, count=50)
+    sizes = {
+        end: [
+            len(batch["row_id"])
+            for batch in hr.Stream(table, ["label"], batch_size=8, rank=1, world_size=3, epoch_end=end)
+        ]
+        for end in ("pad", "drop", "short")
+    }
+    assert sizes == {"pad": [8, 8, 8], "drop": [8, 8], "short": [8, 8, 0]} or sizes["short"] == [8, 8, 1]
+    wrap = iter(hr.Stream(table, ["label"], batch_size=40, epoch_end="wrap"))
+    seen = [row for _ in range(5) for row in next(wrap)["row_id"].tolist()]
+    for epoch in range(4):
+        assert sorted(seen[epoch * 50 : (epoch + 1) * 50]) == list(range(50))
+
+
+def damaged_table(catalog: hr.Catalog) -> tuple[hr.Table, set[int]]:
+    good = tables.jpeg(1)
+    bad = {7, 31}
+    images = [good[: len(good) // 3] if i in bad else good for i in range(60)]
+    table = catalog.create_table("damaged", {"image": "blob", "caption": "string"})
+    table.append(pa.table({"image": pa.array(images, pa.binary()), "caption": [str(i) for i in range(60)]}))
+    return table, bad
+
+
+def test_bad_samples(catalog: hr.Catalog) -> None:
+    table, bad = damaged_table(catalog)
+    options: dict[str, Any] = {"image": hr.Resize((16, 16)), "batch_size": 10, "seed": 6}
+    stream = hr.Stream(table, ["image", "caption"], **options)
+    with pytest.raises(hr.Corrupt, match=r"row (7|31) \(epoch 0, position \d+\): column 'image'"):
+        list(stream)
+    with pytest.raises(hr.Corrupt):
+        next(iter(stream))
+    whole = hr.Stream(table, ["caption"], **{k: v for k, v in options.items() if k != "image"})
+    order = tables.row_ids(whole)
+    masked = hr.Stream(table, ["image", "caption"], on_error="mask", **options)
+    rows = np.concatenate([b["row_id"] for b in masked])
+    assert rows.tolist() == order, "the position never drifts"
+    masked = hr.Stream(table, ["image", "caption"], on_error="mask", **options)
+    assert {row for b in masked for row in b["row_id"][~b["valid"]].tolist()} == bad
+    assert {row for row, _ in masked.stats()["bad_rows"]} == bad
+    runs = []
+    for _ in range(2):
+        stream = hr.Stream(table, ["image", "caption"], on_error="substitute", **options)
+        runs.append([row for b in stream for row in b["row_id"].tolist()])
+    assert runs[0] == runs[1]
+    assert [a for a, b in zip(runs[0], order, strict=True) if b not in bad] == [b for b in order if b not in bad]
+    assert not bad & set(runs[0])
+
+
+def test_mixtures_weights_and_their_resume(catalog: hr.Catalog) -> None:
+    a, b = tables.make(catalog, "a", 40), tables.make(catalog, "b", 100)
+    mixture = hr.Mixture([(a, 3), (b, 1, "label < 5")], schedule={400: [1, 1]})
+
+    def stream() -> hr.Stream:
+        return hr.Stream(mixture, ["label"], batch_size=20, seed=9)
+
+    batches = iter(stream())
+    sources: list[int] = []
+    rows: list[tuple[int, int]] = []
+    first = stream()
+    first_batches = iter(first)
+    for step in range(40):
+        batch = next(batches)
+        sources += batch["source"].tolist()
+        rows += zip(batch["source"].tolist(), batch["row_id"].tolist(), strict=True)
+        if step == 12:
+            for _ in range(13):
+                next(first_batches)
+            resumed = stream()
+            resumed.load_state_dict(first.state_dict())
+            resumed_batches = iter(resumed)
+        elif step > 12:
+            assert next(resumed_batches)["row_id"].tolist() == batch["row_id"].tolist()
+    assert abs(sources[:400].count(0) - 300) <= 1
+    assert abs(sources[400:].count(0) - 200) <= 1
+    for start in range(0, 280, 40):  # every pass over `a` holds each of its rows once
+        own = [row for source, row in rows if source == 0][start : start + 40]
+        assert sorted(own) == list(range(40))
+    assert {row for source, row in rows if source == 1} == set(range(50))
+    stops = hr.Stream(hr.Mixture([(a, 1), (b, 1)], stop="first"), ["label"], batch_size=16)
+    assert stops.num_rows == 80
+    weighted = hr.Stream(b, ["label"], weights="weight", batch_size=50, seed=2)
+    drawn = np.bincount(np.array(tables.row_ids(weighted)), minlength=100)
+    assert drawn[::7].sum() == 0, "rows of weight 0 never come"
+    expected = (np.arange(100) % 7) / (np.arange(100) % 7).sum() * 100
+    assert np.abs(drawn - expected).max() <= 1
+
+
+def documents(catalog: hr.Catalog, count: int = 500) -> tuple[hr.Table, list[list[int]]]:
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(0, 150, count)
+    tokens = [list(range(1000 * i, 1000 * i + int(n))) for i, n in enumerate(lengths)]
+    table = catalog.create_table("documents", {"tokens": "list<int32>", "n_tokens": "int32"})
+    table.append(
+        pa.table({"tokens": pa.array(tokens, pa.list_(pa.int32())), "n_tokens": pa.array(lengths, pa.int32())})
+    )
+    return table, tokens
+
+
+def test_packing(catalog: hr.Catalog) -> None:
+    table, tokens = documents(catalog)
+    pack = hr.Pack("tokens", 128, "n_tokens", window=100)
+
+    def collect(batches: Iterator[dict[str, Any]]) -> list[tuple[int, ...]]:
+        rows = []
+        for batch in batches:
+            for row in range(len(batch["valid"])):
+                if not batch["valid"][row]:
+                    continue
+                assert batch["tokens"].shape[1] == 128
+                segments = batch["segment_ids"][row]
+                for segment in range(1, segments.max() + 1):
+                    inside = segments == segment
+                    document = batch["documents"][row][segment - 1]
+                    positions = batch["position_ids"][row][inside]
+                    assert batch["tokens"][row][inside].tolist() == [tokens[document][p] for p in positions]
+                rows.append(tuple(batch["tokens"][row][segments > 0].tolist()))
+        return rows
+
+    stream = hr.Stream(table, pack=pack, batch_size=4, seed=1)
+    whole = collect(iter(stream))
+    assert sorted(t for row in whole for t in row) == sorted(t for document in tokens for t in document)
+    stats = stream.stats()
+    assert stats["packed_tokens"] / stats["packed_slots"] > 0.9
+    # Interrupted at any step and resumed at another world size: the same rows.
+    for steps in (1, 3, 7):
+        begun = hr.Stream(table, pack=pack, batch_size=4, seed=1)
+        batches = iter(begun)
+        head = collect(next(batches) for _ in range(steps))
+        ranks = [hr.Stream(table, pack=pack, batch_size=2, rank=r, world_size=3, seed=1) for r in range(3)]
+        for stream in ranks:
+            stream.load_state_dict(begun.state_dict())
+        rest: list[tuple[int, ...]] = []
+        for parts in zip(*ranks, strict=True):
+            columns = [collect(iter([part])) for part in parts]
+            for index in range(2):
+                rest += [column[index] for column in columns if index < len(column)]
+        assert head + rest == whole
+    with pytest.raises(hr.NotFound, match="nothing"):
+        hr.Stream(table, pack=hr.Pack("tokens", 128, "nothing"))
+
+
+def test_hand_over(catalog: hr.Catalog) -> None:
+    table = tables.make(catalog, count=30)
+    stream = hr.Stream(table, ["image", "vec", "caption"], image=hr.Resize((8, 8)), batch_size=10, seed=1)
+    expected = [{k: v.copy() if hasattr(v, "copy") else v for k, v in b.items()} for b in stream]
+    arrow = [
+        pa.record_batch(batch)
+        for batch in hr.Stream(
+            table, ["image", "vec", "caption"], image=hr.Resize((8, 8)), batch_size=10, seed=1
+        ).arrow()
+    ]
+    for plain, batch in zip(expected, arrow, strict=True):
+        assert batch.column("row_id").to_pylist() == plain["row_id"].tolist()
+        assert np.array_equal(batch.column("vec").flatten().to_numpy().reshape(10, 8), plain["vec"])
+        assert np.array_equal(batch.column("image").flatten().to_numpy().reshape(10, 3, 8, 8), plain["image"])
+        assert batch.column("caption").to_pylist() == plain["caption"]
+    buffers = {"image": np.zeros((10, 3, 8, 8), np.uint8)}
+    again = hr.Stream(table, ["image", "vec"], image=hr.Resize((8, 8)), batch_size=10, seed=1)
+    for plain in expected:
+        batch = again.read_into(buffers)
+        assert batch is not None
+        assert batch["image"] is buffers["image"]
+        assert np.array_equal(buffers["image"], plain["image"])
+    assert again.read_into(buffers) is None
+    with pytest.raises(hr.Invalid, match="buffer for 'image'"):
+        again.read_into({"image": np.zeros((3, 3, 8, 8), np.uint8)})
+    half = next(iter(hr.Stream(table, ["image"], image=hr.Resize((8, 8)) | hr.To("bfloat16"), batch_size=10)))
+    assert hasattr(half["image"], "__dlpack__")
+
+
+def test_budgets(catalog: hr.Catalog) -> None:
+    table = tables.make(catalog, count=200)
+    with pytest.raises(hr.LimitExceeded, match=r"needs \d+ MB of memory, and the budget is"):
+        next(iter(hr.Stream(table, ["image"], image=hr.Resize((512, 512)), batch_size=64, memory="20MB")))
+    stream = hr.Stream(table, ["image"], image=hr.Resize((128, 128)), batch_size=20, memory="6MB")
+    kept = []
+    with pytest.raises(hr.LimitExceeded, match="batches that are kept"):
+        for batch in stream:
+            kept.append(batch)
+    assert len(kept) >= 2
+    assert stream.stats()["memory_peak"] <= 6_000_000
+    state = stream.state_dict()
+    kept.clear()
+    del batch
+    gc.collect()
+    resumed = hr.Stream(table, ["image"], image=hr.Resize((128, 128)), batch_size=20, memory="6MB")
+    resumed.load_state_dict(state)
+    assert len(tables.row_ids(resumed)) == 200 - state["position"]
+
+
+MAP_PROGRAM = """
+import os, signal, sys
+import headrace as hr, numpy as np
+table = hr.open(sys.argv[1])["photos"]
+flag = sys.argv[2]
+
+def work(batch):
+    if os.path.exists(flag):
+        os.unlink(flag)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"row_id": batch["row_id"], "mean": batch["image"].mean(axis=(1, 2, 3)), "pid": os.getpid()}
+
+import headrace
+stream = hr.Stream(table, ["image"], image=hr.Resize((16, 16)), batch_size=8, seed=1)
+plain = [(b["row_id"].tolist(), b["image"].mean(axis=(1, 2, 3)).tolist()) for b in stream]
+stream = hr.Stream(table, ["image"], image=hr.Resize((16, 16)), batch_size=8, seed=1)
+open(sys.argv[2], "w").close()
+mapped = list(stream.map(work, workers=2))
+assert [(m["row_id"].tolist(), m["mean"].tolist()) for m in mapped] == plain
+assert len({m["pid"] for m in mapped}) >= 2 and os.getpid() not in {m["pid"] for m in mapped}
+stream = hr.Stream(table, ["image"], image=hr.Resize((16, 16)), batch_size=8, seed=1)
+results = stream.map(work, workers=2)
+got = [next(results)["row_id"].tolist() for _ in range(3)]
+assert stream.state_dict()["position"] == 24, stream.state_dict()
+results.close()
+got += [b["row_id"].tolist() for b in stream]
+assert got == [rows for rows, _ in plain]
+
+def fails(batch):
+    raise ValueError("no such thing")
+
+try:
+    list(hr.Stream(table, ["label"], batch_size=8).map(fails, workers=1))
+except RuntimeError as error:
+    assert "no such thing" in str(error)
+else:
+    raise AssertionError
+print("ok")
+"""
+
+
+def test_functions_in_workers(catalog: hr.Catalog, tmp_path: pathlib.Path) -> None:
+    tables.make(catalog, count=64)
+    before = set(pathlib.Path("/dev/shm").iterdir())
+    done = subprocess.run(
+        [sys.executable, "-c", MAP_PROGRAM, catalog.location, str(tmp_path / "kill")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout == "ok\n", done.stderr
+    assert set(pathlib.Path("/dev/shm").iterdir()) <= before
+
+
+def test_mistakes_are_named(catalog: hr.Catalog) -> None:
+    table = tables.make(catalog, count=20)
+    for options, message in [
+        ({"columns": ["imge"]}, "imge"),
+        ({"columns": ["image"], "image": hr.HorizontalFlip()}, "different sizes"),
+        ({"columns": ["label"], "image": hr.Resize((8, 8))}, "not among the columns"),
+        ({"columns": ["label"], "label": hr.Resize((8, 8))}, "not a blob"),
+        ({"columns": ["label"], "batch_size": 0}, "batch_size is 0"),
+        ({"columns": ["label"], "rank": 3, "world_size": 2}, "rank is 3"),
+        ({"columns": ["label"], "epoch_end": "cut"}, "pad, drop, short, wrap"),
+        ({"columns": ["label"], "memory": "lots"}, "no size"),
+        ({"columns": ["image"], "image": hr.Resize((8, 8), filter="magic")}, "there is no filter 'magic'"),
+        ({"columns": ["image"], "image": hr.Resize((8, 8)) | hr.Normalize() | hr.To("uint8")}, "do not fit in uint8"),
+        ({"columns": ["label"], "where": "label >"}, "in the filter, at character 8"),
+        ({"columns": ["label"], "weights": "caption"}, "number is needed"),
+    ]:
+        with pytest.raises(hr.HeadraceError, match=message):
+            hr.Stream(table, **options)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="no argument 'bacth_size'"):
+        hr.Stream(table, bacth_size=3)  # type: ignore[arg-type]
+    with pytest.raises(hr.Invalid, match="not a stream's state_dict"):
+        hr.Stream(table, ["label"]).load_state_dict({"epoch": 1})
+    stream = hr.Stream(table, ["label"])
+    stream.close()
+    with pytest.raises(hr.Invalid, match="closed"):
+        list(stream)
+    with pytest.raises(hr.Invalid, match="put a Resize before it"):
+        list(hr.Stream(table, ["image"], image=hr.CenterCrop(500)))
+
+
+def test_the_command(catalog: hr.Catalog, headrace: Any) -> None:
+    tables.make(catalog, count=100)
+    done = headrace(
+        "--catalog",
+        catalog.location,
+        "stream",
+        "photos",
+        "--columns",
+        "image,label",
+        "--where",
+        "label >= 2",
+        "--batch",
+        "16",
+        "--image",
+        "32",
+        "--json",
+    )
+    report = json.loads(done.stdout)
+    assert report["samples"] == 80
+    assert report["state"]["epoch"] == 1
+    assert done.stderr == ""
+    plan = headrace(
+        "--catalog", catalog.location, "stream", "photos", "--columns", "label", "--plan", "5", "--seed", "4", "--json"
+    )
+    lines = [json.loads(line)["row_id"] for line in plan.stdout.splitlines()]
+    assert lines == [s["row_id"] for s in hr.Stream(catalog["photos"], ["label"], seed=4).plan(5)]
+    words = headrace("--catalog", catalog.location, "stream", "photos", "-c", "label").stdout
+    assert "samples/s" in words
+    assert "\033" not in words
+    wrong = headrace("--catalog", catalog.location, "stream", "photos", "-c", "label", "--image", "32")
+    assert wrong.returncode == 1
+    assert "blob" in wrong.stderr
