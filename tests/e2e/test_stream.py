@@ -270,10 +270,10 @@ def test_pixels_are_pillows(catalog: hr.Catalog) -> None:
         ("nearest", Image.Resampling.NEAREST),
     ]:
         batch = next(
-            iter(hr.Stream(table, ["image"], image=hr.Resize((31, 25), filter=name), batch_size=20, shuffle=False))
+            iter(hr.Stream(table, ["image"], image=hr.Resize(size, filter=name), batch_size=20, shuffle=False))
         )
         for index in range(20):
-            picture = Image.open(io.BytesIO(tables.jpeg(index))).convert("RGB").resize((25, 31), resample)
+            picture = Image.open(io.BytesIO(tables.jpeg(index))).convert("RGB").resize(size[::-1], resample)
             expected = np.asarray(picture).transpose(2, 0, 1).astype(float)
             error = float(((batch["image"][index] - expected) ** 2).mean())
             assert 10 * np.log10(255**2 / max(error, 1e-9)) > 40, name
