@@ -269,6 +269,8 @@ def test_pixels_are_pillows(catalog: hr.Catalog) -> None:
         ("box", Image.Resampling.BOX),
         ("nearest", Image.Resampling.NEAREST),
     ]:
+        # Nearest where the ratio is exact in binary: elsewhere Pillow's sums of floats decide ties.
+        size = (32, 16) if name == "nearest" else (31, 25)
         batch = next(
             iter(hr.Stream(table, ["image"], image=hr.Resize(size, filter=name), batch_size=20, shuffle=False))
         )
