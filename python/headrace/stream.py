@@ -91,7 +91,7 @@ class Stream:
     of rows is the same for every world size; ``state_dict()`` goes on at any other.
 
     ``epoch_end``: ``pad`` fills the last batch with rows that are not valid, ``drop`` leaves it out, ``short`` makes it shorter,
-    ``wrap`` goes on with the next epoch inside it. ``on_error`` of samples that cannot be made: ``raise``, ``mask`` (not valid)
+    ``wrap`` goes on with the next epoch inside it. With ``epochs`` nothing is read ahead for later ones. ``on_error`` of samples that cannot be made: ``raise``, ``mask`` (not valid)
     or ``substitute`` (another row, the same in every run). ``weights``: a column; rows are drawn in proportion to it, with
     replacement. ``memory``: for batches and pages (a quarter of the machine by default, at most 4 GiB). ``cache``: a folder that
     keeps up to ``cache_size`` of what was fetched from a distant store, over epochs and for all processes of the machine.
@@ -110,6 +110,7 @@ class Stream:
         world_size: int | None = None,
         shuffle: bool = True,
         epoch_end: str = "pad",
+        epochs: int = 0,
         on_error: str = "raise",
         weights: str | None = None,
         pack: Pack | None = None,
@@ -138,6 +139,7 @@ class Stream:
             "world_size": _environment("WORLD_SIZE", 1) if world_size is None else world_size,
             "local_rank": _environment("LOCAL_RANK", 0),
             "local_world_size": _environment("LOCAL_WORLD_SIZE", 1),
+            "epochs": epochs,
             "shuffle": shuffle,
             "epoch_end": epoch_end,
             "on_error": on_error,

@@ -144,6 +144,7 @@ stream::StreamOptions OptionsOf(const nb::dict& options) {
   Take(options, "world_size", &o.world);
   Take(options, "local_rank", &o.local_rank);
   Take(options, "local_world_size", &o.local_world);
+  Take(options, "epochs", &o.epochs);
   Take(options, "shuffle", &o.shuffle);
   Take(options, "window", &o.window);
   Take(options, "lanes", &o.lanes);

@@ -25,7 +25,6 @@ struct StreamWords {
   std::string epoch_end = "pad";
   std::string on_error = "raise";
   bool in_order = false;
-  int64_t epochs = 1;
   double seconds = 0;
   int64_t plan = 0;
   stream::StreamOptions options;
@@ -231,7 +230,7 @@ Status RunStream(const Context& context, StreamWords* words) {
   StreamStats before;
   int64_t epochs = 0;
   const bool terminal = StderrIsTerminal();
-  while (epochs < words->epochs) {
+  while (epochs < options.epochs) {
     if (context.stop.stopped()) break;
     HEADRACE_ASSIGN(const auto batch, stream->Next([&] { return context.stop.stopped(); }));
     const double now = MonotonicSeconds();
@@ -272,7 +271,8 @@ void AddStream(CLI::App* app, Context* context, Action* action) {
                       "Other image steps, as JSON (docs/guide/streams.md)");
   command->add_option("--seed", options.seed, "Of the order and of crops")->capture_default_str();
   command->add_flag("--in-order", words->in_order, "Do not shuffle");
-  command->add_option("--epochs", words->epochs, "How often to go through the rows")->capture_default_str();
+  options.epochs = 1;
+  command->add_option("--epochs", options.epochs, "How often to go through the rows")->capture_default_str();
   command->add_option("--seconds", words->seconds, "Stop after this long");
   command->add_option("--rank", options.rank, "This process among the world's")
       ->envname("RANK")

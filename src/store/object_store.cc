@@ -40,16 +40,16 @@ Result<Bytes> ObjectReader::Read(int64_t offset, int64_t length) {
   return bytes;
 }
 
-Result<std::vector<Bytes>> ObjectReader::ReadMany(const std::vector<ByteRange>& ranges) {
+Result<std::vector<Bytes>> ObjectReader::ReadMany(const std::vector<ByteRange>& ranges, int64_t max_gap) {
   for (const auto& range : ranges) HEADRACE_TRY(CheckRange(*this, range.offset, range.length));
-  HEADRACE_ASSIGN(auto parts, DoReadMany(ranges));
+  HEADRACE_ASSIGN(auto parts, DoReadMany(ranges, max_gap));
   for (size_t i = 0; i < ranges.size(); ++i) {
     if (parts[i].size() != ranges[i].length) return ShortRead(key_, parts[i].size(), ranges[i].length);
   }
   return parts;
 }
 
-Result<std::vector<Bytes>> ObjectReader::DoReadMany(const std::vector<ByteRange>& ranges) {
+Result<std::vector<Bytes>> ObjectReader::DoReadMany(const std::vector<ByteRange>& ranges, int64_t /*max_gap*/) {
   std::vector<Bytes> parts(ranges.size());
   for (size_t i = 0; i < ranges.size(); ++i) {
     HEADRACE_ASSIGN(parts[i], DoRead(ranges[i].offset, ranges[i].length));

@@ -55,8 +55,10 @@ class ObjectReader {
   // Exactly [offset, offset + length). A range past the end is Corrupt: whoever asks knew the size from a
   // manifest.
   Result<Bytes> Read(int64_t offset, int64_t length);
-  // The same for many ranges, in order; near ones are fetched together (see CoalesceRanges).
-  Result<std::vector<Bytes>> ReadMany(const std::vector<ByteRange>& ranges);
+  // The same for many ranges, in order; ranges at most `max_gap` bytes apart are fetched together (see
+  // CoalesceRanges).
+  Result<std::vector<Bytes>> ReadMany(const std::vector<ByteRange>& ranges, int64_t max_gap = kCoalesceGap);
+  static constexpr int64_t kCoalesceGap = 256 << 10;  // a gap that is cheaper to read than a request
   const std::string& key() const { return key_; }
   // True where Read costs a pointer addition: callers then need not plan large reads.
   virtual bool is_mapped() const { return false; }
@@ -64,7 +66,7 @@ class ObjectReader {
  protected:
   ObjectReader(std::string key, int64_t size) : key_(std::move(key)), size_(size) {}
   virtual Result<Bytes> DoRead(int64_t offset, int64_t length) = 0;
-  virtual Result<std::vector<Bytes>> DoReadMany(const std::vector<ByteRange>& ranges);
+  virtual Result<std::vector<Bytes>> DoReadMany(const std::vector<ByteRange>& ranges, int64_t max_gap);
 
  private:
   std::string key_;

@@ -19,11 +19,11 @@ class ReadAheadReader final : public ObjectReader {
 
  protected:
   Result<Bytes> DoRead(int64_t offset, int64_t length) override {
-    HEADRACE_ASSIGN(auto parts, DoReadMany({{offset, length}}));
+    HEADRACE_ASSIGN(auto parts, DoReadMany({{offset, length}}, 0));
     return parts[0];
   }
 
-  Result<std::vector<Bytes>> DoReadMany(const std::vector<ByteRange>& ranges) override {
+  Result<std::vector<Bytes>> DoReadMany(const std::vector<ByteRange>& ranges, int64_t /*max_gap*/) override {
     std::unordered_map<int64_t, Bytes> blocks;
     std::vector<ByteRange> missing;
     {

@@ -15,7 +15,6 @@ namespace headrace::store {
 namespace {
 
 constexpr int64_t kPartBytes = 16 << 20;     // of a multipart upload
-constexpr int64_t kCoalesceGap = 256 << 10;  // a gap cheaper to read than a request
 constexpr int64_t kCoalesceBytes = 8 << 20;
 
 using Query = std::vector<std::pair<std::string, std::string>>;
@@ -164,11 +163,11 @@ class S3Reader final : public ObjectReader {
 
  protected:
   Result<Bytes> DoRead(int64_t offset, int64_t length) override {
-    HEADRACE_ASSIGN(auto parts, DoReadMany({{offset, length}}));
+    HEADRACE_ASSIGN(auto parts, DoReadMany({{offset, length}}, 0));
     return parts[0];
   }
 
-  Result<std::vector<Bytes>> DoReadMany(const std::vector<ByteRange>& ranges) override {
+  Result<std::vector<Bytes>> DoReadMany(const std::vector<ByteRange>& ranges, int64_t max_gap) override {
     std::vector<ByteRange> wanted;
     std::vector<size_t> index;
     std::vector<Bytes> parts(ranges.size());
@@ -177,7 +176,7 @@ class S3Reader final : public ObjectReader {
       wanted.push_back(ranges[i]);
       index.push_back(i);
     }
-    const auto merged = CoalesceRanges(wanted, kCoalesceGap, kCoalesceBytes);
+    const auto merged = CoalesceRanges(wanted, max_gap, kCoalesceBytes);
     std::vector<Call> calls;
     std::vector<std::future<Result<HttpResponse>>> answers;
     for (const auto& part : merged) {

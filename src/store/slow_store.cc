@@ -15,7 +15,6 @@
 namespace headrace::store {
 namespace {
 
-constexpr int64_t kCoalesceGap = 256 << 10;  // as the S3 store
 constexpr int64_t kCoalesceBytes = 8 << 20;
 
 struct Options {
@@ -117,13 +116,13 @@ class SlowReader final : public ObjectReader {
 
  protected:
   Result<Bytes> DoRead(int64_t offset, int64_t length) override {
-    HEADRACE_ASSIGN(auto parts, DoReadMany({{offset, length}}));
+    HEADRACE_ASSIGN(auto parts, DoReadMany({{offset, length}}, 0));
     return parts[0];
   }
-  Result<std::vector<Bytes>> DoReadMany(const std::vector<ByteRange>& ranges) override {
+  Result<std::vector<Bytes>> DoReadMany(const std::vector<ByteRange>& ranges, int64_t max_gap) override {
     std::vector<Bytes> parts(ranges.size());
     std::vector<ByteRange> wanted;
-    for (const auto& part : CoalesceRanges(ranges, kCoalesceGap, kCoalesceBytes))
+    for (const auto& part : CoalesceRanges(ranges, max_gap, kCoalesceBytes))
       wanted.push_back(part.range);
     HEADRACE_TRY(link_->Carry(key(), wanted));
     for (size_t i = 0; i < ranges.size(); ++i) {

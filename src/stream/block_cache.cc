@@ -125,10 +125,14 @@ BlockCache::~BlockCache() = default;
 
 std::string BlockCache::PathOf(int64_t block) const { return own_ + "/" + std::to_string(block) + ".blk"; }
 
-bool BlockCache::Keeps(int64_t block) const {
+bool BlockCache::Chosen(int64_t block) const {
   if (share_ >= 1) return true;
   const double at = static_cast<double>(Derive(identity_, static_cast<uint64_t>(block)) >> 11) * 0x1.0p-53;
   return at < share_;
+}
+
+bool BlockCache::Keeps(int64_t block) const {
+  return Chosen(block) && (!full_ || access(PathOf(block).c_str(), R_OK) == 0);
 }
 
 // Counts what lies there, so that a count left by a killed process does not stay; makes room from what other
@@ -142,7 +146,7 @@ Status BlockCache::Recount() {
     EachEntry(path, [&](const std::string& file) {
       if (!IsBlock(file)) return;
       total += FileBytes(path + "/" + file);
-      const bool kept = path == own_ && Keeps(std::strtoll(file.c_str(), nullptr, 10));
+      const bool kept = path == own_ && Chosen(std::strtoll(file.c_str(), nullptr, 10));
       if (!kept) others.push_back(path + "/" + file);
     });
   });
@@ -201,6 +205,7 @@ Status BlockCache::Keep(int64_t block, const std::string& bytes) {
   Status status;
   if (count + size > budget_) {
     status = Status::Limit("the cache is full");
+    full_ = true;
   } else {
     lock.SetCount(count + size);  // first: a count that is too high keeps the budget
     const std::string link = "/proc/self/fd/" + std::to_string(fd);

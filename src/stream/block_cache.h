@@ -26,6 +26,7 @@ class BlockCache {
                                                   uint64_t identity, double expected_bytes);
   ~BlockCache();
 
+  // Whether to ask for this block here: it is of the share, and lies here or still fits.
   bool Keeps(int64_t block) const;
   // The block's bytes: from the disk, or from `fetch`, which one process of the machine calls.
   Result<store::Bytes> Get(int64_t block, const std::function<Result<std::string>()>& fetch);
@@ -35,6 +36,7 @@ class BlockCache {
 
  private:
   BlockCache() = default;
+  bool Chosen(int64_t block) const;
   std::string PathOf(int64_t block) const;
   Result<store::Bytes> Map(int64_t block);
   Result<store::Bytes> Load(int64_t block, const std::function<Result<std::string>()>& fetch);
@@ -48,6 +50,7 @@ class BlockCache {
   double share_ = 0;
   std::mutex mutex_;
   std::map<int64_t, std::shared_future<Result<store::Bytes>>> loading_;
+  std::atomic<bool> full_{false};
   std::atomic<int64_t> hit_bytes_{0};
   std::atomic<int64_t> miss_bytes_{0};
 };

@@ -18,6 +18,7 @@ namespace {
 
 constexpr int kRequestThreads = 32;
 constexpr size_t kChunkLookahead = 4;    // batches whose pages are asked for early, on distant stores
+constexpr size_t kBeyond = 2;               // batches of the next epoch that are made in this one
 constexpr double kStarvedSeconds = 0.5;  // a caller holds all memory and waits for more
 
 int64_t MicrosSince(double start) { return static_cast<int64_t>((MonotonicSeconds() - start) * 1e6); }
@@ -75,7 +76,7 @@ void Pipeline::Plan() {
   const size_t lookahead = remote_ ? kChunkLookahead : 1;
   Status status;
   while (!Stopping() && status.ok()) {
-    while (located_.size() < lookahead && status.ok()) {
+    while (located_.size() < lookahead && status.ok() && !Over()) {
       auto planned = packed ? PlanPackedStep() : PlanStep();
       if (planned.ok()) {
         located_.push_back(std::move(planned).value());
@@ -88,7 +89,7 @@ void Pipeline::Plan() {
     located_.pop_front();
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return queue_.size() < ahead_ || Stopping(); });
+      changed_.wait(lock, [&] { return MayQueue() || Stopping(); });
     }
     if (Stopping()) break;
     if (!work->epoch_end) {
@@ -102,6 +103,7 @@ void Pipeline::Plan() {
     }
     {
       const std::lock_guard lock(mutex_);
+      if (work->epoch_end || beyond_ > 0) ++beyond_;
       queue_.push_back(work);
     }
     changed_.notify_all();
@@ -122,6 +124,9 @@ void Pipeline::Plan() {
   queue_.push_back(std::move(last));
   changed_.notify_all();
 }
+
+// Few batches of the next epoch are made before this one is over: whoever stops here has not paid for them.
+bool Pipeline::MayQueue() const { return queue_.size() < ahead_ && beyond_ <= kBeyond; }
 
 Result<Pipeline::WorkPtr> Pipeline::PlanStep() {
   const StreamOptions& options = *in_.options;
@@ -321,7 +326,7 @@ void Pipeline::Fetch(const WorkPtr& work) {
 }
 
 void Pipeline::FetchCells(const WorkPtr& work, Cells cells) {
-  (void)Persist([&]() -> Status {
+  const Status status = Persist([&]() -> Status {
     std::vector<Source::Cell> wanted;
     for (const auto& [i, c] : cells)
       wanted.push_back({work->samples[i].chunk.get(), c, work->samples[i].row});
@@ -338,7 +343,8 @@ void Pipeline::FetchCells(const WorkPtr& work, Cells cells) {
     }
     cells = std::move(again);
     return away;
-  }).ok();
+  });
+  if (!status.ok()) work->Fail(status);
 }
 
 void Pipeline::FetchBlock(const WorkPtr& work, int source_index, int64_t block, const Cells& cells) {
@@ -354,8 +360,8 @@ void Pipeline::FetchBlock(const WorkPtr& work, int source_index, int64_t block, 
   for (const auto& [i, c] : cells) {
     Sample& sample = work->samples[i];
     if (!status.ok()) {
-      sample.media[c] = status;
-      continue;
+      work->Fail(status);
+      return;
     }
     sample.media[c] =
         CellOfBlock(bytes, columns, sample.ordinal - block * size, c, *sample.chunk, sample.row);
@@ -511,8 +517,8 @@ void Pipeline::ReportBad(const Sample& sample) {
 
 // The last one to finish a batch fills in what is left.
 void Pipeline::FinishWork(Work* work) {
-  Status status = work->packed ? Pack(work) : Collect(work);
-  if (status.ok()) status = work->failure();
+  Status status = work->failure();
+  if (status.ok()) status = work->packed ? Pack(work) : Collect(work);
   work->samples.clear();
   work->downloads.reset();
   work->done.set_value(status);
@@ -580,6 +586,10 @@ Result<std::shared_ptr<const Batch>> Pipeline::Next(const std::function<bool()>&
     const std::lock_guard lock(mutex_);
     consumer_waits_ = false;
     queue_.pop_front();
+    if (work->epoch_end) beyond_ = 0;
+    for (const auto& next : queue_) {
+      if (work->epoch_end && next->epoch_end) beyond_ = 1;  // epochs of one or two batches
+    }
     if (!status.ok()) failed_ = status;
   }
   changed_.notify_all();

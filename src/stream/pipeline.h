@@ -87,6 +87,8 @@ class Pipeline {
   Result<std::optional<store::Bytes>> MediaOf(Sample* sample, size_t column);
   Status Fill(Work* work, size_t index);
   void ReportBad(const Sample& sample);
+  bool MayQueue() const;
+  bool Over() const { return in_.options->epochs > 0 && at_.point.epoch >= in_.options->epochs; }
   bool Stopping() const { return stopping_.load(std::memory_order_relaxed); }
   // Tries again while the store is away, until the deadline.
   Status Persist(const std::function<Status()>& attempt);
@@ -106,6 +108,7 @@ class Pipeline {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<WorkPtr> queue_;
+  size_t beyond_ = 0;  // batches in the queue that belong to the next epoch
   bool consumer_waits_ = false;
   Status failed_;
   State after_;

@@ -73,6 +73,10 @@ table::Field MediaField(const table::Field& blob) {
   return field;
 }
 
+// Bytes between two cells that are read rather than asked for apart. Small: many requests are under way at
+// once, so bytes cost more than round trips.
+constexpr int64_t kMediaGap = 4096;
+
 Status NoSuchCell(const std::string& column) {
   return Status::Corrupt("the cell of '" + column + "' is damaged");
 }
@@ -382,7 +386,7 @@ std::vector<Result<std::optional<store::Bytes>>> Source::ReadMediaMany(const std
       const auto row = static_cast<size_t>(cells[i].row);
       ranges.push_back({media.offset[row], media.length[row]});
     }
-    auto parts = reader->ReadMany(ranges);
+    auto parts = reader->ReadMany(ranges, kMediaGap);
     for (size_t k = 0; k < members.size(); ++k) {
       if (parts.ok()) {
         check(members[k], (*parts)[k]);

@@ -37,6 +37,7 @@ Status Validate(const std::vector<StreamInput>& inputs, const StreamOptions& o) 
   HEADRACE_TRY(range("worker", o.worker, 0, o.workers - 1));
   HEADRACE_TRY(range("threads", o.threads, 0, 4096));
   HEADRACE_TRY(range("prefetch", o.prefetch, 0, 4096));
+  HEADRACE_TRY(range("epochs", o.epochs, 0, std::numeric_limits<int64_t>::max()));
   HEADRACE_TRY(range("lanes", o.lanes, 0, 1 << 20));
   HEADRACE_TRY(range("block", o.block, 0, int64_t{1} << 40));
   HEADRACE_TRY(range("window", o.window, 0, std::numeric_limits<int64_t>::max() / 2));
@@ -91,6 +92,7 @@ class StreamImpl final : public Stream {
   }
 
   Result<std::shared_ptr<const Batch>> Next(const std::function<bool()>& interrupted) override {
+    if (options_.epochs > 0 && state_.point.epoch >= options_.epochs) return std::shared_ptr<const Batch>();
     if (!pipeline_) {
       if (started_ < 0) started_ = MonotonicSeconds();
       PipelineInput input;
