@@ -1,7 +1,7 @@
 """./dev bench [NAME…]: each claim of speed as one run of us and the rival, on the same data, alternating.
 
-Prints a table of ours, theirs and the ratio (medians), and what the ratio must reach. Writes the same to
-docs/benchmarks.md with the machine and the date.
+Prints a table of ours, theirs and the ratio (medians), and what the ratio must reach. A whole suite writes its section of
+docs/benchmarks.md, with the machine and the date.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import datetime
 import os
 import pathlib
 import platform
+import re
 import sys
 from collections.abc import Callable
 
 import tables
 from measure import Line
+
+import stream
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -32,36 +35,60 @@ def machine() -> str:
     )
 
 
+Bench = Callable[[float], list[Line]]
+SUITES: dict[str, dict[str, Bench]] = {"tables": tables.BENCHES, "stream": stream.BENCHES}
+NOTES = {
+    "tables": "Lance does not fsync, so it is compared with a catalog made with `--no-sync`; the synced figure stands beside it.",
+    "stream": "Pictures are 4,096 JPEGs of 500 × 375 and about 94 KB, cut from Debian's photographs. Every loader is shuffled, has two "
+    "workers (we: two threads), and every byte of every batch goes through a checksum.",
+}
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+
+def write_section(suite: str, lines: list[Line]) -> None:
+    """Puts the results of a whole suite in its place on the page."""
+    head = (
+        "# Benchmarks\n\nThe last full run of each suite. Both sides ran in the same process run, alternating, on the same data; figures are "
+        'medians. Ratios below 1 mean that we are faster (or write less), except where the line says "rate".\n'
+    )
+    text = PAGE.read_text() if PAGE.exists() else ""
+    sections = dict(re.findall(r"^## `\./dev bench (\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    rows = "\n".join(line.markdown() for line in lines)
+    sections[suite] = (
+        f"\n{NOTES[suite]}\n\n- {machine()}\n- {datetime.date.today().isoformat()}\n\n"
+        f"| work | ours | theirs | ratio | must reach | reached |\n|---|---|---|---|---|---|\n{rows}\n"
+    )
+    body = "".join(f"\n## `./dev bench {name}`\n{sections[name].rstrip()}\n" for name in SUITES if name in sections)
+    PAGE.write_text(head + body)
+    print(f"written to {PAGE.relative_to(ROOT)}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev bench")
-    parser.add_argument("names", nargs="*", help="tables, or single lines: " + ", ".join(tables.BENCHES))
+    known = ", ".join(f"{suite} ({', '.join(benches)})" for suite, benches in SUITES.items())
+    parser.add_argument("names", nargs="*", help=f"suites, or single lines of them: {known}")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full sizes (for a first look)")
     arguments = parser.parse_args()
-    names = [name for name in arguments.names if name != "tables"] or list(tables.BENCHES)
-    unknown = [name for name in names if name not in tables.BENCHES]
+    names: list[str] = arguments.names or list(SUITES)
+    everything = {name: bench for benches in SUITES.values() for name, bench in benches.items()}
+    unknown = [name for name in names if name not in SUITES and name not in everything]
     if unknown:
-        print(f"no such bench: {', '.join(unknown)}; there are {', '.join(tables.BENCHES)}", file=sys.stderr)
+        print(f"no such bench: {', '.join(unknown)}; there are {known}", file=sys.stderr)
         return 2
-    lines: list[Line] = []
+    total: list[Line] = []
     for name in names:
-        bench: Callable[[float], list[Line]] = tables.BENCHES[name]
-        print(f"… {name}", file=sys.stderr, flush=True)
-        for line in bench(arguments.scale):
-            print(line.text(), flush=True)
-            lines.append(line)
-    if arguments.scale == 1.0 and names == list(tables.BENCHES):
-        page = ROOT / "docs" / "benchmarks.md"
-        rows = "\n".join(line.markdown() for line in lines)
-        page.write_text(
-            "# Benchmarks\n\nThe last full run of `./dev bench tables`. Both sides ran in the same process run, alternating, on the same "
-            "data; figures are medians. Ratios below 1 mean that we are faster (or write less), except where the line says "
-            '"rate". Lance does not fsync, so it is compared with a catalog made with `--no-sync`; the synced figure '
-            f"stands beside it.\n\n- {machine()}\n- {datetime.date.today().isoformat()}\n- `./dev bench tables`\n\n"
-            "| work | ours | theirs | ratio | must reach | reached |\n|---|---|---|---|---|---|\n" + rows + "\n"
-        )
-        print(f"written to {page.relative_to(ROOT)}")
-    missed = [line for line in lines if not line.reached]
-    print(f"{len(lines) - len(missed)} of {len(lines)} targets reached")
+        lines: list[Line] = []
+        for part, bench in SUITES.get(name, {name: everything.get(name)}).items():
+            print(f"… {part}", file=sys.stderr, flush=True)
+            assert bench is not None
+            for line in bench(arguments.scale):
+                print(line.text(), flush=True)
+                lines.append(line)
+        if name in SUITES and arguments.scale == 1.0:
+            write_section(name, lines)
+        total += lines
+    missed = [line for line in total if not line.reached]
+    print(f"{len(total) - len(missed)} of {len(total)} targets reached")
     return 0
 
 

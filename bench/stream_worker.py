@@ -15,28 +15,38 @@ import os
 import pathlib
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 LOADER, WORK, FOLDER, SEED = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), int(sys.argv[4])
 WORKERS = 2
 BATCH = 64
 
 
+TOTAL = np.uint64(0)
+
+
+def checksum(data: Any) -> int:
+    """A sum of 64-bit words: every byte is read, and it costs the loaders next to nothing."""
+    global TOTAL
+    words = len(data) // 8 * 8
+    TOTAL = TOTAL + data[:words].view(np.uint64).sum() + data[words:].sum()
+    return len(data)
+
+
 def consume(value: Any) -> int:
     """Bytes seen, all of them read."""
     if isinstance(value, bytes | bytearray | memoryview):
-        zlib.adler32(value)
-        return len(value)
+        return checksum(np.frombuffer(value, np.uint8))
     if isinstance(value, list | tuple):
         return sum(consume(part) for part in value)
     if isinstance(value, str | int | float):
         return 0
     if type(value).__module__.startswith("torch"):
         value = value.numpy()
-    zlib.adler32(memoryview(value).cast("B"))
-    return int(value.nbytes)
+    return checksum(value.reshape(-1).view(np.uint8))
 
 
 def decode() -> Callable[[bytes], Any]:
@@ -175,9 +185,9 @@ def headrace() -> Iterator[Any]:
 
     table = hr.open(FOLDER / "headrace")["photos"]
     if WORK == "raw":
-        stream = hr.Stream(table, ["image"], batch_size=BATCH, seed=SEED)
+        stream = hr.Stream(table, ["image"], batch_size=BATCH, seed=SEED, epochs=1)
     else:
-        stream = hr.Stream(table, ["image"], image=hr.RandomResizedCrop(224), batch_size=BATCH, seed=SEED)
+        stream = hr.Stream(table, ["image"], image=hr.RandomResizedCrop(224), batch_size=BATCH, seed=SEED, epochs=1)
     return (batch["image"] for batch in stream)
 
 

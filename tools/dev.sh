@@ -21,7 +21,7 @@ help() {
                       --long what takes hours
   demo                photographs in, SQL, a new column, time travel, batches out
   check               format, lint, types, layering, links: what CI checks
-  bench [NAME…]       run us and the rivals side by side: tables (default: all)
+  bench [NAME…]       run us and the rivals side by side: tables, stream, or a line of them (default: all)
   fuzz [NAME] [SECS]  run the fuzzers (default: all, 60 s each)
   clean               remove build/
 
@@ -245,10 +245,17 @@ check() {
 }
 
 bench() {
-  setup run bench
+  local names=" $* " rivals=""
+  case $names in
+    "  "|*" stream "*|*" pictures "*|*" raw "*|*" first "*) rivals="rivals rivals-hf" ;;  # torch and the loaders: 7 GB
+  esac
+  # shellcheck disable=SC2086
+  setup run bench $rivals
   build quiet
-  ninja_in "$BUILD/release" bench_manifests
-  HEADRACE_BENCH_MANIFESTS="$BUILD/release/bench/bench_manifests" PATH="$BUILD/release/bin:$PATH" \
+  ninja_in "$BUILD/release" bench_manifests bench_stream_ceiling bench_stream_resume
+  HEADRACE_BENCH_MANIFESTS="$BUILD/release/bench/bench_manifests" HEADRACE_BENCH_CEILING="$BUILD/release/bench/bench_stream_ceiling" \
+    HEADRACE_BENCH_RESUME="$BUILD/release/bench/bench_stream_resume" HEADRACE_BENCH_RIVALS="$(venv rivals)/bin/python" \
+    HEADRACE_BENCH_RIVALS_HF="$(venv rivals-hf)/bin/python" PATH="$BUILD/release/bin:$PATH" \
     PYTHONPATH="$BUILD/release/python" "$(venv bench)/bin/python" bench/run.py "$@"
 }
 

@@ -96,31 +96,45 @@ void ColumnPortable(const int16_t* c, int count, const uint8_t* rows, int64_t st
 }
 
 #if defined(__x86_64__)
-// Two pixels' channels side by side, so that one multiply-add sums two taps of a channel.
+// Two outputs at once, one in each half of the register. The channels of two neighbouring inputs are laid
+// side by side, so that one multiply-add sums two taps of a channel.
+__attribute__((target("avx2"))) inline __m256i LoadTwo(const uint8_t* a, const uint8_t* b) {
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a))),
+                                 _mm_loadu_si128(reinterpret_cast<const __m128i*>(b)), 1);
+}
+
 __attribute__((target("avx2"))) void RowAvx2(const Taps& taps, const uint8_t* in, int origin, uint8_t* out) {
-  const __m256i pair =
-      _mm256_setr_epi8(0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1,         // pixels 0 and 1
-                       8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1);  // pixels 2 and 3
-  for (int i = 0; i < taps.size; ++i) {
-    const uint8_t* pixel = in + static_cast<int64_t>(taps.start[static_cast<size_t>(i)] - origin) * 4;
-    const int16_t* c = taps.coefficients.data() + static_cast<int64_t>(i) * taps.count;
-    __m256i sum = _mm256_setzero_si256();
-    for (int k = 0; k < taps.count; k += 4) {
-      const __m256i four =
-          _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pixel + k * 4)));
-      const __m256i values = _mm256_shuffle_epi8(four, pair);
-      int32_t low = 0;
-      int32_t high = 0;
-      std::memcpy(&low, c + k, 4);
-      std::memcpy(&high, c + k + 2, 4);
-      const __m256i weights = _mm256_set_m128i(_mm_set1_epi32(high), _mm_set1_epi32(low));
-      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(values, weights));
+  const __m256i first = _mm256_setr_epi8(0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1,  //
+                                         0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1);
+  const __m256i second = _mm256_setr_epi8(8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1,  //
+                                          8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1);
+  const auto* weights = reinterpret_cast<const __m256i*>(taps.doubled.data());
+  const int pairs = taps.count / 2;
+  for (int i = 0; i < taps.size; i += 2, weights += pairs) {
+    const int next = i + 1 < taps.size ? i + 1 : i;
+    const uint8_t* a = in + static_cast<int64_t>(taps.start[static_cast<size_t>(i)] - origin) * 4;
+    const uint8_t* b = in + static_cast<int64_t>(taps.start[static_cast<size_t>(next)] - origin) * 4;
+    __m256i sum = _mm256_set1_epi32(kHalf);
+    int k = 0;
+    for (; k + 2 <= pairs; k += 2) {
+      const __m256i four = LoadTwo(a + static_cast<ptrdiff_t>(k) * 8, b + static_cast<ptrdiff_t>(k) * 8);
+      sum = _mm256_add_epi32(
+          sum, _mm256_madd_epi16(_mm256_shuffle_epi8(four, first), _mm256_loadu_si256(weights + k)));
+      sum = _mm256_add_epi32(
+          sum, _mm256_madd_epi16(_mm256_shuffle_epi8(four, second), _mm256_loadu_si256(weights + k + 1)));
     }
-    __m128i total = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-    total = _mm_srai_epi32(_mm_add_epi32(total, _mm_set1_epi32(kHalf)), kTapBits);
-    total = _mm_packus_epi16(_mm_packs_epi32(total, total), total);
-    const int32_t packed = _mm_cvtsi128_si32(total);
-    std::memcpy(out + static_cast<int64_t>(i) * 4, &packed, 4);
+    if (k < pairs) {
+      const __m256i two = LoadTwo(a + static_cast<ptrdiff_t>(k) * 8, b + static_cast<ptrdiff_t>(k) * 8);
+      sum = _mm256_add_epi32(
+          sum, _mm256_madd_epi16(_mm256_shuffle_epi8(two, first), _mm256_loadu_si256(weights + k)));
+    }
+    sum = _mm256_srai_epi32(sum, kTapBits);
+    sum = _mm256_packus_epi16(_mm256_packs_epi32(sum, sum), sum);
+    const int32_t low = _mm_cvtsi128_si32(_mm256_castsi256_si128(sum));
+    std::memcpy(out + static_cast<int64_t>(i) * 4, &low, 4);
+    if (next == i) break;
+    const int32_t high = _mm_cvtsi128_si32(_mm256_extracti128_si256(sum, 1));
+    std::memcpy(out + static_cast<int64_t>(next) * 4, &high, 4);
   }
 }
 
@@ -187,7 +201,7 @@ void MakeTaps(double from, double to, int begin, int end, int size, Filter filte
   const double support = Support(filter) * stretch;
   taps->size = size;
   const int most = filter == Filter::kNearest ? 1 : static_cast<int>(std::ceil(support)) * 2 + 1;
-  taps->count = (std::min(most, end - begin) + 3) / 4 * 4;
+  taps->count = (std::min(most, end - begin) + 1) / 2 * 2;
   taps->start.resize(static_cast<size_t>(size));
   taps->coefficients.assign(static_cast<size_t>(size) * static_cast<size_t>(taps->count), 0);
   taps->first = end;
@@ -220,6 +234,18 @@ void MakeTaps(double from, double to, int begin, int end, int size, Filter filte
     taps->start[static_cast<size_t>(i)] = low;
     taps->first = std::min(taps->first, low);
     taps->last = std::max(taps->last, high);
+  }
+  const int pairs = taps->count / 2;
+  taps->doubled.assign(static_cast<size_t>((size + 1) / 2) * static_cast<size_t>(pairs) * 16, 0);
+  for (int i = 0; i < size; ++i) {
+    const int16_t* c = taps->coefficients.data() + static_cast<int64_t>(i) * taps->count;
+    int16_t* out = taps->doubled.data() + static_cast<int64_t>(i / 2) * pairs * 16 + i % 2 * 8;
+    for (int k = 0; k < pairs; ++k, out += 16) {
+      int32_t pair = 0;
+      std::memcpy(&pair, c + k * 2, 4);
+      const int32_t four[4] = {pair, pair, pair, pair};
+      std::memcpy(out, four, 16);
+    }
   }
 }
 

@@ -23,11 +23,14 @@ inline constexpr int kTapBits = 14;
 // How each of `size` outputs is made of inputs along one axis.
 struct Taps {
   int size = 0;
-  int count = 0;                      // coefficients of each output: a multiple of 4, zeros at the end
+  int count = 0;                      // coefficients of each output: an even number, zeros at the end
   int first = 0;                      // the lowest input used by any output
   int last = 0;                       // one past the highest
   std::vector<int32_t> start;         // (size): the first input of each output
   std::vector<int16_t> coefficients;  // (size, count)
+  // (ceil(size / 2), count / 2, 16): for two outputs side by side, each pair of coefficients four times over,
+  // as the registers of the horizontal pass want them.
+  std::vector<int16_t> doubled;
 };
 
 // Outputs cover [from, to) of the input evenly; only inputs [begin, end) exist. 0 <= begin < end, size >= 1.

@@ -49,7 +49,8 @@ Result<std::vector<Bytes>> ObjectReader::ReadMany(const std::vector<ByteRange>& 
   return parts;
 }
 
-Result<std::vector<Bytes>> ObjectReader::DoReadMany(const std::vector<ByteRange>& ranges, int64_t /*max_gap*/) {
+Result<std::vector<Bytes>> ObjectReader::DoReadMany(const std::vector<ByteRange>& ranges,
+                                                    int64_t /*max_gap*/) {
   std::vector<Bytes> parts(ranges.size());
   for (size_t i = 0; i < ranges.size(); ++i) {
     HEADRACE_ASSIGN(parts[i], DoRead(ranges[i].offset, ranges[i].length));

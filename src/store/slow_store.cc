@@ -122,8 +122,7 @@ class SlowReader final : public ObjectReader {
   Result<std::vector<Bytes>> DoReadMany(const std::vector<ByteRange>& ranges, int64_t max_gap) override {
     std::vector<Bytes> parts(ranges.size());
     std::vector<ByteRange> wanted;
-    for (const auto& part : CoalesceRanges(ranges, max_gap, kCoalesceBytes))
-      wanted.push_back(part.range);
+    for (const auto& part : CoalesceRanges(ranges, max_gap, kCoalesceBytes)) wanted.push_back(part.range);
     HEADRACE_TRY(link_->Carry(key(), wanted));
     for (size_t i = 0; i < ranges.size(); ++i) {
       // A copy, as a download is one.

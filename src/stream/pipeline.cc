@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kRequestThreads = 32;
 constexpr size_t kChunkLookahead = 4;    // batches whose pages are asked for early, on distant stores
-constexpr size_t kBeyond = 2;               // batches of the next epoch that are made in this one
+constexpr size_t kBeyond = 2;            // batches of the next epoch that are made in this one
 constexpr double kStarvedSeconds = 0.5;  // a caller holds all memory and waits for more
 
 int64_t MicrosSince(double start) { return static_cast<int64_t>((MonotonicSeconds() - start) * 1e6); }

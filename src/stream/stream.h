@@ -53,7 +53,7 @@ struct StreamOptions {
   int local_rank = 0;  // of the processes of this machine
   int local_world = 1;
   EpochEnd end = EpochEnd::kPad;
-  int64_t epochs = 0;   // nothing is read ahead for later ones; 0: no end
+  int64_t epochs = 0;  // nothing is read ahead for later ones; 0: no end
   bool shuffle = true;
   int64_t window = 0;          // samples; 0: chosen
   int64_t lanes = 0;           // 0: chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
@@ -241,7 +242,7 @@ def test_kill_storm(catalog: hr.Catalog, tmp_path: pathlib.Path) -> None:
     assert len(seen) > 20
     # In order, without a gap.
     keys = sorted(seen)
-    for (epoch, position), (next_epoch, next_position) in zip(keys, keys[1:], strict=False):
+    for (epoch, position), (next_epoch, next_position) in itertools.pairwise(keys):
         assert (next_epoch, next_position) in {(epoch, position + 10), (epoch + 1, 10)}
 
 
