@@ -1,4 +1,4 @@
-"""./dev demo: photographs in, SQL, a new column, time travel, random rows to numpy, and stock DuckDB on the same files."""
+"""./dev demo: photographs in, SQL, a new column, time travel, random rows to numpy, training with an interruption, stock DuckDB."""
 
 from __future__ import annotations
 
@@ -51,6 +51,89 @@ def captions(photos: Sequence[pathlib.Path], source: pathlib.Path, target: pathl
             out.write(
                 json.dumps({"path": path, "caption": f"A wallpaper: {words}", "lang": "en", "score": score}) + "\n"
             )
+
+
+class Probe:
+    """A linear probe by logistic regression: is the picture a photograph of nature?"""
+
+    def __init__(self, features: int) -> None:
+        self.weight = np.zeros(features)
+        self.bias = 0.0
+        self.losses: list[float] = []
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> None:
+        x = images.reshape(len(images), -1).astype(np.float64)
+        chance = 1 / (1 + np.exp(-(x @ self.weight + self.bias)))
+        self.losses.append(float(-np.mean(np.where(labels, np.log(chance + 1e-12), np.log(1 - chance + 1e-12)))))
+        error = chance - labels
+        self.weight -= 0.02 * (x.T @ error) / len(x)
+        self.bias -= 0.02 * float(error.mean())
+
+
+STEPS = hr.RandomResizedCrop(32) | hr.HorizontalFlip() | hr.Normalize()
+
+
+def open_stream(table: hr.Table, batch: int, rank: int = 0, world: int = 1) -> hr.Stream:
+    return hr.Stream(
+        table, ["image", "nature"], image=STEPS, batch_size=batch, seed=17, rank=rank, world_size=world, epochs=3
+    )
+
+
+def train(probe: Probe, streams: list[hr.Stream], steps: int) -> int:
+    """Steps of all ranks together: their batches are joined in the order of positions before the gradient."""
+    done = 0
+    while streams[0].epoch < 3:
+        for parts in zip(*streams, strict=True):
+            keep = np.concatenate([part["valid"] for part in parts])
+            order = np.argsort(np.concatenate([part["position"] for part in parts])[keep])
+            images = np.concatenate([part["image"] for part in parts])[keep][order]
+            labels = np.concatenate([part["nature"] for part in parts])[keep][order]
+            probe.step(images, labels)
+            done += 1
+            if done == steps:
+                return done
+    return done
+
+
+def train_twice(table: hr.Table, folder: pathlib.Path) -> None:
+    import plotext
+
+    paths = [row["path"] for row in table.scan(["path"])]
+    table.add_columns({"nature": np.array(["nature" in path for path in paths])}, why="labels from the paths")
+    python(
+        'stream = hr.Stream(photos, ["image", "nature"], image=hr.RandomResizedCrop(32) | hr.HorizontalFlip() | hr.Normalize(),\n'
+        "                   batch_size=6, seed=17, epochs=3)"
+    )
+    straight = Probe(3 * 32 * 32)
+    stream = open_stream(table, 6)
+    train(straight, [stream], 10**9)
+    stats = stream.stats()
+    print(
+        f"one rank, no interruption: {len(straight.losses)} steps, {stats['samples']} samples, loss {straight.losses[0]:.3f} → {straight.losses[-1]:.3f}"
+    )
+    resumed = Probe(3 * 32 * 32)
+    stream = open_stream(table, 6)
+    train(resumed, [stream], 11)
+    state = stream.state_dict()
+    stream.close()
+    print(f"interrupted after 11 steps; the checkpoint is {len(json.dumps(state))} bytes: {json.dumps(state)}")
+    ranks = [open_stream(table, 2, rank, 3) for rank in range(3)]
+    for stream in ranks:
+        stream.load_state_dict(state)
+    train(resumed, ranks, 10**9)
+    same = resumed.losses == straight.losses
+    print(
+        f"resumed on three ranks of 2: {len(resumed.losses)} steps; the losses are {'the same to the last digit' if same else 'NOT THE SAME'}"
+    )
+    plotext.plot(straight.losses, label="one rank", marker="braille")
+    plotext.scatter(range(12, len(resumed.losses) + 1), resumed.losses[11:], label="three ranks, resumed", marker="o")
+    plotext.title("loss of the probe")
+    plotext.plotsize(90, 16)
+    plotext.theme("clear")
+    print(plotext.build() if COLOUR else plotext.uncolorize(plotext.build()))
+    if not same:
+        raise SystemExit("the resumed run went another way")
+    run("stream", "photos", "--columns", "image", "--image", "32", "--batch", "6", "--seconds", "3", catalog=folder)
 
 
 def main() -> None:
@@ -128,7 +211,10 @@ def main() -> None:
             f"{row['path']:44} {pixels.shape!s:>16} {pixels.dtype}   mean colour {row['mean_rgb'].round().astype(int).tolist()}"
         )
 
-    chapter(6, "The files are ordinary: stock DuckDB reads them without us")
+    chapter(6, "Training on it: interrupted, and resumed on three ranks")
+    train_twice(table, catalog_path)
+
+    chapter(7, "The files are ordinary: stock DuckDB reads them without us")
     import duckdb
 
     parquet = [path for path, _, _ in table.at().files() if path.endswith(".parquet")]
@@ -142,6 +228,7 @@ def main() -> None:
     print('  headrace sql "select path, mean_rgb from photos order by mean_rgb[3] desc limit 5"     # the bluest')
     print("  headrace get photos 31 image -o photo.jpg")
     print("  headrace ingest ~/Pictures --table mine")
+    print("  headrace stream photos --columns image --image 224     # what could this be trained at?")
 
 
 if __name__ == "__main__":

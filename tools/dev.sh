@@ -19,7 +19,7 @@ help() {
   build               build the program and the Python package; prints the line that puts them on your path
   test [FILTER]       build and run the tests (C++ and Python); --ci adds sanitizers, storms and real servers,
                       --long what takes hours
-  demo                photographs in, SQL, a new column, time travel, batches out
+  demo                photographs in, SQL, a new column, time travel, training on them
   check               format, lint, types, layering, links: what CI checks
   bench [NAME…]       run us and the rivals side by side: tables, stream, or a line of them (default: all)
   fuzz [NAME] [SECS]  run the fuzzers (default: all, 60 s each)

@@ -1,16 +1,20 @@
 // Rows of a part of a JPEG. Entropy decoding must run from the first byte; everything after it (inverse
 // transform, upsampling, colours) happens only where it is wanted (libjpeg-turbo's crop and skip calls).
 #include <algorithm>
+#include <atomic>
 #include <csetjmp>
 #include <cstdio>
 
 #include <jpeglib.h>
 
+#include "media/jpeg_huffman.h"
 #include "media/region_parts.h"
 
 namespace headrace::media {
 
 struct JpegDecoder {
+  HuffmanDecoder* in_use = nullptr;  // first: libjpeg's client_data points here
+  HuffmanDecoder huffman;
   jpeg_error_mgr errors;
   jmp_buf jump;
   char message[JMSG_LENGTH_MAX] = {};
@@ -25,15 +29,21 @@ void JpegDecoderDeleter::operator()(JpegDecoder* decoder) const {
 namespace {
 
 void OnError(j_common_ptr info) {
-  auto* decoder = static_cast<JpegDecoder*>(info->client_data);
+  auto* decoder = reinterpret_cast<JpegDecoder*>(info->client_data);
   (*info->err->format_message)(info, decoder->message);
   longjmp(decoder->jump, 1);
 }
 
 void OnMessage(j_common_ptr info, int level) {
   if (level >= 0) return;
-  auto* decoder = static_cast<JpegDecoder*>(info->client_data);
-  if (decoder->message[0] == '\0') (*info->err->format_message)(info, decoder->message);
+  auto* decoder = reinterpret_cast<JpegDecoder*>(info->client_data);
+  if (decoder->message[0] == '\0') {
+    if (info->err->msg_code == 0) {  // of our own entropy decoder
+      std::snprintf(decoder->message, sizeof decoder->message, "its data is damaged, or ends too early");
+    } else {
+      (*info->err->format_message)(info, decoder->message);
+    }
+  }
   info->err->num_warnings++;
 }
 
@@ -90,12 +100,16 @@ bool Read(JpegDecoder* decoder, uint8_t* row) {
   return jpeg_read_scanlines(&decoder->info, &target, 1) == 1;
 }
 
+std::atomic<bool> own_huffman{true};
+
 // Rows and columns around the wanted ones that the chroma upsampling looks at.
 constexpr int kMargin = 2;
 
 Status Failure(const JpegDecoder& decoder) { return Status::Corrupt(decoder.message); }
 
 }  // namespace
+
+void AllowOwnHuffman(bool allow) { own_huffman.store(allow); }
 
 int ShrunkSize(int size, int shrink) { return (size + shrink - 1) / shrink; }
 
@@ -112,6 +126,7 @@ Result<bool> DecodeJpegRows(std::string_view bytes, const ImageFacts& facts, int
   }
   if (info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK) return false;
   if (!Start(decoder, shrink)) return Failure(*decoder);
+  if (own_huffman.load(std::memory_order_relaxed)) decoder->huffman.TakeOver(&info, &decoder->in_use);
   const int first = std::max(0, rect.left - kMargin);
   JDIMENSION left = static_cast<JDIMENSION>(first);
   JDIMENSION columns = std::min(info.output_width, static_cast<JDIMENSION>(rect.right + kMargin)) - left;

@@ -37,6 +37,9 @@ class RowSink {
   virtual void Row(int y, const uint8_t* row, int first_column) = 0;
 };
 
+// False: entropy decoding is libjpeg's (tests hold both against each other).
+void AllowOwnHuffman(bool allow);
+
 // The size of what a JPEG decodes to at 1/shrink.
 int ShrunkSize(int size, int shrink);
 

@@ -52,7 +52,7 @@ Pipeline::~Pipeline() {
 
 Status Pipeline::Persist(const std::function<Status()>& attempt) {
   const double start = MonotonicSeconds();
-  double pause = 0.05;
+  double pause = 0.01;
   for (;;) {
     const Status status = attempt();
     if (!IsOutage(status)) return status;
@@ -61,9 +61,9 @@ Status Pipeline::Persist(const std::function<Status()>& attempt) {
                          std::to_string(static_cast<int>(in_.options->deadline_seconds)) +
                          " s; the stream goes on from its last state_dict() once it is back");
     }
-    for (double waited = 0; waited < pause; waited += 0.05) {
+    for (const double until = MonotonicSeconds() + pause; MonotonicSeconds() < until;) {
       if (Stopping()) return Status::Cancelled();
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     pause = std::min(2.0, pause * 2);
   }
@@ -434,7 +434,12 @@ void Pipeline::DecodeSample(Work* work, size_t index) {
 
 Result<std::optional<store::Bytes>> Pipeline::MediaOf(Sample* sample, size_t column) {
   if (column < sample->media.size()) return std::move(sample->media[column]);
-  return in_.sources[static_cast<size_t>(sample->source)]->ReadMedia(*sample->chunk, column, sample->row);
+  Result<std::optional<store::Bytes>> bytes(std::nullopt);
+  HEADRACE_TRY(Persist([&]() -> Status {
+    bytes = in_.sources[static_cast<size_t>(sample->source)]->ReadMedia(*sample->chunk, column, sample->row);
+    return IsOutage(bytes.status()) ? bytes.status() : Status::Ok();
+  }));
+  return bytes;
 }
 
 Status Pipeline::Fill(Work* work, size_t index) {

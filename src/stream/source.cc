@@ -77,6 +77,10 @@ table::Field MediaField(const table::Field& blob) {
 // once, so bytes cost more than round trips.
 constexpr int64_t kMediaGap = 4096;
 
+// What a batch says of its rows besides their columns.
+constexpr std::string_view kOwnNames[] = {"valid",  "epoch",     "position", "row_id",
+                                          "source", "documents", "state"};
+
 Status NoSuchCell(const std::string& column) {
   return Status::Corrupt("the cell of '" + column + "' is damaged");
 }
@@ -106,6 +110,12 @@ Status Source::PlanColumns(const SourceOptions& options) {
   }
   if (!options.extra.empty() && std::find(names.begin(), names.end(), options.extra) == names.end()) {
     names.push_back(options.extra);
+  }
+  for (const auto& name : names) {
+    if (std::find(std::begin(kOwnNames), std::end(kOwnNames), name) == std::end(kOwnNames)) continue;
+    return Status::Invalid(
+        "the column '" + name +
+        "' has a name that batches use for something else; choose the columns without it, or rename it");
   }
   HEADRACE_ASSIGN(const auto projections, view_.Project(names));
   std::set<std::string> used;

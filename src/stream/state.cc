@@ -55,6 +55,9 @@ Result<State> State::FromJson(const std::string& text) {
     source.layout.shuffle = source.layout.window >= 0;
     if (!source.layout.shuffle) source.layout.window = 0;
     const Layout& layout = source.layout;
+    const int64_t most = int64_t{1} << 52;
+    if (layout.rows > most || layout.block > most || layout.window > most || state.point.position > most)
+      return wrong();
     if (layout.rows < 1 || layout.block < 1 || layout.lanes < 1 || layout.lanes > (1 << 20) ||
         (layout.window % layout.lanes != 0)) {
       return wrong();

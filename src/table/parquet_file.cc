@@ -81,6 +81,9 @@ template <typename Fn>
 Status Guard(const std::string& key, Fn fn) {
   try {
     return fn();
+  } catch (const parquet::ParquetStatusException& error) {
+    return FromArrow(error.status())
+        .Wrap("cannot read " + key);  // a store that is away is not a damaged file
   } catch (const std::exception& error) {
     return Status::Corrupt("cannot read " + key + ": " + error.what());
   }

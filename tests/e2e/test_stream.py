@@ -549,6 +549,10 @@ def test_mistakes_are_named(catalog: hr.Catalog) -> None:
     ]:
         with pytest.raises(hr.HeadraceError, match=message):
             hr.Stream(table, **options)  # type: ignore[arg-type]
+    own = catalog.create_table("own", {"valid": np.arange(5), "x": np.arange(5)})
+    with pytest.raises(hr.Invalid, match="the column 'valid' has a name"):
+        hr.Stream(own)
+    assert len(tables.row_ids(hr.Stream(own, ["x"]))) == 5
     with pytest.raises(TypeError, match="no argument 'bacth_size'"):
         hr.Stream(table, bacth_size=3)  # type: ignore[arg-type]
     with pytest.raises(hr.Invalid, match="not a stream's state_dict"):
