@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/hash.h"
@@ -189,7 +190,7 @@ Status BlockCache::Keep(int64_t block, const std::string& bytes) {
   char head[kHead];
   const uint64_t payload = bytes.size();
   const uint64_t sum = Xxh3(bytes);
-  std::memcpy(head, kMagic, 8);
+  std::copy_n(kMagic, 8, head);
   std::memcpy(head + 8, &payload, 8);
   std::memcpy(head + 16, &sum, 8);
   const auto size = static_cast<int64_t>(bytes.size() + kHead);
