@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 from measure import Line
+from shuffle import shuffle
 
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = pathlib.Path(os.environ.get("HEADRACE_CACHE", pathlib.Path.home() / ".cache" / "headrace"))
@@ -399,4 +400,5 @@ BENCHES = {
     "distant": distant,
     "resume": resume,
     "cache": cache,
+    "shuffle": shuffle,
 }

@@ -201,6 +201,7 @@ run_tests() {
     case $a in --ci) ci=1 ;; --long) ci=1; long=1 ;; -*) fail "no such option for test: $a" ;; *) filter=$a ;; esac
   done
   setup run test
+  [ -z "$long" ] || setup rivals-hf  # torch, for the tests against it
   mkdir -p "$BUILD"
   if [ ! -f "$BUILD/release/.tests" ]; then rm -f "$BUILD/release/build.ninja"; fi
   configure "$BUILD/release" -DHEADRACE_TESTS=ON
@@ -227,7 +228,7 @@ run_tests() {
 }
 
 sanitize() {
-  bold "AddressSanitizer and UndefinedBehaviorSanitizer: base, store, table, media"
+  bold "AddressSanitizer and UndefinedBehaviorSanitizer: base, store, table, media, stream"
   configure "$BUILD/asan" -DHEADRACE_TESTS=ON -DHEADRACE_CORE_ONLY=ON -DHEADRACE_SANITIZE=ON
   ninja_in "$BUILD/asan" || return 1
   local t

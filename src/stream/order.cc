@@ -66,6 +66,8 @@ Layout ChooseLayout(const LayoutHints& hints) {
     block = static_cast<int64_t>(static_cast<double>(kBlockBytes) / hints.media_bytes);
     block = std::min({block, window / (lanes * kBlocksPerCell), hints.rows / (kBlocksPerLane * lanes)});
   }
+  // Windows of one size: a short one at the end would hold an uneven choice of blocks.
+  window = CeilDiv(hints.rows, std::max<int64_t>(1, hints.rows / window));
   if (hints.window > 0) window = hints.window;
   layout.block = std::max<int64_t>(block, 1);
   if (layout.block == 1 && hints.window == 0)
