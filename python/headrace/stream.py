@@ -130,6 +130,8 @@ class Stream:
                 raise TypeError(
                     f"Stream has no argument {name!r}; image steps for a column {name!r} are made with hr.Resize(…) and the like"
                 )
+        if not 0 <= seed < 2**64:
+            raise Invalid(f"the seed is {seed}; it must be from 0 to 2**64 - 1")
         options: dict[str, Any] = {
             "columns": list(columns or []),
             "images": [(name, steps.to_json()) for name, steps in images.items()],
@@ -299,6 +301,12 @@ class Stream:
         stats["waited_share"] = stats["waited_seconds"] / seconds
         stats["decode_share"] = stats["decode_seconds"] / (seconds * stats["threads"])
         return stats
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Ends its threads at once. Iterating again afterwards is an error."""

@@ -11,7 +11,6 @@
 #include <cstring>
 
 #include "base/hash.h"
-#include "stream/permute.h"
 
 namespace headrace::stream {
 namespace {
@@ -109,14 +108,19 @@ bool WriteAll(int fd, const char* data, size_t bytes) {
 }  // namespace
 
 Result<std::unique_ptr<BlockCache>> BlockCache::Open(const std::string& folder, int64_t budget_bytes,
-                                                     uint64_t identity, double expected_bytes) {
+                                                     uint64_t identity, int64_t blocks,
+                                                     double expected_bytes) {
   std::unique_ptr<BlockCache> cache(new BlockCache());
   cache->folder_ = folder;
   cache->own_ = folder + "/" + Hex64(identity);
   cache->budget_ = budget_bytes;
   cache->identity_ = identity;
-  // A little less than what fits: blocks differ in size.
-  cache->share_ = expected_bytes > 0 ? static_cast<double>(budget_bytes) / (expected_bytes * 1.005) : 1;
+  // A little less than what fits, since blocks differ in size; exactly so many, since chance would add its
+  // own.
+  const double whole = expected_bytes * 1.005 + static_cast<double>(blocks) * static_cast<double>(kHead);
+  cache->chosen_ =
+      static_cast<int64_t>(static_cast<double>(budget_bytes) / whole * static_cast<double>(blocks));
+  cache->choice_.emplace(std::max<int64_t>(blocks, 1), identity);
   HEADRACE_TRY(MakeFolder(cache->own_));
   HEADRACE_TRY(cache->Recount());
   return cache;
@@ -127,9 +131,7 @@ BlockCache::~BlockCache() = default;
 std::string BlockCache::PathOf(int64_t block) const { return own_ + "/" + std::to_string(block) + ".blk"; }
 
 bool BlockCache::Chosen(int64_t block) const {
-  if (share_ >= 1) return true;
-  const double at = static_cast<double>(Derive(identity_, static_cast<uint64_t>(block)) >> 11) * 0x1.0p-53;
-  return at < share_;
+  return block >= 0 && block < choice_->size() && (*choice_)(block) < chosen_;
 }
 
 bool BlockCache::Keeps(int64_t block) const {

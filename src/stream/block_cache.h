@@ -2,9 +2,9 @@
 // machine.
 //
 // Every block is used once an epoch, so no policy does better than keeping a fixed share of them: a block is
-// kept if its hash is below the share that fits (an LRU would evict each just before its use). A block file
-// appears whole or not at all (O_TMPFILE and linkat), blocks are fetched under a lock that the system frees
-// with the process, and whoever is killed leaves nothing behind.
+// kept if it is among the first that fit in an order by a key (an LRU would evict each just before its use).
+// A block file appears whole or not at all (O_TMPFILE and linkat), blocks are fetched under a lock that the
+// system frees with the process, and whoever is killed leaves nothing behind.
 #pragma once
 
 #include <atomic>
@@ -13,17 +13,19 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "store/object_store.h"
+#include "stream/permute.h"
 
 namespace headrace::stream {
 
 class BlockCache {
  public:
-  // `identity`: of what the blocks hold. `expected_bytes`: of all blocks.
+  // `identity`: of what the blocks hold. `expected_bytes`: of all `blocks` together.
   static Result<std::unique_ptr<BlockCache>> Open(const std::string& folder, int64_t budget_bytes,
-                                                  uint64_t identity, double expected_bytes);
+                                                  uint64_t identity, int64_t blocks, double expected_bytes);
   ~BlockCache();
 
   // Whether to ask for this block here: it is of the share, and lies here or still fits.
@@ -47,7 +49,8 @@ class BlockCache {
   std::string own_;  // folder_/<identity>
   int64_t budget_ = 0;
   uint64_t identity_ = 0;
-  double share_ = 0;
+  int64_t chosen_ = 0;  // blocks that fit
+  std::optional<Permutation> choice_;
   std::mutex mutex_;
   std::map<int64_t, std::shared_future<Result<store::Bytes>>> loading_;
   std::atomic<bool> full_{false};

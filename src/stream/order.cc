@@ -60,7 +60,7 @@ Layout ChooseLayout(const LayoutHints& hints) {
   int64_t window = std::max(hints.window, kMinWindow);
   int64_t block = 1;
   if (!pages_fit) {
-    block = std::min(limits::kPageRows, hints.rows / (kBlocksPerLane * lanes));
+    block = std::min(hints.page_rows, hints.rows / (kBlocksPerLane * lanes));
     window = std::max(window, block * lanes * 16);
   } else if (!hints.local && hints.media_bytes > 0) {
     block = static_cast<int64_t>(static_cast<double>(kBlockBytes) / hints.media_bytes);

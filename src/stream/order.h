@@ -28,6 +28,7 @@ struct LayoutHints {
   int64_t rows = 0;
   double media_bytes = 0;    // a row's mean bytes in blobs and tensors that are read one by one
   double page_bytes = 0;     // a row's mean bytes in pages, which are read 2,048 rows at a time
+  int64_t page_rows = 2048;  // rows that pages are read by
   bool local = true;         // reading one row costs no round trip
   int64_t memory_bytes = 0;  // that pages may stay in
   int world = 1;

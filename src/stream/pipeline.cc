@@ -166,7 +166,7 @@ Status Pipeline::Locate(Work* work, const std::vector<Point>& points) {
     sample.row_id = source->selection().row_id(sample.place);
     sample.wanted = true;
     if (requests_ && !source->local()) {
-      const auto page = sample.place.row / static_cast<int32_t>(limits::kPageRows);
+      const auto page = sample.place.row / source->chunk_rows();
       if (asked.insert({sample.source, sample.place.fragment, page}).second &&
           !source->HasChunk(sample.place)) {
         requests_->Submit([this, source, at = sample.place] {
@@ -476,7 +476,7 @@ Status Pipeline::Fill(Work* work, size_t index) {
           }
         }
         if (status.ok()) {
-          const uint64_t key = Derive(in_.sequence->DrawKey(sample.point), c);
+          const uint64_t key = Derive(in_.sequence->DrawKey(sample.point), column.name_hash);
           status = column.ops.Run((*bytes)->view(), facts, key, &scratch, &canvas,
                                   out.data->data() + static_cast<int64_t>(index) * column.row_bytes);
         }
@@ -577,23 +577,31 @@ Result<std::shared_ptr<const Batch>> Pipeline::Next(const std::function<bool()>&
     while (queue_.empty()) {
       if (changed_.wait_for(lock, std::chrono::milliseconds(50)) == std::cv_status::timeout && interrupted) {
         lock.unlock();
-        if (interrupted()) return Status::Cancelled();
+        const bool stop = interrupted();
         lock.lock();
+        if (stop) {
+          consumer_waits_ = false;
+          return Status::Cancelled();
+        }
       }
     }
     work = queue_.front();
   }
   while (work->ready.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
-    if (interrupted && interrupted()) return Status::Cancelled();
+    if (interrupted && interrupted()) {
+      const std::lock_guard lock(mutex_);
+      consumer_waits_ = false;
+      return Status::Cancelled();
+    }
   }
   const Status status = work->ready.get();
   {
     const std::lock_guard lock(mutex_);
     consumer_waits_ = false;
     queue_.pop_front();
-    if (work->epoch_end) beyond_ = 0;
-    for (const auto& next : queue_) {
-      if (work->epoch_end && next->epoch_end) beyond_ = 1;  // epochs of one or two batches
+    if (work->epoch_end) {
+      beyond_ = 0;
+      for (const auto& next : queue_) beyond_ += next->epoch_end || beyond_ > 0 ? 1 : 0;
     }
     if (!status.ok()) failed_ = status;
   }

@@ -65,6 +65,12 @@ const char* NumpyName(media::Element element) {
   return "uint8";
 }
 
+bool HoldsList(const table::Type& type) {
+  return type.kind == Kind::kList ||
+         std::any_of(type.children.begin(), type.children.end(),
+                     [](const table::Field& child) { return HoldsList(child.type); });
+}
+
 // A blob field with only what a stream needs of it.
 table::Field MediaField(const table::Field& blob) {
   table::Field field = blob;
@@ -122,6 +128,7 @@ Status Source::PlanColumns(const SourceOptions& options) {
   for (const auto& projection : projections) {
     Column column;
     column.name = projection.name;
+    column.name_hash = Xxh3(column.name);
     column.projection = projection;
     const table::Type& type = projection.leaf.type;
     for (const auto& [name, steps] : options.images) {
@@ -157,6 +164,8 @@ Status Source::PlanColumns(const SourceOptions& options) {
         column.row_bytes = column.bits ? 1 : table::KindBytes(type.kind);
       }
     }
+    // Lists are read by whole row groups: so are chunks that hold some.
+    if (HoldsList(projection.top.type)) chunk_rows_ = static_cast<int32_t>(limits::kRowGroupRows);
     columns_.push_back(std::move(column));
   }
   for (const auto& [name, steps] : options.images) {
@@ -280,9 +289,9 @@ Result<std::shared_ptr<const Chunk>> Source::Load(int32_t fragment_index, int32_
   const table::Fragment& fragment = (*fragments_)[static_cast<size_t>(fragment_index)];
   auto chunk = std::make_shared<Chunk>();
   chunk->fragment = fragment_index;
-  chunk->first_row = index * static_cast<int32_t>(limits::kPageRows);
+  chunk->first_row = index * chunk_rows_;
   const auto rows = table::Rows::Range(
-      chunk->first_row, std::min<int64_t>(fragment.rows, chunk->first_row + limits::kPageRows));
+      chunk->first_row, std::min<int64_t>(fragment.rows, int64_t{chunk->first_row} + chunk_rows_));
   chunk->values.resize(columns_.size());
   chunk->media.resize(columns_.size());
   for (size_t c = 0; c < columns_.size(); ++c) {
@@ -301,7 +310,7 @@ Result<std::shared_ptr<const Chunk>> Source::Load(int32_t fragment_index, int32_
 }
 
 Result<std::shared_ptr<const Chunk>> Source::ChunkOf(const RowPlace& place) {
-  const auto index = place.row / static_cast<int32_t>(limits::kPageRows);
+  const auto index = place.row / chunk_rows_;
   const int64_t key = int64_t{place.fragment} << 32 | index;
   std::promise<Loaded> promise;
   {
@@ -341,7 +350,7 @@ Result<std::shared_ptr<const Chunk>> Source::ChunkOf(const RowPlace& place) {
 }
 
 bool Source::HasChunk(const RowPlace& place) {
-  const int64_t key = int64_t{place.fragment} << 32 | place.row / static_cast<int32_t>(limits::kPageRows);
+  const int64_t key = int64_t{place.fragment} << 32 | place.row / chunk_rows_;
   const std::lock_guard lock(mutex_);
   return slots_.contains(key);
 }

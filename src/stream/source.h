@@ -17,6 +17,7 @@
 #include <arrow/type_fwd.h>
 
 #include "base/cancel.h"
+#include "base/limits.h"
 #include "media/media.h"
 #include "stream/image_ops.h"
 #include "stream/selection.h"
@@ -33,6 +34,7 @@ enum class ColumnKind {
 
 struct Column {
   std::string name;
+  uint64_t name_hash = 0;  // XXH3: names its random numbers
   ColumnKind kind = ColumnKind::kValues;
   table::Projection projection;
   ImageOps ops;                // kImage
@@ -86,6 +88,8 @@ class Source {
   // Mean bytes of a row: read one by one, and in pages (as they are in memory).
   double media_bytes() const { return media_bytes_; }
   double page_bytes() const { return page_bytes_; }
+  // Rows of a chunk.
+  int32_t chunk_rows() const { return chunk_rows_; }
 
   // The chunk that holds this row, from memory or the store. One call loads it; others wait for that one.
   Result<std::shared_ptr<const Chunk>> ChunkOf(const RowPlace& place);
@@ -133,6 +137,7 @@ class Source {
   bool local_ = true;
   double media_bytes_ = 0;
   double page_bytes_ = 0;
+  int32_t chunk_rows_ = static_cast<int32_t>(limits::kPageRows);
 
   std::mutex mutex_;
   std::map<int64_t, Slot> slots_;

@@ -9,7 +9,7 @@ using nlohmann::ordered_json;
 
 std::string State::ToJson() const {
   ordered_json out = {{"headrace", 1}, {"seed", seed}, {"epoch", point.epoch}, {"position", point.position}};
-  if (packed != 0) out["packed"] = packed;
+  if (pack_length != 0) out["pack"] = {pack_length, pack_window, packed};
   ordered_json list = ordered_json::array();
   for (const auto& source : sources) {
     const Layout& layout = source.layout;
@@ -34,9 +34,16 @@ Result<State> State::FromJson(const std::string& text) {
   }
   state.seed = in["seed"].get<uint64_t>();
   state.point = {in["epoch"].get<int64_t>(), in["position"].get<int64_t>()};
-  if (in.contains("packed")) {
-    if (!in["packed"].is_number_integer()) return wrong();
-    state.packed = in["packed"].get<int64_t>();
+  if (in.contains("pack")) {
+    const json& pack = in["pack"];
+    if (!pack.is_array() || pack.size() != 3) return wrong();
+    for (const json& number : pack) {
+      if (!number.is_number_integer()) return wrong();
+    }
+    state.pack_length = pack[0].get<int64_t>();
+    state.pack_window = pack[1].get<int64_t>();
+    state.packed = pack[2].get<int64_t>();
+    if (state.pack_length < 1 || state.pack_window < 1) return wrong();
   }
   if (state.point.epoch < 0 || state.point.position < 0 || state.packed < 0) return wrong();
   if (!in.contains("sources") || !in["sources"].is_array() || in["sources"].empty()) return wrong();

@@ -23,6 +23,8 @@ struct State {
   uint64_t seed = 0;
   Point point;
   int64_t packed = 0;  // packing: rows of the window at `point` that are done
+  int64_t pack_length = 0;
+  int64_t pack_window = 0;
   std::vector<SourceState> sources;
   bool operator==(const State&) const = default;
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <mutex>
 #include <numeric>
 
 #include "base/clock.h"
@@ -92,6 +93,7 @@ class StreamImpl final : public Stream {
   }
 
   Result<std::shared_ptr<const Batch>> Next(const std::function<bool()>& interrupted) override {
+    const std::lock_guard in_use(use_mutex_);  // callers in several threads take turns
     if (options_.epochs > 0 && state_.point.epoch >= options_.epochs) return std::shared_ptr<const Batch>();
     if (!pipeline_) {
       if (started_ < 0) started_ = MonotonicSeconds();
@@ -107,18 +109,30 @@ class StreamImpl final : public Stream {
       pipeline_ = std::make_unique<Pipeline>(std::move(input), &counters_);
     }
     HEADRACE_ASSIGN(auto batch, pipeline_->Next(interrupted));
-    state_ = pipeline_->after();
+    SetState(pipeline_->after());
     if (!batch && next_) {  // the old snapshot's epoch is over; the newer one's begins
       pipeline_.reset();
       active_ = std::move(next_);
-      state_ = FreshState(*active_, state_.point, state_.seed);
+      SetState(FreshState(*active_, state_.point, state_.seed));
     }
     return batch;
   }
 
-  State state() const override { return state_; }
+  State state() const override {
+    const std::lock_guard lock(state_mutex_);
+    return state_;
+  }
 
   Status Load(const State& state) override {
+    const std::lock_guard in_use(use_mutex_);
+    const PackOptions& pack = options_.pack;
+    const bool packs = !pack.tokens.empty();
+    if (state.pack_length != (packs ? pack.length : 0) || state.pack_window != (packs ? pack.window : 0)) {
+      return Status::Invalid(packs ? "this state_dict() is of a stream with another packing (length " +
+                                         std::to_string(state.pack_length) + ", window " +
+                                         std::to_string(state.pack_window) + ")"
+                                   : "this state_dict() is of a stream that packs");
+    }
     if (state.sources.size() != inputs_.size()) {
       return Status::Invalid("this state_dict() is of a stream over " + std::to_string(state.sources.size()) +
                              " tables, and this one is over " + std::to_string(inputs_.size()));
@@ -142,7 +156,7 @@ class StreamImpl final : public Stream {
     if (older && at_start) {  // a new epoch: the newer snapshot's from its first row
       HEADRACE_ASSIGN(active_, MakeSetup(Views(), state.seed, {}));
       next_.reset();
-      state_ = FreshState(*active_, state.point, state.seed);
+      SetState(FreshState(*active_, state.point, state.seed));
       return Status::Ok();
     }
     HEADRACE_ASSIGN(auto setup, MakeSetup(views, state.seed, state.sources));
@@ -156,7 +170,7 @@ class StreamImpl final : public Stream {
       HEADRACE_ASSIGN(next_, MakeSetup(Views(), state.seed, {}));
     }
     active_ = std::move(setup);
-    state_ = state;
+    SetState(state);
     return Status::Ok();
   }
 
@@ -237,8 +251,17 @@ class StreamImpl final : public Stream {
     return views;
   }
 
-  static State FreshState(const Setup& setup, const Point& point, uint64_t seed) {
+  void SetState(State state) {
+    const std::lock_guard lock(state_mutex_);
+    state_ = std::move(state);
+  }
+
+  State FreshState(const Setup& setup, const Point& point, uint64_t seed) const {
     State state;
+    if (!options_.pack.tokens.empty()) {
+      state.pack_length = options_.pack.length;
+      state.pack_window = options_.pack.window;
+    }
     state.seed = seed;
     state.point = point;
     state.sources = setup.states;
@@ -250,6 +273,7 @@ class StreamImpl final : public Stream {
     hints.rows = source.selection().rows();
     hints.media_bytes = source.media_bytes();
     hints.page_bytes = source.page_bytes();
+    hints.page_rows = source.chunk_rows();
     hints.local = source.local();
     hints.memory_bytes = ChunkMemory() / static_cast<int64_t>(inputs_.size());
     hints.world = options_.world;
@@ -384,8 +408,8 @@ class StreamImpl final : public Stream {
       if (column.kind == ColumnKind::kImage || column.kind == ColumnKind::kBlob) what += ":" + column.name;
     }
     const double expected = source.media_bytes() * static_cast<double>(layout.rows);
-    HEADRACE_ASSIGN(setup->caches.back(),
-                    BlockCache::Open(options_.cache, options_.cache_bytes, Xxh3(what), expected));
+    HEADRACE_ASSIGN(setup->caches.back(), BlockCache::Open(options_.cache, options_.cache_bytes, Xxh3(what),
+                                                           (layout.rows + block - 1) / block, expected));
     return Status::Ok();
   }
 
@@ -395,6 +419,8 @@ class StreamImpl final : public Stream {
   mutable Counters counters_;
   std::unique_ptr<Setup> active_;
   std::unique_ptr<Setup> next_;
+  std::mutex use_mutex_;
+  mutable std::mutex state_mutex_;
   State state_;
   double started_ = -1;
   std::unique_ptr<Pipeline> pipeline_;  // last: it borrows all the others

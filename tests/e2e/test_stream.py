@@ -420,6 +420,10 @@ def test_packing(catalog: hr.Catalog) -> None:
             for index in range(2):
                 rest += [column[index] for column in columns if index < len(column)]
         assert head + rest == whole
+    with pytest.raises(hr.Invalid, match="another packing"):
+        hr.Stream(table, pack=hr.Pack("tokens", 64, "n_tokens")).load_state_dict(begun.state_dict())
+    with pytest.raises(hr.Invalid, match="stream that packs"):
+        hr.Stream(table, ["tokens"]).load_state_dict(begun.state_dict())
     with pytest.raises(hr.NotFound, match="nothing"):
         hr.Stream(table, pack=hr.Pack("tokens", 128, "nothing"))
 
@@ -539,6 +543,7 @@ def test_mistakes_are_named(catalog: hr.Catalog) -> None:
         ({"columns": ["label"], "image": hr.Resize((8, 8))}, "not among the columns"),
         ({"columns": ["label"], "label": hr.Resize((8, 8))}, "not a blob"),
         ({"columns": ["label"], "batch_size": 0}, "batch_size is 0"),
+        ({"columns": ["label"], "seed": -1}, "the seed is -1"),
         ({"columns": ["label"], "rank": 3, "world_size": 2}, "rank is 3"),
         ({"columns": ["label"], "epoch_end": "cut"}, "pad, drop, short, wrap"),
         ({"columns": ["label"], "memory": "lots"}, "no size"),
