@@ -125,18 +125,19 @@ def pixels(scale: float) -> list[Line]:
     folder = data(scale)
     table = hr.open(folder / "headrace")["photos"]
     worst = 1e9
-    for name in ("bilinear", "bicubic", "lanczos"):
+    # 64 of 3 filters as a training run would, and far smaller, where the decoder works at a quarter of the size.
+    for name, size in [(name, size) for name in ("bilinear", "bicubic", "lanczos") for size in (224, 32)]:
         resample = getattr(Image.Resampling, name.upper())
-        stream = hr.Stream(table, ["image"], image=hr.Resize((224, 224), filter=name), batch_size=64, seed=3)
+        stream = hr.Stream(table, ["image"], image=hr.Resize((size, size), filter=name), batch_size=64, seed=3)
         batch = next(iter(stream))
         blobs = table.take(batch["row_id"].tolist(), ["image"])
         for ours, row in zip(batch["image"], blobs, strict=True):
-            theirs = Image.open(io.BytesIO(bytes(row["image"]))).convert("RGB").resize((224, 224), resample)
+            theirs = Image.open(io.BytesIO(bytes(row["image"]))).convert("RGB").resize((size, size), resample)
             error = float(((ours.astype(float) - np.asarray(theirs).transpose(2, 0, 1)) ** 2).mean())
             worst = min(worst, 10 * float(np.log10(255**2 / max(error, 1e-9))))
     return [
         Line(
-            "pixels against Pillow's, worst PSNR of 192 pictures × 3 filters",
+            "pixels against Pillow's, worst PSNR of 64 pictures × 3 filters × sizes 224 and 32",
             f"{worst:.1f} dB",
             "Pillow",
             worst,

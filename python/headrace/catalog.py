@@ -90,11 +90,12 @@ class Catalog:
         table: str,
         format: str = "",
         again: bool = False,
+        shuffle: bool = False,
         why: str = "",
     ) -> dict[str, Any]:
         """Takes files and folders into a table, as ``headrace ingest`` does. The report has ``errors``: one for each
-        file that could not be taken in."""
-        return self._native.ingest([os.fspath(source) for source in sources], table, format, again, why)
+        file that could not be taken in. ``shuffle``: photographs in random order instead of by path."""
+        return self._native.ingest([os.fspath(source) for source in sources], table, format, again, shuffle, why)
 
     def sql(self, query: str, *, into: str | None = None, memory: str = "", threads: int = 0, why: str = "") -> Any:
         """Rows of a query, as a ``Reader`` that streams; with ``into``, a new table with its lineage, and the commit.

@@ -120,6 +120,9 @@ def _column(values: Any) -> Any:
         values = values.tolist()
     if hasattr(values, "__arrow_c_stream__"):
         return values
+    values = list(values)
+    if any(isinstance(value, bytes) for value in values):
+        return Reader(_native.from_bytes(values))
     lines = "\n".join(json.dumps({"x": value}) for value in values)
     return Reader(_native.from_json(lines))
 
@@ -135,5 +138,8 @@ def to_native(data: Any) -> _native.Reader:
     if isinstance(data, Mapping) and not isinstance(data, Row):
         return _native.from_columns(list(data), [_column(values) for values in data.values()])
     if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
+        if any(isinstance(value, bytes) for row in data for value in row.values()):
+            names = list(dict.fromkeys(name for row in data for name in row))
+            return to_native({name: [row.get(name) for row in data] for name in names})
         return _native.from_json("\n".join(json.dumps(dict(row)) for row in data))
     return _native.import_stream(data)

@@ -1,5 +1,6 @@
 // The native half of the Python package. What users see is in headrace/*.py.
 #include <arrow/array.h>
+#include <arrow/builder.h>
 #include <arrow/io/memory.h>
 #include <arrow/json/api.h>
 #include <arrow/record_batch.h>
@@ -430,11 +431,12 @@ void BindCatalog(nb::module_& m) {
            })
       .def("ingest",
            [](const CatalogHandle& c, const std::vector<std::string>& sources, const std::string& name,
-              const std::string& format, bool again, const std::string& why) {
+              const std::string& format, bool again, bool shuffle, const std::string& why) {
              ingest::IngestOptions options;
              options.table = name;
              options.format = format;
              options.again = again;
+             options.shuffle = shuffle;
              return ReportToDict(Check(Interruptible([&](const StopToken& stop) {
                options.stop = stop;
                options.commit = Options(why, "", -1, stop);
@@ -475,6 +477,30 @@ NB_MODULE(_native, m) {
   m.def("import_stream", [](nb::handle object) { return Reader{ImportStream(object), nullptr}; });
   m.def("from_json", &FromJson);
   m.def("from_columns", &FromColumns);
+  m.def("from_bytes", [](const nb::list& values) {
+    arrow::LargeBinaryBuilder builder;
+    for (const nb::handle value : values) {
+      arrow::Status status;
+      if (value.is_none()) {
+        status = builder.AppendNull();
+      } else if (nb::isinstance<nb::bytes>(value)) {
+        const auto bytes = nb::cast<nb::bytes>(value);
+        status =
+            builder.Append(static_cast<const uint8_t*>(bytes.data()), static_cast<int64_t>(bytes.size()));
+      } else {
+        Raise(Status::Invalid(
+            "a column holds both bytes and something else; all its values must be bytes or None"));
+      }
+      if (!status.ok()) Raise(table::FromArrow(status));
+    }
+    auto array = builder.Finish();
+    if (!array.ok()) Raise(table::FromArrow(array.status()));
+    const auto schema = arrow::schema({arrow::field("x", arrow::large_binary())});
+    auto made = arrow::RecordBatchReader::Make(
+        {arrow::RecordBatch::Make(schema, (*array)->length(), {*array})}, schema);
+    if (!made.ok()) Raise(table::FromArrow(made.status()));
+    return Reader{*made, nullptr};
+  });
   m.def("types_of", [](const Reader& reader) {
     const auto schema = Check(table::SchemaFromArrow(*reader.batches->schema()));
     std::vector<std::pair<std::string, std::string>> columns;

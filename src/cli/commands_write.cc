@@ -116,6 +116,9 @@ void AddIngest(CLI::App* app, Context* context, Action* action) {
                       "images, parquet, jsonl or csv (default: by content and name)");
   command->add_option("-m,--why", *why, "A note for the table's log");
   command->add_flag("--again", options->again, "Also take files that are in the table already");
+  command->add_flag(
+      "--shuffle", options->shuffle,
+      "Photographs in random order: for folders by class that will be streamed from a bucket in order");
   command->footer(
       "Examples:\n  headrace ingest photos/ --table photos\n  headrace ingest captions.jsonl --table "
       "captions\n"

@@ -10,6 +10,7 @@
 #include <deque>
 #include <fstream>
 #include <future>
+#include <random>
 #include <set>
 
 #include "base/clock.h"
@@ -167,6 +168,14 @@ class Run {
                              file.path + " --table NAME"));
       }
       data.clear();
+    }
+    if (options_.shuffle) {
+      if (photos.empty() && !data.empty()) {
+        return Status::Invalid(
+            "--shuffle is for photographs; rows are shuffled by SQL: headrace sql \"select * from " +
+            options_.table + " order by random()\" --into NAME");
+      }
+      std::shuffle(photos.begin(), photos.end(), std::mt19937_64(0));
     }
     if (photos.empty() && data.empty() && report_.errors.empty()) {
       return Status::NotFound("there are no files in " + sources[0]);

@@ -22,6 +22,7 @@ struct IngestOptions {
   std::string table;
   std::string format;       // "": by content and extension; "images", "parquet", "jsonl" or "csv"
   bool again = false;       // also take photographs whose path is in the table already
+  bool shuffle = false;     // photographs in random order (the same each time) instead of by path
   bool keep_errors = true;  // write the errors table
   table::CommitOptions commit;
   StopToken stop;

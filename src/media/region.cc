@@ -80,10 +80,11 @@ class Across final : public RowSink {
 int ChooseShrink(const StoredRegion& s, Filter filter) {
   if (filter == Filter::kNearest) return 1;
   const double ratio = std::min((s.right - s.left) / s.width, (s.bottom - s.top) / s.height);
-  for (const int shrink : {8, 4, 2}) {
-    if (ratio >= 2 * shrink) return shrink;
-  }
-  return 1;
+  // The smaller transforms average whole blocks, which is not what a filter does: the rest of the way must
+  // hide it (on photographs, at least 44 dB against the whole way).
+  if (ratio >= 32) return 8;
+  if (ratio >= 8) return 4;
+  return ratio >= 4 ? 2 : 1;
 }
 
 Status DecodeWhole(std::string_view bytes, const ImageFacts& facts, const StoredRect& rect,

@@ -174,3 +174,14 @@ def test_nan_and_infinity_are_values(catalog: hr.Catalog) -> None:
     assert table.count("x > 5.0") == 2  # NaN is above every number, as in DuckDB
     assert np.isnan(table.take([0], ["vec"])["vec"][0, 0])
     assert [r["n"] for r in catalog.sql("select count(*) as n from t where x > 5.0").to_pylist()] == [2]
+
+
+def test_bytes_go_in_as_they_are(catalog: hr.Catalog) -> None:
+    table = catalog.create_table("files", {"name": "string", "data": "blob", "raw": "binary"})
+    table.append({"name": ["a", "b"], "data": [b"one", None], "raw": [b"\x00\xff", b""]})
+    table.append([{"name": "c", "data": b"three"}, {"name": "d", "raw": b"4"}])
+    rows = list(table.scan())
+    assert [None if row["data"] is None else bytes(row["data"]) for row in rows] == [b"one", None, b"three", None]
+    assert [row["raw"] for row in rows] == [b"\x00\xff", b"", None, b"4"]
+    with pytest.raises(hr.Invalid, match="both bytes and something else"):
+        table.append({"data": [b"x", "y"]})

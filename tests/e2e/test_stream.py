@@ -281,6 +281,25 @@ def test_pixels_are_pillows(catalog: hr.Catalog) -> None:
             assert 10 * np.log10(255**2 / max(error, 1e-9)) > 40, name
 
 
+def test_large_photographs_shrunk_far_are_pillows_too(catalog: hr.Catalog) -> None:
+    """The decoder works at 1/2, 1/4 or 1/8 of the size where a filter follows that hides it."""
+    table = catalog.create_table("large", {"image": "blob"})
+    rng = np.random.default_rng(2)
+    coarse = Image.fromarray(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)).resize(
+        (1600, 1200), Image.Resampling.BICUBIC
+    )
+    out = io.BytesIO()
+    coarse.save(out, "JPEG", quality=92)
+    table.append({"image": [out.getvalue()]})
+    for size in (300, 200, 100, 60, 30):
+        batch = next(iter(hr.Stream(table, ["image"], image=hr.Resize((size, size)), batch_size=1)))
+        expected = np.asarray(Image.open(out).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)).transpose(
+            2, 0, 1
+        )
+        error = float(((batch["image"][0] - expected.astype(float)) ** 2).mean())
+        assert 10 * np.log10(255**2 / max(error, 1e-9)) > 40, size
+
+
 def test_epoch_ends(catalog: hr.Catalog) -> None:
     table = tables.make(catalog, count=50)
     sizes = {
