@@ -214,3 +214,49 @@ def test_a_dead_server_and_wrong_keys_say_so_and_no_secret(
     )
     del environment["AWS_ACCESS_KEY_ID"]
     assert "gave up" in headrace("--catalog", "s3://bucket/x", "ls", env=environment).stderr
+
+
+def test_a_stream_from_s3(bucket: str, catalog: hr.Catalog, tmp_path: pathlib.Path) -> None:
+    """The same rows and pixels as from a folder, with and without a cache, filtered by a selection kept in the bucket."""
+    import stream_tables as tables
+
+    steps = hr.RandomResizedCrop(24) | hr.HorizontalFlip()
+    distant = hr.init(bucket)
+    for where in (distant, catalog):
+        tables.make(where, count=120)
+
+    def run(where: hr.Catalog, **options: object) -> tuple[list[int], np.ndarray]:
+        stream = hr.Stream(
+            where["photos"],
+            ["image", "caption", "vec"],
+            "label >= 2",
+            image=steps,
+            batch_size=16,
+            seed=5,
+            epochs=1,
+            **options,  # type: ignore[arg-type]
+        )
+        rows: list[int] = []
+        pictures = []
+        for batch in stream:
+            keep = batch["valid"]
+            rows += batch["row_id"][keep].tolist()
+            pictures.append(batch["image"][keep].copy())
+            assert [text for text in batch["caption"] if text] == [f"picture {row}" for row in batch["row_id"][keep]]
+        return rows, np.concatenate(pictures)
+
+    rows, pictures = run(catalog)
+    assert sorted(rows) == list(range(24, 120))
+    for options in (
+        {},
+        {"cache": tmp_path / "cache"},
+        {"cache": tmp_path / "cache"},
+        {"block": 3, "lanes": 4, "window": 40},
+    ):
+        found_rows, found = run(distant, **options)
+        if "block" in options:
+            assert sorted(found_rows) == sorted(rows) and found_rows != rows
+        else:
+            assert found_rows == rows
+            assert np.array_equal(found, pictures)
+    assert any((tmp_path / "cache").rglob("*.blk"))
