@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "stream/packing.h"
 #include "stream/pipeline.h"
 
@@ -49,6 +50,17 @@ struct Pipeline::Work {
   std::mutex mutex_;
   Status failure_;
 };
+
+inline int64_t MicrosSince(double start) { return static_cast<int64_t>((MonotonicSeconds() - start) * 1e6); }
+
+// A store that is away, which is no fault of a sample's.
+inline bool IsOutage(const Status& status) {
+  return status.Is(Code::kUnavailable) || status.Is(Code::kTimeout);
+}
+
+inline bool IsMedia(const Column& column) {
+  return column.kind == ColumnKind::kImage || column.kind == ColumnKind::kBlob;
+}
 
 // A window of documents and its plan.
 struct Pipeline::Window {
