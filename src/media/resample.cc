@@ -230,9 +230,12 @@ void MakeTaps(double from, double to, int begin, int end, int size, Filter filte
       low = std::clamp(static_cast<int>(std::floor(centre)), begin, end - 1);
       high = low + 1;
     }
-    Quantize(weights, taps->coefficients.data() + static_cast<int64_t>(i) * taps->count);
-    taps->start[static_cast<size_t>(i)] = low;
-    taps->first = std::min(taps->first, low);
+    // All outputs have `count` coefficients: near the end, zeros stand in front, so that nothing beyond is
+    // read.
+    const int shift = std::clamp(low + taps->count - end, 0, low - begin);
+    Quantize(weights, taps->coefficients.data() + static_cast<int64_t>(i) * taps->count + shift);
+    taps->start[static_cast<size_t>(i)] = low - shift;
+    taps->first = std::min(taps->first, low - shift);
     taps->last = std::max(taps->last, high);
   }
   const int pairs = taps->count / 2;
