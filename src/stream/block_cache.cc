@@ -114,7 +114,6 @@ Result<std::unique_ptr<BlockCache>> BlockCache::Open(const std::string& folder, 
   cache->folder_ = folder;
   cache->own_ = folder + "/" + Hex64(identity);
   cache->budget_ = budget_bytes;
-  cache->identity_ = identity;
   // A little less than what fits, since blocks differ in size; exactly so many, since chance would add its
   // own.
   const double whole = expected_bytes * 1.005 + static_cast<double>(blocks) * static_cast<double>(kHead);

@@ -48,7 +48,6 @@ class BlockCache {
   std::string folder_;
   std::string own_;  // folder_/<identity>
   int64_t budget_ = 0;
-  uint64_t identity_ = 0;
   int64_t chosen_ = 0;  // blocks that fit
   std::optional<Permutation> choice_;
   std::mutex mutex_;

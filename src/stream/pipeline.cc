@@ -200,7 +200,7 @@ Status Pipeline::Reserve(const WorkPtr& work) {
       out.blobs.resize(static_cast<size_t>(work->rows));
       keeps = true;
     }
-    if (IsMedia(column)) {
+    if (column.is_media()) {
       for (const auto& sample : work->samples) {
         if (!sample.wanted || in_.sources[static_cast<size_t>(sample.source)]->local()) continue;
         downloads += std::max<int64_t>(0, sample.chunk->media[c].length[static_cast<size_t>(sample.row)]);

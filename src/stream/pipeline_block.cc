@@ -13,7 +13,7 @@ constexpr uint64_t kNull = UINT64_MAX;
 std::vector<size_t> MediaColumns(const std::vector<Column>& columns) {
   std::vector<size_t> found;
   for (size_t c = 0; c < columns.size(); ++c) {
-    if (columns[c].kind == ColumnKind::kImage || columns[c].kind == ColumnKind::kBlob) found.push_back(c);
+    if (columns[c].is_media()) found.push_back(c);
   }
   return found;
 }

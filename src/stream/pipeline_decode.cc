@@ -17,10 +17,8 @@ void Pipeline::Decode(const WorkPtr& work) {
     work->pending = 1;
     decoders_->Submit([this, work] {
       const double start = MonotonicSeconds();
-      for (size_t i = 0; i < work->samples.size() && !Stopping(); ++i) {
-        if (work->packed) continue;
+      for (size_t i = 0; i < work->samples.size() && !work->packed && !Stopping(); ++i)
         DecodeSample(work.get(), i);
-      }
       if (!Stopping()) FinishWork(work.get());
       counters_->decode_us += MicrosSince(start);
     });
@@ -75,7 +73,7 @@ Status Pipeline::Fill(Work* work, size_t index) {
       const arrow::Array& values = by_row ? *sample.by_row[c] : *sample.chunk->values[c];
       status = CopyTensor(column, values, by_row ? 0 : sample.row,
                           out.data->data() + static_cast<int64_t>(index) * column.row_bytes);
-    } else if (IsMedia(column)) {
+    } else if (column.is_media()) {
       auto bytes = MediaOf(&sample, c);
       if (!bytes.ok()) {
         status = bytes.status();

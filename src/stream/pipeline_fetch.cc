@@ -37,7 +37,7 @@ void Pipeline::Fetch(const WorkPtr& work) {
     for (size_t c = 0; c < columns.size(); ++c) {
       if (columns[c].by_row) {
         rows[{c, sample.source, sample.place.fragment}].push_back(i);
-      } else if (IsMedia(columns[c])) {
+      } else if (columns[c].is_media()) {
         const BlockCache* cache = in_.caches[source];
         const int64_t block = sample.ordinal / in_.cache_block[source];
         const MediaCells& media = sample.chunk->media[c];

@@ -58,10 +58,6 @@ inline bool IsOutage(const Status& status) {
   return status.Is(Code::kUnavailable) || status.Is(Code::kTimeout);
 }
 
-inline bool IsMedia(const Column& column) {
-  return column.kind == ColumnKind::kImage || column.kind == ColumnKind::kBlob;
-}
-
 // A window of documents and its plan.
 struct Pipeline::Window {
   Point start;

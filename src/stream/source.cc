@@ -18,38 +18,8 @@ namespace {
 
 using table::Kind;
 
-const char* NumpyName(Kind kind) {
-  switch (kind) {
-    case Kind::kBool:
-      return "bool";
-    case Kind::kInt8:
-      return "int8";
-    case Kind::kInt16:
-      return "int16";
-    case Kind::kInt32:
-      return "int32";
-    case Kind::kInt64:
-      return "int64";
-    case Kind::kUInt8:
-      return "uint8";
-    case Kind::kUInt16:
-      return "uint16";
-    case Kind::kUInt32:
-      return "uint32";
-    case Kind::kUInt64:
-      return "uint64";
-    case Kind::kFloat16:
-      return "float16";
-    case Kind::kFloat32:
-      return "float32";
-    case Kind::kFloat64:
-      return "float64";
-    case Kind::kBFloat16:
-      return "bfloat16";
-    default:
-      return nullptr;
-  }
-}
+// numpy's name of a number's type, which is ours as well; null for anything else.
+const char* NumpyName(Kind kind) { return kind <= Kind::kBFloat16 ? table::KindName(kind) : nullptr; }
 
 const char* NumpyName(media::Element element) {
   switch (element) {
@@ -113,9 +83,6 @@ Status Source::PlanColumns(const SourceOptions& options) {
   std::vector<std::string> names = options.columns;
   if (names.empty()) {
     for (const auto& field : view_.schema().fields) names.push_back(field.name);
-  }
-  if (!options.extra.empty() && std::find(names.begin(), names.end(), options.extra) == names.end()) {
-    names.push_back(options.extra);
   }
   for (const auto& name : names) {
     if (std::find(std::begin(kOwnNames), std::end(kOwnNames), name) == std::end(kOwnNames)) continue;
@@ -186,7 +153,7 @@ void Source::Measure() {
   int64_t tensor_bytes = 0;
   for (const auto& column : columns_) {
     wanted.insert(column.projection.top.id);
-    has_media |= column.kind == ColumnKind::kImage || column.kind == ColumnKind::kBlob;
+    has_media |= column.is_media();
     if (column.by_row) tensor_bytes += column.row_bytes;
   }
   for (const auto& fragment : *fragments_) {
@@ -297,7 +264,7 @@ Result<std::shared_ptr<const Chunk>> Source::Load(int32_t fragment_index, int32_
   for (size_t c = 0; c < columns_.size(); ++c) {
     const Column& column = columns_[c];
     if (column.by_row) continue;
-    if (column.kind == ColumnKind::kImage || column.kind == ColumnKind::kBlob) {
+    if (column.is_media()) {
       HEADRACE_ASSIGN(chunk->media[c], LoadMedia(fragment, column, rows));
       chunk->bytes += rows.count() * 48;
       continue;

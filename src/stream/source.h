@@ -43,6 +43,7 @@ struct Column {
   int64_t row_bytes = 0;       // kImage, kTensor
   bool bits = false;           // kTensor of booleans: packed in Arrow, bytes in batches
   bool by_row = false;         // not in chunks
+  bool is_media() const { return kind == ColumnKind::kImage || kind == ColumnKind::kBlob; }
 };
 
 // Where the bytes of a chunk's media cells lie.
@@ -69,7 +70,6 @@ struct SourceOptions {
   std::vector<std::string> columns;                         // empty: all
   std::vector<std::pair<std::string, std::string>> images;  // column, steps as JSON (ImageOps)
   std::string where;
-  std::string extra;         // one more column to be read (packing's lengths)
   int64_t chunk_memory = 0;  // bytes of chunks kept
   int share = 0;             // of `shares`: see Selection::Load
   int shares = 1;

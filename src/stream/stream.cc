@@ -405,7 +405,7 @@ class StreamImpl final : public Stream {
                        std::to_string(view.snapshot().version) + ":" + source.selection().canonical() + ":" +
                        std::to_string(block);
     for (const auto& column : source.columns()) {
-      if (column.kind == ColumnKind::kImage || column.kind == ColumnKind::kBlob) what += ":" + column.name;
+      if (column.is_media()) what += ":" + column.name;
     }
     const double expected = source.media_bytes() * static_cast<double>(layout.rows);
     HEADRACE_ASSIGN(setup->caches.back(), BlockCache::Open(options_.cache, options_.cache_bytes, Xxh3(what),
