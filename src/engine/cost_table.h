@@ -1,0 +1,61 @@
+// CostTable: what a step takes, learnt from the steps themselves. A step's time depends on its rows (weights
+// are read once, then arithmetic counts), on its outputs (a vocabulary of 262k makes each one dear), and on
+// the cached tokens that its rows attend to; counting tokens is not enough. Kept per number of threads, so
+// that the engine can see by itself that one thread is better for one row, or that a neighbour took a core.
+//
+// Pure; not thread-safe. Stored as JSON between runs.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace headrace::engine {
+
+struct StepShape {
+  int32_t rows = 0;      // tokens computed
+  int32_t outputs = 0;   // rows that want logits
+  int64_t attended = 0;  // sum over rows of cached tokens before them
+};
+
+class CostTable {
+ public:
+  // The estimate before anything was measured: `row_seconds` for the first row, of a model whose weights are
+  // read in that time.
+  CostTable(int max_threads, double row_seconds);
+
+  // Seconds that a step is expected to take.
+  double Predict(const StepShape& shape, int threads) const;
+  void Observe(const StepShape& shape, int threads, double seconds);
+
+  // The number of threads to run such a step with: the fastest known, every now and then (one step in 64 of
+  // its size) another, so that what is known stays true.
+  int ChooseThreads(const StepShape& shape);
+
+  // The most prefill rows that may join `shape` within `budget` seconds; at least `least`.
+  int32_t RowsWithin(StepShape shape, int64_t attended_per_row, double budget, int32_t least, int32_t most, int threads) const;
+
+  std::string ToJson() const;
+  Status FromJson(const std::string& text);
+
+ private:
+  static constexpr int kBins = 11;  // rows 1, 2, 3-4, 5-8, …, 513-
+  struct Bin {
+    double base = 0;       // seconds of a step of that many rows and outputs, attention apart
+    int64_t seen = 0;
+    int64_t since_other = 0;
+  };
+  static int BinOf(int32_t rows);
+  std::array<Bin, kBins>& Table(int threads) { return tables_[threads <= 1 ? 0 : 1]; }
+  const std::array<Bin, kBins>& Table(int threads) const { return tables_[threads <= 1 ? 0 : 1]; }
+
+  int max_threads_;
+  double row_seconds_;
+  double attended_seconds_ = 4e-8;  // of one row attending to one cached token
+  std::array<std::array<Bin, kBins>, 2> tables_;  // one thread, all threads
+};
+
+}  // namespace headrace::engine

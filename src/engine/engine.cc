@@ -1,0 +1,306 @@
+#include "engine/engine.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "base/clock.h"
+#include "base/limits.h"
+
+namespace headrace::engine {
+namespace {
+
+class ModelVocabulary : public Vocabulary {
+ public:
+  explicit ModelVocabulary(std::shared_ptr<const model::Model> model) : model_(std::move(model)) {}
+  std::string_view Piece(Token token) const override { return model_->Piece(token); }
+  bool IsEnd(Token token) const override { return model_->IsEnd(token); }
+  std::vector<Token> Tokenize(std::string_view text) const override {
+    Result<std::vector<Token>> tokens = model_->Tokenize(text, false, false);
+    return tokens.ok() ? std::move(*tokens) : std::vector<Token>{};
+  }
+
+ private:
+  std::shared_ptr<const model::Model> model_;
+};
+
+std::string DefaultCostFolder() {
+  if (const char* cache = getenv("HEADRACE_CACHE"); cache != nullptr && *cache != '\0') return std::string(cache) + "/costs";
+  if (const char* home = getenv("HOME"); home != nullptr && *home != '\0') return std::string(home) + "/.cache/headrace/costs";
+  return "";
+}
+
+// One file per model, machine and threads.
+std::string CostFile(const std::string& folder, const model::Model& model, const model::DecoderFacts& facts) {
+  if (folder.empty()) return "";
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  const model::Facts& about = model.facts();
+  std::string name = about.architecture + "-" + std::to_string(about.parameters) + "-" + about.quantization + "-" + host + "-" + std::to_string(facts.threads) +
+                     (facts.unified ? "" : "-apart");
+  for (char& c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '_') c = '-';
+  return folder + "/" + name + ".json";
+}
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- Stream
+
+Stream::~Stream() {
+  TakeAll();
+  while (ready_ != nullptr) {
+    Node* next = ready_->next;
+    delete ready_;
+    ready_ = next;
+  }
+}
+
+void Stream::Push(Delta&& delta) {
+  Node* node = new Node{std::move(delta), nullptr};
+  node->next = head_.load(std::memory_order_relaxed);
+  while (!head_.compare_exchange_weak(node->next, node, std::memory_order_release, std::memory_order_relaxed)) {
+  }
+  pushed_.fetch_add(1, std::memory_order_release);
+  pushed_.notify_one();
+}
+
+bool Stream::TakeAll() {
+  Node* list = head_.exchange(nullptr, std::memory_order_acquire);
+  Node* ordered = nullptr;
+  while (list != nullptr) {
+    Node* next = list->next;
+    list->next = ordered;
+    ordered = list;
+    list = next;
+  }
+  Node** end = &ready_;
+  while (*end != nullptr) end = &(*end)->next;
+  *end = ordered;
+  return ready_ != nullptr;
+}
+
+std::optional<Delta> Stream::Next() {
+  if (ended_) return std::nullopt;
+  while (ready_ == nullptr) {
+    const uint32_t seen = pushed_.load(std::memory_order_acquire);
+    if (TakeAll()) break;
+    pushed_.wait(seen, std::memory_order_acquire);
+  }
+  Node* node = ready_;
+  ready_ = node->next;
+  Delta delta = std::move(node->delta);
+  delete node;
+  ended_ = delta.finish != Finish::kNone;
+  return delta;
+}
+
+std::optional<Delta> Stream::NextWithin(double seconds, bool* late) {
+  // std::atomic has no timed wait: short sleeps, for callers that must look after something else (Ctrl-C).
+  const double until = MonotonicSeconds() + seconds;
+  *late = false;
+  while (!ended_ && ready_ == nullptr && !TakeAll()) {
+    if (MonotonicSeconds() >= until) {
+      *late = true;
+      return std::nullopt;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return Next();
+}
+
+// ---------------------------------------------------------------- Engine
+
+Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model> model, EngineOptions options) {
+  if (options.core.deterministic) {
+    // Every path has cells of its own from the first on, so that sums run in one order whatever else is cached.
+    options.decoder.unified = false;
+    options.decoder.paths = std::min(options.core.slots, 8);
+    options.core.slots = options.decoder.paths;
+    options.core.host_bytes = 0;
+    if (options.decoder.cells == 0) options.decoder.cells = std::min(model->facts().trained_context, 4096) * options.decoder.paths;
+  }
+  HEADRACE_ASSIGN(std::unique_ptr<model::Decoder> decoder, model::NewDecoder(model, options.decoder));
+  const std::string folder = options.cost_folder ? *options.cost_folder : DefaultCostFolder();
+  const std::string file = CostFile(folder, *model, decoder->facts());
+  // A first guess: weights read once a step at 10 GB/s.
+  CostTable costs(decoder->facts().threads, static_cast<double>(model->facts().step_bytes) / 10e9);
+  if (!file.empty())
+    if (const std::string text = ReadFile(file); !text.empty()) (void)costs.FromJson(text).ok();  // unreadable: measured anew
+  auto engine = StartWith(std::move(decoder), std::make_unique<ModelVocabulary>(model), std::move(options), std::move(costs));
+  engine->model_ = model;
+  engine->cost_file_ = file;
+  engine->grammars_ = std::make_unique<Grammars>(model->pieces(), model->EndTokens());
+  engine->compiler_ = std::thread([raw = engine.get()] { raw->RunGrammars(); });
+  return engine;
+}
+
+std::unique_ptr<Engine> Engine::StartWith(std::unique_ptr<model::Decoder> decoder, std::unique_ptr<Vocabulary> vocabulary, EngineOptions options,
+                                          CostTable costs) {
+  std::unique_ptr<Engine> engine(new Engine());
+  if (!options.lease) options.lease = std::make_shared<ComputeLease>();
+  engine->options_ = std::move(options);
+  engine->decoder_ = std::move(decoder);
+  engine->vocabulary_ = std::move(vocabulary);
+  engine->core_ = std::make_unique<Core>(engine->decoder_.get(), engine->vocabulary_.get(), engine->options_.core, std::move(costs), MonotonicSeconds);
+  engine->compute_ = std::thread([raw = engine.get()] { raw->Run(); });
+  return engine;
+}
+
+Engine::~Engine() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  news_.store(true);
+  wake_.notify_all();
+  grammar_wake_.notify_all();
+  if (compute_.joinable()) compute_.join();
+  if (compiler_.joinable()) compiler_.join();
+  if (!cost_file_.empty() && core_->stats().steps > 0) {
+    std::error_code ignored;
+    std::filesystem::create_directories(std::filesystem::path(cost_file_).parent_path(), ignored);
+    const std::string part = cost_file_ + "." + std::to_string(getpid());
+    bool good = false;
+    {
+      std::ofstream out(part, std::ios::binary);
+      out << core_->costs().ToJson();
+      good = out.good();
+    }
+    if (!good || std::rename(part.c_str(), cost_file_.c_str()) != 0) std::remove(part.c_str());
+  }
+}
+
+Status Engine::Check(const Request& request) const {
+  if (static_cast<int64_t>(request.stops.size()) > limits::kMaxStops)
+    return Status::Limit("there are " + std::to_string(request.stops.size()) + " stop strings; at most " + std::to_string(limits::kMaxStops) + " are taken (kMaxStops)");
+  for (const std::string& stop : request.stops) {
+    if (stop.empty()) return Status::Invalid("a stop string is empty");
+    if (static_cast<int64_t>(stop.size()) > limits::kMaxStopBytes)
+      return Status::Limit("a stop string has " + std::to_string(stop.size()) + " bytes; at most " + std::to_string(limits::kMaxStopBytes) + " are taken (kMaxStopBytes)");
+  }
+  if (request.max_tokens < -1) return Status::Invalid("max_tokens must be 0 or more");
+  if (request.top_logprobs > 100) return Status::Limit("at most 100 likeliest tokens are given for each; " + std::to_string(request.top_logprobs) + " were asked");
+  if (!(request.timeout >= 0)) return Status::Invalid("the timeout must be 0 (none) or more seconds");
+  const int adapters = model_ ? static_cast<int>(model_->adapters().size()) : 1 << 20;
+  if (request.adapter < -1 || request.adapter >= adapters) return Status::Invalid("there is no adapter " + std::to_string(request.adapter));
+  if (request.structure.kind != Structure::Kind::kNone && !grammars_) return Status::Unsupported("this engine has no grammars");
+  if (const std::string problem = request.sampling.Problem(); !problem.empty()) return Status::Invalid(problem);
+  return Status::Ok();
+}
+
+Result<std::shared_ptr<Stream>> Engine::Submit(Request request) {
+  HEADRACE_TRY(Check(request));
+  auto stream = std::make_shared<Stream>();
+  auto job = std::make_shared<Job>();
+  job->id = next_id_.fetch_add(1);
+  job->submitted = MonotonicSeconds();
+  if (request.timeout > 0) job->deadline = job->submitted + request.timeout;
+  job->request = std::move(request);
+  stream->job_ = job;
+  // A reader that went away without reading on has hung up: its request is cancelled.
+  job->sink = [weak = std::weak_ptr<Stream>(stream), raw = job.get()](Delta&& delta) {
+    if (const auto to = weak.lock()) {
+      to->Push(std::move(delta));
+    } else {
+      raw->cancelled.store(true, std::memory_order_relaxed);
+    }
+  };
+  if (job->request.structure.kind != Structure::Kind::kNone) {
+    const std::lock_guard lock(mutex_);
+    to_compile_.push_back(job);
+    grammar_wake_.notify_one();
+  } else {
+    Enqueue(std::move(job));
+  }
+  return stream;
+}
+
+void Engine::Enqueue(std::shared_ptr<Job> job) {
+  const std::lock_guard lock(mutex_);
+  inbox_.push_back(std::move(job));
+  news_.store(true, std::memory_order_release);
+  wake_.notify_one();
+}
+
+CoreStats Engine::stats() const {
+  const std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+void Engine::SetWeight(const std::string& key, double weight) {
+  const std::lock_guard lock(mutex_);
+  weights_.emplace_back(key, weight);
+  news_.store(true, std::memory_order_release);
+}
+
+void Engine::Run() {
+  std::vector<std::shared_ptr<Job>> arrived;
+  std::vector<std::pair<std::string, double>> weights;
+  bool worked = true;
+  for (;;) {
+    if (!worked || news_.exchange(false, std::memory_order_acquire)) {
+      std::unique_lock lock(mutex_);
+      stats_ = core_->stats();
+      if (!worked) wake_.wait(lock, [&] { return stopping_ || !inbox_.empty(); });
+      arrived.swap(inbox_);
+      weights.swap(weights_);
+      if (stopping_) {
+        for (const auto& job : to_compile_) arrived.push_back(job);
+        to_compile_.clear();
+        break;
+      }
+    }
+    for (const auto& [key, weight] : weights) core_->fair().SetWeight(key, weight);
+    weights.clear();
+    for (auto& job : arrived) core_->Add(std::move(job));
+    arrived.clear();
+    const ComputeLease::Hold hold(options_.lease.get());
+    worked = core_->Step();
+  }
+  for (auto& job : arrived) core_->Add(std::move(job));
+  core_->Abort(Status::Cancelled("the engine is shutting down"));
+  const std::lock_guard lock(mutex_);
+  stats_ = core_->stats();
+}
+
+// Grammars compile beside the compute thread, one at a time: a slow one delays only those that also need one.
+void Engine::RunGrammars() {
+  for (;;) {
+    std::shared_ptr<Job> job;
+    {
+      std::unique_lock lock(mutex_);
+      grammar_wake_.wait(lock, [&] { return stopping_ || !to_compile_.empty(); });
+      if (stopping_) return;
+      job = to_compile_.front();
+      to_compile_.erase(to_compile_.begin());
+    }
+    const double before = MonotonicSeconds();
+    auto compiled = grammars_->Compile(job->request.structure);
+    job->usage.grammar_seconds = MonotonicSeconds() - job->submitted;
+    if (compiled.ok() && MonotonicSeconds() - before > options_.grammar_seconds)
+      compiled = Status::Limit("the grammar took longer to compile than " + std::to_string(options_.grammar_seconds) + " s");
+    if (!compiled.ok()) {
+      Delta delta;
+      delta.finish = Finish::kError;
+      delta.error = compiled.status();
+      job->sink(std::move(delta));
+      continue;
+    }
+    job->grammar = *compiled;
+    Enqueue(std::move(job));
+  }
+}
+
+}  // namespace headrace::engine

@@ -1,0 +1,105 @@
+// engine: many requests through one model. Begin here: Engine::Start, Submit, and read the answer from its Stream.
+//
+//   HEADRACE_ASSIGN(auto engine, Engine::Start(model, {}));
+//   HEADRACE_ASSIGN(std::shared_ptr<Stream> stream, engine->Submit(request));
+//   while (auto delta = stream->Next()) std::cout << delta->text;
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/core.h"
+#include "engine/grammar.h"
+#include "engine/lease.h"
+#include "engine/request.h"
+#include "model/model.h"
+
+namespace headrace::engine {
+
+struct EngineOptions {
+  CoreOptions core;
+  model::DecoderOptions decoder;
+  // Folder for the measured step costs, "" to keep none; default: ~/.cache/headrace/costs.
+  std::optional<std::string> cost_folder;
+  double grammar_seconds = 20;  // a grammar that compiles longer is refused
+  std::shared_ptr<ComputeLease> lease;  // shared by all that compute in this process; made where null
+};
+
+// Deltas of one request, from the compute thread to one reader. Neither waits for the other's lock: a delta is
+// one node pushed onto an atomic list.
+class Stream {
+ public:
+  ~Stream();
+  // The next piece; waits for it. Empty after the last one, which has `finish`.
+  std::optional<Delta> Next();
+  // As Next, but gives up after `seconds`; `*late` says so.
+  std::optional<Delta> NextWithin(double seconds, bool* late);
+  // Stops the answer within one step; Next gives its last delta.
+  void Cancel() { job_->cancelled.store(true, std::memory_order_relaxed); }
+  uint64_t id() const { return job_->id; }
+
+ private:
+  friend class Engine;
+  struct Node {
+    Delta delta;
+    Node* next = nullptr;
+  };
+  void Push(Delta&& delta);
+  bool TakeAll();
+
+  std::shared_ptr<Job> job_;
+  std::atomic<Node*> head_{nullptr};
+  std::atomic<uint32_t> pushed_{0};
+  Node* ready_ = nullptr;  // the reader's, in order
+  bool ended_ = false;
+};
+
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> Start(std::shared_ptr<const model::Model> model, EngineOptions options);
+  // For tests: any decoder and vocabulary, no grammars.
+  static std::unique_ptr<Engine> StartWith(std::unique_ptr<model::Decoder> decoder, std::unique_ptr<Vocabulary> vocabulary,
+                                           EngineOptions options, CostTable costs);
+  // Running requests end with an error.
+  ~Engine();
+
+  // Queues a request. Errors in it are given here where they can be seen at once (sampling, stops), and by the stream
+  // otherwise. Thread-safe.
+  Result<std::shared_ptr<Stream>> Submit(Request request);
+  CoreStats stats() const;
+  void SetWeight(const std::string& key, double weight);
+
+ private:
+  Engine() = default;
+  void Run();
+  void RunGrammars();
+  void Enqueue(std::shared_ptr<Job> job);
+  Status Check(const Request& request) const;
+
+  EngineOptions options_;
+  std::shared_ptr<const model::Model> model_;
+  std::unique_ptr<model::Decoder> decoder_;
+  std::unique_ptr<Vocabulary> vocabulary_;
+  std::unique_ptr<Grammars> grammars_;
+  std::unique_ptr<Core> core_;
+  std::string cost_file_;
+
+  mutable std::mutex mutex_;  // of what follows; taken per request, not per token
+  std::condition_variable wake_, grammar_wake_;
+  std::vector<std::shared_ptr<Job>> inbox_;
+  std::vector<std::shared_ptr<Job>> to_compile_;
+  std::vector<std::pair<std::string, double>> weights_;
+  CoreStats stats_;
+  bool stopping_ = false;
+  std::atomic<uint64_t> next_id_{1};
+  std::atomic<bool> news_{false};
+  std::thread compute_, compiler_;
+};
+
+}  // namespace headrace::engine

@@ -1,0 +1,254 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "engine/sampler_loops.h"
+
+namespace headrace::engine {
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+constexpr size_t kBlock = 4096;
+
+double TotalExp(std::span<const float> values, float top, float scale) {
+  double sum = 0;
+  for (size_t at = 0; at < values.size(); at += kBlock)
+    sum += loops::SumExp(values.data() + at, std::min(kBlock, values.size() - at), top, scale);
+  return sum;
+}
+
+float Largest(std::span<const float> values) { return loops::Largest(values.data(), values.size()); }
+
+// Appends (value, token) of all values ≥ bound, in ascending order of tokens.
+void Gather(std::span<const float> values, float bound, std::vector<std::pair<float, Token>>* out) {
+  constexpr size_t kStride = 64;
+  for (size_t at = 0; at < values.size(); at += kStride) {
+    const std::span<const float> block = values.subspan(at, std::min(kStride, values.size() - at));
+    if (Largest(block) < bound) continue;
+    for (size_t i = 0; i < block.size(); ++i)
+      if (block[i] >= bound) out->emplace_back(block[i], static_cast<Token>(at + i));
+  }
+}
+
+bool Before(const std::pair<float, Token>& a, const std::pair<float, Token>& b) {
+  return a.first != b.first ? a.first > b.first : a.second < b.second;
+}
+
+}  // namespace
+
+Token ArgMax(std::span<const float> values) {
+  constexpr size_t kStride = 1024;
+  float best = kNever;
+  size_t found = 0;
+  for (size_t at = 0; at < values.size(); at += kStride) {
+    const float top = Largest(values.subspan(at, std::min(kStride, values.size() - at)));
+    if (top > best) {
+      best = top;
+      found = at;
+    }
+  }
+  while (found < values.size() && values[found] != best) ++found;
+  return found < values.size() ? static_cast<Token>(found) : 0;
+}
+
+double Uniform(uint64_t seed, uint64_t n) {
+  uint64_t z = seed + (n + 1) * 0x9E3779B97F4A7C15ULL;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+  z ^= z >> 31;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;  // twice: seeds 0, 1, 2 must not give related streams
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+  z ^= z >> 31;
+  return static_cast<double>(z >> 11) * 0x1.0p-53;
+}
+
+std::string Sampling::Problem() const {
+  const auto inside = [](float value, float low, float high) { return value >= low && value <= high; };
+  if (!inside(temperature, 0, 100)) return "temperature must be from 0 to 100";
+  if (top_k < 0) return "top_k must be 0 (all tokens) or more";
+  if (!(top_p > 0 && top_p <= 1)) return "top_p must be above 0 and at most 1";
+  if (!inside(min_p, 0, 1)) return "min_p must be from 0 to 1";
+  if (!(repetition_penalty > 0 && repetition_penalty <= 10)) return "repetition_penalty must be above 0 and at most 10";
+  if (!inside(frequency_penalty, -2, 2)) return "frequency_penalty must be from -2 to 2";
+  if (!inside(presence_penalty, -2, 2)) return "presence_penalty must be from -2 to 2";
+  for (const auto& [token, bias] : logit_bias)
+    if (!inside(bias, -100, 100)) return "logit_bias of token " + std::to_string(token) + " must be from -100 to 100";
+  return "";
+}
+
+void History::Said(Token token) {
+  const auto at = std::lower_bound(answer.begin(), answer.end(), token, [](const auto& a, Token t) { return a.first < t; });
+  if (at != answer.end() && at->first == token) {
+    ++at->second;
+  } else {
+    answer.insert(at, {token, 1});
+  }
+}
+
+Sampler::Sampler(int32_t vocabulary) { work_.resize(static_cast<size_t>(vocabulary)); }
+
+Token Sampler::Sample(std::span<const float> logits, const Sampling& sampling, const History& history,
+                      std::span<const int32_t> mask, uint64_t n) {
+  candidates_.clear();
+  const bool penalties = sampling.repetition_penalty != 1.0F || sampling.frequency_penalty != 0.0F || sampling.presence_penalty != 0.0F;
+  std::span<const float> values = logits;
+  if (!mask.empty() || penalties || !sampling.logit_bias.empty()) {
+    work_.assign(logits.begin(), logits.end());
+    values = work_;
+    if (!mask.empty()) {
+      for (size_t w = 0; w * 32 < work_.size(); ++w) {
+        const auto bits = static_cast<uint32_t>(mask[w]);
+        float* block = work_.data() + w * 32;
+        const size_t count = std::min<size_t>(32, work_.size() - w * 32);
+        if (bits == 0xFFFFFFFFU) continue;
+        if (bits == 0) {
+          std::fill(block, block + count, kNever);
+        } else {
+          for (size_t i = 0; i < count; ++i)
+            if (((bits >> i) & 1U) == 0) block[i] = kNever;
+        }
+      }
+    }
+    for (const auto& [token, bias] : sampling.logit_bias)
+      if (token >= 0 && static_cast<size_t>(token) < work_.size()) work_[static_cast<size_t>(token)] += bias <= -100.0F ? kNever : bias;
+    if (sampling.repetition_penalty != 1.0F) {
+      const auto punish = [&](Token token) {
+        float& value = work_[static_cast<size_t>(token)];
+        value = value > 0 ? value / sampling.repetition_penalty : value * sampling.repetition_penalty;
+      };
+      for (const Token token : history.prompt) punish(token);
+      for (const auto& [token, count] : history.answer)
+        if (!std::binary_search(history.prompt.begin(), history.prompt.end(), token)) punish(token);
+    }
+    for (const auto& [token, count] : history.answer)
+      work_[static_cast<size_t>(token)] -= sampling.presence_penalty + sampling.frequency_penalty * static_cast<float>(count);
+  }
+  const float top = Largest(values);
+  if (top == kNever || std::isnan(top)) return -1;
+  if (sampling.temperature <= 0 || sampling.top_k == 1) return ArgMax(values);
+  const float scale = 1.0F / sampling.temperature;
+  const double u = Uniform(sampling.seed, n);
+  if (sampling.top_k > 0 && static_cast<size_t>(sampling.top_k) < values.size()) return AmongLikeliest(values, sampling, top, scale, u);
+
+  terms_.resize(values.size());
+  double total = 0;
+  block_sums_.clear();
+  for (size_t at = 0; at < values.size(); at += kBlock) {
+    const float sum = loops::StoreExp(values.data() + at, std::min(kBlock, values.size() - at), top, scale, terms_.data() + at);
+    block_sums_.push_back(sum);
+    total += sum;
+  }
+  if (sampling.top_p < 1.0F || sampling.min_p > 0.0F) return AmongNucleus(sampling, total, u);
+  // The whole distribution: the block where the sum passes u, then the token in it.
+  double left = u * total;
+  Token last = -1;
+  for (size_t block = 0; block < block_sums_.size(); ++block) {
+    if (block_sums_[block] <= 0) continue;
+    if (left >= block_sums_[block]) {
+      left -= block_sums_[block];
+      continue;
+    }
+    for (size_t i = block * kBlock; i < std::min((block + 1) * kBlock, terms_.size()); ++i) {
+      if (terms_[i] <= 0) continue;
+      last = static_cast<Token>(i);
+      if (left < terms_[i]) return last;
+      left -= terms_[i];
+    }
+  }
+  return last >= 0 ? last : ArgMax(values);
+}
+
+// One of `candidates_` (probability, token), in proportion.
+Token Sampler::Pick(double u) const {
+  double kept = 0;
+  for (const auto& [p, token] : candidates_) kept += p;
+  double left = u * kept;
+  for (const auto& [p, token] : candidates_) {
+    if (left < p) return token;
+    left -= p;
+  }
+  return candidates_.front().second;
+}
+
+// top_p and min_p over the whole vocabulary. Terms below (1 − p)·Z/V sum to less than (1 − p)·Z, so the nucleus lies
+// above them; of what is left, buckets by the float's leading bits find the boundary, and only its bucket is sorted.
+Token Sampler::AmongNucleus(const Sampling& sampling, double total, double u) {
+  const double goal = sampling.top_p * total;
+  float bound = sampling.top_p < 1.0F ? static_cast<float>((total - goal) / static_cast<double>(terms_.size()) * 0.999) : 0.0F;
+  bound = std::max({bound, sampling.min_p, std::numeric_limits<float>::min()});  // the likeliest term is 1
+  Gather(terms_, bound, &candidates_);
+  if (sampling.top_p >= 1.0F) return Pick(u);
+  constexpr int kShift = 17;  // 8 bits of exponent, 6 of mantissa
+  const auto bucket = [](float term) { return std::bit_cast<uint32_t>(term) >> kShift; };
+  masses_.assign(bucket(1.0F) + 2, 0.0);
+  for (const auto& [term, token] : candidates_) masses_[std::min<size_t>(bucket(term), masses_.size() - 1)] += term;
+  size_t edge = masses_.size();
+  double sum = 0;
+  while (edge > 0 && sum < goal) sum += masses_[--edge];
+  sum -= masses_[edge];
+  const auto inside = std::partition(candidates_.begin(), candidates_.end(), [&](const auto& c) { return bucket(c.first) > edge; });
+  const auto end = std::partition(inside, candidates_.end(), [&](const auto& c) { return bucket(c.first) == edge; });
+  std::sort(inside, end, Before);
+  auto keep = inside;
+  while (keep != end && sum < goal) sum += (keep++)->first;
+  if (keep == candidates_.begin() && keep != end) ++keep;
+  candidates_.erase(keep, candidates_.end());
+  return Pick(u);
+}
+
+// top_k, and then top_p and min_p among the k.
+Token Sampler::AmongLikeliest(std::span<const float> values, const Sampling& sampling, float top, float scale, double u) {
+  const auto k = static_cast<size_t>(sampling.top_k);
+  // The k-th largest of the blocks' maxima is no larger than the k-th largest value: a bound that keeps k and few more.
+  constexpr size_t kStride = 64;
+  block_sums_.clear();
+  for (size_t at = 0; at < values.size(); at += kStride) block_sums_.push_back(Largest(values.subspan(at, std::min(kStride, values.size() - at))));
+  float bound = std::numeric_limits<float>::lowest();
+  if (k <= block_sums_.size()) {
+    std::nth_element(block_sums_.begin(), block_sums_.begin() + static_cast<ptrdiff_t>(k - 1), block_sums_.end(), std::greater<>());
+    bound = std::max(bound, block_sums_[k - 1]);
+  }
+  Gather(values, bound, &candidates_);
+  if (candidates_.size() > k) {
+    std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(k), candidates_.end(), Before);
+    candidates_.resize(k);
+  }
+  std::sort(candidates_.begin(), candidates_.end(), Before);
+  double total = 0;
+  for (auto& [value, token] : candidates_) {
+    value = std::exp((value - top) * scale);
+    total += value;
+  }
+  double sum = 0;
+  size_t keep = 0;
+  while (keep < candidates_.size() && candidates_[keep].first >= sampling.min_p && (sampling.top_p >= 1.0F || sum < sampling.top_p * total))
+    sum += candidates_[keep++].first;
+  candidates_.resize(std::max<size_t>(keep, 1));
+  return Pick(u);
+}
+
+LogProb Sampler::LogProbability(std::span<const float> logits, Token chosen, int top, std::vector<LogProb>* best) {
+  const float largest = Largest(logits);
+  const double total = std::log(TotalExp(logits, largest, 1.0F)) + largest;
+  const auto of = [&](Token t) {
+    return LogProb{t, static_cast<float>(logits[static_cast<size_t>(t)] - total)};
+  };
+  if (top > 0 && best != nullptr) {
+    std::vector<Token> order(logits.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<Token>(i);
+    const auto n = std::min<size_t>(static_cast<size_t>(top), order.size());
+    std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(n), order.end(), [&](Token a, Token b) {
+      const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+      return x != y ? x > y : a < b;
+    });
+    for (size_t i = 0; i < n; ++i) best->push_back(of(order[i]));
+  }
+  return of(chosen);
+}
+
+}  // namespace headrace::engine

@@ -1,0 +1,78 @@
+// Sampling: from logits to one token, without sorting a vocabulary of 262,144. The order of the steps is that
+// of vLLM and OpenAI's API: grammar mask, logit bias, penalties, temperature, top-k, top-p, min-p.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/decoder.h"
+
+namespace headrace::engine {
+
+using model::Token;
+
+struct Sampling {
+  float temperature = 1.0F;  // 0: the likeliest token
+  int32_t top_k = 0;         // keep the k likeliest, 0: all
+  float top_p = 1.0F;        // keep the fewest likeliest whose probabilities reach p (Holtzman et al. 2020)
+  float min_p = 0.0F;        // drop those below min_p × the likeliest (Nguyen et al. 2024)
+  float repetition_penalty = 1.0F;  // of tokens in the prompt and the answer (Keskar et al. 2019)
+  float frequency_penalty = 0.0F;   // per occurrence in the answer (OpenAI)
+  float presence_penalty = 0.0F;    // once for every token in the answer (OpenAI)
+  std::vector<std::pair<Token, float>> logit_bias;
+  uint64_t seed = 0;
+  // Names the first field that is out of its range, "" where all is well. NaN is out of every range.
+  std::string Problem() const;
+};
+
+// The n-th random number of a request, uniform in [0, 1): a function of seed and n alone (SplitMix64), so
+// neighbours, preemption and resume do not change it.
+double Uniform(uint64_t seed, uint64_t n);
+
+// What a request has said so far, for penalties: counts of tokens.
+struct History {
+  std::vector<std::pair<Token, int32_t>> answer;  // ascending by token: occurrences in the answer
+  std::vector<Token> prompt;                      // ascending, distinct; filled only where a penalty needs it
+  void Said(Token token);
+};
+
+struct LogProb {
+  Token token = 0;
+  float logprob = 0;
+};
+
+class Sampler {
+ public:
+  explicit Sampler(int32_t vocabulary);
+
+  // Samples the n-th token of a request. `mask` has a bit per token (1: allowed) or is empty. Returns -1 where
+  // the mask allows nothing.
+  Token Sample(std::span<const float> logits, const Sampling& sampling, const History& history,
+               std::span<const int32_t> mask, uint64_t n);
+
+  // Natural logarithms of the probabilities of the raw logits (before any of the above): of `chosen`, and of
+  // the `top` likeliest in descending order.
+  static LogProb LogProbability(std::span<const float> logits, Token chosen, int top, std::vector<LogProb>* best);
+
+  // How many candidates the last Sample looked at (what a test of speed asks).
+  size_t candidates() const { return candidates_.size(); }
+
+ private:
+  Token AmongNucleus(const Sampling& sampling, double total, double u);
+  Token AmongLikeliest(std::span<const float> values, const Sampling& sampling, float top, float scale, double u);
+  Token Pick(double u) const;
+
+  std::vector<float> work_;        // adjusted logits, where they are adjusted
+  std::vector<float> terms_;       // e^((logit − top) / temperature)
+  std::vector<float> block_sums_;  // of terms_, by blocks
+  std::vector<double> masses_;
+  std::vector<std::pair<float, Token>> candidates_;
+};
+
+// The position of the largest value; the first of equals.
+Token ArgMax(std::span<const float> values);
+
+}  // namespace headrace::engine

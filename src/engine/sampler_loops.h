@@ -1,0 +1,15 @@
+// The loops over a whole vocabulary. In a file of their own so that they alone are compiled for vectors, with
+// sums in any order (CMakeLists.txt gives this file its flags).
+#pragma once
+
+#include <cstddef>
+
+namespace headrace::engine::loops {
+
+float Largest(const float* values, size_t count);
+// Sum of e^((v − top) · scale); v ≤ top. Relative error below 1e-6; below e^-87 a term is 0.
+float SumExp(const float* values, size_t count, float top, float scale);
+// As SumExp, and keeps each term.
+float StoreExp(const float* values, size_t count, float top, float scale, float* terms);
+
+}  // namespace headrace::engine::loops

@@ -1,0 +1,78 @@
+#include "engine/schedule.h"
+
+#include <algorithm>
+#include <set>
+
+namespace headrace::engine {
+
+int AdapterTurn::Next(std::span<const Work> work) {
+  std::set<int> waiting;
+  for (const Work& w : work) waiting.insert(w.adapter);
+  if (waiting.empty()) return current_;
+  if (waiting.count(current_) != 0 && (used_ < quantum_ || waiting.size() == 1)) {
+    ++used_;
+    return current_;
+  }
+  const auto next = waiting.upper_bound(current_);
+  current_ = next == waiting.end() ? *waiting.begin() : *next;
+  used_ = 1;
+  return current_;
+}
+
+std::vector<Share> Schedule(std::span<const Work> work, int adapter, const ScheduleLimits& limits, const CostTable& costs, int threads) {
+  std::vector<Share> plan;
+  StepShape shape;
+  std::vector<const Work*> decoding, prefilling;
+  for (const Work& w : work) {
+    if (w.adapter != adapter) continue;
+    if (w.decode_rows > 0) decoding.push_back(&w);
+    if (w.decode_rows == 0 && w.prefill_left > 0) prefilling.push_back(&w);
+  }
+  const auto longest_first = [](const Work* a, const Work* b) { return a->waited != b->waited ? a->waited > b->waited : a->slot < b->slot; };
+  std::sort(decoding.begin(), decoding.end(), longest_first);
+  std::sort(prefilling.begin(), prefilling.end(), longest_first);
+  if (limits.grid > 0) {  // one sequence a step, whoever has waited longest
+    std::vector<const Work*> all = decoding;
+    all.insert(all.end(), prefilling.begin(), prefilling.end());
+    if (all.empty()) return plan;
+    const Work* next = *std::min_element(all.begin(), all.end(), longest_first);
+    if (next->decode_rows > 0) return {{next->slot, 1}};
+    const int32_t to_grid = limits.grid - next->position % limits.grid;
+    return {{next->slot, std::min({next->prefill_left, to_grid, limits.max_rows})}};
+  }
+  // Every decoder gets one row before any gets its drafts.
+  for (const Work* w : decoding) {
+    if (shape.rows >= limits.max_rows) break;
+    plan.push_back({w->slot, 1});
+    ++shape.rows;
+    ++shape.outputs;
+    shape.attended += w->position;
+  }
+  for (size_t i = 0; i < plan.size(); ++i) {
+    const int32_t more = std::min(decoding[i]->decode_rows - 1, limits.max_rows - shape.rows);
+    if (more <= 0) continue;
+    plan[i].rows += more;
+    shape.rows += more;
+    shape.outputs += more;
+    shape.attended += static_cast<int64_t>(more) * decoding[i]->position;
+  }
+  const bool watched = std::any_of(decoding.begin(), decoding.end(), [](const Work* w) { return w->interactive; });
+  for (const Work* w : prefilling) {
+    int32_t rows = std::min(w->prefill_left, limits.max_rows - shape.rows);
+    if (rows <= 0) break;
+    if (watched) {
+      // The first in line always moves on; those behind it only if there is time left.
+      const bool first = plan.size() == decoding.size();
+      const int32_t fits = costs.RowsWithin(shape, w->position, limits.max_gap, first ? limits.least_chunk : 0, rows, threads);
+      rows = std::min(rows, fits);
+      if (rows <= 0) break;
+    }
+    plan.push_back({w->slot, rows});
+    shape.rows += rows;
+    shape.outputs += rows == w->prefill_left ? 1 : 0;
+    shape.attended += static_cast<int64_t>(rows) * w->position + static_cast<int64_t>(rows) * rows / 2;
+  }
+  return plan;
+}
+
+}  // namespace headrace::engine

@@ -1,0 +1,54 @@
+// Schedule: what the next step computes. Decodes first: whoever is streaming gets a row in every step. Then
+// prefill fills what the longest allowed gap between tokens leaves (chunked prefill: Agrawal et al. 2024,
+// Sarathi-Serve, arXiv:2403.02310), in seconds by the cost table, not in tokens.
+//
+// Pure: it sees sizes, not requests.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/cost_table.h"
+
+namespace headrace::engine {
+
+struct Work {
+  int slot = 0;            // whose
+  int adapter = -1;        // a step runs with one adapter
+  int32_t decode_rows = 0; // 1 + drafted tokens where it is decoding, 0 while it prefills
+  int32_t prefill_left = 0;
+  int32_t position = 0;    // tokens of its path that are computed
+  double waited = 0;       // seconds since its last row: the longest waiting prefills first
+  bool interactive = true; // its user watches tokens arrive
+};
+
+struct Share {
+  int slot = 0;
+  int32_t rows = 0;
+};
+
+struct ScheduleLimits {
+  int32_t max_rows = 512;   // of one step
+  double max_gap = 0.25;    // seconds a step may take while somebody is decoding (--max-itl)
+  int32_t least_chunk = 16; // prefill always moves by this much
+  int32_t grid = 0;         // deterministic: chunks end on multiples of this, one slot a step
+};
+
+// The rows of the next step; empty where there is nothing to do. `adapter` is the one whose turn it is.
+std::vector<Share> Schedule(std::span<const Work> work, int adapter, const ScheduleLimits& limits, const CostTable& costs, int threads);
+
+// Whose turn it is among adapters with work: the current one for `quantum` steps, then the next in ascending
+// order. Switching costs about 3 ms, so it is not done at every step.
+class AdapterTurn {
+ public:
+  explicit AdapterTurn(int quantum = 8) : quantum_(quantum) {}
+  int Next(std::span<const Work> work);
+
+ private:
+  int quantum_;
+  int current_ = -1;
+  int used_ = 0;
+};
+
+}  // namespace headrace::engine

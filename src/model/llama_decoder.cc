@@ -1,0 +1,181 @@
+// The real Decoder. In a model with a sliding window, llama.cpp takes over cells that have left the window and
+// are held by one sequence only, and whoever shares them later attends to nothing: so each path is held by
+// two sequences, ids 2p and 2p + 1, and every row belongs to both (serving.md, 3).
+#include <llama.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "model/model.h"
+
+namespace headrace::model {
+namespace {
+
+constexpr int32_t kMaxSequences = 256;  // LLAMA_MAX_SEQ
+
+class LlamaDecoder : public Decoder {
+ public:
+  ~LlamaDecoder() override {
+    if (context_ != nullptr) llama_free(context_);
+    if (one_ != nullptr) ggml_threadpool_free(one_);
+    if (all_ != nullptr) ggml_threadpool_free(all_);
+    llama_batch_free(batch_);
+  }
+
+  Status Open(std::shared_ptr<const Model> model, const DecoderOptions& options) {
+    model_ = std::move(model);
+    const Facts& about = model_->facts();
+    if (about.memory == Memory::kEncoder)
+      return Status::Invalid(about.name + " is an embedding model: it does not generate text; use embed");
+    const bool state = about.memory == Memory::kRecurrent || about.memory == Memory::kHybrid;
+    facts_.window = options.unified ? about.window : 0;
+    copies_ = facts_.window > 0 ? 2 : 1;
+    facts_.vocabulary = about.vocabulary;
+    facts_.can_truncate = !state;
+    facts_.unified = options.unified;
+    facts_.threads = options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
+    facts_.paths = std::clamp(options.paths, 1, kMaxSequences / copies_);
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx = static_cast<uint32_t>(options.cells > 0 ? options.cells : std::min(about.trained_context, 32'768));
+    params.n_batch = params.n_ubatch = static_cast<uint32_t>(options.max_rows);
+    params.n_seq_max = static_cast<uint32_t>(facts_.paths * copies_);
+    params.n_threads = params.n_threads_batch = facts_.threads;
+    params.kv_unified = options.unified;
+    params.swa_full = true;
+    params.no_perf = true;
+    params.flash_attn_type =
+        options.flash_attention ? LLAMA_FLASH_ATTN_TYPE_AUTO : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    try {
+      context_ = llama_init_from_model(model_->handle(), params);
+    } catch (const std::exception& error) {
+      return Status::Invalid("cannot make a context for " + about.name + ": " + error.what());
+    }
+    if (context_ == nullptr)
+      return Status::Limit("there is no memory for a context of " + std::to_string(params.n_ctx) + " tokens of " +
+                           about.name + " (" + std::to_string(about.kv_bytes_per_token) +
+                           " bytes a token); ask for a shorter one");
+    facts_.cells = static_cast<int32_t>(llama_n_ctx(context_));
+    facts_.context = std::min(static_cast<int32_t>(llama_n_ctx_seq(context_)), std::max(about.trained_context, 1));
+    facts_.max_rows = static_cast<int32_t>(llama_n_ubatch(context_));
+    memory_ = llama_get_memory(context_);
+    batch_ = llama_batch_init(facts_.max_rows, 0, copies_);
+    // No polling between steps: a waiting engine costs nothing, and a busy neighbour gets its core.
+    ggml_threadpool_params pool = ggml_threadpool_params_default(1);
+    pool.poll = 0;
+    one_ = ggml_threadpool_new(&pool);
+    pool = ggml_threadpool_params_default(facts_.threads);
+    pool.poll = 0;
+    all_ = ggml_threadpool_new(&pool);
+    llama_attach_threadpool(context_, all_, all_);
+    return Status::Ok();
+  }
+
+  const DecoderFacts& facts() const override { return facts_; }
+
+  Status Decode(std::span<const Row> rows, int threads) override {
+    HEADRACE_CHECK(!rows.empty() && static_cast<int32_t>(rows.size()) <= facts_.max_rows);
+    batch_.n_tokens = static_cast<int32_t>(rows.size());
+    for (size_t i = 0; i < rows.size(); ++i) {
+      batch_.token[i] = rows[i].token;
+      batch_.pos[i] = rows[i].position;
+      batch_.n_seq_id[i] = copies_;
+      for (int c = 0; c < copies_; ++c) batch_.seq_id[i][c] = rows[i].path * copies_ + c;
+      batch_.logits[i] = rows[i].output ? 1 : 0;
+    }
+    const int count = std::clamp(threads, 1, facts_.threads);
+    if (count != threads_) {
+      llama_attach_threadpool(context_, count == 1 ? one_ : all_, count == 1 ? one_ : all_);
+      llama_set_n_threads(context_, count, count);
+      threads_ = count;
+    }
+    int32_t code = -1;
+    try {
+      code = llama_decode(context_, batch_);
+      if (code == 0) llama_synchronize(context_);
+    } catch (const std::exception& error) {
+      return Status::Io(std::string("a step failed inside llama.cpp: ") + error.what());
+    }
+    if (code == 1) return Status::Limit("there are too few free cells in the cache for this step");
+    if (code != 0) return Status::Io("a step failed inside llama.cpp (code " + std::to_string(code) + ")");
+    return Status::Ok();
+  }
+
+  std::span<const float> Logits(int index) override {
+    const float* row = llama_get_logits_ith(context_, index);
+    HEADRACE_CHECK(row != nullptr);
+    return {row, static_cast<size_t>(facts_.vocabulary)};
+  }
+
+  void Share(int from, int to, int32_t length) override {
+    if (!facts_.unified) {  // a copy of the whole path, then a cut: llama.cpp copies streams whole
+      llama_memory_seq_cp(memory_, from, to, -1, -1);
+      llama_memory_seq_rm(memory_, to, length, -1);
+      return;
+    }
+    for (int c = 0; c < copies_; ++c) llama_memory_seq_cp(memory_, from * copies_, to * copies_ + c, 0, length);
+  }
+
+  void Truncate(int path, int32_t length) override {
+    for (int c = 0; c < copies_; ++c)
+      HEADRACE_CHECK(llama_memory_seq_rm(memory_, path * copies_ + c, length == 0 ? -1 : length, -1));
+  }
+
+  int32_t FirstPosition(int path) override { return llama_memory_seq_pos_min(memory_, path * copies_); }
+
+  Result<std::vector<std::byte>> Save(int path) override {
+    std::vector<std::byte> bytes(llama_state_seq_get_size(context_, path * copies_));
+    const size_t written = llama_state_seq_get_data(context_, reinterpret_cast<uint8_t*>(bytes.data()), bytes.size(),
+                                                    path * copies_);
+    if (written == 0) return Status::Io("a sequence's state could not be saved");
+    bytes.resize(written);
+    return bytes;
+  }
+
+  Status Restore(int path, std::span<const std::byte> bytes) override {
+    const size_t read = llama_state_seq_set_data(context_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(),
+                                                 path * copies_);
+    if (read == 0) {
+      Truncate(path, 0);
+      return Status::Limit("a saved sequence did not fit back into the cache");
+    }
+    for (int c = 1; c < copies_; ++c) llama_memory_seq_cp(memory_, path * copies_, path * copies_ + c, -1, -1);
+    return Status::Ok();
+  }
+
+  Status UseAdapter(int adapter) override {
+    if (adapter == adapter_) return Status::Ok();
+    if (adapter < 0) {
+      llama_set_adapters_lora(context_, nullptr, 0, nullptr);
+    } else {
+      HEADRACE_CHECK(adapter < static_cast<int>(model_->adapters().size()));
+      const Model::Adapter& wanted = model_->adapters()[static_cast<size_t>(adapter)];
+      auto* handle = static_cast<llama_adapter_lora*>(wanted.handle);
+      float scale = wanted.scale;
+      if (llama_set_adapters_lora(context_, &handle, 1, &scale) != 0)
+        return Status::Invalid("the adapter " + wanted.path + " cannot be used");
+    }
+    adapter_ = adapter;
+    return Status::Ok();
+  }
+
+ private:
+  std::shared_ptr<const Model> model_;
+  DecoderFacts facts_;
+  llama_context* context_ = nullptr;
+  llama_memory_t memory_ = nullptr;
+  ggml_threadpool_t one_ = nullptr, all_ = nullptr;
+  llama_batch batch_{};
+  int copies_ = 1;
+  int threads_ = 0;
+  int adapter_ = -1;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Decoder>> NewDecoder(std::shared_ptr<const Model> model, const DecoderOptions& options) {
+  auto decoder = std::make_unique<LlamaDecoder>();
+  HEADRACE_TRY(decoder->Open(std::move(model), options));
+  return std::unique_ptr<Decoder>(std::move(decoder));
+}
+
+}  // namespace headrace::model
