@@ -13,6 +13,9 @@ namespace headrace::engine {
 
 class Admit {
  public:
+  // `guess`: tokens that an answer is taken to have before any was seen.
+  explicit Admit(double guess) : mean_(guess * 2 / 3), deviation_(guess / 3) {}
+
   // Tokens an answer is expected to take: the mean of those seen plus their mean deviation.
   int32_t ExpectedAnswer(int32_t limit) const;
   void Finished(int32_t answer_tokens);
@@ -21,7 +24,7 @@ class Admit {
   int64_t Reservation(int32_t uncached, int32_t limit, int preemptions) const;
 
  private:
-  double mean_ = 128, deviation_ = 64;
+  double mean_, deviation_;
 };
 
 struct Running {

@@ -21,6 +21,7 @@ Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOpti
       clock_(std::move(clock)),
       facts_(decoder->facts()),
       tree_(facts_.paths),
+      admit_(options_.expected_answer),
       sampler_(facts_.vocabulary),
       mask_(static_cast<size_t>(facts_.vocabulary + 31) / 32) {
   limits_.max_rows = facts_.max_rows;

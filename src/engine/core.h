@@ -35,6 +35,7 @@ struct CoreOptions {
   bool deterministic = false;     // one sequence a step, a fixed grid: text does not depend on load
   int32_t grid = 128;             // of deterministic chunks
   int64_t host_bytes = 1LL << 30; // saved paths of preempted requests and of evicted prefixes
+  double expected_answer = 192;   // tokens, until answers were seen
   bool lookup = true;             // speculation
   bool reuse = true;
 };
