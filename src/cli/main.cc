@@ -67,7 +67,7 @@ int Main(int argc, char** argv) {
     const bool quote = word.find_first_of(" '\"*;|<>") != std::string::npos;
     context.command_line += (i ? " " : "") + (quote ? "'" + word + "'" : word);
   }
-  CLI::App app{"Headrace: versioned tables for multimodal data, from raw files to training batches."};
+  CLI::App app{"Headrace: versioned tables for multimodal data, from raw files to training batches and models that answer."};
   app.name("headrace");
   app.set_version_flag("--version", "headrace 0.1.0 (format 1)");
   app.add_option(
@@ -91,6 +91,12 @@ int Main(int argc, char** argv) {
   AddGet(&app, &context, &action);
   AddTag(&app, &context, &action);
   AddStream(&app, &context, &action);
+#ifdef HEADRACE_ENGINE
+  AddModel(&app, &context, &action);
+  AddRun(&app, &context, &action);
+  AddChat(&app, &context, &action);
+  AddEmbed(&app, &context, &action);
+#endif
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -3,6 +3,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -21,6 +22,9 @@ StopSource& Source() {
 
 volatile std::sig_atomic_t signals_seen = 0;
 bool line_drawn = false;
+
+volatile std::sig_atomic_t interrupted = 0;
+extern "C" void OnInterrupt(int) { interrupted = 1; }
 
 extern "C" void OnSignal(int) {
   signals_seen = signals_seen + 1;
@@ -46,6 +50,42 @@ StopToken StopOnSignal() {
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   return Source().token();
+}
+
+void CatchInterrupts() {
+  struct sigaction action {};
+  action.sa_handler = OnInterrupt;  // without SA_RESTART: a waiting read ends
+  sigaction(SIGINT, &action, nullptr);
+}
+
+bool TakeInterrupt() {
+  const bool was = interrupted != 0;
+  interrupted = 0;
+  return was;
+}
+
+LineRead ReadLine(std::string* line) {
+  static std::string held;
+  for (;;) {
+    if (const size_t end = held.find('\n'); end != std::string::npos) {
+      *line = held.substr(0, end);
+      held.erase(0, end + 1);
+      return LineRead::kLine;
+    }
+    char buffer[4096];
+    const ssize_t got = read(STDIN_FILENO, buffer, sizeof buffer);
+    if (got > 0) {
+      held.append(buffer, static_cast<size_t>(got));
+    } else if (got < 0 && errno == EINTR) {
+      held.clear();
+      TakeInterrupt();
+      return LineRead::kInterrupted;
+    } else {
+      *line = std::move(held);
+      held.clear();
+      return line->empty() ? LineRead::kEnd : LineRead::kLine;
+    }
+  }
 }
 
 ProgressFn ProgressLine(bool quiet) {

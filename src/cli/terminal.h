@@ -15,6 +15,14 @@ int TerminalWidth();  // 0 where there is none
 // Stops on the first Ctrl-C (SIGINT, SIGTERM); a second one ends the program at once.
 StopToken StopOnSignal();
 
+// From here on Ctrl-C ends nothing: it is counted, for who asks (a conversation stops its answer).
+void CatchInterrupts();
+// Whether Ctrl-C was pressed since the last call.
+bool TakeInterrupt();
+enum class LineRead { kLine, kEnd, kInterrupted };
+// A line of standard input, without its end.
+LineRead ReadLine(std::string* line);
+
 // Draws on standard error: a line that is rewritten on a terminal, a line every few seconds in a pipe,
 // nothing if quiet.
 ProgressFn ProgressLine(bool quiet);

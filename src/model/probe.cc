@@ -1,0 +1,160 @@
+#include "model/probe.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "base/clock.h"
+#include "model/chat.h"
+#include "model/encoder.h"
+#include "model/model.h"
+
+extern char** environ;
+
+namespace headrace::model {
+namespace {
+
+std::string Program(const std::string& given) {
+  if (!given.empty()) return given;
+  if (const char* named = getenv("HEADRACE_PROGRAM"); named != nullptr && *named != '\0') return named;
+  char self[4096] = {};
+  if (readlink("/proc/self/exe", self, sizeof self - 1) > 0 && std::string(self).ends_with("/headrace")) return self;
+  const char* path = getenv("PATH");
+  for (std::string_view left = path != nullptr ? path : ""; !left.empty();) {
+    const size_t colon = left.find(':');
+    const std::string candidate = std::string(left.substr(0, colon)) + "/headrace";
+    if (access(candidate.c_str(), X_OK) == 0) return candidate;
+    left = colon == std::string_view::npos ? "" : left.substr(colon + 1);
+  }
+  return "";
+}
+
+std::string VerdictFile(const std::string& path, const ProbeOptions& options) {
+  struct stat info {};
+  if (stat(path.c_str(), &info) != 0) return "";
+  std::string folder = options.folder;
+  if (folder.empty()) {
+    if (const char* cache = getenv("HEADRACE_CACHE"); cache != nullptr && *cache != '\0') {
+      folder = std::string(cache) + "/probes";
+    } else if (const char* home = getenv("HOME"); home != nullptr && *home != '\0') {
+      folder = std::string(home) + "/.cache/headrace/probes";
+    } else {
+      return "";
+    }
+  }
+  const std::string identity = std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) + ":" + std::to_string(info.st_size) + ":" + std::to_string(info.st_mtim.tv_sec) + "." +
+                               std::to_string(info.st_mtim.tv_nsec) + ":" + options.chat_template + ":" + BuildDescription();
+  char name[40];
+  std::snprintf(name, sizeof name, "/%016llx", static_cast<unsigned long long>(XXH3_64bits(identity.data(), identity.size())));
+  return folder + name;
+}
+
+}  // namespace
+
+Status ProbeHere(const std::string& path, const std::string& chat_template) {
+  HEADRACE_ASSIGN(const std::shared_ptr<Model> model, Model::Load(path));
+  if (model->facts().has_template || !chat_template.empty()) {
+    HEADRACE_ASSIGN(const auto renders, ChatTemplate::Make(*model, chat_template));
+    // Templates may refuse some conversations (alternation, no system): that is theirs to say.
+    (void)renders->Render({{"user", "Hello"}, {"assistant", "Hi"}, {"user", "Again"}}).ok();
+  }
+  HEADRACE_ASSIGN(std::vector<Token> tokens, model->Tokenize("a", true, false));
+  if (tokens.empty()) return Status::Corrupt(path + " has a tokenizer that gives no tokens");
+  if (model->facts().memory == Memory::kEncoder) {
+    HEADRACE_ASSIGN(const auto encoder, NewEncoder(model, {.max_rows = 64, .max_texts = 1, .threads = 1}));
+    return encoder->Encode(std::span(&tokens, 1)).ok() ? Status::Ok() : Status::Corrupt(path + " cannot embed a text");
+  }
+  HEADRACE_ASSIGN(const auto decoder, NewDecoder(model, {.cells = 256, .max_rows = 32, .paths = 2, .threads = 1}));
+  std::vector<Row> rows;
+  for (size_t i = 0; i < std::min<size_t>(tokens.size(), 32); ++i) rows.push_back({tokens[i], static_cast<int32_t>(i), 0, true});
+  HEADRACE_TRY(decoder->Decode(rows, 1));
+  for (const float value : decoder->Logits(static_cast<int>(rows.size()) - 1))
+    if (value != value) return Status::Corrupt(path + " gives numbers that are not numbers (NaN)");
+  return Status::Ok();
+}
+
+Status Probe(const std::string& path, const ProbeOptions& options) {
+  const std::string verdict = VerdictFile(path, options);
+  if (!verdict.empty()) {
+    std::ifstream in(verdict);
+    std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    if (text == "ok") return Status::Ok();
+    if (text.rfind("bad:", 0) == 0) return Status::Corrupt(text.substr(4));
+  }
+  const std::string program = Program(options.program);
+  if (program.empty())
+    return Status::NotFound("the `headrace` program is needed to try a new model file safely, and is neither on PATH nor named by HEADRACE_PROGRAM");
+  int out[2];
+  if (pipe2(out, O_CLOEXEC) != 0) return Status::FromErrno(errno, "make a pipe for", program);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_adddup2(&actions, out[1], 2);
+  std::vector<std::string> words = {program, "model", "probe", path};
+  if (!options.chat_template.empty()) {
+    words.emplace_back("--chat-template");
+    words.push_back(options.chat_template);
+  }
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  pid_t child = -1;
+  const int failed = posix_spawn(&child, program.c_str(), &actions, nullptr, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  close(out[1]);
+  if (failed != 0) {
+    close(out[0]);
+    return Status::FromErrno(failed, "start", program);
+  }
+  std::string said;
+  const double until = MonotonicSeconds() + options.seconds;
+  bool late = false;
+  for (;;) {
+    const double left = until - MonotonicSeconds();
+    pollfd wait{out[0], POLLIN, 0};
+    const int ready = poll(&wait, 1, left > 0 ? static_cast<int>(left * 1000) + 1 : 0);
+    if (ready == 0 && MonotonicSeconds() >= until) {
+      late = true;
+      kill(child, SIGKILL);
+      break;
+    }
+    char buffer[4096];
+    const ssize_t got = ready > 0 ? read(out[0], buffer, sizeof buffer) : 0;
+    if (ready > 0 && got <= 0) break;
+    if (got > 0 && said.size() < 65'536) said.append(buffer, static_cast<size_t>(got));
+  }
+  close(out[0]);
+  int code = 0;
+  while (waitpid(child, &code, 0) < 0 && errno == EINTR) {
+  }
+  while (!said.empty() && said.back() == '\n') said.pop_back();
+  if (said.rfind("headrace: ", 0) == 0) said = said.substr(10);
+  std::string bad;
+  if (late) {
+    bad = path + " was tried in a process of its own, which did not finish within " + std::to_string(static_cast<int>(options.seconds)) + " s (a template that loops?)";
+  } else if (WIFSIGNALED(code)) {
+    const size_t line = said.rfind('\n');
+    bad = path + " was tried in a process of its own, which crashed (" + strsignal(WTERMSIG(code)) + ")" + (said.empty() ? "" : ": " + said.substr(line == std::string::npos ? 0 : line + 1));
+  } else if (WEXITSTATUS(code) != 0) {
+    bad = said.empty() ? path + " cannot be loaded" : said;
+  }
+  if (!verdict.empty()) {
+    std::error_code ignored;
+    std::filesystem::create_directories(std::filesystem::path(verdict).parent_path(), ignored);
+    std::ofstream(verdict) << (bad.empty() ? "ok" : "bad:" + bad);
+  }
+  if (bad.empty()) return Status::Ok();
+  return late ? Status::Timeout(bad) : Status::Corrupt(bad);
+}
+
+}  // namespace headrace::model

@@ -1,0 +1,300 @@
+#include "registry/registry.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
+#include "model/probe.h"
+
+namespace headrace::registry {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr size_t kPiece = 4 << 20;
+
+std::string WeightsKey(const std::string& sha256) { return "models/" + sha256 + "/weights.gguf"; }
+std::string ManifestKey(const std::string& sha256) { return "models/" + sha256 + "/manifest.json"; }
+
+class Sha256 {
+ public:
+  Sha256() : context_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(context_, EVP_sha256(), nullptr); }
+  ~Sha256() { EVP_MD_CTX_free(context_); }
+  Sha256(const Sha256&) = delete;
+  Sha256& operator=(const Sha256&) = delete;
+  void Add(std::string_view bytes) { EVP_DigestUpdate(context_, bytes.data(), bytes.size()); }
+  std::string Hex() {
+    unsigned char digest[32];
+    unsigned int size = 0;
+    EVP_DigestFinal_ex(context_, digest, &size);
+    std::string hex;
+    for (const unsigned char byte : digest) {
+      char two[3];
+      std::snprintf(two, sizeof two, "%02x", byte);
+      hex += two;
+    }
+    return hex;
+  }
+
+ private:
+  EVP_MD_CTX* context_;
+};
+
+// Reads a file piece by piece; `take` sees every piece.
+Status ReadPieces(const std::string& path, const std::string& what, const ProgressFn& progress, const StopToken& stop, const std::function<Status(std::string_view)>& take) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return Status::FromErrno(errno, "open", path);
+  struct stat info {};
+  fstat(file, &info);
+  std::string piece(kPiece, '\0');
+  Status status;
+  for (int64_t done = 0; status.ok();) {
+    const ssize_t got = read(file, piece.data(), piece.size());
+    if (got < 0) status = Status::FromErrno(errno, "read", path);
+    if (got <= 0) break;
+    done += got;
+    status = take(std::string_view(piece.data(), static_cast<size_t>(got)));
+    if (status.ok()) status = stop.Check();
+    if (progress) progress({what, done, info.st_size, done, 0});
+  }
+  close(file);
+  return status;
+}
+
+Result<std::string> HashFile(const std::string& path, const ProgressFn& progress, const StopToken& stop) {
+  Sha256 sum;
+  HEADRACE_TRY(ReadPieces(path, "hashing", progress, stop, [&](std::string_view piece) {
+    sum.Add(piece);
+    return Status::Ok();
+  }));
+  return sum.Hex();
+}
+
+ordered_json ToJson(const Entry& e) {
+  const model::Facts& f = e.facts;
+  return {{"format", 1},
+          {"sha256", e.sha256},
+          {"bytes", e.bytes},
+          {"source", e.source},
+          {"licence", e.licence},
+          {"added", FormatMicros(e.added_us)},
+          {"probe", {{"verdict", e.verdict}, {"build", e.build}}},
+          {"model",
+           {{"name", f.name},
+            {"architecture", f.architecture},
+            {"quantization", f.quantization},
+            {"parameters", f.parameters},
+            {"weight_bytes", f.weight_bytes},
+            {"vocabulary", f.vocabulary},
+            {"context", f.trained_context},
+            {"embedding", f.embedding},
+            {"layers", f.layers},
+            {"heads", f.heads},
+            {"kv_heads", f.kv_heads},
+            {"window", f.window},
+            {"kv_bytes_per_token", f.kv_bytes_per_token},
+            {"memory", model::MemoryName(f.memory)},
+            {"template_hash", f.template_hash}}}};
+}
+
+Result<Entry> FromJson(const std::string& text, const std::string& key) {
+  const ordered_json json = ordered_json::parse(text, nullptr, false);
+  Entry e;
+  try {
+    if (json.at("format") != 1) return Status::Unsupported(key + " is of a later version of Headrace");
+    e.sha256 = json.at("sha256");
+    e.bytes = json.at("bytes");
+    e.source = json.at("source");
+    e.licence = json.at("licence");
+    HEADRACE_ASSIGN(e.added_us, ParseMicros(json.at("added").get<std::string>()));
+    e.verdict = json.at("probe").at("verdict");
+    e.build = json.at("probe").at("build");
+    const ordered_json& m = json.at("model");
+    model::Facts& f = e.facts;
+    f.name = m.at("name");
+    f.architecture = m.at("architecture");
+    f.quantization = m.at("quantization");
+    f.licence = e.licence;
+    f.parameters = m.at("parameters");
+    f.weight_bytes = f.step_bytes = m.at("weight_bytes");
+    f.vocabulary = m.at("vocabulary");
+    f.trained_context = m.at("context");
+    f.embedding = m.at("embedding");
+    f.layers = m.at("layers");
+    f.heads = m.at("heads");
+    f.kv_heads = m.at("kv_heads");
+    f.window = m.at("window");
+    f.kv_bytes_per_token = m.at("kv_bytes_per_token");
+    f.template_hash = m.at("template_hash");
+    f.has_template = !f.template_hash.empty();
+    for (const model::Memory memory : {model::Memory::kAttention, model::Memory::kSlidingWindow, model::Memory::kRecurrent, model::Memory::kHybrid, model::Memory::kEncoder})
+      if (model::MemoryName(memory) == m.at("memory").get<std::string>()) f.memory = memory;
+  } catch (const nlohmann::json::exception& error) {
+    return Status::Corrupt(key + " is not a model's manifest: " + error.what());
+  }
+  return e;
+}
+
+}  // namespace
+
+Result<Entry> Registry::ReadManifest(const std::string& sha256) const {
+  const std::string key = ManifestKey(sha256);
+  HEADRACE_ASSIGN(const store::Bytes bytes, catalog_->environment()->store->Get(key));
+  return FromJson(std::string(bytes.view()), key);
+}
+
+Result<Entry> Registry::Add(const std::string& path, const std::string& name, const AddOptions& options) {
+  if (name.empty()) return Status::Invalid("a model needs a name");
+  HEADRACE_ASSIGN(const table::RefValue before, catalog_->refs().Get(name));
+  if (before.kind != table::RefKind::kNone && before.kind != table::RefKind::kModel)
+    return Status::AlreadyExists("'" + name + "' is a table or a ref to one; give the model another name");
+  model::ProbeOptions probe;
+  probe.program = options.probe_program;
+  HEADRACE_TRY(model::Probe(path, probe));
+  HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded, model::Model::Load(path, {.vocabulary_only = false}));
+  Entry entry;
+  entry.facts = loaded->facts();
+  HEADRACE_ASSIGN(entry.sha256, HashFile(path, options.progress, options.stop));
+  store::ObjectStore* store = catalog_->environment()->store.get();
+  const std::string key = WeightsKey(entry.sha256);
+  HEADRACE_ASSIGN(const bool there, store->Exists(ManifestKey(entry.sha256)));
+  if (there) {
+    HEADRACE_ASSIGN(entry, ReadManifest(entry.sha256));
+  } else {
+    HEADRACE_ASSIGN(std::unique_ptr<store::Upload> upload, store->StartUpload(key));
+    Sha256 again;  // of what is stored: the file may have changed meanwhile
+    HEADRACE_TRY(ReadPieces(path, "storing", options.progress, options.stop, [&](std::string_view piece) {
+      again.Add(piece);
+      return upload->Append(piece);
+    }));
+    entry.bytes = upload->written();
+    if (again.Hex() != entry.sha256) return Status::Conflict(path + " changed while it was being added; try again");
+    HEADRACE_TRY(upload->Commit());
+    std::error_code ignored;
+    entry.source = options.source.empty() ? std::filesystem::absolute(path, ignored).string() : options.source;
+    entry.licence = options.licence.empty() ? entry.facts.licence : options.licence;
+    entry.added_us = NowMicros();
+    entry.verdict = "ok";
+    entry.build = model::BuildDescription();
+    // Last: a manifest means that the weights are whole.
+    if (const Status status = store->PutIfAbsent(ManifestKey(entry.sha256), ToJson(entry).dump(1)); !status.ok() && !status.Is(Code::kAlreadyExists)) return status;
+  }
+  if (before.kind == table::RefKind::kModel && before.target == entry.sha256) {
+    entry.name = name;
+    entry.revision = before.revision;
+    return entry;
+  }
+  HEADRACE_ASSIGN(const table::RefValue after, catalog_->refs().Move(name, before.revision, table::RefKind::kModel, entry.sha256, options.who, options.why));
+  entry.name = name;
+  entry.revision = after.revision;
+  return entry;
+}
+
+Result<std::vector<Entry>> Registry::List() const {
+  HEADRACE_ASSIGN(const std::vector<table::RefValue> refs, catalog_->refs().All());
+  std::vector<Entry> entries;
+  for (const table::RefValue& ref : refs) {
+    if (ref.kind != table::RefKind::kModel) continue;
+    HEADRACE_ASSIGN(Entry entry, ReadManifest(ref.target));
+    entry.name = ref.name;
+    entry.revision = ref.revision;
+    entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
+Result<Entry> Registry::Get(const std::string& name) const {
+  HEADRACE_ASSIGN(const table::RefValue ref, catalog_->refs().Get(name));
+  if (ref.kind == table::RefKind::kModel) {
+    HEADRACE_ASSIGN(Entry entry, ReadManifest(ref.target));
+    entry.name = name;
+    entry.revision = ref.revision;
+    return entry;
+  }
+  HEADRACE_ASSIGN(const std::vector<Entry> all, List());
+  if (name.size() >= 8)
+    for (const Entry& entry : all)
+      if (entry.sha256.rfind(name, 0) == 0) return entry;
+  std::string known;
+  for (const Entry& entry : all) known += (known.empty() ? "" : ", ") + entry.name;
+  return Status::NotFound("there is no model '" + name + "' in " + catalog_->Describe() + (known.empty() ? "; it has none yet: `headrace model add FILE.gguf --name NAME`" : "; there are " + known));
+}
+
+Status Registry::Remove(const std::string& name, bool data, const std::string& who) {
+  HEADRACE_ASSIGN(const table::RefValue ref, catalog_->refs().Get(name));
+  if (ref.kind != table::RefKind::kModel) return Get(name).status().ok() ? Status::Invalid("name the model, not its hash") : Get(name).status();
+  HEADRACE_TRY(catalog_->refs().Move(name, ref.revision, table::RefKind::kNone, "", who, "removed").status());
+  if (!data) return Status::Ok();
+  HEADRACE_ASSIGN(const std::vector<table::RefValue> refs, catalog_->refs().All());
+  for (const table::RefValue& other : refs)
+    if (other.kind == table::RefKind::kModel && other.target == ref.target) return Status::Ok();
+  store::ObjectStore* store = catalog_->environment()->store.get();
+  HEADRACE_TRY(store->Delete(ManifestKey(ref.target)));  // first: without it there is no model
+  return store->Delete(WeightsKey(ref.target));
+}
+
+Result<std::string> Registry::LocalFile(const Entry& entry, const ProgressFn& progress, const StopToken& stop) const {
+  store::ObjectStore* store = catalog_->environment()->store.get();
+  const std::string key = WeightsKey(entry.sha256);
+  if (const auto path = store->LocalPath(key)) return *path;
+  std::string cache;
+  if (const char* named = getenv("HEADRACE_CACHE"); named != nullptr && *named != '\0') {
+    cache = named;
+  } else if (const char* home = getenv("HOME"); home != nullptr && *home != '\0') {
+    cache = std::string(home) + "/.cache/headrace";
+  } else {
+    return Status::Invalid("there is no place for a copy of the model: set HEADRACE_CACHE");
+  }
+  const std::string folder = cache + "/model-files", path = folder + "/" + entry.sha256 + ".gguf";
+  struct stat info {};
+  if (stat(path.c_str(), &info) == 0 && info.st_size == entry.bytes) return path;
+  std::error_code ignored;
+  std::filesystem::create_directories(folder, ignored);
+  const std::string part = path + "." + std::to_string(getpid());
+  HEADRACE_ASSIGN(const std::shared_ptr<store::ObjectReader> reader, store->Open(key));
+  FILE* out = std::fopen(part.c_str(), "wb");
+  if (out == nullptr) return Status::FromErrno(errno, "write", part);
+  Sha256 sum;
+  Status status;
+  for (int64_t at = 0; at < reader->size() && status.ok();) {
+    const int64_t length = std::min<int64_t>(kPiece, reader->size() - at);
+    Result<store::Bytes> piece = reader->Read(at, length);
+    if (!piece.ok()) {
+      status = piece.status();
+      break;
+    }
+    sum.Add(piece->view());
+    if (std::fwrite(piece->data(), 1, static_cast<size_t>(length), out) != static_cast<size_t>(length)) status = Status::FromErrno(errno, "write", part);
+    at += length;
+    if (progress) progress({"fetching " + entry.name, at, reader->size(), at, 0});
+    if (status.ok()) status = stop.Check();
+  }
+  if (std::fclose(out) != 0 && status.ok()) status = Status::FromErrno(errno, "write", part);
+  if (status.ok() && sum.Hex() != entry.sha256) status = Status::Corrupt(key + " does not have the hash that its name says");
+  if (status.ok() && std::rename(part.c_str(), path.c_str()) != 0) status = Status::FromErrno(errno, "write", path);
+  if (!status.ok()) {
+    std::remove(part.c_str());
+    return status;
+  }
+  return path;
+}
+
+Result<std::string> FindModelFile(const std::string& model, const std::shared_ptr<table::Catalog>& catalog, const ProgressFn& progress) {
+  struct stat info {};
+  if (stat(model.c_str(), &info) == 0) return model;
+  if (model.find('/') != std::string::npos || model.ends_with(".gguf")) return Status::NotFound("there is no file " + model);
+  if (!catalog) return Status::NotFound("'" + model + "' is no file, and there is no catalog here in which it could be a model's name");
+  const Registry registry(catalog);
+  HEADRACE_ASSIGN(const Entry entry, registry.Get(model));
+  return registry.LocalFile(entry, progress);
+}
+
+}  // namespace headrace::registry
