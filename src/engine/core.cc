@@ -289,6 +289,9 @@ void Core::TakeForced(Job& job) {
   const std::string text = job.matcher->Forced();
   if (text.size() < 2) return;
   const std::vector<Token> tokens = vocabulary_->Tokenize(text);
+  std::string back;
+  for (const Token token : tokens) back += vocabulary_->Piece(token);
+  if (back != text) return;  // a tokenizer that changes texts: the model writes this itself
   for (size_t i = 0; i + 1 < tokens.size() && i < static_cast<size_t>(kForcedAtOnce) - 1; ++i)
     if (!TakeToken(job, tokens[i], {}, true)) return;
 }

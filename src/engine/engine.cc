@@ -1,12 +1,10 @@
 #include "engine/engine.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -14,48 +12,6 @@
 #include "base/limits.h"
 
 namespace headrace::engine {
-namespace {
-
-class ModelVocabulary : public Vocabulary {
- public:
-  explicit ModelVocabulary(std::shared_ptr<const model::Model> model) : model_(std::move(model)) {}
-  std::string_view Piece(Token token) const override { return model_->Piece(token); }
-  bool IsEnd(Token token) const override { return model_->IsEnd(token); }
-  std::vector<Token> Tokenize(std::string_view text) const override {
-    Result<std::vector<Token>> tokens = model_->Tokenize(text, false, false);
-    return tokens.ok() ? std::move(*tokens) : std::vector<Token>{};
-  }
-
- private:
-  std::shared_ptr<const model::Model> model_;
-};
-
-std::string DefaultCostFolder() {
-  if (const char* cache = getenv("HEADRACE_CACHE"); cache != nullptr && *cache != '\0') return std::string(cache) + "/costs";
-  if (const char* home = getenv("HOME"); home != nullptr && *home != '\0') return std::string(home) + "/.cache/headrace/costs";
-  return "";
-}
-
-// One file per model, machine and threads.
-std::string CostFile(const std::string& folder, const model::Model& model, const model::DecoderFacts& facts) {
-  if (folder.empty()) return "";
-  char host[256] = {};
-  gethostname(host, sizeof host - 1);
-  const model::Facts& about = model.facts();
-  std::string name = about.architecture + "-" + std::to_string(about.parameters) + "-" + about.quantization + "-" + host + "-" + std::to_string(facts.threads) +
-                     (facts.unified ? "" : "-apart");
-  for (char& c : name)
-    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '_') c = '-';
-  return folder + "/" + name + ".json";
-}
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
-
-}  // namespace
-
 // ---------------------------------------------------------------- Stream
 
 Stream::~Stream() {
@@ -121,30 +77,6 @@ std::optional<Delta> Stream::NextWithin(double seconds, bool* late) {
 }
 
 // ---------------------------------------------------------------- Engine
-
-Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model> model, EngineOptions options) {
-  if (options.core.deterministic) {
-    // Every path has cells of its own from the first on, so that sums run in one order whatever else is cached.
-    options.decoder.unified = false;
-    options.decoder.paths = std::min(options.core.slots, 8);
-    options.core.slots = options.decoder.paths;
-    options.core.host_bytes = 0;
-    if (options.decoder.cells == 0) options.decoder.cells = std::min(model->facts().trained_context, 4096) * options.decoder.paths;
-  }
-  HEADRACE_ASSIGN(std::unique_ptr<model::Decoder> decoder, model::NewDecoder(model, options.decoder));
-  const std::string folder = options.cost_folder ? *options.cost_folder : DefaultCostFolder();
-  const std::string file = CostFile(folder, *model, decoder->facts());
-  // A first guess: weights read once a step at 10 GB/s.
-  CostTable costs(decoder->facts().threads, static_cast<double>(model->facts().step_bytes) / 10e9);
-  if (!file.empty())
-    if (const std::string text = ReadFile(file); !text.empty()) (void)costs.FromJson(text).ok();  // unreadable: measured anew
-  auto engine = StartWith(std::move(decoder), std::make_unique<ModelVocabulary>(model), std::move(options), std::move(costs));
-  engine->model_ = model;
-  engine->cost_file_ = file;
-  engine->grammars_ = std::make_unique<Grammars>(model->pieces(), model->EndTokens());
-  engine->compiler_ = std::thread([raw = engine.get()] { raw->RunGrammars(); });
-  return engine;
-}
 
 std::unique_ptr<Engine> Engine::StartWith(std::unique_ptr<model::Decoder> decoder, std::unique_ptr<Vocabulary> vocabulary, EngineOptions options,
                                           CostTable costs) {

@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include <llama.h>
+#include <log.h>
 #include <sys/stat.h>
 #include <xxhash.h>
 
@@ -29,6 +30,7 @@ void StartLibrary() {
   static std::once_flag once;
   std::call_once(once, [] {
     llama_log_set(KeepComplaint, nullptr);
+    common_log_set_verbosity_thold(-1);  // its chat templates log apart
     llama_backend_init();
   });
 }
