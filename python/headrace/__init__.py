@@ -24,6 +24,7 @@ from headrace.errors import (
     Unavailable,
     Unsupported,
 )
+from headrace.model import Answer, Delta, Model
 from headrace.rows import Batch, Reader, Row
 from headrace.stream import Mixture, Pack, Stream
 from headrace.table import Commit, HistoryEntry, Snapshot, Table
@@ -42,6 +43,7 @@ from headrace.transforms import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Answer",
     "Batch",
     "Blob",
     "Cancelled",
@@ -51,6 +53,7 @@ __all__ = [
     "Commit",
     "Conflict",
     "Corrupt",
+    "Delta",
     "HeadraceError",
     "HistoryEntry",
     "HorizontalFlip",
@@ -58,6 +61,7 @@ __all__ = [
     "Layout",
     "LimitExceeded",
     "Mixture",
+    "Model",
     "Normalize",
     "NotFound",
     "Pack",

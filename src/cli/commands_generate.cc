@@ -106,6 +106,8 @@ Result<std::string> Answer(const Context& context, engine::Engine* engine, const
     if (delta->finish == engine::Finish::kNone) continue;
     *usage = delta->usage;
     if (!delta->error.ok()) return delta->error;
+    if (delta->finish == engine::Finish::kLength && request.structure.kind != engine::Structure::Kind::kNone && !context.quiet)
+      std::fprintf(stderr, "headrace: the answer was cut off after %d tokens and is not whole; give more with --max-tokens\n", delta->usage.answer_tokens);
     if (context.json) {
       ordered_json json = {{"text", text}, {"finish", engine::FinishName(delta->finish)}, {"usage", UsageJson(delta->usage)}};
       if (request.top_logprobs >= 0)

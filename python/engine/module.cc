@@ -1,0 +1,273 @@
+// The engine for Python: models, answers as streams, embeddings. A module of its own, so that `import headrace` does not
+// load an inference library.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <map>
+#include <mutex>
+
+#include "bridge.h"
+#include "engine/embedder.h"
+#include "engine/engine.h"
+#include "model/chat.h"
+#include "model/probe.h"
+#include "registry/registry.h"
+
+namespace headrace::python {
+namespace {
+
+// A model with the engine and the embedder over it, started when first needed; all share one compute lease.
+struct ModelHandle {
+  std::shared_ptr<model::Model> model;
+  engine::EngineOptions options;
+  std::unique_ptr<engine::Engine> engine;
+  std::unique_ptr<engine::Embedder> embedder;
+  std::shared_ptr<const model::ChatTemplate> chat;
+  std::string chat_template;
+  std::mutex mutex;
+
+  Result<engine::Engine*> Engine() {
+    const std::lock_guard lock(mutex);
+    if (!engine) {
+      HEADRACE_ASSIGN(engine, engine::Engine::Start(model, options));
+    }
+    return engine.get();
+  }
+  Result<engine::Embedder*> Embedder() {
+    const std::lock_guard lock(mutex);
+    if (!embedder) {
+      HEADRACE_ASSIGN(embedder, engine::Embedder::Start(model, {.threads = options.decoder.threads}, options.lease));
+    }
+    return embedder.get();
+  }
+};
+
+nb::dict UsageDict(const engine::Usage& u) {
+  nb::dict d;
+  d["prompt_tokens"] = u.prompt_tokens;
+  d["cached_tokens"] = u.cached_tokens;
+  d["answer_tokens"] = u.answer_tokens;
+  d["forced_tokens"] = u.forced_tokens;
+  d["drafted_tokens"] = u.drafted_tokens;
+  d["accepted_tokens"] = u.accepted_tokens;
+  d["preemptions"] = u.preemptions;
+  d["queue_seconds"] = u.queue_seconds;
+  d["prefill_seconds"] = u.prefill_seconds;
+  d["decode_seconds"] = u.decode_seconds;
+  d["grammar_seconds"] = u.grammar_seconds;
+  return d;
+}
+
+// Runs `work` without the GIL; errors are raised with it.
+template <typename Fn>
+auto Unlocked(Fn work) -> decltype(work()) {
+  const nb::gil_scoped_release released;
+  return work();
+}
+
+struct AnswerReader {
+  std::shared_ptr<engine::Stream> stream;
+};
+
+// The next piece as (text, tokens, logprobs, finish, stop, usage), None after the last.
+nb::object Next(AnswerReader* reader) {
+  std::optional<engine::Delta> delta;
+  for (;;) {
+    bool late = false;
+    {
+      const nb::gil_scoped_release released;
+      delta = reader->stream->NextWithin(0.2, &late);
+    }
+    if (!late) break;
+    if (PyErr_CheckSignals() != 0) {
+      reader->stream->Cancel();
+      throw nb::python_error();
+    }
+  }
+  if (!delta) return nb::none();
+  if (!delta->error.ok()) Raise(delta->error);
+  nb::list tokens, logprobs;
+  for (const engine::TokenOut& token : delta->tokens) {
+    tokens.append(token.token);
+    nb::list top;
+    for (const engine::LogProb& one : token.top) top.append(nb::make_tuple(one.token, one.logprob));
+    logprobs.append(nb::make_tuple(token.logprob, top));
+  }
+  const bool ends = delta->finish != engine::Finish::kNone;
+  return nb::make_tuple(nb::str(delta->text.data(), delta->text.size()), tokens, logprobs, std::string(engine::FinishName(delta->finish)), delta->stop,
+                        ends ? nb::object(UsageDict(delta->usage)) : nb::none());
+}
+
+template <typename T>
+void Maybe(const nb::dict& from, const char* name, T* to) {
+  if (!from.contains(name) || from[name].is_none()) return;
+  try {
+    *to = nb::cast<T>(from[name]);
+  } catch (const nb::cast_error&) {
+    Raise(Status::Invalid(std::string("'") + name + "' has a value of the wrong type: " + nb::cast<std::string>(nb::repr(from[name]))));
+  }
+}
+
+std::shared_ptr<AnswerReader> Submit(ModelHandle* handle, const nb::object& prompt, const nb::dict& from) {
+  engine::Request request;
+  if (nb::isinstance<nb::str>(prompt)) {
+    request.prompt = Check(handle->model->Tokenize(nb::cast<std::string>(prompt), true, false));
+  } else {
+    const auto list = nb::cast<nb::list>(prompt);
+    if (nb::len(list) > 0 && nb::isinstance<nb::dict>(list[0])) {
+      std::vector<model::Message> messages;
+      for (const nb::handle one : list) {
+        const auto message = nb::cast<nb::dict>(one);
+        if (!message.contains("role") || !message.contains("content")) Raise(Status::Invalid("a message has a role and a content"));
+        messages.push_back({nb::cast<std::string>(message["role"]), nb::cast<std::string>(message["content"])});
+      }
+      if (!handle->chat) handle->chat = Check(model::ChatTemplate::Make(*handle->model, handle->chat_template));
+      model::Prompt rendered = Check(handle->chat->Render(messages));
+      request.prompt = Check(handle->model->Tokenize(rendered.text, true, true));
+      request.stops = std::move(rendered.stops);
+    } else {
+      request.prompt = nb::cast<std::vector<model::Token>>(list);
+    }
+  }
+  engine::Sampling& s = request.sampling;
+  Maybe(from, "max_tokens", &request.max_tokens);
+  Maybe(from, "temperature", &s.temperature);
+  Maybe(from, "top_p", &s.top_p);
+  Maybe(from, "top_k", &s.top_k);
+  Maybe(from, "min_p", &s.min_p);
+  Maybe(from, "repetition_penalty", &s.repetition_penalty);
+  Maybe(from, "frequency_penalty", &s.frequency_penalty);
+  Maybe(from, "presence_penalty", &s.presence_penalty);
+  Maybe(from, "seed", &s.seed);
+  Maybe(from, "logit_bias", &s.logit_bias);
+  std::vector<std::string> stops;
+  Maybe(from, "stop", &stops);
+  for (std::string& stop : stops) request.stops.push_back(std::move(stop));
+  Maybe(from, "logprobs", &request.top_logprobs);
+  Maybe(from, "key", &request.key);
+  Maybe(from, "priority", &request.priority);
+  Maybe(from, "timeout", &request.timeout);
+  Maybe(from, "ignore_end", &request.ignore_end);
+  Maybe(from, "adapter", &request.adapter);
+  std::string text;
+  using Kind = engine::Structure::Kind;
+  for (const auto& [name, kind] : std::initializer_list<std::pair<const char*, Kind>>{{"schema", Kind::kSchema}, {"regex", Kind::kRegex}, {"grammar", Kind::kGrammar}}) {
+    text.clear();
+    Maybe(from, name, &text);
+    if (!text.empty()) request.structure = {kind, text};
+  }
+  Result<engine::Engine*> engine = Unlocked([&] { return handle->Engine(); });
+  return std::make_shared<AnswerReader>(AnswerReader{Check(Check(std::move(engine))->Submit(std::move(request)))});
+}
+
+}  // namespace
+
+NB_MODULE(_engine, m) {
+  nb::class_<AnswerReader>(m, "AnswerReader").def("next", &Next).def("cancel", [](AnswerReader* reader) { reader->stream->Cancel(); });
+  nb::class_<ModelHandle>(m, "Model")
+      .def("submit", &Submit)
+      .def("facts",
+           [](ModelHandle* handle) {
+             const model::Facts& f = handle->model->facts();
+             nb::dict d;
+             d["name"] = f.name;
+             d["architecture"] = f.architecture;
+             d["quantization"] = f.quantization;
+             d["licence"] = f.licence;
+             d["parameters"] = f.parameters;
+             d["weight_bytes"] = f.weight_bytes;
+             d["context"] = f.trained_context;
+             d["vocabulary"] = f.vocabulary;
+             d["memory"] = std::string(model::MemoryName(f.memory));
+             d["window"] = f.window;
+             d["kv_bytes_per_token"] = f.kv_bytes_per_token;
+             d["chat_template"] = handle->model->template_source();
+             d["path"] = handle->model->path();
+             return d;
+           })
+      .def("tokenize",
+           [](ModelHandle* handle, const std::string& text, bool special, bool parse) {
+             return Check(Unlocked([&] { return handle->model->Tokenize(text, special, parse); }));
+           })
+      .def("detokenize",
+           [](ModelHandle* handle, const std::vector<model::Token>& tokens) {
+             const std::string text = engine::CleanUtf8(handle->model->Detokenize(tokens));
+             return nb::str(text.data(), text.size());
+           })
+      .def("render",
+           [](ModelHandle* handle, const std::vector<std::pair<std::string, std::string>>& messages) {
+             if (!handle->chat) handle->chat = Check(model::ChatTemplate::Make(*handle->model, handle->chat_template));
+             std::vector<model::Message> list;
+             for (const auto& [role, content] : messages) list.push_back({role, content});
+             return Check(handle->chat->Render(list)).text;
+           })
+      .def("embed",
+           [](ModelHandle* handle, const std::vector<std::string>& texts, bool normalise, bool cut) {
+             auto* result = new engine::Embeddings(Check(Unlocked([&]() -> Result<engine::Embeddings> {
+               HEADRACE_ASSIGN(engine::Embedder * embedder, handle->Embedder());
+               return embedder->Embed(texts, {normalise, cut});
+             })));
+             const nb::capsule owner(result, [](void* p) noexcept { delete static_cast<engine::Embeddings*>(p); });
+             return nb::ndarray<nb::numpy, float, nb::ndim<2>>(result->values.data(), {texts.size(), static_cast<size_t>(result->width)}, owner);
+           })
+      .def("load_adapter", [](ModelHandle* handle, const std::string& path, float scale) { return Check(handle->model->LoadAdapter(path, scale)); })
+      .def("stats",
+           [](ModelHandle* handle) {
+             const engine::CoreStats s = Check(Unlocked([&] { return handle->Engine(); }))->stats();
+             nb::dict d;
+             d["requests"] = s.requests;
+             d["steps"] = s.steps;
+             d["prompt_tokens"] = s.prompt_tokens;
+             d["cached_tokens"] = s.cached_tokens;
+             d["prefilled_tokens"] = s.prefill_rows;
+             d["answer_tokens"] = s.answer_tokens;
+             d["drafted"] = s.drafted;
+             d["accepted"] = s.accepted;
+             d["forced"] = s.forced;
+             d["cells"] = s.cells;
+             d["cells_used"] = s.cells_used;
+             d["evictions"] = s.evictions;
+             d["preemptions"] = s.preemptions;
+             return d;
+           })
+      .def("close", [](ModelHandle* handle) {
+        const nb::gil_scoped_release released;
+        const std::lock_guard lock(handle->mutex);
+        handle->engine.reset();
+        handle->embedder.reset();
+      });
+  m.def("load", [](const std::string& name, const std::optional<std::string>& catalog, const nb::dict& from) {
+    auto handle = std::make_shared<ModelHandle>();
+    engine::EngineOptions& o = handle->options;
+    Maybe(from, "context", &o.decoder.cells);
+    Maybe(from, "threads", &o.decoder.threads);
+    Maybe(from, "slots", &o.core.slots);
+    Maybe(from, "max_itl", &o.core.max_gap);
+    Maybe(from, "deterministic", &o.core.deterministic);
+    Maybe(from, "lookup", &o.core.lookup);
+    Maybe(from, "chat_template", &handle->chat_template);
+    int gpu_layers = -1;
+    Maybe(from, "gpu_layers", &gpu_layers);
+    o.lease = std::make_shared<engine::ComputeLease>();
+    Check(Unlocked([&]() -> Status {
+      std::shared_ptr<table::Catalog> opened;
+      if (catalog) {
+        HEADRACE_ASSIGN(opened, table::Catalog::Open(*catalog));
+      }
+      HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(name, opened));
+      model::ProbeOptions probe;
+      probe.chat_template = handle->chat_template;
+      HEADRACE_TRY(model::Probe(path, probe));
+      HEADRACE_ASSIGN(handle->model, model::Model::Load(path, {.gpu_layers = gpu_layers}));
+      return Status::Ok();
+    }));
+    return handle;
+  });
+}
+
+}  // namespace headrace::python

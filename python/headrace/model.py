@@ -1,0 +1,279 @@
+"""Models: answers, embeddings and tokens from a GGUF file or from a model of the catalog."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import HeadraceError, Invalid, NotFound, Unsupported
+
+if typing.TYPE_CHECKING:
+    import numpy as np
+
+    from headrace.catalog import Catalog
+
+Message = Mapping[str, str]
+Prompt = str | Sequence[Message] | Sequence[int]
+
+
+def _module() -> Any:
+    try:
+        from headrace import _engine
+    except ImportError as error:
+        raise Unsupported(f"this build of headrace has no engine ({error}); `./dev build` makes one that has") from error
+    return _engine
+
+
+def _program() -> None:
+    """New model files are tried in a process of the ``headrace`` program first: say where it is, if it is not on PATH."""
+    if "HEADRACE_PROGRAM" in os.environ or shutil.which("headrace"):
+        return
+    beside = Path(__file__).resolve().parents[2] / "build" / "release" / "bin" / "headrace"
+    if beside.exists():
+        os.environ["HEADRACE_PROGRAM"] = str(beside)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer as it comes. The last has ``finish``: end, stop, length, cancelled or timeout."""
+
+    text: str
+    tokens: list[int]
+    finish: str = ""
+    usage: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer. ``value`` is what a schema asked for, None without one (or where the answer was cut off)."""
+
+    text: str
+    tokens: list[int]
+    finish: str
+    usage: dict[str, Any] = field(repr=False)
+    logprobs: list[tuple[float, list[tuple[int, float]]]] = field(default_factory=list, repr=False)
+    value: Any = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def schema_of(kind: Any) -> dict[str, Any]:
+    """JSON Schema of a type: dataclasses, TypedDicts, pydantic models, list, dict, Literal, Optional, str, int, float, bool."""
+    if hasattr(kind, "model_json_schema"):
+        return typing.cast(dict[str, Any], kind.model_json_schema())
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    simple = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+    if kind in simple:
+        return {"type": simple[kind]}
+    if origin in (list, Sequence):
+        return {"type": "array", "items": schema_of(arguments[0])}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": schema_of(arguments[1])}
+    if origin is typing.Literal:
+        return {"enum": list(arguments)}
+    if origin is typing.Union or str(origin) == "<class 'types.UnionType'>":
+        return {"anyOf": [schema_of(one) for one in arguments]}
+    if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
+        hints = typing.get_type_hints(kind)
+        optional = (
+            {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING}
+            if dataclasses.is_dataclass(kind)
+            else set(getattr(kind, "__optional_keys__", ()))
+        )
+        return {
+            "type": "object",
+            "properties": {name: schema_of(hint) for name, hint in hints.items()},
+            "required": [name for name in hints if name not in optional],
+            "additionalProperties": False,
+        }
+    raise Invalid(f"{kind!r} has no JSON schema here; use a dataclass, a TypedDict, a pydantic model or a schema as a dict")
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """``value`` (parsed JSON) as an instance of ``kind``."""
+    if hasattr(kind, "model_validate"):
+        return kind.model_validate(value)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _typed(hints[name], one) for name, one in value.items()})
+    if origin in (list, Sequence):
+        return [_typed(arguments[0], one) for one in value]
+    if origin is dict:
+        return {name: _typed(arguments[1], one) for name, one in value.items()}
+    if kind is float and isinstance(value, int):
+        return float(value)
+    return value
+
+
+class Model:
+    """A model and the engine over it.
+
+        model = hr.Model("gemma.gguf")                       # or a name: hr.Model("gemma", catalog=catalog)
+        print(model.generate("The capital of France is", max_tokens=20))
+        for delta in model.stream("Once upon a time"): print(delta.text, end="", flush=True)
+        city = model.generate("Paris as JSON:", schema=City).value      # a dataclass, TypedDict, pydantic model or dict
+        vectors = hr.Model("minilm.gguf").embed(["a cat", "a dog"])     # (2, 384), float32, of length 1
+
+    Many threads may ask one model at once: their requests run together, share cached beginnings, and none waits behind
+    another's long prompt. A list of prompts is answered together.
+
+    ``context``: tokens of cache for all requests together (default: the model's, at most 32,768). ``max_itl``: the longest gap
+    in seconds between two tokens of somebody who is being answered, while others' prompts are read. ``deterministic``: the same
+    bits whatever else runs. ``chat_template``: for models without one of their own: chatml, gemma, llama3, plain or a text.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        catalog: Catalog | str | None = None,
+        context: int | None = None,
+        threads: int | None = None,
+        slots: int | None = None,
+        max_itl: float | None = None,
+        deterministic: bool = False,
+        lookup: bool = True,
+        chat_template: str | None = None,
+        gpu_layers: int | None = None,
+    ) -> None:
+        module = _module()
+        _program()
+        where = catalog if catalog is None or isinstance(catalog, str) else catalog.location
+        options = {
+            "context": context,
+            "threads": threads,
+            "slots": slots,
+            "max_itl": max_itl,
+            "deterministic": deterministic,
+            "lookup": lookup,
+            "chat_template": chat_template,
+            "gpu_layers": gpu_layers,
+        }
+        self._native = module.load(os.fspath(model), where, options)
+        self.facts: dict[str, Any] = self._native.facts()
+
+    def __repr__(self) -> str:
+        return f"<Model {self.facts['name']}: {self.facts['architecture']} {self.facts['quantization']}>"
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the engine; requests that run end with an error."""
+        self._native.close()
+
+    @typing.overload
+    def generate(self, prompt: str, **options: Any) -> Answer: ...
+    @typing.overload
+    def generate(self, prompt: Sequence[str], **options: Any) -> list[Answer]: ...
+    @typing.overload
+    def generate(self, prompt: Sequence[Message] | Sequence[int], **options: Any) -> Answer: ...
+    @typing.overload
+    def generate(self, prompt: Sequence[Sequence[Message]] | Sequence[Sequence[int]], **options: Any) -> list[Answer]: ...
+
+    def generate(self, prompt: Any, **options: Any) -> Answer | list[Answer]:
+        """The answer to a prompt: a text, a conversation (dicts with role and content) or tokens; or a list of them.
+
+        Options: ``max_tokens``, ``temperature`` (1), ``top_p``, ``top_k``, ``min_p``, ``seed``, ``stop``, ``repetition_penalty``,
+        ``frequency_penalty``, ``presence_penalty``, ``logit_bias``, ``logprobs``, ``schema``, ``regex``, ``grammar``, ``timeout``,
+        ``priority``, ``key``, ``adapter``.
+        """
+        many = not isinstance(prompt, str) and len(prompt) > 0 and not isinstance(prompt[0], (dict, int))
+        kind = options.get("schema")
+        readers = [self._submit(one, options) for one in (prompt if many else [prompt])]
+        answers = []
+        try:
+            for reader in readers:
+                text, tokens, logprobs, finish, usage = "", [], [], "", {}
+                while (piece := reader.next()) is not None:
+                    text += piece[0]
+                    tokens += piece[1]
+                    logprobs += piece[2]
+                    finish, usage = piece[3] or finish, piece[5] or usage
+                answers.append(Answer(text, tokens, finish, usage, logprobs if options.get("logprobs") is not None else [], _value(kind, text, finish)))
+        except BaseException:
+            for reader in readers:
+                reader.cancel()
+            raise
+        return answers if many else answers[0]
+
+    def stream(self, prompt: Prompt, **options: Any) -> Iterator[Delta]:
+        """The pieces of an answer as they come. Leaving the loop ends the answer within one step."""
+        reader = self._submit(prompt, options)
+
+        def pieces() -> Iterator[Delta]:
+            try:
+                while (piece := reader.next()) is not None:
+                    yield Delta(piece[0], piece[1], piece[3], piece[5])
+            finally:
+                reader.cancel()
+
+        return pieces()
+
+    def _submit(self, prompt: Prompt, options: Mapping[str, Any]) -> Any:
+        known = {
+            "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "repetition_penalty", "frequency_penalty", "presence_penalty",
+            "logit_bias", "logprobs", "schema", "regex", "grammar", "timeout", "priority", "key", "adapter", "ignore_end",
+        }  # fmt: skip
+        for name in options:
+            if name not in known:
+                raise TypeError(f"generate has no option {name!r}; it has {', '.join(sorted(known))}")
+        native = dict(options)
+        if isinstance(native.get("stop"), str):
+            native["stop"] = [native["stop"]]
+        if native.get("schema") is not None:
+            schema = native["schema"]
+            native["schema"] = schema if isinstance(schema, str) else json.dumps(schema if isinstance(schema, dict) else schema_of(schema))
+        if isinstance(native.get("logit_bias"), Mapping):
+            native["logit_bias"] = [(int(token), float(bias)) for token, bias in native["logit_bias"].items()]
+        return self._native.submit(prompt if isinstance(prompt, str) else list(prompt), native)
+
+    def embed(self, texts: str | Sequence[str], *, normalise: bool = True, cut: bool = False) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Vectors of texts: (texts, width) float32, of length 1 unless ``normalise=False``; of one text: (width,).
+
+        Texts longer than the model reads are refused, or with ``cut`` cut to what it reads.
+        """
+        vectors = self._native.embed([texts] if isinstance(texts, str) else list(texts), normalise, cut)
+        return typing.cast("np.ndarray[Any, np.dtype[np.float32]]", vectors[0] if isinstance(texts, str) else vectors)
+
+    def tokenize(self, text: str, *, special: bool = True, parse: bool = False) -> list[int]:
+        """Tokens of a text. ``special``: with the model's beginning token. ``parse``: names of control tokens stand for them."""
+        return typing.cast(list[int], self._native.tokenize(text, special, parse))
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of tokens; bytes that are no UTF-8 become U+FFFD."""
+        return typing.cast(str, self._native.detokenize(list(tokens)))
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The prompt that a conversation becomes, by the model's chat template."""
+        return typing.cast(str, self._native.render([(m["role"], m["content"]) for m in messages]))
+
+    def load_adapter(self, path: str | os.PathLike[str], scale: float = 1.0) -> int:
+        """A LoRA adapter (GGUF) for this model; the number to give as ``adapter=``. Load adapters before the first request."""
+        return typing.cast(int, self._native.load_adapter(os.fspath(path), scale))
+
+    def stats(self) -> dict[str, int]:
+        """What the engine has done: tokens computed and taken from the cache, steps, cells, drafts."""
+        return typing.cast(dict[str, int], self._native.stats())
+
+
+def _value(kind: Any, text: str, finish: str) -> Any:
+    if kind is None or finish not in ("end", "stop"):
+        return None
+    value = json.loads(text)
+    return value if isinstance(kind, (dict, str)) else _typed(kind, value)
+
+
+__all__ = ["Answer", "Delta", "HeadraceError", "Model", "NotFound", "schema_of"]

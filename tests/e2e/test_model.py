@@ -1,0 +1,220 @@
+"""Models from Python and from the shell: the small real ones that `./dev setup models` fetches."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TypedDict
+
+import numpy as np
+import pytest
+
+import headrace as hr
+
+MODELS = Path(os.environ.get("HEADRACE_CACHE", Path.home() / ".cache/headrace")) / "models"
+GEMMA = MODELS / "gemma-3-270m-q4_k_m.gguf"
+MINILM = MODELS / "all-minilm-l6-v2-f16.gguf"
+pytestmark = pytest.mark.skipif(not GEMMA.exists(), reason="./dev setup models")
+
+
+@pytest.fixture(scope="module")
+def gemma() -> Iterator[hr.Model]:
+    with hr.Model(GEMMA, context=4096) as model:
+        yield model
+
+
+@dataclasses.dataclass
+class City:
+    name: str
+    country: str
+    kind: Literal["capital", "town"]
+
+
+class Point(TypedDict):
+    x: Literal[1, 2, 3]
+    y: bool
+
+
+def run(*words: str, stdin: str = "", code: int = 0) -> str:
+    done = subprocess.run(["headrace", *words], input=stdin, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, (done.returncode, done.stderr)
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_generates_streams_and_is_seeded(gemma: hr.Model) -> None:
+    answer = gemma.generate("The capital of France is", max_tokens=12, temperature=0)
+    assert isinstance(answer, hr.Answer) and answer.finish == "length" and len(answer.tokens) == 12
+    pieces = list(gemma.stream("The capital of France is", max_tokens=12, temperature=0))
+    assert "".join(p.text for p in pieces) == answer.text
+    assert pieces[-1].finish == "length" and pieces[-1].usage is not None and pieces[-1].usage["cached_tokens"] >= 5
+    one, two = (gemma.generate("Once upon a time", max_tokens=10, seed=7).text for _ in range(2))
+    assert gemma.generate("Once upon a time", max_tokens=10, seed=8).text != one or one == two
+    many = gemma.generate(["One, two,", "Red, green,"], max_tokens=4, temperature=0)
+    assert [type(a) for a in many] == [hr.Answer, hr.Answer]
+    logged = gemma.generate("A", max_tokens=2, temperature=0, logprobs=3)
+    assert len(logged.logprobs) == 2 and len(logged.logprobs[0][1]) == 3 and logged.logprobs[0][0] == logged.logprobs[0][1][0][1]
+    stopped = gemma.generate("1, 2, 3, 4,", max_tokens=30, temperature=0, stop=[" 7"])
+    assert stopped.finish == "stop" and " 7" not in stopped.text
+
+
+def test_schemas_become_values(gemma: hr.Model) -> None:
+    city = gemma.generate("Paris as JSON:", schema=City, temperature=0, max_tokens=80)
+    assert isinstance(city.value, City) and city.value.kind in ("capital", "town")
+    point = gemma.generate("A point as JSON:", schema=Point, temperature=0, max_tokens=40)
+    assert isinstance(point.value, dict) and point.value["x"] in (1, 2, 3) and isinstance(point.value["y"], bool)
+    plain = gemma.generate("Numbers:", schema={"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 99}, "minItems": 2, "maxItems": 2}, temperature=0, max_tokens=40)
+    assert len(plain.value) == 2
+    digits = gemma.generate("A date: ", regex=r"\d{4}-\d{2}-\d{2}", temperature=0, max_tokens=20)
+    assert len(digits.text) == 10 and digits.text[4] == "-"
+
+
+def test_errors_name_the_thing(gemma: hr.Model) -> None:
+    with pytest.raises(hr.Invalid, match="temperature must be from 0 to 100"):
+        gemma.generate("x", temperature=float("nan"))
+    with pytest.raises(TypeError, match="generate has no option 'max_token'"):
+        gemma.generate("x", max_token=3)
+    with pytest.raises(hr.Invalid, match="wrong type"):
+        gemma.generate("x", max_tokens="three")
+    with pytest.raises(hr.Invalid, match="has no chat template: it is a base model"):
+        gemma.generate([{"role": "user", "content": "Hello"}])
+    with pytest.raises(hr.Unsupported, match="#/properties/a/not cannot be enforced"):
+        gemma.generate("x", schema={"type": "object", "properties": {"a": {"not": {}}}})
+    with pytest.raises(hr.LimitExceeded, match="the context holds 4096"):
+        gemma.generate([5] * 5000)
+    assert gemma.generate("x", max_tokens=0).text == ""
+
+
+def test_leaving_a_stream_frees_the_engine(gemma: hr.Model) -> None:
+    for delta in gemma.stream("Count: 1, 2,", max_tokens=2000, ignore_end=True):
+        if delta.tokens:
+            break
+    start = time.monotonic()
+    gemma.generate("x", max_tokens=1)
+    assert time.monotonic() - start < 5
+
+
+def test_threads_share_a_model(gemma: hr.Model) -> None:
+    answers: dict[int, str] = {}
+
+    def ask(i: int) -> None:
+        answers[i] = gemma.generate(f"Number {i % 2} is", max_tokens=6, seed=i % 2).text
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 8
+
+
+def test_embeds() -> None:
+    with hr.Model(MINILM) as model:
+        vectors = model.embed(["a cat", "a kitten", "the stock exchange"])
+        assert vectors.shape == (3, 384) and vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+        assert vectors[0] @ vectors[1] > 0.7 > 0.3 > vectors[0] @ vectors[2]
+        assert model.embed("a cat").shape == (384,)
+        with pytest.raises(hr.Invalid, match="embedding model"):
+            model.generate("x")
+
+
+def test_the_shell(tmp_path: Path) -> None:
+    model = str(GEMMA)
+    text = run("run", model, "The capital of France is", "-n", "8", "-t", "0")
+    answer = json.loads(run("run", model, "The capital of France is", "-n", "8", "-t", "0", "--json"))
+    assert answer["text"].strip() == text.strip() and answer["usage"]["answer_tokens"] == 8
+    assert run("run", model, "-", "-n", "8", "-t", "0", stdin="The capital of France is") == text
+    value = json.loads(run("run", model, "JSON:", "--json-schema", '{"type":"object","properties":{"a":{"type":"integer","minimum":0,"maximum":99}},"required":["a"],"additionalProperties":false}', "-n", "40", "-t", "0"))
+    assert isinstance(value["a"], int)
+    assert "base model" in run("chat", model, code=1)
+    chat = run("chat", model, "--chat-template", "plain", "-n", "5", "-t", "0", stdin="Hello\n/new\nHello\n")
+    assert len(chat) > 2
+    lines = run("embed", str(MINILM), "-", stdin="a cat\na dog\n").splitlines()
+    assert len(lines) == 2 and len(json.loads(lines[0])["embedding"]) == 384
+    facts = json.loads(run("model", "inspect", model, "--quick", "--json"))
+    assert facts["memory"] == "sliding window" and facts["window"] == 512
+
+    env_catalog = str(tmp_path / "cat")
+    run("--catalog", env_catalog, "init")
+    assert "no models yet" in subprocess.run(["headrace", "--catalog", env_catalog, "model", "ls"], capture_output=True, text=True).stderr
+    run("--catalog", env_catalog, "model", "add", str(MINILM), "--name", "minilm")
+    listed = json.loads(run("--catalog", env_catalog, "model", "ls", "--json"))
+    assert listed["name"] == "minilm" and listed["bytes"] == MINILM.stat().st_size and listed["licence"] == "apache-2.0"
+    assert len(json.loads(run("--catalog", env_catalog, "embed", "minilm", "a cat", "--json"))["embedding"]) == 384
+    assert hr.Model("minilm", catalog=hr.open(env_catalog)).embed(["x"]).shape == (1, 384)
+    assert "there is no model 'mini'; " not in run("--catalog", env_catalog, "embed", "mini", "x", code=1)
+    assert "there are minilm" in run("--catalog", env_catalog, "embed", "mini", "x", code=1)
+    run("--catalog", env_catalog, "model", "rm", "minilm", "--data")
+    assert not list((tmp_path / "cat/models").rglob("*.gguf"))
+
+    small = tmp_path / "small.gguf"
+    done = json.loads(run("model", "quantize", model, str(small), "--type", "Q2_K", "--no-speed", "--json"))
+    assert done["bytes"] < done["bytes_before"] and small.exists()
+    assert "there is no quantization" in run("model", "quantize", model, str(tmp_path / "x.gguf"), "--type", "Q9", code=1)
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program() -> None:
+    child = subprocess.Popen(
+        ["headrace", "chat", str(GEMMA), "--chat-template", "plain", "-t", "0", "--stop", "\x01"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=0,
+    )  # fmt: skip
+    assert child.stdin and child.stdout
+    child.stdin.write("Tell a very long story\n")
+    assert child.stdout.read(1)
+    child.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert child.poll() is None
+    child.stdin.write("Hello\n")
+    child.stdin.close()
+    child.stdout.read()
+    assert child.wait(timeout=60) == 0
+
+
+def test_hostile_files_end_in_an_error(tmp_path: Path) -> None:
+    whole = MINILM.read_bytes()
+    small = whole[: 4 << 20]
+    cases = {
+        "empty": b"",
+        "noise": os.urandom(5000),
+        "cut in the header": whole[:1000],
+        "cut in the weights": small,
+        "a huge count of tensors": whole[:8] + (2**60).to_bytes(8, "little") + whole[16:],
+        "a huge count of keys": whole[:16] + (2**62).to_bytes(8, "little") + whole[24:],
+        "a huge first key": whole[:24] + (2**50).to_bytes(8, "little") + whole[32:],
+        "version 99": whole[:4] + (99).to_bytes(4, "little") + whole[8:],
+    }
+    at = whole.index(b"bert.attention.head_count")
+    cases["no heads"] = whole[: at + 25 + 4] + (0).to_bytes(4, "little") + whole[at + 33 :]
+    cases["heads without end"] = whole[: at + 25 + 4] + (2**31 - 1).to_bytes(4, "little") + whole[at + 33 :]
+    at = whole.index(b"bert.block_count")
+    cases["a million layers"] = whole[: at + 16 + 4] + (1_000_000).to_bytes(4, "little") + whole[at + 24 :]
+    at = whole.index(b"bert.embedding_length")
+    cases["another width"] = whole[: at + 21 + 4] + (2**30).to_bytes(4, "little") + whole[at + 29 :]
+    for name, data in cases.items():
+        path = tmp_path / "model.gguf"
+        path.write_bytes(data)
+        done = subprocess.run(["headrace", "embed", str(path), "x"], capture_output=True, text=True, timeout=100)
+        assert done.returncode == 1, (name, done.returncode, done.stdout[:100])
+        assert str(path) in done.stderr and done.stderr.startswith("headrace: "), (name, done.stderr)
+    with pytest.raises(hr.HeadraceError):
+        hr.Model(tmp_path / "model.gguf")
+    assert "there is no file" in run("run", str(tmp_path / "none.gguf"), "x", code=1)
+    assert "is a folder" in run("run", str(tmp_path), "x", code=1)
+
+
+def test_a_template_that_loops_is_found_out(tmp_path: Path) -> None:
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}"
+    start = time.monotonic()
+    done = subprocess.run(
+        ["headrace", "run", str(GEMMA), "x", "--chat-template", loop], capture_output=True, text=True, timeout=110,
+        env=os.environ | {"HEADRACE_CACHE": str(tmp_path), "HEADRACE_PROBE_SECONDS": "4"},
+    )  # fmt: skip
+    assert done.returncode == 1 and "did not finish within" in done.stderr, done.stderr
+    assert time.monotonic() - start < 60
