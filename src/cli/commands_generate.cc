@@ -27,7 +27,6 @@ struct GenerateWords {
   std::vector<std::string> texts;
   bool chat = false, deterministic = false, no_lookup = false, cut = false, raw = false;
   int32_t context_tokens = 0, threads = 0;
-  double max_gap = 0.4;
   engine::Request request;
 };
 
@@ -55,7 +54,6 @@ Result<std::unique_ptr<engine::Engine>> StartEngine(const std::shared_ptr<model:
   options.decoder.threads = words->threads;
   options.core.deterministic = words->deterministic;
   options.core.lookup = !words->no_lookup;
-  options.core.max_gap = words->max_gap;
   if (!words->adapter.empty()) {
     HEADRACE_ASSIGN(words->request.adapter, loaded->LoadAdapter(words->adapter));
   }

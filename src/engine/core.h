@@ -31,7 +31,7 @@ namespace headrace::engine {
 struct CoreOptions {
   int32_t slots = 32;             // requests that run at once
   int32_t queue = 1024;           // requests that wait; more are refused
-  double max_gap = 0.4;           // --max-itl, seconds
+  double max_gap = 0;             // --max-itl, seconds; 0: by the machine (GapBudget)
   bool deterministic = false;     // one sequence a step, a fixed grid: text does not depend on load
   int32_t grid = 128;             // of deterministic chunks
   int64_t host_bytes = 1LL << 30; // saved paths of preempted requests and of evicted prefixes

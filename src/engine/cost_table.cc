@@ -27,36 +27,45 @@ CostTable::CostTable(int max_threads, double row_seconds) : max_threads_(std::ma
   }
 }
 
+// A bin's time stands for its upper end; between two ends the time is linear in rows, above the last proportional.
+CostTable::Between CostTable::Place(int32_t rows) {
+  const int bin = BinOf(rows);
+  if (bin == 0) return {0, 0, 1.0, 1.0};
+  const double from = 1 << (bin - 1), to = 1 << bin;
+  return {bin - 1, bin, std::clamp((rows - from) / (to - from), 0.0, 1.0), std::max(1.0, rows / to)};
+}
+
 double CostTable::Predict(const StepShape& shape, int threads) const {
   const auto& table = Table(threads);
-  const int bin = BinOf(shape.rows);
-  const double attention = attended_seconds_ * static_cast<double>(shape.attended);
-  // A bin's time stands for its upper end; between two ends the time is linear in rows.
-  const double high = table[static_cast<size_t>(bin)].base;
-  if (bin == 0) return high + attention;
-  const double low = table[static_cast<size_t>(bin - 1)].base;
-  const double from = 1 << (bin - 1), to = 1 << bin;
-  const double at = std::clamp((shape.rows - from) / (to - from), 0.0, 1.0);
-  double base = low + (high - low) * at;
-  if (shape.rows > (1 << bin)) base = high * shape.rows / static_cast<double>(1 << bin);
-  return std::max(base, 0.0) + attention;
+  const Between at = Place(shape.rows);
+  const double low = table[static_cast<size_t>(at.low)].base, high = table[static_cast<size_t>(at.high)].base;
+  return std::max((low + (high - low) * at.share) * at.scale, 0.0) + attended_seconds_ * static_cast<double>(shape.attended);
 }
 
 void CostTable::Observe(const StepShape& shape, int threads, double seconds) {
   auto& table = Table(threads);
-  const int bin = BinOf(shape.rows);
-  Bin& at = table[static_cast<size_t>(bin)];
-  const double predicted = Predict(shape, threads);
-  const double weight = at.seen == 0 ? 1.0 : kForget;
-  // A step ten times too slow was somebody else's doing: it moves the estimate, but not all the way.
-  const double error = std::clamp(seconds - predicted, -predicted, 3 * predicted + 1e-3);
-  const double upper = std::max(static_cast<double>(1 << bin), static_cast<double>(shape.rows));
-  at.base = std::max(at.base + weight * error * (upper / std::max<double>(shape.rows, 1)), 1e-7);
-  ++at.seen;
+  const Between at = Place(shape.rows);
+  Bin &low = table[static_cast<size_t>(at.low)], &high = table[static_cast<size_t>(at.high)];
+  const double attention = attended_seconds_ * static_cast<double>(shape.attended);
+  const double predicted = Predict(shape, threads) - attention;
+  // In proportion: a step four times too slow was somebody else's doing and moves the estimate no further than that.
+  const double ratio = std::clamp(std::max(seconds - attention, seconds / 4) / std::max(predicted, 1e-9), 0.25, 4.0);
+  if (high.seen == 0 && low.seen == 0) {  // nothing is known around here: the guesses beyond follow
+    for (int b = at.low; b < kBins && (b <= at.high || table[static_cast<size_t>(b)].seen == 0); ++b) table[static_cast<size_t>(b)].base *= ratio;
+  } else {
+    // Each end moves by its part in the prediction.
+    const double a = at.low == at.high ? 0 : 1 - at.share, b = at.low == at.high ? 1 : at.share, most = std::max(a, b);
+    const double weight = high.seen <= 2 ? 0.7 : kForget;  // what was stored counts as one
+    low.base *= std::pow(ratio, weight * a / most);
+    high.base *= std::pow(ratio, (at.low == at.high ? kForget : weight) * b / most);
+  }
+  // More rows never take less time.
+  for (int b = at.high; b > 0; --b) table[static_cast<size_t>(b - 1)].base = std::min(table[static_cast<size_t>(b - 1)].base, table[static_cast<size_t>(b)].base);
+  for (int b = at.low; b + 1 < kBins; ++b) table[static_cast<size_t>(b + 1)].base = std::max(table[static_cast<size_t>(b + 1)].base, table[static_cast<size_t>(b)].base);
+  ++high.seen;
   if (max_threads_ > 1) {
-    ++at.since_other;
-    tables_[threads <= 1 ? 1 : 0][static_cast<size_t>(bin)].since_other++;
-    at.since_other = 0;
+    high.since_other = 0;
+    ++tables_[threads <= 1 ? 1 : 0][static_cast<size_t>(at.high)].since_other;
   }
 }
 
@@ -98,7 +107,7 @@ int32_t CostTable::RowsWithin(StepShape shape, int64_t attended_per_row, double 
 }
 
 std::string CostTable::ToJson() const {
-  nlohmann::json json = {{"version", 1}, {"threads", max_threads_}, {"attended_seconds", attended_seconds_}};
+  nlohmann::json json = {{"version", 2}, {"threads", max_threads_}, {"attended_seconds", attended_seconds_}};
   for (const auto& table : tables_) {
     nlohmann::json rows = nlohmann::json::array();
     for (const Bin& bin : table) rows.push_back({{"seconds", bin.base}, {"seen", bin.seen}});
@@ -109,7 +118,7 @@ std::string CostTable::ToJson() const {
 
 Status CostTable::FromJson(const std::string& text) {
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_object() || json.value("version", 0) != 1 || json.value("threads", 0) != max_threads_ || !json.contains("tables") ||
+  if (!json.is_object() || json.value("version", 0) != 2 || json.value("threads", 0) != max_threads_ || !json.contains("tables") ||
       !json["tables"].is_array() || json["tables"].size() != 2)
     return Status::Corrupt("this is not a table of step costs for " + std::to_string(max_threads_) + " threads");
   auto tables = tables_;

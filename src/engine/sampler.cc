@@ -11,7 +11,7 @@
 namespace headrace::engine {
 namespace {
 
-constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr float kNever = -1e30F;  // of what a mask or a bias forbids; no logit comes near
 
 constexpr size_t kBlock = 4096;
 
@@ -98,22 +98,15 @@ Token Sampler::Sample(std::span<const float> logits, const Sampling& sampling, c
   const bool penalties = sampling.repetition_penalty != 1.0F || sampling.frequency_penalty != 0.0F || sampling.presence_penalty != 0.0F;
   std::span<const float> values = logits;
   if (!mask.empty() || penalties || !sampling.logit_bias.empty()) {
-    work_.assign(logits.begin(), logits.end());
-    values = work_;
-    if (!mask.empty()) {
-      for (size_t w = 0; w * 32 < work_.size(); ++w) {
-        const auto bits = static_cast<uint32_t>(mask[w]);
-        float* block = work_.data() + w * 32;
-        const size_t count = std::min<size_t>(32, work_.size() - w * 32);
-        if (bits == 0xFFFFFFFFU) continue;
-        if (bits == 0) {
-          std::fill(block, block + count, kNever);
-        } else {
-          for (size_t i = 0; i < count; ++i)
-            if (((bits >> i) & 1U) == 0) block[i] = kNever;
-        }
-      }
+    if (mask.empty()) {
+      work_.assign(logits.begin(), logits.end());
+    } else {
+      const size_t whole = logits.size() / 32 * 32;
+      work_.resize(logits.size());
+      loops::Masked(logits.data(), whole, mask.data(), work_.data());
+      for (size_t i = whole; i < logits.size(); ++i) work_[i] = ((static_cast<uint32_t>(mask[i / 32]) >> (i % 32)) & 1U) != 0 ? logits[i] : kNever;
     }
+    values = work_;
     for (const auto& [token, bias] : sampling.logit_bias)
       if (token >= 0 && static_cast<size_t>(token) < work_.size()) work_[static_cast<size_t>(token)] += bias <= -100.0F ? kNever : bias;
     if (sampling.repetition_penalty != 1.0F) {
@@ -129,7 +122,7 @@ Token Sampler::Sample(std::span<const float> logits, const Sampling& sampling, c
       work_[static_cast<size_t>(token)] -= sampling.presence_penalty + sampling.frequency_penalty * static_cast<float>(count);
   }
   const float top = Largest(values);
-  if (top == kNever || std::isnan(top)) return -1;
+  if (!(top > kNever / 2)) return -1;  // nothing is allowed, or nothing is a number
   if (sampling.temperature <= 0 || sampling.top_k == 1) return ArgMax(values);
   const float scale = 1.0F / sampling.temperature;
   const double u = Uniform(sampling.seed, n);

@@ -58,4 +58,11 @@ HEADRACE_CLONES float StoreExp(const float* values, size_t count, float top, flo
   return sum;
 }
 
+HEADRACE_CLONES void Masked(const float* values, size_t count, const int* mask, float* out) {
+  for (size_t at = 0; at < count; at += 32) {
+    const int bits = mask[at / 32];
+    for (int i = 0; i < 32; ++i) out[at + static_cast<size_t>(i)] = ((bits >> i) & 1) != 0 ? values[at + static_cast<size_t>(i)] : -1e30F;
+  }
+}
+
 }  // namespace headrace::engine::loops

@@ -19,6 +19,13 @@ int AdapterTurn::Next(std::span<const Work> work) {
   return current_;
 }
 
+double GapBudget(const ScheduleLimits& limits, const StepShape& decoding, const CostTable& costs, int threads) {
+  if (limits.max_gap > 0) return limits.max_gap;
+  StepShape chunk = decoding;
+  chunk.rows += 256;
+  return std::max(0.1, costs.Predict(chunk, threads));
+}
+
 std::vector<Share> Schedule(std::span<const Work> work, int adapter, const ScheduleLimits& limits, const CostTable& costs, int threads) {
   std::vector<Share> plan;
   StepShape shape;
@@ -57,13 +64,14 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
     shape.attended += static_cast<int64_t>(more) * decoding[i]->position;
   }
   const bool watched = std::any_of(decoding.begin(), decoding.end(), [](const Work* w) { return w->interactive; });
+  const double budget = GapBudget(limits, shape, costs, threads);
   for (const Work* w : prefilling) {
     int32_t rows = std::min(w->prefill_left, limits.max_rows - shape.rows);
     if (rows <= 0) break;
     if (watched) {
       // The first in line always moves on; those behind it only if there is time left.
       const bool first = plan.size() == decoding.size();
-      const int32_t fits = costs.RowsWithin(shape, w->position, limits.max_gap, first ? limits.least_chunk : 0, rows, threads);
+      const int32_t fits = costs.RowsWithin(shape, w->position, budget, first ? limits.least_chunk : 0, rows, threads);
       rows = std::min(rows, fits);
       if (rows <= 0) break;
     }

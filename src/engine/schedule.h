@@ -30,13 +30,17 @@ struct Share {
 
 struct ScheduleLimits {
   int32_t max_rows = 512;   // of one step
-  double max_gap = 0.25;    // seconds a step may take while somebody is decoding (--max-itl)
+  double max_gap = 0;       // seconds a step may take while somebody is decoding (--max-itl); 0: see GapBudget
   int32_t least_chunk = 16; // prefill always moves by this much
   int32_t grid = 0;         // deterministic: chunks end on multiples of this, one slot a step
 };
 
 // The rows of the next step; empty where there is nothing to do. `adapter` is the one whose turn it is.
 std::vector<Share> Schedule(std::span<const Work> work, int adapter, const ScheduleLimits& limits, const CostTable& costs, int threads);
+
+// What a step may take while somebody watches: --max-itl, or, where none is given, the time of a chunk of 256 rows beside
+// the decoders (smaller ones waste arithmetic on this machine, larger ones are hardly faster), at least 0.1 s.
+double GapBudget(const ScheduleLimits& limits, const StepShape& decoding, const CostTable& costs, int threads);
 
 // Whose turn it is among adapters with work: the current one for `quantum` steps, then the next in ascending
 // order. Switching costs about 3 ms, so it is not done at every step.

@@ -57,7 +57,7 @@ std::vector<Token> Lookup::Draft(std::span<const Token> tokens, int32_t most) co
 void Lookup::Verified(int32_t drafted, int32_t accepted) {
   if (drafted <= 0) return;
   const double share = static_cast<double>(accepted) / drafted;
-  rate_ += 0.4 * (share - rate_);
+  rate_ += (accepted == drafted ? 0.6 : 0.3) * (share - rate_);  // a copy that has begun goes on
   if (accepted == 0) {
     failures_ = std::min(failures_ + 1, 8);
     rest_ = 1 << failures_;

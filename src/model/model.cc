@@ -103,7 +103,7 @@ Result<std::shared_ptr<Model>> Model::Load(const std::string& path, const LoadOp
   if (result->model_ == nullptr)
     return Status::Corrupt(path + " cannot be loaded as a model" +
                            (last_complaint.empty() ? "" : ": " + last_complaint));
-  HEADRACE_TRY(result->ReadFacts());
+  HEADRACE_TRY(result->ReadFacts(options.vocabulary_only));
   return result;
 }
 
@@ -111,18 +111,8 @@ Model::~Model() {
   if (model_ != nullptr) llama_model_free(model_);
 }
 
-Status Model::ReadFacts() {
-  const llama_vocab* vocabulary = llama_model_get_vocab(model_);
+void Model::ReadShape() {
   Facts& f = facts_;
-  f.architecture = Meta(model_, "general.architecture");
-  f.name = Meta(model_, "general.name");
-  if (f.name.empty()) f.name = FileName(path_);
-  f.licence = Meta(model_, "general.license");
-  f.quantization = llama_ftype_name(llama_model_ftype(model_));
-  f.parameters = static_cast<int64_t>(llama_model_n_params(model_));
-  f.weight_bytes = static_cast<int64_t>(llama_model_size(model_));
-  f.step_bytes = f.weight_bytes;
-  f.vocabulary = llama_vocab_n_tokens(vocabulary);
   f.trained_context = llama_model_n_ctx_train(model_);
   f.embedding = llama_model_n_embd(model_);
   f.layers = llama_model_n_layer(model_);
@@ -144,6 +134,21 @@ Status Model::ReadFacts() {
   } else if (f.window > 0) {
     f.memory = Memory::kSlidingWindow;
   }
+}
+
+Status Model::ReadFacts(bool vocabulary_only) {
+  const llama_vocab* vocabulary = llama_model_get_vocab(model_);
+  Facts& f = facts_;
+  f.architecture = Meta(model_, "general.architecture");
+  f.name = Meta(model_, "general.name");
+  if (f.name.empty()) f.name = FileName(path_);
+  f.licence = Meta(model_, "general.license");
+  f.quantization = llama_ftype_name(llama_model_ftype(model_));
+  f.parameters = static_cast<int64_t>(llama_model_n_params(model_));
+  f.weight_bytes = static_cast<int64_t>(llama_model_size(model_));
+  f.step_bytes = f.weight_bytes;
+  f.vocabulary = llama_vocab_n_tokens(vocabulary);
+  if (!vocabulary_only) ReadShape();  // llama.cpp leaves it out otherwise
   if (const char* source = llama_model_chat_template(model_, nullptr); source != nullptr) template_ = source;
   f.has_template = !template_.empty();
   if (f.has_template) {

@@ -96,7 +96,8 @@ class Model : public std::enable_shared_from_this<Model> {
 
  private:
   Model() = default;
-  Status ReadFacts();
+  Status ReadFacts(bool vocabulary_only);
+  void ReadShape();
 
   llama_model* model_ = nullptr;
   std::string path_, template_;

@@ -1,0 +1,483 @@
+// Loads for `./dev bench engine`: the same requests to our engine in this process, or to a llama-server over HTTP. One
+// kind of work a run; prints one JSON object. Clients are threads that do nothing but wait, parse and note times.
+//
+//   engine_load WORK ours MODEL [key=value…]
+//   engine_load WORK URL  MODEL [key=value…]
+#include <curl/curl.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <thread>
+
+#include "base/clock.h"
+#include "engine/embedder.h"
+#include "engine/engine.h"
+#include "engine_raw.h"
+#include "engine_schemas.h"
+
+namespace headrace::bench {
+namespace {
+
+using engine::Request;
+using model::Token;
+using nlohmann::json;
+
+struct Result {
+  std::vector<double> at;  // when each piece came; the first is the time to the first token's end
+  double sent = 0;
+  int64_t tokens = 0;      // of the answer
+  int64_t forced = 0;      // of those, without asking the model
+  int64_t prefilled = 0;   // of the prompt, computed
+  std::string text;
+  std::string finish;
+};
+
+class Side {
+ public:
+  virtual ~Side() = default;
+  virtual Result Ask(const Request& request) = 0;
+  virtual int64_t Embed(const std::vector<std::string>& texts) = 0;  // vectors given
+};
+
+class Ours : public Side {
+ public:
+  Ours(std::shared_ptr<model::Model> model, const engine::EngineOptions& options, bool embeds) {
+    if (embeds) {
+      embedder_ = Must(engine::Embedder::Start(model));
+    } else {
+      engine_ = Must(engine::Engine::Start(model, options));
+    }
+  }
+  template <typename T>
+  static T Must(headrace::Result<T> result) {
+    if (!result.ok()) {
+      std::fprintf(stderr, "%s\n", result.status().ToString().c_str());
+      std::exit(1);
+    }
+    return std::move(result).value();
+  }
+  Result Ask(const Request& request) override {
+    Result result;
+    result.sent = MonotonicSeconds();
+    const auto stream = Must(engine_->Submit(request));
+    while (auto delta = stream->Next()) {
+      if (!delta->tokens.empty()) result.at.push_back(MonotonicSeconds());
+      result.tokens += static_cast<int64_t>(delta->tokens.size());
+      result.text += delta->text;
+      if (delta->finish != engine::Finish::kNone) {
+        if (!delta->error.ok()) std::fprintf(stderr, "%s\n", delta->error.ToString().c_str());
+        result.finish = engine::FinishName(delta->finish);
+        result.forced = delta->usage.forced_tokens;
+        result.prefilled = delta->usage.prompt_tokens - delta->usage.cached_tokens;
+      }
+    }
+    return result;
+  }
+  int64_t Embed(const std::vector<std::string>& texts) override { return static_cast<int64_t>(Must(embedder_->Embed(texts)).values.size()) / embedder_->width(); }
+  engine::Engine* engine() { return engine_.get(); }
+
+ private:
+  std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<engine::Embedder> embedder_;
+};
+
+class Theirs : public Side {
+ public:
+  explicit Theirs(std::string url) : url_(std::move(url)) {}
+
+  Result Ask(const Request& request) override {
+    json body = {{"prompt", request.prompt},
+                 {"n_predict", request.max_tokens},
+                 {"stream", true},
+                 {"cache_prompt", request.reuse},
+                 {"ignore_eos", request.ignore_end},
+                 {"temperature", request.sampling.temperature},
+                 {"top_k", request.sampling.top_k},
+                 {"top_p", request.sampling.top_p},
+                 {"min_p", request.sampling.min_p},
+                 {"repeat_penalty", 1.0},
+                 {"seed", request.sampling.seed % 1'000'000}};
+    if (request.structure.kind == engine::Structure::Kind::kSchema) body["json_schema"] = json::parse(request.structure.text);
+    if (request.adapter >= 0) body["lora"] = json::array({{{"id", request.adapter}, {"scale", 1.0}}});
+    struct State {
+      Result result;
+      std::string held;
+    } state;
+    state.result.sent = MonotonicSeconds();
+    Post("/completion", body.dump(), [](char* data, size_t size, size_t count, void* to) -> size_t {
+      auto* s = static_cast<State*>(to);
+      s->held.append(data, size * count);
+      for (size_t end = 0; (end = s->held.find('\n')) != std::string::npos; s->held.erase(0, end + 1)) {
+        if (s->held.rfind("data: ", 0) != 0) continue;
+        const json piece = json::parse(s->held.substr(6, end - 6), nullptr, false);
+        if (!piece.is_object()) continue;
+        const std::string content = piece.value("content", "");
+        s->result.text += content;
+        if (piece.value("stop", false)) {
+          s->result.tokens = piece.value("tokens_predicted", int64_t{0});
+          s->result.finish = piece.value("stop_type", "");
+          if (piece.contains("timings")) s->result.prefilled = piece["timings"].value("prompt_n", int64_t{0});
+        } else {
+          s->result.at.push_back(MonotonicSeconds());
+        }
+      }
+      return size * count;
+    }, &state);
+    return state.result;
+  }
+
+  int64_t Embed(const std::vector<std::string>& texts) override {
+    std::string answer;
+    Post("/v1/embeddings", json({{"input", texts}, {"model", "m"}, {"encoding_format", "base64"}}).dump(), [](char* data, size_t size, size_t count, void* to) -> size_t {
+      static_cast<std::string*>(to)->append(data, size * count);
+      return size * count;
+    }, &answer);
+    int64_t vectors = 0;
+    for (size_t at = answer.find("\"embedding\""); at != std::string::npos; at = answer.find("\"embedding\"", at + 1)) ++vectors;
+    return vectors;
+  }
+
+ private:
+  void Post(const std::string& path, const std::string& body, curl_write_callback write, void* to) {
+    thread_local CURL* handle = curl_easy_init();
+    curl_easy_reset(handle);
+    curl_slist* headers = curl_slist_append(nullptr, "Content-Type: application/json");
+    headers = curl_slist_append(headers, "Expect:");
+    curl_easy_setopt(handle, CURLOPT_URL, (url_ + path).c_str());
+    curl_easy_setopt(handle, CURLOPT_POSTFIELDS, body.c_str());
+    curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE, static_cast<long>(body.size()));
+    curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, write);
+    curl_easy_setopt(handle, CURLOPT_WRITEDATA, to);
+    curl_easy_setopt(handle, CURLOPT_NOPROXY, "*");
+    if (const CURLcode code = curl_easy_perform(handle); code != CURLE_OK) std::fprintf(stderr, "%s%s: %s\n", url_.c_str(), path.c_str(), curl_easy_strerror(code));
+    curl_slist_free_all(headers);
+  }
+  std::string url_;
+};
+
+struct Options {
+  std::map<std::string, std::string> words;
+  int64_t operator()(const std::string& name, int64_t otherwise) const {
+    const auto found = words.find(name);
+    return found == words.end() ? otherwise : std::strtoll(found->second.c_str(), nullptr, 10);
+  }
+};
+
+double Quantile(std::vector<double> values, double q) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  return values[std::min(values.size() - 1, static_cast<size_t>(q * static_cast<double>(values.size())))];
+}
+
+class Prompts {
+ public:
+  Prompts(const model::Model& model, uint64_t seed) : random_(seed) {
+    words_ = *model.Tokenize(" the river runs down to a mill and turns its wheel, while people of the town carry grain, talk about rain and wait for bread;"
+                             " nobody knows who built it first, but every child has heard of the night when water stood still and stones went on turning.",
+                             false, false);
+    bos_ = model.bos();
+  }
+  // `count` tokens of text that nobody has sent before.
+  std::vector<Token> Fresh(int64_t count, bool begins) {
+    std::vector<Token> tokens;
+    if (begins) tokens.push_back(bos_);
+    while (static_cast<int64_t>(tokens.size()) < count) tokens.push_back(words_[random_() % words_.size()]);
+    return tokens;
+  }
+
+ private:
+  std::mt19937_64 random_;
+  std::vector<Token> words_;
+  Token bos_;
+};
+
+std::vector<Result> Together(Side* side, const std::vector<Request>& requests, double apart = 0) {
+  std::vector<Result> results(requests.size());
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    threads.emplace_back([&, i] { results[i] = side->Ask(requests[i]); });
+    if (apart > 0) std::this_thread::sleep_for(std::chrono::duration<double>(apart));
+  }
+  for (auto& thread : threads) thread.join();
+  return results;
+}
+
+std::vector<Token> Plus(std::vector<Token> a, const std::vector<Token>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+json Tokens(const std::vector<Result>& results, double seconds) {
+  int64_t tokens = 0, forced = 0;
+  for (const Result& r : results) {
+    tokens += r.tokens;
+    forced += r.forced;
+  }
+  return {{"tokens", tokens}, {"forced", forced}, {"seconds", seconds}, {"rate", static_cast<double>(tokens) / seconds}, {"asked_rate", static_cast<double>(tokens - forced) / seconds}};
+}
+
+json Burst(Side* side, Prompts* prompts, const Options& o) {
+  const std::vector<Token> prefix = prompts->Fresh(o("prefix", 1500), true);
+  std::vector<Request> requests(8);
+  for (Request& r : requests) {
+    r.prompt = Plus(prefix, prompts->Fresh(20, false));
+    r.max_tokens = 16;
+    r.ignore_end = true;
+    r.sampling.temperature = 0;
+  }
+  std::vector<double> first;
+  int64_t prefilled = 0;
+  for (const Result& r : Together(side, requests, 0.1 / 8)) {
+    first.push_back(r.at.empty() ? 1e9 : r.at[0] - r.sent);
+    prefilled += r.prefilled;
+  }
+  return {{"prefilled", prefilled}, {"ttft", Quantile(first, 0.5)}};
+}
+
+json Turns(Side* side, Prompts* prompts, const Options& o) {
+  const std::vector<Token> system = prompts->Fresh(o("system", 300), true);
+  std::vector<std::vector<Token>> talks(24, system);
+  int64_t prefilled = 0;
+  const double start = MonotonicSeconds();
+  for (int turn = 0; turn < 4; ++turn) {
+    for (auto& talk : talks) {
+      Request r;
+      r.prompt = talk = Plus(talk, prompts->Fresh(60, false));
+      r.max_tokens = 24;
+      r.ignore_end = true;
+      r.sampling.temperature = 0;
+      prefilled += side->Ask(r).prefilled;
+      talk = Plus(talk, prompts->Fresh(24, false));  // what the user's side keeps of the answer: the same for both
+    }
+  }
+  return {{"prefilled", prefilled}, {"seconds", MonotonicSeconds() - start}};
+}
+
+json Gap(Side* side, Prompts* prompts, const Options& o) {
+  std::vector<Request> users(4);
+  for (Request& r : users) {
+    r.prompt = prompts->Fresh(60, true);
+    r.max_tokens = static_cast<int32_t>(o("stream", 400));
+    r.ignore_end = true;
+    r.lookup = false;
+  }
+  std::vector<Result> streams(4);
+  std::vector<std::thread> threads;
+  std::atomic<int> begun{0};
+  for (size_t i = 0; i < 4; ++i) threads.emplace_back([&, i] {
+    ++begun;
+    streams[i] = side->Ask(users[i]);
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  Request r;
+  r.prompt = prompts->Fresh(o("prompt", 4000), true);
+  r.max_tokens = 1;
+  r.sampling.temperature = 0;
+  const Result big = side->Ask(r);
+  for (auto& thread : threads) thread.join();
+  double worst = 0;
+  std::vector<double> gaps;
+  const double from = big.sent, to = big.at.empty() ? big.sent : big.at[0];
+  for (const Result& s : streams)
+    for (size_t i = 1; i < s.at.size(); ++i)
+      if (s.at[i] > from && s.at[i - 1] < to) {
+        worst = std::max(worst, s.at[i] - s.at[i - 1]);
+        gaps.push_back(s.at[i] - s.at[i - 1]);
+      }
+  return {{"worst", worst}, {"p99", Quantile(gaps, 0.99)}, {"prefill", to - from}, {"gaps", gaps.size()}};
+}
+
+json Sample(Side* side, Prompts* prompts, const Options& o) {
+  std::vector<Request> requests(static_cast<size_t>(o("clients", 8)));
+  for (size_t i = 0; i < requests.size(); ++i) {
+    Request& r = requests[i];
+    r.prompt = prompts->Fresh(40, true);
+    r.max_tokens = static_cast<int32_t>(o("tokens", 64));
+    r.ignore_end = true;
+    r.sampling.temperature = o("greedy", 0) != 0 ? 0.0F : 1.0F;
+    r.sampling.top_p = o("greedy", 0) != 0 ? 1.0F : 0.95F;
+    r.sampling.seed = i;
+    r.lookup = false;
+    if (o("adapters", -1) >= 0) r.adapter = static_cast<int>(i % static_cast<size_t>(std::max<int64_t>(o("adapters", 1), 1)));
+  }
+  const double start = MonotonicSeconds();
+  const auto results = Together(side, requests);
+  return Tokens(results, MonotonicSeconds() - start);
+}
+
+json Schemas(Side* side, const model::Model& model, const Options& o) {
+  std::vector<Result> results;
+  std::mutex mutex;
+  std::atomic<size_t> next{0};
+  const size_t count = static_cast<size_t>(o("documents", kSchemaCount));
+  const double start = MonotonicSeconds();
+  std::vector<std::thread> threads;
+  std::vector<json> documents;
+  for (int client = 0; client < 8; ++client) {
+    threads.emplace_back([&] {
+      for (size_t i = 0; (i = next++) < count;) {
+        Request r;
+        const std::string text = std::string("Schema: ") + kSchemas[i % kSchemaCount].schema + "\nAn example of " + kSchemas[i % kSchemaCount].what + " as JSON:\n";
+        r.prompt = *model.Tokenize(text, true, false);
+        r.structure = {engine::Structure::Kind::kSchema, kSchemas[i % kSchemaCount].schema};
+        r.max_tokens = 200;
+        r.sampling.temperature = 0.7F;
+        r.sampling.top_p = 0.95F;
+        r.sampling.seed = i;
+        Result result = side->Ask(r);
+        const std::lock_guard lock(mutex);
+        documents.push_back({{"schema", i % kSchemaCount}, {"text", result.text}, {"finish", result.finish}});
+        results.push_back(std::move(result));
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  json out = Tokens(results, MonotonicSeconds() - start);
+  out["documents"] = documents;
+  for (const auto& one : kSchemas) out["schemas"].push_back(json::parse(one.schema));
+  return out;
+}
+
+json Copying(Side* side, Prompts* prompts, const model::Model& model, const Options& o) {
+  Request r;
+  if (o("novel", 0) != 0) {
+    r.prompt = prompts->Fresh(100, true);
+    r.sampling.temperature = 1;
+    r.sampling.seed = static_cast<uint64_t>(o("round", 0));
+  } else {
+    // Repeats of a list, so that a small base model copies on.
+    std::string text;
+    for (int i = 0; i < 6; ++i)
+      text += "name: river mill, town: Ferndale, wheel: oak, grain: rye, rain: often, bread: dark\nname: stone mill, town: Aldbrook, wheel: iron, grain: wheat, rain: seldom, bread: white\n";
+    r.prompt = *model.Tokenize(text, true, false);
+    r.sampling.temperature = 0;
+  }
+  r.max_tokens = static_cast<int32_t>(o("tokens", 192));
+  r.ignore_end = true;
+  r.lookup = o("lookup", 1) != 0;
+  Request warm = r;
+  warm.max_tokens = 1;
+  side->Ask(warm);
+  const double start = MonotonicSeconds();
+  const auto result = side->Ask(r);
+  return Tokens({result}, MonotonicSeconds() - start);
+}
+
+json Idle(Side* side, Prompts* prompts, const Options& o) {
+  const int64_t each = 3500;
+  for (int64_t held = 0; held < o("idle", 28'000); held += each) {
+    Request r;
+    r.prompt = prompts->Fresh(each, true);
+    r.max_tokens = 1;
+    r.sampling.temperature = 0;
+    side->Ask(r);
+  }
+  json out = json::array();
+  for (int64_t round = 0; round < o("rounds", 5); ++round) {
+    Options one = o;
+    one.words["greedy"] = "1";
+    out.push_back(Sample(side, prompts, one)["rate"]);
+  }
+  return {{"rates", out}};
+}
+
+json EmbedMany(Side* side, const Options& o) {
+  std::vector<std::string> texts;
+  std::mt19937 random(5);
+  const char* words[] = {"river", "mill", "wheel", "town", "grain", "rain", "bread", "night", "water", "stone", "child", "the", "of", "a", "and"};
+  const auto text = [&] {
+    std::string t;
+    for (uint32_t n = 5 + random() % 40; n > 0; --n) t += std::string(words[random() % 15]) + " ";
+    return t;
+  };
+  const int64_t clients = o("clients", 1), each = o("each", 64), rounds = o("rounds", 8);
+  std::vector<std::vector<std::string>> lots;
+  for (int64_t i = 0; i < clients * rounds; ++i) {
+    lots.emplace_back();
+    for (int64_t j = 0; j < each; ++j) lots.back().push_back(text());
+  }
+  side->Embed(lots[0]);
+  std::atomic<size_t> next{0};
+  std::atomic<int64_t> vectors{0};
+  const double start = MonotonicSeconds();
+  std::vector<std::thread> threads;
+  for (int64_t c = 0; c < clients; ++c)
+    threads.emplace_back([&] {
+      for (size_t i = 0; (i = next++) < lots.size();) vectors += side->Embed(lots[i]);
+    });
+  for (auto& thread : threads) thread.join();
+  const double seconds = MonotonicSeconds() - start;
+  return {{"vectors", vectors.load()}, {"seconds", seconds}, {"rate", static_cast<double>(vectors) / seconds}};
+}
+
+int Main(int argc, char** argv) {
+  if (argc < 4) return 2;
+  const std::string work = argv[1], where = argv[2], path = argv[3];
+  Options o;
+  for (int i = 4; i < argc; ++i) {
+    const std::string word = argv[i];
+    o.words[word.substr(0, word.find('='))] = word.substr(word.find('=') + 1);
+  }
+  const bool ours = where == "ours", raw = work == "raw";
+  auto loaded = Ours::Must(model::Model::Load(path, {.vocabulary_only = !ours && !raw}));
+  if (raw) {
+    std::printf("%s\n", RawPairs(loaded, static_cast<int>(o("pairs", 15)), static_cast<int>(o("threads", 2))).dump().c_str());
+    return 0;
+  }
+  std::unique_ptr<Side> side;
+  Ours* own = nullptr;
+  if (ours) {
+    engine::EngineOptions options;
+    options.decoder.cells = static_cast<int32_t>(o("cells", 8192));
+    options.decoder.threads = static_cast<int32_t>(o("threads", 0));
+    options.core.max_gap = static_cast<double>(o("max_itl_ms", 0)) / 1000;
+    for (int64_t a = 0; a < o("adapters", 0); ++a) Ours::Must(loaded->LoadAdapter(o.words.at("adapter" + std::to_string(a))));
+    auto made = std::make_unique<Ours>(loaded, options, work == "embed");
+    own = made.get();
+    side = std::move(made);
+  } else {
+    side = std::make_unique<Theirs>(where);
+  }
+  Prompts prompts(*loaded, static_cast<uint64_t>(o("seed", 1)));
+  if (ours && work != "embed") {  // as a server is warm: one request of many rows, one of few
+    Request r;
+    r.prompt = prompts.Fresh(600, true);
+    r.max_tokens = 8;
+    r.ignore_end = true;
+    r.reuse = false;
+    side->Ask(r);
+    Together(side.get(), std::vector<Request>(8, r));
+  }
+  json out;
+  if (work == "burst") out = Burst(side.get(), &prompts, o);
+  if (work == "turns") out = Turns(side.get(), &prompts, o);
+  if (work == "gap") out = Gap(side.get(), &prompts, o);
+  if (work == "sample") out = Sample(side.get(), &prompts, o);
+  if (work == "schemas") out = Schemas(side.get(), *loaded, o);
+  if (work == "copying") out = Copying(side.get(), &prompts, *loaded, o);
+  if (work == "idle") out = Idle(side.get(), &prompts, o);
+  if (work == "embed") out = EmbedMany(side.get(), o);
+  if (own != nullptr && own->engine() != nullptr) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    const engine::CoreStats s = own->engine()->stats();
+    out["stats"] = {{"steps", s.steps}, {"evictions", s.evictions}, {"restores", s.restores}, {"decode_seconds", s.decode_seconds}, {"sample_seconds", s.sample_seconds}, {"drafted", s.drafted}, {"accepted", s.accepted}, {"surprises", s.surprises}};
+  }
+  std::printf("%s\n", out.dump(-1, ' ', false, json::error_handler_t::replace).c_str());
+  return 0;
+}
+
+}  // namespace
+}  // namespace headrace::bench
+
+int main(int argc, char** argv) {
+  curl_global_init(CURL_GLOBAL_DEFAULT);
+  return headrace::bench::Main(argc, argv);
+}
