@@ -1,5 +1,6 @@
-// Loads for `./dev bench engine`: the same requests to our engine in this process, or to a llama-server over HTTP. One
-// kind of work a run; prints one JSON object. Clients are threads that do nothing but wait, parse and note times.
+// Loads for `./dev bench engine`: the same requests to our engine in this process, or to a llama-server over
+// HTTP. One kind of work a run; prints one JSON object. Clients are threads that do nothing but wait, parse
+// and note times.
 //
 //   engine_load WORK ours MODEL [key=value…]
 //   engine_load WORK URL  MODEL [key=value…]
@@ -32,9 +33,9 @@ using nlohmann::json;
 struct Result {
   std::vector<double> at;  // when each piece came; the first is the time to the first token's end
   double sent = 0;
-  int64_t tokens = 0;      // of the answer
-  int64_t forced = 0;      // of those, without asking the model
-  int64_t prefilled = 0;   // of the prompt, computed
+  int64_t tokens = 0;     // of the answer
+  int64_t forced = 0;     // of those, without asking the model
+  int64_t prefilled = 0;  // of the prompt, computed
   std::string text;
   std::string finish;
 };
@@ -80,7 +81,9 @@ class Ours : public Side {
     }
     return result;
   }
-  int64_t Embed(const std::vector<std::string>& texts) override { return static_cast<int64_t>(Must(embedder_->Embed(texts)).values.size()) / embedder_->width(); }
+  int64_t Embed(const std::vector<std::string>& texts) override {
+    return static_cast<int64_t>(Must(embedder_->Embed(texts)).values.size()) / embedder_->width();
+  }
   engine::Engine* engine() { return engine_.get(); }
 
  private:
@@ -104,43 +107,53 @@ class Theirs : public Side {
                  {"min_p", request.sampling.min_p},
                  {"repeat_penalty", 1.0},
                  {"seed", request.sampling.seed % 1'000'000}};
-    if (request.structure.kind == engine::Structure::Kind::kSchema) body["json_schema"] = json::parse(request.structure.text);
+    if (request.structure.kind == engine::Structure::Kind::kSchema)
+      body["json_schema"] = json::parse(request.structure.text);
     if (request.adapter >= 0) body["lora"] = json::array({{{"id", request.adapter}, {"scale", 1.0}}});
     struct State {
       Result result;
       std::string held;
     } state;
     state.result.sent = MonotonicSeconds();
-    Post("/completion", body.dump(), [](char* data, size_t size, size_t count, void* to) -> size_t {
-      auto* s = static_cast<State*>(to);
-      s->held.append(data, size * count);
-      for (size_t end = 0; (end = s->held.find('\n')) != std::string::npos; s->held.erase(0, end + 1)) {
-        if (s->held.rfind("data: ", 0) != 0) continue;
-        const json piece = json::parse(s->held.substr(6, end - 6), nullptr, false);
-        if (!piece.is_object()) continue;
-        const std::string content = piece.value("content", "");
-        s->result.text += content;
-        if (piece.value("stop", false)) {
-          s->result.tokens = piece.value("tokens_predicted", int64_t{0});
-          s->result.finish = piece.value("stop_type", "");
-          if (piece.contains("timings")) s->result.prefilled = piece["timings"].value("prompt_n", int64_t{0});
-        } else {
-          s->result.at.push_back(MonotonicSeconds());
-        }
-      }
-      return size * count;
-    }, &state);
+    Post(
+        "/completion", body.dump(),
+        [](char* data, size_t size, size_t count, void* to) -> size_t {
+          auto* s = static_cast<State*>(to);
+          s->held.append(data, size * count);
+          for (size_t end = 0; (end = s->held.find('\n')) != std::string::npos; s->held.erase(0, end + 1)) {
+            if (s->held.rfind("data: ", 0) != 0) continue;
+            const json piece = json::parse(s->held.substr(6, end - 6), nullptr, false);
+            if (!piece.is_object()) continue;
+            const std::string content = piece.value("content", "");
+            s->result.text += content;
+            if (piece.value("stop", false)) {
+              s->result.tokens = piece.value("tokens_predicted", int64_t{0});
+              s->result.finish = piece.value("stop_type", "");
+              if (piece.contains("timings"))
+                s->result.prefilled = piece["timings"].value("prompt_n", int64_t{0});
+            } else {
+              s->result.at.push_back(MonotonicSeconds());
+            }
+          }
+          return size * count;
+        },
+        &state);
     return state.result;
   }
 
   int64_t Embed(const std::vector<std::string>& texts) override {
     std::string answer;
-    Post("/v1/embeddings", json({{"input", texts}, {"model", "m"}, {"encoding_format", "base64"}}).dump(), [](char* data, size_t size, size_t count, void* to) -> size_t {
-      static_cast<std::string*>(to)->append(data, size * count);
-      return size * count;
-    }, &answer);
+    Post(
+        "/v1/embeddings", json({{"input", texts}, {"model", "m"}, {"encoding_format", "base64"}}).dump(),
+        [](char* data, size_t size, size_t count, void* to) -> size_t {
+          static_cast<std::string*>(to)->append(data, size * count);
+          return size * count;
+        },
+        &answer);
     int64_t vectors = 0;
-    for (size_t at = answer.find("\"embedding\""); at != std::string::npos; at = answer.find("\"embedding\"", at + 1)) ++vectors;
+    for (size_t at = answer.find("\"embedding\""); at != std::string::npos;
+         at = answer.find("\"embedding\"", at + 1))
+      ++vectors;
     return vectors;
   }
 
@@ -157,7 +170,8 @@ class Theirs : public Side {
     curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, write);
     curl_easy_setopt(handle, CURLOPT_WRITEDATA, to);
     curl_easy_setopt(handle, CURLOPT_NOPROXY, "*");
-    if (const CURLcode code = curl_easy_perform(handle); code != CURLE_OK) std::fprintf(stderr, "%s%s: %s\n", url_.c_str(), path.c_str(), curl_easy_strerror(code));
+    if (const CURLcode code = curl_easy_perform(handle); code != CURLE_OK)
+      std::fprintf(stderr, "%s%s: %s\n", url_.c_str(), path.c_str(), curl_easy_strerror(code));
     curl_slist_free_all(headers);
   }
   std::string url_;
@@ -180,9 +194,12 @@ double Quantile(std::vector<double> values, double q) {
 class Prompts {
  public:
   Prompts(const model::Model& model, uint64_t seed) : random_(seed) {
-    words_ = *model.Tokenize(" the river runs down to a mill and turns its wheel, while people of the town carry grain, talk about rain and wait for bread;"
-                             " nobody knows who built it first, but every child has heard of the night when water stood still and stones went on turning.",
-                             false, false);
+    words_ = *model.Tokenize(
+        " the river runs down to a mill and turns its wheel, while people of the town carry grain, talk "
+        "about rain and wait for bread;"
+        " nobody knows who built it first, but every child has heard of the night when water stood still and "
+        "stones went on turning.",
+        false, false);
     bos_ = model.bos();
   }
   // `count` tokens of text that nobody has sent before.
@@ -221,7 +238,11 @@ json Tokens(const std::vector<Result>& results, double seconds) {
     tokens += r.tokens;
     forced += r.forced;
   }
-  return {{"tokens", tokens}, {"forced", forced}, {"seconds", seconds}, {"rate", static_cast<double>(tokens) / seconds}, {"asked_rate", static_cast<double>(tokens - forced) / seconds}};
+  return {{"tokens", tokens},
+          {"forced", forced},
+          {"seconds", seconds},
+          {"rate", static_cast<double>(tokens) / seconds},
+          {"asked_rate", static_cast<double>(tokens - forced) / seconds}};
 }
 
 json Burst(Side* side, Prompts* prompts, const Options& o) {
@@ -255,7 +276,8 @@ json Turns(Side* side, Prompts* prompts, const Options& o) {
       r.ignore_end = true;
       r.sampling.temperature = 0;
       prefilled += side->Ask(r).prefilled;
-      talk = Plus(talk, prompts->Fresh(24, false));  // what the user's side keeps of the answer: the same for both
+      talk = Plus(talk,
+                  prompts->Fresh(24, false));  // what the user's side keeps of the answer: the same for both
     }
   }
   return {{"prefilled", prefilled}, {"seconds", MonotonicSeconds() - start}};
@@ -272,10 +294,11 @@ json Gap(Side* side, Prompts* prompts, const Options& o) {
   std::vector<Result> streams(4);
   std::vector<std::thread> threads;
   std::atomic<int> begun{0};
-  for (size_t i = 0; i < 4; ++i) threads.emplace_back([&, i] {
-    ++begun;
-    streams[i] = side->Ask(users[i]);
-  });
+  for (size_t i = 0; i < 4; ++i)
+    threads.emplace_back([&, i] {
+      ++begun;
+      streams[i] = side->Ask(users[i]);
+    });
   std::this_thread::sleep_for(std::chrono::milliseconds(1500));
   Request r;
   r.prompt = prompts->Fresh(o("prompt", 4000), true);
@@ -306,7 +329,8 @@ json Sample(Side* side, Prompts* prompts, const Options& o) {
     r.sampling.top_p = o("greedy", 0) != 0 ? 1.0F : 0.95F;
     r.sampling.seed = i;
     r.lookup = false;
-    if (o("adapters", -1) >= 0) r.adapter = static_cast<int>(i % static_cast<size_t>(std::max<int64_t>(o("adapters", 1), 1)));
+    if (o("adapters", -1) >= 0)
+      r.adapter = static_cast<int>(i % static_cast<size_t>(std::max<int64_t>(o("adapters", 1), 1)));
   }
   const double start = MonotonicSeconds();
   const auto results = Together(side, requests);
@@ -325,7 +349,8 @@ json Schemas(Side* side, const model::Model& model, const Options& o) {
     threads.emplace_back([&] {
       for (size_t i = 0; (i = next++) < count;) {
         Request r;
-        const std::string text = std::string("Schema: ") + kSchemas[i % kSchemaCount].schema + "\nAn example of " + kSchemas[i % kSchemaCount].what + " as JSON:\n";
+        const std::string text = std::string("Schema: ") + kSchemas[i % kSchemaCount].schema +
+                                 "\nAn example of " + kSchemas[i % kSchemaCount].what + " as JSON:\n";
         r.prompt = *model.Tokenize(text, true, false);
         r.structure = {engine::Structure::Kind::kSchema, kSchemas[i % kSchemaCount].schema};
         r.max_tokens = 200;
@@ -356,7 +381,9 @@ json Copying(Side* side, Prompts* prompts, const model::Model& model, const Opti
     // Repeats of a list, so that a small base model copies on.
     std::string text;
     for (int i = 0; i < 6; ++i)
-      text += "name: river mill, town: Ferndale, wheel: oak, grain: rye, rain: often, bread: dark\nname: stone mill, town: Aldbrook, wheel: iron, grain: wheat, rain: seldom, bread: white\n";
+      text +=
+          "name: river mill, town: Ferndale, wheel: oak, grain: rye, rain: often, bread: dark\nname: stone "
+          "mill, town: Aldbrook, wheel: iron, grain: wheat, rain: seldom, bread: white\n";
     r.prompt = *model.Tokenize(text, true, false);
     r.sampling.temperature = 0;
   }
@@ -392,7 +419,8 @@ json Idle(Side* side, Prompts* prompts, const Options& o) {
 json EmbedMany(Side* side, const Options& o) {
   std::vector<std::string> texts;
   std::mt19937 random(5);
-  const char* words[] = {"river", "mill", "wheel", "town", "grain", "rain", "bread", "night", "water", "stone", "child", "the", "of", "a", "and"};
+  const char* words[] = {"river", "mill",  "wheel", "town", "grain", "rain", "bread", "night",
+                         "water", "stone", "child", "the",  "of",    "a",    "and"};
   const auto text = [&] {
     std::string t;
     for (uint32_t n = 5 + random() % 40; n > 0; --n) t += std::string(words[random() % 15]) + " ";
@@ -415,7 +443,8 @@ json EmbedMany(Side* side, const Options& o) {
     });
   for (auto& thread : threads) thread.join();
   const double seconds = MonotonicSeconds() - start;
-  return {{"vectors", vectors.load()}, {"seconds", seconds}, {"rate", static_cast<double>(vectors) / seconds}};
+  return {
+      {"vectors", vectors.load()}, {"seconds", seconds}, {"rate", static_cast<double>(vectors) / seconds}};
 }
 
 int Main(int argc, char** argv) {
@@ -429,7 +458,9 @@ int Main(int argc, char** argv) {
   const bool ours = where == "ours", raw = work == "raw";
   auto loaded = Ours::Must(model::Model::Load(path, {.vocabulary_only = !ours && !raw}));
   if (raw) {
-    std::printf("%s\n", RawPairs(loaded, static_cast<int>(o("pairs", 15)), static_cast<int>(o("threads", 2))).dump().c_str());
+    std::printf(
+        "%s\n",
+        RawPairs(loaded, static_cast<int>(o("pairs", 15)), static_cast<int>(o("threads", 2))).dump().c_str());
     return 0;
   }
   std::unique_ptr<Side> side;
@@ -439,7 +470,8 @@ int Main(int argc, char** argv) {
     options.decoder.cells = static_cast<int32_t>(o("cells", 8192));
     options.decoder.threads = static_cast<int32_t>(o("threads", 0));
     options.core.max_gap = static_cast<double>(o("max_itl_ms", 0)) / 1000;
-    for (int64_t a = 0; a < o("adapters", 0); ++a) Ours::Must(loaded->LoadAdapter(o.words.at("adapter" + std::to_string(a))));
+    for (int64_t a = 0; a < o("adapters", 0); ++a)
+      Ours::Must(loaded->LoadAdapter(o.words.at("adapter" + std::to_string(a))));
     auto made = std::make_unique<Ours>(loaded, options, work == "embed");
     own = made.get();
     side = std::move(made);
@@ -468,7 +500,14 @@ int Main(int argc, char** argv) {
   if (own != nullptr && own->engine() != nullptr) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     const engine::CoreStats s = own->engine()->stats();
-    out["stats"] = {{"steps", s.steps}, {"evictions", s.evictions}, {"restores", s.restores}, {"decode_seconds", s.decode_seconds}, {"sample_seconds", s.sample_seconds}, {"drafted", s.drafted}, {"accepted", s.accepted}, {"surprises", s.surprises}};
+    out["stats"] = {{"steps", s.steps},
+                    {"evictions", s.evictions},
+                    {"restores", s.restores},
+                    {"decode_seconds", s.decode_seconds},
+                    {"sample_seconds", s.sample_seconds},
+                    {"drafted", s.drafted},
+                    {"accepted", s.accepted},
+                    {"surprises", s.surprises}};
   }
   std::printf("%s\n", out.dump(-1, ' ', false, json::error_handler_t::replace).c_str());
   return 0;

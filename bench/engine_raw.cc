@@ -46,15 +46,20 @@ class Raw {
     std::vector<model::Token> last(static_cast<size_t>(streams));
     batch_.n_tokens = 0;
     for (int s = 0; s < streams; ++s)
-      for (size_t i = 0; i < prompt.size(); ++i) Add(prompt[i], static_cast<int>(i), s, i + 1 == prompt.size());
+      for (size_t i = 0; i < prompt.size(); ++i)
+        Add(prompt[i], static_cast<int>(i), s, i + 1 == prompt.size());
     llama_decode(context_, batch_);
-    for (int s = 0; s < streams; ++s) last[static_cast<size_t>(s)] = llama_sampler_sample(sampler_, context_, static_cast<int>(prompt.size()) * (s + 1) - 1);
+    for (int s = 0; s < streams; ++s)
+      last[static_cast<size_t>(s)] =
+          llama_sampler_sample(sampler_, context_, static_cast<int>(prompt.size()) * (s + 1) - 1);
     const double start = MonotonicSeconds();
     for (int step = 0; step < kTokens; ++step) {
       batch_.n_tokens = 0;
-      for (int s = 0; s < streams; ++s) Add(last[static_cast<size_t>(s)], static_cast<int>(prompt.size()) + step, s, true);
+      for (int s = 0; s < streams; ++s)
+        Add(last[static_cast<size_t>(s)], static_cast<int>(prompt.size()) + step, s, true);
       llama_decode(context_, batch_);
-      for (int s = 0; s < streams; ++s) last[static_cast<size_t>(s)] = llama_sampler_sample(sampler_, context_, s);
+      for (int s = 0; s < streams; ++s)
+        last[static_cast<size_t>(s)] = llama_sampler_sample(sampler_, context_, s);
     }
     return streams * kTokens / (MonotonicSeconds() - start);
   }
@@ -63,7 +68,8 @@ class Raw {
     const double start = MonotonicSeconds();
     for (size_t at = 0; at < prompt.size(); at += 512) {
       batch_.n_tokens = 0;
-      for (size_t i = at; i < std::min(prompt.size(), at + 512); ++i) Add(prompt[i], static_cast<int>(i), 0, i + 1 == prompt.size());
+      for (size_t i = at; i < std::min(prompt.size(), at + 512); ++i)
+        Add(prompt[i], static_cast<int>(i), 0, i + 1 == prompt.size());
       llama_decode(context_, batch_);
     }
     llama_sampler_sample(sampler_, context_, -1);
@@ -140,8 +146,10 @@ nlohmann::json RawPairs(const std::shared_ptr<model::Model>& model, int pairs, i
       }
       out[name].push_back({a, b});
     };
-    both("decode1", [&] { return ours(1); }, [&] { return raw.Decode(1, prompt); });
-    both("decode8", [&] { return ours(8); }, [&] { return raw.Decode(8, prompt); });
+    both(
+        "decode1", [&] { return ours(1); }, [&] { return raw.Decode(1, prompt); });
+    both(
+        "decode8", [&] { return ours(8); }, [&] { return raw.Decode(8, prompt); });
     both("prefill", ours_prefill, [&] { return raw.Prefill(longer); });
   }
   return out;

@@ -1,4 +1,5 @@
-"""./dev demo: photographs in, SQL, a new column, time travel, random rows to numpy, training with an interruption, stock DuckDB."""
+"""./dev demo: photographs in, SQL, a new column, time travel, random rows to numpy, training with an interruption, stock DuckDB;
+a small model continues a text, fills a schema, and finds captions by meaning."""
 
 from __future__ import annotations
 
@@ -142,9 +143,28 @@ def main() -> None:
     parser.add_argument(
         "--catalog", type=pathlib.Path, default=ROOT / "demo-catalog", help="where the demo's catalog is made"
     )
+    parser.add_argument("--part", choices=["all", "tables", "models"], default="all", help="what to show")
     arguments = parser.parse_args()
     catalog_path: pathlib.Path = arguments.catalog
     started = time.perf_counter()
+    if arguments.part != "models":
+        tables(catalog_path)
+    if arguments.part != "tables":
+        models(catalog_path)
+    print(f"\n{style('Done', '1')} in {time.perf_counter() - started:.1f} s. The catalog is yours to play with:\n")
+    build = ROOT / "build" / "release"
+    print(f'  export PATH="{build}/bin:$PATH" PYTHONPATH="{build}/python" HEADRACE_CATALOG="{catalog_path}"')
+    print("  headrace describe photos")
+    print('  headrace sql "select path, mean_rgb from photos order by mean_rgb[3] desc limit 5"     # the bluest')
+    print("  headrace get photos 31 image -o photo.jpg")
+    print("  headrace ingest ~/Pictures --table mine")
+    print("  headrace stream photos --columns image --image 224     # what could this be trained at?")
+    if arguments.part != "tables":
+        print('  headrace run gemma "Once upon a time" -n 60')
+        print("  headrace model inspect gemma     # what can it do on this machine?")
+
+
+def tables(catalog_path: pathlib.Path) -> None:
     source = SOURCES[0]
     photos = sorted(p for p in source.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"})
     print(
@@ -222,14 +242,49 @@ def main() -> None:
     python(f"duckdb.sql(\"select count(*), max(image.width) from '{pathlib.Path(parquet[0]).name}'\")")
     print(duckdb.sql(f"select count(*), max(image.width) from read_parquet({parquet!r})").fetchone())
 
-    print(f"\n{style('Done', '1')} in {time.perf_counter() - started:.1f} s. The catalog is yours to play with:\n")
-    build = ROOT / "build" / "release"
-    print(f'  export PATH="{build}/bin:$PATH" PYTHONPATH="{build}/python" HEADRACE_CATALOG="{catalog_path}"')
-    print("  headrace describe photos")
-    print('  headrace sql "select path, mean_rgb from photos order by mean_rgb[3] desc limit 5"     # the bluest')
-    print("  headrace get photos 31 image -o photo.jpg")
-    print("  headrace ingest ~/Pictures --table mine")
-    print("  headrace stream photos --columns image --image 224     # what could this be trained at?")
+
+def models(catalog_path: pathlib.Path) -> None:
+    """A base model of 270 million parameters: it continues texts, and holds to a schema because it must."""
+    folder = pathlib.Path(os.environ.get("HEADRACE_MODELS", pathlib.Path.home() / ".cache/headrace/models"))
+
+    chapter(8, "Models join the catalog, each tried in a process of its own first")
+    run("model", "add", str(folder / "gemma-3-270m-q4_k_m.gguf"), "--name", "gemma", "--licence", "Gemma Terms of Use", catalog=catalog_path)
+    run("model", "add", str(folder / "all-minilm-l6-v2-f16.gguf"), "--name", "minilm", catalog=catalog_path)
+    run("model", "ls", catalog=catalog_path)
+
+    chapter(9, "A model continues a text")
+    run("run", "gemma", "The capital of France is Paris. The capital of Italy is", "-n", "12", "-t", "0", catalog=catalog_path)
+
+    chapter(10, "A model fills a schema")
+    catalog = hr.open(catalog_path)
+    with hr.Model("gemma", catalog=catalog, context=4096) as gemma:
+        prompt = "Lake at sunset, photographed in autumn. As JSON:"
+        schema = {
+            "type": "object",
+            "properties": {"place": {"enum": ["lake", "forest", "city", "mountain"]}, "season": {"enum": ["spring", "summer", "autumn", "winter"]}, "indoors": {"type": "boolean"}},
+            "required": ["place", "season", "indoors"],
+            "additionalProperties": False,
+        }  # fmt: skip
+        python(f'gemma.generate("{prompt}", schema=…)')
+        answer = gemma.generate(prompt, schema=schema, temperature=0, max_tokens=60)
+        forced = answer.usage["forced_tokens"]
+        print(f"{answer.value}     ({len(answer.tokens)} tokens, {forced} of them given by the schema without asking the model)")
+        python("gemma.generate([… 8 prompts with one beginning …])")
+        answers = gemma.generate([f"A list of words about a river and its mill, for photograph {i}:" for i in range(8)], max_tokens=16, temperature=0)
+        cached = sum(a.usage["cached_tokens"] for a in answers)
+        print(f"{sum(a.usage['prompt_tokens'] for a in answers)} prompt tokens, {cached} of them taken from a neighbour's cache")
+
+    chapter(11, "Captions by meaning")
+    captions_ = [row["caption"] for row in catalog["captions"].scan(columns=["caption"])]
+    with hr.Model("minilm", catalog=catalog) as minilm:
+        begin = time.perf_counter()
+        vectors = minilm.embed(captions_)
+        seconds = time.perf_counter() - begin
+        python('vectors @ minilm.embed("water in the evening")')
+        scores = vectors @ minilm.embed("water in the evening")
+        print(f"{len(captions_)} captions embedded in {seconds:.2f} s")
+        for i in np.argsort(-scores)[:3]:
+            print(f"  {scores[i]:.3f}  {captions_[i]}")
 
 
 if __name__ == "__main__":

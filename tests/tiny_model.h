@@ -1,5 +1,5 @@
-// Tiny models made at random, written as GGUF: a llama-like one with full attention and a gemma3-like one whose layers
-// mostly see a short window. Small enough for thousands of prompts.
+// Tiny models made at random, written as GGUF: a llama-like one with full attention and a gemma3-like one
+// whose layers mostly see a short window. Small enough for thousands of prompts.
 #pragma once
 
 #include <ggml.h>
@@ -15,7 +15,7 @@ namespace headrace::testing {
 struct TinyModel {
   bool windowed = false;  // gemma3-like
   int window = 16;
-  int layers = 2;         // gemma3: 6 make one layer of full attention
+  int layers = 2;  // gemma3: 6 make one layer of full attention
   int context = 2048;
   uint64_t seed = 1;
   std::string chat_template;
@@ -42,7 +42,8 @@ inline void WriteTinyModel(const std::string& path, TinyModel shape) {
   gguf_set_val_u32(file, key("attention.value_length").c_str(), head);
   gguf_set_val_f32(file, key("attention.layer_norm_rms_epsilon").c_str(), 1e-5F);
   gguf_set_val_u32(file, key("rope.dimension_count").c_str(), head);
-  if (shape.windowed) gguf_set_val_u32(file, key("attention.sliding_window").c_str(), static_cast<uint32_t>(shape.window));
+  if (shape.windowed)
+    gguf_set_val_u32(file, key("attention.sliding_window").c_str(), static_cast<uint32_t>(shape.window));
   std::vector<std::string> words = {"<unk>", "<s>", "</s>"};
   std::vector<int32_t> types = {2, 3, 3};
   for (int b = 0; b < 256; ++b) {
@@ -52,7 +53,9 @@ inline void WriteTinyModel(const std::string& path, TinyModel shape) {
     types.push_back(6);
   }
   for (int i = 0; static_cast<int>(words.size()) < vocabulary; ++i) {
-    words.push_back(i < 26 ? std::string(1, static_cast<char>('a' + i)) : i == 26 ? "\xE2\x96\x81" : "ab" + std::string(1, static_cast<char>('a' + i - 27)));
+    words.push_back(i < 26    ? std::string(1, static_cast<char>('a' + i))
+                    : i == 26 ? "\xE2\x96\x81"
+                              : "ab" + std::string(1, static_cast<char>('a' + i - 27)));
     types.push_back(1);
   }
   std::vector<const char*> pointers;
@@ -67,14 +70,17 @@ inline void WriteTinyModel(const std::string& path, TinyModel shape) {
   gguf_set_arr_data(file, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, types.data(), types.size());
   gguf_set_val_u32(file, "tokenizer.ggml.bos_token_id", 1);
   gguf_set_val_u32(file, "tokenizer.ggml.eos_token_id", 2);
-  if (!shape.chat_template.empty()) gguf_set_val_str(file, "tokenizer.chat_template", shape.chat_template.c_str());
+  if (!shape.chat_template.empty())
+    gguf_set_val_str(file, "tokenizer.chat_template", shape.chat_template.c_str());
 
   std::mt19937_64 random(shape.seed);
   const auto add = [&](const std::string& name, int64_t columns, int64_t rows, float scale, float offset) {
-    ggml_tensor* tensor = rows > 0 ? ggml_new_tensor_2d(memory, GGML_TYPE_F32, columns, rows) : ggml_new_tensor_1d(memory, GGML_TYPE_F32, columns);
+    ggml_tensor* tensor = rows > 0 ? ggml_new_tensor_2d(memory, GGML_TYPE_F32, columns, rows)
+                                   : ggml_new_tensor_1d(memory, GGML_TYPE_F32, columns);
     ggml_set_name(tensor, name.c_str());
     std::normal_distribution<float> normal(offset, scale);
-    for (int64_t i = 0; i < ggml_nelements(tensor); ++i) static_cast<float*>(tensor->data)[i] = normal(random);
+    for (int64_t i = 0; i < ggml_nelements(tensor); ++i)
+      static_cast<float*>(tensor->data)[i] = normal(random);
     gguf_add_tensor(file, tensor);
   };
   const float narrow = 0.15F;
@@ -119,9 +125,11 @@ inline void WriteTinyAdapter(const std::string& path, uint64_t seed, float scale
   for (const char* name : {"blk.0.attn_q.weight", "blk.1.ffn_up.weight"}) {
     const int out = std::strstr(name, "ffn") != nullptr ? 128 : 64;
     for (const bool a : {true, false}) {
-      ggml_tensor* tensor = a ? ggml_new_tensor_2d(memory, GGML_TYPE_F32, 64, 4) : ggml_new_tensor_2d(memory, GGML_TYPE_F32, 4, out);
+      ggml_tensor* tensor = a ? ggml_new_tensor_2d(memory, GGML_TYPE_F32, 64, 4)
+                              : ggml_new_tensor_2d(memory, GGML_TYPE_F32, 4, out);
       ggml_set_name(tensor, (std::string(name) + (a ? ".lora_a" : ".lora_b")).c_str());
-      for (int64_t i = 0; i < ggml_nelements(tensor); ++i) static_cast<float*>(tensor->data)[i] = normal(random);
+      for (int64_t i = 0; i < ggml_nelements(tensor); ++i)
+        static_cast<float*>(tensor->data)[i] = normal(random);
       gguf_add_tensor(file, tensor);
     }
   }
@@ -134,7 +142,10 @@ inline void WriteTinyAdapter(const std::string& path, uint64_t seed, float scale
 inline std::string RealModel(const char* name) {
   const char* cache = getenv("HEADRACE_CACHE");
   const char* home = getenv("HOME");
-  const std::string path = (cache != nullptr ? std::string(cache) : std::string(home != nullptr ? home : "") + "/.cache/headrace") + "/models/" + name;
+  const std::string path =
+      (cache != nullptr ? std::string(cache)
+                        : std::string(home != nullptr ? home : "") + "/.cache/headrace") +
+      "/models/" + name;
   FILE* file = std::fopen(path.c_str(), "rb");
   if (file == nullptr) return "";
   std::fclose(file);

@@ -16,7 +16,10 @@ USES: dict[str, list[str]] = {
     "ingest": ["table", "media"],
     "query": ["table"],
     "stream": ["table", "media"],
-    "cli": ["ingest", "query", "stream"],
+    "model": ["base"],
+    "registry": ["table", "model"],
+    "engine": ["model"],
+    "cli": ["ingest", "query", "stream", "registry", "engine"],
 }
 
 

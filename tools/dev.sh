@@ -19,9 +19,9 @@ help() {
   build               build the program and the Python package; prints the line that puts them on your path
   test [FILTER]       build and run the tests (C++ and Python); --ci adds sanitizers, storms and real servers,
                       --long what takes hours
-  demo                photographs in, SQL, a new column, time travel, training on them
+  demo                photographs in, SQL, a new column, time travel, training on them; a model answers
   check               format, lint, types, layering, links: what CI checks
-  bench [NAME…]       run us and the rivals side by side: tables, stream, or a line of them (default: all)
+  bench [NAME…]       run us and the rivals side by side: tables, stream, engine, or a line of them (default: all)
   fuzz [NAME] [SECS]  run the fuzzers (default: all, 60 s each)
   clean               remove build/
 
@@ -267,8 +267,35 @@ build() {
 # ---------------------------------------------------------------- the rest
 
 demo() {
-  build quiet
-  PATH="$BUILD/release/bin:$PATH" PYTHONPATH="$BUILD/release/python" "$(venv run)/bin/python" demo/demo.py "$@"
+  setup run
+  mkdir -p "$BUILD"
+  local ready=1 engine=""
+  [ -f "$(llama_dir)/.done" ] && [ -f "$DEPS/xgrammar-0.2.8/.done" ] || ready=""
+  if [ -z "$ready" ]; then
+    # The engine's libraries take minutes to build, once: beside that, the tables are built and shown.
+    bold "The engine builds in the background (log: build/engine-setup.log); tables come first."
+    nice bash tools/dev.sh setup engine models >"$BUILD/engine-setup.log" 2>&1 &
+    engine=$!
+    trap 'kill $engine 2>/dev/null || true' EXIT
+    configure "$BUILD/release" -DHEADRACE_ENGINE=OFF
+    ninja_in "$BUILD/release" headrace _native
+    run_demo --part tables "$@"
+    bold "Waiting for the engine's build"
+    wait "$engine" || { tail -5 "$BUILD/engine-setup.log" >&2; fail "the engine did not build: see build/engine-setup.log"; }
+    trap - EXIT
+    rm -f "$BUILD/release/build.ninja"
+    configure "$BUILD/release" -DHEADRACE_ENGINE=ON
+    build quiet
+    run_demo --part models "$@"
+  else
+    setup models
+    build quiet
+    run_demo "$@"
+  fi
+}
+
+run_demo() {
+  PATH="$BUILD/release/bin:$PATH" PYTHONPATH="$BUILD/release/python" HEADRACE_MODELS="$HEADRACE_CACHE/models" "$(venv run)/bin/python" demo/demo.py "$@"
 }
 
 run_tests() {
@@ -304,7 +331,7 @@ run_tests() {
 }
 
 sanitize() {
-  bold "AddressSanitizer and UndefinedBehaviorSanitizer: base, store, table, media, stream"
+  bold "AddressSanitizer and UndefinedBehaviorSanitizer: base, store, table, media, stream, engine"
   configure "$BUILD/asan" -DHEADRACE_TESTS=ON -DHEADRACE_CORE_ONLY=ON -DHEADRACE_SANITIZE=ON
   ninja_in "$BUILD/asan" || return 1
   local t
@@ -312,6 +339,10 @@ sanitize() {
     HEADRACE_TEST_SMALL=1 ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=tools/lsan.supp:print_suppressions=0 \
       "$t" --gtest_brief=1 || return 1
   done
+  bold "ThreadSanitizer: the engine's queues and delivery"
+  configure "$BUILD/tsan" -DHEADRACE_TESTS=ON -DHEADRACE_CORE_ONLY=ON -DHEADRACE_SANITIZE=thread
+  ninja_in "$BUILD/tsan" engine_test || return 1
+  "$BUILD/tsan/tests/engine_test" --gtest_brief=1 --gtest_filter="Threads.*" || return 1
 }
 
 check() {
@@ -327,10 +358,16 @@ bench() {
     "  "|*" stream "*|*" pictures "*|*" raw "*|*" first "*) rivals="rivals rivals-hf" ;;  # torch and the loaders: 7 GB
   esac
   # shellcheck disable=SC2086
-  setup run bench $rivals
+  setup run bench models $rivals
   build quiet
+  case $names in
+    "  "|*" engine "*|*" burst "*|*" turns "*|*" gap "*|*" sample "*|*" schemas "*|*" idle "*|*" start "*|*" embed "*|*" neighbour "*|*" raw-loop "*|*" lookup "*)
+      quietly "$(llama_dir)" llama-server || fail "llama-server did not build"
+      ninja_in "$BUILD/release" bench_engine_load ;;
+  esac
   ninja_in "$BUILD/release" bench_manifests bench_stream_ceiling bench_stream_resume
-  HEADRACE_BENCH_MANIFESTS="$BUILD/release/bench/bench_manifests" HEADRACE_BENCH_CEILING="$BUILD/release/bench/bench_stream_ceiling" \
+  HEADRACE_BENCH_ENGINE_LOAD="$BUILD/release/bench/bench_engine_load" HEADRACE_BENCH_LLAMA_SERVER="$(llama_dir)/build/bin/llama-server" \
+    HEADRACE_BENCH_MANIFESTS="$BUILD/release/bench/bench_manifests" HEADRACE_BENCH_CEILING="$BUILD/release/bench/bench_stream_ceiling" \
     HEADRACE_BENCH_RESUME="$BUILD/release/bench/bench_stream_resume" HEADRACE_BENCH_RIVALS="$(venv rivals)/bin/python" \
     HEADRACE_BENCH_RIVALS_HF="$(venv rivals-hf)/bin/python" PATH="$BUILD/release/bin:$PATH" \
     PYTHONPATH="$BUILD/release/python" "$(venv bench)/bin/python" bench/run.py "$@"

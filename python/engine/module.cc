@@ -1,5 +1,5 @@
-// The engine for Python: models, answers as streams, embeddings. A module of its own, so that `import headrace` does not
-// load an inference library.
+// The engine for Python: models, answers as streams, embeddings. A module of its own, so that `import
+// headrace` does not load an inference library.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -41,7 +41,8 @@ struct ModelHandle {
   Result<engine::Embedder*> Embedder() {
     const std::lock_guard lock(mutex);
     if (!embedder) {
-      HEADRACE_ASSIGN(embedder, engine::Embedder::Start(model, {.threads = options.decoder.threads}, options.lease));
+      HEADRACE_ASSIGN(embedder,
+                      engine::Embedder::Start(model, {.threads = options.decoder.threads}, options.lease));
     }
     return embedder.get();
   }
@@ -99,7 +100,8 @@ nb::object Next(AnswerReader* reader) {
     logprobs.append(nb::make_tuple(token.logprob, top));
   }
   const bool ends = delta->finish != engine::Finish::kNone;
-  return nb::make_tuple(nb::str(delta->text.data(), delta->text.size()), tokens, logprobs, std::string(engine::FinishName(delta->finish)), delta->stop,
+  return nb::make_tuple(nb::str(delta->text.data(), delta->text.size()), tokens, logprobs,
+                        std::string(engine::FinishName(delta->finish)), delta->stop,
                         ends ? nb::object(UsageDict(delta->usage)) : nb::none());
 }
 
@@ -109,7 +111,8 @@ void Maybe(const nb::dict& from, const char* name, T* to) {
   try {
     *to = nb::cast<T>(from[name]);
   } catch (const nb::cast_error&) {
-    Raise(Status::Invalid(std::string("'") + name + "' has a value of the wrong type: " + nb::cast<std::string>(nb::repr(from[name]))));
+    Raise(Status::Invalid(std::string("'") + name +
+                          "' has a value of the wrong type: " + nb::cast<std::string>(nb::repr(from[name]))));
   }
 }
 
@@ -123,10 +126,13 @@ std::shared_ptr<AnswerReader> Submit(ModelHandle* handle, const nb::object& prom
       std::vector<model::Message> messages;
       for (const nb::handle one : list) {
         const auto message = nb::cast<nb::dict>(one);
-        if (!message.contains("role") || !message.contains("content")) Raise(Status::Invalid("a message has a role and a content"));
-        messages.push_back({nb::cast<std::string>(message["role"]), nb::cast<std::string>(message["content"])});
+        if (!message.contains("role") || !message.contains("content"))
+          Raise(Status::Invalid("a message has a role and a content"));
+        messages.push_back(
+            {nb::cast<std::string>(message["role"]), nb::cast<std::string>(message["content"])});
       }
-      if (!handle->chat) handle->chat = Check(model::ChatTemplate::Make(*handle->model, handle->chat_template));
+      if (!handle->chat)
+        handle->chat = Check(model::ChatTemplate::Make(*handle->model, handle->chat_template));
       model::Prompt rendered = Check(handle->chat->Render(messages));
       request.prompt = Check(handle->model->Tokenize(rendered.text, true, true));
       request.stops = std::move(rendered.stops);
@@ -156,19 +162,23 @@ std::shared_ptr<AnswerReader> Submit(ModelHandle* handle, const nb::object& prom
   Maybe(from, "adapter", &request.adapter);
   std::string text;
   using Kind = engine::Structure::Kind;
-  for (const auto& [name, kind] : std::initializer_list<std::pair<const char*, Kind>>{{"schema", Kind::kSchema}, {"regex", Kind::kRegex}, {"grammar", Kind::kGrammar}}) {
+  for (const auto& [name, kind] : std::initializer_list<std::pair<const char*, Kind>>{
+           {"schema", Kind::kSchema}, {"regex", Kind::kRegex}, {"grammar", Kind::kGrammar}}) {
     text.clear();
     Maybe(from, name, &text);
     if (!text.empty()) request.structure = {kind, text};
   }
   Result<engine::Engine*> engine = Unlocked([&] { return handle->Engine(); });
-  return std::make_shared<AnswerReader>(AnswerReader{Check(Check(std::move(engine))->Submit(std::move(request)))});
+  return std::make_shared<AnswerReader>(
+      AnswerReader{Check(Check(std::move(engine))->Submit(std::move(request)))});
 }
 
 }  // namespace
 
 NB_MODULE(_engine, m) {
-  nb::class_<AnswerReader>(m, "AnswerReader").def("next", &Next).def("cancel", [](AnswerReader* reader) { reader->stream->Cancel(); });
+  nb::class_<AnswerReader>(m, "AnswerReader").def("next", &Next).def("cancel", [](AnswerReader* reader) {
+    reader->stream->Cancel();
+  });
   nb::class_<ModelHandle>(m, "Model")
       .def("submit", &Submit)
       .def("facts",
@@ -201,7 +211,8 @@ NB_MODULE(_engine, m) {
            })
       .def("render",
            [](ModelHandle* handle, const std::vector<std::pair<std::string, std::string>>& messages) {
-             if (!handle->chat) handle->chat = Check(model::ChatTemplate::Make(*handle->model, handle->chat_template));
+             if (!handle->chat)
+               handle->chat = Check(model::ChatTemplate::Make(*handle->model, handle->chat_template));
              std::vector<model::Message> list;
              for (const auto& [role, content] : messages) list.push_back({role, content});
              return Check(handle->chat->Render(list)).text;
@@ -212,10 +223,13 @@ NB_MODULE(_engine, m) {
                HEADRACE_ASSIGN(engine::Embedder * embedder, handle->Embedder());
                return embedder->Embed(texts, {normalise, cut});
              })));
-             const nb::capsule owner(result, [](void* p) noexcept { delete static_cast<engine::Embeddings*>(p); });
-             return nb::ndarray<nb::numpy, float, nb::ndim<2>>(result->values.data(), {texts.size(), static_cast<size_t>(result->width)}, owner);
+             const nb::capsule owner(result,
+                                     [](void* p) noexcept { delete static_cast<engine::Embeddings*>(p); });
+             return nb::ndarray<nb::numpy, float, nb::ndim<2>>(
+                 result->values.data(), {texts.size(), static_cast<size_t>(result->width)}, owner);
            })
-      .def("load_adapter", [](ModelHandle* handle, const std::string& path, float scale) { return Check(handle->model->LoadAdapter(path, scale)); })
+      .def("load_adapter", [](ModelHandle* handle, const std::string& path,
+                              float scale) { return Check(handle->model->LoadAdapter(path, scale)); })
       .def("stats",
            [](ModelHandle* handle) {
              const engine::CoreStats s = Check(Unlocked([&] { return handle->Engine(); }))->stats();

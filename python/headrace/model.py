@@ -27,7 +27,9 @@ def _module() -> Any:
     try:
         from headrace import _engine
     except ImportError as error:
-        raise Unsupported(f"this build of headrace has no engine ({error}); `./dev build` makes one that has") from error
+        raise Unsupported(
+            f"this build of headrace has no engine ({error}); `./dev build` makes one that has"
+        ) from error
     return _engine
 
 
@@ -84,7 +86,11 @@ def schema_of(kind: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
         hints = typing.get_type_hints(kind)
         optional = (
-            {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING}
+            {
+                f.name
+                for f in dataclasses.fields(kind)
+                if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+            }
             if dataclasses.is_dataclass(kind)
             else set(getattr(kind, "__optional_keys__", ()))
         )
@@ -94,7 +100,9 @@ def schema_of(kind: Any) -> dict[str, Any]:
             "required": [name for name in hints if name not in optional],
             "additionalProperties": False,
         }
-    raise Invalid(f"{kind!r} has no JSON schema here; use a dataclass, a TypedDict, a pydantic model or a schema as a dict")
+    raise Invalid(
+        f"{kind!r} has no JSON schema here; use a dataclass, a TypedDict, a pydantic model or a schema as a dict"
+    )
 
 
 def _typed(kind: Any, value: Any) -> Any:
@@ -181,7 +189,9 @@ class Model:
     @typing.overload
     def generate(self, prompt: Sequence[Message] | Sequence[int], **options: Any) -> Answer: ...
     @typing.overload
-    def generate(self, prompt: Sequence[Sequence[Message]] | Sequence[Sequence[int]], **options: Any) -> list[Answer]: ...
+    def generate(
+        self, prompt: Sequence[Sequence[Message]] | Sequence[Sequence[int]], **options: Any
+    ) -> list[Answer]: ...
 
     def generate(self, prompt: Any, **options: Any) -> Answer | list[Answer]:
         """The answer to a prompt: a text, a conversation (dicts with role and content) or tokens; or a list of them.
@@ -196,13 +206,25 @@ class Model:
         answers = []
         try:
             for reader in readers:
-                text, tokens, logprobs, finish, usage = "", [], [], "", {}
+                text, finish = "", ""
+                tokens: list[int] = []
+                logprobs: list[Any] = []
+                usage: dict[str, Any] = {}
                 while (piece := reader.next()) is not None:
                     text += piece[0]
                     tokens += piece[1]
                     logprobs += piece[2]
                     finish, usage = piece[3] or finish, piece[5] or usage
-                answers.append(Answer(text, tokens, finish, usage, logprobs if options.get("logprobs") is not None else [], _value(kind, text, finish)))
+                answers.append(
+                    Answer(
+                        text,
+                        tokens,
+                        finish,
+                        usage,
+                        logprobs if options.get("logprobs") is not None else [],
+                        _value(kind, text, finish),
+                    )
+                )
         except BaseException:
             for reader in readers:
                 reader.cancel()
@@ -235,12 +257,18 @@ class Model:
             native["stop"] = [native["stop"]]
         if native.get("schema") is not None:
             schema = native["schema"]
-            native["schema"] = schema if isinstance(schema, str) else json.dumps(schema if isinstance(schema, dict) else schema_of(schema))
+            native["schema"] = (
+                schema
+                if isinstance(schema, str)
+                else json.dumps(schema if isinstance(schema, dict) else schema_of(schema))
+            )
         if isinstance(native.get("logit_bias"), Mapping):
             native["logit_bias"] = [(int(token), float(bias)) for token, bias in native["logit_bias"].items()]
         return self._native.submit(prompt if isinstance(prompt, str) else list(prompt), native)
 
-    def embed(self, texts: str | Sequence[str], *, normalise: bool = True, cut: bool = False) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def embed(
+        self, texts: str | Sequence[str], *, normalise: bool = True, cut: bool = False
+    ) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Vectors of texts: (texts, width) float32, of length 1 unless ``normalise=False``; of one text: (width,).
 
         Texts longer than the model reads are refused, or with ``cut`` cut to what it reads.

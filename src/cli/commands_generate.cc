@@ -30,25 +30,30 @@ struct GenerateWords {
   engine::Request request;
 };
 
-Result<std::shared_ptr<model::Model>> LoadModel(const Context& context, const std::string& name, const std::string& chat_template) {
+Result<std::shared_ptr<model::Model>> LoadModel(const Context& context, const std::string& name,
+                                                const std::string& chat_template) {
   const auto catalog = context.Open();
-  HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(name, catalog.ok() ? *catalog : nullptr, ProgressLine(context.quiet)));
+  HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(name, catalog.ok() ? *catalog : nullptr,
+                                                                  ProgressLine(context.quiet)));
   model::ProbeOptions probe;
   probe.chat_template = chat_template;
   HEADRACE_TRY(model::Probe(path, probe));
-  HEADRACE_ASSIGN(auto loaded, model::Model::Load(path, {.progress = ProgressLine(context.quiet || !StderrIsTerminal())}));
+  HEADRACE_ASSIGN(auto loaded,
+                  model::Model::Load(path, {.progress = ProgressLine(context.quiet || !StderrIsTerminal())}));
   EndProgress();
   return loaded;
 }
 
 Result<std::string> ReadAll(const std::string& path) {  // "-": standard input
-  if (path == "-") return std::string(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
+  if (path == "-")
+    return std::string(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
   std::ifstream in(path, std::ios::binary);
   if (!in) return Status::FromErrno(errno, "read", path);
   return std::string(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
 }
 
-Result<std::unique_ptr<engine::Engine>> StartEngine(const std::shared_ptr<model::Model>& loaded, GenerateWords* words) {
+Result<std::unique_ptr<engine::Engine>> StartEngine(const std::shared_ptr<model::Model>& loaded,
+                                                    GenerateWords* words) {
   engine::EngineOptions options;
   options.decoder.cells = words->context_tokens;
   options.decoder.threads = words->threads;
@@ -62,11 +67,13 @@ Result<std::unique_ptr<engine::Engine>> StartEngine(const std::shared_ptr<model:
 
 Status SetStructure(GenerateWords* words) {
   auto& structure = words->request.structure;
-  if (!words->schema.empty() && !words->regex.empty()) return Status::Invalid("--json-schema and --regex cannot both be given");
+  if (!words->schema.empty() && !words->regex.empty())
+    return Status::Invalid("--json-schema and --regex cannot both be given");
   if (!words->schema.empty()) {
     structure.kind = engine::Structure::Kind::kSchema;
     structure.text = words->schema;
-    if (const size_t first = words->schema.find_first_not_of(" \n\t"); first == std::string::npos || words->schema[first] != '{') {
+    if (const size_t first = words->schema.find_first_not_of(" \n\t");
+        first == std::string::npos || words->schema[first] != '{') {
       HEADRACE_ASSIGN(structure.text, ReadAll(words->schema));
     }
   }
@@ -75,13 +82,16 @@ Status SetStructure(GenerateWords* words) {
 }
 
 ordered_json UsageJson(const engine::Usage& u) {
-  return {{"prompt_tokens", u.prompt_tokens},     {"cached_tokens", u.cached_tokens},     {"answer_tokens", u.answer_tokens},   {"forced_tokens", u.forced_tokens},
-          {"drafted_tokens", u.drafted_tokens},   {"accepted_tokens", u.accepted_tokens}, {"queue_seconds", u.queue_seconds},   {"prefill_seconds", u.prefill_seconds},
-          {"decode_seconds", u.decode_seconds},   {"grammar_seconds", u.grammar_seconds}};
+  return {{"prompt_tokens", u.prompt_tokens},   {"cached_tokens", u.cached_tokens},
+          {"answer_tokens", u.answer_tokens},   {"forced_tokens", u.forced_tokens},
+          {"drafted_tokens", u.drafted_tokens}, {"accepted_tokens", u.accepted_tokens},
+          {"queue_seconds", u.queue_seconds},   {"prefill_seconds", u.prefill_seconds},
+          {"decode_seconds", u.decode_seconds}, {"grammar_seconds", u.grammar_seconds}};
 }
 
 // Prints an answer as it comes. `stop()` is asked often; when it says so the answer ends within one step.
-Result<std::string> Answer(const Context& context, engine::Engine* engine, const engine::Request& request, const std::function<bool()>& stop, engine::Usage* usage) {
+Result<std::string> Answer(const Context& context, engine::Engine* engine, const engine::Request& request,
+                           const std::function<bool()>& stop, engine::Usage* usage) {
   HEADRACE_ASSIGN(const std::shared_ptr<engine::Stream> stream, engine->Submit(request));
   std::string text;
   std::vector<engine::TokenOut> tokens;
@@ -104,12 +114,18 @@ Result<std::string> Answer(const Context& context, engine::Engine* engine, const
     if (delta->finish == engine::Finish::kNone) continue;
     *usage = delta->usage;
     if (!delta->error.ok()) return delta->error;
-    if (delta->finish == engine::Finish::kLength && request.structure.kind != engine::Structure::Kind::kNone && !context.quiet)
-      std::fprintf(stderr, "headrace: the answer was cut off after %d tokens and is not whole; give more with --max-tokens\n", delta->usage.answer_tokens);
+    if (delta->finish == engine::Finish::kLength &&
+        request.structure.kind != engine::Structure::Kind::kNone && !context.quiet)
+      std::fprintf(
+          stderr,
+          "headrace: the answer was cut off after %d tokens and is not whole; give more with --max-tokens\n",
+          delta->usage.answer_tokens);
     if (context.json) {
-      ordered_json json = {{"text", text}, {"finish", engine::FinishName(delta->finish)}, {"usage", UsageJson(delta->usage)}};
+      ordered_json json = {
+          {"text", text}, {"finish", engine::FinishName(delta->finish)}, {"usage", UsageJson(delta->usage)}};
       if (request.top_logprobs >= 0)
-        for (const auto& token : tokens) json["logprobs"].push_back({{"token", token.token}, {"logprob", token.logprob}});
+        for (const auto& token : tokens)
+          json["logprobs"].push_back({{"token", token.token}, {"logprob", token.logprob}});
       PrintJson(json);
     }
   }
@@ -117,8 +133,11 @@ Result<std::string> Answer(const Context& context, engine::Engine* engine, const
 }
 
 void PrintUsage(const engine::Usage& u) {
-  std::fprintf(stderr, "\033[2m%s tokens at %.1f/s; the prompt's %s took %s%s\033[0m\n", HumanCount(u.answer_tokens).c_str(), u.answer_tokens > 1 ? (u.answer_tokens - 1) / std::max(u.decode_seconds, 1e-9) : 0.0,
-               HumanCount(u.prompt_tokens).c_str(), HumanSeconds(u.prefill_seconds).c_str(), u.cached_tokens > 0 ? (", " + HumanCount(u.cached_tokens) + " of them cached").c_str() : "");
+  std::fprintf(stderr, "\033[2m%s tokens at %.1f/s; the prompt's %s took %s%s\033[0m\n",
+               HumanCount(u.answer_tokens).c_str(),
+               u.answer_tokens > 1 ? (u.answer_tokens - 1) / std::max(u.decode_seconds, 1e-9) : 0.0,
+               HumanCount(u.prompt_tokens).c_str(), HumanSeconds(u.prefill_seconds).c_str(),
+               u.cached_tokens > 0 ? (", " + HumanCount(u.cached_tokens) + " of them cached").c_str() : "");
 }
 
 Status RunRun(const Context& context, GenerateWords* words) {
@@ -127,9 +146,11 @@ Status RunRun(const Context& context, GenerateWords* words) {
     HEADRACE_ASSIGN(words->prompt, ReadAll("-"));
   }
   HEADRACE_TRY(SetStructure(words));
-  HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded, LoadModel(context, words->model, words->chat_template));
+  HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded,
+                  LoadModel(context, words->model, words->chat_template));
   engine::Request& request = words->request;
-  const bool chat = words->chat || !words->system.empty() || !words->chat_template.empty() || (loaded->facts().has_template && !words->raw);
+  const bool chat = words->chat || !words->system.empty() || !words->chat_template.empty() ||
+                    (loaded->facts().has_template && !words->raw);
   if (chat) {
     HEADRACE_ASSIGN(const auto format, model::ChatTemplate::Make(*loaded, words->chat_template));
     std::vector<model::Message> messages;
@@ -143,7 +164,9 @@ Status RunRun(const Context& context, GenerateWords* words) {
   }
   HEADRACE_ASSIGN(const auto engine, StartEngine(loaded, words));
   engine::Usage usage;
-  HEADRACE_ASSIGN(const std::string text, Answer(context, engine.get(), request, [&] { return context.stop.stopped(); }, &usage));
+  HEADRACE_ASSIGN(const std::string text,
+                  Answer(
+                      context, engine.get(), request, [&] { return context.stop.stopped(); }, &usage));
   if (!context.json && (text.empty() || text.back() != '\n')) std::printf("\n");
   std::fflush(stdout);
   if (!context.json && !context.quiet && StderrIsTerminal()) PrintUsage(usage);
@@ -151,12 +174,14 @@ Status RunRun(const Context& context, GenerateWords* words) {
 }
 
 Status RunChat(const Context& context, GenerateWords* words) {
-  HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded, LoadModel(context, words->model, words->chat_template));
+  HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded,
+                  LoadModel(context, words->model, words->chat_template));
   HEADRACE_ASSIGN(const auto format, model::ChatTemplate::Make(*loaded, words->chat_template));
   HEADRACE_ASSIGN(const auto engine, StartEngine(loaded, words));
   const bool terminal = isatty(0) != 0 && StdoutIsTerminal();
   CatchInterrupts();
-  if (terminal) std::printf("%s. Ctrl-C stops an answer, Ctrl-D ends; /new begins anew.\n", loaded->facts().name.c_str());
+  if (terminal)
+    std::printf("%s. Ctrl-C stops an answer, Ctrl-D ends; /new begins anew.\n", loaded->facts().name.c_str());
   std::vector<model::Message> messages;
   const auto begin = [&] {
     messages.clear();
@@ -215,13 +240,18 @@ Status RunEmbed(const Context& context, GenerateWords* words) {
   std::vector<float> all;
   for (size_t at = 0; at < texts.size(); at += kAtOnce) {
     HEADRACE_TRY(context.stop.Check());
-    const std::vector<std::string> some(texts.begin() + static_cast<ptrdiff_t>(at), texts.begin() + static_cast<ptrdiff_t>(std::min(at + kAtOnce, texts.size())));
+    const std::vector<std::string> some(
+        texts.begin() + static_cast<ptrdiff_t>(at),
+        texts.begin() + static_cast<ptrdiff_t>(std::min(at + kAtOnce, texts.size())));
     Result<engine::Embeddings> got = embedder->Embed(some, {.normalise = true, .cut = words->cut});
     if (!got.ok()) return got.status();
     const auto width = static_cast<size_t>(got->width);
     if (context.json || !StdoutIsTerminal()) {
       for (size_t i = 0; i < some.size(); ++i)
-        PrintJson({{"index", at + i}, {"embedding", std::vector<float>(got->values.begin() + static_cast<ptrdiff_t>(i * width), got->values.begin() + static_cast<ptrdiff_t>((i + 1) * width))}});
+        PrintJson({{"index", at + i},
+                   {"embedding",
+                    std::vector<float>(got->values.begin() + static_cast<ptrdiff_t>(i * width),
+                                       got->values.begin() + static_cast<ptrdiff_t>((i + 1) * width))}});
     } else {
       all.insert(all.end(), got->values.begin(), got->values.end());
     }
@@ -232,7 +262,8 @@ Status RunEmbed(const Context& context, GenerateWords* words) {
   for (size_t i = 0; i < texts.size(); ++i) {
     double dot = 0;
     for (size_t j = 0; j < width; ++j) dot += double{all[j]} * all[i * width + j];
-    std::printf("  %6.3f  [%.3f, %.3f, %.3f, …]  %s\n", dot, all[i * width], all[i * width + 1], all[i * width + 2], texts[i].substr(0, 60).c_str());
+    std::printf("  %6.3f  [%.3f, %.3f, %.3f, …]  %s\n", dot, all[i * width], all[i * width + 1],
+                all[i * width + 2], texts[i].substr(0, 60).c_str());
   }
   return Status::Ok();
 }
@@ -241,17 +272,29 @@ void SamplingOptions(CLI::App* command, const std::shared_ptr<GenerateWords>& wo
   engine::Sampling& sampling = words->request.sampling;
   sampling.temperature = 0.8F;
   sampling.top_p = 0.95F;
-  command->add_option("-n,--max-tokens", words->request.max_tokens, "Of the answer (default: what the context holds)")->check(CLI::NonNegativeNumber);
-  command->add_option("-t,--temperature", sampling.temperature, "0: always the likeliest token")->capture_default_str();
-  command->add_option("--top-p", sampling.top_p, "Among the likeliest that reach this probability together")->capture_default_str();
+  command
+      ->add_option("-n,--max-tokens", words->request.max_tokens,
+                   "Of the answer (default: what the context holds)")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("-t,--temperature", sampling.temperature, "0: always the likeliest token")
+      ->capture_default_str();
+  command->add_option("--top-p", sampling.top_p, "Among the likeliest that reach this probability together")
+      ->capture_default_str();
   command->add_option("--top-k", sampling.top_k, "Among the k likeliest (0: all)")->capture_default_str();
-  command->add_option("--min-p", sampling.min_p, "Among those above this share of the likeliest's probability")->capture_default_str();
+  command
+      ->add_option("--min-p", sampling.min_p, "Among those above this share of the likeliest's probability")
+      ->capture_default_str();
   command->add_option("--repetition-penalty", sampling.repetition_penalty)->capture_default_str();
-  command->add_option("--seed", sampling.seed, "The same seed gives the same answer (with --deterministic under any load)")->capture_default_str();
+  command
+      ->add_option("--seed", sampling.seed,
+                   "The same seed gives the same answer (with --deterministic under any load)")
+      ->capture_default_str();
   command->add_option("--stop", words->request.stops, "Ends the answer; may be given several times");
-  command->add_option("--chat-template", words->chat_template, "chatml, gemma, llama3, plain, or a template's text, instead of the model's own");
+  command->add_option("--chat-template", words->chat_template,
+                      "chatml, gemma, llama3, plain, or a template's text, instead of the model's own");
   command->add_option("--adapter", words->adapter, "A LoRA adapter (GGUF)");
-  command->add_option("-c,--context", words->context_tokens, "Tokens of cache (default: the model's context, at most 32,768)");
+  command->add_option("-c,--context", words->context_tokens,
+                      "Tokens of cache (default: the model's context, at most 32,768)");
   command->add_option("--threads", words->threads, "Default: one per core");
   command->add_flag("--deterministic", words->deterministic, "The same bits whatever else runs");
   command->add_flag("--no-lookup", words->no_lookup, "Do not draft by prompt lookup");
@@ -264,14 +307,19 @@ void AddRun(CLI::App* app, Context* context, Action* action) {
   auto* command = app->add_subcommand("run", "A model answers a prompt");
   command->add_option("model", words->model, "A GGUF file, or a model's name in the catalog")->required();
   command->add_option("prompt", words->prompt, "The prompt; - or nothing: standard input");
-  command->add_flag("--chat", words->chat, "As a chat turn, by the model's template (the default where it has one)");
+  command->add_flag("--chat", words->chat,
+                    "As a chat turn, by the model's template (the default where it has one)");
   command->add_flag("--raw", words->raw, "As plain text to continue, even where the model has a template");
   command->add_option("--system", words->system, "A system message");
-  command->add_option("--json-schema", words->schema, "The answer is JSON of this schema: a file, -, or the schema itself");
+  command->add_option("--json-schema", words->schema,
+                      "The answer is JSON of this schema: a file, -, or the schema itself");
   command->add_option("--regex", words->regex, "The answer matches this regular expression");
   command->add_option("--logprobs", words->request.top_logprobs, "With --json: log-probabilities");
   SamplingOptions(command, words);
-  command->footer("Examples:\n  headrace run model.gguf \"The capital of France is\" -n 20\n  headrace run gemma \"A cat\" --json-schema cat.schema.json\n  git diff | headrace run qwen --system \"Write a commit message\"");
+  command->footer(
+      "Examples:\n  headrace run model.gguf \"The capital of France is\" -n 20\n  headrace run gemma \"A "
+      "cat\" --json-schema cat.schema.json\n  git diff | headrace run qwen --system \"Write a commit "
+      "message\"");
   command->callback([=] { *action = [=] { return RunRun(*context, words.get()); }; });
 }
 
@@ -286,10 +334,12 @@ void AddChat(CLI::App* app, Context* context, Action* action) {
 
 void AddEmbed(CLI::App* app, Context* context, Action* action) {
   auto words = std::make_shared<GenerateWords>();
-  auto* command = app->add_subcommand("embed", "Vectors of texts, one JSON object a line (on a terminal: their cosines)");
+  auto* command =
+      app->add_subcommand("embed", "Vectors of texts, one JSON object a line (on a terminal: their cosines)");
   command->add_option("model", words->model, "A GGUF file, or a model's name in the catalog")->required();
   command->add_option("text", words->texts, "Texts; - or none: lines of standard input");
-  command->add_flag("--cut", words->cut, "Cut texts that are too long for the model, instead of refusing them");
+  command->add_flag("--cut", words->cut,
+                    "Cut texts that are too long for the model, instead of refusing them");
   command->add_option("--threads", words->threads, "Default: one per core");
   command->callback([=] { *action = [=] { return RunEmbed(*context, words.get()); }; });
 }

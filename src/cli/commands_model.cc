@@ -39,19 +39,24 @@ ordered_json FactsJson(const Facts& f) {
 
 std::string MemoryMeans(const Facts& f) {
   switch (f.memory) {
-    case model::Memory::kAttention: return "any cached beginning of a prompt is reused";
+    case model::Memory::kAttention:
+      return "any cached beginning of a prompt is reused";
     case model::Memory::kSlidingWindow:
-      return "some layers see the last " + std::to_string(f.window) + " tokens only; cached beginnings are reused (each is held twice, so 128 of them at most)";
+      return "some layers see the last " + std::to_string(f.window) +
+             " tokens only; cached beginnings are reused (each is held twice, so 128 of them at most)";
     case model::Memory::kRecurrent:
-    case model::Memory::kHybrid: return "a cached prompt is reused only at its exact end; nothing is drafted";
-    case model::Memory::kEncoder: return "it embeds texts and does not generate";
+    case model::Memory::kHybrid:
+      return "a cached prompt is reused only at its exact end; nothing is drafted";
+    case model::Memory::kEncoder:
+      return "it embeds texts and does not generate";
   }
   return "";
 }
 
 Status RunInspect(const Context& context, const std::string& name, bool quick) {
   const auto catalog = context.Open();
-  HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(name, catalog.ok() ? *catalog : nullptr, ProgressLine(context.quiet)));
+  HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(name, catalog.ok() ? *catalog : nullptr,
+                                                                  ProgressLine(context.quiet)));
   HEADRACE_TRY(model::Probe(path));
   HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded, model::Model::Load(path));
   const Facts& f = loaded->facts();
@@ -73,40 +78,58 @@ Status RunInspect(const Context& context, const std::string& name, bool quick) {
       json["free_memory"] = work.free_memory;
       json["tokens_that_fit"] = work.tokens_that_fit;
       json["threads"] = threads;
-      for (const auto& step : work.steps) json["steps"].push_back({{"rows", step.rows}, {"outputs", step.outputs}, {"seconds", step.seconds}});
+      for (const auto& step : work.steps)
+        json["steps"].push_back({{"rows", step.rows}, {"outputs", step.outputs}, {"seconds", step.seconds}});
     }
     PrintJson(json);
     return Status::Ok();
   }
-  std::printf("%s: %s, %s parameters, %s\n", f.name.c_str(), f.architecture.c_str(), HumanCount(f.parameters).c_str(), f.quantization.c_str());
-  std::printf("  weights      %s; licence %s\n", HumanBytes(static_cast<double>(f.weight_bytes)).c_str(), f.licence.empty() ? "not said in the file" : f.licence.c_str());
-  std::printf("  context      %s tokens trained; %s of cache a token\n", HumanCount(f.trained_context).c_str(), HumanBytes(static_cast<double>(f.kv_bytes_per_token)).c_str());
-  std::printf("  memory       %s: %s\n", std::string(model::MemoryName(f.memory)).c_str(), MemoryMeans(f).c_str());
-  std::printf("  chat         %s\n", f.has_template ? ("its own template (" + f.template_hash + ")").c_str() : "no template: a base model; name one to chat (chatml, gemma, llama3, plain)");
+  std::printf("%s: %s, %s parameters, %s\n", f.name.c_str(), f.architecture.c_str(),
+              HumanCount(f.parameters).c_str(), f.quantization.c_str());
+  std::printf("  weights      %s; licence %s\n", HumanBytes(static_cast<double>(f.weight_bytes)).c_str(),
+              f.licence.empty() ? "not said in the file" : f.licence.c_str());
+  std::printf("  context      %s tokens trained; %s of cache a token\n",
+              HumanCount(f.trained_context).c_str(),
+              HumanBytes(static_cast<double>(f.kv_bytes_per_token)).c_str());
+  std::printf("  memory       %s: %s\n", std::string(model::MemoryName(f.memory)).c_str(),
+              MemoryMeans(f).c_str());
+  std::printf("  chat         %s\n",
+              f.has_template ? ("its own template (" + f.template_hash + ")").c_str()
+                             : "no template: a base model; name one to chat (chatml, gemma, llama3, plain)");
   if (quick) return Status::Ok();
   std::printf("On this machine (%d threads):\n", threads);
-  std::printf("  bandwidth    %s/s, so at most %.0f tokens/s in one stream\n", HumanBytes(work.bandwidth).c_str(), work.decode_ceiling);
+  std::printf("  bandwidth    %s/s, so at most %.0f tokens/s in one stream\n",
+              HumanBytes(work.bandwidth).c_str(), work.decode_ceiling);
   if (work.tokens_that_fit > 0) {
-    std::printf("  room         %s free: %s tokens of cache, as 1 × %s, 8 × %s or 32 × %s users × tokens\n", HumanBytes(static_cast<double>(work.free_memory)).c_str(),
-                HumanCount(work.tokens_that_fit).c_str(), HumanCount(std::min<int64_t>(work.tokens_that_fit, f.trained_context)).c_str(),
-                HumanCount(std::min<int64_t>(work.tokens_that_fit / 8, f.trained_context)).c_str(), HumanCount(std::min<int64_t>(work.tokens_that_fit / 32, f.trained_context)).c_str());
+    std::printf("  room         %s free: %s tokens of cache, as 1 × %s, 8 × %s or 32 × %s users × tokens\n",
+                HumanBytes(static_cast<double>(work.free_memory)).c_str(),
+                HumanCount(work.tokens_that_fit).c_str(),
+                HumanCount(std::min<int64_t>(work.tokens_that_fit, f.trained_context)).c_str(),
+                HumanCount(std::min<int64_t>(work.tokens_that_fit / 8, f.trained_context)).c_str(),
+                HumanCount(std::min<int64_t>(work.tokens_that_fit / 32, f.trained_context)).c_str());
   }
   if (!work.steps.empty()) {
-    std::printf("  compute      binds from about %.0f rows on: there a step takes twice the time of one row\n", work.binding_batch);
+    std::printf(
+        "  compute      binds from about %.0f rows on: there a step takes twice the time of one row\n",
+        work.binding_batch);
     std::printf("  measured     %8s %12s %12s\n", "rows", "step", "tokens/s");
     for (const auto& step : work.steps)
-      std::printf("    %-10s %8d %9.1f ms %12.0f\n", step.outputs ? "decoding" : "prefill", step.rows, step.seconds * 1e3, step.rows / step.seconds);
+      std::printf("    %-10s %8d %9.1f ms %12.0f\n", step.outputs ? "decoding" : "prefill", step.rows,
+                  step.seconds * 1e3, step.rows / step.seconds);
   }
   return Status::Ok();
 }
 
-Status RunQuantize(const Context& context, const std::string& from, const std::string& to, const std::string& type, bool no_speed) {
+Status RunQuantize(const Context& context, const std::string& from, const std::string& to,
+                   const std::string& type, bool no_speed) {
   const auto catalog = context.Open();
   HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(from, catalog.ok() ? *catalog : nullptr));
   HEADRACE_TRY(model::Probe(path));
-  struct stat before {}, after {};
+  struct stat before {
+  }, after{};
   if (stat(path.c_str(), &before) != 0) return Status::FromErrno(errno, "read", path);
-  if (stat(to.c_str(), &after) == 0) return Status::AlreadyExists(to + " is there already; name another file");
+  if (stat(to.c_str(), &after) == 0)
+    return Status::AlreadyExists(to + " is there already; name another file");
   if (!context.quiet && StderrIsTerminal()) DrawLine("quantizing to " + type + "…");
   const double start = MonotonicSeconds();
   HEADRACE_TRY(model::Quantize(path, to, type, static_cast<int>(std::thread::hardware_concurrency())));
@@ -117,7 +140,9 @@ Status RunQuantize(const Context& context, const std::string& from, const std::s
     HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded, model::Model::Load(file));
     if (loaded->facts().memory == model::Memory::kEncoder) return Status::Ok();
     const int threads = static_cast<int>(std::thread::hardware_concurrency());
-    HEADRACE_ASSIGN(const auto decoder, model::NewDecoder(loaded, {.cells = 1024, .max_rows = 512, .paths = 2, .threads = threads}));
+    HEADRACE_ASSIGN(
+        const auto decoder,
+        model::NewDecoder(loaded, {.cells = 1024, .max_rows = 512, .paths = 2, .threads = threads}));
     HEADRACE_ASSIGN(const auto steps, model::MeasureSteps(decoder.get(), threads));
     for (const auto& step : steps) {
       if (step.rows == 1) *decode = 1 / step.seconds;
@@ -131,14 +156,25 @@ Status RunQuantize(const Context& context, const std::string& from, const std::s
     HEADRACE_TRY(speed(to, &decode[1], &prefill[1]));
   }
   if (context.json) {
-    PrintJson({{"file", to}, {"type", type}, {"seconds", seconds}, {"bytes_before", before.st_size}, {"bytes", after.st_size}, {"decode_before", decode[0]}, {"decode", decode[1]},
-               {"prefill_before", prefill[0]}, {"prefill", prefill[1]}});
+    PrintJson({{"file", to},
+               {"type", type},
+               {"seconds", seconds},
+               {"bytes_before", before.st_size},
+               {"bytes", after.st_size},
+               {"decode_before", decode[0]},
+               {"decode", decode[1]},
+               {"prefill_before", prefill[0]},
+               {"prefill", prefill[1]}});
     return Status::Ok();
   }
-  std::printf("%s: %s, was %s (%.0f %%), in %s\n", to.c_str(), HumanBytes(static_cast<double>(after.st_size)).c_str(), HumanBytes(static_cast<double>(before.st_size)).c_str(),
-              100.0 * static_cast<double>(after.st_size) / static_cast<double>(before.st_size), HumanSeconds(seconds).c_str());
+  std::printf("%s: %s, was %s (%.0f %%), in %s\n", to.c_str(),
+              HumanBytes(static_cast<double>(after.st_size)).c_str(),
+              HumanBytes(static_cast<double>(before.st_size)).c_str(),
+              100.0 * static_cast<double>(after.st_size) / static_cast<double>(before.st_size),
+              HumanSeconds(seconds).c_str());
   if (decode[1] > 0)
-    std::printf("decoding one stream %.0f tokens/s, was %.0f; prefill %.0f, was %.0f\n", decode[1], decode[0], prefill[1], prefill[0]);
+    std::printf("decoding one stream %.0f tokens/s, was %.0f; prefill %.0f, was %.0f\n", decode[1], decode[0],
+                prefill[1], prefill[0]);
   return Status::Ok();
 }
 
@@ -156,15 +192,18 @@ Status RunList(const Context& context) {
       json["revision"] = entry.revision;
       PrintJson(json);
     } else {
-      std::printf("%-20s %-8s %8s  %-14s %-16s %s\n", entry.name.c_str(), entry.sha256.substr(0, 8).c_str(), HumanBytes(static_cast<double>(entry.bytes)).c_str(), entry.facts.architecture.c_str(),
+      std::printf("%-20s %-8s %8s  %-14s %-16s %s\n", entry.name.c_str(), entry.sha256.substr(0, 8).c_str(),
+                  HumanBytes(static_cast<double>(entry.bytes)).c_str(), entry.facts.architecture.c_str(),
                   entry.facts.quantization.c_str(), entry.licence.empty() ? "" : entry.licence.c_str());
     }
   }
-  if (entries.empty() && !context.json && !context.quiet) std::fprintf(stderr, "no models yet; `headrace model add FILE.gguf --name NAME` adds one\n");
+  if (entries.empty() && !context.json && !context.quiet)
+    std::fprintf(stderr, "no models yet; `headrace model add FILE.gguf --name NAME` adds one\n");
   return Status::Ok();
 }
 
-Status RunAdd(const Context& context, const std::string& path, const std::string& name, const std::string& licence) {
+Status RunAdd(const Context& context, const std::string& path, const std::string& name,
+              const std::string& licence) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   registry::AddOptions options;
   options.licence = licence;
@@ -175,9 +214,13 @@ Status RunAdd(const Context& context, const std::string& path, const std::string
   HEADRACE_ASSIGN(const registry::Entry entry, registry::Registry(catalog).Add(path, name, options));
   EndProgress();
   if (context.json) {
-    PrintJson({{"name", entry.name}, {"sha256", entry.sha256}, {"bytes", entry.bytes}, {"revision", entry.revision}});
+    PrintJson({{"name", entry.name},
+               {"sha256", entry.sha256},
+               {"bytes", entry.bytes},
+               {"revision", entry.revision}});
   } else {
-    std::printf("%s is %s (%s, %s %s)\n", entry.name.c_str(), entry.sha256.substr(0, 16).c_str(), HumanBytes(static_cast<double>(entry.bytes)).c_str(), entry.facts.architecture.c_str(),
+    std::printf("%s is %s (%s, %s %s)\n", entry.name.c_str(), entry.sha256.substr(0, 16).c_str(),
+                HumanBytes(static_cast<double>(entry.bytes)).c_str(), entry.facts.architecture.c_str(),
                 entry.facts.quantization.c_str());
   }
   return Status::Ok();
@@ -197,11 +240,15 @@ void AddModel(CLI::App* app, Context* context, Action* action) {
   auto* ls = group->add_subcommand("ls", "The catalog's models");
   ls->callback([=] { *action = [=] { return RunList(*context); }; });
 
-  auto* add = group->add_subcommand("add", "Tries a GGUF file in a process of its own, and keeps it in the catalog by its content's hash");
+  auto* add = group->add_subcommand(
+      "add", "Tries a GGUF file in a process of its own, and keeps it in the catalog by its content's hash");
   add->add_option("file", words->model, "A GGUF file")->required();
-  add->add_option("--name", words->name, "What to call it; a name that is taken moves to the new model, and remembers")->required();
+  add->add_option("--name", words->name,
+                  "What to call it; a name that is taken moves to the new model, and remembers")
+      ->required();
   add->add_option("--licence,--license", words->licence, "Its licence, where the file does not say");
-  add->callback([=] { *action = [=] { return RunAdd(*context, words->model, words->name, words->licence); }; });
+  add->callback(
+      [=] { *action = [=] { return RunAdd(*context, words->model, words->name, words->licence); }; });
 
   auto* inspect = group->add_subcommand("inspect", "What a model is, and what it can do on this machine");
   inspect->add_option("model", words->model, "A GGUF file or a model's name")->required();
@@ -215,7 +262,9 @@ void AddModel(CLI::App* app, Context* context, Action* action) {
   for (const std::string& name : model::QuantizationNames()) types += (types.empty() ? "" : ", ") + name;
   quantize->add_option("--type", words->type, "One of " + types)->capture_default_str();
   quantize->add_flag("--no-speed", words->quick, "Do not measure speeds");
-  quantize->callback([=] { *action = [=] { return RunQuantize(*context, words->model, words->to, words->type, words->quick); }; });
+  quantize->callback([=] {
+    *action = [=] { return RunQuantize(*context, words->model, words->to, words->type, words->quick); };
+  });
 
   auto* rm = group->add_subcommand("rm", "Forgets a model's name");
   rm->add_option("model", words->model, "Its name")->required();
@@ -227,7 +276,8 @@ void AddModel(CLI::App* app, Context* context, Action* action) {
     };
   });
 
-  auto* probe = group->add_subcommand("probe", "Tries a file in this process (add and run do it for you in another)");
+  auto* probe =
+      group->add_subcommand("probe", "Tries a file in this process (add and run do it for you in another)");
   probe->group("");
   probe->add_option("file", words->model)->required();
   probe->add_option("--chat-template", words->chat_template);

@@ -67,7 +67,9 @@ int Main(int argc, char** argv) {
     const bool quote = word.find_first_of(" '\"*;|<>") != std::string::npos;
     context.command_line += (i ? " " : "") + (quote ? "'" + word + "'" : word);
   }
-  CLI::App app{"Headrace: versioned tables for multimodal data, from raw files to training batches and models that answer."};
+  CLI::App app{
+      "Headrace: versioned tables for multimodal data, from raw files to training batches and models that "
+      "answer."};
   app.name("headrace");
   app.set_version_flag("--version", "headrace 0.1.0 (format 1)");
   app.add_option(

@@ -23,7 +23,8 @@ int ChooseVictim(std::span<const Running> running) {
   const Running* victim = nullptr;
   for (const Running& r : running) {
     if (r.reserved) continue;
-    if (victim == nullptr || r.priority < victim->priority || (r.priority == victim->priority && r.started > victim->started) ||
+    if (victim == nullptr || r.priority < victim->priority ||
+        (r.priority == victim->priority && r.started > victim->started) ||
         (r.priority == victim->priority && r.started == victim->started && r.slot > victim->slot))
       victim = &r;
   }
@@ -32,7 +33,9 @@ int ChooseVictim(std::span<const Running> running) {
 
 std::vector<int> ChooseEvictions(std::span<const Idle> idle, int64_t cells, bool need_path) {
   std::vector<Idle> order(idle.begin(), idle.end());
-  std::sort(order.begin(), order.end(), [](const Idle& a, const Idle& b) { return a.last_used != b.last_used ? a.last_used < b.last_used : a.path < b.path; });
+  std::sort(order.begin(), order.end(), [](const Idle& a, const Idle& b) {
+    return a.last_used != b.last_used ? a.last_used < b.last_used : a.path < b.path;
+  });
   std::vector<int> result;
   for (const Idle& i : order) {
     if (cells <= 0 && !need_path) break;

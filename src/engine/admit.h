@@ -1,6 +1,7 @@
 // Admit: how many cells a request is given before it begins, and who gives way when there are none left.
-// Answers are usually far shorter than their limit, so a request is admitted by what answers have been taking,
-// not by its limit; the cost of a wrong guess is a preemption, and after two of them a request holds all it may need.
+// Answers are usually far shorter than their limit, so a request is admitted by what answers have been
+// taking, not by its limit; the cost of a wrong guess is a preemption, and after two of them a request holds
+// all it may need.
 //
 // Pure; not thread-safe.
 #pragma once

@@ -13,7 +13,8 @@ constexpr int32_t kMostDraft = 31;
 
 }  // namespace
 
-Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options, CostTable costs, Clock clock)
+Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options, CostTable costs,
+           Clock clock)
     : decoder_(decoder),
       vocabulary_(vocabulary),
       options_(options),
@@ -72,7 +73,8 @@ std::vector<Work> Core::BuildWork(double now) {
   for (const auto& [id, job] : running_) {
     Work& w = *at++;
     if (w.decode_rows != 1 || !job->request.lookup || job->matcher) continue;
-    const int32_t left = std::min(job->limit - job->committed, facts_.context - static_cast<int32_t>(job->tokens.size())) - 1;
+    const int32_t left =
+        std::min(job->limit - job->committed, facts_.context - static_cast<int32_t>(job->tokens.size())) - 1;
     if (left < 1) continue;
     StepShape rest = others;
     rest.rows -= 1;
@@ -154,7 +156,8 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
       model::Row row;
       row.position = position;
       row.path = job->path;
-      row.token = i < pending ? job->tokens[static_cast<size_t>(position)] : draft->second[static_cast<size_t>(i - pending)];
+      row.token = i < pending ? job->tokens[static_cast<size_t>(position)]
+                              : draft->second[static_cast<size_t>(i - pending)];
       row.output = part.samples && (i == share.rows - 1 || (part.drafted && i >= pending - 1));
       shape.attended += position;
       shape.outputs += row.output ? 1 : 0;
@@ -190,8 +193,10 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
     const auto pending = static_cast<int32_t>(job.tokens.size()) - job.computed;
     const int32_t own = std::min(part.rows, pending);
     (job.committed > 0 ? stats_.decode_rows : stats_.prefill_rows) += own;
-    if (options_.deterministic && job.committed == 0 && job.grid_safe == job.computed && own == options_.grid) job.grid_safe += own;
-    tree_.Append(job.path, std::span<const Token>(job.tokens.data() + job.computed, static_cast<size_t>(own)));
+    if (options_.deterministic && job.committed == 0 && job.grid_safe == job.computed && own == options_.grid)
+      job.grid_safe += own;
+    tree_.Append(job.path,
+                 std::span<const Token>(job.tokens.data() + job.computed, static_cast<size_t>(own)));
     job.computed += own;
     job.reserved -= own;
     if (!part.samples) continue;
@@ -203,9 +208,12 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
       const auto known = static_cast<int32_t>(job.tokens.size()) - job.computed;
       int32_t accepted = 0;
       const auto drafted = static_cast<int32_t>(part.rows - own);
-      while (accepted < drafted && accepted < known && job.tokens[static_cast<size_t>(job.computed + accepted)] == draft[static_cast<size_t>(accepted)]) ++accepted;
+      while (accepted < drafted && accepted < known &&
+             job.tokens[static_cast<size_t>(job.computed + accepted)] == draft[static_cast<size_t>(accepted)])
+        ++accepted;
       decoder_->Truncate(job.path, job.computed + accepted);
-      tree_.Append(job.path, std::span<const Token>(job.tokens.data() + job.computed, static_cast<size_t>(accepted)));
+      tree_.Append(job.path,
+                   std::span<const Token>(job.tokens.data() + job.computed, static_cast<size_t>(accepted)));
       job.computed += accepted;
       job.reserved -= accepted;
       job.lookup.Verified(drafted, accepted);
@@ -235,7 +243,8 @@ void Core::SampleRows(Job& job, int first_row, int rows, double now) {
     if (job.matcher && job.matcher->Mask(mask_)) mask = mask_;
     const Token token = sampler_.Sample(logits, job.request.sampling, job.history, mask, job.sampled++);
     if (token < 0) {
-      job.out.error = Status::Invalid("no token may follow: the grammar, logit_bias or the model's numbers leave none");
+      job.out.error =
+          Status::Invalid("no token may follow: the grammar, logit_bias or the model's numbers leave none");
       return;
     }
     if (!TakeToken(job, token, logits, false)) return;
@@ -282,8 +291,8 @@ bool Core::TakeToken(Job& job, Token token, std::span<const float> logits, bool 
   return true;
 }
 
-// What the grammar leaves no choice about is taken without asking the model; the last of its tokens is left to
-// the model, which may join it with what follows.
+// What the grammar leaves no choice about is taken without asking the model; the last of its tokens is left
+// to the model, which may join it with what follows.
 void Core::TakeForced(Job& job) {
   if (options_.deterministic) return;
   const std::string text = job.matcher->Forced();

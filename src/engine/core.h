@@ -1,6 +1,6 @@
-// Core: the engine without threads. `Step()` is schedule → decode → sample → deliver; everything between two steps is
-// state in this class, so a simulator with a false model and a false clock drives it exactly as the engine's
-// compute thread does.
+// Core: the engine without threads. `Step()` is schedule → decode → sample → deliver; everything between two
+// steps is state in this class, so a simulator with a false model and a false clock drives it exactly as the
+// engine's compute thread does.
 #pragma once
 
 #include <atomic>
@@ -29,14 +29,14 @@
 namespace headrace::engine {
 
 struct CoreOptions {
-  int32_t slots = 32;             // requests that run at once
-  int32_t queue = 1024;           // requests that wait; more are refused
-  double max_gap = 0;             // --max-itl, seconds; 0: by the machine (GapBudget)
-  bool deterministic = false;     // one sequence a step, a fixed grid: text does not depend on load
-  int32_t grid = 128;             // of deterministic chunks
-  int64_t host_bytes = 1LL << 30; // saved paths of preempted requests and of evicted prefixes
-  double expected_answer = 192;   // tokens, until answers were seen
-  bool lookup = true;             // speculation
+  int32_t slots = 32;              // requests that run at once
+  int32_t queue = 1024;            // requests that wait; more are refused
+  double max_gap = 0;              // --max-itl, seconds; 0: by the machine (GapBudget)
+  bool deterministic = false;      // one sequence a step, a fixed grid: text does not depend on load
+  int32_t grid = 128;              // of deterministic chunks
+  int64_t host_bytes = 1LL << 30;  // saved paths of preempted requests and of evicted prefixes
+  double expected_answer = 192;    // tokens, until answers were seen
+  bool lookup = true;              // speculation
   bool reuse = true;
 };
 
@@ -67,7 +67,7 @@ struct Job {
   int32_t committed = 0;      // tokens of the answer that were decided
   int32_t grid_safe = 0;      // deterministic: tokens computed in whole chunks
   int path = -1;
-  int64_t reserved = 0;       // cells that it may still take
+  int64_t reserved = 0;  // cells that it may still take
   double started = 0, first_token = 0, last_row = 0;
   double charged = 0;
   std::unique_ptr<Matcher> matcher;
@@ -76,15 +76,16 @@ struct Job {
   Lookup lookup;
   TextOut text{{}};
   Usage usage;
-  uint64_t sampled = 0;  // random numbers used
+  uint64_t sampled = 0;                         // random numbers used
   std::optional<std::vector<std::byte>> saved;  // its path, while preempted
-  Delta out;             // gathered during a step
+  Delta out;                                    // gathered during a step
 };
 
 class Core {
  public:
   using Clock = std::function<double()>;
-  Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options, CostTable costs, Clock clock);
+  Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options, CostTable costs,
+       Clock clock);
   ~Core();
 
   // Takes a request in. Errors (a prompt that does not fit, a full queue) are delivered as its only delta.

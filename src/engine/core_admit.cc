@@ -13,26 +13,35 @@ constexpr int32_t kWorthKeeping = 16;   // tokens of a path that stays cached
 
 int32_t Common(const std::vector<Token>& a, const std::vector<Token>& b) {
   const size_t most = std::min(a.size(), b.size());
-  return static_cast<int32_t>(std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(most), b.begin()).first - a.begin());
+  return static_cast<int32_t>(
+      std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(most), b.begin()).first - a.begin());
 }
 
 }  // namespace
 
 std::string_view FinishName(Finish finish) {
   switch (finish) {
-    case Finish::kNone: return "";
-    case Finish::kEnd: return "end";
-    case Finish::kStop: return "stop";
-    case Finish::kLength: return "length";
-    case Finish::kCancelled: return "cancelled";
-    case Finish::kTimeout: return "timeout";
-    case Finish::kError: return "error";
+    case Finish::kNone:
+      return "";
+    case Finish::kEnd:
+      return "end";
+    case Finish::kStop:
+      return "stop";
+    case Finish::kLength:
+      return "length";
+    case Finish::kCancelled:
+      return "cancelled";
+    case Finish::kTimeout:
+      return "timeout";
+    case Finish::kError:
+      return "error";
   }
   return "";
 }
 
 uint64_t Core::Root(const Request& request) const {
-  return std::hash<std::string>{}(request.scope) * 0x9E3779B97F4A7C15ULL + static_cast<uint64_t>(request.adapter + 1);
+  return std::hash<std::string>{}(request.scope) * 0x9E3779B97F4A7C15ULL +
+         static_cast<uint64_t>(request.adapter + 1);
 }
 
 void Core::Add(std::shared_ptr<Job> job) {
@@ -45,26 +54,31 @@ void Core::Add(std::shared_ptr<Job> job) {
     ++stats_.refused;
     Finish(job, Finish::kError, std::move(why));
   };
-  if (request.prompt.empty()) return refuse(Status::Invalid("the prompt is empty: there is nothing to continue"));
+  if (request.prompt.empty())
+    return refuse(Status::Invalid("the prompt is empty: there is nothing to continue"));
   for (const Token token : request.prompt)
     if (token < 0 || token >= facts_.vocabulary)
-      return refuse(Status::Invalid("the prompt holds token " + std::to_string(token) + "; this model has tokens 0 to " +
-                                    std::to_string(facts_.vocabulary - 1)));
-  if (const std::string problem = request.sampling.Problem(); !problem.empty()) return refuse(Status::Invalid(problem));
+      return refuse(Status::Invalid("the prompt holds token " + std::to_string(token) +
+                                    "; this model has tokens 0 to " + std::to_string(facts_.vocabulary - 1)));
+  if (const std::string problem = request.sampling.Problem(); !problem.empty())
+    return refuse(Status::Invalid(problem));
   const int32_t room = std::min(facts_.context, facts_.cells) - job->usage.prompt_tokens;
   if (room < 1)
-    return refuse(Status::Limit("the prompt has " + std::to_string(job->usage.prompt_tokens) + " tokens and the context holds " +
-                                std::to_string(std::min(facts_.context, facts_.cells)) +
-                                ", one of them for an answer; shorten the prompt or load the model with a longer context"));
+    return refuse(Status::Limit(
+        "the prompt has " + std::to_string(job->usage.prompt_tokens) + " tokens and the context holds " +
+        std::to_string(std::min(facts_.context, facts_.cells)) +
+        ", one of them for an answer; shorten the prompt or load the model with a longer context"));
   job->limit = request.max_tokens < 0 ? room : std::min(request.max_tokens, room);
   if (job->limit == 0) return Finish(job, Finish::kLength);
   if (static_cast<int32_t>(waiting_.size()) >= options_.queue)
-    return refuse(Status::Unavailable("the queue is full (" + std::to_string(options_.queue) + " requests wait); try again"));
+    return refuse(Status::Unavailable("the queue is full (" + std::to_string(options_.queue) +
+                                      " requests wait); try again"));
   job->tokens = request.prompt;
   if (request.sampling.repetition_penalty != 1.0F) {
     job->history.prompt = request.prompt;
     std::sort(job->history.prompt.begin(), job->history.prompt.end());
-    job->history.prompt.erase(std::unique(job->history.prompt.begin(), job->history.prompt.end()), job->history.prompt.end());
+    job->history.prompt.erase(std::unique(job->history.prompt.begin(), job->history.prompt.end()),
+                              job->history.prompt.end());
   }
   if (job->grammar) job->matcher = Grammars::Match(job->grammar);
   StepShape shape{std::min<int32_t>(job->usage.prompt_tokens, facts_.max_rows), 1, 0};
@@ -80,8 +94,10 @@ void Core::Reap() {
   for (auto* jobs : {&running_, &waiting_}) {
     std::vector<std::shared_ptr<Job>> ended;
     for (const auto& [id, job] : *jobs)
-      if (job->cancelled.load(std::memory_order_relaxed) || (job->deadline > 0 && now >= job->deadline)) ended.push_back(job);
-    for (const auto& job : ended) Finish(job, job->cancelled.load(std::memory_order_relaxed) ? Finish::kCancelled : Finish::kTimeout);
+      if (job->cancelled.load(std::memory_order_relaxed) || (job->deadline > 0 && now >= job->deadline))
+        ended.push_back(job);
+    for (const auto& job : ended)
+      Finish(job, job->cancelled.load(std::memory_order_relaxed) ? Finish::kCancelled : Finish::kTimeout);
   }
 }
 
@@ -108,12 +124,14 @@ Core::Start Core::FindStart(const Job& job) const {
   start.match = tree_.Find(root, tokens);
   if (options_.deterministic && start.match.path >= 0) {
     int32_t safe = 0;
-    if (const auto found = cached_.find(start.match.path); found != cached_.end()) safe = found->second.grid_safe;
+    if (const auto found = cached_.find(start.match.path); found != cached_.end())
+      safe = found->second.grid_safe;
     for (const auto& [id, other] : running_)
       if (other->path == start.match.path) safe = other->grid_safe;
     start.match.length = std::min(start.match.length, safe) / options_.grid * options_.grid;
   }
-  if (start.match.length > 0 && !facts_.can_truncate && start.match.length != tree_.length(start.match.path)) start.match.length = 0;
+  if (start.match.length > 0 && !facts_.can_truncate && start.match.length != tree_.length(start.match.path))
+    start.match.length = 0;
   if (start.match.length > 0 && facts_.window > 0) {
     // Every layer must still hold what the first new token will see.
     bool held = false;
@@ -133,7 +151,8 @@ Core::Start Core::FindStart(const Job& job) const {
     if (options_.deterministic && (entry.grid_safe < length || length % options_.grid != 0)) continue;
     if (std::equal(entry.tokens.begin(), entry.tokens.end(), tokens.begin())) start.hosted = &entry;
   }
-  const int32_t have = start.hosted != nullptr ? static_cast<int32_t>(start.hosted->tokens.size()) : start.match.length;
+  const int32_t have =
+      start.hosted != nullptr ? static_cast<int32_t>(start.hosted->tokens.size()) : start.match.length;
   for (const auto& [id, other] : running_) {
     if (other->committed > 0 || !other->request.reuse || Root(other->request) != root) continue;
     const int32_t common = std::min(Common(job.tokens, other->tokens), usable);
@@ -152,7 +171,8 @@ bool Core::MayBegin(const Job& job) const {
   if (start.wait) return false;
   const int32_t cached = start.hosted != nullptr ? 0 : start.match.length;
   const int32_t left = job.limit - job.committed;
-  const int64_t need = admit_.Reservation(static_cast<int32_t>(job.tokens.size()) - cached, left, job.usage.preemptions);
+  const int64_t need =
+      admit_.Reservation(static_cast<int32_t>(job.tokens.size()) - cached, left, job.usage.preemptions);
   // Everything idle may go, except what this request begins with.
   int64_t freeable = 0;
   for (const auto& [path, idle] : cached_)
@@ -182,10 +202,12 @@ bool Core::BeginJob(const std::shared_ptr<Job>& job) {
   const auto taken = cached_.find(start.match.path);
   // An idle path that is wholly a prefix of this prompt goes on as this request's own.
   const bool take_over = start.hosted == nullptr && taken != cached_.end() &&
-                         (tree_.length(start.match.path) == start.match.length || (options_.deterministic && facts_.paths <= options_.slots));
+                         (tree_.length(start.match.path) == start.match.length ||
+                          (options_.deterministic && facts_.paths <= options_.slots));
   Hosted hosted;
   if (start.hosted != nullptr) {  // out of the list: making room must not drop it
-    const auto at = std::find_if(hosted_.begin(), hosted_.end(), [&](const Hosted& h) { return &h == start.hosted; });
+    const auto at =
+        std::find_if(hosted_.begin(), hosted_.end(), [&](const Hosted& h) { return &h == start.hosted; });
     host_bytes_ -= static_cast<int64_t>(at->bytes.size());
     hosted = std::move(*at);
     hosted_.erase(at);
@@ -200,7 +222,8 @@ bool Core::BeginJob(const std::shared_ptr<Job>& job) {
   const auto give_back = [&] {
     if (held) cached_[held_path] = *held;
   };
-  const int64_t need = admit_.Reservation(total - start.match.length, job->limit - job->committed, job->usage.preemptions);
+  const int64_t need =
+      admit_.Reservation(total - start.match.length, job->limit - job->committed, job->usage.preemptions);
   const int64_t at_once = std::min<int64_t>(need, facts_.cells);
   const bool need_path = !take_over && FreePath() < 0;
   if (!MakeRoom(at_once + PromisedCells(), need_path) && !running_.empty()) {
@@ -212,7 +235,8 @@ bool Core::BeginJob(const std::shared_ptr<Job>& job) {
     give_back();
     return false;
   }
-  const std::vector<std::byte>* bytes = job->saved ? &*job->saved : (!hosted.bytes.empty() ? &hosted.bytes : nullptr);
+  const std::vector<std::byte>* bytes =
+      job->saved ? &*job->saved : (!hosted.bytes.empty() ? &hosted.bytes : nullptr);
   const int32_t bytes_tokens = job->saved ? job->computed : static_cast<int32_t>(hosted.tokens.size());
   job->computed = 0;
   job->grid_safe = 0;
@@ -236,7 +260,8 @@ bool Core::BeginJob(const std::shared_ptr<Job>& job) {
     } else {
       tree_.Open(job->path, root, -1, 0);
       if (bytes != nullptr && bytes_tokens <= FreeCells() && decoder_->Restore(job->path, *bytes).ok()) {
-        tree_.Append(job->path, std::span<const Token>(job->tokens.data(), static_cast<size_t>(bytes_tokens)));
+        tree_.Append(job->path,
+                     std::span<const Token>(job->tokens.data(), static_cast<size_t>(bytes_tokens)));
         job->computed = bytes_tokens;
         job->grid_safe = job->saved ? 0 : hosted.grid_safe;
         ++stats_.restores;
@@ -306,7 +331,8 @@ bool Core::PreemptOne(const Job* except) {
   std::vector<std::shared_ptr<Job>> jobs;
   for (const auto& [id, job] : running_) {
     if (job.get() == except) continue;
-    candidates.push_back({static_cast<int>(jobs.size()), job->started, job->request.priority, job->usage.preemptions, job->usage.preemptions >= 2});
+    candidates.push_back({static_cast<int>(jobs.size()), job->started, job->request.priority,
+                          job->usage.preemptions, job->usage.preemptions >= 2});
     jobs.push_back(job);
   }
   int victim = ChooseVictim(candidates);
@@ -317,7 +343,8 @@ bool Core::PreemptOne(const Job* except) {
   if (victim < 0) return false;
   const std::shared_ptr<Job> job = jobs[static_cast<size_t>(victim)];
   if (job->computed >= kWorthHosting && options_.host_bytes > 0 && !options_.deterministic)
-    if (Result<std::vector<std::byte>> bytes = decoder_->Save(job->path); bytes.ok()) job->saved = std::move(*bytes);
+    if (Result<std::vector<std::byte>> bytes = decoder_->Save(job->path); bytes.ok())
+      job->saved = std::move(*bytes);
   if (!job->saved) job->computed = 0;
   ClosePath(job->path);
   job->path = -1;
@@ -335,7 +362,8 @@ void Core::ReleasePath(Job& job, bool keep) {
   if (job.path < 0) return;
   const int path = job.path;
   job.path = -1;
-  keep = keep && options_.reuse && job.request.reuse && tree_.length(path) >= kWorthKeeping && tree_.Exclusive(path) > 0;
+  keep = keep && options_.reuse && job.request.reuse && tree_.length(path) >= kWorthKeeping &&
+         tree_.Exclusive(path) > 0;
   if (!keep) return ClosePath(path);
   cached_[path] = {clock_(), job.grid_safe};
 }
@@ -359,9 +387,15 @@ void Core::Finish(const std::shared_ptr<Job>& job, engine::Finish how, Status er
   delta.usage = usage;
   stats_.answer_tokens += usage.answer_tokens;
   switch (how) {
-    case Finish::kCancelled: ++stats_.cancelled; break;
-    case Finish::kTimeout: ++stats_.timed_out; break;
-    case Finish::kError: ++stats_.failed; break;
+    case Finish::kCancelled:
+      ++stats_.cancelled;
+      break;
+    case Finish::kTimeout:
+      ++stats_.timed_out;
+      break;
+    case Finish::kError:
+      ++stats_.failed;
+      break;
     default:
       ++stats_.finished;
       admit_.Finished(usage.answer_tokens);
@@ -384,15 +418,19 @@ std::string Core::Audit() const {
   }
   for (const auto& [id, job] : running_) {
     if (!tree_.open(job->path)) return "request " + std::to_string(id) + " runs on a closed path";
-    if (!holders.emplace(job->path, "request").second) return "path " + std::to_string(job->path) + " has two holders";
+    if (!holders.emplace(job->path, "request").second)
+      return "path " + std::to_string(job->path) + " has two holders";
     if (tree_.length(job->path) != job->computed)
-      return "request " + std::to_string(id) + " computed " + std::to_string(job->computed) + " tokens, its path has " + std::to_string(tree_.length(job->path));
+      return "request " + std::to_string(id) + " computed " + std::to_string(job->computed) +
+             " tokens, its path has " + std::to_string(tree_.length(job->path));
     const std::vector<Token> held = tree_.tokens(job->path);
-    if (!std::equal(held.begin(), held.end(), job->tokens.begin())) return "request " + std::to_string(id) + " and its path differ";
+    if (!std::equal(held.begin(), held.end(), job->tokens.begin()))
+      return "request " + std::to_string(id) + " and its path differ";
     if (waiting_.count(id) != 0) return "request " + std::to_string(id) + " runs and waits";
   }
   for (int path = 0; path < facts_.paths; ++path)
-    if (tree_.open(path) && holders.count(path) == 0) return "path " + std::to_string(path) + " is held by nobody";
+    if (tree_.open(path) && holders.count(path) == 0)
+      return "path " + std::to_string(path) + " is held by nobody";
   if (tree_.cells() > facts_.cells) return "more cells are used than there are";
   if (fair_.size() != waiting_.size()) return "the queue and the waiting requests differ";
   int64_t bytes = 0;

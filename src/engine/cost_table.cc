@@ -13,21 +13,25 @@ constexpr double kForget = 0.2;  // weight of the newest step
 }  // namespace
 
 int CostTable::BinOf(int32_t rows) {
-  return rows <= 1 ? 0 : std::min(kBins - 1, static_cast<int>(std::bit_width(static_cast<uint32_t>(rows - 1))));
+  return rows <= 1 ? 0
+                   : std::min(kBins - 1, static_cast<int>(std::bit_width(static_cast<uint32_t>(rows - 1))));
 }
 
-CostTable::CostTable(int max_threads, double row_seconds) : max_threads_(std::max(max_threads, 1)), row_seconds_(row_seconds) {
+CostTable::CostTable(int max_threads, double row_seconds)
+    : max_threads_(std::max(max_threads, 1)), row_seconds_(row_seconds) {
   for (int t = 0; t < 2; ++t) {
     const double speed = t == 0 ? 1.0 : 0.6 * max_threads_ + 0.4;
     for (int b = 0; b < kBins; ++b) {
       // Reading the weights is one row's time; each further row adds a sixth of it (measured: steps of 1, 4,
       // 8, 16, 32 rows take 12, 40, 43, 63, 113 ms with outputs, 512 without take 900).
-      tables_[static_cast<size_t>(t)][static_cast<size_t>(b)].base = row_seconds_ * (1.0 + 0.14 * ((1 << b) - 1)) / (b == 0 ? 1.0 : speed);
+      tables_[static_cast<size_t>(t)][static_cast<size_t>(b)].base =
+          row_seconds_ * (1.0 + 0.14 * ((1 << b) - 1)) / (b == 0 ? 1.0 : speed);
     }
   }
 }
 
-// A bin's time stands for its upper end; between two ends the time is linear in rows, above the last proportional.
+// A bin's time stands for its upper end; between two ends the time is linear in rows, above the last
+// proportional.
 CostTable::Between CostTable::Place(int32_t rows) {
   const int bin = BinOf(rows);
   if (bin == 0) return {0, 0, 1.0, 1.0};
@@ -39,7 +43,8 @@ double CostTable::Predict(const StepShape& shape, int threads) const {
   const auto& table = Table(threads);
   const Between at = Place(shape.rows);
   const double low = table[static_cast<size_t>(at.low)].base, high = table[static_cast<size_t>(at.high)].base;
-  return std::max((low + (high - low) * at.share) * at.scale, 0.0) + attended_seconds_ * static_cast<double>(shape.attended);
+  return std::max((low + (high - low) * at.share) * at.scale, 0.0) +
+         attended_seconds_ * static_cast<double>(shape.attended);
 }
 
 void CostTable::Observe(const StepShape& shape, int threads, double seconds) {
@@ -48,20 +53,30 @@ void CostTable::Observe(const StepShape& shape, int threads, double seconds) {
   Bin &low = table[static_cast<size_t>(at.low)], &high = table[static_cast<size_t>(at.high)];
   const double attention = attended_seconds_ * static_cast<double>(shape.attended);
   const double predicted = Predict(shape, threads) - attention;
-  // In proportion: a step four times too slow was somebody else's doing and moves the estimate no further than that.
-  const double ratio = std::clamp(std::max(seconds - attention, seconds / 4) / std::max(predicted, 1e-9), 0.25, 4.0);
+  // In proportion: a step four times too slow was somebody else's doing and moves the estimate no further
+  // than that.
+  const double ratio =
+      std::clamp(std::max(seconds - attention, seconds / 4) / std::max(predicted, 1e-9), 0.25, 4.0);
   if (high.seen == 0 && low.seen == 0) {  // nothing is known around here: the guesses beyond follow
-    for (int b = at.low; b < kBins && (b <= at.high || table[static_cast<size_t>(b)].seen == 0); ++b) table[static_cast<size_t>(b)].base *= ratio;
+    for (int b = at.low; b < kBins && (b <= at.high || table[static_cast<size_t>(b)].seen == 0); ++b)
+      table[static_cast<size_t>(b)].base *= ratio;
   } else {
     // Each end moves by its part in the prediction.
-    const double a = at.low == at.high ? 0 : 1 - at.share, b = at.low == at.high ? 1 : at.share, most = std::max(a, b);
-    const double weight = high.seen <= 2 ? 0.7 : kForget;  // what was stored counts as one
+    const double a = at.low == at.high ? 0 : 1 - at.share, b = at.low == at.high ? 1 : at.share,
+                 most = std::max(a, b);
+    // What was stored counts as one. Much faster than was thought is believed at once: neighbours only slow
+    // steps down.
+    const double weight = high.seen <= 2 || ratio < 0.7 ? 0.7 : kForget;
     low.base *= std::pow(ratio, weight * a / most);
-    high.base *= std::pow(ratio, (at.low == at.high ? kForget : weight) * b / most);
+    high.base *= std::pow(ratio, weight * b / most);
   }
   // More rows never take less time.
-  for (int b = at.high; b > 0; --b) table[static_cast<size_t>(b - 1)].base = std::min(table[static_cast<size_t>(b - 1)].base, table[static_cast<size_t>(b)].base);
-  for (int b = at.low; b + 1 < kBins; ++b) table[static_cast<size_t>(b + 1)].base = std::max(table[static_cast<size_t>(b + 1)].base, table[static_cast<size_t>(b)].base);
+  for (int b = at.high; b > 0; --b)
+    table[static_cast<size_t>(b - 1)].base =
+        std::min(table[static_cast<size_t>(b - 1)].base, table[static_cast<size_t>(b)].base);
+  for (int b = at.low; b + 1 < kBins; ++b)
+    table[static_cast<size_t>(b + 1)].base =
+        std::max(table[static_cast<size_t>(b + 1)].base, table[static_cast<size_t>(b)].base);
   ++high.seen;
   if (max_threads_ > 1) {
     high.since_other = 0;
@@ -86,7 +101,8 @@ int CostTable::ChooseThreads(const StepShape& shape) {
   return one_is_better ? 1 : max_threads_;
 }
 
-int32_t CostTable::RowsWithin(StepShape shape, int64_t attended_per_row, double budget, int32_t least, int32_t most, int threads) const {
+int32_t CostTable::RowsWithin(StepShape shape, int64_t attended_per_row, double budget, int32_t least,
+                              int32_t most, int threads) const {
   int32_t low = std::min(least, most), high = most;
   const auto fits = [&](int32_t rows) {
     StepShape with = shape;
@@ -118,12 +134,14 @@ std::string CostTable::ToJson() const {
 
 Status CostTable::FromJson(const std::string& text) {
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_object() || json.value("version", 0) != 2 || json.value("threads", 0) != max_threads_ || !json.contains("tables") ||
-      !json["tables"].is_array() || json["tables"].size() != 2)
-    return Status::Corrupt("this is not a table of step costs for " + std::to_string(max_threads_) + " threads");
+  if (!json.is_object() || json.value("version", 0) != 2 || json.value("threads", 0) != max_threads_ ||
+      !json.contains("tables") || !json["tables"].is_array() || json["tables"].size() != 2)
+    return Status::Corrupt("this is not a table of step costs for " + std::to_string(max_threads_) +
+                           " threads");
   auto tables = tables_;
   for (size_t t = 0; t < 2; ++t) {
-    if (!json["tables"][t].is_array() || json["tables"][t].size() != kBins) return Status::Corrupt("a table of step costs is cut off");
+    if (!json["tables"][t].is_array() || json["tables"][t].size() != kBins)
+      return Status::Corrupt("a table of step costs is cut off");
     for (size_t b = 0; b < kBins; ++b) {
       const auto& bin = json["tables"][t][b];
       if (!bin.is_object()) return Status::Corrupt("a table of step costs holds something else");

@@ -36,7 +36,8 @@ class CostTable {
   int ChooseThreads(const StepShape& shape);
 
   // The most prefill rows that may join `shape` within `budget` seconds; at least `least`.
-  int32_t RowsWithin(StepShape shape, int64_t attended_per_row, double budget, int32_t least, int32_t most, int threads) const;
+  int32_t RowsWithin(StepShape shape, int64_t attended_per_row, double budget, int32_t least, int32_t most,
+                     int threads) const;
 
   std::string ToJson() const;
   Status FromJson(const std::string& text);
@@ -44,7 +45,7 @@ class CostTable {
  private:
   static constexpr int kBins = 11;  // rows 1, 2, 3-4, 5-8, …, 513-
   struct Bin {
-    double base = 0;       // seconds of a step of that many rows and outputs, attention apart
+    double base = 0;  // seconds of a step of that many rows and outputs, attention apart
     int64_t seen = 0;
     int64_t since_other = 0;
   };
@@ -59,7 +60,7 @@ class CostTable {
 
   int max_threads_;
   double row_seconds_;
-  double attended_seconds_ = 4e-8;  // of one row attending to one cached token
+  double attended_seconds_ = 4e-8;                // of one row attending to one cached token
   std::array<std::array<Bin, kBins>, 2> tables_;  // one thread, all threads
 };
 

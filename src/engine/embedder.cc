@@ -5,7 +5,8 @@
 
 namespace headrace::engine {
 
-Result<std::unique_ptr<Embedder>> Embedder::Start(std::shared_ptr<const model::Model> model, const model::EncoderOptions& options,
+Result<std::unique_ptr<Embedder>> Embedder::Start(std::shared_ptr<const model::Model> model,
+                                                  const model::EncoderOptions& options,
                                                   std::shared_ptr<ComputeLease> lease) {
   std::unique_ptr<Embedder> embedder(new Embedder());
   HEADRACE_ASSIGN(embedder->encoder_, model::NewEncoder(model, options));
@@ -33,10 +34,13 @@ Result<Embeddings> Embedder::Embed(const std::vector<std::string>& texts, const 
   const auto most = static_cast<size_t>(encoder_->max_tokens());
   for (size_t i = 0; i < texts.size(); ++i) {
     HEADRACE_ASSIGN(std::vector<model::Token> tokens, model_->Tokenize(texts[i], true, false));
-    if (tokens.empty()) return Status::Invalid("text " + std::to_string(i) + " is empty, and this model has no token for an empty text");
+    if (tokens.empty())
+      return Status::Invalid("text " + std::to_string(i) +
+                             " is empty, and this model has no token for an empty text");
     if (tokens.size() > most) {
       if (!options.cut)
-        return Status::Limit("text " + std::to_string(i) + " has " + std::to_string(tokens.size()) + " tokens; " + model_->facts().name + " reads at most " + std::to_string(most) +
+        return Status::Limit("text " + std::to_string(i) + " has " + std::to_string(tokens.size()) +
+                             " tokens; " + model_->facts().name + " reads at most " + std::to_string(most) +
                              "; cut it, or ask for truncation");
       const model::Token last = tokens.back();  // [SEP] stays at the end
       tokens.resize(most);
@@ -74,8 +78,8 @@ void Embedder::Run() {
   const auto rows = static_cast<size_t>(encoder_->options().max_rows);
   const auto most = static_cast<size_t>(encoder_->options().max_texts);
   const auto width = static_cast<size_t>(encoder_->width());
-  // Texts of one step attend only to themselves, but their scores are computed as one square: cost grows with the square
-  // of the step's tokens. Steps of a few hundred tokens are where weights and squares balance.
+  // Texts of one step attend only to themselves, but their scores are computed as one square: cost grows with
+  // the square of the step's tokens. Steps of a few hundred tokens are where weights and squares balance.
   constexpr size_t kGoodRows = 512;
   for (;;) {
     std::vector<Item> step;
@@ -90,7 +94,8 @@ void Embedder::Run() {
       for (size_t i = 1; i < waiting_.size(); ++i) order.push_back(i);
       const auto target = static_cast<ptrdiff_t>(size(oldest));
       std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-        return std::abs(static_cast<ptrdiff_t>(size(waiting_[a])) - target) < std::abs(static_cast<ptrdiff_t>(size(waiting_[b])) - target);
+        return std::abs(static_cast<ptrdiff_t>(size(waiting_[a])) - target) <
+               std::abs(static_cast<ptrdiff_t>(size(waiting_[b])) - target);
       });
       std::vector<bool> taken(waiting_.size(), false);
       size_t tokens = size(oldest);
@@ -118,7 +123,8 @@ void Embedder::Run() {
     for (size_t i = 0; i < step.size(); ++i) {
       Batch& batch = *step[i].batch;
       if (vectors.ok()) {
-        std::copy_n(vectors->begin() + static_cast<ptrdiff_t>(i * width), width, batch.values.begin() + static_cast<ptrdiff_t>(step[i].index * width));
+        std::copy_n(vectors->begin() + static_cast<ptrdiff_t>(i * width), width,
+                    batch.values.begin() + static_cast<ptrdiff_t>(step[i].index * width));
       } else if (batch.error.ok()) {
         batch.error = vectors.status();
       }

@@ -1,5 +1,5 @@
-// Embedder: vectors of texts for many callers. What arrives while a step runs goes together into the next ones, sorted by
-// length and packed up to a step's rows.
+// Embedder: vectors of texts for many callers. What arrives while a step runs goes together into the next
+// ones, sorted by length and packed up to a step's rows.
 #pragma once
 
 #include <condition_variable>
@@ -28,11 +28,13 @@ struct Embeddings {
 
 class Embedder {
  public:
-  static Result<std::unique_ptr<Embedder>> Start(std::shared_ptr<const model::Model> model, const model::EncoderOptions& options = {},
+  static Result<std::unique_ptr<Embedder>> Start(std::shared_ptr<const model::Model> model,
+                                                 const model::EncoderOptions& options = {},
                                                  std::shared_ptr<ComputeLease> lease = nullptr);
   ~Embedder();
 
-  // Vectors of the texts in their order. Thread-safe; blocks. Empty texts are embedded as the model's empty text.
+  // Vectors of the texts in their order. Thread-safe; blocks. Empty texts are embedded as the model's empty
+  // text.
   Result<Embeddings> Embed(const std::vector<std::string>& texts, const EmbedOptions& options = {});
   int32_t width() const { return encoder_->width(); }
 

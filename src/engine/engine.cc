@@ -28,7 +28,8 @@ Stream::~Stream() {
 void Stream::Push(Delta&& delta) {
   Node* node = new Node{std::move(delta), nullptr};
   node->next = head_.load(std::memory_order_relaxed);
-  while (!head_.compare_exchange_weak(node->next, node, std::memory_order_release, std::memory_order_relaxed)) {
+  while (
+      !head_.compare_exchange_weak(node->next, node, std::memory_order_release, std::memory_order_relaxed)) {
   }
   pushed_.fetch_add(1, std::memory_order_release);
   pushed_.notify_one();
@@ -80,14 +81,16 @@ std::optional<Delta> Stream::NextWithin(double seconds, bool* late) {
 
 // ---------------------------------------------------------------- Engine
 
-std::unique_ptr<Engine> Engine::StartWith(std::unique_ptr<model::Decoder> decoder, std::unique_ptr<Vocabulary> vocabulary, EngineOptions options,
+std::unique_ptr<Engine> Engine::StartWith(std::unique_ptr<model::Decoder> decoder,
+                                          std::unique_ptr<Vocabulary> vocabulary, EngineOptions options,
                                           CostTable costs) {
   std::unique_ptr<Engine> engine(new Engine());
   if (!options.lease) options.lease = std::make_shared<ComputeLease>();
   engine->options_ = std::move(options);
   engine->decoder_ = std::move(decoder);
   engine->vocabulary_ = std::move(vocabulary);
-  engine->core_ = std::make_unique<Core>(engine->decoder_.get(), engine->vocabulary_.get(), engine->options_.core, std::move(costs), MonotonicSeconds);
+  engine->core_ = std::make_unique<Core>(engine->decoder_.get(), engine->vocabulary_.get(),
+                                         engine->options_.core, std::move(costs), MonotonicSeconds);
   engine->compute_ = std::thread([raw = engine.get()] { raw->Run(); });
   return engine;
 }
@@ -118,19 +121,26 @@ Engine::~Engine() {
 
 Status Engine::Check(const Request& request) const {
   if (static_cast<int64_t>(request.stops.size()) > limits::kMaxStops)
-    return Status::Limit("there are " + std::to_string(request.stops.size()) + " stop strings; at most " + std::to_string(limits::kMaxStops) + " are taken (kMaxStops)");
+    return Status::Limit("there are " + std::to_string(request.stops.size()) + " stop strings; at most " +
+                         std::to_string(limits::kMaxStops) + " are taken (kMaxStops)");
   for (const std::string& stop : request.stops) {
     if (stop.empty()) return Status::Invalid("a stop string is empty");
     if (static_cast<int64_t>(stop.size()) > limits::kMaxStopBytes)
-      return Status::Limit("a stop string has " + std::to_string(stop.size()) + " bytes; at most " + std::to_string(limits::kMaxStopBytes) + " are taken (kMaxStopBytes)");
+      return Status::Limit("a stop string has " + std::to_string(stop.size()) + " bytes; at most " +
+                           std::to_string(limits::kMaxStopBytes) + " are taken (kMaxStopBytes)");
   }
   if (request.max_tokens < -1) return Status::Invalid("max_tokens must be 0 or more");
-  if (request.top_logprobs > 100) return Status::Limit("at most 100 likeliest tokens are given for each; " + std::to_string(request.top_logprobs) + " were asked");
+  if (request.top_logprobs > 100)
+    return Status::Limit("at most 100 likeliest tokens are given for each; " +
+                         std::to_string(request.top_logprobs) + " were asked");
   if (!(request.timeout >= 0)) return Status::Invalid("the timeout must be 0 (none) or more seconds");
   const int adapters = model_ ? static_cast<int>(model_->adapters().size()) : 1 << 20;
-  if (request.adapter < -1 || request.adapter >= adapters) return Status::Invalid("there is no adapter " + std::to_string(request.adapter));
-  if (request.structure.kind != Structure::Kind::kNone && !grammars_) return Status::Unsupported("this engine has no grammars");
-  if (const std::string problem = request.sampling.Problem(); !problem.empty()) return Status::Invalid(problem);
+  if (request.adapter < -1 || request.adapter >= adapters)
+    return Status::Invalid("there is no adapter " + std::to_string(request.adapter));
+  if (request.structure.kind != Structure::Kind::kNone && !grammars_)
+    return Status::Unsupported("this engine has no grammars");
+  if (const std::string problem = request.sampling.Problem(); !problem.empty())
+    return Status::Invalid(problem);
   return Status::Ok();
 }
 
@@ -211,7 +221,8 @@ void Engine::Run() {
 
 // Grammars compile beside the compute thread, one at a time: a slow one delays only those that also need one.
 void Engine::RunGrammars() {
-  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 10);  // of this thread alone: the steps come first
+  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)),
+              10);  // of this thread alone: the steps come first
   for (;;) {
     std::shared_ptr<Job> job;
     {
@@ -225,7 +236,8 @@ void Engine::RunGrammars() {
     auto compiled = grammars_->Compile(job->request.structure);
     job->usage.grammar_seconds = MonotonicSeconds() - job->submitted;
     if (compiled.ok() && MonotonicSeconds() - before > options_.grammar_seconds)
-      compiled = Status::Limit("the grammar took longer to compile than " + std::to_string(options_.grammar_seconds) + " s");
+      compiled = Status::Limit("the grammar took longer to compile than " +
+                               std::to_string(options_.grammar_seconds) + " s");
     if (!compiled.ok()) {
       Delta delta;
       delta.finish = Finish::kError;

@@ -1,4 +1,5 @@
-// engine: many requests through one model. Begin here: Engine::Start, Submit, and read the answer from its Stream.
+// engine: many requests through one model. Begin here: Engine::Start, Submit, and read the answer from its
+// Stream.
 //
 //   HEADRACE_ASSIGN(auto engine, Engine::Start(model, {}));
 //   HEADRACE_ASSIGN(std::shared_ptr<Stream> stream, engine->Submit(request));
@@ -27,12 +28,12 @@ struct EngineOptions {
   model::DecoderOptions decoder;
   // Folder for the measured step costs, "" to keep none; default: ~/.cache/headrace/costs.
   std::optional<std::string> cost_folder;
-  double grammar_seconds = 20;  // a grammar that compiles longer is refused
+  double grammar_seconds = 20;          // a grammar that compiles longer is refused
   std::shared_ptr<ComputeLease> lease;  // shared by all that compute in this process; made where null
 };
 
-// Deltas of one request, from the compute thread to one reader. Neither waits for the other's lock: a delta is
-// one node pushed onto an atomic list.
+// Deltas of one request, from the compute thread to one reader. Neither waits for the other's lock: a delta
+// is one node pushed onto an atomic list.
 class Stream {
  public:
   ~Stream();
@@ -62,15 +63,17 @@ class Stream {
 
 class Engine {
  public:
-  static Result<std::unique_ptr<Engine>> Start(std::shared_ptr<const model::Model> model, EngineOptions options);
+  static Result<std::unique_ptr<Engine>> Start(std::shared_ptr<const model::Model> model,
+                                               EngineOptions options);
   // For tests: any decoder and vocabulary, no grammars.
-  static std::unique_ptr<Engine> StartWith(std::unique_ptr<model::Decoder> decoder, std::unique_ptr<Vocabulary> vocabulary,
-                                           EngineOptions options, CostTable costs);
+  static std::unique_ptr<Engine> StartWith(std::unique_ptr<model::Decoder> decoder,
+                                           std::unique_ptr<Vocabulary> vocabulary, EngineOptions options,
+                                           CostTable costs);
   // Running requests end with an error.
   ~Engine();
 
-  // Queues a request. Errors in it are given here where they can be seen at once (sampling, stops), and by the stream
-  // otherwise. Thread-safe.
+  // Queues a request. Errors in it are given here where they can be seen at once (sampling, stops), and by
+  // the stream otherwise. Thread-safe.
   Result<std::shared_ptr<Stream>> Submit(Request request);
   CoreStats stats() const;
   void SetWeight(const std::string& key, double weight);

@@ -22,7 +22,8 @@ bool Fair::Remove(const std::string& key, uint64_t id) {
   const auto found = keys_.find(key);
   if (found == keys_.end()) return false;
   auto& queue = found->second.queue;
-  const auto at = std::find_if(queue.begin(), queue.end(), [id](const Entry& entry) { return entry.id == id; });
+  const auto at =
+      std::find_if(queue.begin(), queue.end(), [id](const Entry& entry) { return entry.id == id; });
   if (at == queue.end()) return false;
   queue.erase(at);
   --size_;

@@ -21,8 +21,8 @@ class Fair {
 
   struct Entry {
     uint64_t id = 0;
-    int priority = 0;    // higher begins earlier
-    double cost = 0;     // expected seconds
+    int priority = 0;  // higher begins earlier
+    double cost = 0;   // expected seconds
   };
   void Push(const std::string& key, const Entry& entry);
   // Back to the front of its key's queue: a preempted request.
@@ -92,7 +92,8 @@ std::optional<uint64_t> Fair::PopIf(May may) {
       const Entry entry = key.queue[found->second];
       if (key.deficit >= entry.cost || candidate.size() == 1) {
         key.deficit -= entry.cost;
-        if (candidate.size() == 1 && key.deficit < -quantum_ * key.weight) key.deficit = -quantum_ * key.weight;
+        if (candidate.size() == 1 && key.deficit < -quantum_ * key.weight)
+          key.deficit = -quantum_ * key.weight;
         key.queue.erase(key.queue.begin() + static_cast<std::ptrdiff_t>(found->second));
         --size_;
         at_ = index;

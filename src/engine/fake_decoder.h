@@ -1,6 +1,7 @@
-// FakeDecoder: a model made of a hash, for the simulator and tests. Its cache has real cells with reference counts;
-// each cell holds the hash of everything before it, so a wrong share, a lost token or a stale cell changes every later
-// token. Logits are a function of that hash alone, so the right answer is known without an engine.
+// FakeDecoder: a model made of a hash, for the simulator and tests. Its cache has real cells with reference
+// counts; each cell holds the hash of everything before it, so a wrong share, a lost token or a stale cell
+// changes every later token. Logits are a function of that hash alone, so the right answer is known without
+// an engine.
 #pragma once
 
 #include <cmath>
@@ -17,20 +18,27 @@ namespace headrace::engine {
 
 class FakeDecoder : public model::Decoder {
  public:
-  FakeDecoder(const model::DecoderFacts& facts, double* clock, uint64_t seed) : facts_(facts), clock_(clock), random_(seed), paths_(static_cast<size_t>(facts.paths)), lost_(paths_.size(), 0) {
+  FakeDecoder(const model::DecoderFacts& facts, double* clock, uint64_t seed)
+      : facts_(facts),
+        clock_(clock),
+        random_(seed),
+        paths_(static_cast<size_t>(facts.paths)),
+        lost_(paths_.size(), 0) {
     cells_.resize(static_cast<size_t>(facts.cells));
     for (int i = facts.cells - 1; i >= 0; --i) free_.push_back(i);
   }
 
   static uint64_t Mix(uint64_t hash, model::Token token, int adapter) {
-    hash ^= (static_cast<uint64_t>(token) + 1) * 0x9E3779B97F4A7C15ULL + static_cast<uint64_t>(adapter + 2) * 0xC2B2AE3D27D4EB4FULL;
+    hash ^= (static_cast<uint64_t>(token) + 1) * 0x9E3779B97F4A7C15ULL +
+            static_cast<uint64_t>(adapter + 2) * 0xC2B2AE3D27D4EB4FULL;
     hash *= 0xFF51AFD7ED558CCDULL;
     return hash ^ (hash >> 29);
   }
   static void LogitsOf(uint64_t hash, std::vector<float>* logits) {
     for (size_t t = 0; t < logits->size(); ++t) {
       const uint64_t h = Mix(hash, static_cast<model::Token>(t), 99);
-      (*logits)[t] = static_cast<float>(h >> 40) * 0x1.0p-22F - (t == 0 ? 1.5F : 0.0F);  // token 0 ends, seldom
+      (*logits)[t] =
+          static_cast<float>(h >> 40) * 0x1.0p-22F - (t == 0 ? 1.5F : 0.0F);  // token 0 ends, seldom
     }
   }
 
@@ -48,14 +56,17 @@ class FakeDecoder : public model::Decoder {
       HEADRACE_CHECK(row.position < facts_.context);
       uint64_t before = path.empty() ? 0 : HashAt(path.back());
       // What the window still needs must be there.
-      if (facts_.window > 0 && lost_[static_cast<size_t>(row.path)] > std::max(0, row.position - facts_.window)) before ^= 0xBAD;
+      if (facts_.window > 0 &&
+          lost_[static_cast<size_t>(row.path)] > std::max(0, row.position - facts_.window))
+        before ^= 0xBAD;
       const uint64_t hash = Mix(before, row.token, adapter_);
       path.push_back(NewCell(hash));
       outputs_[i] = row.output ? (loops ? Mix(7, row.token, adapter_) : hash) : 0;
     }
     ++steps;
     computed += static_cast<int64_t>(rows.size());
-    *clock_ += 1e-3 * (1 + 0.1 * static_cast<double>(rows.size())) * (0.8 + 0.4 * std::uniform_real_distribution<>()(random_));
+    *clock_ += 1e-3 * (1 + 0.1 * static_cast<double>(rows.size())) *
+               (0.8 + 0.4 * std::uniform_real_distribution<>()(random_));
     return Status::Ok();
   }
 
@@ -88,7 +99,9 @@ class FakeDecoder : public model::Decoder {
     if (length == 0) lost_[static_cast<size_t>(path)] = 0;
   }
 
-  int32_t FirstPosition(int path) override { return paths_[static_cast<size_t>(path)].empty() ? -1 : lost_[static_cast<size_t>(path)]; }
+  int32_t FirstPosition(int path) override {
+    return paths_[static_cast<size_t>(path)].empty() ? -1 : lost_[static_cast<size_t>(path)];
+  }
 
   Result<std::vector<std::byte>> Save(int path) override {
     if (std::uniform_int_distribution<>(0, 9)(random_) == 0) return Status::Io("a save that failed");
@@ -126,7 +139,8 @@ class FakeDecoder : public model::Decoder {
   int64_t used_cells() const { return facts_.cells - static_cast<int64_t>(free_.size()); }
 
   int64_t steps = 0, computed = 0, switches = 0;
-  bool loops = false;  // the next token depends on the last one alone: greedy answers run in circles, drafts are right
+  bool loops =
+      false;  // the next token depends on the last one alone: greedy answers run in circles, drafts are right
   int fail_next = 0;  // the n-th Decode from now fails
 
  private:
@@ -145,7 +159,9 @@ class FakeDecoder : public model::Decoder {
     cells_[static_cast<size_t>(cell)] = {1, hash};
     return cell;
   }
-  uint64_t HashAt(int cell) const { return facts_.unified ? cells_[static_cast<size_t>(cell)].hash : own_[static_cast<size_t>(cell)]; }
+  uint64_t HashAt(int cell) const {
+    return facts_.unified ? cells_[static_cast<size_t>(cell)].hash : own_[static_cast<size_t>(cell)];
+  }
   void Drop(int cell) {
     if (!facts_.unified) return;
     if (--cells_[static_cast<size_t>(cell)].holders == 0) {
@@ -169,7 +185,9 @@ class FakeDecoder : public model::Decoder {
 class FakeVocabulary : public Vocabulary {
  public:
   explicit FakeVocabulary(int32_t size) {
-    for (int32_t t = 0; t < size; ++t) pieces_.push_back(t == 0 ? "" : std::string(1, static_cast<char>('A' + t % 26)) + (t % 3 == 0 ? " " : ""));
+    for (int32_t t = 0; t < size; ++t)
+      pieces_.push_back(t == 0 ? ""
+                               : std::string(1, static_cast<char>('A' + t % 26)) + (t % 3 == 0 ? " " : ""));
   }
   std::string_view Piece(model::Token token) const override { return pieces_[static_cast<size_t>(token)]; }
   bool IsEnd(model::Token token) const override { return token == 0; }

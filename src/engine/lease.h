@@ -1,5 +1,5 @@
-// ComputeLease: one step at a time in this process. Two 2-thread ggml loops at once fall from 89 to 2 tokens a
-// second on two cores, so everything that computes (language models, embedders) takes the lease for each of
+// ComputeLease: one step at a time in this process. Two 2-thread ggml loops at once fall from 89 to 2 tokens
+// a second on two cores, so everything that computes (language models, embedders) takes the lease for each of
 // its steps, in order of arrival.
 #pragma once
 

@@ -22,7 +22,8 @@ namespace {
 
 int32_t Common(std::span<const Token> a, std::span<const Token> b) {
   const size_t most = std::min(a.size(), b.size());
-  return static_cast<int32_t>(std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(most), b.begin()).first - a.begin());
+  return static_cast<int32_t>(
+      std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(most), b.begin()).first - a.begin());
 }
 
 }  // namespace
@@ -121,7 +122,8 @@ void PrefixTree::Append(int path, std::span<const Token> tokens) {
   Node* node = ends_[static_cast<size_t>(path)];
   HEADRACE_CHECK(node != nullptr);
   cells_ += static_cast<int64_t>(tokens.size());
-  if (node->parent != nullptr && node->children.empty() && node->ends.size() == 1) {  // alone: it grows in place
+  if (node->parent != nullptr && node->children.empty() &&
+      node->ends.size() == 1) {  // alone: it grows in place
     node->tokens.insert(node->tokens.end(), tokens.begin(), tokens.end());
     return;
   }
@@ -208,7 +210,8 @@ int32_t PrefixTree::Exclusive(int path) const {
   const Node* node = ends_[static_cast<size_t>(path)];
   if (node == nullptr || !node->children.empty() || node->ends.size() > 1) return 0;
   int32_t cells = static_cast<int32_t>(node->tokens.size());
-  for (const Node* at = node->parent; at != nullptr && at->ends.empty() && at->children.size() == 1; at = at->parent)
+  for (const Node* at = node->parent; at != nullptr && at->ends.empty() && at->children.size() == 1;
+       at = at->parent)
     cells += static_cast<int32_t>(at->tokens.size());
   return cells;
 }

@@ -1,4 +1,5 @@
-// The engine over real contexts of llama.cpp: tiny models made at random, and the small real one where it is installed.
+// The engine over real contexts of llama.cpp: tiny models made at random, and the small real one where it is
+// installed.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -25,7 +26,8 @@ bool Set(const char* name) {
 }
 
 std::shared_ptr<model::Model> MakeTiny(const TinyModel& shape) {
-  const std::string path = ::testing::TempDir() + "tiny-" + std::to_string(getpid()) + "-" + std::to_string(shape.seed) + (shape.windowed ? "w" : "") + ".gguf";
+  const std::string path = ::testing::TempDir() + "tiny-" + std::to_string(getpid()) + "-" +
+                           std::to_string(shape.seed) + (shape.windowed ? "w" : "") + ".gguf";
   WriteTinyModel(path, shape);
   auto loaded = model::Model::Load(path);
   EXPECT_TRUE(loaded.ok()) << loaded.status().ToString();
@@ -91,11 +93,15 @@ class Cold {
   std::unique_ptr<model::Decoder> decoder_;
 };
 
-// Random trees of prompts through one engine whose cache is too small for them: prefixes are shared, evicted, saved and
-// restored, requests preempted; the log-probabilities of every first token must be a cold context's.
-void CheckReuse(const std::shared_ptr<model::Model>& loaded, int rounds, int longest, int32_t cells, double tolerance, uint64_t seed) {
+// Random trees of prompts through one engine whose cache is too small for them: prefixes are shared, evicted,
+// saved and restored, requests preempted; the log-probabilities of every first token must be a cold
+// context's.
+void CheckReuse(const std::shared_ptr<model::Model>& loaded, int rounds, int longest, int32_t cells,
+                double tolerance, uint64_t seed) {
   std::mt19937_64 random(seed);
-  const auto pick = [&](int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random); };
+  const auto pick = [&](int64_t low, int64_t high) {
+    return std::uniform_int_distribution<int64_t>(low, high)(random);
+  };
   EngineOptions options;
   options.decoder.cells = cells;
   options.decoder.max_rows = 64;
@@ -107,7 +113,11 @@ void CheckReuse(const std::shared_ptr<model::Model>& loaded, int rounds, int lon
   const int32_t vocabulary = loaded->facts().vocabulary;
   // A quantized model is chaotic on noise: it gets words.
   std::vector<Token> words;
-  if (vocabulary > 1000) words = *loaded->Tokenize(" the river runs down to a mill and turns its wheel, while people of the town carry grain, talk about rain and wait for bread", false, false);
+  if (vocabulary > 1000)
+    words = *loaded->Tokenize(
+        " the river runs down to a mill and turns its wheel, while people of the town carry grain, talk "
+        "about rain and wait for bread",
+        false, false);
   std::vector<std::vector<Token>> seen;
   double worst = 0, sum = 0;
   int64_t compared = 0;
@@ -118,11 +128,16 @@ void CheckReuse(const std::shared_ptr<model::Model>& loaded, int rounds, int lon
       Request request;
       if (!seen.empty() && pick(0, 3) != 0) {
         const auto& from = seen[static_cast<size_t>(pick(0, static_cast<int64_t>(seen.size()) - 1))];
-        request.prompt.assign(from.begin(), from.begin() + (pick(0, 2) == 0 ? static_cast<int64_t>(from.size()) : pick(1, static_cast<int64_t>(from.size()))));
+        request.prompt.assign(from.begin(),
+                              from.begin() + (pick(0, 2) == 0 ? static_cast<int64_t>(from.size())
+                                                              : pick(1, static_cast<int64_t>(from.size()))));
       }
       const int64_t room = longest - static_cast<int64_t>(request.prompt.size());
-      for (int64_t i = std::max<int64_t>(1, std::min(pick(1, longest / 2), room)); i > 0 && static_cast<int>(request.prompt.size()) < longest; --i)
-        request.prompt.push_back(words.empty() ? static_cast<Token>(pick(3, vocabulary - 1)) : words[static_cast<size_t>(pick(0, static_cast<int64_t>(words.size()) - 1))]);
+      for (int64_t i = std::max<int64_t>(1, std::min(pick(1, longest / 2), room));
+           i > 0 && static_cast<int>(request.prompt.size()) < longest; --i)
+        request.prompt.push_back(
+            words.empty() ? static_cast<Token>(pick(3, vocabulary - 1))
+                          : words[static_cast<size_t>(pick(0, static_cast<int64_t>(words.size()) - 1))]);
       request.sampling.temperature = 0;
       request.max_tokens = static_cast<int32_t>(pick(1, 66));
       request.ignore_end = true;
@@ -147,8 +162,9 @@ void CheckReuse(const std::shared_ptr<model::Model>& loaded, int rounds, int lon
           worst = std::max<double>(worst, std::abs(one.logprob - want));
           sum += std::abs(one.logprob - want);
           ++compared;
-          ASSERT_NEAR(one.logprob, want, tolerance) << "round " << round << ", prompt of " << requests[i].prompt.size() << " tokens, " << answer.last.usage.cached_tokens
-                                                    << " of them cached, answer's token " << at;
+          ASSERT_NEAR(one.logprob, want, tolerance)
+              << "round " << round << ", prompt of " << requests[i].prompt.size() << " tokens, "
+              << answer.last.usage.cached_tokens << " of them cached, answer's token " << at;
         }
       }
       std::vector<Token> whole = requests[i].prompt;
@@ -158,13 +174,17 @@ void CheckReuse(const std::shared_ptr<model::Model>& loaded, int rounds, int lon
     }
   }
   const CoreStats stats = engine->stats();
-  // One answer may stray: llama.cpp's kernels for one row and for many differ, by up to 0.7 for a 4-bit model on one and
-  // the same cold prompt. The mean must not.
+  // One answer may stray: llama.cpp's kernels for one row and for many differ, by up to 0.7 for a 4-bit model
+  // on one and the same cold prompt. The mean must not.
   EXPECT_LT(sum / static_cast<double>(compared), tolerance / 6);
   EXPECT_GT(stats.cached_tokens, 0);
   EXPECT_EQ(stats.surprises, 0);
-  std::printf("  %ld of %ld prompt tokens were cached; %ld evictions, %ld restored, %ld preemptions; worst difference %.5f, mean %.5f\n", static_cast<long>(stats.cached_tokens), static_cast<long>(stats.prompt_tokens),
-              static_cast<long>(stats.evictions), static_cast<long>(stats.restores), static_cast<long>(stats.preemptions), worst, sum / static_cast<double>(compared));
+  std::printf(
+      "  %ld of %ld prompt tokens were cached; %ld evictions, %ld restored, %ld preemptions; worst "
+      "difference %.5f, mean %.5f\n",
+      static_cast<long>(stats.cached_tokens), static_cast<long>(stats.prompt_tokens),
+      static_cast<long>(stats.evictions), static_cast<long>(stats.restores),
+      static_cast<long>(stats.preemptions), worst, sum / static_cast<double>(compared));
 }
 
 TEST(RealModel, ReusedPrefixesGiveColdLogitsFullAttention) {
@@ -172,7 +192,8 @@ TEST(RealModel, ReusedPrefixesGiveColdLogitsFullAttention) {
 }
 
 TEST(RealModel, ReusedPrefixesGiveColdLogitsWindow) {
-  CheckReuse(MakeTiny({.windowed = true, .window = 16, .seed = 4}), Set("HEADRACE_TEST_CI") ? 300 : 80, 150, 256, 0.06, 2);
+  CheckReuse(MakeTiny({.windowed = true, .window = 16, .seed = 4}), Set("HEADRACE_TEST_CI") ? 300 : 80, 150,
+             256, 0.06, 2);
 }
 
 TEST(RealModel, ReusedPrefixesGiveColdLogitsGemma) {
@@ -194,7 +215,8 @@ TEST(RealModel, DeterministicTextDoesNotDependOnLoad) {
     for (int i = 0; i < 24; ++i) {
       Request request;
       request.prompt.assign(stem.begin(), stem.begin() + static_cast<ptrdiff_t>(random() % stem.size()));
-      for (uint64_t n = 1 + random() % 40; n > 0; --n) request.prompt.push_back(static_cast<Token>(3 + random() % 290));
+      for (uint64_t n = 1 + random() % 40; n > 0; --n)
+        request.prompt.push_back(static_cast<Token>(3 + random() % 290));
       request.max_tokens = 60;
       request.ignore_end = true;
       request.sampling.temperature = i % 2 == 0 ? 0.0F : 1.0F;
@@ -215,7 +237,8 @@ TEST(RealModel, DeterministicTextDoesNotDependOnLoad) {
     for (size_t i = 0; i < streams.size(); ++i) {
       const Answer answer = Read(streams[i].get());
       ASSERT_EQ(answer.tokens, alone[i].tokens) << "request " << i;
-      for (size_t t = 0; t < answer.out.size(); ++t) ASSERT_EQ(answer.out[t].logprob, alone[i].out[t].logprob) << "request " << i << ", token " << t;
+      for (size_t t = 0; t < answer.out.size(); ++t)
+        ASSERT_EQ(answer.out[t].logprob, alone[i].out[t].logprob) << "request " << i << ", token " << t;
     }
     EXPECT_GT(engine->stats().cached_tokens, 0);
   }
@@ -255,7 +278,9 @@ TEST(RealModel, AdaptersAnswerAsAlone) {
     EXPECT_NEAR(answer.out[0].logprob, alone[i].out[0].logprob, 0.02) << i;
     EXPECT_EQ(answer.tokens[0], alone[i].tokens[0]);
   }
-  EXPECT_GT(std::abs(alone[0].out[0].logprob - alone[1].out[0].logprob) + std::abs(alone[1].out[0].logprob - alone[2].out[0].logprob), 0.05);  // they do differ
+  EXPECT_GT(std::abs(alone[0].out[0].logprob - alone[1].out[0].logprob) +
+                std::abs(alone[1].out[0].logprob - alone[2].out[0].logprob),
+            0.05);  // they do differ
   Request none = requests[0];
   none.adapter = 7;
   EXPECT_EQ(engine->Submit(none).status().ToString(), "there is no adapter 7");
@@ -276,42 +301,80 @@ TEST(RealModel, HostileInputs) {
     auto stream = engine->Submit(request);
     if (!stream.ok()) return stream.status().ToString();
     const Answer answer = Read(stream->get());
-    return answer.last.finish == Finish::kError ? answer.last.error.ToString() : "finished: " + std::string(FinishName(answer.last.finish)) + " " + std::to_string(answer.tokens.size());
+    return answer.last.finish == Finish::kError ? answer.last.error.ToString()
+                                                : "finished: " + std::string(FinishName(answer.last.finish)) +
+                                                      " " + std::to_string(answer.tokens.size());
   };
-  EXPECT_EQ(refused([](Request* r) { r->prompt.clear(); }), "the prompt is empty: there is nothing to continue");
+  EXPECT_EQ(refused([](Request* r) { r->prompt.clear(); }),
+            "the prompt is empty: there is nothing to continue");
   EXPECT_EQ(refused([](Request* r) { r->prompt.assign(1'000'000, 5); }),
-            "the prompt has 1000000 tokens and the context holds 512, one of them for an answer; shorten the prompt or load the model with a longer context");
-  EXPECT_EQ(refused([](Request* r) { r->prompt = {5, -1}; }), "the prompt holds token -1; this model has tokens 0 to 298");
-  EXPECT_EQ(refused([](Request* r) { r->prompt = {5, 299}; }), "the prompt holds token 299; this model has tokens 0 to 298");
+            "the prompt has 1000000 tokens and the context holds 512, one of them for an answer; shorten the "
+            "prompt or load the model with a longer context");
+  EXPECT_EQ(refused([](Request* r) {
+              r->prompt = {5, -1};
+            }),
+            "the prompt holds token -1; this model has tokens 0 to 298");
+  EXPECT_EQ(refused([](Request* r) {
+              r->prompt = {5, 299};
+            }),
+            "the prompt holds token 299; this model has tokens 0 to 298");
   EXPECT_EQ(refused([](Request* r) { r->sampling.temperature = NAN; }), "temperature must be from 0 to 100");
   EXPECT_EQ(refused([](Request* r) { r->sampling.temperature = -1; }), "temperature must be from 0 to 100");
   EXPECT_EQ(refused([](Request* r) { r->sampling.top_p = 0; }), "top_p must be above 0 and at most 1");
   EXPECT_EQ(refused([](Request* r) { r->sampling.top_p = NAN; }), "top_p must be above 0 and at most 1");
   EXPECT_EQ(refused([](Request* r) { r->sampling.min_p = INFINITY; }), "min_p must be from 0 to 1");
-  EXPECT_EQ(refused([](Request* r) { r->sampling.logit_bias = {{5, NAN}}; }), "logit_bias of token 5 must be from -100 to 100");
-  EXPECT_EQ(refused([](Request* r) { r->sampling.logit_bias = {{5'000'000, 3.0F}}; }).rfind("finished", 0), 0U);
+  EXPECT_EQ(refused([](Request* r) {
+              r->sampling.logit_bias = {{5, NAN}};
+            }),
+            "logit_bias of token 5 must be from -100 to 100");
+  EXPECT_EQ(refused([](Request* r) {
+              r->sampling.logit_bias = {{5'000'000, 3.0F}};
+            }).rfind("finished", 0),
+            0U);
   EXPECT_EQ(refused([](Request* r) { r->max_tokens = 0; }), "finished: length 0");
   EXPECT_EQ(refused([](Request* r) { r->max_tokens = -5; }), "max_tokens must be 0 or more");
-  EXPECT_EQ(refused([](Request* r) { r->stops = {std::string(10 << 20, 'x')}; }), "a stop string has 10485760 bytes; at most 65536 are taken (kMaxStopBytes)");
+  EXPECT_EQ(refused([](Request* r) { r->stops = {std::string(10 << 20, 'x')}; }),
+            "a stop string has 10485760 bytes; at most 65536 are taken (kMaxStopBytes)");
   EXPECT_EQ(refused([](Request* r) { r->stops = {""}; }), "a stop string is empty");
-  EXPECT_EQ(refused([](Request* r) { r->stops.assign(17, "x"); }), "there are 17 stop strings; at most 16 are taken (kMaxStops)");
-  EXPECT_EQ(refused([](Request* r) { r->structure = {Structure::Kind::kSchema, "{"}; }), "the schema is not JSON");
-  EXPECT_EQ(refused([](Request* r) { r->structure = {Structure::Kind::kSchema, "[1]"}; }), "a JSON schema is an object, true or false");
-  EXPECT_EQ(refused([](Request* r) { r->structure = {Structure::Kind::kSchema, R"({"properties":{"a":{"not":{}}}})"}; }),
+  EXPECT_EQ(refused([](Request* r) { r->stops.assign(17, "x"); }),
+            "there are 17 stop strings; at most 16 are taken (kMaxStops)");
+  EXPECT_EQ(refused([](Request* r) {
+              r->structure = {Structure::Kind::kSchema, "{"};
+            }),
+            "the schema is not JSON");
+  EXPECT_EQ(refused([](Request* r) {
+              r->structure = {Structure::Kind::kSchema, "[1]"};
+            }),
+            "a JSON schema is an object, true or false");
+  EXPECT_EQ(refused([](Request* r) {
+              r->structure = {Structure::Kind::kSchema, R"({"properties":{"a":{"not":{}}}})"};
+            }),
             "the schema's #/properties/a/not cannot be enforced; leave it out, or check the answer yourself");
-  EXPECT_EQ(refused([](Request* r) { r->structure = {Structure::Kind::kSchema, std::string(2 << 20, ' ')}; }), "a schema or grammar of 2097152 bytes is larger than the limit of 1048576 (kMaxSchemaBytes)");
+  EXPECT_EQ(refused([](Request* r) {
+              r->structure = {Structure::Kind::kSchema, std::string(2 << 20, ' ')};
+            }),
+            "a schema or grammar of 2097152 bytes is larger than the limit of 1048576 (kMaxSchemaBytes)");
   std::string deep;
   for (int i = 0; i < 300; ++i) deep += R"({"items":)";
-  EXPECT_EQ(refused([&](Request* r) { r->structure = {Structure::Kind::kSchema, deep}; }), "the schema is nested more than 256 deep");
-  EXPECT_NE(refused([](Request* r) { r->structure = {Structure::Kind::kRegex, "(["}; }).find("the schema or grammar cannot be used"), std::string::npos);
+  EXPECT_EQ(refused([&](Request* r) {
+              r->structure = {Structure::Kind::kSchema, deep};
+            }),
+            "the schema is nested more than 256 deep");
+  EXPECT_NE(refused([](Request* r) {
+              r->structure = {Structure::Kind::kRegex, "(["};
+            }).find("the schema or grammar cannot be used"),
+            std::string::npos);
   EXPECT_EQ(refused([](Request* r) { r->timeout = NAN; }), "the timeout must be 0 (none) or more seconds");
   // A schema that refers to itself is fine.
-  EXPECT_EQ(refused([](Request* r) {
-              r->sampling.temperature = 0;
-              r->structure = {Structure::Kind::kSchema, R"({"$defs":{"n":{"type":"object","properties":{"c":{"type":"array","items":{"$ref":"#/$defs/n"}}},"additionalProperties":false}},"$ref":"#/$defs/n"})"};
-              r->max_tokens = 30;
-            }),
-            "finished: end 16");
+  EXPECT_EQ(
+      refused([](Request* r) {
+        r->sampling.temperature = 0;
+        r->structure = {
+            Structure::Kind::kSchema,
+            R"({"$defs":{"n":{"type":"object","properties":{"c":{"type":"array","items":{"$ref":"#/$defs/n"}}},"additionalProperties":false}},"$ref":"#/$defs/n"})"};
+        r->max_tokens = 30;
+      }),
+      "finished: end 16");
   // Bytes that are no UTF-8 are tokens like others.
   const auto tokens = loaded->Tokenize("\xFF\xFE\x80 ok \xC3", true, false);
   ASSERT_TRUE(tokens.ok());
@@ -329,7 +392,9 @@ TEST(RealModel, AnswersOfASchemaAreJson) {
   const auto engine = MakeEngine(*loaded, options);
   Request request;
   request.prompt = *(*loaded)->Tokenize("A cat as JSON:", true, false);
-  request.structure = {Structure::Kind::kSchema, R"({"type":"object","properties":{"name":{"type":"string","maxLength":12},"age":{"type":"integer"},"kind":{"enum":["cat","dog"]}},"required":["name","age","kind"],"additionalProperties":false})"};
+  request.structure = {
+      Structure::Kind::kSchema,
+      R"({"type":"object","properties":{"name":{"type":"string","maxLength":12},"age":{"type":"integer"},"kind":{"enum":["cat","dog"]}},"required":["name","age","kind"],"additionalProperties":false})"};
   request.max_tokens = 120;
   for (uint64_t seed = 0; seed < 4; ++seed) {
     request.sampling.seed = seed;
@@ -346,18 +411,31 @@ TEST(RealModel, AnswersOfASchemaAreJson) {
 
 TEST(RealModel, BaseModelsRefuseToChat) {
   const auto base = MakeTiny({.seed = 12});
-  EXPECT_NE(model::ChatTemplate::Make(*base, "").status().ToString().find("has no chat template: it is a base model"), std::string::npos);
+  EXPECT_NE(model::ChatTemplate::Make(*base, "").status().ToString().find(
+                "has no chat template: it is a base model"),
+            std::string::npos);
   const auto named = model::ChatTemplate::Make(*base, "chatml");
   ASSERT_TRUE(named.ok()) << named.status().ToString();
   const auto prompt = (*named)->Render({{"system", "Be brief."}, {"user", "Hello"}});
   ASSERT_TRUE(prompt.ok()) << prompt.status().ToString();
-  EXPECT_EQ(prompt->text, "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n");
-  const auto gemma = (*model::ChatTemplate::Make(*base, "gemma"))->Render({{"system", "S"}, {"user", "U"}, {"assistant", "A"}, {"user", "V"}});
+  EXPECT_EQ(
+      prompt->text,
+      "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n");
+  const auto gemma = (*model::ChatTemplate::Make(*base, "gemma"))
+                         ->Render({{"system", "S"}, {"user", "U"}, {"assistant", "A"}, {"user", "V"}});
   ASSERT_TRUE(gemma.ok()) << gemma.status().ToString();
-  EXPECT_EQ(gemma->text, "<start_of_turn>user\nS\n\nU<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n<start_of_turn>user\nV<end_of_turn>\n<start_of_turn>model\n");
-  EXPECT_NE(model::ChatTemplate::Make(*base, "nosuch").status().ToString().find("there is no chat template 'nosuch'"), std::string::npos);
+  EXPECT_EQ(gemma->text,
+            "<start_of_turn>user\nS\n\nU<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n<start_of_turn>"
+            "user\nV<end_of_turn>\n<start_of_turn>model\n");
+  EXPECT_NE(model::ChatTemplate::Make(*base, "nosuch")
+                .status()
+                .ToString()
+                .find("there is no chat template 'nosuch'"),
+            std::string::npos);
   EXPECT_FALSE(model::ChatTemplate::Make(*base, "{{ unclosed").ok());
-  const auto own = MakeTiny({.seed = 13, .chat_template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"});
+  const auto own = MakeTiny(
+      {.seed = 13,
+       .chat_template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"});
   const auto rendered = (*model::ChatTemplate::Make(*own, ""))->Render({{"user", "Hi"}});
   ASSERT_TRUE(rendered.ok()) << rendered.status().ToString();
   EXPECT_EQ(rendered->text, "[user] Hi\n");
@@ -371,7 +449,9 @@ TEST(RealModel, EmbedderMatchesTheReference) {
   auto embedder = Embedder::Start(*loaded);
   ASSERT_TRUE(embedder.ok()) << embedder.status().ToString();
   std::vector<std::string> texts = {"a cat", "a kitten", "the stock exchange", ""};
-  for (int i = 0; i < 40; ++i) texts.push_back(std::string(static_cast<size_t>(i * 9), 'x') + " words of text number " + std::to_string(i));
+  for (int i = 0; i < 40; ++i)
+    texts.push_back(std::string(static_cast<size_t>(i * 9), 'x') + " words of text number " +
+                    std::to_string(i));
   const auto together = (*embedder)->Embed(texts);
   ASSERT_TRUE(together.ok()) << together.status().ToString();
   ASSERT_EQ(together->width, 384);
@@ -385,14 +465,17 @@ TEST(RealModel, EmbedderMatchesTheReference) {
   }
   const auto cosine = [&](size_t a, size_t b) {
     double dot = 0;
-    for (size_t j = 0; j < 384; ++j) dot += double{together->values[a * 384 + j]} * together->values[b * 384 + j];
+    for (size_t j = 0; j < 384; ++j)
+      dot += double{together->values[a * 384 + j]} * together->values[b * 384 + j];
     return dot;
   };
   EXPECT_GT(cosine(0, 1), 0.7);  // sentence-transformers gives 0.788
   EXPECT_LT(cosine(0, 2), 0.3);
   std::string endless;
   for (int i = 0; i < 2000; ++i) endless += "word ";
-  EXPECT_NE((*embedder)->Embed({endless}).status().ToString().find("text 0 has 2002 tokens; all-MiniLM-L6-v2 reads at most 512"), std::string::npos);
+  EXPECT_NE((*embedder)->Embed({endless}).status().ToString().find(
+                "text 0 has 2002 tokens; all-MiniLM-L6-v2 reads at most 512"),
+            std::string::npos);
   EXPECT_TRUE((*embedder)->Embed({endless}, {.cut = true}).ok());
   // Many callers at once.
   std::vector<std::thread> threads;
@@ -402,7 +485,8 @@ TEST(RealModel, EmbedderMatchesTheReference) {
       for (int i = 0; i < 5; ++i) {
         const auto one = (*embedder)->Embed({texts[static_cast<size_t>(t)]});
         double dot = 0;
-        for (size_t j = 0; one.ok() && j < 384; ++j) dot += double{one->values[j]} * together->values[static_cast<size_t>(t) * 384 + j];
+        for (size_t j = 0; one.ok() && j < 384; ++j)
+          dot += double{one->values[j]} * together->values[static_cast<size_t>(t) * 384 + j];
         if (std::abs(dot - 1) > 1e-4) ++wrong;
       }
     });

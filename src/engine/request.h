@@ -24,25 +24,27 @@ struct Structure {
   };
   Kind kind = Kind::kNone;
   std::string text;
-  bool operator<(const Structure& other) const { return kind != other.kind ? kind < other.kind : text < other.text; }
+  bool operator<(const Structure& other) const {
+    return kind != other.kind ? kind < other.kind : text < other.text;
+  }
 };
 
 struct Request {
   std::vector<Token> prompt;  // at least one token
   Sampling sampling;
-  int32_t max_tokens = -1;    // of the answer; -1: as many as the context holds
+  int32_t max_tokens = -1;  // of the answer; -1: as many as the context holds
   std::vector<std::string> stops;
-  bool ignore_end = false;    // go on after an end token (benchmarks)
+  bool ignore_end = false;  // go on after an end token (benchmarks)
   Structure structure;
-  int top_logprobs = -1;      // log-probabilities of each token and of so many likeliest; -1: none
-  int adapter = -1;           // see model::Model::LoadAdapter
-  std::string key;            // whose request: fairness is between keys
-  std::string scope;          // cached prefixes are shared within a scope
-  int priority = 0;           // higher begins earlier
-  double timeout = 0;         // seconds from now to the end of the answer, 0: none
-  bool interactive = true;    // somebody watches the tokens arrive
-  bool reuse = true;          // use cached prefixes and leave one
-  bool lookup = true;         // draft by prompt lookup where it pays
+  int top_logprobs = -1;    // log-probabilities of each token and of so many likeliest; -1: none
+  int adapter = -1;         // see model::Model::LoadAdapter
+  std::string key;          // whose request: fairness is between keys
+  std::string scope;        // cached prefixes are shared within a scope
+  int priority = 0;         // higher begins earlier
+  double timeout = 0;       // seconds from now to the end of the answer, 0: none
+  bool interactive = true;  // somebody watches the tokens arrive
+  bool reuse = true;        // use cached prefixes and leave one
+  bool lookup = true;       // draft by prompt lookup where it pays
 };
 
 enum class Finish { kNone, kEnd, kStop, kLength, kCancelled, kTimeout, kError };
@@ -50,9 +52,9 @@ std::string_view FinishName(Finish finish);
 
 struct Usage {
   int32_t prompt_tokens = 0;
-  int32_t cached_tokens = 0;   // of the prompt, not computed for this request
+  int32_t cached_tokens = 0;  // of the prompt, not computed for this request
   int32_t answer_tokens = 0;
-  int32_t forced_tokens = 0;   // of the answer, given by the grammar without sampling
+  int32_t forced_tokens = 0;  // of the answer, given by the grammar without sampling
   int32_t drafted_tokens = 0, accepted_tokens = 0;
   int32_t preemptions = 0;
   double queue_seconds = 0;    // from submission to the first row

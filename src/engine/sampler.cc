@@ -73,16 +73,19 @@ std::string Sampling::Problem() const {
   if (top_k < 0) return "top_k must be 0 (all tokens) or more";
   if (!(top_p > 0 && top_p <= 1)) return "top_p must be above 0 and at most 1";
   if (!inside(min_p, 0, 1)) return "min_p must be from 0 to 1";
-  if (!(repetition_penalty > 0 && repetition_penalty <= 10)) return "repetition_penalty must be above 0 and at most 10";
+  if (!(repetition_penalty > 0 && repetition_penalty <= 10))
+    return "repetition_penalty must be above 0 and at most 10";
   if (!inside(frequency_penalty, -2, 2)) return "frequency_penalty must be from -2 to 2";
   if (!inside(presence_penalty, -2, 2)) return "presence_penalty must be from -2 to 2";
   for (const auto& [token, bias] : logit_bias)
-    if (!inside(bias, -100, 100)) return "logit_bias of token " + std::to_string(token) + " must be from -100 to 100";
+    if (!inside(bias, -100, 100))
+      return "logit_bias of token " + std::to_string(token) + " must be from -100 to 100";
   return "";
 }
 
 void History::Said(Token token) {
-  const auto at = std::lower_bound(answer.begin(), answer.end(), token, [](const auto& a, Token t) { return a.first < t; });
+  const auto at = std::lower_bound(answer.begin(), answer.end(), token,
+                                   [](const auto& a, Token t) { return a.first < t; });
   if (at != answer.end() && at->first == token) {
     ++at->second;
   } else {
@@ -95,7 +98,8 @@ Sampler::Sampler(int32_t vocabulary) { work_.resize(static_cast<size_t>(vocabula
 Token Sampler::Sample(std::span<const float> logits, const Sampling& sampling, const History& history,
                       std::span<const int32_t> mask, uint64_t n) {
   candidates_.clear();
-  const bool penalties = sampling.repetition_penalty != 1.0F || sampling.frequency_penalty != 0.0F || sampling.presence_penalty != 0.0F;
+  const bool penalties = sampling.repetition_penalty != 1.0F || sampling.frequency_penalty != 0.0F ||
+                         sampling.presence_penalty != 0.0F;
   std::span<const float> values = logits;
   if (!mask.empty() || penalties || !sampling.logit_bias.empty()) {
     if (mask.empty()) {
@@ -104,11 +108,13 @@ Token Sampler::Sample(std::span<const float> logits, const Sampling& sampling, c
       const size_t whole = logits.size() / 32 * 32;
       work_.resize(logits.size());
       loops::Masked(logits.data(), whole, mask.data(), work_.data());
-      for (size_t i = whole; i < logits.size(); ++i) work_[i] = ((static_cast<uint32_t>(mask[i / 32]) >> (i % 32)) & 1U) != 0 ? logits[i] : kNever;
+      for (size_t i = whole; i < logits.size(); ++i)
+        work_[i] = ((static_cast<uint32_t>(mask[i / 32]) >> (i % 32)) & 1U) != 0 ? logits[i] : kNever;
     }
     values = work_;
     for (const auto& [token, bias] : sampling.logit_bias)
-      if (token >= 0 && static_cast<size_t>(token) < work_.size()) work_[static_cast<size_t>(token)] += bias <= -100.0F ? kNever : bias;
+      if (token >= 0 && static_cast<size_t>(token) < work_.size())
+        work_[static_cast<size_t>(token)] += bias <= -100.0F ? kNever : bias;
     if (sampling.repetition_penalty != 1.0F) {
       const auto punish = [&](Token token) {
         float& value = work_[static_cast<size_t>(token)];
@@ -119,20 +125,23 @@ Token Sampler::Sample(std::span<const float> logits, const Sampling& sampling, c
         if (!std::binary_search(history.prompt.begin(), history.prompt.end(), token)) punish(token);
     }
     for (const auto& [token, count] : history.answer)
-      work_[static_cast<size_t>(token)] -= sampling.presence_penalty + sampling.frequency_penalty * static_cast<float>(count);
+      work_[static_cast<size_t>(token)] -=
+          sampling.presence_penalty + sampling.frequency_penalty * static_cast<float>(count);
   }
   const float top = Largest(values);
   if (!(top > kNever / 2)) return -1;  // nothing is allowed, or nothing is a number
   if (sampling.temperature <= 0 || sampling.top_k == 1) return ArgMax(values);
   const float scale = 1.0F / sampling.temperature;
   const double u = Uniform(sampling.seed, n);
-  if (sampling.top_k > 0 && static_cast<size_t>(sampling.top_k) < values.size()) return AmongLikeliest(values, sampling, top, scale, u);
+  if (sampling.top_k > 0 && static_cast<size_t>(sampling.top_k) < values.size())
+    return AmongLikeliest(values, sampling, top, scale, u);
 
   terms_.resize(values.size());
   double total = 0;
   block_sums_.clear();
   for (size_t at = 0; at < values.size(); at += kBlock) {
-    const float sum = loops::StoreExp(values.data() + at, std::min(kBlock, values.size() - at), top, scale, terms_.data() + at);
+    const float sum = loops::StoreExp(values.data() + at, std::min(kBlock, values.size() - at), top, scale,
+                                      terms_.data() + at);
     block_sums_.push_back(sum);
     total += sum;
   }
@@ -168,24 +177,30 @@ Token Sampler::Pick(double u) const {
   return candidates_.front().second;
 }
 
-// top_p and min_p over the whole vocabulary. Terms below (1 − p)·Z/V sum to less than (1 − p)·Z, so the nucleus lies
-// above them; of what is left, buckets by the float's leading bits find the boundary, and only its bucket is sorted.
+// top_p and min_p over the whole vocabulary. Terms below (1 − p)·Z/V sum to less than (1 − p)·Z, so the
+// nucleus lies above them; of what is left, buckets by the float's leading bits find the boundary, and only
+// its bucket is sorted.
 Token Sampler::AmongNucleus(const Sampling& sampling, double total, double u) {
   const double goal = sampling.top_p * total;
-  float bound = sampling.top_p < 1.0F ? static_cast<float>((total - goal) / static_cast<double>(terms_.size()) * 0.999) : 0.0F;
+  float bound = sampling.top_p < 1.0F
+                    ? static_cast<float>((total - goal) / static_cast<double>(terms_.size()) * 0.999)
+                    : 0.0F;
   bound = std::max({bound, sampling.min_p, std::numeric_limits<float>::min()});  // the likeliest term is 1
   Gather(terms_, bound, &candidates_);
   if (sampling.top_p >= 1.0F) return Pick(u);
   constexpr int kShift = 17;  // 8 bits of exponent, 6 of mantissa
   const auto bucket = [](float term) { return std::bit_cast<uint32_t>(term) >> kShift; };
   masses_.assign(bucket(1.0F) + 2, 0.0);
-  for (const auto& [term, token] : candidates_) masses_[std::min<size_t>(bucket(term), masses_.size() - 1)] += term;
+  for (const auto& [term, token] : candidates_)
+    masses_[std::min<size_t>(bucket(term), masses_.size() - 1)] += term;
   size_t edge = masses_.size();
   double sum = 0;
   while (edge > 0 && sum < goal) sum += masses_[--edge];
   sum -= masses_[edge];
-  const auto inside = std::partition(candidates_.begin(), candidates_.end(), [&](const auto& c) { return bucket(c.first) > edge; });
-  const auto end = std::partition(inside, candidates_.end(), [&](const auto& c) { return bucket(c.first) == edge; });
+  const auto inside = std::partition(candidates_.begin(), candidates_.end(),
+                                     [&](const auto& c) { return bucket(c.first) > edge; });
+  const auto end =
+      std::partition(inside, candidates_.end(), [&](const auto& c) { return bucket(c.first) == edge; });
   std::sort(inside, end, Before);
   auto keep = inside;
   while (keep != end && sum < goal) sum += (keep++)->first;
@@ -195,20 +210,25 @@ Token Sampler::AmongNucleus(const Sampling& sampling, double total, double u) {
 }
 
 // top_k, and then top_p and min_p among the k.
-Token Sampler::AmongLikeliest(std::span<const float> values, const Sampling& sampling, float top, float scale, double u) {
+Token Sampler::AmongLikeliest(std::span<const float> values, const Sampling& sampling, float top, float scale,
+                              double u) {
   const auto k = static_cast<size_t>(sampling.top_k);
-  // The k-th largest of the blocks' maxima is no larger than the k-th largest value: a bound that keeps k and few more.
+  // The k-th largest of the blocks' maxima is no larger than the k-th largest value: a bound that keeps k and
+  // few more.
   constexpr size_t kStride = 64;
   block_sums_.clear();
-  for (size_t at = 0; at < values.size(); at += kStride) block_sums_.push_back(Largest(values.subspan(at, std::min(kStride, values.size() - at))));
+  for (size_t at = 0; at < values.size(); at += kStride)
+    block_sums_.push_back(Largest(values.subspan(at, std::min(kStride, values.size() - at))));
   float bound = std::numeric_limits<float>::lowest();
   if (k <= block_sums_.size()) {
-    std::nth_element(block_sums_.begin(), block_sums_.begin() + static_cast<ptrdiff_t>(k - 1), block_sums_.end(), std::greater<>());
+    std::nth_element(block_sums_.begin(), block_sums_.begin() + static_cast<ptrdiff_t>(k - 1),
+                     block_sums_.end(), std::greater<>());
     bound = std::max(bound, block_sums_[k - 1]);
   }
   Gather(values, bound, &candidates_);
   if (candidates_.size() > k) {
-    std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(k), candidates_.end(), Before);
+    std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(k), candidates_.end(),
+                     Before);
     candidates_.resize(k);
   }
   std::sort(candidates_.begin(), candidates_.end(), Before);
@@ -219,13 +239,15 @@ Token Sampler::AmongLikeliest(std::span<const float> values, const Sampling& sam
   }
   double sum = 0;
   size_t keep = 0;
-  while (keep < candidates_.size() && candidates_[keep].first >= sampling.min_p && (sampling.top_p >= 1.0F || sum < sampling.top_p * total))
+  while (keep < candidates_.size() && candidates_[keep].first >= sampling.min_p &&
+         (sampling.top_p >= 1.0F || sum < sampling.top_p * total))
     sum += candidates_[keep++].first;
   candidates_.resize(std::max<size_t>(keep, 1));
   return Pick(u);
 }
 
-LogProb Sampler::LogProbability(std::span<const float> logits, Token chosen, int top, std::vector<LogProb>* best) {
+LogProb Sampler::LogProbability(std::span<const float> logits, Token chosen, int top,
+                                std::vector<LogProb>* best) {
   const float largest = Largest(logits);
   const double total = std::log(TotalExp(logits, largest, 1.0F)) + largest;
   const auto of = [&](Token t) {
@@ -235,10 +257,11 @@ LogProb Sampler::LogProbability(std::span<const float> logits, Token chosen, int
     std::vector<Token> order(logits.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<Token>(i);
     const auto n = std::min<size_t>(static_cast<size_t>(top), order.size());
-    std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(n), order.end(), [&](Token a, Token b) {
-      const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
-      return x != y ? x > y : a < b;
-    });
+    std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(n), order.end(),
+                      [&](Token a, Token b) {
+                        const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+                        return x != y ? x > y : a < b;
+                      });
     for (size_t i = 0; i < n; ++i) best->push_back(of(order[i]));
   }
   return of(chosen);

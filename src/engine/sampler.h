@@ -48,21 +48,23 @@ class Sampler {
  public:
   explicit Sampler(int32_t vocabulary);
 
-  // Samples the n-th token of a request. `mask` has a bit per token (1: allowed) or is empty. Returns -1 where
-  // the mask allows nothing.
+  // Samples the n-th token of a request. `mask` has a bit per token (1: allowed) or is empty. Returns -1
+  // where the mask allows nothing.
   Token Sample(std::span<const float> logits, const Sampling& sampling, const History& history,
                std::span<const int32_t> mask, uint64_t n);
 
   // Natural logarithms of the probabilities of the raw logits (before any of the above): of `chosen`, and of
   // the `top` likeliest in descending order.
-  static LogProb LogProbability(std::span<const float> logits, Token chosen, int top, std::vector<LogProb>* best);
+  static LogProb LogProbability(std::span<const float> logits, Token chosen, int top,
+                                std::vector<LogProb>* best);
 
   // How many candidates the last Sample looked at (what a test of speed asks).
   size_t candidates() const { return candidates_.size(); }
 
  private:
   Token AmongNucleus(const Sampling& sampling, double total, double u);
-  Token AmongLikeliest(std::span<const float> values, const Sampling& sampling, float top, float scale, double u);
+  Token AmongLikeliest(std::span<const float> values, const Sampling& sampling, float top, float scale,
+                       double u);
   Token Pick(double u) const;
 
   std::vector<float> work_;        // adjusted logits, where they are adjusted

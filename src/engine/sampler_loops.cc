@@ -24,7 +24,8 @@ __attribute__((always_inline)) inline float Exp(float x) {
   return x < -87.0F ? 0.0F : p * scale;
 }
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
 #define HEADRACE_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define HEADRACE_CLONES
@@ -61,7 +62,9 @@ HEADRACE_CLONES float StoreExp(const float* values, size_t count, float top, flo
 HEADRACE_CLONES void Masked(const float* values, size_t count, const int* mask, float* out) {
   for (size_t at = 0; at < count; at += 32) {
     const int bits = mask[at / 32];
-    for (int i = 0; i < 32; ++i) out[at + static_cast<size_t>(i)] = ((bits >> i) & 1) != 0 ? values[at + static_cast<size_t>(i)] : -1e30F;
+    for (int i = 0; i < 32; ++i)
+      out[at + static_cast<size_t>(i)] =
+          ((bits >> i) & 1) != 0 ? values[at + static_cast<size_t>(i)] : -1e30F;
   }
 }
 

@@ -12,7 +12,8 @@ float SumExp(const float* values, size_t count, float top, float scale);
 // As SumExp, and keeps each term.
 float StoreExp(const float* values, size_t count, float top, float scale, float* terms);
 
-// out[i] = values[i] where bit i of `mask` is 1, -1e30 where it is 0 (infinities are not these loops' business); `count` is a multiple of 32.
+// out[i] = values[i] where bit i of `mask` is 1, -1e30 where it is 0 (infinities are not these loops'
+// business); `count` is a multiple of 32.
 void Masked(const float* values, size_t count, const int* mask, float* out);
 
 }  // namespace headrace::engine::loops

@@ -19,14 +19,16 @@ int AdapterTurn::Next(std::span<const Work> work) {
   return current_;
 }
 
-double GapBudget(const ScheduleLimits& limits, const StepShape& decoding, const CostTable& costs, int threads) {
+double GapBudget(const ScheduleLimits& limits, const StepShape& decoding, const CostTable& costs,
+                 int threads) {
   if (limits.max_gap > 0) return limits.max_gap;
   StepShape chunk = decoding;
-  chunk.rows += 256;
+  chunk.rows = std::max(chunk.rows, 384);
   return std::max(0.1, costs.Predict(chunk, threads));
 }
 
-std::vector<Share> Schedule(std::span<const Work> work, int adapter, const ScheduleLimits& limits, const CostTable& costs, int threads) {
+std::vector<Share> Schedule(std::span<const Work> work, int adapter, const ScheduleLimits& limits,
+                            const CostTable& costs, int threads) {
   std::vector<Share> plan;
   StepShape shape;
   std::vector<const Work*> decoding, prefilling;
@@ -35,7 +37,9 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
     if (w.decode_rows > 0) decoding.push_back(&w);
     if (w.decode_rows == 0 && w.prefill_left > 0) prefilling.push_back(&w);
   }
-  const auto longest_first = [](const Work* a, const Work* b) { return a->waited != b->waited ? a->waited > b->waited : a->slot < b->slot; };
+  const auto longest_first = [](const Work* a, const Work* b) {
+    return a->waited != b->waited ? a->waited > b->waited : a->slot < b->slot;
+  };
   std::sort(decoding.begin(), decoding.end(), longest_first);
   std::sort(prefilling.begin(), prefilling.end(), longest_first);
   if (limits.grid > 0) {  // one sequence a step, whoever has waited longest
@@ -63,7 +67,8 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
     shape.outputs += more;
     shape.attended += static_cast<int64_t>(more) * decoding[i]->position;
   }
-  const bool watched = std::any_of(decoding.begin(), decoding.end(), [](const Work* w) { return w->interactive; });
+  const bool watched =
+      std::any_of(decoding.begin(), decoding.end(), [](const Work* w) { return w->interactive; });
   const double budget = GapBudget(limits, shape, costs, threads);
   for (const Work* w : prefilling) {
     int32_t rows = std::min(w->prefill_left, limits.max_rows - shape.rows);
@@ -71,10 +76,14 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
     if (watched) {
       // The first in line always moves on; those behind it only if there is time left.
       const bool first = plan.size() == decoding.size();
-      const int32_t fits = costs.RowsWithin(shape, w->position, budget, first ? limits.least_chunk : 0, rows, threads);
+      const int32_t fits =
+          costs.RowsWithin(shape, w->position, budget, first ? limits.least_chunk : 0, rows, threads);
       rows = std::min(rows, fits);
       if (rows <= 0) break;
     }
+    if (const int32_t total = shape.rows + rows;
+        limits.tile > 0 && rows < w->prefill_left && total > limits.tile)
+      rows = std::max(total / limits.tile * limits.tile - shape.rows, 1);
     plan.push_back({w->slot, rows});
     shape.rows += rows;
     shape.outputs += rows == w->prefill_left ? 1 : 0;

@@ -14,13 +14,13 @@
 namespace headrace::engine {
 
 struct Work {
-  int slot = 0;            // whose
-  int adapter = -1;        // a step runs with one adapter
-  int32_t decode_rows = 0; // 1 + drafted tokens where it is decoding, 0 while it prefills
+  int slot = 0;             // whose
+  int adapter = -1;         // a step runs with one adapter
+  int32_t decode_rows = 0;  // 1 + drafted tokens where it is decoding, 0 while it prefills
   int32_t prefill_left = 0;
-  int32_t position = 0;    // tokens of its path that are computed
-  double waited = 0;       // seconds since its last row: the longest waiting prefills first
-  bool interactive = true; // its user watches tokens arrive
+  int32_t position = 0;     // tokens of its path that are computed
+  double waited = 0;        // seconds since its last row: the longest waiting prefills first
+  bool interactive = true;  // its user watches tokens arrive
 };
 
 struct Share {
@@ -29,18 +29,22 @@ struct Share {
 };
 
 struct ScheduleLimits {
-  int32_t max_rows = 512;   // of one step
-  double max_gap = 0;       // seconds a step may take while somebody is decoding (--max-itl); 0: see GapBudget
-  int32_t least_chunk = 16; // prefill always moves by this much
-  int32_t grid = 0;         // deterministic: chunks end on multiples of this, one slot a step
+  int32_t max_rows = 512;  // of one step
+  double max_gap = 0;      // seconds a step may take while somebody is decoding (--max-itl); 0: see GapBudget
+  int32_t least_chunk = 16;  // prefill always moves by this much
+  int32_t tile = 64;  // large steps are cut to multiples of this: attention works in tiles of 64 rows, and 66
+                      // rows take as long as 128 (measured: 64 rows 200 ms, 66 rows 400)
+  int32_t grid = 0;  // deterministic: chunks end on multiples of this, one slot a step
 };
 
 // The rows of the next step; empty where there is nothing to do. `adapter` is the one whose turn it is.
-std::vector<Share> Schedule(std::span<const Work> work, int adapter, const ScheduleLimits& limits, const CostTable& costs, int threads);
+std::vector<Share> Schedule(std::span<const Work> work, int adapter, const ScheduleLimits& limits,
+                            const CostTable& costs, int threads);
 
-// What a step may take while somebody watches: --max-itl, or, where none is given, the time of a chunk of 256 rows beside
-// the decoders (smaller ones waste arithmetic on this machine, larger ones are hardly faster), at least 0.1 s.
-double GapBudget(const ScheduleLimits& limits, const StepShape& decoding, const CostTable& costs, int threads);
+// What a step may take while somebody watches: --max-itl, or, where none is given, the time of a step of 384
+// rows in all (smaller ones waste arithmetic on this machine, larger ones are hardly faster), at least 0.1 s.
+double GapBudget(const ScheduleLimits& limits, const StepShape& decoding, const CostTable& costs,
+                 int threads);
 
 // Whose turn it is among adapters with work: the current one for `quantum` steps, then the next in ascending
 // order. Switching costs about 3 ms, so it is not done at every step.

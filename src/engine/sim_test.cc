@@ -69,7 +69,9 @@ Outcome Reference(const Request& request, int32_t context, bool loops) {
 
 std::string Simulate(uint64_t seed, CoreStats* totals) {
   std::mt19937_64 random(seed);
-  const auto pick = [&](int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random); };
+  const auto pick = [&](int64_t low, int64_t high) {
+    return std::uniform_int_distribution<int64_t>(low, high)(random);
+  };
   const auto chance = [&](int percent) { return pick(1, 100) <= percent; };
 
   model::DecoderFacts facts;
@@ -111,15 +113,18 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
   // Prompts share beginnings, as system prompts and conversations do.
   std::vector<std::vector<Token>> stems(static_cast<size_t>(pick(1, 4)));
   for (auto& stem : stems)
-    for (int64_t i = pick(0, std::min<int64_t>(facts.context, 150)); i > 0; --i) stem.push_back(static_cast<Token>(pick(0, kVocabulary - 1)));
+    for (int64_t i = pick(0, std::min<int64_t>(facts.context, 150)); i > 0; --i)
+      stem.push_back(static_cast<Token>(pick(0, kVocabulary - 1)));
   std::vector<Plan> plans(static_cast<size_t>(pick(1, 30)));
   double at = clock;
   const double pace = chance(50) ? 0.001 : 0.03;
   for (Plan& plan : plans) {
     Request& r = plan.request;
     const auto& stem = stems[static_cast<size_t>(pick(0, static_cast<int64_t>(stems.size()) - 1))];
-    r.prompt.assign(stem.begin(), stem.begin() + (chance(70) ? static_cast<int64_t>(stem.size()) : pick(0, static_cast<int64_t>(stem.size()))));
-    for (int64_t i = pick(chance(3) ? 0 : 1, 20); i > 0; --i) r.prompt.push_back(static_cast<Token>(pick(0, kVocabulary - 1)));
+    r.prompt.assign(stem.begin(), stem.begin() + (chance(70) ? static_cast<int64_t>(stem.size())
+                                                             : pick(0, static_cast<int64_t>(stem.size()))));
+    for (int64_t i = pick(chance(3) ? 0 : 1, 20); i > 0; --i)
+      r.prompt.push_back(static_cast<Token>(pick(0, kVocabulary - 1)));
     if (chance(20) && r.prompt.size() > 6) {  // repeats itself: drafts
       const std::vector<Token> again(r.prompt.end() - 5, r.prompt.end());
       for (int i = 0; i < 3; ++i) r.prompt.insert(r.prompt.end(), again.begin(), again.end());
@@ -132,7 +137,8 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
         const Outcome said = Reference(earlier, std::min(facts.context, facts.cells), decoder.loops);
         r.prompt.insert(r.prompt.end(), said.tokens.begin(), said.tokens.end());
         if (chance(50)) r.prompt.resize(static_cast<size_t>(pick(1, static_cast<int64_t>(r.prompt.size()))));
-        for (int64_t i = pick(1, 10); i > 0; --i) r.prompt.push_back(static_cast<Token>(pick(0, kVocabulary - 1)));
+        for (int64_t i = pick(1, 10); i > 0; --i)
+          r.prompt.push_back(static_cast<Token>(pick(0, kVocabulary - 1)));
       }
     }
     r.max_tokens = chance(10) ? -1 : static_cast<int32_t>(pick(0, chance(20) ? 150 : 60));
@@ -188,7 +194,8 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
     const bool worked = core.Step();
     if (const std::string wrong = core.Audit(); !wrong.empty()) return wrong;
     if (facts.unified && core.tree().cells() != decoder.used_cells())
-      return "the ledger has " + std::to_string(core.tree().cells()) + " cells, the cache " + std::to_string(decoder.used_cells());
+      return "the ledger has " + std::to_string(core.tree().cells()) + " cells, the cache " +
+             std::to_string(decoder.used_cells());
     if (!worked) {
       if (next == plans.size() && core.idle()) break;
       if (!core.idle()) return "requests wait and nothing is done";
@@ -201,18 +208,26 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
     const Request& request = plans[i].request;
     const std::string who = "request " + std::to_string(i + 1) + " ";
     if (got.ends != 1) return who + "ended " + std::to_string(got.ends) + " times";
-    if (request.prompt.empty() || static_cast<int32_t>(request.prompt.size()) >= std::min(facts.context, facts.cells)) {
+    if (request.prompt.empty() ||
+        static_cast<int32_t>(request.prompt.size()) >= std::min(facts.context, facts.cells)) {
       if (got.finish != Finish::kError) return who + "should have been refused";
       continue;
     }
-    if (got.finish == Finish::kError && (got.error.Is(Code::kUnavailable) || (fault && got.error.Is(Code::kIo)))) continue;
+    if (got.finish == Finish::kError &&
+        (got.error.Is(Code::kUnavailable) || (fault && got.error.Is(Code::kIo))))
+      continue;
     const Outcome want = Reference(request, std::min(facts.context, facts.cells), decoder.loops);
     const bool cut = got.finish == Finish::kCancelled || got.finish == Finish::kTimeout;
-    if (got.tokens.size() > want.tokens.size() || !std::equal(got.tokens.begin(), got.tokens.end(), want.tokens.begin()))
-      return who + "said other tokens than it must (" + std::to_string(got.tokens.size()) + " of " + std::to_string(want.tokens.size()) + ", " + std::string(FinishName(got.finish)) + ")";
-    if (!cut && (got.text != want.text || got.tokens.size() != want.tokens.size() || got.finish != want.finish))
-      return who + "ended '" + std::string(FinishName(got.finish)) + "' after " + std::to_string(got.tokens.size()) + " tokens, must be '" + std::string(FinishName(want.finish)) + "' after " +
-             std::to_string(want.tokens.size()) + (got.error.ok() ? "" : ": " + got.error.ToString());
+    if (got.tokens.size() > want.tokens.size() ||
+        !std::equal(got.tokens.begin(), got.tokens.end(), want.tokens.begin()))
+      return who + "said other tokens than it must (" + std::to_string(got.tokens.size()) + " of " +
+             std::to_string(want.tokens.size()) + ", " + std::string(FinishName(got.finish)) + ")";
+    if (!cut &&
+        (got.text != want.text || got.tokens.size() != want.tokens.size() || got.finish != want.finish))
+      return who + "ended '" + std::string(FinishName(got.finish)) + "' after " +
+             std::to_string(got.tokens.size()) + " tokens, must be '" + std::string(FinishName(want.finish)) +
+             "' after " + std::to_string(want.tokens.size()) +
+             (got.error.ok() ? "" : ": " + got.error.ToString());
     if (cut && plans[i].cancels < 0 && request.timeout <= 0) return who + "was cut off without being asked";
   }
   const CoreStats stats = core.stats();
@@ -240,12 +255,16 @@ TEST(Simulator, ManyScenarios) {
     const char* value = getenv(name);
     return value != nullptr && *value != '\0';
   };
-  const int count = set("HEADRACE_TEST_SMALL") ? 300 : set("HEADRACE_TEST_LONG") ? 2'000'000 : set("HEADRACE_TEST_CI") ? 20'000 : 3'000;
+  const int count = set("HEADRACE_TEST_SMALL")  ? 300
+                    : set("HEADRACE_TEST_LONG") ? 2'000'000
+                    : set("HEADRACE_TEST_CI")   ? 20'000
+                                                : 3'000;
   int failures = 0;
   for (int seed = 1; seed <= count && failures < 3; ++seed) {
     const std::string wrong = Simulate(static_cast<uint64_t>(seed), &totals);
     if (!wrong.empty()) {
-      ADD_FAILURE() << wrong << "\n  again: HEADRACE_SIM_SEED=" << seed << " engine_test --gtest_filter=Simulator.*";
+      ADD_FAILURE() << wrong << "\n  again: HEADRACE_SIM_SEED=" << seed
+                    << " engine_test --gtest_filter=Simulator.*";
       ++failures;
     }
   }

@@ -21,7 +21,8 @@ uint64_t Key(std::span<const Token> tokens) {
 void Lookup::Extend(std::span<const Token> tokens) {
   const auto size = static_cast<int32_t>(tokens.size());
   if ((filled_ + static_cast<size_t>(std::max(size - read_, 0))) * 2 >= table_.size()) {
-    std::vector<std::pair<uint64_t, int32_t>> old(std::max<size_t>(256, std::max(table_.size() * 2, tokens.size() * 4)));
+    std::vector<std::pair<uint64_t, int32_t>> old(
+        std::max<size_t>(256, std::max(table_.size() * 2, tokens.size() * 4)));
     old.swap(table_);
     filled_ = 0;
     for (const auto& [key, position] : old) {
@@ -51,7 +52,8 @@ std::vector<Token> Lookup::Draft(std::span<const Token> tokens, int32_t most) co
   if (table_[at].first == 0) return {};
   const auto from = static_cast<size_t>(table_[at].second);
   const size_t count = std::min(static_cast<size_t>(most), tokens.size() - from);
-  return {tokens.begin() + static_cast<ptrdiff_t>(from), tokens.begin() + static_cast<ptrdiff_t>(from + count)};
+  return {tokens.begin() + static_cast<ptrdiff_t>(from),
+          tokens.begin() + static_cast<ptrdiff_t>(from + count)};
 }
 
 void Lookup::Verified(int32_t drafted, int32_t accepted) {
@@ -91,8 +93,10 @@ int32_t Lookup::Worth(const CostTable& costs, StepShape others, int64_t position
     const double extra = costs.Predict(with, threads) - base;  // what everybody waits more
     // Each draft accepted with chance p, all after a wrong one lost: expected tokens are p(1 − p^n)/(1 − p).
     const double expected = p * (1 - std::pow(p, draft)) / (1 - p);
-    // A token gained is worth a step of this request's own; with neighbours, its part of the step and their wait.
-    const double gain = expected * (others.rows > 0 ? std::max(per_token, base / (others.rows + 1)) : base) - extra;
+    // A token gained is worth a step of this request's own; with neighbours, its part of the step and their
+    // wait.
+    const double gain =
+        expected * (others.rows > 0 ? std::max(per_token, base / (others.rows + 1)) : base) - extra;
     if (gain > best_gain) {
       best_gain = gain;
       best = draft;

@@ -1,9 +1,10 @@
 // Speculate: draft tokens by looking up the last few in what the request has already read or said (prompt
-// lookup decoding, Saxena 2023; verified as in Leviathan et al. 2023, arXiv:2211.17192, by sampling each position from the
-// model's own distribution and keeping drafts while they agree, so the answer is the same with and without).
+// lookup decoding, Saxena 2023; verified as in Leviathan et al. 2023, arXiv:2211.17192, by sampling each
+// position from the model's own distribution and keeping drafts while they agree, so the answer is the same
+// with and without).
 //
-// A draft costs rows: verifying 16 takes five times one row. It is offered only where, by the cost table and what
-// was accepted lately, it is expected to pay.
+// A draft costs rows: verifying 16 takes five times one row. It is offered only where, by the cost table and
+// what was accepted lately, it is expected to pay.
 #pragma once
 
 #include <cstdint>
@@ -30,11 +31,12 @@ class Lookup {
 
  private:
   static constexpr int kLongest = 3;  // tokens that must agree
-  std::vector<std::pair<uint64_t, int32_t>> table_;  // open addressing: hash of 3 tokens → position after the latest occurrence
+  std::vector<std::pair<uint64_t, int32_t>>
+      table_;  // open addressing: hash of 3 tokens → position after the latest occurrence
   size_t filled_ = 0;
   int32_t read_ = 0;
-  double rate_ = 0.7;     // share of drafted tokens that were accepted, decaying
-  int32_t rest_ = 0;      // tokens to wait after failures
+  double rate_ = 0.7;  // share of drafted tokens that were accepted, decaying
+  int32_t rest_ = 0;   // tokens to wait after failures
   int32_t failures_ = 0;
   mutable int32_t waited_ = 0;
 };

@@ -20,7 +20,8 @@ class ModelVocabulary : public Vocabulary {
     Result<std::vector<Token>> tokens = model_->Tokenize(text, false, false);
     if (!tokens.ok()) return {};
     // Some tokenizers put a space before every text; in the middle of an answer there is none.
-    if (!tokens->empty() && !text.starts_with(' ') && model_->Piece(tokens->front()) == " ") tokens->erase(tokens->begin());
+    if (!tokens->empty() && !text.starts_with(' ') && model_->Piece(tokens->front()) == " ")
+      tokens->erase(tokens->begin());
     return std::move(*tokens);
   }
 
@@ -29,8 +30,10 @@ class ModelVocabulary : public Vocabulary {
 };
 
 std::string DefaultCostFolder() {
-  if (const char* cache = getenv("HEADRACE_CACHE"); cache != nullptr && *cache != '\0') return std::string(cache) + "/costs";
-  if (const char* home = getenv("HOME"); home != nullptr && *home != '\0') return std::string(home) + "/.cache/headrace/costs";
+  if (const char* cache = getenv("HEADRACE_CACHE"); cache != nullptr && *cache != '\0')
+    return std::string(cache) + "/costs";
+  if (const char* home = getenv("HOME"); home != nullptr && *home != '\0')
+    return std::string(home) + "/.cache/headrace/costs";
   return "";
 }
 
@@ -40,8 +43,8 @@ std::string CostFile(const std::string& folder, const model::Model& model, const
   char host[256] = {};
   gethostname(host, sizeof host - 1);
   const model::Facts& about = model.facts();
-  std::string name = about.architecture + "-" + std::to_string(about.parameters) + "-" + about.quantization + "-" + host + "-" + std::to_string(facts.threads) +
-                     (facts.unified ? "" : "-apart");
+  std::string name = about.architecture + "-" + std::to_string(about.parameters) + "-" + about.quantization +
+                     "-" + host + "-" + std::to_string(facts.threads) + (facts.unified ? "" : "-apart");
   for (char& c : name)
     if (!std::isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '_') c = '-';
   return folder + "/" + name + ".json";
@@ -54,14 +57,17 @@ std::string ReadFile(const std::string& path) {
 
 }  // namespace
 
-Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model> model, EngineOptions options) {
+Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model> model,
+                                              EngineOptions options) {
   if (options.core.deterministic) {
-    // Every path has cells of its own from the first on, so that sums run in one order whatever else is cached.
+    // Every path has cells of its own from the first on, so that sums run in one order whatever else is
+    // cached.
     options.decoder.unified = false;
     options.decoder.paths = std::min(options.core.slots, 8);
     options.core.slots = options.decoder.paths;
     options.core.host_bytes = 0;
-    if (options.decoder.cells == 0) options.decoder.cells = std::min(model->facts().trained_context, 4096) * options.decoder.paths;
+    if (options.decoder.cells == 0)
+      options.decoder.cells = std::min(model->facts().trained_context, 4096) * options.decoder.paths;
   }
   HEADRACE_ASSIGN(std::unique_ptr<model::Decoder> decoder, model::NewDecoder(model, options.decoder));
   const std::string folder = options.cost_folder ? *options.cost_folder : DefaultCostFolder();
@@ -69,8 +75,10 @@ Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model
   // A first guess: weights read once a step at 10 GB/s.
   CostTable costs(decoder->facts().threads, static_cast<double>(model->facts().step_bytes) / 10e9);
   if (!file.empty())
-    if (const std::string text = ReadFile(file); !text.empty()) (void)costs.FromJson(text).ok();  // unreadable: measured anew
-  auto engine = StartWith(std::move(decoder), std::make_unique<ModelVocabulary>(model), std::move(options), std::move(costs));
+    if (const std::string text = ReadFile(file); !text.empty())
+      (void)costs.FromJson(text).ok();  // unreadable: measured anew
+  auto engine = StartWith(std::move(decoder), std::make_unique<ModelVocabulary>(model), std::move(options),
+                          std::move(costs));
   engine->model_ = model;
   engine->cost_file_ = file;
   engine->grammars_ = std::make_unique<Grammars>(model->pieces(), model->EndTokens());

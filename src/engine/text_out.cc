@@ -5,8 +5,8 @@
 namespace headrace::engine {
 namespace {
 
-// Length of the character that begins at `text[at]`: 1 to 4; 0 if it is no UTF-8; -1 if it may become one with
-// more bytes. (The table of well-formed sequences: Unicode 15, table 3-7.)
+// Length of the character that begins at `text[at]`: 1 to 4; 0 if it is no UTF-8; -1 if it may become one
+// with more bytes. (The table of well-formed sequences: Unicode 15, table 3-7.)
 int Character(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char first = byte(at);

@@ -1,5 +1,5 @@
-// TextOut: from tokens' bytes to text that may be shown. Whole UTF-8 characters only; nothing that could still
-// become a stop string; a stop string itself never.
+// TextOut: from tokens' bytes to text that may be shown. Whole UTF-8 characters only; nothing that could
+// still become a stop string; a stop string itself never.
 #pragma once
 
 #include <string>
@@ -12,7 +12,8 @@ class TextOut {
  public:
   explicit TextOut(std::vector<std::string> stops) : stops_(std::move(stops)) {}
 
-  // Adds a token's bytes; returns what may now be shown. After a stop, `stopped()` says which and nothing more comes.
+  // Adds a token's bytes; returns what may now be shown. After a stop, `stopped()` says which and nothing
+  // more comes.
   std::string Add(std::string_view bytes);
   // The end came: what was held back. Bytes that are no UTF-8 become U+FFFD.
   std::string Finish();

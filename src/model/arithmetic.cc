@@ -58,7 +58,8 @@ Result<std::vector<MeasuredStep>> MeasureSteps(Decoder* decoder, int threads) {
       std::vector<Row> batch;
       for (int32_t i = 0; i < rows; ++i) {
         // Decoding: each row its own path; prefill: one path.
-        batch.push_back({(i * 37 + 11) % decoder->facts().vocabulary, outputs ? 0 : i, outputs ? i : 0, outputs || i == rows - 1});
+        batch.push_back({(i * 37 + 11) % decoder->facts().vocabulary, outputs ? 0 : i, outputs ? i : 0,
+                         outputs || i == rows - 1});
       }
       const double start = MonotonicSeconds();
       HEADRACE_TRY(decoder->Decode(batch, threads));
@@ -80,11 +81,14 @@ Result<Arithmetic> Work(const std::shared_ptr<const Model>& model, int threads) 
   Arithmetic result;
   const Facts& about = model->facts();
   result.free_memory = AvailableMemory();
-  if (about.kv_bytes_per_token > 0) result.tokens_that_fit = std::max<int64_t>(0, result.free_memory - about.weight_bytes) / about.kv_bytes_per_token;
+  if (about.kv_bytes_per_token > 0)
+    result.tokens_that_fit =
+        std::max<int64_t>(0, result.free_memory - about.weight_bytes) / about.kv_bytes_per_token;
   result.bandwidth = MeasureBandwidth(threads);
   result.decode_ceiling = result.bandwidth / static_cast<double>(std::max<int64_t>(about.step_bytes, 1));
   if (about.memory == Memory::kEncoder) return result;
-  HEADRACE_ASSIGN(const std::unique_ptr<Decoder> decoder, NewDecoder(model, {.cells = 2048, .max_rows = 512, .paths = 64, .threads = threads}));
+  HEADRACE_ASSIGN(const std::unique_ptr<Decoder> decoder,
+                  NewDecoder(model, {.cells = 2048, .max_rows = 512, .paths = 64, .threads = threads}));
   HEADRACE_ASSIGN(result.steps, MeasureSteps(decoder.get(), threads));
   const double one = result.steps.front().seconds;
   for (size_t i = 1; i < result.steps.size() && result.steps[i].outputs; ++i) {
@@ -93,7 +97,9 @@ Result<Arithmetic> Work(const std::shared_ptr<const Model>& model, int threads) 
       result.binding_batch = b.rows;
       continue;
     }
-    result.binding_batch = a.rows + (b.rows - a.rows) * std::clamp((2 * one - a.seconds) / std::max(b.seconds - a.seconds, 1e-9), 0.0, 1.0);
+    result.binding_batch =
+        a.rows + (b.rows - a.rows) *
+                     std::clamp((2 * one - a.seconds) / std::max(b.seconds - a.seconds, 1e-9), 0.0, 1.0);
     break;
   }
   return result;

@@ -1,6 +1,6 @@
-// Arithmetic: what this model can do on this machine, worked out and measured side by side. Decoding one stream reads all
-// weights for each token, so memory bandwidth is its ceiling; many rows at once read them once, so arithmetic is
-// (Pope et al. 2022, arXiv:2211.05102).
+// Arithmetic: what this model can do on this machine, worked out and measured side by side. Decoding one
+// stream reads all weights for each token, so memory bandwidth is its ceiling; many rows at once read them
+// once, so arithmetic is (Pope et al. 2022, arXiv:2211.05102).
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@
 
 namespace headrace::model {
 
-// Bytes a second that `threads` threads read together from memory, best of three over a buffer larger than caches of most
-// machines (1 GB).
+// Bytes a second that `threads` threads read together from memory, best of three over a buffer larger than
+// caches of most machines (1 GB).
 double MeasureBandwidth(int threads);
 
 struct MeasuredStep {

@@ -16,20 +16,27 @@ struct Named {
 // Written after the formats' published descriptions.
 constexpr Named kNamed[] = {
     {"chatml",
-     "{%- for m in messages -%}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{%- endfor -%}"
+     "{%- for m in messages -%}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{%- "
+     "endfor -%}"
      "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"},
     {"gemma",
      "{{ bos_token }}{%- set lead = namespace(text='') -%}"
-     "{%- for m in messages -%}{%- if m['role'] == 'system' -%}{%- set lead.text = m['content'] + '\\n\\n' -%}{%- else -%}"
-     "{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else 'user') + '\\n' + (lead.text if m['role'] == 'user' else '') + "
-     "m['content'] | trim + '<end_of_turn>\\n' }}{%- if m['role'] == 'user' -%}{%- set lead.text = '' -%}{%- endif -%}{%- endif -%}"
+     "{%- for m in messages -%}{%- if m['role'] == 'system' -%}{%- set lead.text = m['content'] + '\\n\\n' "
+     "-%}{%- else -%}"
+     "{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else 'user') + '\\n' + (lead.text if "
+     "m['role'] == 'user' else '') + "
+     "m['content'] | trim + '<end_of_turn>\\n' }}{%- if m['role'] == 'user' -%}{%- set lead.text = '' -%}{%- "
+     "endif -%}{%- endif -%}"
      "{%- endfor -%}{%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}"},
     {"llama3",
-     "{{ bos_token }}{%- for m in messages -%}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' + m['content'] | trim + "
-     "'<|eot_id|>' }}{%- endfor -%}{%- if add_generation_prompt -%}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif -%}"},
+     "{{ bos_token }}{%- for m in messages -%}{{ '<|start_header_id|>' + m['role'] + "
+     "'<|end_header_id|>\\n\\n' + m['content'] | trim + "
+     "'<|eot_id|>' }}{%- endfor -%}{%- if add_generation_prompt -%}{{ "
+     "'<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif -%}"},
     {"plain",
      "{%- for m in messages -%}{%- if m['role'] == 'system' -%}{{ m['content'] + '\\n\\n' }}{%- else -%}"
-     "{{ ('Assistant: ' if m['role'] == 'assistant' else 'User: ') + m['content'] + '\\n' }}{%- endif -%}{%- endfor -%}"
+     "{{ ('Assistant: ' if m['role'] == 'assistant' else 'User: ') + m['content'] + '\\n' }}{%- endif -%}{%- "
+     "endfor -%}"
      "{%- if add_generation_prompt -%}{{ 'Assistant:' }}{%- endif -%}"},
 };
 // What ends a turn where the model's vocabulary has no token for it.
@@ -62,14 +69,17 @@ Result<std::shared_ptr<const ChatTemplate>> ChatTemplate::Make(const Model& mode
   if (given.empty()) {
     if (!model.facts().has_template)
       return Status::Invalid(model.facts().name +
-                             " has no chat template: it is a base model, which continues text. Use `run` or completions, or name a "
+                             " has no chat template: it is a base model, which continues text. Use `run` or "
+                             "completions, or name a "
                              "template (chatml, gemma, llama3, plain) if it was tuned for one");
     source = model.template_source();
   } else if (source == given && given.find("{") == std::string::npos) {
-    return Status::NotFound("there is no chat template '" + given + "'; there are chatml, gemma, llama3, plain, or give a template's text");
+    return Status::NotFound("there is no chat template '" + given +
+                            "'; there are chatml, gemma, llama3, plain, or give a template's text");
   }
   if (static_cast<int64_t>(source.size()) > limits::kMaxTemplateBytes)
-    return Status::Limit("a chat template of " + std::to_string(source.size()) + " bytes is larger than the limit (kMaxTemplateBytes)");
+    return Status::Limit("a chat template of " + std::to_string(source.size()) +
+                         " bytes is larger than the limit (kMaxTemplateBytes)");
   auto result = std::make_shared<ChatTemplate>();
   result->source_ = source;
   result->state_ = std::make_shared<State>();

@@ -1,5 +1,5 @@
-// Chat: from messages to a prompt, by the model's own template (Jinja, as Hugging Face's tokenizers carry it), a named
-// one, or one that the user gives.
+// Chat: from messages to a prompt, by the model's own template (Jinja, as Hugging Face's tokenizers carry
+// it), a named one, or one that the user gives.
 #pragma once
 
 #include <memory>
@@ -17,14 +17,14 @@ struct Message {
 };
 
 struct Prompt {
-  std::string text;  // control tokens by name: tokenize with parse = true
+  std::string text;                // control tokens by name: tokenize with parse = true
   std::vector<std::string> stops;  // strings that the format ends a turn with, beside the end tokens
 };
 
 class ChatTemplate {
  public:
-  // `given`: "" for the model's own template; a name of Names(); or a template's source. A model without one, and
-  // nothing given, is an error that says so: a base model is not made to pretend.
+  // `given`: "" for the model's own template; a name of Names(); or a template's source. A model without one,
+  // and nothing given, is an error that says so: a base model is not made to pretend.
   static Result<std::shared_ptr<const ChatTemplate>> Make(const Model& model, const std::string& given);
   static std::vector<std::string> Names();
 

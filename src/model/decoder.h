@@ -18,14 +18,15 @@ using Token = int32_t;
 
 struct DecoderFacts {
   int32_t vocabulary = 0;
-  int32_t cells = 0;      // tokens that the cache holds, shared prefixes counted once
-  int32_t paths = 0;      // distinct paths
-  int32_t context = 0;    // tokens of the longest path
-  int32_t max_rows = 0;   // rows of one step
-  int32_t window = 0;     // sliding window in tokens, 0 where every layer attends to everything
-  bool can_truncate = true;  // false: recurrent state; a path can be cut only to nothing, shared only at its end
-  int32_t threads = 1;    // the most a step may use
-  bool unified = true;    // false: every path has cells/paths cells of its own, sharing copies
+  int32_t cells = 0;     // tokens that the cache holds, shared prefixes counted once
+  int32_t paths = 0;     // distinct paths
+  int32_t context = 0;   // tokens of the longest path
+  int32_t max_rows = 0;  // rows of one step
+  int32_t window = 0;    // sliding window in tokens, 0 where every layer attends to everything
+  bool can_truncate =
+      true;             // false: recurrent state; a path can be cut only to nothing, shared only at its end
+  int32_t threads = 1;  // the most a step may use
+  bool unified = true;  // false: every path has cells/paths cells of its own, sharing copies
 };
 
 struct Row {

@@ -22,12 +22,13 @@ class Encoder {
   virtual int32_t width() const = 0;       // numbers of a vector
   virtual int32_t max_tokens() const = 0;  // of one text
   virtual const EncoderOptions& options() const = 0;
-  // One step: texts as tokens, in all at most max_rows tokens and max_texts texts. Gives [texts, width], pooled as the
-  // model says (mean for MiniLM), not normalised.
+  // One step: texts as tokens, in all at most max_rows tokens and max_texts texts. Gives [texts, width],
+  // pooled as the model says (mean for MiniLM), not normalised.
   virtual Result<std::vector<float>> Encode(std::span<const std::vector<Token>> texts) = 0;
 };
 
 // Works for encoders (BERT), and for language models by pooling their hidden states (mean).
-Result<std::unique_ptr<Encoder>> NewEncoder(std::shared_ptr<const Model> model, const EncoderOptions& options);
+Result<std::unique_ptr<Encoder>> NewEncoder(std::shared_ptr<const Model> model,
+                                            const EncoderOptions& options);
 
 }  // namespace headrace::model

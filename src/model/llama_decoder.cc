@@ -1,6 +1,6 @@
-// The real Decoder. In a model with a sliding window, llama.cpp takes over cells that have left the window and
-// are held by one sequence only, and whoever shares them later attends to nothing: so each path is held by
-// two sequences, ids 2p and 2p + 1, and every row belongs to both (serving.md, 3).
+// The real Decoder. In a model with a sliding window, llama.cpp takes over cells that have left the window
+// and are held by one sequence only, and whoever shares them later attends to nothing: so each path is held
+// by two sequences, ids 2p and 2p + 1, and every row belongs to both (serving.md, 3).
 #include <llama.h>
 
 #include <algorithm>
@@ -33,10 +33,12 @@ class LlamaDecoder : public Decoder {
     facts_.vocabulary = about.vocabulary;
     facts_.can_truncate = !state;
     facts_.unified = options.unified;
-    facts_.threads = options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
+    facts_.threads =
+        options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
     facts_.paths = std::clamp(options.paths, 1, kMaxSequences / copies_);
     llama_context_params params = llama_context_default_params();
-    params.n_ctx = static_cast<uint32_t>(options.cells > 0 ? options.cells : std::min(about.trained_context, 32'768));
+    params.n_ctx =
+        static_cast<uint32_t>(options.cells > 0 ? options.cells : std::min(about.trained_context, 32'768));
     params.n_batch = params.n_ubatch = static_cast<uint32_t>(options.max_rows);
     params.n_seq_max = static_cast<uint32_t>(facts_.paths * copies_);
     params.n_threads = params.n_threads_batch = facts_.threads;
@@ -51,11 +53,12 @@ class LlamaDecoder : public Decoder {
       return Status::Invalid("cannot make a context for " + about.name + ": " + error.what());
     }
     if (context_ == nullptr)
-      return Status::Limit("there is no memory for a context of " + std::to_string(params.n_ctx) + " tokens of " +
-                           about.name + " (" + std::to_string(about.kv_bytes_per_token) +
+      return Status::Limit("there is no memory for a context of " + std::to_string(params.n_ctx) +
+                           " tokens of " + about.name + " (" + std::to_string(about.kv_bytes_per_token) +
                            " bytes a token); ask for a shorter one");
     facts_.cells = static_cast<int32_t>(llama_n_ctx(context_));
-    facts_.context = std::min(static_cast<int32_t>(llama_n_ctx_seq(context_)), std::max(about.trained_context, 1));
+    facts_.context =
+        std::min(static_cast<int32_t>(llama_n_ctx_seq(context_)), std::max(about.trained_context, 1));
     facts_.max_rows = static_cast<int32_t>(llama_n_ubatch(context_));
     memory_ = llama_get_memory(context_);
     batch_ = llama_batch_init(facts_.max_rows, 0, copies_);
@@ -112,7 +115,8 @@ class LlamaDecoder : public Decoder {
       llama_memory_seq_rm(memory_, to, length, -1);
       return;
     }
-    for (int c = 0; c < copies_; ++c) llama_memory_seq_cp(memory_, from * copies_, to * copies_ + c, 0, length);
+    for (int c = 0; c < copies_; ++c)
+      llama_memory_seq_cp(memory_, from * copies_, to * copies_ + c, 0, length);
   }
 
   void Truncate(int path, int32_t length) override {
@@ -124,21 +128,22 @@ class LlamaDecoder : public Decoder {
 
   Result<std::vector<std::byte>> Save(int path) override {
     std::vector<std::byte> bytes(llama_state_seq_get_size(context_, path * copies_));
-    const size_t written = llama_state_seq_get_data(context_, reinterpret_cast<uint8_t*>(bytes.data()), bytes.size(),
-                                                    path * copies_);
+    const size_t written = llama_state_seq_get_data(context_, reinterpret_cast<uint8_t*>(bytes.data()),
+                                                    bytes.size(), path * copies_);
     if (written == 0) return Status::Io("a sequence's state could not be saved");
     bytes.resize(written);
     return bytes;
   }
 
   Status Restore(int path, std::span<const std::byte> bytes) override {
-    const size_t read = llama_state_seq_set_data(context_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(),
-                                                 path * copies_);
+    const size_t read = llama_state_seq_set_data(context_, reinterpret_cast<const uint8_t*>(bytes.data()),
+                                                 bytes.size(), path * copies_);
     if (read == 0) {
       Truncate(path, 0);
       return Status::Limit("a saved sequence did not fit back into the cache");
     }
-    for (int c = 1; c < copies_; ++c) llama_memory_seq_cp(memory_, path * copies_, path * copies_ + c, -1, -1);
+    for (int c = 1; c < copies_; ++c)
+      llama_memory_seq_cp(memory_, path * copies_, path * copies_ + c, -1, -1);
     return Status::Ok();
   }
 
@@ -172,7 +177,8 @@ class LlamaDecoder : public Decoder {
 
 }  // namespace
 
-Result<std::unique_ptr<Decoder>> NewDecoder(std::shared_ptr<const Model> model, const DecoderOptions& options) {
+Result<std::unique_ptr<Decoder>> NewDecoder(std::shared_ptr<const Model> model,
+                                            const DecoderOptions& options) {
   auto decoder = std::make_unique<LlamaDecoder>();
   HEADRACE_TRY(decoder->Open(std::move(model), options));
   return std::unique_ptr<Decoder>(std::move(decoder));

@@ -21,8 +21,10 @@ class LlamaEncoder : public Encoder {
     options_ = options;
     const Facts& about = model_->facts();
     if (about.memory == Memory::kRecurrent || about.memory == Memory::kHybrid)
-      return Status::Unsupported(about.name + " is a " + std::string(MemoryName(about.memory)) + " model: it cannot embed texts here");
-    options_.threads = options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
+      return Status::Unsupported(about.name + " is a " + std::string(MemoryName(about.memory)) +
+                                 " model: it cannot embed texts here");
+    options_.threads =
+        options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
     options_.max_rows = std::max(options.max_rows, std::min(about.trained_context, 8192));
     max_tokens_ = std::min(about.trained_context, options_.max_rows);
     llama_context_params params = llama_context_default_params();
@@ -32,16 +34,19 @@ class LlamaEncoder : public Encoder {
     params.kv_unified = true;
     params.embeddings = true;
     params.no_perf = true;
-    params.pooling_type = about.memory == Memory::kEncoder ? LLAMA_POOLING_TYPE_UNSPECIFIED : LLAMA_POOLING_TYPE_MEAN;
+    params.pooling_type =
+        about.memory == Memory::kEncoder ? LLAMA_POOLING_TYPE_UNSPECIFIED : LLAMA_POOLING_TYPE_MEAN;
     params.n_threads = params.n_threads_batch = options_.threads;
     try {
       context_ = llama_init_from_model(model_->handle(), params);
     } catch (const std::exception& error) {
       return Status::Invalid("cannot make an embedding context for " + about.name + ": " + error.what());
     }
-    if (context_ == nullptr) return Status::Limit("there is no memory for an embedding context of " + about.name);
+    if (context_ == nullptr)
+      return Status::Limit("there is no memory for an embedding context of " + about.name);
     if (llama_pooling_type(context_) == LLAMA_POOLING_TYPE_NONE)
-      return Status::Unsupported(about.name + " does not say how its token vectors become one vector of a text");
+      return Status::Unsupported(about.name +
+                                 " does not say how its token vectors become one vector of a text");
     batch_ = llama_batch_init(options_.max_rows, 0, 1);
     ggml_threadpool_params pool = ggml_threadpool_params_default(options_.threads);
     pool.poll = 0;
@@ -69,14 +74,17 @@ class LlamaEncoder : public Encoder {
         batch_.logits[at] = 1;
       }
     }
-    if (llama_memory_t memory = llama_get_memory(context_); memory != nullptr) llama_memory_clear(memory, false);
+    if (llama_memory_t memory = llama_get_memory(context_); memory != nullptr)
+      llama_memory_clear(memory, false);
     int32_t code = -1;
     try {
-      code = model_->facts().memory == Memory::kEncoder ? llama_encode(context_, batch_) : llama_decode(context_, batch_);
+      code = model_->facts().memory == Memory::kEncoder ? llama_encode(context_, batch_)
+                                                        : llama_decode(context_, batch_);
     } catch (const std::exception& error) {
       return Status::Io(std::string("an embedding step failed inside llama.cpp: ") + error.what());
     }
-    if (code != 0) return Status::Io("an embedding step failed inside llama.cpp (code " + std::to_string(code) + ")");
+    if (code != 0)
+      return Status::Io("an embedding step failed inside llama.cpp (code " + std::to_string(code) + ")");
     const auto count = static_cast<size_t>(width());
     std::vector<float> result(texts.size() * count);
     for (size_t text = 0; text < texts.size(); ++text) {
@@ -98,7 +106,8 @@ class LlamaEncoder : public Encoder {
 
 }  // namespace
 
-Result<std::unique_ptr<Encoder>> NewEncoder(std::shared_ptr<const Model> model, const EncoderOptions& options) {
+Result<std::unique_ptr<Encoder>> NewEncoder(std::shared_ptr<const Model> model,
+                                            const EncoderOptions& options) {
   auto encoder = std::make_unique<LlamaEncoder>();
   HEADRACE_TRY(encoder->Open(std::move(model), options));
   return std::unique_ptr<Encoder>(std::move(encoder));

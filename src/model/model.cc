@@ -38,7 +38,8 @@ void StartLibrary() {
 std::string Meta(const llama_model* model, const char* key) {
   char buffer[4096];
   const int32_t length = llama_model_meta_val_str(model, key, buffer, sizeof buffer);
-  return length < 0 ? "" : std::string(buffer, std::min<size_t>(static_cast<size_t>(length), sizeof buffer - 1));
+  return length < 0 ? ""
+                    : std::string(buffer, std::min<size_t>(static_cast<size_t>(length), sizeof buffer - 1));
 }
 
 int64_t MetaInt(const llama_model* model, const std::string& key, int64_t otherwise) {
@@ -52,11 +53,16 @@ std::string FileName(const std::string& path) { return path.substr(path.rfind('/
 
 std::string_view MemoryName(Memory memory) {
   switch (memory) {
-    case Memory::kAttention: return "attention";
-    case Memory::kSlidingWindow: return "sliding window";
-    case Memory::kRecurrent: return "recurrent";
-    case Memory::kHybrid: return "hybrid";
-    case Memory::kEncoder: return "encoder";
+    case Memory::kAttention:
+      return "attention";
+    case Memory::kSlidingWindow:
+      return "sliding window";
+    case Memory::kRecurrent:
+      return "recurrent";
+    case Memory::kHybrid:
+      return "hybrid";
+    case Memory::kEncoder:
+      return "encoder";
   }
   return "";
 }
@@ -121,8 +127,9 @@ void Model::ReadShape() {
   f.window = llama_model_n_swa(model_);
   const std::string prefix = f.architecture + ".attention.";
   const int64_t head = f.heads > 0 ? f.embedding / f.heads : 0;
-  f.kv_bytes_per_token = f.layers * f.kv_heads * 2 *
-                         (MetaInt(model_, prefix + "key_length", head) + MetaInt(model_, prefix + "value_length", head));
+  f.kv_bytes_per_token =
+      f.layers * f.kv_heads * 2 *
+      (MetaInt(model_, prefix + "key_length", head) + MetaInt(model_, prefix + "value_length", head));
   const bool causal = Meta(model_, (prefix + "causal").c_str()) != "false";
   if (llama_model_is_recurrent(model_)) {
     f.memory = Memory::kRecurrent;
@@ -243,12 +250,15 @@ struct NamedType {
   llama_ftype type;
 };
 constexpr NamedType kTypes[] = {
-    {"F32", LLAMA_FTYPE_ALL_F32},          {"F16", LLAMA_FTYPE_MOSTLY_F16},       {"BF16", LLAMA_FTYPE_MOSTLY_BF16},
-    {"Q8_0", LLAMA_FTYPE_MOSTLY_Q8_0},     {"Q6_K", LLAMA_FTYPE_MOSTLY_Q6_K},     {"Q5_K_M", LLAMA_FTYPE_MOSTLY_Q5_K_M},
-    {"Q5_K_S", LLAMA_FTYPE_MOSTLY_Q5_K_S}, {"Q5_1", LLAMA_FTYPE_MOSTLY_Q5_1},     {"Q5_0", LLAMA_FTYPE_MOSTLY_Q5_0},
-    {"Q4_K_M", LLAMA_FTYPE_MOSTLY_Q4_K_M}, {"Q4_K_S", LLAMA_FTYPE_MOSTLY_Q4_K_S}, {"Q4_1", LLAMA_FTYPE_MOSTLY_Q4_1},
-    {"Q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},     {"IQ4_XS", LLAMA_FTYPE_MOSTLY_IQ4_XS}, {"IQ4_NL", LLAMA_FTYPE_MOSTLY_IQ4_NL},
-    {"Q3_K_L", LLAMA_FTYPE_MOSTLY_Q3_K_L}, {"Q3_K_M", LLAMA_FTYPE_MOSTLY_Q3_K_M}, {"Q3_K_S", LLAMA_FTYPE_MOSTLY_Q3_K_S},
+    {"F32", LLAMA_FTYPE_ALL_F32},          {"F16", LLAMA_FTYPE_MOSTLY_F16},
+    {"BF16", LLAMA_FTYPE_MOSTLY_BF16},     {"Q8_0", LLAMA_FTYPE_MOSTLY_Q8_0},
+    {"Q6_K", LLAMA_FTYPE_MOSTLY_Q6_K},     {"Q5_K_M", LLAMA_FTYPE_MOSTLY_Q5_K_M},
+    {"Q5_K_S", LLAMA_FTYPE_MOSTLY_Q5_K_S}, {"Q5_1", LLAMA_FTYPE_MOSTLY_Q5_1},
+    {"Q5_0", LLAMA_FTYPE_MOSTLY_Q5_0},     {"Q4_K_M", LLAMA_FTYPE_MOSTLY_Q4_K_M},
+    {"Q4_K_S", LLAMA_FTYPE_MOSTLY_Q4_K_S}, {"Q4_1", LLAMA_FTYPE_MOSTLY_Q4_1},
+    {"Q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},     {"IQ4_XS", LLAMA_FTYPE_MOSTLY_IQ4_XS},
+    {"IQ4_NL", LLAMA_FTYPE_MOSTLY_IQ4_NL}, {"Q3_K_L", LLAMA_FTYPE_MOSTLY_Q3_K_L},
+    {"Q3_K_M", LLAMA_FTYPE_MOSTLY_Q3_K_M}, {"Q3_K_S", LLAMA_FTYPE_MOSTLY_Q3_K_S},
     {"Q2_K", LLAMA_FTYPE_MOSTLY_Q2_K},
 };
 

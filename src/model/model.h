@@ -34,7 +34,7 @@ struct Facts {
   std::string licence;       // general.license, "" where the file does not say
   int64_t parameters = 0;
   int64_t weight_bytes = 0;
-  int64_t step_bytes = 0;     // bytes of weights that a step of one token reads
+  int64_t step_bytes = 0;  // bytes of weights that a step of one token reads
   int32_t vocabulary = 0;
   int32_t trained_context = 0;
   int32_t embedding = 0;  // width of a hidden state
@@ -113,12 +113,13 @@ struct DecoderOptions {
   int32_t cells = 0;       // 0: the model's context, at most 32,768
   int32_t max_rows = 512;  // of one step
   int32_t paths = 128;
-  int32_t threads = 0;     // 0: all cores
-  bool unified = true;     // see DecoderFacts
+  int32_t threads = 0;  // 0: all cores
+  bool unified = true;  // see DecoderFacts
   bool flash_attention = true;
 };
 // A context of a language model. Refuses encoders.
-Result<std::unique_ptr<Decoder>> NewDecoder(std::shared_ptr<const Model> model, const DecoderOptions& options);
+Result<std::unique_ptr<Decoder>> NewDecoder(std::shared_ptr<const Model> model,
+                                            const DecoderOptions& options);
 
 // Quantizes a GGUF file into another. `type` is ggml's name: Q4_K_M, Q8_0, F16, …
 Status Quantize(const std::string& from, const std::string& to, const std::string& type, int threads);

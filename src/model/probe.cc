@@ -28,7 +28,8 @@ std::string Program(const std::string& given) {
   if (!given.empty()) return given;
   if (const char* named = getenv("HEADRACE_PROGRAM"); named != nullptr && *named != '\0') return named;
   char self[4096] = {};
-  if (readlink("/proc/self/exe", self, sizeof self - 1) > 0 && std::string(self).ends_with("/headrace")) return self;
+  if (readlink("/proc/self/exe", self, sizeof self - 1) > 0 && std::string(self).ends_with("/headrace"))
+    return self;
   const char* path = getenv("PATH");
   for (std::string_view left = path != nullptr ? path : ""; !left.empty();) {
     const size_t colon = left.find(':');
@@ -52,10 +53,13 @@ std::string VerdictFile(const std::string& path, const ProbeOptions& options) {
       return "";
     }
   }
-  const std::string identity = std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) + ":" + std::to_string(info.st_size) + ":" + std::to_string(info.st_mtim.tv_sec) + "." +
-                               std::to_string(info.st_mtim.tv_nsec) + ":" + options.chat_template + ":" + BuildDescription();
+  const std::string identity = std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) + ":" +
+                               std::to_string(info.st_size) + ":" + std::to_string(info.st_mtim.tv_sec) +
+                               "." + std::to_string(info.st_mtim.tv_nsec) + ":" + options.chat_template +
+                               ":" + BuildDescription();
   char name[40];
-  std::snprintf(name, sizeof name, "/%016llx", static_cast<unsigned long long>(XXH3_64bits(identity.data(), identity.size())));
+  std::snprintf(name, sizeof name, "/%016llx",
+                static_cast<unsigned long long>(XXH3_64bits(identity.data(), identity.size())));
   return folder + name;
 }
 
@@ -72,11 +76,14 @@ Status ProbeHere(const std::string& path, const std::string& chat_template) {
   if (tokens.empty()) return Status::Corrupt(path + " has a tokenizer that gives no tokens");
   if (model->facts().memory == Memory::kEncoder) {
     HEADRACE_ASSIGN(const auto encoder, NewEncoder(model, {.max_rows = 64, .max_texts = 1, .threads = 1}));
-    return encoder->Encode(std::span(&tokens, 1)).ok() ? Status::Ok() : Status::Corrupt(path + " cannot embed a text");
+    return encoder->Encode(std::span(&tokens, 1)).ok() ? Status::Ok()
+                                                       : Status::Corrupt(path + " cannot embed a text");
   }
-  HEADRACE_ASSIGN(const auto decoder, NewDecoder(model, {.cells = 256, .max_rows = 32, .paths = 2, .threads = 1}));
+  HEADRACE_ASSIGN(const auto decoder,
+                  NewDecoder(model, {.cells = 256, .max_rows = 32, .paths = 2, .threads = 1}));
   std::vector<Row> rows;
-  for (size_t i = 0; i < std::min<size_t>(tokens.size(), 32); ++i) rows.push_back({tokens[i], static_cast<int32_t>(i), 0, true});
+  for (size_t i = 0; i < std::min<size_t>(tokens.size(), 32); ++i)
+    rows.push_back({tokens[i], static_cast<int32_t>(i), 0, true});
   HEADRACE_TRY(decoder->Decode(rows, 1));
   for (const float value : decoder->Logits(static_cast<int>(rows.size()) - 1))
     if (value != value) return Status::Corrupt(path + " gives numbers that are not numbers (NaN)");
@@ -93,7 +100,9 @@ Status Probe(const std::string& path, const ProbeOptions& options) {
   }
   const std::string program = Program(options.program);
   if (program.empty())
-    return Status::NotFound("the `headrace` program is needed to try a new model file safely, and is neither on PATH nor named by HEADRACE_PROGRAM");
+    return Status::NotFound(
+        "the `headrace` program is needed to try a new model file safely, and is neither on PATH nor named "
+        "by HEADRACE_PROGRAM");
   int out[2];
   if (pipe2(out, O_CLOEXEC) != 0) return Status::FromErrno(errno, "make a pipe for", program);
   posix_spawn_file_actions_t actions;
@@ -119,7 +128,8 @@ Status Probe(const std::string& path, const ProbeOptions& options) {
   }
   std::string said;
   double seconds = options.seconds;
-  if (const char* given = getenv("HEADRACE_PROBE_SECONDS"); given != nullptr && std::atof(given) > 0) seconds = std::atof(given);
+  if (const char* given = getenv("HEADRACE_PROBE_SECONDS"); given != nullptr && std::atof(given) > 0)
+    seconds = std::atof(given);
   const double until = MonotonicSeconds() + seconds;
   bool late = false;
   for (;;) {
@@ -144,10 +154,12 @@ Status Probe(const std::string& path, const ProbeOptions& options) {
   if (said.rfind("headrace: ", 0) == 0) said = said.substr(10);
   std::string bad;
   if (late) {
-    bad = path + " was tried in a process of its own, which did not finish within " + std::to_string(static_cast<int>(seconds)) + " s (a template that loops?)";
+    bad = path + " was tried in a process of its own, which did not finish within " +
+          std::to_string(static_cast<int>(seconds)) + " s (a template that loops?)";
   } else if (WIFSIGNALED(code)) {
     const size_t line = said.rfind('\n');
-    bad = path + " was tried in a process of its own, which crashed (" + strsignal(WTERMSIG(code)) + ")" + (said.empty() ? "" : ": " + said.substr(line == std::string::npos ? 0 : line + 1));
+    bad = path + " was tried in a process of its own, which crashed (" + strsignal(WTERMSIG(code)) + ")" +
+          (said.empty() ? "" : ": " + said.substr(line == std::string::npos ? 0 : line + 1));
   } else if (WEXITSTATUS(code) != 0) {
     bad = said.empty() ? path + " cannot be loaded" : said;
   }

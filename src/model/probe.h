@@ -1,6 +1,7 @@
-// Probe: whether a file can be loaded without bringing the process down. A GGUF with lying parameters can abort inside
-// llama.cpp, and a chat template can loop for ever, so a process of its own loads each new file, renders its template
-// and makes one token. The verdict is kept, by the file's identity (device, inode, size, time of change).
+// Probe: whether a file can be loaded without bringing the process down. A GGUF with lying parameters can
+// abort inside llama.cpp, and a chat template can loop for ever, so a process of its own loads each new file,
+// renders its template and makes one token. The verdict is kept, by the file's identity (device, inode, size,
+// time of change).
 #pragma once
 
 #include <string>
@@ -10,10 +11,11 @@
 namespace headrace::model {
 
 struct ProbeOptions {
-  std::string program;          // the `headrace` program; "": this process if it is it, else HEADRACE_PROGRAM, else on PATH
-  std::string folder;           // of verdicts; "": ~/.cache/headrace/probes
-  double seconds = 60;          // then it is killed
-  std::string chat_template;    // a given template to render as well
+  std::string
+      program;  // the `headrace` program; "": this process if it is it, else HEADRACE_PROGRAM, else on PATH
+  std::string folder;         // of verdicts; "": ~/.cache/headrace/probes
+  double seconds = 60;        // then it is killed
+  std::string chat_template;  // a given template to render as well
 };
 // Ok: it loads. Otherwise what happened: kCorrupt with the loader's words, or "crashed", or kTimeout.
 Status Probe(const std::string& path, const ProbeOptions& options = {});

@@ -49,7 +49,8 @@ class Sha256 {
 };
 
 // Reads a file piece by piece; `take` sees every piece.
-Status ReadPieces(const std::string& path, const std::string& what, const ProgressFn& progress, const StopToken& stop, const std::function<Status(std::string_view)>& take) {
+Status ReadPieces(const std::string& path, const std::string& what, const ProgressFn& progress,
+                  const StopToken& stop, const std::function<Status(std::string_view)>& take) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return Status::FromErrno(errno, "open", path);
   struct stat info {};
@@ -135,7 +136,9 @@ Result<Entry> FromJson(const std::string& text, const std::string& key) {
     f.kv_bytes_per_token = m.at("kv_bytes_per_token");
     f.template_hash = m.at("template_hash");
     f.has_template = !f.template_hash.empty();
-    for (const model::Memory memory : {model::Memory::kAttention, model::Memory::kSlidingWindow, model::Memory::kRecurrent, model::Memory::kHybrid, model::Memory::kEncoder})
+    for (const model::Memory memory :
+         {model::Memory::kAttention, model::Memory::kSlidingWindow, model::Memory::kRecurrent,
+          model::Memory::kHybrid, model::Memory::kEncoder})
       if (model::MemoryName(memory) == m.at("memory").get<std::string>()) f.memory = memory;
   } catch (const nlohmann::json::exception& error) {
     return Status::Corrupt(key + " is not a model's manifest: " + error.what());
@@ -159,7 +162,8 @@ Result<Entry> Registry::Add(const std::string& path, const std::string& name, co
   model::ProbeOptions probe;
   probe.program = options.probe_program;
   HEADRACE_TRY(model::Probe(path, probe));
-  HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded, model::Model::Load(path, {.vocabulary_only = false}));
+  HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded,
+                  model::Model::Load(path, {.vocabulary_only = false}));
   Entry entry;
   entry.facts = loaded->facts();
   HEADRACE_ASSIGN(entry.sha256, HashFile(path, options.progress, options.stop));
@@ -176,23 +180,29 @@ Result<Entry> Registry::Add(const std::string& path, const std::string& name, co
       return upload->Append(piece);
     }));
     entry.bytes = upload->written();
-    if (again.Hex() != entry.sha256) return Status::Conflict(path + " changed while it was being added; try again");
+    if (again.Hex() != entry.sha256)
+      return Status::Conflict(path + " changed while it was being added; try again");
     HEADRACE_TRY(upload->Commit());
     std::error_code ignored;
-    entry.source = options.source.empty() ? std::filesystem::absolute(path, ignored).string() : options.source;
+    entry.source =
+        options.source.empty() ? std::filesystem::absolute(path, ignored).string() : options.source;
     entry.licence = options.licence.empty() ? entry.facts.licence : options.licence;
     entry.added_us = NowMicros();
     entry.verdict = "ok";
     entry.build = model::BuildDescription();
     // Last: a manifest means that the weights are whole.
-    if (const Status status = store->PutIfAbsent(ManifestKey(entry.sha256), ToJson(entry).dump(1)); !status.ok() && !status.Is(Code::kAlreadyExists)) return status;
+    if (const Status status = store->PutIfAbsent(ManifestKey(entry.sha256), ToJson(entry).dump(1));
+        !status.ok() && !status.Is(Code::kAlreadyExists))
+      return status;
   }
   if (before.kind == table::RefKind::kModel && before.target == entry.sha256) {
     entry.name = name;
     entry.revision = before.revision;
     return entry;
   }
-  HEADRACE_ASSIGN(const table::RefValue after, catalog_->refs().Move(name, before.revision, table::RefKind::kModel, entry.sha256, options.who, options.why));
+  HEADRACE_ASSIGN(const table::RefValue after,
+                  catalog_->refs().Move(name, before.revision, table::RefKind::kModel, entry.sha256,
+                                        options.who, options.why));
   entry.name = name;
   entry.revision = after.revision;
   return entry;
@@ -225,12 +235,15 @@ Result<Entry> Registry::Get(const std::string& name) const {
       if (entry.sha256.rfind(name, 0) == 0) return entry;
   std::string known;
   for (const Entry& entry : all) known += (known.empty() ? "" : ", ") + entry.name;
-  return Status::NotFound("there is no model '" + name + "' in " + catalog_->Describe() + (known.empty() ? "; it has none yet: `headrace model add FILE.gguf --name NAME`" : "; there are " + known));
+  return Status::NotFound("there is no model '" + name + "' in " + catalog_->Describe() +
+                          (known.empty() ? "; it has none yet: `headrace model add FILE.gguf --name NAME`"
+                                         : "; there are " + known));
 }
 
 Status Registry::Remove(const std::string& name, bool data, const std::string& who) {
   HEADRACE_ASSIGN(const table::RefValue ref, catalog_->refs().Get(name));
-  if (ref.kind != table::RefKind::kModel) return Get(name).status().ok() ? Status::Invalid("name the model, not its hash") : Get(name).status();
+  if (ref.kind != table::RefKind::kModel)
+    return Get(name).status().ok() ? Status::Invalid("name the model, not its hash") : Get(name).status();
   HEADRACE_TRY(catalog_->refs().Move(name, ref.revision, table::RefKind::kNone, "", who, "removed").status());
   if (!data) return Status::Ok();
   HEADRACE_ASSIGN(const std::vector<table::RefValue> refs, catalog_->refs().All());
@@ -241,7 +254,8 @@ Status Registry::Remove(const std::string& name, bool data, const std::string& w
   return store->Delete(WeightsKey(ref.target));
 }
 
-Result<std::string> Registry::LocalFile(const Entry& entry, const ProgressFn& progress, const StopToken& stop) const {
+Result<std::string> Registry::LocalFile(const Entry& entry, const ProgressFn& progress,
+                                        const StopToken& stop) const {
   store::ObjectStore* store = catalog_->environment()->store.get();
   const std::string key = WeightsKey(entry.sha256);
   if (const auto path = store->LocalPath(key)) return *path;
@@ -272,14 +286,17 @@ Result<std::string> Registry::LocalFile(const Entry& entry, const ProgressFn& pr
       break;
     }
     sum.Add(piece->view());
-    if (std::fwrite(piece->data(), 1, static_cast<size_t>(length), out) != static_cast<size_t>(length)) status = Status::FromErrno(errno, "write", part);
+    if (std::fwrite(piece->data(), 1, static_cast<size_t>(length), out) != static_cast<size_t>(length))
+      status = Status::FromErrno(errno, "write", part);
     at += length;
     if (progress) progress({"fetching " + entry.name, at, reader->size(), at, 0});
     if (status.ok()) status = stop.Check();
   }
   if (std::fclose(out) != 0 && status.ok()) status = Status::FromErrno(errno, "write", part);
-  if (status.ok() && sum.Hex() != entry.sha256) status = Status::Corrupt(key + " does not have the hash that its name says");
-  if (status.ok() && std::rename(part.c_str(), path.c_str()) != 0) status = Status::FromErrno(errno, "write", path);
+  if (status.ok() && sum.Hex() != entry.sha256)
+    status = Status::Corrupt(key + " does not have the hash that its name says");
+  if (status.ok() && std::rename(part.c_str(), path.c_str()) != 0)
+    status = Status::FromErrno(errno, "write", path);
   if (!status.ok()) {
     std::remove(part.c_str());
     return status;
@@ -287,11 +304,15 @@ Result<std::string> Registry::LocalFile(const Entry& entry, const ProgressFn& pr
   return path;
 }
 
-Result<std::string> FindModelFile(const std::string& model, const std::shared_ptr<table::Catalog>& catalog, const ProgressFn& progress) {
+Result<std::string> FindModelFile(const std::string& model, const std::shared_ptr<table::Catalog>& catalog,
+                                  const ProgressFn& progress) {
   struct stat info {};
   if (stat(model.c_str(), &info) == 0) return model;
-  if (model.find('/') != std::string::npos || model.ends_with(".gguf")) return Status::NotFound("there is no file " + model);
-  if (!catalog) return Status::NotFound("'" + model + "' is no file, and there is no catalog here in which it could be a model's name");
+  if (model.find('/') != std::string::npos || model.ends_with(".gguf"))
+    return Status::NotFound("there is no file " + model);
+  if (!catalog)
+    return Status::NotFound("'" + model +
+                            "' is no file, and there is no catalog here in which it could be a model's name");
   const Registry registry(catalog);
   HEADRACE_ASSIGN(const Entry entry, registry.Get(model));
   return registry.LocalFile(entry, progress);

@@ -1,5 +1,6 @@
 // registry: models in the catalog. A model's file lives under its content hash with a manifest beside it
-// (models/<sha256>/weights.gguf, manifest.json); a ref of kind model names it, moved by compare-and-swap, with history.
+// (models/<sha256>/weights.gguf, manifest.json); a ref of kind model names it, moved by compare-and-swap,
+// with history.
 #pragma once
 
 #include <memory>
@@ -16,15 +17,15 @@
 namespace headrace::registry {
 
 struct Entry {
-  std::string name;    // "" where no ref names it
+  std::string name;  // "" where no ref names it
   int64_t revision = 0;
   std::string sha256;
   int64_t bytes = 0;
   std::string source;  // where it came from: a path or a URL
   std::string licence;
   int64_t added_us = 0;
-  std::string verdict;   // of the probe: "ok"
-  std::string build;     // that it was probed with
+  std::string verdict;  // of the probe: "ok"
+  std::string build;    // that it was probed with
   model::Facts facts;
 };
 
@@ -41,16 +42,18 @@ class Registry {
  public:
   explicit Registry(std::shared_ptr<table::Catalog> catalog) : catalog_(std::move(catalog)) {}
 
-  // Probes a GGUF file, stores it (once per content), and points `name` at it. A name that is a table's is refused;
-  // one that is another model's moves, and its history remembers.
+  // Probes a GGUF file, stores it (once per content), and points `name` at it. A name that is a table's is
+  // refused; one that is another model's moves, and its history remembers.
   Result<Entry> Add(const std::string& path, const std::string& name, const AddOptions& options = {});
   Result<std::vector<Entry>> List() const;
   // By name, or by a hash's beginning of at least 8 hex digits.
   Result<Entry> Get(const std::string& name) const;
   // The name goes; with `data`, also the file, if no other name points at it.
   Status Remove(const std::string& name, bool data, const std::string& who);
-  // A file on this machine that holds the model: the catalog's own where it is a folder, else a checked copy in the cache.
-  Result<std::string> LocalFile(const Entry& entry, const ProgressFn& progress = {}, const StopToken& stop = {}) const;
+  // A file on this machine that holds the model: the catalog's own where it is a folder, else a checked copy
+  // in the cache.
+  Result<std::string> LocalFile(const Entry& entry, const ProgressFn& progress = {},
+                                const StopToken& stop = {}) const;
 
  private:
   Result<Entry> ReadManifest(const std::string& sha256) const;
@@ -58,6 +61,7 @@ class Registry {
 };
 
 // The file that MODEL on a command line stands for: a path, or a name in the catalog (which may be null).
-Result<std::string> FindModelFile(const std::string& model, const std::shared_ptr<table::Catalog>& catalog, const ProgressFn& progress = {});
+Result<std::string> FindModelFile(const std::string& model, const std::shared_ptr<table::Catalog>& catalog,
+                                  const ProgressFn& progress = {});
 
 }  // namespace headrace::registry

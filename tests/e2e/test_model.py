@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypedDict
 
+import headrace as hr
 import numpy as np
 import pytest
-
-import headrace as hr
 
 MODELS = Path(os.environ.get("HEADRACE_CACHE", Path.home() / ".cache/headrace")) / "models"
 GEMMA = MODELS / "gemma-3-270m-q4_k_m.gguf"
@@ -59,7 +58,11 @@ def test_generates_streams_and_is_seeded(gemma: hr.Model) -> None:
     many = gemma.generate(["One, two,", "Red, green,"], max_tokens=4, temperature=0)
     assert [type(a) for a in many] == [hr.Answer, hr.Answer]
     logged = gemma.generate("A", max_tokens=2, temperature=0, logprobs=3)
-    assert len(logged.logprobs) == 2 and len(logged.logprobs[0][1]) == 3 and logged.logprobs[0][0] == logged.logprobs[0][1][0][1]
+    assert (
+        len(logged.logprobs) == 2
+        and len(logged.logprobs[0][1]) == 3
+        and logged.logprobs[0][0] == logged.logprobs[0][1][0][1]
+    )
     stopped = gemma.generate("1, 2, 3, 4,", max_tokens=30, temperature=0, stop=[" 7"])
     assert stopped.finish == "stop" and " 7" not in stopped.text
 
@@ -69,7 +72,17 @@ def test_schemas_become_values(gemma: hr.Model) -> None:
     assert isinstance(city.value, City) and city.value.kind in ("capital", "town")
     point = gemma.generate("A point as JSON:", schema=Point, temperature=0, max_tokens=40)
     assert isinstance(point.value, dict) and point.value["x"] in (1, 2, 3) and isinstance(point.value["y"], bool)
-    plain = gemma.generate("Numbers:", schema={"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 99}, "minItems": 2, "maxItems": 2}, temperature=0, max_tokens=40)
+    plain = gemma.generate(
+        "Numbers:",
+        schema={
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": 99},
+            "minItems": 2,
+            "maxItems": 2,
+        },
+        temperature=0,
+        max_tokens=40,
+    )
     assert len(plain.value) == 2
     digits = gemma.generate("A date: ", regex=r"\d{4}-\d{2}-\d{2}", temperature=0, max_tokens=20)
     assert len(digits.text) == 10 and digits.text[4] == "-"
@@ -131,7 +144,19 @@ def test_the_shell(tmp_path: Path) -> None:
     answer = json.loads(run("run", model, "The capital of France is", "-n", "8", "-t", "0", "--json"))
     assert answer["text"].strip() == text.strip() and answer["usage"]["answer_tokens"] == 8
     assert run("run", model, "-", "-n", "8", "-t", "0", stdin="The capital of France is") == text
-    value = json.loads(run("run", model, "JSON:", "--json-schema", '{"type":"object","properties":{"a":{"type":"integer","minimum":0,"maximum":99}},"required":["a"],"additionalProperties":false}', "-n", "40", "-t", "0"))
+    value = json.loads(
+        run(
+            "run",
+            model,
+            "JSON:",
+            "--json-schema",
+            '{"type":"object","properties":{"a":{"type":"integer","minimum":0,"maximum":99}},"required":["a"],"additionalProperties":false}',
+            "-n",
+            "40",
+            "-t",
+            "0",
+        )
+    )
     assert isinstance(value["a"], int)
     assert "base model" in run("chat", model, code=1)
     chat = run("chat", model, "--chat-template", "plain", "-n", "5", "-t", "0", stdin="Hello\n/new\nHello\n")
@@ -143,7 +168,10 @@ def test_the_shell(tmp_path: Path) -> None:
 
     env_catalog = str(tmp_path / "cat")
     run("--catalog", env_catalog, "init")
-    assert "no models yet" in subprocess.run(["headrace", "--catalog", env_catalog, "model", "ls"], capture_output=True, text=True).stderr
+    assert (
+        "no models yet"
+        in subprocess.run(["headrace", "--catalog", env_catalog, "model", "ls"], capture_output=True, text=True).stderr
+    )
     run("--catalog", env_catalog, "model", "add", str(MINILM), "--name", "minilm")
     listed = json.loads(run("--catalog", env_catalog, "model", "ls", "--json"))
     assert listed["name"] == "minilm" and listed["bytes"] == MINILM.stat().st_size and listed["licence"] == "apache-2.0"
@@ -157,7 +185,9 @@ def test_the_shell(tmp_path: Path) -> None:
     small = tmp_path / "small.gguf"
     done = json.loads(run("model", "quantize", model, str(small), "--type", "Q2_K", "--no-speed", "--json"))
     assert done["bytes"] < done["bytes_before"] and small.exists()
-    assert "there is no quantization" in run("model", "quantize", model, str(tmp_path / "x.gguf"), "--type", "Q9", code=1)
+    assert "there is no quantization" in run(
+        "model", "quantize", model, str(tmp_path / "x.gguf"), "--type", "Q9", code=1
+    )
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program() -> None:

@@ -1,0 +1,461 @@
+// The pure policies, one by one.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <random>
+#include <thread>
+
+#include "engine/engine.h"
+#include "engine/fake_decoder.h"
+
+namespace headrace::engine {
+namespace {
+
+// ---------------------------------------------------------------- sampler
+
+// Probabilities by the definition: sort everything, in double.
+std::vector<double> Reference(const std::vector<float>& logits, const Sampling& s) {
+  std::vector<std::pair<double, size_t>> order;
+  const double top = *std::max_element(logits.begin(), logits.end());
+  for (size_t i = 0; i < logits.size(); ++i)
+    order.emplace_back(std::exp((logits[i] - top) / s.temperature), i);
+  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second < b.second;
+  });
+  if (s.top_k > 0) order.resize(std::min(order.size(), static_cast<size_t>(s.top_k)));
+  double total = 0, sum = 0;
+  for (const auto& [p, i] : order) total += p;
+  std::vector<double> result(logits.size(), 0.0);
+  double kept = 0;
+  const double likeliest = order[0].first;
+  for (const auto& [p, i] : order) {
+    if (kept > 0 && ((s.top_p < 1 && sum >= s.top_p * total) || p < s.min_p * likeliest)) break;
+    sum += p;
+    kept += p;
+    result[i] = p;
+  }
+  for (double& p : result) p /= kept;
+  return result;
+}
+
+TEST(Sampler, AgreesWithAPlainReferenceByChiSquare) {
+  std::mt19937_64 random(1);
+  int tests = 0, rejected = 0;
+  for (const int size : {7, 300, 5000}) {
+    for (const double spread : {0.5, 2.0, 6.0}) {
+      std::normal_distribution<float> normal(0, static_cast<float>(spread));
+      std::vector<float> logits(static_cast<size_t>(size));
+      for (float& logit : logits) logit = normal(random);
+      for (int kind = 0; kind < 7; ++kind) {
+        Sampling s;
+        s.temperature = kind == 1 ? 0.5F : kind == 2 ? 1.7F : 1.0F;
+        s.top_p = kind == 3 || kind == 6 ? 0.9F : 1.0F;
+        s.top_k = kind == 4 || kind == 6 ? 40 : 0;
+        s.min_p = kind == 5 ? 0.1F : 0.0F;
+        s.seed = random();
+        const std::vector<double> want = Reference(logits, s);
+        Sampler sampler(size);
+        constexpr int kDraws = 20'000;
+        std::map<Token, int> counts;
+        for (int n = 0; n < kDraws; ++n)
+          ++counts[sampler.Sample(logits, s, {}, {}, static_cast<uint64_t>(n))];
+        double chi = 0, rest_want = 0, rest_got = 0;
+        int cells = 0;
+        for (size_t i = 0; i < want.size(); ++i) {
+          const double expected = want[i] * kDraws;
+          const auto found = counts.find(static_cast<Token>(i));
+          const double got = found == counts.end() ? 0 : found->second;
+          if (want[i] == 0) {
+            ASSERT_EQ(got, 0) << "token " << i << " is outside, size " << size << ", kind " << kind;
+          } else if (expected < 10) {
+            rest_want += expected;
+            rest_got += got;
+          } else {
+            chi += (got - expected) * (got - expected) / expected;
+            ++cells;
+          }
+        }
+        if (rest_want > 10) {
+          chi += (rest_got - rest_want) * (rest_got - rest_want) / rest_want;
+          ++cells;
+        }
+        if (cells < 2) continue;
+        const double freedom = cells - 1;
+        // Wilson and Hilferty: the cube root of chi-square over freedom is nearly normal.
+        const double z = (std::cbrt(chi / freedom) - (1 - 2 / (9 * freedom))) / std::sqrt(2 / (9 * freedom));
+        ++tests;
+        rejected += z > 2.326 ? 1 : 0;  // one in a hundred by chance
+        EXPECT_LT(z, 4.5) << "size " << size << ", spread " << spread << ", kind " << kind;
+      }
+    }
+  }
+  EXPECT_LE(rejected, 4) << "of " << tests;
+}
+
+TEST(Sampler, MasksBiasesAndPenalties) {
+  Sampler sampler(100);
+  std::vector<float> logits(100, 0.0F);
+  logits[10] = 5;
+  logits[20] = 4;
+  Sampling greedy;
+  greedy.temperature = 0;
+  EXPECT_EQ(sampler.Sample(logits, greedy, {}, {}, 0), 10);
+  std::vector<int32_t> mask(4, 0);
+  EXPECT_EQ(sampler.Sample(logits, greedy, {}, mask, 0), -1);
+  mask[0] = 1 << 20;
+  EXPECT_EQ(sampler.Sample(logits, greedy, {}, mask, 0), 20);
+  mask = {0, 0, 0, 1 << 3};  // token 99: beyond the last whole word
+  EXPECT_EQ(sampler.Sample(logits, greedy, {}, mask, 0), 99);
+  Sampling biased = greedy;
+  biased.logit_bias = {{10, -100.0F}, {30, 4.5F}};
+  EXPECT_EQ(sampler.Sample(logits, biased, {}, {}, 0), 30);
+  History said;
+  said.Said(10);
+  said.Said(10);
+  Sampling penalised = greedy;
+  penalised.frequency_penalty = 0.6F;
+  EXPECT_EQ(sampler.Sample(logits, penalised, said, {}, 0), 20);
+  penalised.frequency_penalty = 0;
+  penalised.repetition_penalty = 1.5F;
+  EXPECT_EQ(sampler.Sample(logits, penalised, said, {}, 0), 20);
+  std::vector<float> nothing(100, NAN);
+  EXPECT_EQ(sampler.Sample(nothing, Sampling{}, {}, {}, 0), -1);
+  // A request's random numbers are its own.
+  EXPECT_EQ(Uniform(5, 3), Uniform(5, 3));
+  EXPECT_NE(Uniform(5, 3), Uniform(6, 3));
+  double mean = 0;
+  for (uint64_t n = 0; n < 10'000; ++n) mean += Uniform(n % 100, n / 100) / 10'000;
+  EXPECT_NEAR(mean, 0.5, 0.02);
+}
+
+// ---------------------------------------------------------------- prefix tree
+
+// Against the plainest thing that could be right: every path its own list of (cell, token).
+TEST(PrefixTree, AgreesWithListsOfCells) {
+  for (uint64_t seed = 1; seed <= 300; ++seed) {
+    std::mt19937_64 random(seed);
+    const auto pick = [&](int64_t low, int64_t high) {
+      return std::uniform_int_distribution<int64_t>(low, high)(random);
+    };
+    constexpr int kPaths = 8;
+    PrefixTree tree(kPaths);
+    std::vector<std::vector<std::pair<int, Token>>> lists(kPaths);
+    std::vector<uint64_t> roots(kPaths);
+    std::vector<bool> open(kPaths, false);
+    int next_cell = 0;
+    for (int step = 0; step < 200; ++step) {
+      const int path = static_cast<int>(pick(0, kPaths - 1));
+      const auto p = static_cast<size_t>(path);
+      if (!open[p]) {
+        const uint64_t root = static_cast<uint64_t>(pick(0, 1));
+        std::vector<Token> wanted;
+        for (int64_t i = pick(0, 12); i > 0; --i) wanted.push_back(static_cast<Token>(pick(0, 2)));
+        const PrefixTree::Match match = tree.Find(root, wanted);
+        int32_t best = 0;
+        for (size_t other = 0; other < kPaths; ++other) {
+          if (!open[other] || roots[other] != root) continue;
+          int32_t common = 0;
+          while (common < static_cast<int32_t>(std::min(lists[other].size(), wanted.size())) &&
+                 lists[other][static_cast<size_t>(common)].second == wanted[static_cast<size_t>(common)])
+            ++common;
+          best = std::max(best, common);
+        }
+        ASSERT_EQ(match.length, best) << seed;
+        if (match.length > 0) {
+          const auto covering = tree.Covering(match.path, match.length);
+          ASSERT_EQ(covering.front(), match.path);
+          for (const int c : covering)
+            for (int32_t i = 0; i < match.length; ++i)
+              ASSERT_EQ(lists[static_cast<size_t>(c)][static_cast<size_t>(i)].first,
+                        lists[static_cast<size_t>(match.path)][static_cast<size_t>(i)].first);
+        }
+        tree.Open(path, root, match.path, match.length);
+        if (match.length > 0)
+          lists[p].assign(lists[static_cast<size_t>(match.path)].begin(),
+                          lists[static_cast<size_t>(match.path)].begin() + match.length);
+        open[p] = true;
+        roots[p] = root;
+      } else if (pick(0, 9) < 6) {
+        std::vector<Token> more;
+        for (int64_t i = pick(1, 5); i > 0; --i) {
+          more.push_back(static_cast<Token>(pick(0, 2)));
+          lists[p].emplace_back(next_cell++, more.back());
+        }
+        tree.Append(path, more);
+      } else if (pick(0, 1) == 0) {
+        const auto length = static_cast<int32_t>(pick(0, static_cast<int64_t>(lists[p].size())));
+        tree.Truncate(path, length);
+        lists[p].resize(static_cast<size_t>(length));
+      } else {
+        tree.Close(path);
+        lists[p].clear();
+        open[p] = false;
+      }
+      std::map<int, int> holders;
+      for (size_t other = 0; other < kPaths; ++other)
+        for (const auto& [cell, token] : lists[other]) ++holders[cell];
+      ASSERT_EQ(tree.cells(), static_cast<int64_t>(holders.size())) << "seed " << seed << ", step " << step;
+      for (size_t other = 0; other < kPaths; ++other) {
+        if (!open[other]) continue;
+        std::vector<Token> tokens;
+        int32_t alone = 0;
+        for (const auto& [cell, token] : lists[other]) {
+          tokens.push_back(token);
+          alone += holders[cell] == 1 ? 1 : 0;
+        }
+        ASSERT_EQ(tree.tokens(static_cast<int>(other)), tokens);
+        ASSERT_EQ(tree.Exclusive(static_cast<int>(other)), alone) << "seed " << seed << ", step " << step;
+      }
+    }
+  }
+}
+
+// ---------------------------------------------------------------- fairness
+
+TEST(Fair, AHeavyKeyDoesNotStarveALightOne) {
+  std::mt19937 random(3);
+  Fair fair(0.25);
+  std::map<std::string, double> served;
+  uint64_t id = 0;
+  std::map<uint64_t, std::pair<std::string, double>> costs;
+  const auto push = [&](const std::string& key, double cost) {
+    costs[++id] = {key, cost};
+    fair.Push(key, {id, 0, cost});
+  };
+  for (int i = 0; i < 400; ++i) push("heavy", 0.5 + 0.01 * (i % 7));
+  for (int i = 0; i < 60; ++i) push("light", 0.2);
+  for (int i = 0; i < 60; ++i) push("other", 0.3);
+  fair.SetWeight("other", 2);
+  for (int i = 0; i < 100; ++i) {
+    const auto next = fair.Pop([](uint64_t) { return true; });
+    ASSERT_TRUE(next);
+    served[costs[*next].first] += costs[*next].second;
+  }
+  // Equal shares in cost, twice for a weight of two; within a round and one request (Shreedhar and Varghese
+  // 1995, theorem 2).
+  EXPECT_NEAR(served["heavy"], served["light"], 0.25 + 0.6 + 0.2);
+  EXPECT_NEAR(served["other"], 2 * served["light"], 1.5);
+}
+
+TEST(Fair, PrioritiesPlacesAndDebts) {
+  Fair fair;
+  fair.Push("a", {1, 0, 0.1});
+  fair.Push("a", {2, 0, 0.1});
+  fair.Push("b", {3, 1, 9.0});
+  EXPECT_EQ(fair.Pop([](uint64_t) { return true; }), 3U);        // priority first
+  EXPECT_EQ(fair.Pop([](uint64_t id) { return id != 1; }), 2U);  // one that cannot begin is passed over
+  EXPECT_EQ(fair.Pop([](uint64_t) { return false; }), std::nullopt);
+  fair.PushFront("a", {4, 0, 0.1});
+  EXPECT_EQ(fair.Pop([](uint64_t) { return true; }), 4U);
+  EXPECT_TRUE(fair.Remove("a", 1));
+  EXPECT_FALSE(fair.Remove("a", 1));
+  EXPECT_TRUE(fair.empty());
+  fair.Push("a", {5, 0, 1});
+  fair.Push("b", {6, 0, 1});
+  fair.Charge("a", 4.0);  // a used more than it said
+  EXPECT_EQ(fair.Pop([](uint64_t) { return true; }), 6U);
+  EXPECT_EQ(fair.Pop([](uint64_t) { return true; }), 5U);  // alone, it never waits
+}
+
+// ---------------------------------------------------------------- schedule and costs
+
+double Truth(const StepShape& s) {
+  return (s.rows == 1 ? 0.024 : 0.02 + 0.0025 * s.rows) + 4e-8 * static_cast<double>(s.attended);
+}
+
+TEST(CostTable, LearnsWhatStepsTake) {
+  CostTable costs(2, 0.001);  // a guess that is far off
+  std::mt19937 random(1);
+  for (int i = 0; i < 600; ++i) {
+    StepShape s{static_cast<int32_t>(1 + random() % 512), 1, static_cast<int64_t>(random() % 100'000)};
+    costs.Observe(s, 2, Truth(s) * (0.95 + 0.1 * std::uniform_real_distribution<>()(random)));
+  }
+  for (const int rows : {3, 8, 30, 64, 100, 200, 300, 500})
+    EXPECT_NEAR(costs.Predict({rows, 1, 0}, 2) / Truth({rows, 1, 0}), 1, 0.25) << rows;
+  const int32_t fits = costs.RowsWithin({4, 4, 400}, 1000, 0.3, 16, 512, 2);
+  EXPECT_NEAR(Truth({4 + fits, 4, 400 + fits * 1000}), 0.3, 0.06);
+  EXPECT_EQ(costs.RowsWithin({4, 4, 400}, 1000, 0.0, 16, 512, 2), 16);  // always some
+  CostTable again(2, 1);
+  EXPECT_TRUE(again.FromJson(costs.ToJson()).ok());
+  EXPECT_DOUBLE_EQ(again.Predict({100, 1, 0}, 2), costs.Predict({100, 1, 0}, 2));
+  for (const char* bad : {"", "{}", "[]", "{\"version\":2,\"threads\":2,\"tables\":[1,2]}",
+                          "{\"version\":2,\"threads\":2,\"tables\":[[],[]]}", "{\"version\":1}"})
+    EXPECT_FALSE(again.FromJson(bad).ok()) << bad;
+}
+
+TEST(CostTable, FindsTheBetterNumberOfThreads) {
+  CostTable costs(2, 0.02);
+  int ones = 0;
+  for (int i = 0; i < 400; ++i) {  // somebody holds the second core: two threads are ten times slower
+    const int threads = costs.ChooseThreads({1, 1, 0});
+    costs.Observe({1, 1, 0}, threads, threads == 1 ? 0.03 : 0.3);
+    ones += threads == 1 ? 1 : 0;
+  }
+  EXPECT_GT(ones, 380);
+  int twos = 0;
+  for (int i = 0; i < 1000; ++i) {  // it went away
+    const int threads = costs.ChooseThreads({1, 1, 0});
+    costs.Observe({1, 1, 0}, threads, threads == 1 ? 0.03 : 0.02);
+    if (i >= 700) twos += threads == 2 ? 1 : 0;
+  }
+  EXPECT_GT(twos, 250);
+}
+
+TEST(Schedule, DecodersFirstThenPrefillInTheTimeLeft) {
+  CostTable costs(2, 0.02);
+  std::mt19937 random(1);
+  for (int i = 0; i < 400; ++i) {
+    StepShape s{static_cast<int32_t>(1 + random() % 512), 1, 0};
+    costs.Observe(s, 2, Truth(s));
+  }
+  ScheduleLimits limits;
+  limits.max_gap = 0.3;
+  std::vector<Work> work = {
+      {0, -1, 1, 0, 50, 0.1}, {1, -1, 1, 0, 80, 0.2}, {2, -1, 0, 4000, 0, 0.5}, {3, -1, 0, 10, 0, 0.4}};
+  auto plan = Schedule(work, -1, limits, costs, 2);
+  ASSERT_GE(plan.size(), 3U);
+  EXPECT_EQ(plan[0].rows + plan[1].rows, 2);
+  EXPECT_EQ(plan[2].slot, 2);  // who has waited longest
+  int32_t rows = 0;
+  for (const Share& share : plan) rows += share.rows;
+  EXPECT_LE(Truth({rows, 3, 0}), 0.36);
+  EXPECT_EQ(plan[0].rows + plan[1].rows + plan[2].rows, 64);  // a whole tile
+  work.resize(2);
+  work.push_back({2, 5, 0, 4000, 0, 9});
+  plan = Schedule(work, -1, limits, costs, 2);
+  EXPECT_EQ(plan.size(), 2U);  // another adapter's turn comes later
+  work = {{0, -1, 0, 4000, 0, 0.1}};
+  EXPECT_EQ(Schedule(work, -1, limits, costs, 2)[0].rows, 512);  // nobody watches
+  limits.grid = 128;
+  work = {{0, -1, 0, 4000, 100, 0.1}, {1, -1, 1, 0, 10, 0.05}};
+  plan = Schedule(work, -1, limits, costs, 2);
+  ASSERT_EQ(plan.size(), 1U);
+  EXPECT_EQ(plan[0].rows, 28);  // to the next multiple
+}
+
+TEST(Schedule, AdaptersTakeTurns) {
+  AdapterTurn turn(8);
+  std::vector<Work> work = {{0, -1, 1, 0, 0, 0}, {1, 2, 1, 0, 0, 0}, {2, 5, 1, 0, 0, 0}};
+  std::map<int, int> steps;
+  int switches = 0, last = -2;
+  for (int i = 0; i < 240; ++i) {
+    const int now = turn.Next(work);
+    switches += now != last ? 1 : 0;
+    last = now;
+    ++steps[now];
+  }
+  EXPECT_EQ(steps[-1], 80);
+  EXPECT_EQ(steps[2], 80);
+  EXPECT_EQ(switches, 30);
+}
+
+// ---------------------------------------------------------------- speculation
+
+TEST(Lookup, DraftsWhatFollowedBefore) {
+  Lookup lookup;
+  std::vector<Token> tokens = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3};
+  lookup.Extend(tokens);
+  EXPECT_EQ(lookup.Draft(tokens, 4), (std::vector<Token>{4, 5, 6, 7}));
+  tokens.push_back(42);
+  lookup.Extend(tokens);
+  EXPECT_TRUE(lookup.Draft(tokens, 4).empty());
+  CostTable costs(1, 0.02);
+  for (const int rows : {1, 2, 4, 8, 16, 32})
+    for (int i = 0; i < 20; ++i) costs.Observe({rows, rows, 0}, 1, 0.012 + 0.003 * rows);
+  EXPECT_GT(lookup.Worth(costs, {}, 10, 1), 0);
+  for (int i = 0; i < 5; ++i) lookup.Verified(8, 0);
+  int offered = 0;
+  for (int i = 0; i < 20; ++i) offered += lookup.Worth(costs, {}, 10, 1) > 0 ? 1 : 0;
+  EXPECT_EQ(offered, 0);  // it rests after failures
+}
+
+// ---------------------------------------------------------------- text
+
+TEST(TextOut, HoldsBackHalfCharactersAndHalfStops) {
+  TextOut out({"STOP", "</end>"});
+  EXPECT_EQ(out.Add("caf\xC3"), "caf");
+  EXPECT_EQ(out.Add("\xA9 "), "\xC3\xA9 ");
+  EXPECT_EQ(out.Add("ST"), "");
+  EXPECT_EQ(out.Add("AR"), "STAR");
+  EXPECT_EQ(out.Add("a</e"), "a");
+  EXPECT_EQ(out.Add("nd>b"), "");
+  EXPECT_TRUE(out.stopped());
+  EXPECT_EQ(out.stop(), "</end>");
+  TextOut bad({});
+  EXPECT_EQ(bad.Add("a\xFF\xC3"), "a\xEF\xBF\xBD");
+  EXPECT_EQ(bad.Finish(), "\xEF\xBF\xBD");
+  // However a text is cut into pieces, the same is shown.
+  std::mt19937 random(1);
+  const std::string whole = "x\xE2\x82\xAC y STO \xF0\x9F\x98\x80 STOz </en STOP never";
+  for (int round = 0; round < 500; ++round) {
+    TextOut cut({"STOP", "</end>"});
+    std::string shown;
+    for (size_t at = 0; at < whole.size() && !cut.stopped();) {
+      const size_t n = std::min<size_t>(1 + random() % 5, whole.size() - at);
+      const std::string piece = cut.Add(whole.substr(at, n));
+      EXPECT_EQ(CleanUtf8(piece), piece);
+      shown += piece;
+      at += n;
+    }
+    EXPECT_EQ(shown, "x\xE2\x82\xAC y STO \xF0\x9F\x98\x80 STOz </en ");
+  }
+}
+
+// ---------------------------------------------------------------- threads
+
+// Many threads ask, read, hang up and cancel while the engine runs (under ThreadSanitizer in CI).
+TEST(Threads, QueuesAndDelivery) {
+  model::DecoderFacts facts;
+  facts.vocabulary = 40;
+  facts.cells = 600;
+  facts.context = 600;
+  facts.paths = 8;
+  facts.max_rows = 32;
+  static double clock = 0;
+  EngineOptions options;
+  options.core.slots = 6;
+  auto engine = Engine::StartWith(std::make_unique<FakeDecoder>(facts, &clock, 1),
+                                  std::make_unique<FakeVocabulary>(40), options, CostTable(1, 1e-4));
+  std::atomic<int64_t> ended{0}, tokens{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 6; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937 random(static_cast<unsigned>(t));
+      for (int i = 0; i < 60; ++i) {
+        Request request;
+        for (uint32_t n = 1 + random() % 30; n > 0; --n)
+          request.prompt.push_back(static_cast<Token>(random() % 40));
+        request.max_tokens = static_cast<int32_t>(random() % 40);
+        request.key = std::string(1, static_cast<char>('a' + t % 3));
+        request.sampling.seed = random();
+        auto stream = engine->Submit(request);
+        ASSERT_TRUE(stream.ok());
+        const uint32_t how = random() % 4;
+        if (how == 0) continue;  // hangs up at once
+        int read = 0;
+        while (auto delta = (*stream)->Next()) {
+          tokens += static_cast<int64_t>(delta->tokens.size());
+          if (how == 1 && ++read == 2) (*stream)->Cancel();
+          if (delta->finish != Finish::kNone) ++ended;
+        }
+        (void)engine->stats();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_GT(ended, 100);
+  EXPECT_GT(tokens, 500);
+  // Whoever still reads when the engine goes gets an end.
+  Request request;
+  request.prompt = {1, 2, 3};
+  request.ignore_end = true;
+  auto stream = engine->Submit(request);
+  engine.reset();
+  Finish last = Finish::kNone;
+  while (auto delta = (*stream)->Next()) last = delta->finish;
+  EXPECT_NE(last, Finish::kNone);
+}
+
+}  // namespace
+}  // namespace headrace::engine
