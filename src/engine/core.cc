@@ -13,12 +13,12 @@ constexpr int32_t kMostDraft = 31;
 
 }  // namespace
 
-Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options, CostTable costs,
+Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options, const CostTable& costs,
            Clock clock)
     : decoder_(decoder),
       vocabulary_(vocabulary),
       options_(options),
-      costs_(std::move(costs)),
+      costs_(costs),
       clock_(std::move(clock)),
       facts_(decoder->facts()),
       tree_(facts_.paths),
@@ -206,11 +206,10 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
       const auto& draft = drafts_.at(job.id);
       // Sampled tokens that agree with the draft are in the cache already; the rest of the draft is cut off.
       const auto known = static_cast<int32_t>(job.tokens.size()) - job.computed;
-      int32_t accepted = 0;
       const auto drafted = static_cast<int32_t>(part.rows - own);
-      while (accepted < drafted && accepted < known &&
-             job.tokens[static_cast<size_t>(job.computed + accepted)] == draft[static_cast<size_t>(accepted)])
-        ++accepted;
+      const auto said = job.tokens.begin() + job.computed;
+      const auto accepted = static_cast<int32_t>(
+          std::mismatch(said, said + std::min(drafted, known), draft.begin(), draft.begin() + drafted).first - said);
       decoder_->Truncate(job.path, job.computed + accepted);
       tree_.Append(job.path,
                    std::span<const Token>(job.tokens.data() + job.computed, static_cast<size_t>(accepted)));

@@ -84,7 +84,7 @@ struct Job {
 class Core {
  public:
   using Clock = std::function<double()>;
-  Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options, CostTable costs,
+  Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options, const CostTable& costs,
        Clock clock);
   ~Core();
 

@@ -71,12 +71,9 @@ void CostTable::Observe(const StepShape& shape, int threads, double seconds) {
     high.base *= std::pow(ratio, weight * b / most);
   }
   // More rows never take less time.
-  for (int b = at.high; b > 0; --b)
-    table[static_cast<size_t>(b - 1)].base =
-        std::min(table[static_cast<size_t>(b - 1)].base, table[static_cast<size_t>(b)].base);
-  for (int b = at.low; b + 1 < kBins; ++b)
-    table[static_cast<size_t>(b + 1)].base =
-        std::max(table[static_cast<size_t>(b + 1)].base, table[static_cast<size_t>(b)].base);
+  for (auto b = static_cast<size_t>(at.high); b > 0; --b) table[b - 1].base = std::min(table[b - 1].base, table[b].base);
+  for (auto b = static_cast<size_t>(at.low); b + 1 < table.size(); ++b)
+    table[b + 1].base = std::max(table[b + 1].base, table[b].base);
   ++high.seen;
   if (max_threads_ > 1) {
     high.since_other = 0;

@@ -83,14 +83,14 @@ std::optional<Delta> Stream::NextWithin(double seconds, bool* late) {
 
 std::unique_ptr<Engine> Engine::StartWith(std::unique_ptr<model::Decoder> decoder,
                                           std::unique_ptr<Vocabulary> vocabulary, EngineOptions options,
-                                          CostTable costs) {
+                                           const CostTable& costs) {
   std::unique_ptr<Engine> engine(new Engine());
   if (!options.lease) options.lease = std::make_shared<ComputeLease>();
   engine->options_ = std::move(options);
   engine->decoder_ = std::move(decoder);
   engine->vocabulary_ = std::move(vocabulary);
   engine->core_ = std::make_unique<Core>(engine->decoder_.get(), engine->vocabulary_.get(),
-                                         engine->options_.core, std::move(costs), MonotonicSeconds);
+                                         engine->options_.core, costs, MonotonicSeconds);
   engine->compute_ = std::thread([raw = engine.get()] { raw->Run(); });
   return engine;
 }

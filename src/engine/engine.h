@@ -68,7 +68,7 @@ class Engine {
   // For tests: any decoder and vocabulary, no grammars.
   static std::unique_ptr<Engine> StartWith(std::unique_ptr<model::Decoder> decoder,
                                            std::unique_ptr<Vocabulary> vocabulary, EngineOptions options,
-                                           CostTable costs);
+                                           const CostTable& costs);
   // Running requests end with an error.
   ~Engine();
 

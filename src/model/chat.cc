@@ -73,7 +73,7 @@ Result<std::shared_ptr<const ChatTemplate>> ChatTemplate::Make(const Model& mode
                              "completions, or name a "
                              "template (chatml, gemma, llama3, plain) if it was tuned for one");
     source = model.template_source();
-  } else if (source == given && given.find("{") == std::string::npos) {
+  } else if (source == given && given.find('{') == std::string::npos) {
     return Status::NotFound("there is no chat template '" + given +
                             "'; there are chatml, gemma, llama3, plain, or give a template's text");
   }
