@@ -65,7 +65,9 @@ def load(work: str, where: str, model: str = GEMMA, **words: object) -> dict[str
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def pairs(work: str, rounds: int, model: str = GEMMA, **words: object) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def pairs(
+    work: str, rounds: int, model: str = GEMMA, **words: object
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Ours and theirs in turn, with the same seed in a pair and another in the next."""
     ours, theirs = [], []
     for seed in range(rounds):
@@ -75,14 +77,23 @@ def pairs(work: str, rounds: int, model: str = GEMMA, **words: object) -> tuple[
     return ours, theirs
 
 
-def compare(work: str, ours: list[float], theirs: list[float], limit: float, *, rate: bool = False, unit: str = "") -> Line:
+def compare(
+    work: str, ours: list[float], theirs: list[float], limit: float, *, rate: bool = False, unit: str = ""
+) -> Line:
     a, b = statistics.median(ours), statistics.median(theirs)
     ratios = [x / y for x, y in zip(ours, theirs, strict=True)]
     ratio = statistics.median(ratios)
     spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
     digits = 2 if b < 100 else 0
     reached = ratio >= limit if rate else ratio <= limit
-    return Line(work + spread, f"{a:.{digits}f}{unit}", f"{b:.{digits}f}{unit}", ratio, f"{'≥' if rate else '≤'} {limit:g}", reached)
+    return Line(
+        work + spread,
+        f"{a:.{digits}f}{unit}",
+        f"{b:.{digits}f}{unit}",
+        ratio,
+        f"{'≥' if rate else '≤'} {limit:g}",
+        reached,
+    )
 
 
 def rounds(scale: float, full: int) -> int:
@@ -93,7 +104,12 @@ def burst(scale: float) -> list[Line]:
     with Server(*COMMON, "-c", "16384", "-np", "8"):
         ours, theirs = pairs("burst", rounds(scale, 3), cells=16384)
     return [
-        compare("cold burst, 8 requests share a fresh 1,500-token prefix: tokens prefilled", [o["prefilled"] for o in ours], [t["prefilled"] for t in theirs], 1 / 6),
+        compare(
+            "cold burst, 8 requests share a fresh 1,500-token prefix: tokens prefilled",
+            [o["prefilled"] for o in ours],
+            [t["prefilled"] for t in theirs],
+            1 / 6,
+        ),
         compare("… time to first token, p50", [o["ttft"] for o in ours], [t["ttft"] for t in theirs], 0.25, unit=" s"),
     ]
 
@@ -101,7 +117,14 @@ def burst(scale: float) -> list[Line]:
 def turns(scale: float) -> list[Line]:
     with Server(*COMMON, "-c", "8192", "-np", "8"):
         ours, theirs = pairs("turns", 1, cells=8192)
-    return [compare("24 conversations in turn on 8 slots' worth of cache: tokens prefilled", [o["prefilled"] for o in ours], [t["prefilled"] for t in theirs], 0.5)]
+    return [
+        compare(
+            "24 conversations in turn on 8 slots' worth of cache: tokens prefilled",
+            [o["prefilled"] for o in ours],
+            [t["prefilled"] for t in theirs],
+            0.5,
+        )
+    ]
 
 
 def gap(scale: float) -> list[Line]:
@@ -118,9 +141,27 @@ def gap(scale: float) -> list[Line]:
     reachable = [p for g, p in points if g <= worst] or [points[0][1]]
     frontier = min(reachable)
     return [
-        compare("a 4,000-token prompt among 4 streams: worst gap between their tokens ÷ default", [o["worst"] for o in ours], [t["worst"] for t in theirs], 0.2, unit=" s"),
-        compare("… the prompt's prefill time ÷ default", [o["prefill"] for o in ours], [t["prefill"] for t in theirs], 1.10, unit=" s"),
-        compare("… prefill time ÷ the best of its batch-size sweep with a gap no worse", [prefill], [frontier], 1.05, unit=" s"),
+        compare(
+            "a 4,000-token prompt among 4 streams: worst gap between their tokens ÷ default",
+            [o["worst"] for o in ours],
+            [t["worst"] for t in theirs],
+            0.2,
+            unit=" s",
+        ),
+        compare(
+            "… the prompt's prefill time ÷ default",
+            [o["prefill"] for o in ours],
+            [t["prefill"] for t in theirs],
+            1.10,
+            unit=" s",
+        ),
+        compare(
+            "… prefill time ÷ the best of its batch-size sweep with a gap no worse",
+            [prefill],
+            [frontier],
+            1.05,
+            unit=" s",
+        ),
         compare("… --max-itl 0.3 s: p99 of the gaps ÷ 0.3 s", [held["p99"]], [0.3], 1.0, unit=" s"),
     ]
 
@@ -128,7 +169,15 @@ def gap(scale: float) -> list[Line]:
 def sample(scale: float) -> list[Line]:
     with Server(*COMMON, "-c", "8192", "-np", "8"):
         ours, theirs = pairs("sample", rounds(scale, 4))
-    return [compare("8 clients, temperature 1, top_p 0.95, no top_k: tokens/s (rate)", [o["rate"] for o in ours], [t["rate"] for t in theirs], 1.6, rate=True)]
+    return [
+        compare(
+            "8 clients, temperature 1, top_p 0.95, no top_k: tokens/s (rate)",
+            [o["rate"] for o in ours],
+            [t["rate"] for t in theirs],
+            1.6,
+            rate=True,
+        )
+    ]
 
 
 def schemas(scale: float) -> list[Line]:
@@ -145,21 +194,38 @@ def schemas(scale: float) -> list[Line]:
     with Server(*COMMON, "-c", "8192", "-np", "8"):
         ours, theirs = pairs("schemas", rounds(scale, 2), documents=60)
     return [
-        compare("8 clients, 20 JSON schemas, 60 documents: seconds per whole document", [o["seconds"] / valid(o) for o in ours], [t["seconds"] / valid(t) for t in theirs], 0.5, unit=" s"),
+        compare(
+            "8 clients, 20 JSON schemas, 60 documents: seconds per whole document",
+            [o["seconds"] / valid(o) for o in ours],
+            [t["seconds"] / valid(t) for t in theirs],
+            0.5,
+            unit=" s",
+        ),
     ]
 
 
 def raw(scale: float) -> list[Line]:
     result = load("raw", "ours", pairs=rounds(scale, 16), threads=THREADS)
     lines = []
-    for name, text in (("decode1", "greedy decode, 1 stream"), ("decode8", "greedy decode, 8 streams"), ("prefill", "prefill of 1,024 tokens")):
+    for name, text in (
+        ("decode1", "greedy decode, 1 stream"),
+        ("decode8", "greedy decode, 8 streams"),
+        ("prefill", "prefill of 1,024 tokens"),
+    ):
         ratios = sorted(a / b for a, b in result[name])
         # Lower bound of the median: the sign test's interval at 95 % for this many pairs.
         n = len(ratios)
         low = ratios[max(0, int(n / 2 - 0.98 * n**0.5))]
         ours, theirs = (statistics.median(p[i] for p in result[name]) for i in (0, 1))
         lines.append(
-            Line(f"{text}, in process, against llama.cpp's loop (rate; median {statistics.median(ratios):.3f}, lower bound at right)", f"{ours:.1f}/s", f"{theirs:.1f}/s", low, "≥ 0.97", low >= 0.97)
+            Line(
+                f"{text}, in process, against llama.cpp's loop (rate; median {statistics.median(ratios):.3f}, lower bound at right)",
+                f"{ours:.1f}/s",
+                f"{theirs:.1f}/s",
+                low,
+                "≥ 0.97",
+                low >= 0.97,
+            )
         )
     return lines
 
@@ -168,7 +234,16 @@ def idle(scale: float) -> list[Line]:
     with Server(*COMMON, "-c", "32768", "-np", "16"):
         theirs = load("idle", URL, clients=8, tokens=48)["rates"]
     ours = load("idle", "ours", clients=8, tokens=48, cells=32768)["rates"]
-    return [compare("8 greedy streams beside 28k idle cached tokens ÷ llama-server holding the same (rate)", [statistics.median(ours)], [statistics.median(theirs)], 0.97, rate=True, unit="/s")]
+    return [
+        compare(
+            "8 greedy streams beside 28k idle cached tokens ÷ llama-server holding the same (rate)",
+            [statistics.median(ours)],
+            [statistics.median(theirs)],
+            0.97,
+            rate=True,
+            unit="/s",
+        )
+    ]
 
 
 def lookup(scale: float) -> list[Line]:
@@ -190,13 +265,19 @@ def start(scale: float) -> list[Line]:
 
     def ours() -> float:
         begin = time.perf_counter()
-        subprocess.run([program, "run", GEMMA, "The capital of France is", "-n", "1", "-t", "0", "-c", "4096"], capture_output=True, check=True)
+        subprocess.run(
+            [program, "run", GEMMA, "The capital of France is", "-n", "1", "-t", "0", "-c", "4096"],
+            capture_output=True,
+            check=True,
+        )
         return time.perf_counter() - begin
 
     def theirs(*flags: str) -> float:
         with Server(*flags) as server:
             open_ = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-            with open_(urllib.request.Request(f"{URL}/completion", body, {"Content-Type": "application/json"})) as answer:
+            with open_(
+                urllib.request.Request(f"{URL}/completion", body, {"Content-Type": "application/json"})
+            ) as answer:
                 answer.read()
             return time.perf_counter() - server.start
 
@@ -207,19 +288,52 @@ def start(scale: float) -> list[Line]:
         tuned.append(theirs("-m", GEMMA, "-t", str(THREADS), "-c", "4096", "-np", "1", "--no-warmup"))
         default.append(theirs("-m", GEMMA))
     return [
-        compare("process start to first token, weights in the page cache ÷ tuned (-c 4096 -np 1 --no-warmup)", mine, tuned, 1.0, unit=" s"),
+        compare(
+            "process start to first token, weights in the page cache ÷ tuned (-c 4096 -np 1 --no-warmup)",
+            mine,
+            tuned,
+            1.0,
+            unit=" s",
+        ),
         compare("… ÷ default", mine, default, 0.6, unit=" s"),
     ]
 
 
 def embed(scale: float) -> list[Line]:
-    flags = ["-m", MINILM, "-t", str(THREADS), "--embedding", "-c", "8192", "-b", "2048", "-ub", "2048", "-np", "16", "-kvu"]
+    flags = [
+        "-m",
+        MINILM,
+        "-t",
+        str(THREADS),
+        "--embedding",
+        "-c",
+        "8192",
+        "-b",
+        "2048",
+        "-ub",
+        "2048",
+        "-np",
+        "16",
+        "-kvu",
+    ]
     with Server(*flags):
         many = pairs("embed", rounds(scale, 4), MINILM, clients=1, each=64, rounds=6)
         single = pairs("embed", rounds(scale, 4), MINILM, clients=16, each=1, rounds=12)
     return [
-        compare("MiniLM, 64 texts a request: texts/s (rate)", [o["rate"] for o in many[0]], [t["rate"] for t in many[1]], 1.10, rate=True),
-        compare("… 16 clients with one text each (rate)", [o["rate"] for o in single[0]], [t["rate"] for t in single[1]], 1.0, rate=True),
+        compare(
+            "MiniLM, 64 texts a request: texts/s (rate)",
+            [o["rate"] for o in many[0]],
+            [t["rate"] for t in many[1]],
+            1.10,
+            rate=True,
+        ),
+        compare(
+            "… 16 clients with one text each (rate)",
+            [o["rate"] for o in single[0]],
+            [t["rate"] for t in single[1]],
+            1.0,
+            rate=True,
+        ),
     ]
 
 
@@ -230,11 +344,25 @@ def neighbour(scale: float) -> list[Line]:
         best = 0.0
         for threads in (1, 2):
             with Server("-m", GEMMA, "-kvu", "--swa-full", "-c", "8192", "-np", "8", "-t", str(threads)):
-                best = max(best, statistics.median(load("sample", URL, greedy=1, clients=1, tokens=96)["rate"] for _ in range(rounds(scale, 3))))
+                best = max(
+                    best,
+                    statistics.median(
+                        load("sample", URL, greedy=1, clients=1, tokens=96)["rate"] for _ in range(rounds(scale, 3))
+                    ),
+                )
     finally:
         busy.kill()
         busy.wait()
-    return [compare("another process keeps one core busy, 1 stream ÷ llama-server at its better of 1 and 2 threads (rate)", [statistics.median(ours)], [best], 1.0, rate=True, unit="/s")]
+    return [
+        compare(
+            "another process keeps one core busy, 1 stream ÷ llama-server at its better of 1 and 2 threads (rate)",
+            [statistics.median(ours)],
+            [best],
+            1.0,
+            rate=True,
+            unit="/s",
+        )
+    ]
 
 
 BENCHES: dict[str, Callable[[float], list[Line]]] = {

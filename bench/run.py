@@ -15,10 +15,10 @@ import re
 import sys
 from collections.abc import Callable
 
-import engine
 import tables
 from measure import Line
 
+import engine
 import stream
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -248,12 +248,30 @@ def models(catalog_path: pathlib.Path) -> None:
     folder = pathlib.Path(os.environ.get("HEADRACE_MODELS", pathlib.Path.home() / ".cache/headrace/models"))
 
     chapter(8, "Models join the catalog, each tried in a process of its own first")
-    run("model", "add", str(folder / "gemma-3-270m-q4_k_m.gguf"), "--name", "gemma", "--licence", "Gemma Terms of Use", catalog=catalog_path)
+    run(
+        "model",
+        "add",
+        str(folder / "gemma-3-270m-q4_k_m.gguf"),
+        "--name",
+        "gemma",
+        "--licence",
+        "Gemma Terms of Use",
+        catalog=catalog_path,
+    )
     run("model", "add", str(folder / "all-minilm-l6-v2-f16.gguf"), "--name", "minilm", catalog=catalog_path)
     run("model", "ls", catalog=catalog_path)
 
     chapter(9, "A model continues a text")
-    run("run", "gemma", "The capital of France is Paris. The capital of Italy is", "-n", "12", "-t", "0", catalog=catalog_path)
+    run(
+        "run",
+        "gemma",
+        "The capital of France is Paris. The capital of Italy is",
+        "-n",
+        "12",
+        "-t",
+        "0",
+        catalog=catalog_path,
+    )
 
     chapter(10, "A model fills a schema")
     catalog = hr.open(catalog_path)
@@ -268,11 +286,19 @@ def models(catalog_path: pathlib.Path) -> None:
         python(f'gemma.generate("{prompt}", schema=…)')
         answer = gemma.generate(prompt, schema=schema, temperature=0, max_tokens=60)
         forced = answer.usage["forced_tokens"]
-        print(f"{answer.value}     ({len(answer.tokens)} tokens, {forced} of them given by the schema without asking the model)")
+        print(
+            f"{answer.value}     ({len(answer.tokens)} tokens, {forced} of them given by the schema without asking the model)"
+        )
         python("gemma.generate([… 8 prompts with one beginning …])")
-        answers = gemma.generate([f"A list of words about a river and its mill, for photograph {i}:" for i in range(8)], max_tokens=16, temperature=0)
+        answers = gemma.generate(
+            [f"A list of words about a river and its mill, for photograph {i}:" for i in range(8)],
+            max_tokens=16,
+            temperature=0,
+        )
         cached = sum(a.usage["cached_tokens"] for a in answers)
-        print(f"{sum(a.usage['prompt_tokens'] for a in answers)} prompt tokens, {cached} of them taken from a neighbour's cache")
+        print(
+            f"{sum(a.usage['prompt_tokens'] for a in answers)} prompt tokens, {cached} of them taken from a neighbour's cache"
+        )
 
     chapter(11, "Captions by meaning")
     captions_ = [row["caption"] for row in catalog["captions"].scan(columns=["caption"])]

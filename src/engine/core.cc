@@ -13,8 +13,8 @@ constexpr int32_t kMostDraft = 31;
 
 }  // namespace
 
-Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options, const CostTable& costs,
-           Clock clock)
+Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options,
+           const CostTable& costs, Clock clock)
     : decoder_(decoder),
       vocabulary_(vocabulary),
       options_(options),
@@ -209,7 +209,8 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
       const auto drafted = static_cast<int32_t>(part.rows - own);
       const auto said = job.tokens.begin() + job.computed;
       const auto accepted = static_cast<int32_t>(
-          std::mismatch(said, said + std::min(drafted, known), draft.begin(), draft.begin() + drafted).first - said);
+          std::mismatch(said, said + std::min(drafted, known), draft.begin(), draft.begin() + drafted).first -
+          said);
       decoder_->Truncate(job.path, job.computed + accepted);
       tree_.Append(job.path,
                    std::span<const Token>(job.tokens.data() + job.computed, static_cast<size_t>(accepted)));

@@ -84,8 +84,8 @@ struct Job {
 class Core {
  public:
   using Clock = std::function<double()>;
-  Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options, const CostTable& costs,
-       Clock clock);
+  Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOptions& options,
+       const CostTable& costs, Clock clock);
   ~Core();
 
   // Takes a request in. Errors (a prompt that does not fit, a full queue) are delivered as its only delta.

@@ -71,7 +71,8 @@ void CostTable::Observe(const StepShape& shape, int threads, double seconds) {
     high.base *= std::pow(ratio, weight * b / most);
   }
   // More rows never take less time.
-  for (auto b = static_cast<size_t>(at.high); b > 0; --b) table[b - 1].base = std::min(table[b - 1].base, table[b].base);
+  for (auto b = static_cast<size_t>(at.high); b > 0; --b)
+    table[b - 1].base = std::min(table[b - 1].base, table[b].base);
   for (auto b = static_cast<size_t>(at.low); b + 1 < table.size(); ++b)
     table[b + 1].base = std::max(table[b + 1].base, table[b].base);
   ++high.seen;

@@ -83,7 +83,7 @@ std::optional<Delta> Stream::NextWithin(double seconds, bool* late) {
 
 std::unique_ptr<Engine> Engine::StartWith(std::unique_ptr<model::Decoder> decoder,
                                           std::unique_ptr<Vocabulary> vocabulary, EngineOptions options,
-                                           const CostTable& costs) {
+                                          const CostTable& costs) {
   std::unique_ptr<Engine> engine(new Engine());
   if (!options.lease) options.lease = std::make_shared<ComputeLease>();
   engine->options_ = std::move(options);

@@ -77,8 +77,8 @@ Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model
   if (!file.empty())
     if (const std::string text = ReadFile(file); !text.empty())
       (void)costs.FromJson(text).ok();  // unreadable: measured anew
-  auto engine = StartWith(std::move(decoder), std::make_unique<ModelVocabulary>(model), std::move(options),
-                          costs);
+  auto engine =
+      StartWith(std::move(decoder), std::make_unique<ModelVocabulary>(model), std::move(options), costs);
   engine->model_ = model;
   engine->cost_file_ = file;
   engine->grammars_ = std::make_unique<Grammars>(model->pieces(), model->EndTokens());
