@@ -173,9 +173,61 @@ std::shared_ptr<AnswerReader> Submit(ModelHandle* handle, const nb::object& prom
       AnswerReader{Check(Check(std::move(engine))->Submit(std::move(request)))});
 }
 
+// A schema over a vocabulary of the 256 bytes: what tests hold against an independent validator.
+struct ByteGrammar {
+  std::shared_ptr<const engine::CompiledGrammar> grammar;
+
+  static std::shared_ptr<ByteGrammar> Make(const std::string& schema) {
+    std::vector<std::string> pieces;
+    for (int byte = 0; byte < 256; ++byte) pieces.emplace_back(1, static_cast<char>(byte));
+    pieces.emplace_back("");
+    auto result = std::make_shared<ByteGrammar>();
+    result->grammar = Check(
+        engine::Grammars(std::move(pieces), {kEnd}).Compile({engine::Structure::Kind::kSchema, schema}));
+    return result;
+  }
+  bool Accepts(const nb::bytes& text) const {
+    const auto matcher = engine::Grammars::Match(grammar);
+    for (size_t i = 0; i < text.size(); ++i)
+      if (!matcher->Accept(static_cast<unsigned char>(text.c_str()[i]))) return false;
+    return matcher->Accept(kEnd);
+  }
+  // A text of the grammar, byte by byte at random; after `most` bytes whatever closes is preferred. None if
+  // it never ended.
+  std::optional<nb::bytes> Walk(uint64_t seed, int most) const {
+    const auto matcher = engine::Grammars::Match(grammar);
+    std::vector<int32_t> mask(9);
+    std::string text;
+    for (uint64_t n = 0; n < static_cast<uint64_t>(most) + 300; ++n) {
+      if (!matcher->Mask(mask)) return std::nullopt;
+      std::vector<model::Token> may, closing;
+      for (model::Token t = 0; t <= kEnd; ++t) {
+        if (((mask[static_cast<size_t>(t) / 32] >> (t % 32)) & 1) == 0) continue;
+        may.push_back(t);
+        if (t == kEnd || t == '"' || t == '}' || t == ']') closing.push_back(t);
+      }
+      if (may.empty()) return std::nullopt;
+      const bool close =
+          !closing.empty() && (n > static_cast<uint64_t>(most) || engine::Uniform(seed, 2 * n) < 0.3);
+      const std::vector<model::Token>& from = close ? closing : may;
+      const model::Token token =
+          from[static_cast<size_t>(engine::Uniform(seed, 2 * n + 1) * static_cast<double>(from.size()))];
+      if (!matcher->Accept(token)) return std::nullopt;
+      if (token == kEnd) return nb::bytes(text.data(), text.size());
+      text += static_cast<char>(token);
+    }
+    return std::nullopt;
+  }
+  static constexpr model::Token kEnd = 256;
+};
+
 }  // namespace
 
 NB_MODULE(_engine, m) {
+  nb::class_<ByteGrammar>(m, "ByteGrammar")
+      .def("accepts", &ByteGrammar::Accepts)
+      .def("walk", &ByteGrammar::Walk);
+  m.def("byte_grammar", &ByteGrammar::Make);
   nb::class_<AnswerReader>(m, "AnswerReader").def("next", &Next).def("cancel", [](AnswerReader* reader) {
     reader->stream->Cancel();
   });

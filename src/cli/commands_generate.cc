@@ -1,6 +1,7 @@
 // run, chat, embed: a model answers on the terminal.
 #include <unistd.h>
 
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -225,6 +226,17 @@ Status RunChat(const Context& context, GenerateWords* words) {
   return Status::Ok();
 }
 
+// Numbers as the shortest decimals that give back the same floats.
+std::vector<double> Shortest(const float* values, size_t count) {
+  std::vector<double> result(count);
+  for (size_t i = 0; i < count; ++i) {
+    char digits[32];
+    const auto end = std::to_chars(digits, digits + sizeof digits, values[i]).ptr;
+    std::from_chars(digits, end, result[i]);
+  }
+  return result;
+}
+
 Status RunEmbed(const Context& context, GenerateWords* words) {
   std::vector<std::string> texts = words->texts;
   if (texts.empty() || (texts.size() == 1 && texts[0] == "-")) {
@@ -248,10 +260,7 @@ Status RunEmbed(const Context& context, GenerateWords* words) {
     const auto width = static_cast<size_t>(got->width);
     if (context.json || !StdoutIsTerminal()) {
       for (size_t i = 0; i < some.size(); ++i)
-        PrintJson({{"index", at + i},
-                   {"embedding",
-                    std::vector<float>(got->values.begin() + static_cast<ptrdiff_t>(i * width),
-                                       got->values.begin() + static_cast<ptrdiff_t>((i + 1) * width))}});
+        PrintJson({{"index", at + i}, {"embedding", Shortest(got->values.data() + i * width, width)}});
     } else {
       all.insert(all.end(), got->values.begin(), got->values.end());
     }

@@ -51,6 +51,7 @@ class Fair {
   template <typename May>
   std::optional<uint64_t> PopIf(May may);
 
+  static constexpr int kAsked = 16;
   std::map<std::string, Key> keys_;
   std::vector<std::string> round_;  // keys with requests, in order of their first arrival
   size_t at_ = 0;
@@ -67,8 +68,10 @@ std::optional<uint64_t> Fair::PopIf(May may) {
   std::map<std::string, size_t> candidate;  // key → index in its queue
   for (const std::string& name : round_) {
     Key& key = keys_[name];
+    int asked = 0;  // a long queue is not asked through at every step
     for (size_t i = 0; i < key.queue.size(); ++i) {
       if (any && key.queue[i].priority < best) continue;
+      if (++asked > kAsked) break;
       if (!may(key.queue[i])) continue;
       if (!any || key.queue[i].priority > best) {
         best = key.queue[i].priority;

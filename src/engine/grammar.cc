@@ -2,6 +2,7 @@
 
 #include <xgrammar/xgrammar.h>
 
+#include <algorithm>
 #include <list>
 #include <map>
 #include <mutex>
@@ -12,10 +13,35 @@
 
 namespace headrace::engine {
 
+// Tokens that would put a raw control character into a JSON string (RFC 8259, 7). XGrammar keeps them out of
+// plain strings, but not out of those with a pattern or a length.
+struct JsonPieces {
+  std::vector<std::string> pieces;
+  std::vector<int32_t> inside;   // a bit per token: it may not come within a string
+  std::vector<int32_t> outside;  // nor outside of one: it opens a string and goes on with a control character
+
+  explicit JsonPieces(const std::vector<std::string>& all)
+      : pieces(all), inside((all.size() + 31) / 32), outside(inside.size()) {
+    for (size_t t = 0; t < all.size(); ++t) {
+      bool quote = false, any = false, after = false;
+      for (const char c : all[t]) {
+        const bool control = static_cast<unsigned char>(c) < 0x20;
+        any = any || control;
+        after = after || (control && quote);
+        quote = quote || c == '"';
+      }
+      if (any) inside[t / 32] |= static_cast<int32_t>(1U << (t % 32));
+      if (after) outside[t / 32] |= static_cast<int32_t>(1U << (t % 32));
+    }
+  }
+};
+
 class CompiledGrammar {
  public:
-  explicit CompiledGrammar(xgrammar::CompiledGrammar grammar) : grammar(std::move(grammar)) {}
+  CompiledGrammar(xgrammar::CompiledGrammar grammar, std::shared_ptr<const JsonPieces> pieces)
+      : grammar(std::move(grammar)), pieces(std::move(pieces)) {}
   xgrammar::CompiledGrammar grammar;
+  std::shared_ptr<const JsonPieces> pieces;  // of JSON; null for other grammars
 };
 
 struct Grammars::State {
@@ -24,11 +50,14 @@ struct Grammars::State {
   std::mutex mutex;  // one compilation at a time; XGrammar's set-up of the vocabulary is done by the first
   std::optional<xgrammar::TokenizerInfo> tokenizer;
   std::optional<xgrammar::GrammarCompiler> compiler;
+  std::shared_ptr<const JsonPieces> json;
   std::map<Structure, std::shared_ptr<const CompiledGrammar>> kept;
   std::list<Structure> order;  // oldest first
 };
 
 namespace {
+
+using Json = nlohmann::ordered_json;  // the order of properties is the order of the answer
 
 constexpr size_t kKept = 256;  // compiled grammars
 constexpr int64_t kCacheBytes = 512 << 20;
@@ -72,25 +101,113 @@ int Depth(std::string_view text) {
   return most;
 }
 
-// The path of the first keyword that would not be enforced, "" if there is none. `where` is a schema.
-std::string Unenforced(const nlohmann::json& schema, const std::string& where) {
+// Keywords that say something of one type only. XGrammar enforces them only beside that type.
+struct Family {
+  const char* type;
+  std::vector<const char*> words;
+};
+const std::vector<Family>& Families() {
+  static const std::vector<Family> families = {
+      {"string", {"minLength", "maxLength", "pattern", "format"}},
+      {"number", {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}},
+      {"array", {"items", "prefixItems", "minItems", "maxItems", "additionalItems", "unevaluatedItems"}},
+      {"object",
+       {"properties", "required", "additionalProperties", "patternProperties", "minProperties",
+        "maxProperties", "unevaluatedProperties"}},
+  };
+  return families;
+}
+
+bool Says(const Json& schema, const Family& family) {
+  return std::any_of(family.words.begin(), family.words.end(),
+                     [&](const char* word) { return schema.contains(word); });
+}
+
+// Whether no value can match both: different types, or objects that a required constant tells apart.
+bool Exclusive(const Json& a, const Json& b) {
+  if (!a.is_object() || !b.is_object()) return false;
+  const auto type = [](const Json& s) {
+    return s.contains("type") && s["type"].is_string() ? s["type"].get<std::string>() : std::string();
+  };
+  const std::string x = type(a), y = type(b);
+  const bool numbers = (x == "integer" || x == "number") && (y == "integer" || y == "number");
+  if (!x.empty() && !y.empty() && x != y && !numbers) return true;
+  const auto constant = [](const Json& s, const std::string& name) -> Json {
+    const Json& property = s["properties"][name];
+    if (!property.is_object()) return Json();
+    if (property.contains("const")) return property["const"];
+    return property.contains("enum") && property["enum"].is_array() && property["enum"].size() == 1
+               ? property["enum"][0]
+               : Json();
+  };
+  if (x != "object" || y != "object" || !a.contains("properties") || !b.contains("properties") ||
+      !a.contains("required"))
+    return false;
+  for (const auto& name : a["required"]) {
+    if (!name.is_string() || !b.contains("required") ||
+        std::find(b["required"].begin(), b["required"].end(), name) == b["required"].end())
+      continue;
+    if (!a["properties"].contains(name.get<std::string>()) ||
+        !b["properties"].contains(name.get<std::string>()))
+      continue;
+    const Json c = constant(a, name), d = constant(b, name);
+    if (!c.is_null() && !d.is_null() && c != d) return true;
+  }
+  return false;
+}
+
+// Makes a schema say what XGrammar needs said, and finds what it would read past: the path of the first such
+// place, "" if there is none. A schema without a type gets the one that its keywords speak of: narrower, so
+// still right.
+std::string Prepare(Json* at, const std::string& where) {
+  Json& schema = *at;
   if (!schema.is_object()) return "";
   for (const char* word : kNotEnforced)
     if (schema.contains(word) && !(std::string_view(word) == "uniqueItems" && schema[word] == false))
       return where + "/" + word;
+  const char* chooser = nullptr;
+  for (const char* word : {"anyOf", "oneOf", "allOf", "$ref", "enum", "const"}) {
+    if (!schema.contains(word)) continue;
+    if (chooser != nullptr) return where + "/" + word + " beside " + chooser;
+    chooser = word;
+  }
+  if (schema.contains("patternProperties") && schema["patternProperties"].is_object() &&
+      schema["patternProperties"].size() > 1)
+    return where + "/patternProperties of several patterns";
+  const Family* speaks = nullptr;
+  for (const Family& family : Families()) {
+    if (!Says(schema, family)) continue;
+    if (chooser != nullptr) return where + "/" + chooser + " beside keywords of " + family.type;
+    if (schema.contains("type")) continue;
+    if (speaks != nullptr)
+      return where + ", which speaks of " + speaks->type + " and " + family.type + " and names no type,";
+    speaks = &family;
+  }
+  if (speaks != nullptr) schema["type"] = speaks->type;
+  if (chooser != nullptr && schema.contains("type") && std::string_view(chooser) != "enum" &&
+      std::string_view(chooser) != "const")
+    return where + "/type beside " + chooser;
+  if (chooser != nullptr && std::string_view(chooser) == "allOf" && schema["allOf"].is_array() &&
+      schema["allOf"].size() > 1)
+    return where + "/allOf of several schemas";
+  if (schema.contains("oneOf") && schema["oneOf"].is_array())
+    for (size_t i = 0; i < schema["oneOf"].size(); ++i)
+      for (size_t j = 0; j < i; ++j)
+        if (!Exclusive(schema["oneOf"][j], schema["oneOf"][i]))
+          return where + "/oneOf, whose choices " + std::to_string(j) + " and " + std::to_string(i) +
+                 " may both hold (use anyOf),";
   for (const char* map : {"properties", "$defs", "definitions", "patternProperties"})
     if (schema.contains(map) && schema[map].is_object())
-      for (const auto& [name, value] : schema[map].items())
-        if (std::string found = Unenforced(value, where + "/" + map + "/" + name); !found.empty())
-          return found;
+      for (auto& [name, value] : schema[map].items())
+        if (std::string found = Prepare(&value, where + "/" + map + "/" + name); !found.empty()) return found;
   for (const char* one :
        {"items", "additionalProperties", "additionalItems", "unevaluatedProperties", "unevaluatedItems"})
     if (schema.contains(one))
-      if (std::string found = Unenforced(schema[one], where + "/" + one); !found.empty()) return found;
-  for (const char* list : {"anyOf", "oneOf", "allOf", "prefixItems"})
+      if (std::string found = Prepare(&schema[one], where + "/" + one); !found.empty()) return found;
+  for (const char* list : {"anyOf", "oneOf", "allOf", "prefixItems", "items"})
     if (schema.contains(list) && schema[list].is_array())
       for (size_t i = 0; i < schema[list].size(); ++i)
-        if (std::string found = Unenforced(schema[list][i], where + "/" + list + "/" + std::to_string(i));
+        if (std::string found = Prepare(&schema[list][i], where + "/" + list + "/" + std::to_string(i));
             !found.empty())
           return found;
   return "";
@@ -109,19 +226,42 @@ class XMatcher : public Matcher {
     tensor.ndim = 1;
     tensor.dtype = xgrammar::GetBitmaskDLType();
     tensor.shape = shape;
+    bool some = true;
     try {
-      return matcher_.FillNextTokenBitmask(&tensor);
+      some = matcher_.FillNextTokenBitmask(&tensor);
     } catch (const std::exception&) {
       std::fill(mask.begin(), mask.end(), 0);
       return true;
     }
+    if (grammar_->pieces == nullptr) return some;
+    if (!some) std::fill(mask.begin(), mask.end(), -1);
+    const std::vector<int32_t>& bad = in_string_ ? grammar_->pieces->inside : grammar_->pieces->outside;
+    for (size_t i = 0; i < bad.size(); ++i) mask[i] &= ~bad[i];
+    return true;
   }
   bool Accept(Token token) override {
+    if (grammar_->pieces != nullptr) {
+      const std::vector<int32_t>& bad = in_string_ ? grammar_->pieces->inside : grammar_->pieces->outside;
+      const auto t = static_cast<size_t>(token);
+      if (((static_cast<uint32_t>(bad[t / 32]) >> (t % 32)) & 1U) != 0) return false;
+    }
     try {
-      return !matcher_.IsTerminated() && matcher_.AcceptToken(token);
+      if (matcher_.IsTerminated() || !matcher_.AcceptToken(token)) return false;
     } catch (const std::exception&) {
       return false;
     }
+    if (grammar_->pieces != nullptr) {
+      for (const char c : grammar_->pieces->pieces[static_cast<size_t>(token)]) {
+        if (escaped_) {
+          escaped_ = false;
+        } else if (in_string_ && c == '\\') {
+          escaped_ = true;
+        } else if (c == '"') {
+          in_string_ = !in_string_;
+        }
+      }
+    }
+    return true;
   }
   std::string Forced() override {
     try {
@@ -135,6 +275,7 @@ class XMatcher : public Matcher {
  private:
   std::shared_ptr<const CompiledGrammar> grammar_;
   xgrammar::GrammarMatcher matcher_;
+  bool in_string_ = false, escaped_ = false;  // of JSON
 };
 
 }  // namespace
@@ -154,17 +295,20 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
     return Status::Limit("a schema or grammar of " + std::to_string(structure.text.size()) +
                          " bytes is larger than the limit of " + std::to_string(limits::kMaxSchemaBytes) +
                          " (kMaxSchemaBytes)");
+  std::string schema;  // as XGrammar is told
   if (structure.kind == Kind::kSchema || structure.kind == Kind::kTag) {
     if (Depth(structure.text) > kSchemaDepth)
       return Status::Limit("the schema is nested more than " + std::to_string(kSchemaDepth) + " deep");
-    const nlohmann::json json = nlohmann::json::parse(structure.text, nullptr, false);
+    Json json = Json::parse(structure.text, nullptr, false);
     if (json.is_discarded()) return Status::Invalid("the schema is not JSON");
     if (structure.kind == Kind::kSchema) {
       if (!json.is_object() && !json.is_boolean())
         return Status::Invalid("a JSON schema is an object, true or false");
-      if (const std::string found = Unenforced(json, "#"); !found.empty())
+      const std::string found = Prepare(&json, "#");
+      if (!found.empty())
         return Status::Unsupported("the schema's " + found +
                                    " cannot be enforced; leave it out, or check the answer yourself");
+      schema = json.dump();
     }
   }
   const std::lock_guard lock(state_->mutex);
@@ -183,8 +327,8 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
         compiled = state_->compiler->CompileBuiltinJSONGrammar();
         break;
       case Kind::kSchema:
-        compiled = state_->compiler->CompileJSONSchema(structure.text, true, std::nullopt, std::nullopt, true,
-                                                       kWhitespace);
+        compiled =
+            state_->compiler->CompileJSONSchema(schema, true, std::nullopt, std::nullopt, true, kWhitespace);
         break;
       case Kind::kRegex:
         compiled = state_->compiler->CompileRegex(structure.text);
@@ -198,7 +342,9 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
       case Kind::kNone:
         break;
     }
-    auto result = std::make_shared<const CompiledGrammar>(*compiled);
+    if (!state_->json) state_->json = std::make_shared<const JsonPieces>(state_->pieces);
+    const bool json = structure.kind == Kind::kSchema || structure.kind == Kind::kJson;
+    auto result = std::make_shared<const CompiledGrammar>(*compiled, json ? state_->json : nullptr);
     state_->kept.emplace(structure, result);
     state_->order.push_back(structure);
     if (state_->order.size() > kKept) {
