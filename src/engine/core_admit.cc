@@ -406,8 +406,12 @@ void Core::Finish(const std::shared_ptr<Job>& job, engine::Finish how, Status er
 }
 
 void Core::Abort(const Status& why) {
-  while (!running_.empty()) Finish(running_.begin()->second, Finish::kError, why);
-  while (!waiting_.empty()) Finish(waiting_.begin()->second, Finish::kError, why);
+  for (auto* jobs : {&running_, &waiting_}) {
+    while (!jobs->empty()) {
+      const std::shared_ptr<Job> job = jobs->begin()->second;  // Finish takes it out of the map
+      Finish(job, Finish::kError, why);
+    }
+  }
 }
 
 std::string Core::Audit() const {
