@@ -151,8 +151,8 @@ class Theirs : public Side {
         },
         &answer);
     int64_t vectors = 0;
-    for (size_t at = answer.find("\"embedding\""); at != std::string::npos;
-         at = answer.find("\"embedding\"", at + 1))
+    for (size_t at = answer.find("\"embedding\":"); at != std::string::npos;
+         at = answer.find("\"embedding\":", at + 1))
       ++vectors;
     return vectors;
   }
