@@ -119,7 +119,7 @@ bool Core::Step() {
       }
       return RunStep(plan, now);
     }
-    if (running_.size() > 1 && PreemptOne(nullptr)) continue;
+    if (running_.size() > 1 && PreemptOne()) continue;
     // One request alone, and the cache is full of it: its answer ends here.
     const std::shared_ptr<Job> job = running_.begin()->second;
     if (FreeCells() >= 1 && static_cast<int32_t>(job->tokens.size()) - job->computed <= FreeCells()) {
@@ -177,7 +177,7 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
         EvictPath(cached_.begin()->first);
         return true;
       }
-      if (running_.size() > 1 && PreemptOne(nullptr)) return true;
+      if (running_.size() > 1 && PreemptOne()) return true;
     }
     for (const Part& part : parts) Finish(part.job, Finish::kError, status);
     return true;

@@ -71,7 +71,6 @@ struct Job {
   double started = 0, first_token = 0, last_row = 0;
   double charged = 0;
   std::unique_ptr<Matcher> matcher;
-  bool must_end = false;  // the grammar allows nothing but the end
   History history;
   Lookup lookup;
   TextOut text{{}};
@@ -133,12 +132,12 @@ class Core {
   bool MakeRoom(int64_t cells, bool need_path);
   void EvictPath(int path);
   void Host(Hosted entry);
-  bool PreemptOne(const Job* except);
+  bool PreemptOne();
   void Finish(const std::shared_ptr<Job>& job, engine::Finish how, Status error = Status::Ok());
   void ReleasePath(Job& job, bool keep);
   void ClosePath(int path);
 
-  // core_step.cc
+  // core.cc
   void Deliver();
   std::vector<Work> BuildWork(double now);
   bool RunStep(const std::vector<Share>& plan, double now);

@@ -11,12 +11,6 @@ constexpr int32_t kWorthWaiting = 32;   // tokens that somebody else is about to
 constexpr int32_t kWorthHosting = 128;  // cells: fewer are computed again sooner than copied
 constexpr int32_t kWorthKeeping = 16;   // tokens of a path that stays cached
 
-int32_t Common(const std::vector<Token>& a, const std::vector<Token>& b) {
-  const size_t most = std::min(a.size(), b.size());
-  return static_cast<int32_t>(
-      std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(most), b.begin()).first - a.begin());
-}
-
 }  // namespace
 
 std::string_view FinishName(Finish finish) {
@@ -155,7 +149,7 @@ Core::Start Core::FindStart(const Job& job) const {
       start.hosted != nullptr ? static_cast<int32_t>(start.hosted->tokens.size()) : start.match.length;
   for (const auto& [id, other] : running_) {
     if (other->committed > 0 || !other->request.reuse || Root(other->request) != root) continue;
-    const int32_t common = std::min(Common(job.tokens, other->tokens), usable);
+    const int32_t common = std::min(CommonLength(job.tokens, other->tokens), usable);
     if (common >= have + kWorthWaiting && other->computed < common) {
       start.wait = true;
       break;
@@ -326,11 +320,10 @@ bool Core::MakeRoom(int64_t cells, bool need_path) {
   return true;
 }
 
-bool Core::PreemptOne(const Job* except) {
+bool Core::PreemptOne() {
   std::vector<Running> candidates;
   std::vector<std::shared_ptr<Job>> jobs;
   for (const auto& [id, job] : running_) {
-    if (job.get() == except) continue;
     candidates.push_back({static_cast<int>(jobs.size()), job->started, job->request.priority,
                           job->usage.preemptions, job->usage.preemptions >= 2});
     jobs.push_back(job);

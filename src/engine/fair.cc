@@ -45,11 +45,4 @@ void Fair::Charge(const std::string& key, double seconds) {
   at.deficit = std::max(at.deficit, -20 * quantum_ * at.weight);
 }
 
-std::vector<uint64_t> Fair::Waiting() const {
-  std::vector<uint64_t> ids;
-  for (const auto& [name, key] : keys_)
-    for (const Entry& entry : key.queue) ids.push_back(entry.id);
-  return ids;
-}
-
 }  // namespace headrace::engine

@@ -40,7 +40,6 @@ class Fair {
 
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
-  std::vector<uint64_t> Waiting() const;  // all, in no particular order
 
  private:
   struct Key {

@@ -18,15 +18,11 @@ struct PrefixTree::Node {
   bool idle() const { return children.empty() && ends.empty(); }
 };
 
-namespace {
-
-int32_t Common(std::span<const Token> a, std::span<const Token> b) {
+int32_t CommonLength(std::span<const Token> a, std::span<const Token> b) {
   const size_t most = std::min(a.size(), b.size());
   return static_cast<int32_t>(
       std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(most), b.begin()).first - a.begin());
 }
-
-}  // namespace
 
 PrefixTree::PrefixTree(int32_t paths) : ends_(static_cast<size_t>(paths), nullptr) {}
 PrefixTree::~PrefixTree() = default;
@@ -42,7 +38,7 @@ PrefixTree::Match PrefixTree::Find(uint64_t root, std::span<const Token> tokens)
     const Node* node = open.back();
     open.pop_back();
     for (const auto& child : node->children) {
-      const int32_t common = Common(tokens.subspan(static_cast<size_t>(child->depth)), child->tokens);
+      const int32_t common = CommonLength(tokens.subspan(static_cast<size_t>(child->depth)), child->tokens);
       if (common == 0) continue;
       if (child->depth + common > best_length) {
         best_length = child->depth + common;

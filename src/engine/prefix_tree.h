@@ -19,6 +19,9 @@ namespace headrace::engine {
 
 using model::Token;
 
+// How many tokens two texts begin with in common.
+int32_t CommonLength(std::span<const Token> a, std::span<const Token> b);
+
 class PrefixTree {
  public:
   explicit PrefixTree(int32_t paths);

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cstdlib>
 #include <fstream>
 
+#include "base/cache_folder.h"
 #include "engine/engine.h"
 
 namespace headrace::engine {
@@ -28,14 +28,6 @@ class ModelVocabulary : public Vocabulary {
  private:
   std::shared_ptr<const model::Model> model_;
 };
-
-std::string DefaultCostFolder() {
-  if (const char* cache = getenv("HEADRACE_CACHE"); cache != nullptr && *cache != '\0')
-    return std::string(cache) + "/costs";
-  if (const char* home = getenv("HOME"); home != nullptr && *home != '\0')
-    return std::string(home) + "/.cache/headrace/costs";
-  return "";
-}
 
 // One file per model, machine and threads.
 std::string CostFile(const std::string& folder, const model::Model& model, const model::DecoderFacts& facts) {
@@ -70,7 +62,7 @@ Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model
       options.decoder.cells = std::min(model->facts().trained_context, 4096) * options.decoder.paths;
   }
   HEADRACE_ASSIGN(std::unique_ptr<model::Decoder> decoder, model::NewDecoder(model, options.decoder));
-  const std::string folder = options.cost_folder ? *options.cost_folder : DefaultCostFolder();
+  const std::string folder = options.cost_folder ? *options.cost_folder : CacheFolder("costs");
   const std::string file = CostFile(folder, *model, decoder->facts());
   // A first guess: weights read once a step at 10 GB/s.
   CostTable costs(decoder->facts().threads, static_cast<double>(model->facts().step_bytes) / 10e9);

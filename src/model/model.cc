@@ -166,8 +166,6 @@ Status Model::ReadFacts(bool vocabulary_only) {
   }
   if (f.vocabulary <= 0) return Status::Corrupt(path_ + " holds no vocabulary");
   bos_ = llama_vocab_bos(vocabulary);
-  eos_ = llama_vocab_eos(vocabulary);
-  adds_bos_ = llama_vocab_get_add_bos(vocabulary);
   pieces_.resize(static_cast<size_t>(f.vocabulary));
   ends_.resize(pieces_.size());
   char buffer[512];
@@ -219,11 +217,6 @@ std::vector<Token> Model::EndTokens() const {
   for (size_t i = 0; i < ends_.size(); ++i)
     if (ends_[i]) result.push_back(static_cast<Token>(i));
   return result;
-}
-
-std::string Model::special_text(Token token) const {
-  if (token < 0 || token >= facts_.vocabulary) return "";
-  return llama_vocab_get_text(llama_model_get_vocab(model_), token);
 }
 
 Result<int> Model::LoadAdapter(const std::string& path, float scale) {

@@ -78,10 +78,7 @@ class Model : public std::enable_shared_from_this<Model> {
   bool IsEnd(Token token) const { return ends_[static_cast<size_t>(token)]; }
   std::vector<Token> EndTokens() const;
   const std::string& template_source() const { return template_; }
-  std::string special_text(Token token) const;
   Token bos() const { return bos_; }
-  Token eos() const { return eos_; }
-  bool adds_bos() const { return adds_bos_; }
 
   // A LoRA adapter in GGUF, made for this model. Its index is what Decoder::UseAdapter takes.
   Result<int> LoadAdapter(const std::string& path, float scale = 1.0F);
@@ -105,8 +102,7 @@ class Model : public std::enable_shared_from_this<Model> {
   std::vector<std::string> pieces_;
   std::vector<bool> ends_;
   std::vector<Adapter> adapters_;
-  Token bos_ = -1, eos_ = -1;
-  bool adds_bos_ = false;
+  Token bos_ = -1;
 };
 
 struct DecoderOptions {

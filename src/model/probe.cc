@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/cache_folder.h"
 #include "base/clock.h"
 #include "model/chat.h"
 #include "model/encoder.h"
@@ -44,15 +45,8 @@ std::string VerdictFile(const std::string& path, const ProbeOptions& options) {
   struct stat info {};
   if (stat(path.c_str(), &info) != 0) return "";
   std::string folder = options.folder;
-  if (folder.empty()) {
-    if (const char* cache = getenv("HEADRACE_CACHE"); cache != nullptr && *cache != '\0') {
-      folder = std::string(cache) + "/probes";
-    } else if (const char* home = getenv("HOME"); home != nullptr && *home != '\0') {
-      folder = std::string(home) + "/.cache/headrace/probes";
-    } else {
-      return "";
-    }
-  }
+  if (folder.empty()) folder = CacheFolder("probes");
+  if (folder.empty()) return "";
   const std::string identity = std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) + ":" +
                                std::to_string(info.st_size) + ":" + std::to_string(info.st_mtim.tv_sec) +
                                "." + std::to_string(info.st_mtim.tv_nsec) + ":" + options.chat_template +

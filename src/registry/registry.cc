@@ -11,6 +11,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "base/cache_folder.h"
 #include "base/clock.h"
 #include "model/probe.h"
 
@@ -259,15 +260,8 @@ Result<std::string> Registry::LocalFile(const Entry& entry, const ProgressFn& pr
   store::ObjectStore* store = catalog_->environment()->store.get();
   const std::string key = WeightsKey(entry.sha256);
   if (const auto path = store->LocalPath(key)) return *path;
-  std::string cache;
-  if (const char* named = getenv("HEADRACE_CACHE"); named != nullptr && *named != '\0') {
-    cache = named;
-  } else if (const char* home = getenv("HOME"); home != nullptr && *home != '\0') {
-    cache = std::string(home) + "/.cache/headrace";
-  } else {
-    return Status::Invalid("there is no place for a copy of the model: set HEADRACE_CACHE");
-  }
-  const std::string folder = cache + "/model-files", path = folder + "/" + entry.sha256 + ".gguf";
+  const std::string folder = CacheFolder("model-files"), path = folder + "/" + entry.sha256 + ".gguf";
+  if (folder.empty()) return Status::Invalid("there is no place for a copy of the model: set HEADRACE_CACHE");
   struct stat info {};
   if (stat(path.c_str(), &info) == 0 && info.st_size == entry.bytes) return path;
   std::error_code ignored;
