@@ -17,6 +17,7 @@
 #include "model/chat.h"
 #include "model/probe.h"
 #include "registry/registry.h"
+#include "tokenizer.h"
 
 namespace headrace::python {
 namespace {
@@ -221,9 +222,54 @@ struct ByteGrammar {
   static constexpr model::Token kEnd = 256;
 };
 
+struct TokenizerParts {
+  std::shared_ptr<const model::Model> model;
+  bool begin, end, parse;
+  TokenizerFunctions functions;
+};
+
+// A model's tokenizer for streams: `begin` with the token that the model wants at a text's beginning, `end`
+// with its end of text, `parse` names of control tokens in the text.
+nb::capsule MakeTokenizer(const std::string& name, const std::optional<std::string>& catalog, bool begin,
+                          bool end, bool parse) {
+  auto parts = std::make_unique<TokenizerParts>();
+  Check(Unlocked([&]() -> Status {
+    std::shared_ptr<table::Catalog> opened;
+    if (catalog) {
+      HEADRACE_ASSIGN(opened, table::Catalog::Open(*catalog));
+    }
+    HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(name, opened));
+    HEADRACE_TRY(model::Probe(path, {}));
+    HEADRACE_ASSIGN(parts->model, model::Model::Load(path, {.vocabulary_only = true}));
+    if (end && parts->model->eos() < 0)
+      return Status::Unsupported(path + " has no end-of-text token; give end=False");
+    return Status::Ok();
+  }));
+  parts->begin = begin;
+  parts->end = end;
+  parts->parse = parse;
+  TokenizerFunctions& f = parts->functions;
+  f.self = parts.get();
+  f.hash = parts->model->TokenizerHash() + (begin ? 1 : 0) + (end ? 2 : 0) + (parse ? 4 : 0);
+  f.tokenize = [](void* self, const char* text, int64_t bytes, void* to, TokenizerFunctions::Give give,
+                  TokenizerFunctions::Fail fail) {
+    const auto& p = *static_cast<const TokenizerParts*>(self);
+    auto tokens = p.model->Tokenize({text, static_cast<size_t>(bytes)}, p.begin, p.parse);
+    if (!tokens.ok()) return fail(to, tokens.status().message().c_str());
+    if (p.end && (tokens->empty() || tokens->back() != p.model->eos())) tokens->push_back(p.model->eos());
+    give(to, tokens->data(), static_cast<int64_t>(tokens->size()));
+  };
+  f.free = [](void* self) { delete static_cast<TokenizerParts*>(self); };
+  return nb::capsule(&parts.release()->functions, TokenizerFunctions::kCapsule, [](void* p) noexcept {
+    const auto* functions = static_cast<TokenizerFunctions*>(p);
+    functions->free(functions->self);
+  });
+}
+
 }  // namespace
 
 NB_MODULE(_engine, m) {
+  m.def("tokenizer", &MakeTokenizer);
   nb::class_<ByteGrammar>(m, "ByteGrammar")
       .def("accepts", &ByteGrammar::Accepts)
       .def("walk", &ByteGrammar::Walk);

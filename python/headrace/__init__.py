@@ -24,7 +24,7 @@ from headrace.errors import (
     Unavailable,
     Unsupported,
 )
-from headrace.model import Answer, Delta, Model
+from headrace.model import Answer, Delta, Model, Tokenize
 from headrace.rows import Batch, Reader, Row
 from headrace.stream import Mixture, Pack, Stream
 from headrace.table import Commit, HistoryEntry, Snapshot, Table
@@ -74,6 +74,7 @@ __all__ = [
     "Stream",
     "Table",
     "To",
+    "Tokenize",
     "Unavailable",
     "Unsupported",
     "decode_image",

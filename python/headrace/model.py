@@ -304,4 +304,33 @@ def _value(kind: Any, text: str, finish: str) -> Any:
     return value if isinstance(kind, (dict, str)) else _typed(kind, value)
 
 
-__all__ = ["Answer", "Delta", "HeadraceError", "Model", "NotFound", "schema_of"]
+@dataclass(frozen=True)
+class Tokenize:
+    """Tokens of a column of texts, made while a stream packs them: ``hr.Pack("text", 2048, tokenize=hr.Tokenize(model))``.
+
+    ``model``: a GGUF file, a name in the catalog, or a ``Model``. ``begin``: each text begins with the token that the model
+    wants there; ``end``: and ends with its end-of-text token. ``parse``: names of control tokens in the texts stand for them.
+    """
+
+    model: str | os.PathLike[str] | Model
+    catalog: str | Catalog | None = None
+    begin: bool = True
+    end: bool = True
+    parse: bool = False
+
+    def __post_init__(self) -> None:
+        # Plain words, so that it travels to other processes.
+        if isinstance(self.model, Model):
+            object.__setattr__(self, "model", self.model.facts["path"])
+        else:
+            object.__setattr__(self, "model", os.fspath(self.model))
+        if self.catalog is not None and not isinstance(self.catalog, str):
+            object.__setattr__(self, "catalog", self.catalog.location)
+
+    def _open(self) -> object:
+        module = _module()
+        _program()
+        return module.tokenizer(self.model, self.catalog, self.begin, self.end, self.parse)
+
+
+__all__ = ["Answer", "Delta", "HeadraceError", "Model", "NotFound", "Tokenize", "schema_of"]

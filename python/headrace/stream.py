@@ -13,6 +13,7 @@ from typing import Any
 
 from headrace import _native
 from headrace.errors import Invalid
+from headrace.model import Tokenize
 from headrace.table import Snapshot, Table
 from headrace.transforms import ImageSteps
 
@@ -27,15 +28,18 @@ class Pack:
     """Documents of tokens packed into rows of ``length``.
 
     ``tokens``: a column of lists of whole numbers. ``lengths``: a column of how many each has (add it once; packing is
-    planned from it without reading tokens). ``window`` rows are planned together. Longer documents go on in another row,
-    or are cut off with ``overflow="truncate"``.
+    planned from it without reading tokens). Or ``tokens`` is a column of texts, and ``tokenize`` makes tokens of them as they
+    stream, called ``tokens`` in batches; every rank then tokenizes all documents, since all plan the same rows: with many ranks, store the tokens.
+    ``window`` rows are planned together (8,192; of texts 1,024). Longer documents go on in another row, or are cut off with
+    ``overflow="truncate"``.
     """
 
     tokens: str
     length: int
-    lengths: str
-    window: int = 8192
+    lengths: str | None = None
+    window: int | None = None
     overflow: str = "split"
+    tokenize: Tokenize | None = None
 
 
 @dataclass(frozen=True)
@@ -161,9 +165,9 @@ class Stream:
                 raise Invalid(f"Pack's overflow is {pack.overflow!r}; it may be split or truncate")
             options |= {
                 "pack_tokens": pack.tokens,
-                "pack_lengths": pack.lengths,
+                "pack_lengths": pack.lengths or "",
                 "pack_length": pack.length,
-                "pack_window": pack.window,
+                "pack_window": pack.window or 0,
                 "pack_truncate": pack.overflow == "truncate",
             }
         if isinstance(data, Mixture):
@@ -175,12 +179,15 @@ class Stream:
             inputs = [(_snapshot(data), where)]
         self._inputs = inputs
         self._options = options
+        self._tokenize = pack.tokenize if pack is not None else None
         self._pid = os.getpid()
         self._away = mmap.mmap(-1, 1)  # set by workers that make this stream's batches in other processes
         self._mapped: str | None = None  # the state after the last batch that a map gave
         self._native = self._open()
 
     def _open(self, **more: Any) -> _native.Stream:
+        if self._tokenize is not None:
+            more["pack_tokenizer"] = self._tokenize._open()
         return _native.Stream.open(
             [(snapshot._view, where or "") for snapshot, where in self._inputs], {**self._options, **more}
         )
@@ -343,11 +350,13 @@ class Stream:
 
     def __getstate__(self) -> dict[str, Any]:
         self._away[0] = 1
-        return {"inputs": self._inputs, "options": self._options, "state": self._native.state()}
+        state = self._native.state()
+        return {"inputs": self._inputs, "options": self._options, "tokenize": self._tokenize, "state": state}
 
     def __setstate__(self, pickled: dict[str, Any]) -> None:
         self._inputs = pickled["inputs"]
         self._options = pickled["options"]
+        self._tokenize = pickled["tokenize"]
         self._pid = os.getpid()
         self._away = mmap.mmap(-1, 1)
         self._mapped = None

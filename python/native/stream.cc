@@ -14,6 +14,7 @@
 #include "cells.h"
 #include "stream/assemble.h"
 #include "table/table.h"
+#include "tokenizer.h"
 
 namespace headrace::python {
 namespace {
@@ -134,6 +135,41 @@ void Take(const nb::dict& options, const char* name, T* out) {
   if (options.contains(name)) *out = nb::cast<T>(options[name]);
 }
 
+// A tokenizer of another module; the capsule stays alive as long as a stream has it.
+class ForeignTokenizer final : public stream::Tokenizer {
+ public:
+  explicit ForeignTokenizer(nb::capsule capsule)
+      : capsule_(capsule.release().ptr()),
+        functions_(static_cast<const TokenizerFunctions*>(
+            PyCapsule_GetPointer(capsule_, TokenizerFunctions::kCapsule))) {
+    if (functions_ == nullptr) throw nb::python_error();
+  }
+  ~ForeignTokenizer() override {
+    if (!nb::is_alive()) return;
+    const nb::gil_scoped_acquire held;
+    Py_DECREF(capsule_);
+  }
+  Result<std::vector<int32_t>> Tokenize(std::string_view text) const override {
+    struct Made {
+      std::vector<int32_t> tokens;
+      Status status;
+    } made;
+    functions_->tokenize(
+        functions_->self, text.data(), static_cast<int64_t>(text.size()), &made,
+        [](void* to, const int32_t* tokens, int64_t count) {
+          static_cast<Made*>(to)->tokens.assign(tokens, tokens + count);
+        },
+        [](void* to, const char* why) { static_cast<Made*>(to)->status = Status::Invalid(why); });
+    HEADRACE_TRY(made.status);
+    return std::move(made.tokens);
+  }
+  uint64_t hash() const override { return functions_->hash; }
+
+ private:
+  PyObject* capsule_;
+  const TokenizerFunctions* functions_;
+};
+
 stream::StreamOptions OptionsOf(const nb::dict& options) {
   stream::StreamOptions o;
   Take(options, "columns", &o.columns);
@@ -163,6 +199,8 @@ stream::StreamOptions OptionsOf(const nb::dict& options) {
   Take(options, "pack_length", &o.pack.length);
   Take(options, "pack_window", &o.pack.window);
   Take(options, "pack_truncate", &o.pack.truncate);
+  if (options.contains("pack_tokenizer"))
+    o.pack.tokenizer = std::make_shared<ForeignTokenizer>(nb::cast<nb::capsule>(options["pack_tokenizer"]));
   std::vector<std::pair<int64_t, std::vector<double>>> stages;
   Take(options, "mixture", &stages);
   for (auto& [start, weights] : stages) o.mixture.push_back({start, std::move(weights)});

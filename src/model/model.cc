@@ -109,6 +109,7 @@ Result<std::shared_ptr<Model>> Model::Load(const std::string& path, const LoadOp
   if (result->model_ == nullptr)
     return Status::Corrupt(path + " cannot be loaded as a model" +
                            (last_complaint.empty() ? "" : ": " + last_complaint));
+  result->on_accelerator_ = llama_supports_gpu_offload() && options.gpu_layers != 0;
   HEADRACE_TRY(result->ReadFacts(options.vocabulary_only));
   return result;
 }
@@ -166,6 +167,7 @@ Status Model::ReadFacts(bool vocabulary_only) {
   }
   if (f.vocabulary <= 0) return Status::Corrupt(path_ + " holds no vocabulary");
   bos_ = llama_vocab_bos(vocabulary);
+  eos_ = llama_vocab_eos(vocabulary);
   pieces_.resize(static_cast<size_t>(f.vocabulary));
   ends_.resize(pieces_.size());
   char buffer[512];
@@ -210,6 +212,13 @@ std::string Model::Detokenize(std::span<const Token> tokens) const {
   for (const Token token : tokens)
     if (token >= 0 && token < facts_.vocabulary) text += Piece(token);
   return text;
+}
+
+uint64_t Model::TokenizerHash() const {
+  std::string all = Meta(model_, "tokenizer.ggml.model") + "\n" + Meta(model_, "tokenizer.ggml.pre") + "\n" +
+                    std::to_string(bos_) + " " + std::to_string(eos_) + "\n";
+  for (const std::string& piece : pieces_) all += std::to_string(piece.size()) + ":" + piece;
+  return XXH3_64bits(all.data(), all.size());
 }
 
 std::vector<Token> Model::EndTokens() const {

@@ -79,10 +79,15 @@ class Model : public std::enable_shared_from_this<Model> {
   std::vector<Token> EndTokens() const;
   const std::string& template_source() const { return template_; }
   Token bos() const { return bos_; }
+  Token eos() const { return eos_; }  // -1: it has none
+  // Of the vocabulary and the way texts are cut into it: two models with the same give the same tokens.
+  uint64_t TokenizerHash() const;
 
   // A LoRA adapter in GGUF, made for this model. Its index is what Decoder::UseAdapter takes.
   Result<int> LoadAdapter(const std::string& path, float scale = 1.0F);
 
+  // Whether its layers lie on a GPU.
+  bool on_accelerator() const { return on_accelerator_; }
   llama_model* handle() const { return model_; }
   struct Adapter {
     void* handle = nullptr;
@@ -102,7 +107,8 @@ class Model : public std::enable_shared_from_this<Model> {
   std::vector<std::string> pieces_;
   std::vector<bool> ends_;
   std::vector<Adapter> adapters_;
-  Token bos_ = -1;
+  Token bos_ = -1, eos_ = -1;
+  bool on_accelerator_ = false;
 };
 
 struct DecoderOptions {

@@ -26,6 +26,10 @@ Pipeline::Pipeline(PipelineInput input, Counters* counters)
   for (const Source* source : in_.sources) remote_ |= !source->local();
   ahead_ = options.prefetch > 0 ? static_cast<size_t>(options.prefetch) : remote_ ? 16 : 4;
   decoders_ = std::make_unique<TaskPool>(options.threads > 0 ? options.threads : DefaultThreads());
+  if (tokenizes()) {
+    tokenizers_ = std::make_unique<TaskPool>(decoders_->threads());
+    windows_ = std::make_unique<TaskPool>(1);
+  }
   if (remote_) requests_ = std::make_unique<TaskPool>(kRequestThreads);
   planner_ = std::thread([this] { Plan(); });
 }
@@ -34,6 +38,8 @@ Pipeline::~Pipeline() {
   stopping_ = true;
   changed_.notify_all();
   planner_.join();
+  windows_.reset();
+  tokenizers_.reset();
   requests_.reset();  // what it finishes may still be given to the decoders
   decoders_.reset();
 }

@@ -26,7 +26,7 @@ struct PipelineInput {
   std::vector<Source*> sources;
   std::vector<BlockCache*> caches;                                   // of each source; null: none
   std::vector<int64_t> cache_block;                                  // rows of a cached block
-  std::vector<std::shared_ptr<const std::vector<int32_t>>> lengths;  // packing: by ordinal
+  std::vector<std::shared_ptr<const std::vector<int32_t>>> lengths;  // packing by a column: by ordinal
   const StreamOptions* options = nullptr;
   std::shared_ptr<MemoryBudget> memory;
   State start;
@@ -59,6 +59,8 @@ class Pipeline {
   struct Work;
   struct Window;
   using WorkPtr = std::shared_ptr<Work>;
+  using WindowPtr = std::shared_ptr<Window>;
+  using Tokens = std::shared_ptr<const std::vector<int32_t>>;
   using Cells = std::vector<std::pair<size_t, size_t>>;  // (sample, column)
 
   void Plan();
@@ -67,7 +69,13 @@ class Pipeline {
   Result<WorkPtr> PlanPackedStep();
   Status Locate(Work* work, const std::vector<Point>& points);
   Status LoadChunks(Work* work);
-  std::shared_ptr<Window> PlanWindow(const Point& start) const;
+  Result<WindowPtr> PlanWindow(const Point& start);
+  Result<WindowPtr> WindowAt(const Point& start);
+  // The tokens of these rows, made by the tokenizer's threads.
+  Status Tokenize(const std::vector<Point>& points, std::vector<Tokens>* tokens);
+  bool tokenizes() const { return in_.options->pack.tokenizer != nullptr; }
+  size_t PackColumn() const;
+  table::Kind TokenKind() const;
   Status Reserve(const WorkPtr& work);
   Status ReservePacked(const WorkPtr& work);
   Status Hold(const WorkPtr& work, const std::vector<int64_t>& sizes, int64_t extra,
@@ -103,7 +111,8 @@ class Pipeline {
   State at_;
   int64_t step_number_ = 0;
   std::deque<WorkPtr> located_;  // chunks asked for, not yet waited for
-  std::shared_ptr<Window> window_;
+  WindowPtr window_;
+  std::future<Result<WindowPtr>> next_window_;  // with a tokenizer: made while this one is used
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -114,6 +123,8 @@ class Pipeline {
   State after_;
   std::atomic<bool> stopping_{false};
 
+  std::unique_ptr<TaskPool> tokenizers_;  // with a tokenizer
+  std::unique_ptr<TaskPool> windows_;     // one thread, that waits for those
   std::unique_ptr<TaskPool> decoders_;
   std::unique_ptr<TaskPool> requests_;
   std::thread planner_;

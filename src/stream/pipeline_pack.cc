@@ -24,14 +24,18 @@ Result<Pipeline::WorkPtr> Pipeline::PlanPackedStep() {
     int64_t taken = 0;
     while (taken < whole) {
       if (length && at_.point.position >= *length) break;
-      if (!window_ || !(window_->start == at_.point)) window_ = PlanWindow(at_.point);
+      if (!window_ || !(window_->start == at_.point)) {
+        HEADRACE_ASSIGN(window_, WindowAt(at_.point));
+      }
       const auto& rows = window_->plan.rows;
       for (; taken < whole && at_.packed < static_cast<int64_t>(rows.size()); ++at_.packed, ++taken) {
         if (taken % options.world != options.rank) continue;
         std::vector<Work::PackedPiece> pieces;
         for (const Piece& piece : rows[static_cast<size_t>(at_.packed)]) {
-          pieces.push_back({points.size(), piece.begin, piece.length});
-          points.push_back(window_->points[static_cast<size_t>(piece.document)]);
+          const auto document = static_cast<size_t>(piece.document);
+          pieces.push_back(
+              {points.size(), piece.begin, piece.length, tokenizes() ? window_->tokens[document] : nullptr});
+          points.push_back(window_->points[document]);
         }
         work->packed_rows.push_back(std::move(pieces));
       }
@@ -53,11 +57,33 @@ Result<Pipeline::WorkPtr> Pipeline::PlanPackedStep() {
     work->rows =
         options.end == EpochEnd::kShort ? static_cast<int64_t>(work->packed_rows.size()) : options.batch;
     HEADRACE_TRY(Persist([&] { return Locate(work.get(), points); }));
+    if (tokenizes())  // nothing of them is read again
+      for (auto& sample : work->samples) sample.wanted = false;
     return work;
   }
 }
 
-std::shared_ptr<Pipeline::Window> Pipeline::PlanWindow(const Point& start) const {
+// The window that begins here. One that has to be tokenized first is made while the one before it is used.
+Result<Pipeline::WindowPtr> Pipeline::WindowAt(const Point& start) {
+  if (!tokenizes()) return PlanWindow(start);
+  WindowPtr window;
+  if (next_window_.valid()) {
+    HEADRACE_ASSIGN(WindowPtr made, next_window_.get());
+    if (made->start == start) window = std::move(made);
+  }
+  if (!window) {
+    HEADRACE_ASSIGN(window, PlanWindow(start));
+  }
+  Point next{start.epoch, start.position + static_cast<int64_t>(window->points.size())};
+  const auto length = in_.sequence->length();
+  if (length && next.position >= *length) next = {next.epoch + 1, 0};
+  const int64_t epochs = in_.options->epochs;
+  if (epochs == 0 || next.epoch < epochs)
+    next_window_ = windows_->Submit([this, next] { return PlanWindow(next); });
+  return window;
+}
+
+Result<Pipeline::WindowPtr> Pipeline::PlanWindow(const Point& start) {
   const PackOptions& pack = in_.options->pack;
   auto window = std::make_shared<Window>();
   window->start = start;
@@ -66,28 +92,48 @@ std::shared_ptr<Pipeline::Window> Pipeline::PlanWindow(const Point& start) const
   std::vector<int64_t> lengths;
   for (int64_t p = start.position; p < end; ++p) {
     const Point point{start.epoch, p};
+    window->points.push_back(point);
+    if (tokenizes()) continue;
     const auto place = in_.sequence->At(point);
     lengths.push_back((*in_.lengths[static_cast<size_t>(place.source)])[static_cast<size_t>(place.ordinal)]);
-    window->points.push_back(point);
+  }
+  if (tokenizes()) {
+    HEADRACE_TRY(Tokenize(window->points, &window->tokens));
+    for (const Tokens& tokens : window->tokens) lengths.push_back(static_cast<int64_t>(tokens->size()));
   }
   window->plan =
       PlanPacking(lengths, pack.length, pack.truncate, Derive(in_.sequence->DrawKey(start), kPacking));
   return window;
 }
 
-Status Pipeline::ReservePacked(const WorkPtr& work) {
+size_t Pipeline::PackColumn() const {
   const auto& columns = in_.sources[0]->columns();
+  const auto tokens = std::find_if(columns.begin(), columns.end(),
+                                   [&](const Column& c) { return c.name == in_.options->pack.tokens; });
+  return static_cast<size_t>(tokens - columns.begin());
+}
+
+table::Kind Pipeline::TokenKind() const {
+  if (tokenizes()) return table::Kind::kInt32;
+  return in_.sources[0]->columns()[PackColumn()].projection.leaf.type.children[0].type.kind;
+}
+
+Status Pipeline::ReservePacked(const WorkPtr& work) {
   const PackOptions& pack = in_.options->pack;
-  const auto tokens =
-      std::find_if(columns.begin(), columns.end(), [&](const Column& c) { return c.name == pack.tokens; });
   const int64_t cells = work->rows * pack.length;
-  const int64_t width = table::KindBytes(tokens->projection.leaf.type.children[0].type.kind);
+  const int64_t width = table::KindBytes(TokenKind());
   MemoryBudget::Grant grant;
   HEADRACE_TRY(Hold(work, {cells * width, cells * 4, cells * 4}, 0, &grant));
   const std::vector<int64_t> shape{work->rows, pack.length};
-  const std::string dtype = table::KindName(tokens->projection.leaf.type.children[0].type.kind);
+  const std::string dtype = table::KindName(TokenKind());
   work->batch->columns = {
-      {pack.tokens, ColumnKind::kTensor, dtype, shape, grant.buffers[0], {}, nullptr},
+      {tokenizes() ? "tokens" : pack.tokens,
+       ColumnKind::kTensor,
+       dtype,
+       shape,
+       grant.buffers[0],
+       {},
+       nullptr},
       {"segment_ids", ColumnKind::kTensor, "int32", shape, grant.buffers[1], {}, nullptr},
       {"position_ids", ColumnKind::kTensor, "int32", shape, grant.buffers[2], {}, nullptr}};
   return Status::Ok();
@@ -96,12 +142,9 @@ Status Pipeline::ReservePacked(const WorkPtr& work) {
 // Tokens side by side; segment ids count documents from 1 in each row, 0 is padding; position ids count
 // within the document.
 Status Pipeline::Pack(Work* work) {
-  const auto& columns = in_.sources[0]->columns();
   const PackOptions& pack = in_.options->pack;
-  const size_t tokens = static_cast<size_t>(
-      std::find_if(columns.begin(), columns.end(), [&](const Column& c) { return c.name == pack.tokens; }) -
-      columns.begin());
-  const int64_t width = table::KindBytes(columns[tokens].projection.leaf.type.children[0].type.kind);
+  const size_t column = PackColumn();
+  const int64_t width = table::KindBytes(TokenKind());
   Batch* batch = work->batch.get();
   for (auto& column : batch->columns)
     std::memset(column.data->data(), 0, static_cast<size_t>(column.data->size()));
@@ -120,16 +163,22 @@ Status Pipeline::Pack(Work* work) {
     int32_t segment = 0;
     for (const auto& piece : work->packed_rows[row]) {
       const Sample& sample = work->samples[piece.sample];
-      const auto* list = dynamic_cast<const arrow::ListArray*>(sample.chunk->values[tokens].get());
-      if (list == nullptr || list->IsNull(sample.row) ||
-          list->value_length(sample.row) < piece.begin + piece.length) {
-        return Status::Corrupt("row " + std::to_string(sample.row_id) + ": '" + pack.tokens + "' has " +
-                               std::to_string(list ? list->value_length(sample.row) : 0) + " tokens, and '" +
-                               pack.lengths + "' says more");
+      const uint8_t* from = nullptr;
+      if (piece.tokens) {
+        from = reinterpret_cast<const uint8_t*>(piece.tokens->data() + piece.begin);
+      } else {
+        const auto* list = dynamic_cast<const arrow::ListArray*>(sample.chunk->values[column].get());
+        if (list == nullptr || list->IsNull(sample.row) ||
+            list->value_length(sample.row) < piece.begin + piece.length) {
+          return Status::Corrupt("row " + std::to_string(sample.row_id) + ": '" + pack.tokens + "' has " +
+                                 std::to_string(list ? list->value_length(sample.row) : 0) +
+                                 " tokens, and '" + pack.lengths + "' says more");
+        }
+        const auto& values = *list->values()->data();
+        from = values.buffers[1]->data() +
+               (values.offset + list->value_offset(sample.row) + piece.begin) * width;
       }
-      const auto& values = *list->values()->data();
-      const int64_t first = values.offset + list->value_offset(sample.row) + piece.begin;
-      std::memcpy(batch->columns[0].data->data() + at * width, values.buffers[1]->data() + first * width,
+      std::memcpy(batch->columns[0].data->data() + at * width, from,
                   static_cast<size_t>(piece.length * width));
       auto* segments = reinterpret_cast<int32_t*>(batch->columns[1].data->data());
       auto* positions = reinterpret_cast<int32_t*>(batch->columns[2].data->data());

@@ -21,6 +21,7 @@ struct Pipeline::Work {
     size_t sample = 0;
     int64_t begin = 0;
     int64_t length = 0;
+    Tokens tokens;  // of the whole document; null: in the sample's chunk
   };
 
   Work() : batch(std::make_shared<Batch>()), ready(done.get_future()) {}
@@ -62,6 +63,7 @@ inline bool IsOutage(const Status& status) {
 struct Pipeline::Window {
   Point start;
   std::vector<Point> points;
+  std::vector<Tokens> tokens;  // with a tokenizer: of each document
   PackPlan plan;
 };
 

@@ -46,10 +46,12 @@ Status Validate(const std::vector<StreamInput>& inputs, const StreamOptions& o) 
     return Status::Invalid("several tables need a mixture's weights");
   if (!o.pack.tokens.empty()) {
     HEADRACE_TRY(range("the packed length", o.pack.length, 1, 1 << 24));
-    HEADRACE_TRY(range("the packing window", o.pack.window, 1, 1 << 24));
-    if (o.pack.lengths.empty()) {
-      return Status::Invalid(
-          "packing plans from a column of lengths: name one (add it once with add_columns)");
+    HEADRACE_TRY(range("the packing window", o.pack.window, 0, 1 << 24));
+    if (o.pack.lengths.empty() == !o.pack.tokenizer) {
+      return Status::Invalid(o.pack.tokenizer
+                                 ? "a stream that tokenizes counts tokens itself: give no column of lengths"
+                                 : "packing plans from a column of lengths: name one (add it once with "
+                                   "add_columns), or give a tokenizer for a column of texts");
     }
     if (o.end == EpochEnd::kWrap)
       return Status::Unsupported("packed streams pad, drop or shorten the last batch");
@@ -84,6 +86,7 @@ class StreamImpl final : public Stream {
       options_.memory_bytes = std::min(kMaxMemory, MachineMemory() / 4) / options_.local_world;
     }
     memory_ = std::make_shared<MemoryBudget>(options_.memory_bytes - ChunkMemory());
+    if (options_.pack.window == 0) options_.pack.window = options_.pack.tokenizer ? 1024 : 8192;
   }
 
   Status Start() {
@@ -308,13 +311,14 @@ class StreamImpl final : public Stream {
       if (i > 0) HEADRACE_TRY(SameColumns(*setup->sources[0], *source, i));
       SequencePart part;
       part.layout = LayoutOf(*source);
-      SourceState state{views[i].snapshot().version, static_cast<uint32_t>(source->selection().hash()),
-                        part.layout};
+      uint64_t selection = source->selection().hash();
+      if (options_.pack.tokenizer) selection ^= options_.pack.tokenizer->hash();
+      SourceState state{views[i].snapshot().version, static_cast<uint32_t>(selection), part.layout};
       if (!recorded.empty()) {
         const SourceState& old = recorded[i];
         if (old.selection != state.selection || old.layout.rows != state.layout.rows) {
           return Status::Invalid(
-              "this state_dict() is of another selection: another filter or another table (" +
+              "this state_dict() is of another selection: another filter, tokenizer or table (" +
               std::to_string(old.layout.rows) + " rows then, " + std::to_string(state.layout.rows) + " now)");
         }
         part.layout = old.layout;
@@ -355,10 +359,19 @@ class StreamImpl final : public Stream {
     return Status::Ok();
   }
 
+  Status CheckTexts(const Source& source) const {
+    const table::Type& type = source.columns()[0].projection.leaf.type;
+    if (type.kind == table::Kind::kString) return Status::Ok();
+    return Status::Invalid("a tokenizer reads texts, and '" + options_.pack.tokens + "' is " +
+                           type.ToString());
+  }
+
   Status AddNumbers(const Source& source, SequencePart* part, Setup* setup) const {
     const std::string& lengths = options_.pack.lengths;
     const bool packs = !options_.pack.tokens.empty();
-    if (options_.weights.empty() && !packs) return Status::Ok();
+    if (packs && options_.pack.tokenizer) HEADRACE_TRY(CheckTexts(source));
+    const bool counts = packs && !options_.pack.tokenizer;
+    if (options_.weights.empty() && !counts) return Status::Ok();
     if (part->layout.rows > kMaxWeighted) {
       return Status::Limit("weights and packing hold a number per row in memory, and " +
                            std::to_string(part->layout.rows) + " rows are more than " +
@@ -369,7 +382,7 @@ class StreamImpl final : public Stream {
       HEADRACE_ASSIGN(auto cumulative, CumulativeWeights(weights));
       part->weights = std::make_shared<const std::vector<double>>(std::move(cumulative));
     }
-    if (!packs) return Status::Ok();
+    if (!counts) return Status::Ok();
     const Column& tokens = source.columns()[0];
     const table::Type& type = tokens.projection.leaf.type;
     const bool list = type.kind == table::Kind::kList && type.children[0].type.kind >= table::Kind::kInt8 &&

@@ -24,6 +24,7 @@
 #include "stream/mixture.h"
 #include "stream/state.h"
 #include "stream/steps.h"
+#include "stream/tokenizer.h"
 #include "table/view.h"
 
 namespace headrace::stream {
@@ -34,8 +35,10 @@ struct PackOptions {
   std::string tokens;     // a column of lists of whole numbers; empty: no packing
   std::string lengths;    // a column of whole numbers: how many tokens each row has
   int64_t length = 0;     // tokens of a packed row
-  int64_t window = 8192;  // rows that are planned together
+  int64_t window = 0;     // rows that are planned together; 0: 8,192, or 1,024 that are tokenized here
   bool truncate = false;  // cut longer documents off instead of going on in another row
+  // Makes tokens of a text: `tokens` is then a column of strings, and there are no lengths.
+  std::shared_ptr<const Tokenizer> tokenizer;
 };
 
 struct StreamInput {
