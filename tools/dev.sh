@@ -258,7 +258,7 @@ build() {
   setup run engine
   mkdir -p "$BUILD"
   configure "$BUILD/release"
-  ninja_in "$BUILD/release" headrace _native
+  ninja_in "$BUILD/release" headrace _native _engine
   [ "${1:-}" = quiet ] && return 0
   bold "Built. This line puts headrace and its Python package on this shell's path:"
   env_line
