@@ -66,11 +66,11 @@ def load(work: str, where: str, model: str = GEMMA, **words: object) -> dict[str
 
 
 def pairs(
-    work: str, rounds: int, model: str = GEMMA, **words: object
+    work: str, count: int, model: str = GEMMA, **words: object
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Ours and theirs in turn, with the same seed in a pair and another in the next."""
     ours, theirs = [], []
-    for seed in range(rounds):
+    for seed in range(count):
         order = [("ours", ours), (URL, theirs)]
         for where, into in order if seed % 2 == 0 else order[::-1]:
             into.append(load(work, where, model, seed=seed + 1, **words))
@@ -259,6 +259,23 @@ def lookup(scale: float) -> list[Line]:
     ]
 
 
+def adapters(scale: float) -> list[Line]:
+    four, one = [], []
+    for seed in range(rounds(scale, 5)):
+        four.append(load("sample", "ours", seed=seed, clients=4, greedy=1, adapters=4)["rate"])
+        one.append(load("sample", "ours", seed=seed, clients=4, greedy=1, adapters=1)["rate"])
+    return [
+        compare(
+            "4 clients with 4 adapters (rank 8, every linear layer) ÷ the 4 with one adapter (rate)",
+            four,
+            one,
+            0.85,
+            rate=True,
+            unit="/s",
+        )
+    ]
+
+
 def start(scale: float) -> list[Line]:
     program = str(pathlib.Path(LOAD).parent.parent / "bin" / "headrace")
     body = json.dumps({"prompt": "The capital of France is", "n_predict": 1, "temperature": 0}).encode()
@@ -374,6 +391,7 @@ BENCHES: dict[str, Callable[[float], list[Line]]] = {
     "raw-loop": raw,
     "idle": idle,
     "lookup": lookup,
+    "adapters": adapters,
     "start": start,
     "embed": embed,
     "neighbour": neighbour,

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
+#include "engine_adapters.h"
 #include "engine_raw.h"
 #include "engine_schemas.h"
 
@@ -470,11 +471,15 @@ int Main(int argc, char** argv) {
     options.decoder.cells = static_cast<int32_t>(o("cells", 8192));
     options.decoder.threads = static_cast<int32_t>(o("threads", 0));
     options.core.max_gap = static_cast<double>(o("max_itl_ms", 0)) / 1000;
-    for (int64_t a = 0; a < o("adapters", 0); ++a)
-      Ours::Must(loaded->LoadAdapter(o.words.at("adapter" + std::to_string(a))));
+    std::vector<std::string> adapters;
+    for (int64_t a = 0; a < o("adapters", 0); ++a) {
+      adapters.push_back(WriteAdapter(path, loaded->facts().architecture, static_cast<uint64_t>(a + 1), 8));
+      Ours::Must(loaded->LoadAdapter(adapters.back()));
+    }
     auto made = std::make_unique<Ours>(loaded, options, work == "embed");
     own = made.get();
     side = std::move(made);
+    for (const std::string& adapter : adapters) std::remove(adapter.c_str());
   } else {
     side = std::make_unique<Theirs>(where);
   }

@@ -111,7 +111,7 @@ inline void WriteTinyModel(const std::string& path, TinyModel shape) {
 }
 
 // A LoRA adapter for such a model, at random: it changes every answer.
-inline void WriteTinyAdapter(const std::string& path, uint64_t seed, float scale = 0.3F) {
+inline void WriteTinyAdapter(const std::string& path, uint64_t seed, float scale = 0.3F, int rank = 4) {
   ggml_init_params params{};
   params.mem_size = size_t{8} << 20;
   ggml_context* memory = ggml_init(params);
@@ -125,8 +125,8 @@ inline void WriteTinyAdapter(const std::string& path, uint64_t seed, float scale
   for (const char* name : {"blk.0.attn_q.weight", "blk.1.ffn_up.weight"}) {
     const int out = std::strstr(name, "ffn") != nullptr ? 128 : 64;
     for (const bool a : {true, false}) {
-      ggml_tensor* tensor = a ? ggml_new_tensor_2d(memory, GGML_TYPE_F32, 64, 4)
-                              : ggml_new_tensor_2d(memory, GGML_TYPE_F32, 4, out);
+      ggml_tensor* tensor = a ? ggml_new_tensor_2d(memory, GGML_TYPE_F32, 64, rank)
+                              : ggml_new_tensor_2d(memory, GGML_TYPE_F32, rank, out);
       ggml_set_name(tensor, (std::string(name) + (a ? ".lora_a" : ".lora_b")).c_str());
       for (int64_t i = 0; i < ggml_nelements(tensor); ++i)
         static_cast<float*>(tensor->data)[i] = normal(random);

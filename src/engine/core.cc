@@ -53,7 +53,7 @@ std::vector<Work> Core::BuildWork(double now) {
   for (const auto& [id, job] : running_) {
     Work w;
     w.slot = static_cast<int>(work.size());
-    w.adapter = job->request.adapter;
+    w.adapter = facts_.mixes_adapters ? -1 : job->request.adapter;
     w.position = job->computed;
     w.waited = now - job->last_row;
     w.interactive = job->request.interactive;
@@ -92,6 +92,20 @@ std::vector<Work> Core::BuildWork(double now) {
   return work;
 }
 
+// Asked only where somebody decodes while somebody else prefills.
+bool Core::ChooseApart(const std::vector<Work>& work, int adapter) {
+  StepShape decoding;
+  bool prefills = false;
+  for (const Work& w : work) {
+    if (w.adapter != adapter) continue;
+    prefills |= w.decode_rows == 0 && w.prefill_left > 0;
+    decoding.rows += w.decode_rows;
+    decoding.outputs += w.decode_rows;
+    decoding.attended += static_cast<int64_t>(w.decode_rows) * w.position;
+  }
+  return prefills && decoding.rows > 0 && costs_.ChooseApart(decoding, facts_.threads);
+}
+
 bool Core::Step() {
   Reap();
   Begin();
@@ -100,23 +114,15 @@ bool Core::Step() {
   for (;;) {
     const std::vector<Work> work = BuildWork(now);
     const int adapter = turn_.Next(work);
+    limits_.apart = ChooseApart(work, adapter);
     const std::vector<Share> plan = Schedule(work, adapter, limits_, costs_, facts_.threads);
     HEADRACE_CHECK(!plan.empty());
     int64_t cells = 0;
     for (const Share& share : plan) cells += share.rows;
     // Cells for this step: idle prefixes go first, then drafts, then the youngest gives way.
     if (cells <= FreeCells() || MakeRoom(cells, false)) {
-      if (adapter != adapter_) {
-        if (const Status status = decoder_->UseAdapter(adapter); !status.ok()) {
-          std::vector<std::shared_ptr<Job>> of_it;
-          for (const auto& [id, job] : running_)
-            if (job->request.adapter == adapter) of_it.push_back(job);
-          for (const auto& job : of_it) Finish(job, Finish::kError, status);
-          return true;
-        }
-        adapter_ = adapter;
-        ++stats_.adapter_switches;
-      }
+      if (adapter != adapter_) ++stats_.adapter_switches;
+      adapter_ = adapter;
       return RunStep(plan, now);
     }
     if (running_.size() > 1 && PreemptOne()) continue;
@@ -156,6 +162,7 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
       model::Row row;
       row.position = position;
       row.path = job->path;
+      row.adapter = job->request.adapter;
       row.token = i < pending ? job->tokens[static_cast<size_t>(position)]
                               : draft->second[static_cast<size_t>(i - pending)];
       row.output = part.samples && (i == share.rows - 1 || (part.drafted && i >= pending - 1));
@@ -166,6 +173,8 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
     parts.push_back(std::move(part));
   }
   shape.rows = static_cast<int32_t>(rows.size());
+  for (const Part& part : parts)
+    if (part.job->committed > 0) shape.beside += part.rows;
   const int threads = options_.deterministic ? facts_.threads : costs_.ChooseThreads(shape);
   const double before = clock_();
   const Status status = decoder_->Decode(rows, threads);
@@ -184,6 +193,9 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
   }
   costs_.Observe(shape, threads, after - before);
   ++stats_.steps;
+  if (std::any_of(rows.begin(), rows.end(),
+                  [&](const model::Row& r) { return r.adapter != rows[0].adapter; }))
+    ++stats_.mixed_steps;
   stats_.rows += shape.rows;
   stats_.decode_seconds += after - before;
   for (const Part& part : parts) {

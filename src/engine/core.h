@@ -45,7 +45,7 @@ struct CoreStats {
   int64_t steps = 0, rows = 0, prefill_rows = 0, decode_rows = 0;
   int64_t prompt_tokens = 0, cached_tokens = 0, answer_tokens = 0;
   int64_t drafted = 0, accepted = 0, forced = 0;
-  int64_t evictions = 0, preemptions = 0, restores = 0, adapter_switches = 0, surprises = 0;
+  int64_t evictions = 0, preemptions = 0, restores = 0, adapter_switches = 0, mixed_steps = 0, surprises = 0;
   int64_t cells = 0, cells_used = 0, paths_cached = 0, running = 0, waiting = 0, host_bytes = 0;
   double decode_seconds = 0, sample_seconds = 0, step_seconds = 0;
 };
@@ -112,11 +112,13 @@ class Core {
     std::vector<Token> tokens;
     std::vector<std::byte> bytes;
     int32_t grid_safe = 0;
+    int32_t first_position = 0;  // in models with a window: the oldest token that every layer holds
   };
   struct Start {  // how a request would begin
     PrefixTree::Match match;
     const Hosted* hosted = nullptr;
-    bool wait = false;  // somebody is computing its beginning now
+    int32_t hosted_length = 0;  // of its tokens: the rest is another answer than the client kept
+    bool wait = false;          // somebody is computing its beginning now
   };
 
   // core_admit.cc
@@ -140,6 +142,7 @@ class Core {
   // core.cc
   void Deliver();
   std::vector<Work> BuildWork(double now);
+  bool ChooseApart(const std::vector<Work>& work, int adapter);
   bool RunStep(const std::vector<Share>& plan, double now);
   void SampleRows(Job& job, int first_row, int rows, double now);
   bool TakeToken(Job& job, Token token, std::span<const float> logits, bool forced);

@@ -139,14 +139,18 @@ Core::Start Core::FindStart(const Job& job) const {
   }
   if (start.match.length == 0) start.match.path = -1;
   for (const auto& entry : hosted_) {
-    const auto length = static_cast<int32_t>(entry.tokens.size());
-    if (entry.root != root || length > usable || length < start.match.length + kWorthHosting) continue;
-    if (start.hosted != nullptr && entry.tokens.size() <= start.hosted->tokens.size()) continue;
-    if (options_.deterministic && (entry.grid_safe < length || length % options_.grid != 0)) continue;
-    if (std::equal(entry.tokens.begin(), entry.tokens.end(), tokens.begin())) start.hosted = &entry;
+    if (entry.root != root) continue;
+    int32_t length = CommonLength(entry.tokens, tokens);
+    if (options_.deterministic) length = std::min(length, entry.grid_safe) / options_.grid * options_.grid;
+    if (length < std::max(start.match.length + kWorthHosting, start.hosted_length + 1)) continue;
+    if (length < static_cast<int32_t>(entry.tokens.size())) {
+      if (!facts_.can_truncate) continue;
+      if (facts_.window > 0 && entry.first_position > std::max(0, length - facts_.window)) continue;
+    }
+    start.hosted = &entry;
+    start.hosted_length = length;
   }
-  const int32_t have =
-      start.hosted != nullptr ? static_cast<int32_t>(start.hosted->tokens.size()) : start.match.length;
+  const int32_t have = std::max(start.hosted_length, start.match.length);
   for (const auto& [id, other] : running_) {
     if (other->committed > 0 || !other->request.reuse || Root(other->request) != root) continue;
     const int32_t common = std::min(CommonLength(job.tokens, other->tokens), usable);
@@ -232,6 +236,7 @@ bool Core::BeginJob(const std::shared_ptr<Job>& job) {
   const std::vector<std::byte>* bytes =
       job->saved ? &*job->saved : (!hosted.bytes.empty() ? &hosted.bytes : nullptr);
   const int32_t bytes_tokens = job->saved ? job->computed : static_cast<int32_t>(hosted.tokens.size());
+  const int32_t of_them = job->saved ? job->computed : start.hosted_length;
   job->computed = 0;
   job->grid_safe = 0;
   if (take_over) {
@@ -254,10 +259,10 @@ bool Core::BeginJob(const std::shared_ptr<Job>& job) {
     } else {
       tree_.Open(job->path, root, -1, 0);
       if (bytes != nullptr && bytes_tokens <= FreeCells() && decoder_->Restore(job->path, *bytes).ok()) {
-        tree_.Append(job->path,
-                     std::span<const Token>(job->tokens.data(), static_cast<size_t>(bytes_tokens)));
-        job->computed = bytes_tokens;
-        job->grid_safe = job->saved ? 0 : hosted.grid_safe;
+        if (of_them < bytes_tokens) decoder_->Truncate(job->path, of_them);
+        tree_.Append(job->path, std::span<const Token>(job->tokens.data(), static_cast<size_t>(of_them)));
+        job->computed = of_them;
+        job->grid_safe = job->saved ? 0 : std::min(hosted.grid_safe, of_them);
         ++stats_.restores;
       }
     }
@@ -295,8 +300,9 @@ void Core::EvictPath(int path) {
   const auto at = cached_.find(path);
   if (options_.host_bytes > 0 && tree_.Exclusive(path) >= kWorthHosting) {
     if (Result<std::vector<std::byte>> bytes = decoder_->Save(path); bytes.ok()) {
-      Hosted entry{0, tree_.tokens(path), std::move(*bytes), at->second.grid_safe};
-      entry.root = tree_.root(path);
+      Hosted entry{tree_.root(path), tree_.tokens(path), std::move(*bytes), at->second.grid_safe, 0};
+      if (facts_.window > 0)  // of layers with a window, what it has left behind is not saved
+        entry.first_position = std::max(decoder_->FirstPosition(path), tree_.length(path) - facts_.window);
       Host(std::move(entry));
     }
   }

@@ -49,6 +49,17 @@ double CostTable::Predict(const StepShape& shape, int threads) const {
 
 void CostTable::Observe(const StepShape& shape, int threads, double seconds) {
   auto& table = Table(threads);
+  if (shape.beside > 0 && shape.beside < shape.rows) {
+    StepShape chunk = shape;
+    chunk.rows -= shape.beside;
+    if (table[static_cast<size_t>(Place(chunk.rows).high)].seen > 0) {
+      Beside& beside = beside_[static_cast<size_t>(BinOf(shape.beside))];
+      const double more = seconds - Predict(chunk, threads);
+      beside.seconds = beside.seen == 0 ? more : beside.seconds + kForget * (more - beside.seconds);
+      ++beside.seen;
+      return;
+    }
+  }
   const Between at = Place(shape.rows);
   Bin &low = table[static_cast<size_t>(at.low)], &high = table[static_cast<size_t>(at.high)];
   const double attention = attended_seconds_ * static_cast<double>(shape.attended);
@@ -97,6 +108,15 @@ int CostTable::ChooseThreads(const StepShape& shape) {
   const auto pause = static_cast<int64_t>(64 * std::clamp(gap, 1.0, 8.0));
   if (unseen > pause) return one_is_better ? max_threads_ : 1;
   return one_is_better ? 1 : max_threads_;
+}
+
+bool CostTable::ChooseApart(const StepShape& decoding, int threads) {
+  Beside& beside = beside_[static_cast<size_t>(BinOf(decoding.rows))];
+  if (beside.seen < 2) return false;
+  const bool apart = Predict(decoding, threads) < beside.seconds;
+  if (++beside.since_other < 32) return apart;
+  beside.since_other = 0;
+  return !apart;
 }
 
 int32_t CostTable::RowsWithin(StepShape shape, int64_t attended_per_row, double budget, int32_t least,

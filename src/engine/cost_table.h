@@ -19,6 +19,7 @@ struct StepShape {
   int32_t rows = 0;      // tokens computed
   int32_t outputs = 0;   // rows that want logits
   int64_t attended = 0;  // sum over rows of cached tokens before them
+  int32_t beside = 0;    // of the rows: those that decode in a step that prefills as well
 };
 
 class CostTable {
@@ -34,6 +35,12 @@ class CostTable {
   // The number of threads to run such a step with: the fastest known, every now and then (one step in 64 of
   // its size) another, so that what is known stays true.
   int ChooseThreads(const StepShape& shape);
+
+  // Whether rows that decode are better computed in a step of their own than in a prefill chunk. Where
+  // weights are what a step waits for they ride along for nothing; where arithmetic is, they may cost the
+  // chunk more than their own step takes (measured on 2 cores: 4 rows 80 ms in a chunk, 40 ms apart). Tries
+  // the other way once in 32 times.
+  bool ChooseApart(const StepShape& decoding, int threads);
 
   // The most prefill rows that may join `shape` within `budget` seconds; at least `least`.
   int32_t RowsWithin(StepShape shape, int64_t attended_per_row, double budget, int32_t least, int32_t most,
@@ -53,6 +60,12 @@ class CostTable {
     int low = 0, high = 0;
     double share = 0, scale = 1;
   };
+  // What decoding rows added to chunks, by their number.
+  struct Beside {
+    double seconds = 0;
+    int64_t seen = 0;
+    int64_t since_other = 0;
+  };
   static int BinOf(int32_t rows);
   static Between Place(int32_t rows);
   std::array<Bin, kBins>& Table(int threads) { return tables_[threads <= 1 ? 0 : 1]; }
@@ -62,6 +75,7 @@ class CostTable {
   double row_seconds_;
   double attended_seconds_ = 4e-8;                // of one row attending to one cached token
   std::array<std::array<Bin, kBins>, 2> tables_;  // one thread, all threads
+  std::array<Beside, kBins> beside_;
 };
 
 }  // namespace headrace::engine

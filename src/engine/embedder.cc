@@ -4,12 +4,25 @@
 #include <cmath>
 
 namespace headrace::engine {
+namespace {
+
+constexpr size_t kMostLanes = 8;
+// Texts of one step attend only to themselves, but their scores are computed as one square: the cost grows
+// with the square of the step's tokens. A few hundred are where weights and squares balance.
+constexpr size_t kGoodRows = 256;
+constexpr size_t kLaneRows = 512;   // tokens of the longest text that a lane takes
+constexpr size_t kWorthLanes = 48;  // tokens: below, one context with all threads is sooner done
+
+}  // namespace
 
 Result<std::unique_ptr<Embedder>> Embedder::Start(std::shared_ptr<const model::Model> model,
                                                   const model::EncoderOptions& options,
                                                   std::shared_ptr<ComputeLease> lease) {
   std::unique_ptr<Embedder> embedder(new Embedder());
-  HEADRACE_ASSIGN(embedder->encoder_, model::NewEncoder(model, options));
+  HEADRACE_ASSIGN(embedder->whole_, model::NewEncoder(model, options));
+  embedder->options_ = embedder->whole_->options();
+  const auto threads = static_cast<size_t>(embedder->options_.threads);
+  if (!model->on_accelerator()) embedder->lane_count_ = std::clamp<size_t>(threads, 1, kMostLanes);
   embedder->model_ = std::move(model);
   embedder->lease_ = lease ? std::move(lease) : std::make_shared<ComputeLease>();
   embedder->thread_ = std::thread([raw = embedder.get()] { raw->Run(); });
@@ -27,11 +40,11 @@ Embedder::~Embedder() {
 
 Result<Embeddings> Embedder::Embed(const std::vector<std::string>& texts, const EmbedOptions& options) {
   Embeddings result;
-  result.width = encoder_->width();
+  result.width = whole_->width();
   if (texts.empty()) return result;
   const auto shared = std::make_shared<Batch>();  // the thread may still hold it when the last vector is told
   Batch& batch = *shared;
-  const auto most = static_cast<size_t>(encoder_->max_tokens());
+  const auto most = static_cast<size_t>(whole_->max_tokens());
   for (size_t i = 0; i < texts.size(); ++i) {
     HEADRACE_ASSIGN(std::vector<model::Token> tokens, model_->Tokenize(texts[i], true, false));
     if (tokens.empty())
@@ -74,62 +87,106 @@ Result<Embeddings> Embedder::Embed(const std::vector<std::string>& texts, const 
   return result;
 }
 
+Status Embedder::OpenLanes() {
+  model::EncoderOptions options = options_;
+  options.threads = std::max(1, options_.threads / static_cast<int32_t>(lane_count_));
+  options.max_rows = static_cast<int32_t>(kLaneRows);
+  std::vector<std::unique_ptr<model::Encoder>> lanes;
+  while (lanes.size() < lane_count_) {
+    HEADRACE_ASSIGN(auto lane, model::NewEncoder(model_, options));
+    lanes.push_back(std::move(lane));
+  }
+  lanes_ = std::move(lanes);
+  lane_threads_ = std::make_unique<TaskPool>(static_cast<int>(lane_count_));
+  return Status::Ok();
+}
+
+// What is computed next: one step for all threads, or one for each lane. Takes it from waiting_.
+std::vector<Embedder::Step> Embedder::NextSteps() {
+  const auto size = [](const Item& item) { return item.batch->texts[item.index].size(); };
+  const auto most = static_cast<size_t>(options_.max_texts);
+  const auto rows = static_cast<size_t>(options_.max_rows);
+  size_t tokens = 0;
+  for (const Item& item : waiting_) tokens += size(item);
+  const bool shared =
+      lane_count_ > 1 && waiting_.size() > 1 && tokens >= kWorthLanes && size(waiting_.front()) <= kLaneRows;
+  if (!shared) {
+    Step step;
+    size_t taken = 0, count = 0;
+    const size_t room = std::max(std::min(rows, kLaneRows), size(waiting_.front()));
+    while (count < waiting_.size() && count < most && taken + size(waiting_[count]) <= room)
+      taken += size(waiting_[count++]);
+    step.assign(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(count));
+    waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(count));
+    return {step};
+  }
+  // The oldest that fit in all lanes together, as few rounds as that takes, each round as even as can be:
+  // longest first, into the lane with the least.
+  const size_t round = lane_count_ * kGoodRows;
+  const size_t rounds = (tokens + round - 1) / round;
+  const size_t fair = (tokens + rounds - 1) / rounds;
+  std::vector<size_t> chosen;
+  size_t taken = 0;
+  for (size_t i = 0; i < waiting_.size() && taken < fair && chosen.size() < most; ++i) {
+    if (size(waiting_[i]) > kLaneRows) break;
+    taken += size(waiting_[i]);
+    chosen.push_back(i);
+  }
+  std::stable_sort(chosen.begin(), chosen.end(),
+                   [&](size_t a, size_t b) { return size(waiting_[a]) > size(waiting_[b]); });
+  std::vector<Step> steps(lane_count_);
+  std::vector<size_t> filled(lane_count_, 0);
+  std::vector<bool> gone(waiting_.size(), false);
+  for (const size_t i : chosen) {
+    const auto lane = static_cast<size_t>(std::min_element(filled.begin(), filled.end()) - filled.begin());
+    if (filled[lane] + size(waiting_[i]) > kLaneRows) continue;
+    filled[lane] += size(waiting_[i]);
+    steps[lane].push_back(waiting_[i]);
+    gone[i] = true;
+  }
+  size_t kept = 0;
+  for (size_t i = 0; i < waiting_.size(); ++i)
+    if (!gone[i]) waiting_[kept++] = waiting_[i];
+  waiting_.resize(kept);
+  std::erase_if(steps, [](const Step& step) { return step.empty(); });
+  return steps;
+}
+
+void Embedder::Compute(model::Encoder* encoder, const Step& step) {
+  const auto width = static_cast<size_t>(encoder->width());
+  std::vector<std::vector<model::Token>> texts;
+  for (const Item& item : step) texts.push_back(item.batch->texts[item.index]);
+  const Result<std::vector<float>> vectors = encoder->Encode(texts);
+  for (size_t i = 0; i < step.size(); ++i) {
+    Batch& batch = *step[i].batch;
+    if (vectors.ok())
+      std::copy_n(vectors->begin() + static_cast<ptrdiff_t>(i * width), width,
+                  batch.values.begin() + static_cast<ptrdiff_t>(step[i].index * width));
+    const std::lock_guard lock(mutex_);
+    if (!vectors.ok() && batch.error.ok()) batch.error = vectors.status();
+    if (--batch.left == 0) batch.done.set_value();
+  }
+}
+
 void Embedder::Run() {
-  const auto rows = static_cast<size_t>(encoder_->options().max_rows);
-  const auto most = static_cast<size_t>(encoder_->options().max_texts);
-  const auto width = static_cast<size_t>(encoder_->width());
-  // Texts of one step attend only to themselves, but their scores are computed as one square: cost grows with
-  // the square of the step's tokens. Steps of a few hundred tokens are where weights and squares balance.
-  constexpr size_t kGoodRows = 512;
   for (;;) {
-    std::vector<Item> step;
+    std::vector<Step> steps;
     {
       std::unique_lock lock(mutex_);
       wake_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
       if (waiting_.empty()) return;
-      // The oldest text is in; then those nearest to its length, longest first.
-      const auto size = [](const Item& item) { return item.batch->texts[item.index].size(); };
-      const Item oldest = waiting_.front();
-      std::vector<size_t> order;
-      for (size_t i = 1; i < waiting_.size(); ++i) order.push_back(i);
-      const auto target = static_cast<ptrdiff_t>(size(oldest));
-      std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-        return std::abs(static_cast<ptrdiff_t>(size(waiting_[a])) - target) <
-               std::abs(static_cast<ptrdiff_t>(size(waiting_[b])) - target);
-      });
-      std::vector<bool> taken(waiting_.size(), false);
-      size_t tokens = size(oldest);
-      taken[0] = true;
-      step.push_back(oldest);
-      const size_t room = std::max(std::min(rows, kGoodRows), tokens);
-      for (const size_t i : order) {
-        if (step.size() == most) break;
-        if (tokens + size(waiting_[i]) > room) continue;
-        tokens += size(waiting_[i]);
-        taken[i] = true;
-        step.push_back(waiting_[i]);
-      }
-      size_t kept = 0;
-      for (size_t i = 0; i < waiting_.size(); ++i)
-        if (!taken[i]) waiting_[kept++] = waiting_[i];
-      waiting_.resize(kept);
+      steps = NextSteps();
     }
-    std::vector<std::vector<model::Token>> texts;
-    for (const Item& item : step) texts.push_back(item.batch->texts[item.index]);
-    Result<std::vector<float>> vectors = [&] {
-      const ComputeLease::Hold hold(lease_.get());
-      return encoder_->Encode(texts);
-    }();
-    for (size_t i = 0; i < step.size(); ++i) {
-      Batch& batch = *step[i].batch;
-      if (vectors.ok()) {
-        std::copy_n(vectors->begin() + static_cast<ptrdiff_t>(i * width), width,
-                    batch.values.begin() + static_cast<ptrdiff_t>(step[i].index * width));
-      } else if (batch.error.ok()) {
-        batch.error = vectors.status();
-      }
-      if (--batch.left == 0) batch.done.set_value();
+    const ComputeLease::Hold hold(lease_.get());
+    if (steps.size() > 1 && lanes_.empty() && !OpenLanes().ok()) lane_count_ = 1;  // no memory for them
+    if (steps.size() == 1 || lanes_.empty()) {
+      for (const Step& step : steps) Compute(whole_.get(), step);
+      continue;
     }
+    std::vector<std::future<void>> lanes;
+    for (size_t lane = 0; lane < steps.size(); ++lane)
+      lanes.push_back(lane_threads_->Submit([&, lane] { Compute(lanes_[lane].get(), steps[lane]); }));
+    for (auto& lane : lanes) lane.get();
   }
 }
 

@@ -1,5 +1,8 @@
-// Embedder: vectors of texts for many callers. What arrives while a step runs goes together into the next
-// ones, sorted by length and packed up to a step's rows.
+// Embedder: vectors of texts for many callers. What arrives while a step runs goes together into the next.
+//
+// Many texts are shared out among lanes, each a context with threads of its own: they never wait for each
+// other inside a step, as the threads of one context do after every operation. A single text gets all
+// threads.
 #pragma once
 
 #include <condition_variable>
@@ -10,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/task_pool.h"
 #include "engine/lease.h"
 #include "model/encoder.h"
 
@@ -36,7 +40,7 @@ class Embedder {
   // Vectors of the texts in their order. Thread-safe; blocks. Empty texts are embedded as the model's empty
   // text.
   Result<Embeddings> Embed(const std::vector<std::string>& texts, const EmbedOptions& options = {});
-  int32_t width() const { return encoder_->width(); }
+  int32_t width() const { return whole_->width(); }
 
  private:
   struct Batch {  // one call
@@ -50,11 +54,19 @@ class Embedder {
     std::shared_ptr<Batch> batch;
     size_t index;
   };
+  using Step = std::vector<Item>;
   Embedder() = default;
   void Run();
+  std::vector<Step> NextSteps();
+  void Compute(model::Encoder* encoder, const Step& step);
+  Status OpenLanes();
 
   std::shared_ptr<const model::Model> model_;
-  std::unique_ptr<model::Encoder> encoder_;
+  model::EncoderOptions options_;
+  std::unique_ptr<model::Encoder> whole_;               // all threads
+  std::vector<std::unique_ptr<model::Encoder>> lanes_;  // opened when there are texts for them
+  std::unique_ptr<TaskPool> lane_threads_;
+  size_t lane_count_ = 1;
   std::shared_ptr<ComputeLease> lease_;
   std::mutex mutex_;
   std::condition_variable wake_;

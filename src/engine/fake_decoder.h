@@ -59,9 +59,10 @@ class FakeDecoder : public model::Decoder {
       if (facts_.window > 0 &&
           lost_[static_cast<size_t>(row.path)] > std::max(0, row.position - facts_.window))
         before ^= 0xBAD;
-      const uint64_t hash = Mix(before, row.token, adapter_);
+      const uint64_t hash = Mix(before, row.token, row.adapter);
       path.push_back(NewCell(hash));
-      outputs_[i] = row.output ? (loops ? Mix(7, row.token, adapter_) : hash) : 0;
+      outputs_[i] = row.output ? (loops ? Mix(7, row.token, row.adapter) : hash) : 0;
+      HEADRACE_CHECK(facts_.mixes_adapters || row.adapter == rows.front().adapter);
     }
     ++steps;
     computed += static_cast<int64_t>(rows.size());
@@ -130,15 +131,9 @@ class FakeDecoder : public model::Decoder {
     return Status::Ok();
   }
 
-  Status UseAdapter(int adapter) override {
-    adapter_ = adapter;
-    ++switches;
-    return Status::Ok();
-  }
-
   int64_t used_cells() const { return facts_.cells - static_cast<int64_t>(free_.size()); }
 
-  int64_t steps = 0, computed = 0, switches = 0;
+  int64_t steps = 0, computed = 0;
   bool loops =
       false;  // the next token depends on the last one alone: greedy answers run in circles, drafts are right
   int fail_next = 0;  // the n-th Decode from now fails
@@ -179,7 +174,6 @@ class FakeDecoder : public model::Decoder {
   std::vector<int> free_;
   std::vector<uint64_t> own_, outputs_;
   std::vector<float> logits_;
-  int adapter_ = -1;
 };
 
 class FakeVocabulary : public Vocabulary {

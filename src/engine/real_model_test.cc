@@ -244,19 +244,27 @@ TEST(RealModel, DeterministicTextDoesNotDependOnLoad) {
   }
 }
 
+// Requests of several adapters, of ranks of their own, and of none: in one step (stacked), in turns, and each
+// alone. Turns and alone are llama.cpp's own adapters, which need no stack: it cannot be made where the files
+// are gone.
 TEST(RealModel, AdaptersAnswerAsAlone) {
-  const auto loaded = MakeTiny({.seed = 9});
+  const auto turns = MakeTiny({.seed = 9}), stacked = MakeTiny({.seed = 9});
+  std::vector<std::string> paths;
   for (int a = 0; a < 3; ++a) {
-    const std::string path = ::testing::TempDir() + "adapter-" + std::to_string(getpid()) + ".gguf";
-    testing::WriteTinyAdapter(path, static_cast<uint64_t>(a + 1), 0.5F);
-    auto index = loaded->LoadAdapter(path);
-    ASSERT_TRUE(index.ok()) << index.status().ToString();
-    EXPECT_EQ(*index, a);
-    std::remove(path.c_str());
+    paths.push_back(::testing::TempDir() + "adapter-" + std::to_string(getpid()) + "-" + std::to_string(a) +
+                    ".gguf");
+    testing::WriteTinyAdapter(paths.back(), static_cast<uint64_t>(a + 1), 0.5F, 3 + 2 * a);
+    for (const auto& loaded : {turns, stacked}) {
+      auto index = loaded->LoadAdapter(paths.back(), a == 1 ? 0.5F : 1.0F);
+      ASSERT_TRUE(index.ok()) << index.status().ToString();
+      EXPECT_EQ(*index, a);
+    }
   }
   EngineOptions options;
   options.decoder.cells = 2048;
-  const auto engine = MakeEngine(loaded, options);
+  const auto mixing = MakeEngine(stacked, options);
+  for (const std::string& path : paths) std::remove(path.c_str());
+  const auto turning = MakeEngine(turns, options);
   std::vector<Request> requests;
   std::vector<Answer> alone;
   for (int i = 0; i < 8; ++i) {
@@ -268,22 +276,27 @@ TEST(RealModel, AdaptersAnswerAsAlone) {
     request.sampling.temperature = 0;
     request.top_logprobs = 1;
     requests.push_back(request);
-    alone.push_back(Ask(MakeEngine(loaded, options).get(), request));
+    alone.push_back(Ask(MakeEngine(turns, options).get(), request));
   }
-  std::vector<std::shared_ptr<Stream>> streams;
-  for (const Request& request : requests) streams.push_back(*engine->Submit(request));
-  for (size_t i = 0; i < streams.size(); ++i) {
-    const Answer answer = Read(streams[i].get());
-    ASSERT_FALSE(answer.out.empty());
-    EXPECT_NEAR(answer.out[0].logprob, alone[i].out[0].logprob, 0.02) << i;
-    EXPECT_EQ(answer.tokens[0], alone[i].tokens[0]);
+  for (Engine* engine : {turning.get(), mixing.get()}) {
+    std::vector<std::shared_ptr<Stream>> streams;
+    for (const Request& request : requests) streams.push_back(*engine->Submit(request));
+    for (size_t i = 0; i < streams.size(); ++i) {
+      const Answer answer = Read(streams[i].get());
+      ASSERT_EQ(answer.out.size(), alone[i].out.size());
+      for (size_t t = 0; t < answer.tokens.size(); ++t) {
+        EXPECT_EQ(answer.tokens[t], alone[i].tokens[t]) << i << ", token " << t;
+        EXPECT_NEAR(answer.out[t].logprob, alone[i].out[t].logprob, 0.02) << i << ", token " << t;
+      }
+    }
+    EXPECT_EQ(engine->stats().mixed_steps > 0, engine == mixing.get());
   }
   EXPECT_GT(std::abs(alone[0].out[0].logprob - alone[1].out[0].logprob) +
                 std::abs(alone[1].out[0].logprob - alone[2].out[0].logprob),
             0.05);  // they do differ
   Request none = requests[0];
   none.adapter = 7;
-  EXPECT_EQ(engine->Submit(none).status().ToString(), "there is no adapter 7");
+  EXPECT_EQ(mixing->Submit(none).status().ToString(), "there is no adapter 7");
 }
 
 // Inputs and their exact answers.

@@ -51,6 +51,22 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
     const int32_t to_grid = limits.grid - next->position % limits.grid;
     return {{next->slot, std::min({next->prefill_left, to_grid, limits.max_rows})}};
   }
+  // Turns of their own: decoders when they have waited longer than whoever prefilled last.
+  StepShape other_turn;
+  if (limits.apart && !decoding.empty() && !prefilling.empty()) {
+    if (decoding.front()->waited > prefilling.back()->waited) {
+      prefilling.clear();
+    } else {
+      for (const Work* w : decoding) {
+        other_turn.rows += w->decode_rows;
+        other_turn.outputs += w->decode_rows;
+        other_turn.attended += static_cast<int64_t>(w->decode_rows) * w->position;
+      }
+    }
+  }
+  const bool watched =
+      std::any_of(decoding.begin(), decoding.end(), [](const Work* w) { return w->interactive; });
+  if (other_turn.rows > 0) decoding.clear();
   // Every decoder gets one row before any gets its drafts.
   for (const Work* w : decoding) {
     if (shape.rows >= limits.max_rows) break;
@@ -67,9 +83,8 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
     shape.outputs += more;
     shape.attended += static_cast<int64_t>(more) * decoding[i]->position;
   }
-  const bool watched =
-      std::any_of(decoding.begin(), decoding.end(), [](const Work* w) { return w->interactive; });
-  const double budget = GapBudget(limits, shape, costs, threads);
+  double budget = GapBudget(limits, shape, costs, threads);
+  if (other_turn.rows > 0) budget -= costs.Predict(other_turn, threads);
   for (const Work* w : prefilling) {
     int32_t rows = std::min(w->prefill_left, limits.max_rows - shape.rows);
     if (rows <= 0) break;

@@ -35,6 +35,7 @@ struct ScheduleLimits {
   int32_t tile = 64;  // large steps are cut to multiples of this: attention works in tiles of 64 rows, and 66
                       // rows take as long as 128 (measured: 64 rows 200 ms, 66 rows 400)
   int32_t grid = 0;   // deterministic: chunks end on multiples of this, one slot a step
+  bool apart = false;  // who decodes and who prefills take turns, step by step (CostTable::ChooseApart)
 };
 
 // The rows of the next step; empty where there is nothing to do. `adapter` is the one whose turn it is.

@@ -104,6 +104,7 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
     facts.context = facts.cells / facts.paths;
     options.slots = facts.paths;
   }
+  facts.mixes_adapters = chance(50);
   double clock = 1000;
   FakeDecoder decoder(facts, &clock, seed + 1);
   decoder.loops = chance(20);
@@ -240,6 +241,7 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
   totals->restores += stats.restores;
   totals->accepted += stats.accepted;
   totals->adapter_switches += stats.adapter_switches;
+  totals->mixed_steps += stats.mixed_steps;
   totals->timed_out += stats.timed_out;
   totals->cancelled += stats.cancelled;
   return "";
@@ -277,6 +279,7 @@ TEST(Simulator, ManyScenarios) {
   EXPECT_GT(totals.timed_out, count / 10);
   EXPECT_GT(totals.cancelled, count / 10);
   EXPECT_GT(totals.adapter_switches, count / 10);
+  EXPECT_GT(totals.mixed_steps, count / 10);
 }
 
 }  // namespace

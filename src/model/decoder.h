@@ -27,13 +27,15 @@ struct DecoderFacts {
       true;             // false: recurrent state; a path can be cut only to nothing, shared only at its end
   int32_t threads = 1;  // the most a step may use
   bool unified = true;  // false: every path has cells/paths cells of its own, sharing copies
+  bool mixes_adapters = false;  // rows of one step may have different adapters
 };
 
 struct Row {
   Token token = 0;
   int32_t position = 0;  // consecutive in its path
   int32_t path = 0;
-  bool output = false;  // logits are wanted
+  bool output = false;   // logits are wanted
+  int32_t adapter = -1;  // an index that the model gave out; the same for all rows unless the decoder mixes
 };
 
 class Decoder {
@@ -57,9 +59,6 @@ class Decoder {
   // A path's cells as bytes in host memory, and back into an empty path.
   virtual Result<std::vector<std::byte>> Save(int path) = 0;
   virtual Status Restore(int path, std::span<const std::byte> bytes) = 0;
-
-  // Later steps run with this adapter (an index the model gave out), -1: none.
-  virtual Status UseAdapter(int adapter) = 0;
 };
 
 }  // namespace headrace::model

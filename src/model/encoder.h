@@ -11,9 +11,11 @@
 namespace headrace::model {
 
 struct EncoderOptions {
-  int32_t max_rows = 1024;  // tokens of one step; also the longest text, since a text cannot be split
-  int32_t max_texts = 64;   // of one step
-  int32_t threads = 0;      // 0: all cores
+  // Tokens of one step; also the longest text, since a text cannot be split. 0: the model's context, from
+  // 1,024 to 8,192.
+  int32_t max_rows = 0;
+  int32_t max_texts = 64;  // of one step
+  int32_t threads = 0;     // 0: all cores
 };
 
 class Encoder {

@@ -6,12 +6,14 @@
 #include <algorithm>
 #include <thread>
 
+#include "model/adapter_stack.h"
 #include "model/model.h"
 
 namespace headrace::model {
 namespace {
 
 constexpr int32_t kMaxSequences = 256;  // LLAMA_MAX_SEQ
+constexpr int kKeepStack = 256;         // steps
 
 class LlamaDecoder : public Decoder {
  public:
@@ -47,6 +49,12 @@ class LlamaDecoder : public Decoder {
     params.no_perf = true;
     params.flash_attn_type =
         options.flash_attention ? LLAMA_FLASH_ATTN_TYPE_AUTO : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    if (options.unified) stack_ = AdapterStack::Make(*model_);
+    facts_.mixes_adapters = stack_ != nullptr;
+    if (stack_) {
+      params.cb_eval = [](ggml_tensor* node, bool ask, void* self) { return Self(self)->OnNode(node, ask); };
+      params.cb_eval_user_data = this;
+    }
     try {
       context_ = llama_init_from_model(model_->handle(), params);
     } catch (const std::exception& error) {
@@ -91,6 +99,7 @@ class LlamaDecoder : public Decoder {
       llama_set_n_threads(context_, count, count);
       threads_ = count;
     }
+    HEADRACE_TRY(UseAdapters(rows));
     int32_t code = -1;
     try {
       code = llama_decode(context_, batch_);
@@ -100,6 +109,10 @@ class LlamaDecoder : public Decoder {
     }
     if (code == 1) return Status::Limit("there are too few free cells in the cache for this step");
     if (code != 0) return Status::Io("a step failed inside llama.cpp (code " + std::to_string(code) + ")");
+    if (lost_)
+      return Status::Unsupported(
+          "an adapter's product has a shape that rows cannot be told apart in; load one "
+          "adapter at a time for this model");
     return Status::Ok();
   }
 
@@ -147,7 +160,33 @@ class LlamaDecoder : public Decoder {
     return Status::Ok();
   }
 
-  Status UseAdapter(int adapter) override {
+ private:
+  static LlamaDecoder* Self(void* self) { return static_cast<LlamaDecoder*>(self); }
+
+  bool OnNode(ggml_tensor* node, bool ask) {
+    if (ask) return stacked_ && stack_->StopsAt(node);
+    if (!stack_->Mask(node)) lost_ = true;
+    return true;
+  }
+
+  // Setting adapters makes llama.cpp plan anew, some 3 ms: a stack stays set until nobody has asked for one
+  // for a while.
+  Status UseAdapters(std::span<const Row> rows) {
+    if (!stack_) return UseOne(rows.front().adapter);
+    lost_ = false;
+    unused_ = stack_->Begin(rows) ? 0 : unused_ + 1;
+    const bool want = unused_ == 0 || (stacked_ && unused_ < kKeepStack);
+    if (want == stacked_) return Status::Ok();
+    llama_adapter_lora* handle = stack_->handle();
+    float scale = 1;
+    if (llama_set_adapters_lora(context_, want ? &handle : nullptr, want ? 1 : 0, want ? &scale : nullptr) !=
+        0)
+      return Status::Invalid("the adapters cannot be used");
+    stacked_ = want;
+    return Status::Ok();
+  }
+
+  Status UseOne(int adapter) {
     if (adapter == adapter_) return Status::Ok();
     if (adapter < 0) {
       llama_set_adapters_lora(context_, nullptr, 0, nullptr);
@@ -163,7 +202,6 @@ class LlamaDecoder : public Decoder {
     return Status::Ok();
   }
 
- private:
   std::shared_ptr<const Model> model_;
   DecoderFacts facts_;
   llama_context* context_ = nullptr;
@@ -172,7 +210,11 @@ class LlamaDecoder : public Decoder {
   llama_batch batch_{};
   int copies_ = 1;
   int threads_ = 0;
-  int adapter_ = -1;
+  int adapter_ = -1;                     // without a stack: the one that is set
+  std::unique_ptr<AdapterStack> stack_;  // of all adapters
+  bool stacked_ = false;                 // it is set
+  bool lost_ = false;                    // a node of this step could not be masked
+  int unused_ = 0;                       // steps since a row had an adapter
 };
 
 }  // namespace

@@ -25,7 +25,7 @@ class LlamaEncoder : public Encoder {
                                  " model: it cannot embed texts here");
     options_.threads =
         options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
-    options_.max_rows = std::max(options.max_rows, std::min(about.trained_context, 8192));
+    if (options_.max_rows == 0) options_.max_rows = std::clamp(about.trained_context, 1024, 8192);
     max_tokens_ = std::min(about.trained_context, options_.max_rows);
     llama_context_params params = llama_context_default_params();
     // An encoder's batch above n_ubatch aborts the process in ggml: all three are one number.
