@@ -4,6 +4,7 @@
 //
 //   engine_load WORK ours MODEL [key=value…]
 //   engine_load WORK URL  MODEL [key=value…]
+//   engine_load idle URL  MODEL [key=value…]     both
 #include <curl/curl.h>
 #include <sys/resource.h>
 
@@ -285,17 +286,17 @@ json Turns(Side* side, Prompts* prompts, const Options& o) {
 }
 
 json Gap(Side* side, Prompts* prompts, const Options& o) {
-  std::vector<Request> users(4);
+  std::vector<Request> users(static_cast<size_t>(o("users", 4)));
   for (Request& r : users) {
     r.prompt = prompts->Fresh(60, true);
     r.max_tokens = static_cast<int32_t>(o("stream", 400));
     r.ignore_end = true;
     r.lookup = false;
   }
-  std::vector<Result> streams(4);
+  std::vector<Result> streams(users.size());
   std::vector<std::thread> threads;
   std::atomic<int> begun{0};
-  for (size_t i = 0; i < 4; ++i)
+  for (size_t i = 0; i < users.size(); ++i)
     threads.emplace_back([&, i] {
       ++begun;
       streams[i] = side->Ask(users[i]);
@@ -399,22 +400,30 @@ json Copying(Side* side, Prompts* prompts, const model::Model& model, const Opti
   return Tokens({result}, MonotonicSeconds() - start);
 }
 
-json Idle(Side* side, Prompts* prompts, const Options& o) {
+// Both sides hold the same conversations; then they stream in turn, first the one, then the other.
+json Idle(Side* ours, Side* theirs, Prompts* prompts, const Options& o) {
   const int64_t each = 3500;
   for (int64_t held = 0; held < o("idle", 28'000); held += each) {
     Request r;
     r.prompt = prompts->Fresh(each, true);
     r.max_tokens = 1;
     r.sampling.temperature = 0;
-    side->Ask(r);
+    for (Side* side : {ours, theirs}) side->Ask(r);
   }
-  json out = json::array();
-  for (int64_t round = 0; round < o("rounds", 5); ++round) {
-    Options one = o;
-    one.words["greedy"] = "1";
-    out.push_back(Sample(side, prompts, one)["rate"]);
+  Options one = o;
+  one.words["greedy"] = "1";
+  json rates = json::array();
+  for (int64_t round = 0; round <= o("rounds", 9); ++round) {
+    const Prompts same = *prompts;
+    double rate[2];
+    for (const int turn : {0, 1}) {
+      const int which = (static_cast<int>(round) + turn) % 2;
+      *prompts = same;
+      rate[which] = Sample(which == 0 ? ours : theirs, prompts, one)["rate"];
+    }
+    if (round > 0) rates.push_back({rate[0], rate[1]});  // the first warms both up
   }
-  return {{"rates", out}};
+  return {{"rates", rates}};
 }
 
 json EmbedMany(Side* side, const Options& o) {
@@ -456,7 +465,7 @@ int Main(int argc, char** argv) {
     const std::string word = argv[i];
     o.words[word.substr(0, word.find('='))] = word.substr(word.find('=') + 1);
   }
-  const bool ours = where == "ours", raw = work == "raw";
+  const bool raw = work == "raw", both = work == "idle", ours = where == "ours" || both;
   auto loaded = Ours::Must(model::Model::Load(path, {.vocabulary_only = !ours && !raw}));
   if (raw) {
     std::printf(
@@ -470,6 +479,7 @@ int Main(int argc, char** argv) {
     engine::EngineOptions options;
     options.decoder.cells = static_cast<int32_t>(o("cells", 8192));
     options.decoder.threads = static_cast<int32_t>(o("threads", 0));
+    options.decoder.max_rows = static_cast<int32_t>(o("rows", 512));
     options.core.max_gap = static_cast<double>(o("max_itl_ms", 0)) / 1000;
     std::vector<std::string> adapters;
     for (int64_t a = 0; a < o("adapters", 0); ++a) {
@@ -480,9 +490,9 @@ int Main(int argc, char** argv) {
     own = made.get();
     side = std::move(made);
     for (const std::string& adapter : adapters) std::remove(adapter.c_str());
-  } else {
-    side = std::make_unique<Theirs>(where);
   }
+  std::unique_ptr<Side> theirs;
+  if (where != "ours") (both ? theirs : side) = std::make_unique<Theirs>(where);
   Prompts prompts(*loaded, static_cast<uint64_t>(o("seed", 1)));
   if (ours && work != "embed") {  // as a server is warm: one request of many rows, one of few
     Request r;
@@ -500,7 +510,7 @@ int Main(int argc, char** argv) {
   if (work == "sample") out = Sample(side.get(), &prompts, o);
   if (work == "schemas") out = Schemas(side.get(), *loaded, o);
   if (work == "copying") out = Copying(side.get(), &prompts, *loaded, o);
-  if (work == "idle") out = Idle(side.get(), &prompts, o);
+  if (work == "idle") out = Idle(side.get(), theirs.get(), &prompts, o);
   if (work == "embed") out = EmbedMany(side.get(), o);
   if (own != nullptr && own->engine() != nullptr) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));

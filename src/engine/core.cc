@@ -96,20 +96,28 @@ std::vector<Work> Core::BuildWork(double now) {
 bool Core::ChooseApart(const std::vector<Work>& work, int adapter) {
   StepShape decoding;
   bool prefills = false;
+  double decoder_waits = 0, chunk_waits = 1e9;
   for (const Work& w : work) {
     if (w.adapter != adapter) continue;
-    prefills |= w.decode_rows == 0 && w.prefill_left > 0;
+    if (w.decode_rows > 0) decoder_waits = std::max(decoder_waits, w.waited);
+    if (w.decode_rows == 0 && w.prefill_left > 0) {
+      prefills = true;
+      chunk_waits = std::min(chunk_waits, w.waited);
+    }
     decoding.rows += w.decode_rows;
     decoding.outputs += w.decode_rows;
     decoding.attended += static_cast<int64_t>(w.decode_rows) * w.position;
   }
-  return prefills && decoding.rows > 0 && costs_.ChooseApart(decoding, facts_.threads);
+  // Trying the other way must not come on top of a chunk that decoders have waited for.
+  return prefills && decoding.rows > 0 &&
+         costs_.ChooseApart(decoding, facts_.threads, decoder_waits <= chunk_waits);
 }
 
 bool Core::Step() {
   Reap();
   Begin();
   if (running_.empty()) return false;
+  HostIdle();
   const double now = clock_();
   for (;;) {
     const std::vector<Work> work = BuildWork(now);

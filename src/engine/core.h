@@ -31,10 +31,11 @@ namespace headrace::engine {
 struct CoreOptions {
   int32_t slots = 32;              // requests that run at once
   int32_t queue = 1024;            // requests that wait; more are refused
-  double max_gap = 0;              // --max-itl, seconds; 0: by the machine (GapBudget)
+  double max_gap = 0;              // --max-itl, seconds; 0: by the machine (WatchedRows)
   bool deterministic = false;      // one sequence a step, a fixed grid: text does not depend on load
   int32_t grid = 128;              // of deterministic chunks
   int64_t host_bytes = 1LL << 30;  // saved paths of preempted requests and of evicted prefixes
+  int32_t resident = 8192;         // cells of idle prefixes that stay beside running requests; see HostIdle
   double expected_answer = 192;    // tokens, until answers were seen
   bool lookup = true;              // speculation
   bool reuse = true;
@@ -132,6 +133,7 @@ class Core {
   int64_t PromisedCells() const;
   int FreePath() const;
   bool MakeRoom(int64_t cells, bool need_path);
+  void HostIdle();
   void EvictPath(int path);
   void Host(Hosted entry);
   bool PreemptOne();
@@ -164,6 +166,7 @@ class Core {
   std::map<int, Cached> cached_;
   std::list<Hosted> hosted_;  // least recently used first
   int64_t host_bytes_ = 0;
+  double host_bytes_per_token_ = 0;  // of the path saved last
   std::map<uint64_t, std::vector<Token>> drafts_;  // of this step, by request
   std::vector<int32_t> mask_;
   int adapter_ = -1;

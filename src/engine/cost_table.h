@@ -30,7 +30,7 @@ class CostTable {
 
   // Seconds that a step is expected to take.
   double Predict(const StepShape& shape, int threads) const;
-  void Observe(const StepShape& shape, int threads, double seconds);
+  void Observe(StepShape shape, int threads, double seconds);
 
   // The number of threads to run such a step with: the fastest known, every now and then (one step in 64 of
   // its size) another, so that what is known stays true.
@@ -40,7 +40,7 @@ class CostTable {
   // weights are what a step waits for they ride along for nothing; where arithmetic is, they may cost the
   // chunk more than their own step takes (measured on 2 cores: 4 rows 80 ms in a chunk, 40 ms apart). Tries
   // the other way once in 32 times.
-  bool ChooseApart(const StepShape& decoding, int threads);
+  bool ChooseApart(const StepShape& decoding, int threads, bool may_try);
 
   // The most prefill rows that may join `shape` within `budget` seconds; at least `least`.
   int32_t RowsWithin(StepShape shape, int64_t attended_per_row, double budget, int32_t least, int32_t most,
@@ -66,6 +66,7 @@ class CostTable {
     int64_t seen = 0;
     int64_t since_other = 0;
   };
+  void LearnAttention(const StepShape& shape, double seconds);
   static int BinOf(int32_t rows);
   static Between Place(int32_t rows);
   std::array<Bin, kBins>& Table(int threads) { return tables_[threads <= 1 ? 0 : 1]; }
@@ -74,6 +75,12 @@ class CostTable {
   int max_threads_;
   double row_seconds_;
   double attended_seconds_ = 4e-8;                // of one row attending to one cached token
+  struct Run {  // of chunks of equal rows: their number, means of attended tokens and seconds
+    int32_t rows = 0;
+    int32_t count = 0;
+    double x = 0, y = 0;
+  } run_;
+  double attended_xx_ = 0, attended_xy_ = 0;      // sums of squares and products around the means
   std::array<std::array<Bin, kBins>, 2> tables_;  // one thread, all threads
   std::array<Beside, kBins> beside_;
 };

@@ -1,6 +1,7 @@
 #include "engine/embedder.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 namespace headrace::engine {
@@ -11,6 +12,7 @@ constexpr size_t kMostLanes = 8;
 // with the square of the step's tokens. A few hundred are where weights and squares balance.
 constexpr size_t kGoodRows = 256;
 constexpr size_t kLaneRows = 512;   // tokens of the longest text that a lane takes
+constexpr size_t kRoundSteps = 4;   // of each lane, while nobody else wants to compute
 constexpr size_t kWorthLanes = 48;  // tokens: below, one context with all threads is sooner done
 
 }  // namespace
@@ -120,28 +122,29 @@ std::vector<Embedder::Step> Embedder::NextSteps() {
     waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(count));
     return {step};
   }
-  // The oldest that fit in all lanes together, as few rounds as that takes, each round as even as can be:
-  // longest first, into the lane with the least.
-  const size_t round = lane_count_ * kGoodRows;
-  const size_t rounds = (tokens + round - 1) / round;
-  const size_t fair = (tokens + rounds - 1) / rounds;
+  // Steps of about kGoodRows, as many for each lane, as even as can be: the oldest texts, longest first, into
+  // the step with the least.
+  const size_t turn = lane_count_ * kGoodRows;
+  const size_t turns = std::min(kRoundSteps, (tokens + turn - 1) / turn);
+  const size_t room = std::min(tokens, turns * turn);
   std::vector<size_t> chosen;
   size_t taken = 0;
-  for (size_t i = 0; i < waiting_.size() && taken < fair && chosen.size() < most; ++i) {
+  for (size_t i = 0; i < waiting_.size() && taken < room; ++i) {
     if (size(waiting_[i]) > kLaneRows) break;
     taken += size(waiting_[i]);
     chosen.push_back(i);
   }
   std::stable_sort(chosen.begin(), chosen.end(),
                    [&](size_t a, size_t b) { return size(waiting_[a]) > size(waiting_[b]); });
-  std::vector<Step> steps(lane_count_);
-  std::vector<size_t> filled(lane_count_, 0);
+  std::vector<Step> steps(turns * lane_count_);
+  std::vector<size_t> filled(steps.size(), 0);
   std::vector<bool> gone(waiting_.size(), false);
   for (const size_t i : chosen) {
-    const auto lane = static_cast<size_t>(std::min_element(filled.begin(), filled.end()) - filled.begin());
-    if (filled[lane] + size(waiting_[i]) > kLaneRows) continue;
-    filled[lane] += size(waiting_[i]);
-    steps[lane].push_back(waiting_[i]);
+    const auto least =
+        static_cast<size_t>(std::min_element(filled.begin(), filled.end()) - filled.begin());
+    if (filled[least] + size(waiting_[i]) > kLaneRows || steps[least].size() == most) continue;
+    filled[least] += size(waiting_[i]);
+    steps[least].push_back(waiting_[i]);
     gone[i] = true;
   }
   size_t kept = 0;
@@ -177,16 +180,23 @@ void Embedder::Run() {
       if (waiting_.empty()) return;
       steps = NextSteps();
     }
-    const ComputeLease::Hold hold(lease_.get());
     if (steps.size() > 1 && lanes_.empty() && !OpenLanes().ok()) lane_count_ = 1;  // no memory for them
-    if (steps.size() == 1 || lanes_.empty()) {
-      for (const Step& step : steps) Compute(whole_.get(), step);
-      continue;
+    for (std::atomic<size_t> next = 0; next < steps.size();) {
+      const ComputeLease::Hold hold(lease_.get());
+      if (steps.size() == 1 || lanes_.empty()) {
+        Compute(whole_.get(), steps[next++]);
+        continue;
+      }
+      std::vector<std::future<void>> lanes;
+      for (const auto& lane : lanes_)
+        lanes.push_back(lane_threads_->Submit([&] {
+          do {
+            const size_t mine = next++;
+            if (mine < steps.size()) Compute(lane.get(), steps[mine]);
+          } while (next < steps.size() && !lease_->wanted());
+        }));
+      for (auto& lane : lanes) lane.get();
     }
-    std::vector<std::future<void>> lanes;
-    for (size_t lane = 0; lane < steps.size(); ++lane)
-      lanes.push_back(lane_threads_->Submit([&, lane] { Compute(lanes_[lane].get(), steps[lane]); }));
-    for (auto& lane : lanes) lane.get();
   }
 }
 

@@ -22,6 +22,11 @@ class ComputeLease {
    private:
     ComputeLease* lease_;
   };
+  // Whether somebody waits for it now.
+  bool wanted() {
+    const std::lock_guard lock(mutex_);
+    return next_ > serving_ + 1;
+  }
 
  private:
   void Take() {

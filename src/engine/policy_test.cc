@@ -284,6 +284,48 @@ TEST(CostTable, LearnsWhatStepsTake) {
     EXPECT_FALSE(again.FromJson(bad).ok()) << bad;
 }
 
+TEST(CostTable, LearnsWhatAttentionTakes) {
+  CostTable costs(2, 0.02);
+  std::mt19937 random(3);
+  const auto truth = [](const StepShape& s) { return 0.003 * s.rows + 6e-7 * static_cast<double>(s.attended); };
+  for (int prompt = 0; prompt < 6; ++prompt)
+    for (int64_t at = 0; at < 4096; at += 256) {
+      const StepShape s{256, 0, at * 256 + 256 * 128};
+      costs.Observe(s, 2, truth(s) * (0.92 + 0.16 * std::uniform_real_distribution<>()(random)));
+      costs.Observe({4, 4, 400}, 2, 0.05);
+    }
+  for (const int64_t attended : {32'768LL, 500'000LL, 1'000'000LL})
+    EXPECT_NEAR(costs.Predict({256, 0, attended}, 2) / truth({256, 0, attended}), 1, 0.12) << attended;
+}
+
+// Rows that decode cost a chunk more than a step of their own: they are computed apart; and the other way round.
+TEST(CostTable, FindsWhetherDecodersRideAlong) {
+  for (const double beside : {0.002, 0.08}) {
+    CostTable costs(2, 0.02);
+    int apart = 0;
+    for (int i = 0; i < 200; ++i) {
+      const StepShape decoding{4, 4, 400};
+      if (costs.ChooseApart(decoding, 2, true)) {
+        ++apart;
+        costs.Observe(decoding, 2, 0.04);
+        costs.Observe({256, 0, 50'000}, 2, 0.6);
+      } else {
+        costs.Observe({260, 4, 50'400, 4}, 2, 0.6 + beside);
+        if (i % 20 == 0) costs.Observe({256, 0, 50'000}, 2, 0.6);  // nobody decodes
+        if (i % 20 == 1) costs.Observe(decoding, 2, 0.04);         // nobody prefills
+      }
+    }
+    if (beside > 0.04) {
+      EXPECT_GT(apart, 150);
+      EXPECT_LT(apart, 200);  // it goes on trying
+    } else {
+      EXPECT_LT(apart, 30);
+    }
+    EXPECT_NEAR(costs.Predict({260, 4, 50'400, 4}, 2), 0.6 + beside, 0.02);
+    EXPECT_NEAR(costs.Predict({256, 0, 50'000}, 2), 0.6, 0.02);
+  }
+}
+
 TEST(CostTable, FindsTheBetterNumberOfThreads) {
   CostTable costs(2, 0.02);
   int ones = 0;
@@ -332,6 +374,41 @@ TEST(Schedule, DecodersFirstThenPrefillInTheTimeLeft) {
   plan = Schedule(work, -1, limits, costs, 2);
   ASSERT_EQ(plan.size(), 1U);
   EXPECT_EQ(plan[0].rows, 28);  // to the next multiple
+}
+
+// Apart: whoever decodes and whoever prefills go in turns, and nobody is left behind.
+TEST(Schedule, DecodersAndChunksTakeTurns) {
+  const CostTable costs(2, 0.02);
+  ScheduleLimits limits;
+  limits.apart = true;
+  std::map<int, int> steps;
+  std::map<int, double> last;
+  double now = 0;
+  int mixed = 0;
+  for (int i = 0; i < 60; ++i) {
+    std::vector<Work> work;
+    for (int slot = 0; slot < 5; ++slot) {
+      Work w;
+      w.slot = slot;
+      w.position = 100;
+      w.waited = now - last[slot];
+      (slot < 3 ? w.decode_rows : w.prefill_left) = slot < 3 ? 1 : 100'000;
+      work.push_back(w);
+    }
+    const auto plan = Schedule(work, -1, limits, costs, 2);
+    ASSERT_FALSE(plan.empty());
+    bool decodes = false, prefills = false;
+    for (const Share& share : plan) {
+      (share.slot < 3 ? decodes : prefills) = true;
+      last[share.slot] = now;
+      ++steps[share.slot];
+    }
+    mixed += decodes && prefills ? 1 : 0;
+    now += decodes ? 0.05 : 0.6;
+  }
+  EXPECT_EQ(mixed, 0);
+  for (int slot = 0; slot < 3; ++slot) EXPECT_NEAR(steps[slot], 30, 2) << slot;
+  for (int slot = 3; slot < 5; ++slot) EXPECT_NEAR(steps[slot], 15, 2) << slot;  // the two share their turns
 }
 
 TEST(Schedule, AdaptersTakeTurns) {

@@ -4,6 +4,13 @@
 #include <set>
 
 namespace headrace::engine {
+namespace {
+
+constexpr int32_t kGoodChunk = 256;  // rows
+constexpr double kShortGap = 0.1;    // seconds: nobody sees it
+constexpr double kPlanned = 0.72;    // of --max-itl
+
+}  // namespace
 
 int AdapterTurn::Next(std::span<const Work> work) {
   std::set<int> waiting;
@@ -19,12 +26,14 @@ int AdapterTurn::Next(std::span<const Work> work) {
   return current_;
 }
 
-double GapBudget(const ScheduleLimits& limits, const StepShape& decoding, const CostTable& costs,
-                 int threads) {
-  if (limits.max_gap > 0) return limits.max_gap;
-  StepShape chunk = decoding;
-  chunk.rows = std::max(chunk.rows, 384);
-  return std::max(0.1, costs.Predict(chunk, threads));
+int32_t WatchedRows(const ScheduleLimits& limits, const StepShape& step, const StepShape& other_turn,
+                    const Work& work, bool first, int32_t most, const CostTable& costs, int threads) {
+  const bool given = limits.max_gap > 0;
+  double budget = given ? kPlanned * limits.max_gap : kShortGap;
+  if (other_turn.rows > 0) budget -= costs.Predict(other_turn, threads);
+  const int32_t fits =
+      costs.RowsWithin(step, work.position, budget, first ? limits.least_chunk : 0, most, threads);
+  return given ? fits : std::min(most, std::max(fits, kGoodChunk - step.rows));
 }
 
 std::vector<Share> Schedule(std::span<const Work> work, int adapter, const ScheduleLimits& limits,
@@ -83,17 +92,14 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
     shape.outputs += more;
     shape.attended += static_cast<int64_t>(more) * decoding[i]->position;
   }
-  double budget = GapBudget(limits, shape, costs, threads);
-  if (other_turn.rows > 0) budget -= costs.Predict(other_turn, threads);
+  shape.beside = shape.rows;
   for (const Work* w : prefilling) {
     int32_t rows = std::min(w->prefill_left, limits.max_rows - shape.rows);
     if (rows <= 0) break;
     if (watched) {
       // The first in line always moves on; those behind it only if there is time left.
       const bool first = plan.size() == decoding.size();
-      const int32_t fits =
-          costs.RowsWithin(shape, w->position, budget, first ? limits.least_chunk : 0, rows, threads);
-      rows = std::min(rows, fits);
+      rows = WatchedRows(limits, shape, other_turn, *w, first, rows, costs, threads);
       if (rows <= 0) break;
     }
     if (const int32_t total = shape.rows + rows;

@@ -30,7 +30,7 @@ struct Share {
 
 struct ScheduleLimits {
   int32_t max_rows = 512;  // of one step
-  double max_gap = 0;      // seconds a step may take while somebody is decoding (--max-itl); 0: see GapBudget
+  double max_gap = 0;      // seconds a step may take while somebody is decoding (--max-itl); 0: see WatchedRows
   int32_t least_chunk = 16;  // prefill always moves by this much
   int32_t tile = 64;  // large steps are cut to multiples of this: attention works in tiles of 64 rows, and 66
                       // rows take as long as 128 (measured: 64 rows 200 ms, 66 rows 400)
@@ -42,10 +42,11 @@ struct ScheduleLimits {
 std::vector<Share> Schedule(std::span<const Work> work, int adapter, const ScheduleLimits& limits,
                             const CostTable& costs, int threads);
 
-// What a step may take while somebody watches: --max-itl, or, where none is given, the time of a step of 384
-// rows in all (smaller ones waste arithmetic on this machine, larger ones are hardly faster), at least 0.1 s.
-double GapBudget(const ScheduleLimits& limits, const StepShape& decoding, const CostTable& costs,
-                 int threads);
+// The rows of prefill that may join a step, or be one, while somebody watches: what --max-itl leaves time for
+// (a part of it: steps vary), or, where none is given, up to 256 rows in all, or as many as take 0.1 s. (On 2
+// cores chunks of 256 to 512 rows prefill 4,000 tokens equally fast.)
+int32_t WatchedRows(const ScheduleLimits& limits, const StepShape& step, const StepShape& other_turn,
+                    const Work& work, bool first, int32_t most, const CostTable& costs, int threads);
 
 // Whose turn it is among adapters with work: the current one for `quantum` steps, then the next in ascending
 // order. Switching costs about 3 ms, so it is not done at every step.

@@ -90,6 +90,7 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
   options.expected_answer = chance(60) ? 3 : 60;
   options.lookup = chance(70);
   options.reuse = chance(90);
+  options.resident = chance(50) ? static_cast<int32_t>(pick(0, 200)) : 8192;
   if (chance(10)) {
     facts.can_truncate = false;
     facts.window = 0;
