@@ -339,7 +339,9 @@ json Sample(Side* side, Prompts* prompts, const Options& o) {
   return Tokens(results, MonotonicSeconds() - start);
 }
 
-json Schemas(Side* side, const model::Model& model, const Options& o) {
+// `lengths` (by document): as many tokens, without a structure; null: held to the schemas.
+json Schemas(Side* side, const model::Model& model, const Options& o, std::vector<int64_t>* lengths) {
+  const bool free = lengths != nullptr && !lengths->empty();
   std::vector<Result> results;
   std::mutex mutex;
   std::atomic<size_t> next{0};
@@ -347,6 +349,7 @@ json Schemas(Side* side, const model::Model& model, const Options& o) {
   const double start = MonotonicSeconds();
   std::vector<std::thread> threads;
   std::vector<json> documents;
+  std::vector<int64_t> asked(count);
   for (int client = 0; client < 8; ++client) {
     threads.emplace_back([&] {
       for (size_t i = 0; (i = next++) < count;) {
@@ -354,13 +357,16 @@ json Schemas(Side* side, const model::Model& model, const Options& o) {
         const std::string text = std::string("Schema: ") + kSchemas[i % kSchemaCount].schema +
                                  "\nAn example of " + kSchemas[i % kSchemaCount].what + " as JSON:\n";
         r.prompt = *model.Tokenize(text, true, false);
-        r.structure = {engine::Structure::Kind::kSchema, kSchemas[i % kSchemaCount].schema};
-        r.max_tokens = 200;
+        if (!free) r.structure = {engine::Structure::Kind::kSchema, kSchemas[i % kSchemaCount].schema};
+        r.max_tokens = free ? static_cast<int32_t>((*lengths)[i]) : 200;
+        r.ignore_end = free;
+        r.lookup = false;
         r.sampling.temperature = 0.7F;
         r.sampling.top_p = 0.95F;
         r.sampling.seed = i;
         Result result = side->Ask(r);
         const std::lock_guard lock(mutex);
+        asked[i] = result.tokens - result.forced;
         documents.push_back({{"schema", i % kSchemaCount}, {"text", result.text}, {"finish", result.finish}});
         results.push_back(std::move(result));
       }
@@ -368,8 +374,35 @@ json Schemas(Side* side, const model::Model& model, const Options& o) {
   }
   for (auto& thread : threads) thread.join();
   json out = Tokens(results, MonotonicSeconds() - start);
+  if (lengths != nullptr) *lengths = asked;
   out["documents"] = documents;
   for (const auto& one : kSchemas) out["schemas"].push_back(json::parse(one.schema));
+  return out;
+}
+
+// Tokens a second held to schemas and free, of equal requests and equal numbers of tokens that the model was
+// asked for; schemas are compiled before, and what that took is told.
+json Constrained(const std::function<std::unique_ptr<Side>()>& make, const model::Model& model,
+                 const Options& o) {
+  std::vector<int64_t> lengths;
+  json out;
+  for (const bool free : {false, true}) {
+    const auto side = make();
+    Request warm;
+    warm.prompt = *model.Tokenize("A short story about a mill", true, false);
+    warm.max_tokens = 8;
+    warm.reuse = false;
+    Together(side.get(), std::vector<Request>(8, warm));
+    const double start = MonotonicSeconds();
+    for (const auto& schema : kSchemas) {
+      warm.structure = {engine::Structure::Kind::kSchema, schema.schema};
+      warm.max_tokens = 1;
+      if (!free) side->Ask(warm);
+    }
+    if (!free) out["compile_seconds"] = MonotonicSeconds() - start;
+    const json pass = Schemas(side.get(), model, o, &lengths);
+    out[free ? "free" : "held"] = {{"rate", pass["asked_rate"]}, {"seconds", pass["seconds"]}};
+  }
   return out;
 }
 
@@ -508,7 +541,9 @@ int Main(int argc, char** argv) {
   if (work == "turns") out = Turns(side.get(), &prompts, o);
   if (work == "gap") out = Gap(side.get(), &prompts, o);
   if (work == "sample") out = Sample(side.get(), &prompts, o);
-  if (work == "schemas") out = Schemas(side.get(), *loaded, o);
+  if (work == "schemas") out = Schemas(side.get(), *loaded, o, nullptr);
+  if (work == "constrained")
+    out = Constrained([&] { return std::make_unique<Ours>(loaded, engine::EngineOptions{}, false); }, *loaded, o);
   if (work == "copying") out = Copying(side.get(), &prompts, *loaded, o);
   if (work == "idle") out = Idle(side.get(), theirs.get(), &prompts, o);
   if (work == "embed") out = EmbedMany(side.get(), o);

@@ -23,8 +23,7 @@ Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOpti
       facts_(decoder->facts()),
       tree_(facts_.paths),
       admit_(options_.expected_answer),
-      sampler_(facts_.vocabulary),
-      mask_(static_cast<size_t>(facts_.vocabulary + 31) / 32) {
+      drawer_(facts_.vocabulary, options.draw_threads) {
   limits_.max_rows = facts_.max_rows;
   limits_.max_gap = options_.max_gap;
   limits_.grid = options_.deterministic ? options_.grid : 0;
@@ -206,6 +205,13 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
     ++stats_.mixed_steps;
   stats_.rows += shape.rows;
   stats_.decode_seconds += after - before;
+  std::vector<Draw> draws;  // of rows without drafts, in the order of parts
+  if (options_.draw_threads > 1) {
+    for (const Part& part : parts)
+      if (part.samples && !part.drafted) draws.push_back(DrawOf(*part.job, part.first + part.rows - 1));
+    drawer_.Together(draws);
+  }
+  auto drawn = draws.begin();
   for (const Part& part : parts) {
     Job& job = *part.job;
     job.usage.compute_seconds += (after - before) * part.rows / shape.rows;
@@ -221,7 +227,8 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
     job.reserved -= own;
     if (!part.samples) continue;
     const int first_output = part.first + own - 1;
-    SampleRows(job, first_output, part.rows - own + 1, after);
+    SampleRows(job, first_output, part.rows - own + 1, after,
+               drawn != draws.end() && !part.drafted ? &*drawn++ : nullptr);
     if (part.drafted) {
       const auto& draft = drafts_.at(job.id);
       // Sampled tokens that agree with the draft are in the cache already; the rest of the draft is cut off.
@@ -250,24 +257,27 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
   return true;
 }
 
+Draw Core::DrawOf(Job& job, int row) {
+  return {decoder_->Logits(row), &job.request.sampling, &job.history, job.matcher.get(), job.sampled};
+}
+
 // Samples from the outputs of a request's rows: one, or one for each drafted token while they agree.
-void Core::SampleRows(Job& job, int first_row, int rows, double now) {
+void Core::SampleRows(Job& job, int first_row, int rows, double now, const Draw* drawn) {
   const auto draft = drafts_.find(job.id);
   if (job.first_token == 0) {
     job.first_token = now;
     job.usage.prefill_seconds = now - job.started;
   }
   for (int i = 0; i < rows; ++i) {
-    const std::span<const float> logits = decoder_->Logits(first_row + i);
-    std::span<const int32_t> mask;
-    if (job.matcher && job.matcher->Mask(mask_)) mask = mask_;
-    const Token token = sampler_.Sample(logits, job.request.sampling, job.history, mask, job.sampled++);
+    Draw draw = drawn != nullptr && i == 0 ? *drawn : DrawOf(job, first_row + i);
+    const Token token = drawn != nullptr && i == 0 ? draw.token : drawer_.One(draw);
+    ++job.sampled;
     if (token < 0) {
       job.out.error =
           Status::Invalid("no token may follow: the grammar, logit_bias or the model's numbers leave none");
       return;
     }
-    if (!TakeToken(job, token, logits, false)) return;
+    if (!TakeToken(job, token, draw.logits, false)) return;
     if (i + 1 < rows && draft->second[static_cast<size_t>(i)] != token) return;
   }
   if (job.matcher) TakeForced(job);

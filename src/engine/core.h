@@ -15,11 +15,11 @@
 
 #include "engine/admit.h"
 #include "engine/cost_table.h"
+#include "engine/drawer.h"
 #include "engine/fair.h"
 #include "engine/grammar.h"
 #include "engine/prefix_tree.h"
 #include "engine/request.h"
-#include "engine/sampler.h"
 #include "engine/schedule.h"
 #include "engine/speculate.h"
 #include "engine/text_out.h"
@@ -37,6 +37,7 @@ struct CoreOptions {
   int64_t host_bytes = 1LL << 30;  // saved paths of preempted requests and of evicted prefixes
   int32_t resident = 8192;         // cells of idle prefixes that stay beside running requests; see HostIdle
   double expected_answer = 192;    // tokens, until answers were seen
+  int32_t draw_threads = 1;        // that sample; logits of several rows must stay valid together above 1
   bool lookup = true;              // speculation
   bool reuse = true;
 };
@@ -146,7 +147,9 @@ class Core {
   std::vector<Work> BuildWork(double now);
   bool ChooseApart(const std::vector<Work>& work, int adapter);
   bool RunStep(const std::vector<Share>& plan, double now);
-  void SampleRows(Job& job, int first_row, int rows, double now);
+  // `drawn`: the first row's token, where it is known already.
+  void SampleRows(Job& job, int first_row, int rows, double now, const Draw* drawn);
+  Draw DrawOf(Job& job, int row);
   bool TakeToken(Job& job, Token token, std::span<const float> logits, bool forced);
   void TakeForced(Job& job);
 
@@ -161,14 +164,13 @@ class Core {
   Fair fair_;
   Admit admit_;
   AdapterTurn turn_;
-  Sampler sampler_;
+  Drawer drawer_;
   std::map<uint64_t, std::shared_ptr<Job>> running_, waiting_;
   std::map<int, Cached> cached_;
   std::list<Hosted> hosted_;  // least recently used first
   int64_t host_bytes_ = 0;
   double host_bytes_per_token_ = 0;  // of the path saved last
   std::map<uint64_t, std::vector<Token>> drafts_;  // of this step, by request
-  std::vector<int32_t> mask_;
   int adapter_ = -1;
   CoreStats stats_;
 };

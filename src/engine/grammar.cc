@@ -61,7 +61,6 @@ using Json = nlohmann::ordered_json;  // the order of properties is the order of
 
 constexpr size_t kKept = 256;  // compiled grammars
 constexpr int64_t kCacheBytes = 512 << 20;
-constexpr int kWhitespace = 2;     // blanks in a row: a model could otherwise write them for ever
 constexpr int kSchemaDepth = 256;  // nesting of a schema's text
 
 // Keywords of JSON Schema that XGrammar reads past: enforcing nothing would be a broken promise.
@@ -327,8 +326,10 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
         compiled = state_->compiler->CompileBuiltinJSONGrammar();
         break;
       case Kind::kSchema:
-        compiled =
-            state_->compiler->CompileJSONSchema(schema, true, std::nullopt, std::nullopt, true, kWhitespace);
+        // Written as Python's json.dumps writes: where blanks are no choice, names and punctuation are none
+        // either, and are given without asking the model.
+        compiled = state_->compiler->CompileJSONSchema(schema, false, std::nullopt,
+                                                       std::pair<std::string, std::string>{", ", ": "}, true);
         break;
       case Kind::kRegex:
         compiled = state_->compiler->CompileRegex(structure.text);

@@ -42,6 +42,8 @@ std::string CostFile(const std::string& folder, const model::Model& model, const
   return folder + "/" + name + ".json";
 }
 
+constexpr int kMostDrawThreads = 8;
+
 std::string ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
@@ -62,6 +64,7 @@ Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model
       options.decoder.cells = std::min(model->facts().trained_context, 4096) * options.decoder.paths;
   }
   HEADRACE_ASSIGN(std::unique_ptr<model::Decoder> decoder, model::NewDecoder(model, options.decoder));
+  options.core.draw_threads = std::clamp(decoder->facts().threads, 1, kMostDrawThreads);
   const std::string folder = options.cost_folder ? *options.cost_folder : CacheFolder("costs");
   const std::string file = CostFile(folder, *model, decoder->facts());
   // A first guess: weights read once a step at 10 GB/s.
