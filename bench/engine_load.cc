@@ -543,7 +543,8 @@ int Main(int argc, char** argv) {
   if (work == "sample") out = Sample(side.get(), &prompts, o);
   if (work == "schemas") out = Schemas(side.get(), *loaded, o, nullptr);
   if (work == "constrained")
-    out = Constrained([&] { return std::make_unique<Ours>(loaded, engine::EngineOptions{}, false); }, *loaded, o);
+    out = Constrained([&] { return std::make_unique<Ours>(loaded, engine::EngineOptions{}, false); }, *loaded,
+                      o);
   if (work == "copying") out = Copying(side.get(), &prompts, *loaded, o);
   if (work == "idle") out = Idle(side.get(), theirs.get(), &prompts, o);
   if (work == "embed") out = EmbedMany(side.get(), o);

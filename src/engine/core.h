@@ -169,7 +169,7 @@ class Core {
   std::map<int, Cached> cached_;
   std::list<Hosted> hosted_;  // least recently used first
   int64_t host_bytes_ = 0;
-  double host_bytes_per_token_ = 0;  // of the path saved last
+  double host_bytes_per_token_ = 0;                // of the path saved last
   std::map<uint64_t, std::vector<Token>> drafts_;  // of this step, by request
   int adapter_ = -1;
   CoreStats stats_;

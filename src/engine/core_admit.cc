@@ -312,9 +312,9 @@ void Core::EvictPath(int path) {
   ++stats_.evictions;
 }
 
-// Every row of a step looks at every cell in use, its own or not: idle prefixes slow down whoever runs (28,000
-// cells a step of 8 rows by a quarter, on 2 cores), and fetching one back costs about a microsecond a token. So
-// what has been idle longest waits in host memory, as long as there is room in it.
+// Every row of a step looks at every cell in use, its own or not: idle prefixes slow down whoever runs
+// (28,000 cells a step of 8 rows by a quarter, on 2 cores), and fetching one back costs about a microsecond a
+// token. So what has been idle longest waits in host memory, as long as there is room in it.
 void Core::HostIdle() {
   if (options_.deterministic || running_.empty() || tree_.cells() <= options_.resident) return;
   int64_t idle = 0;

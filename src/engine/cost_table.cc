@@ -60,9 +60,9 @@ double CostTable::Predict(const StepShape& shape, int threads) const {
          attended_seconds_ * static_cast<double>(shape.attended);
 }
 
-// Least squares over runs of chunks of equal rows, as a long prompt gives them: what they take grows with what
-// they attend to. (Measured with gemma3-270m on 2 cores: 256 rows 0.63 s at a prompt's beginning, 0.75 s after
-// 3,500 tokens.)
+// Least squares over runs of chunks of equal rows, as a long prompt gives them: what they take grows with
+// what they attend to. (Measured with gemma3-270m on 2 cores: 256 rows 0.63 s at a prompt's beginning, 0.75 s
+// after 3,500 tokens.)
 void CostTable::LearnAttention(const StepShape& shape, double seconds) {
   const auto x = static_cast<double>(shape.attended);
   if (shape.rows != run_.rows) run_ = {shape.rows, 0, 0, 0};

@@ -74,7 +74,7 @@ class CostTable {
 
   int max_threads_;
   double row_seconds_;
-  double attended_seconds_ = 4e-8;                // of one row attending to one cached token
+  double attended_seconds_ = 4e-8;  // of one row attending to one cached token
   struct Run {  // of chunks of equal rows: their number, means of attended tokens and seconds
     int32_t rows = 0;
     int32_t count = 0;

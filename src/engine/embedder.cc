@@ -140,8 +140,7 @@ std::vector<Embedder::Step> Embedder::NextSteps() {
   std::vector<size_t> filled(steps.size(), 0);
   std::vector<bool> gone(waiting_.size(), false);
   for (const size_t i : chosen) {
-    const auto least =
-        static_cast<size_t>(std::min_element(filled.begin(), filled.end()) - filled.begin());
+    const auto least = static_cast<size_t>(std::min_element(filled.begin(), filled.end()) - filled.begin());
     if (filled[least] + size(waiting_[i]) > kLaneRows || steps[least].size() == most) continue;
     filled[least] += size(waiting_[i]);
     steps[least].push_back(waiting_[i]);

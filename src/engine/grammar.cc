@@ -15,13 +15,17 @@ namespace headrace::engine {
 
 // Tokens that would put a raw control character into a JSON string (RFC 8259, 7). XGrammar keeps them out of
 // plain strings, but not out of those with a pattern or a length.
-struct JsonPieces {
+struct Pieces {
   std::vector<std::string> pieces;
   std::vector<int32_t> inside;   // a bit per token: it may not come within a string
   std::vector<int32_t> outside;  // nor outside of one: it opens a string and goes on with a control character
 
-  explicit JsonPieces(const std::vector<std::string>& all)
-      : pieces(all), inside((all.size() + 31) / 32), outside(inside.size()) {
+  std::vector<bool> silent;  // control tokens: they stand for nothing and never fit, ends apart
+
+  Pieces(const std::vector<std::string>& all, const std::vector<Token>& ends)
+      : pieces(all), inside((all.size() + 31) / 32), outside(inside.size()), silent(all.size()) {
+    for (size_t t = 0; t < all.size(); ++t) silent[t] = all[t].empty();
+    for (const Token end : ends) silent[static_cast<size_t>(end)] = false;
     for (size_t t = 0; t < all.size(); ++t) {
       bool quote = false, any = false, after = false;
       for (const char c : all[t]) {
@@ -38,10 +42,11 @@ struct JsonPieces {
 
 class CompiledGrammar {
  public:
-  CompiledGrammar(xgrammar::CompiledGrammar grammar, std::shared_ptr<const JsonPieces> pieces)
-      : grammar(std::move(grammar)), pieces(std::move(pieces)) {}
+  CompiledGrammar(xgrammar::CompiledGrammar grammar, std::shared_ptr<const Pieces> pieces, bool json)
+      : grammar(std::move(grammar)), pieces(std::move(pieces)), json(json) {}
   xgrammar::CompiledGrammar grammar;
-  std::shared_ptr<const JsonPieces> pieces;  // of JSON; null for other grammars
+  std::shared_ptr<const Pieces> pieces;
+  bool json;  // its answers are JSON
 };
 
 struct Grammars::State {
@@ -50,7 +55,7 @@ struct Grammars::State {
   std::mutex mutex;  // one compilation at a time; XGrammar's set-up of the vocabulary is done by the first
   std::optional<xgrammar::TokenizerInfo> tokenizer;
   std::optional<xgrammar::GrammarCompiler> compiler;
-  std::shared_ptr<const JsonPieces> json;
+  std::shared_ptr<const Pieces> bytes;
   std::map<Structure, std::shared_ptr<const CompiledGrammar>> kept;
   std::list<Structure> order;  // oldest first
 };
@@ -232,24 +237,20 @@ class XMatcher : public Matcher {
       std::fill(mask.begin(), mask.end(), 0);
       return true;
     }
-    if (grammar_->pieces == nullptr) return some;
+    if (!grammar_->json) return some;
     if (!some) std::fill(mask.begin(), mask.end(), -1);
     const std::vector<int32_t>& bad = in_string_ ? grammar_->pieces->inside : grammar_->pieces->outside;
     for (size_t i = 0; i < bad.size(); ++i) mask[i] &= ~bad[i];
     return true;
   }
+  bool Allows(Token token) override {
+    if (!Take(token)) return false;
+    matcher_.Rollback(1);
+    return true;
+  }
   bool Accept(Token token) override {
-    if (grammar_->pieces != nullptr) {
-      const std::vector<int32_t>& bad = in_string_ ? grammar_->pieces->inside : grammar_->pieces->outside;
-      const auto t = static_cast<size_t>(token);
-      if (((static_cast<uint32_t>(bad[t / 32]) >> (t % 32)) & 1U) != 0) return false;
-    }
-    try {
-      if (matcher_.IsTerminated() || !matcher_.AcceptToken(token)) return false;
-    } catch (const std::exception&) {
-      return false;
-    }
-    if (grammar_->pieces != nullptr) {
+    if (!Take(token)) return false;
+    if (grammar_->json) {
       for (const char c : grammar_->pieces->pieces[static_cast<size_t>(token)]) {
         if (escaped_) {
           escaped_ = false;
@@ -272,6 +273,20 @@ class XMatcher : public Matcher {
   bool done() const override { return matcher_.IsTerminated(); }
 
  private:
+  bool Take(Token token) {
+    if (grammar_->pieces->silent[static_cast<size_t>(token)]) return false;
+    if (grammar_->json) {
+      const std::vector<int32_t>& bad = in_string_ ? grammar_->pieces->inside : grammar_->pieces->outside;
+      const auto t = static_cast<size_t>(token);
+      if (((static_cast<uint32_t>(bad[t / 32]) >> (t % 32)) & 1U) != 0) return false;
+    }
+    try {
+      return !matcher_.IsTerminated() && matcher_.AcceptToken(token);
+    } catch (const std::exception&) {
+      return false;
+    }
+  }
+
   std::shared_ptr<const CompiledGrammar> grammar_;
   xgrammar::GrammarMatcher matcher_;
   bool in_string_ = false, escaped_ = false;  // of JSON
@@ -343,9 +358,9 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
       case Kind::kNone:
         break;
     }
-    if (!state_->json) state_->json = std::make_shared<const JsonPieces>(state_->pieces);
+    if (!state_->bytes) state_->bytes = std::make_shared<const Pieces>(state_->pieces, state_->ends);
     const bool json = structure.kind == Kind::kSchema || structure.kind == Kind::kJson;
-    auto result = std::make_shared<const CompiledGrammar>(*compiled, json ? state_->json : nullptr);
+    auto result = std::make_shared<const CompiledGrammar>(*compiled, state_->bytes, json);
     state_->kept.emplace(structure, result);
     state_->order.push_back(structure);
     if (state_->order.size() > kKept) {

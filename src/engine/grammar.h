@@ -23,6 +23,9 @@ class Matcher {
   virtual bool Mask(std::span<int32_t> mask) = 0;
   // False where the token does not fit; the state is then unchanged.
   virtual bool Accept(Token token) = 0;
+  // Whether this token may come next: a few of these cost less than a mask where masks are dear.
+  virtual bool Allows(Token token) = 0;
+  double mask_seconds = 0;  // what the last mask took; Drawer's note
   // Text that must come next whatever the model says, "" where it has a choice.
   virtual std::string Forced() = 0;
   virtual bool done() const = 0;  // nothing but the end may come

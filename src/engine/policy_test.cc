@@ -93,6 +93,48 @@ TEST(Sampler, AgreesWithAPlainReferenceByChiSquare) {
   EXPECT_LE(rejected, 4) << "of " << tests;
 }
 
+// Asking about the likeliest tokens gives what the whole mask gives, or says that it cannot tell.
+TEST(Sampler, AskingGivesTheTokenOfTheMask) {
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal;
+  const int vocabulary = 3'000;
+  Sampler sampler(vocabulary);
+  std::vector<float> logits(vocabulary);
+  int resolved = 0, asked = 0;
+  for (int round = 0; round < 3'000; ++round) {
+    const float spread = 1.0F + static_cast<float>(round % 6);
+    for (float& x : logits) x = spread * normal(random);
+    std::vector<int32_t> mask((vocabulary + 31) / 32, 0);
+    const uint32_t density = 1 + random() % 10;  // of ten
+    for (int t = 0; t < vocabulary; ++t)
+      if (random() % 10 < density) mask[static_cast<size_t>(t / 32)] |= static_cast<int32_t>(1U << (t % 32));
+    Sampling sampling;
+    sampling.temperature = round % 7 == 0 ? 0.0F : 0.4F + 0.1F * static_cast<float>(random() % 8);
+    sampling.top_p = 0.5F + 0.1F * static_cast<float>(random() % 5);
+    sampling.min_p = round % 3 == 0 ? 0.05F : 0.0F;
+    sampling.seed = random();
+    if (round % 5 == 0) sampling.logit_bias = {{static_cast<Token>(random() % vocabulary), 5.0F}};
+    History history;
+    if (round % 4 == 0) {
+      sampling.frequency_penalty = 0.5F;
+      history.Said(static_cast<Token>(random() % vocabulary));
+    }
+    const Token got = sampler.SampleAsking(
+        logits, sampling, history,
+        [&](Token t) {
+          ++asked;
+          return ((static_cast<uint32_t>(mask[static_cast<size_t>(t / 32)]) >> (t % 32)) & 1U) != 0;
+        },
+        7);
+    const Token want = sampler.Sample(logits, sampling, history, mask, 7);
+    if (got == Sampler::kUnresolved) continue;
+    ++resolved;
+    ASSERT_EQ(got, want) << "round " << round;
+  }
+  EXPECT_GT(resolved, 1'500);
+  EXPECT_LT(asked, 64 * 3'000);
+}
+
 TEST(Sampler, MasksBiasesAndPenalties) {
   Sampler sampler(100);
   std::vector<float> logits(100, 0.0F);
@@ -287,7 +329,9 @@ TEST(CostTable, LearnsWhatStepsTake) {
 TEST(CostTable, LearnsWhatAttentionTakes) {
   CostTable costs(2, 0.02);
   std::mt19937 random(3);
-  const auto truth = [](const StepShape& s) { return 0.003 * s.rows + 6e-7 * static_cast<double>(s.attended); };
+  const auto truth = [](const StepShape& s) {
+    return 0.003 * s.rows + 6e-7 * static_cast<double>(s.attended);
+  };
   for (int prompt = 0; prompt < 6; ++prompt)
     for (int64_t at = 0; at < 4096; at += 256) {
       const StepShape s{256, 0, at * 256 + 256 * 128};
@@ -298,7 +342,8 @@ TEST(CostTable, LearnsWhatAttentionTakes) {
     EXPECT_NEAR(costs.Predict({256, 0, attended}, 2) / truth({256, 0, attended}), 1, 0.12) << attended;
 }
 
-// Rows that decode cost a chunk more than a step of their own: they are computed apart; and the other way round.
+// Rows that decode cost a chunk more than a step of their own: they are computed apart; and the other way
+// round.
 TEST(CostTable, FindsWhetherDecodersRideAlong) {
   for (const double beside : {0.002, 0.08}) {
     CostTable costs(2, 0.02);

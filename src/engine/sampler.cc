@@ -95,39 +95,42 @@ void History::Said(Token token) {
 
 Sampler::Sampler(int32_t vocabulary) { work_.resize(static_cast<size_t>(vocabulary)); }
 
+std::span<const float> Sampler::Adjust(std::span<const float> logits, const Sampling& sampling,
+                                       const History& history, std::span<const int32_t> mask) {
+  const bool penalties = sampling.repetition_penalty != 1.0F || sampling.frequency_penalty != 0.0F ||
+                         sampling.presence_penalty != 0.0F;
+  if (mask.empty() && !penalties && sampling.logit_bias.empty()) return logits;
+  if (mask.empty()) {
+    work_.assign(logits.begin(), logits.end());
+  } else {
+    const size_t whole = logits.size() / 32 * 32;
+    work_.resize(logits.size());
+    loops::Masked(logits.data(), whole, mask.data(), work_.data());
+    for (size_t i = whole; i < logits.size(); ++i)
+      work_[i] = ((static_cast<uint32_t>(mask[i / 32]) >> (i % 32)) & 1U) != 0 ? logits[i] : kNever;
+  }
+  for (const auto& [token, bias] : sampling.logit_bias)
+    if (token >= 0 && static_cast<size_t>(token) < work_.size())
+      work_[static_cast<size_t>(token)] += bias <= -100.0F ? kNever : bias;
+  if (sampling.repetition_penalty != 1.0F) {
+    const auto punish = [&](Token token) {
+      float& value = work_[static_cast<size_t>(token)];
+      value = value > 0 ? value / sampling.repetition_penalty : value * sampling.repetition_penalty;
+    };
+    for (const Token token : history.prompt) punish(token);
+    for (const auto& [token, count] : history.answer)
+      if (!std::binary_search(history.prompt.begin(), history.prompt.end(), token)) punish(token);
+  }
+  for (const auto& [token, count] : history.answer)
+    work_[static_cast<size_t>(token)] -=
+        sampling.presence_penalty + sampling.frequency_penalty * static_cast<float>(count);
+  return work_;
+}
+
 Token Sampler::Sample(std::span<const float> logits, const Sampling& sampling, const History& history,
                       std::span<const int32_t> mask, uint64_t n) {
   candidates_.clear();
-  const bool penalties = sampling.repetition_penalty != 1.0F || sampling.frequency_penalty != 0.0F ||
-                         sampling.presence_penalty != 0.0F;
-  std::span<const float> values = logits;
-  if (!mask.empty() || penalties || !sampling.logit_bias.empty()) {
-    if (mask.empty()) {
-      work_.assign(logits.begin(), logits.end());
-    } else {
-      const size_t whole = logits.size() / 32 * 32;
-      work_.resize(logits.size());
-      loops::Masked(logits.data(), whole, mask.data(), work_.data());
-      for (size_t i = whole; i < logits.size(); ++i)
-        work_[i] = ((static_cast<uint32_t>(mask[i / 32]) >> (i % 32)) & 1U) != 0 ? logits[i] : kNever;
-    }
-    values = work_;
-    for (const auto& [token, bias] : sampling.logit_bias)
-      if (token >= 0 && static_cast<size_t>(token) < work_.size())
-        work_[static_cast<size_t>(token)] += bias <= -100.0F ? kNever : bias;
-    if (sampling.repetition_penalty != 1.0F) {
-      const auto punish = [&](Token token) {
-        float& value = work_[static_cast<size_t>(token)];
-        value = value > 0 ? value / sampling.repetition_penalty : value * sampling.repetition_penalty;
-      };
-      for (const Token token : history.prompt) punish(token);
-      for (const auto& [token, count] : history.answer)
-        if (!std::binary_search(history.prompt.begin(), history.prompt.end(), token)) punish(token);
-    }
-    for (const auto& [token, count] : history.answer)
-      work_[static_cast<size_t>(token)] -=
-          sampling.presence_penalty + sampling.frequency_penalty * static_cast<float>(count);
-  }
+  const std::span<const float> values = Adjust(logits, sampling, history, mask);
   const float top = Largest(values);
   if (!(top > kNever / 2)) return -1;  // nothing is allowed, or nothing is a number
   if (sampling.temperature <= 0 || sampling.top_k == 1) return ArgMax(values);
@@ -197,22 +200,24 @@ Token Sampler::AmongNucleus(const Sampling& sampling, double total, double u) {
   double sum = 0;
   while (edge > 0 && sum < goal) sum += masses_[--edge];
   sum -= masses_[edge];
-  const auto inside = std::partition(candidates_.begin(), candidates_.end(),
-                                     [&](const auto& c) { return bucket(c.first) > edge; });
-  const auto end =
-      std::partition(inside, candidates_.end(), [&](const auto& c) { return bucket(c.first) == edge; });
-  std::sort(inside, end, Before);
-  auto keep = inside;
-  while (keep != end && sum < goal) sum += (keep++)->first;
-  if (keep == candidates_.begin() && keep != end) ++keep;
-  candidates_.erase(keep, candidates_.end());
+  std::vector<std::pair<float, Token>> ties;
+  for (const auto& c : candidates_)
+    if (bucket(c.first) == edge) ties.push_back(c);
+  std::sort(ties.begin(), ties.end(), Before);
+  size_t keep = 0;
+  while (keep < ties.size() && sum < goal) sum += ties[keep++].first;
+  if (keep == 0 && ties.size() == candidates_.size()) keep = 1;
+  // What is kept stays in ascending order of tokens: the order that Pick goes by.
+  const auto out = [&](const std::pair<float, Token>& c) {
+    if (bucket(c.first) != edge) return bucket(c.first) < edge;
+    return keep == 0 || Before(ties[keep - 1], c);
+  };
+  std::erase_if(candidates_, out);
   return Pick(u);
 }
 
-// top_k, and then top_p and min_p among the k.
-Token Sampler::AmongLikeliest(std::span<const float> values, const Sampling& sampling, float top, float scale,
-                              double u) {
-  const auto k = static_cast<size_t>(sampling.top_k);
+void Sampler::Likeliest(std::span<const float> values, size_t k) {
+  candidates_.clear();
   // The k-th largest of the blocks' maxima is no larger than the k-th largest value: a bound that keeps k and
   // few more.
   constexpr size_t kStride = 64;
@@ -232,6 +237,66 @@ Token Sampler::AmongLikeliest(std::span<const float> values, const Sampling& sam
     candidates_.resize(k);
   }
   std::sort(candidates_.begin(), candidates_.end(), Before);
+}
+
+Token Sampler::SampleAsking(std::span<const float> logits, const Sampling& sampling, const History& history,
+                            const std::function<bool(Token)>& allows, uint64_t n) {
+  constexpr size_t kAsked = 64;
+  const bool greedy = sampling.temperature <= 0 || sampling.top_k == 1;
+  if (!greedy && (sampling.top_k > 0 || sampling.top_p >= 1.0F)) return kUnresolved;
+  const std::span<const float> values = Adjust(logits, sampling, history, {});
+  const float top = Largest(values);
+  if (!(top > kNever / 2)) return -1;
+  Likeliest(values, kAsked);
+  if (greedy) {
+    for (const auto& [value, token] : candidates_)
+      if (value > kNever / 2 && allows(token)) return token;
+    return kUnresolved;
+  }
+  const float scale = 1.0F / sampling.temperature;
+  double rest = TotalExp(values, top, scale), allowed = 0;  // of tokens not asked about; of those allowed
+  std::vector<std::pair<float, Token>> kept;
+  for (const auto& [value, token] : candidates_) {
+    const float term = std::exp((value - top) * scale);
+    rest -= term;
+    if (value <= kNever / 2 || !allows(token)) continue;
+    kept.emplace_back(value, token);
+    allowed += term;
+    // All allowed tokens have between `allowed` and `allowed + rest`: does the nucleus end at the same place
+    // either way?
+    if (allowed < sampling.top_p * (allowed + std::max(rest, 0.0)) * (1 + 1e-6)) continue;
+    double least = 0, most = 0;
+    size_t first = 0, last = 0;
+    for (const auto& [v, t] : kept) {
+      const double mass = std::exp((v - top) * scale);
+      if (least < sampling.top_p * allowed * (1 - 1e-6)) {
+        least += mass;
+        ++first;
+      }
+      if (most < sampling.top_p * (allowed + std::max(rest, 0.0)) * (1 + 1e-6)) {
+        most += mass;
+        ++last;
+      }
+    }
+    if (first != last) continue;
+    kept.resize(std::max<size_t>(first, 1));
+    const float likeliest = kept.front().first;
+    candidates_.clear();
+    for (const auto& [v, t] : kept) {
+      const float p = std::exp((v - likeliest) * scale);
+      if (p >= sampling.min_p) candidates_.emplace_back(p, t);
+    }
+    std::sort(candidates_.begin(), candidates_.end(),
+              [](const auto& a, const auto& b) { return a.second < b.second; });
+    return Pick(Uniform(sampling.seed, n));
+  }
+  return kUnresolved;
+}
+
+// top_k, and then top_p and min_p among the k.
+Token Sampler::AmongLikeliest(std::span<const float> values, const Sampling& sampling, float top, float scale,
+                              double u) {
+  Likeliest(values, static_cast<size_t>(sampling.top_k));
   double total = 0;
   for (auto& [value, token] : candidates_) {
     value = std::exp((value - top) * scale);

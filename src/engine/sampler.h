@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <utility>
@@ -53,6 +54,13 @@ class Sampler {
   Token Sample(std::span<const float> logits, const Sampling& sampling, const History& history,
                std::span<const int32_t> mask, uint64_t n);
 
+  // The same token as Sample under a mask of what `allows` allows, by asking it for the likeliest ones only:
+  // what the others have together bounds how the nucleus can end. kUnresolved where that does not tell (flat
+  // distributions, top_k, no top_p).
+  static constexpr Token kUnresolved = -2;
+  Token SampleAsking(std::span<const float> logits, const Sampling& sampling, const History& history,
+                     const std::function<bool(Token)>& allows, uint64_t n);
+
   // Natural logarithms of the probabilities of the raw logits (before any of the above): of `chosen`, and of
   // the `top` likeliest in descending order.
   static LogProb LogProbability(std::span<const float> logits, Token chosen, int top,
@@ -62,6 +70,11 @@ class Sampler {
   size_t candidates() const { return candidates_.size(); }
 
  private:
+  // With mask, bias and penalties: `logits`, or work_.
+  std::span<const float> Adjust(std::span<const float> logits, const Sampling& sampling,
+                                const History& history, std::span<const int32_t> mask);
+  // Fills candidates_ with the k largest values, in descending order.
+  void Likeliest(std::span<const float> values, size_t k);
   Token AmongNucleus(const Sampling& sampling, double total, double u);
   Token AmongLikeliest(std::span<const float> values, const Sampling& sampling, float top, float scale,
                        double u);

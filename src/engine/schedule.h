@@ -30,7 +30,7 @@ struct Share {
 
 struct ScheduleLimits {
   int32_t max_rows = 512;  // of one step
-  double max_gap = 0;      // seconds a step may take while somebody is decoding (--max-itl); 0: see WatchedRows
+  double max_gap = 0;  // seconds a step may take while somebody is decoding (--max-itl); 0: see WatchedRows
   int32_t least_chunk = 16;  // prefill always moves by this much
   int32_t tile = 64;  // large steps are cut to multiples of this: attention works in tiles of 64 rows, and 66
                       // rows take as long as 128 (measured: 64 rows 200 ms, 66 rows 400)

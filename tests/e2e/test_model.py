@@ -67,6 +67,25 @@ def test_generates_streams_and_is_seeded(gemma: hr.Model) -> None:
     assert stopped.finish == "stop" and " 7" not in stopped.text
 
 
+def test_deterministic_text_does_not_depend_on_neighbours() -> None:
+    with hr.Model(GEMMA, context=8 * 512, deterministic=True) as model:
+        prompts = [f"Question {i}: what is {i} times {i}? Answer:" + " Well," * (7 * i) for i in range(6)]
+        alone = [model.generate(p, max_tokens=12, seed=i, logprobs=0) for i, p in enumerate(prompts)]
+        together: dict[int, hr.Answer] = {}
+
+        def ask(i: int) -> None:
+            time.sleep(0.03 * (5 - i))
+            together[i] = model.generate(prompts[i], max_tokens=12, seed=i, logprobs=0)
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for i, answer in enumerate(alone):
+            assert together[i].tokens == answer.tokens and together[i].logprobs == answer.logprobs, i
+
+
 def test_schemas_become_values(gemma: hr.Model) -> None:
     city = gemma.generate("Paris as JSON:", schema=City, temperature=0, max_tokens=80)
     assert isinstance(city.value, City) and city.value.kind in ("capital", "town")
