@@ -19,165 +19,16 @@
 #include <thread>
 
 #include "base/clock.h"
-#include "engine/embedder.h"
-#include "engine/engine.h"
 #include "engine_adapters.h"
 #include "engine_raw.h"
 #include "engine_schemas.h"
+#include "engine_sides.h"
 
 namespace headrace::bench {
 namespace {
 
-using engine::Request;
 using model::Token;
 using nlohmann::json;
-
-struct Result {
-  std::vector<double> at;  // when each piece came; the first is the time to the first token's end
-  double sent = 0;
-  int64_t tokens = 0;     // of the answer
-  int64_t forced = 0;     // of those, without asking the model
-  int64_t prefilled = 0;  // of the prompt, computed
-  std::string text;
-  std::string finish;
-};
-
-class Side {
- public:
-  virtual ~Side() = default;
-  virtual Result Ask(const Request& request) = 0;
-  virtual int64_t Embed(const std::vector<std::string>& texts) = 0;  // vectors given
-};
-
-class Ours : public Side {
- public:
-  Ours(std::shared_ptr<model::Model> model, const engine::EngineOptions& options, bool embeds) {
-    if (embeds) {
-      embedder_ = Must(engine::Embedder::Start(model));
-    } else {
-      engine_ = Must(engine::Engine::Start(model, options));
-    }
-  }
-  template <typename T>
-  static T Must(headrace::Result<T> result) {
-    if (!result.ok()) {
-      std::fprintf(stderr, "%s\n", result.status().ToString().c_str());
-      std::exit(1);
-    }
-    return std::move(result).value();
-  }
-  Result Ask(const Request& request) override {
-    Result result;
-    result.sent = MonotonicSeconds();
-    const auto stream = Must(engine_->Submit(request));
-    while (auto delta = stream->Next()) {
-      if (!delta->tokens.empty()) result.at.push_back(MonotonicSeconds());
-      result.tokens += static_cast<int64_t>(delta->tokens.size());
-      result.text += delta->text;
-      if (delta->finish != engine::Finish::kNone) {
-        if (!delta->error.ok()) std::fprintf(stderr, "%s\n", delta->error.ToString().c_str());
-        result.finish = engine::FinishName(delta->finish);
-        result.forced = delta->usage.forced_tokens;
-        result.prefilled = delta->usage.prompt_tokens - delta->usage.cached_tokens;
-      }
-    }
-    return result;
-  }
-  int64_t Embed(const std::vector<std::string>& texts) override {
-    return static_cast<int64_t>(Must(embedder_->Embed(texts)).values.size()) / embedder_->width();
-  }
-  engine::Engine* engine() { return engine_.get(); }
-
- private:
-  std::unique_ptr<engine::Engine> engine_;
-  std::unique_ptr<engine::Embedder> embedder_;
-};
-
-class Theirs : public Side {
- public:
-  explicit Theirs(std::string url) : url_(std::move(url)) {}
-
-  Result Ask(const Request& request) override {
-    json body = {{"prompt", request.prompt},
-                 {"n_predict", request.max_tokens},
-                 {"stream", true},
-                 {"cache_prompt", request.reuse},
-                 {"ignore_eos", request.ignore_end},
-                 {"temperature", request.sampling.temperature},
-                 {"top_k", request.sampling.top_k},
-                 {"top_p", request.sampling.top_p},
-                 {"min_p", request.sampling.min_p},
-                 {"repeat_penalty", 1.0},
-                 {"seed", request.sampling.seed % 1'000'000}};
-    if (request.structure.kind == engine::Structure::Kind::kSchema)
-      body["json_schema"] = json::parse(request.structure.text);
-    if (request.adapter >= 0) body["lora"] = json::array({{{"id", request.adapter}, {"scale", 1.0}}});
-    struct State {
-      Result result;
-      std::string held;
-    } state;
-    state.result.sent = MonotonicSeconds();
-    Post(
-        "/completion", body.dump(),
-        [](char* data, size_t size, size_t count, void* to) -> size_t {
-          auto* s = static_cast<State*>(to);
-          s->held.append(data, size * count);
-          for (size_t end = 0; (end = s->held.find('\n')) != std::string::npos; s->held.erase(0, end + 1)) {
-            if (s->held.rfind("data: ", 0) != 0) continue;
-            const json piece = json::parse(s->held.substr(6, end - 6), nullptr, false);
-            if (!piece.is_object()) continue;
-            const std::string content = piece.value("content", "");
-            s->result.text += content;
-            if (piece.value("stop", false)) {
-              s->result.tokens = piece.value("tokens_predicted", int64_t{0});
-              s->result.finish = piece.value("stop_type", "");
-              if (piece.contains("timings"))
-                s->result.prefilled = piece["timings"].value("prompt_n", int64_t{0});
-            } else {
-              s->result.at.push_back(MonotonicSeconds());
-            }
-          }
-          return size * count;
-        },
-        &state);
-    return state.result;
-  }
-
-  int64_t Embed(const std::vector<std::string>& texts) override {
-    std::string answer;
-    Post(
-        "/v1/embeddings", json({{"input", texts}, {"model", "m"}, {"encoding_format", "base64"}}).dump(),
-        [](char* data, size_t size, size_t count, void* to) -> size_t {
-          static_cast<std::string*>(to)->append(data, size * count);
-          return size * count;
-        },
-        &answer);
-    int64_t vectors = 0;
-    for (size_t at = answer.find("\"embedding\":"); at != std::string::npos;
-         at = answer.find("\"embedding\":", at + 1))
-      ++vectors;
-    return vectors;
-  }
-
- private:
-  void Post(const std::string& path, const std::string& body, curl_write_callback write, void* to) {
-    thread_local CURL* handle = curl_easy_init();
-    curl_easy_reset(handle);
-    curl_slist* headers = curl_slist_append(nullptr, "Content-Type: application/json");
-    headers = curl_slist_append(headers, "Expect:");
-    curl_easy_setopt(handle, CURLOPT_URL, (url_ + path).c_str());
-    curl_easy_setopt(handle, CURLOPT_POSTFIELDS, body.c_str());
-    curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE, static_cast<long>(body.size()));
-    curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, write);
-    curl_easy_setopt(handle, CURLOPT_WRITEDATA, to);
-    curl_easy_setopt(handle, CURLOPT_NOPROXY, "*");
-    if (const CURLcode code = curl_easy_perform(handle); code != CURLE_OK)
-      std::fprintf(stderr, "%s%s: %s\n", url_.c_str(), path.c_str(), curl_easy_strerror(code));
-    curl_slist_free_all(headers);
-  }
-  std::string url_;
-};
 
 struct Options {
   std::map<std::string, std::string> words;
@@ -444,7 +295,7 @@ json Idle(Side* ours, Side* theirs, Prompts* prompts, const Options& o) {
     for (Side* side : {ours, theirs}) side->Ask(r);
   }
   Options one = o;
-  one.words["greedy"] = "1";
+  one.words["greedy"] = std::string(1, '1');
   json rates = json::array();
   for (int64_t round = 0; round <= o("rounds", 9); ++round) {
     const Prompts same = *prompts;
@@ -499,7 +350,7 @@ int Main(int argc, char** argv) {
     o.words[word.substr(0, word.find('='))] = word.substr(word.find('=') + 1);
   }
   const bool raw = work == "raw", both = work == "idle", ours = where == "ours" || both;
-  auto loaded = Ours::Must(model::Model::Load(path, {.vocabulary_only = !ours && !raw}));
+  auto loaded = Must(model::Model::Load(path, {.vocabulary_only = !ours && !raw}));
   if (raw) {
     std::printf(
         "%s\n",
@@ -507,7 +358,7 @@ int Main(int argc, char** argv) {
     return 0;
   }
   std::unique_ptr<Side> side;
-  Ours* own = nullptr;
+  engine::Engine* own = nullptr;
   if (ours) {
     engine::EngineOptions options;
     options.decoder.cells = static_cast<int32_t>(o("cells", 8192));
@@ -517,15 +368,14 @@ int Main(int argc, char** argv) {
     std::vector<std::string> adapters;
     for (int64_t a = 0; a < o("adapters", 0); ++a) {
       adapters.push_back(WriteAdapter(path, loaded->facts().architecture, static_cast<uint64_t>(a + 1), 8));
-      Ours::Must(loaded->LoadAdapter(adapters.back()));
+      Must(loaded->LoadAdapter(adapters.back()));
     }
-    auto made = std::make_unique<Ours>(loaded, options, work == "embed");
-    own = made.get();
-    side = std::move(made);
+    options.core.jump = o("jump", 1) != 0;
+    side = MakeOurs(loaded, options, work == "embed", &own);
     for (const std::string& adapter : adapters) std::remove(adapter.c_str());
   }
   std::unique_ptr<Side> theirs;
-  if (where != "ours") (both ? theirs : side) = std::make_unique<Theirs>(where);
+  if (where != "ours") (both ? theirs : side) = MakeTheirs(where);
   Prompts prompts(*loaded, static_cast<uint64_t>(o("seed", 1)));
   if (ours && work != "embed") {  // as a server is warm: one request of many rows, one of few
     Request r;
@@ -543,14 +393,19 @@ int Main(int argc, char** argv) {
   if (work == "sample") out = Sample(side.get(), &prompts, o);
   if (work == "schemas") out = Schemas(side.get(), *loaded, o, nullptr);
   if (work == "constrained")
-    out = Constrained([&] { return std::make_unique<Ours>(loaded, engine::EngineOptions{}, false); }, *loaded,
-                      o);
+    out = Constrained(
+        [&] {
+          engine::EngineOptions options;
+          options.core.jump = o("jump", 1) != 0;
+          return MakeOurs(loaded, options, false);
+        },
+        *loaded, o);
   if (work == "copying") out = Copying(side.get(), &prompts, *loaded, o);
   if (work == "idle") out = Idle(side.get(), theirs.get(), &prompts, o);
   if (work == "embed") out = EmbedMany(side.get(), o);
-  if (own != nullptr && own->engine() != nullptr) {
+  if (own != nullptr) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    const engine::CoreStats s = own->engine()->stats();
+    const engine::CoreStats s = own->stats();
     out["stats"] = {{"steps", s.steps},
                     {"evictions", s.evictions},
                     {"restores", s.restores},

@@ -324,7 +324,7 @@ bool Core::TakeToken(Job& job, Token token, std::span<const float> logits, bool 
 // What the grammar leaves no choice about is taken without asking the model; the last of its tokens is left
 // to the model, which may join it with what follows.
 void Core::TakeForced(Job& job) {
-  if (options_.deterministic) return;
+  if (options_.deterministic || !options_.jump) return;
   const std::string text = job.matcher->Forced();
   if (text.size() < 2) return;
   const std::vector<Token> tokens = vocabulary_->Tokenize(text);

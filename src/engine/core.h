@@ -40,6 +40,7 @@ struct CoreOptions {
   int32_t draw_threads = 1;        // that sample; logits of several rows must stay valid together above 1
   bool lookup = true;              // speculation
   bool reuse = true;
+  bool jump = true;  // what a grammar leaves no choice about is given without asking the model
 };
 
 struct CoreStats {
