@@ -242,6 +242,8 @@ void Sampler::Likeliest(std::span<const float> values, size_t k) {
 Token Sampler::SampleAsking(std::span<const float> logits, const Sampling& sampling, const History& history,
                             const std::function<bool(Token)>& allows, uint64_t n) {
   constexpr size_t kAsked = 64;
+  constexpr double kFaint = 1e-25;  // of the likeliest token's: too near to where floats end
+  constexpr double kSlack = 1e-5;   // Sample's sums are of floats: closer than this, either may be right
   const bool greedy = sampling.temperature <= 0 || sampling.top_k == 1;
   if (!greedy && (sampling.top_k > 0 || sampling.top_p >= 1.0F)) return kUnresolved;
   const std::span<const float> values = Adjust(logits, sampling, history, {});
@@ -254,26 +256,39 @@ Token Sampler::SampleAsking(std::span<const float> logits, const Sampling& sampl
     return kUnresolved;
   }
   const float scale = 1.0F / sampling.temperature;
-  double rest = TotalExp(values, top, scale), allowed = 0;  // of tokens not asked about; of those allowed
+  // What the tokens have together that are not asked about: summed by itself, not as a difference, since what
+  // is allowed may be a thousandth of what is not.
+  terms_.resize(values.size());
+  for (size_t at = 0; at < values.size(); at += kBlock)
+    loops::StoreExp(values.data() + at, std::min(kBlock, values.size() - at), top, scale, terms_.data() + at);
+  for (const auto& [value, token] : candidates_) terms_[static_cast<size_t>(token)] = 0;
+  double tail = 0;
+  for (const float term : terms_) tail += term;
+  std::vector<double> after(candidates_.size() + 1, tail);  // of candidates from here on, and the others
+  for (size_t i = candidates_.size(); i-- > 0;)
+    after[i] = after[i + 1] + std::exp((candidates_[i].first - top) * scale);
+  double allowed = 0;  // of those that are
   std::vector<std::pair<float, Token>> kept;
-  for (const auto& [value, token] : candidates_) {
-    const float term = std::exp((value - top) * scale);
-    rest -= term;
+  const std::vector<std::pair<float, Token>> asked = candidates_;
+  for (size_t i = 0; i < asked.size(); ++i) {
+    const auto& [value, token] = asked[i];
     if (value <= kNever / 2 || !allows(token)) continue;
     kept.emplace_back(value, token);
-    allowed += term;
+    allowed += std::exp((value - top) * scale);
+    const double rest = after[i + 1];
+    if (allowed < kFaint) return kUnresolved;
     // All allowed tokens have between `allowed` and `allowed + rest`: does the nucleus end at the same place
     // either way?
-    if (allowed < sampling.top_p * (allowed + std::max(rest, 0.0)) * (1 + 1e-6)) continue;
+    if (allowed < sampling.top_p * (allowed + rest) * (1 + kSlack)) continue;
     double least = 0, most = 0;
     size_t first = 0, last = 0;
     for (const auto& [v, t] : kept) {
       const double mass = std::exp((v - top) * scale);
-      if (least < sampling.top_p * allowed * (1 - 1e-6)) {
+      if (least < sampling.top_p * allowed * (1 - kSlack)) {
         least += mass;
         ++first;
       }
-      if (most < sampling.top_p * (allowed + std::max(rest, 0.0)) * (1 + 1e-6)) {
+      if (most < sampling.top_p * (allowed + rest) * (1 + kSlack)) {
         most += mass;
         ++last;
       }
@@ -282,13 +297,21 @@ Token Sampler::SampleAsking(std::span<const float> logits, const Sampling& sampl
     kept.resize(std::max<size_t>(first, 1));
     const float likeliest = kept.front().first;
     candidates_.clear();
+    double total = 0;
     for (const auto& [v, t] : kept) {
       const float p = std::exp((v - likeliest) * scale);
-      if (p >= sampling.min_p) candidates_.emplace_back(p, t);
+      if (std::abs(p - sampling.min_p) < kSlack * p) return kUnresolved;
+      if (p < sampling.min_p) continue;
+      candidates_.emplace_back(p, t);
+      total += p;
     }
     std::sort(candidates_.begin(), candidates_.end(),
               [](const auto& a, const auto& b) { return a.second < b.second; });
-    return Pick(Uniform(sampling.seed, n));
+    const double u = Uniform(sampling.seed, n);
+    double sum = 0;
+    for (const auto& [p, t] : candidates_)  // between two tokens, where rounding decides
+      if (sum += p; std::abs(sum - u * total) < kSlack * total) return kUnresolved;
+    return Pick(u);
   }
   return kUnresolved;
 }
