@@ -135,6 +135,28 @@ TEST(Sampler, AskingGivesTheTokenOfTheMask) {
   EXPECT_LT(asked, 64 * 10'000);
 }
 
+// Several threads draw what one draws. (Run under ThreadSanitizer too.)
+TEST(Threads, ManyDrawWhatOneDraws) {
+  const int vocabulary = 2'000;
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal;
+  Drawer alone(vocabulary, 1), many(vocabulary, 4);
+  for (int round = 0; round < 40; ++round) {
+    std::vector<std::vector<float>> logits(1 + random() % 9, std::vector<float>(vocabulary));
+    std::vector<Sampling> samplings(logits.size());
+    const History history;
+    std::vector<Draw> draws;
+    for (size_t i = 0; i < logits.size(); ++i) {
+      for (float& x : logits[i]) x = 4 * normal(random);
+      samplings[i].top_p = 0.9F;
+      samplings[i].seed = random();
+      draws.push_back({logits[i], &samplings[i], &history, nullptr, static_cast<uint64_t>(round)});
+    }
+    many.Together(draws);
+    for (const Draw& draw : draws) ASSERT_EQ(draw.token, alone.One(draw));
+  }
+}
+
 TEST(Sampler, MasksBiasesAndPenalties) {
   Sampler sampler(100);
   std::vector<float> logits(100, 0.0F);
