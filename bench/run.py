@@ -48,15 +48,26 @@ NOTES = {
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 
-def write_section(suite: str, lines: list[Line]) -> None:
-    """Puts the results of a whole suite in its place on the page."""
+def work_of(row: str) -> str:
+    """What a row of the page measures, without the figures in brackets that change from run to run."""
+    return re.sub(r"\([^)]*\)", "", row.split("|")[1]).strip()
+
+
+def write_section(suite: str, lines: list[Line], whole: bool) -> None:
+    """Puts the results of a whole suite, or of some of its lines, in their place on the page."""
     head = (
-        "# Benchmarks\n\nThe last full run of each suite. Both sides ran in the same process run, alternating, on the same data; figures are "
+        "# Benchmarks\n\nThe last run of each line. Both sides ran in the same process run, alternating, on the same data; figures are "
         'medians. Ratios below 1 mean that we are faster (or write less), except where the line says "rate".\n'
     )
     text = PAGE.read_text() if PAGE.exists() else ""
     sections = dict(re.findall(r"^## `\./dev bench (\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
-    rows = "\n".join(line.markdown() for line in lines)
+    new = [line.markdown() for line in lines]
+    if not whole:
+        fresh = {work_of(row): row for row in new}
+        kept = re.findall(r"^\| (?!work )[^\n]*\|$", sections.get(suite, ""), re.MULTILINE)
+        kept = [fresh.pop(work_of(row), row) for row in kept]
+        new = kept + list(fresh.values())
+    rows = "\n".join(new)
     sections[suite] = (
         f"\n{NOTES[suite]}\n\n- {machine()}\n- {datetime.date.today().isoformat()}\n\n"
         f"| work | ours | theirs | ratio | must reach | reached |\n|---|---|---|---|---|---|\n{rows}\n"
@@ -87,8 +98,9 @@ def main() -> int:
             for line in bench(arguments.scale):
                 print(line.text(), flush=True)
                 lines.append(line)
-        if name in SUITES and arguments.scale == 1.0:
-            write_section(name, lines)
+        if arguments.scale == 1.0:
+            suite = name if name in SUITES else next(s for s, benches in SUITES.items() if name in benches)
+            write_section(suite, lines, whole=name in SUITES)
         total += lines
     missed = [line for line in total if not line.reached]
     print(f"{len(total) - len(missed)} of {len(total)} targets reached")

@@ -255,7 +255,9 @@ bool Core::BeginJob(const std::shared_ptr<Job>& job) {
       tree_.Open(job->path, root, start.match.path, start.match.length);
       job->computed = start.match.length;
       job->grid_safe = options_.deterministic ? start.match.length : 0;
-      if (held) held->last_used = clock_();
+      // A path of which only the beginning is used is no younger for it: its end may be an answer that its
+      // client replaced, and its beginning has another holder now.
+      if (held && start.match.length == tree_.length(held_path)) held->last_used = clock_();
     } else {
       tree_.Open(job->path, root, -1, 0);
       if (bytes != nullptr && bytes_tokens <= FreeCells() && decoder_->Restore(job->path, *bytes).ok()) {
