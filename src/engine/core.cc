@@ -93,7 +93,7 @@ std::vector<Work> Core::BuildWork(double now) {
 
 // Asked only where somebody decodes while somebody else prefills.
 bool Core::ChooseApart(const std::vector<Work>& work, int adapter) {
-  StepShape decoding;
+  const StepShape decoding = DecodingStep(work, adapter);
   bool prefills = false;
   double decoder_waits = 0, chunk_waits = 1e9;
   for (const Work& w : work) {
@@ -103,9 +103,6 @@ bool Core::ChooseApart(const std::vector<Work>& work, int adapter) {
       prefills = true;
       chunk_waits = std::min(chunk_waits, w.waited);
     }
-    decoding.rows += w.decode_rows;
-    decoding.outputs += w.decode_rows;
-    decoding.attended += static_cast<int64_t>(w.decode_rows) * w.position;
   }
   // Trying the other way must not come on top of a chunk that decoders have waited for.
   return prefills && decoding.rows > 0 &&

@@ -26,6 +26,17 @@ int AdapterTurn::Next(std::span<const Work> work) {
   return current_;
 }
 
+StepShape DecodingStep(std::span<const Work> work, int adapter) {
+  StepShape step;
+  for (const Work& w : work) {
+    if (w.adapter != adapter) continue;
+    step.rows += w.decode_rows;
+    step.outputs += w.decode_rows;
+    step.attended += static_cast<int64_t>(w.decode_rows) * w.position;
+  }
+  return step;
+}
+
 int32_t WatchedRows(const ScheduleLimits& limits, const StepShape& step, const StepShape& other_turn,
                     const Work& work, bool first, int32_t most, const CostTable& costs, int threads) {
   const bool given = limits.max_gap > 0;
@@ -66,11 +77,7 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
     if (decoding.front()->waited > prefilling.back()->waited) {
       prefilling.clear();
     } else {
-      for (const Work* w : decoding) {
-        other_turn.rows += w->decode_rows;
-        other_turn.outputs += w->decode_rows;
-        other_turn.attended += static_cast<int64_t>(w->decode_rows) * w->position;
-      }
+      other_turn = DecodingStep(work, adapter);
     }
   }
   const bool watched =

@@ -42,6 +42,9 @@ struct ScheduleLimits {
 std::vector<Share> Schedule(std::span<const Work> work, int adapter, const ScheduleLimits& limits,
                             const CostTable& costs, int threads);
 
+// A step of those that decode with this adapter, alone.
+StepShape DecodingStep(std::span<const Work> work, int adapter);
+
 // The rows of prefill that may join a step, or be one, while somebody watches: what --max-itl leaves time for
 // (a part of it: steps vary), or, where none is given, up to 256 rows in all, or as many as take 0.1 s. (On 2
 // cores chunks of 256 to 512 rows prefill 4,000 tokens equally fast.)
