@@ -222,6 +222,20 @@ struct ByteGrammar {
   static constexpr model::Token kEnd = 256;
 };
 
+// A model by its file or its name in a catalog, tried first (Probe). Without the GIL.
+std::shared_ptr<model::Model> LoadModel(const std::string& name, const std::optional<std::string>& catalog,
+                                        const model::ProbeOptions& probe, const model::LoadOptions& options) {
+  return Check(Unlocked([&]() -> Result<std::shared_ptr<model::Model>> {
+    std::shared_ptr<table::Catalog> opened;
+    if (catalog) {
+      HEADRACE_ASSIGN(opened, table::Catalog::Open(*catalog));
+    }
+    HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(name, opened));
+    HEADRACE_TRY(model::Probe(path, probe));
+    return model::Model::Load(path, options);
+  }));
+}
+
 struct TokenizerParts {
   std::shared_ptr<const model::Model> model;
   bool begin, end, parse;
@@ -233,18 +247,9 @@ struct TokenizerParts {
 nb::capsule MakeTokenizer(const std::string& name, const std::optional<std::string>& catalog, bool begin,
                           bool end, bool parse) {
   auto parts = std::make_unique<TokenizerParts>();
-  Check(Unlocked([&]() -> Status {
-    std::shared_ptr<table::Catalog> opened;
-    if (catalog) {
-      HEADRACE_ASSIGN(opened, table::Catalog::Open(*catalog));
-    }
-    HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(name, opened));
-    HEADRACE_TRY(model::Probe(path, {}));
-    HEADRACE_ASSIGN(parts->model, model::Model::Load(path, {.vocabulary_only = true}));
-    if (end && parts->model->eos() < 0)
-      return Status::Unsupported(path + " has no end-of-text token; give end=False");
-    return Status::Ok();
-  }));
+  parts->model = LoadModel(name, catalog, {}, {.vocabulary_only = true});
+  if (end && parts->model->eos() < 0)
+    Raise(Status::Unsupported(parts->model->path() + " has no end-of-text token; give end=False"));
   parts->begin = begin;
   parts->end = end;
   parts->parse = parse;
@@ -366,18 +371,9 @@ NB_MODULE(_engine, m) {
     int gpu_layers = -1;
     Maybe(from, "gpu_layers", &gpu_layers);
     o.lease = std::make_shared<engine::ComputeLease>();
-    Check(Unlocked([&]() -> Status {
-      std::shared_ptr<table::Catalog> opened;
-      if (catalog) {
-        HEADRACE_ASSIGN(opened, table::Catalog::Open(*catalog));
-      }
-      HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(name, opened));
-      model::ProbeOptions probe;
-      probe.chat_template = handle->chat_template;
-      HEADRACE_TRY(model::Probe(path, probe));
-      HEADRACE_ASSIGN(handle->model, model::Model::Load(path, {.gpu_layers = gpu_layers}));
-      return Status::Ok();
-    }));
+    model::ProbeOptions probe;
+    probe.chat_template = handle->chat_template;
+    handle->model = LoadModel(name, catalog, probe, {.gpu_layers = gpu_layers});
     return handle;
   });
 }
