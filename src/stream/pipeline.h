@@ -74,7 +74,7 @@ class Pipeline {
   // The tokens of these rows, made by the tokenizer's threads.
   Status Tokenize(const std::vector<Point>& points, std::vector<Tokens>* tokens);
   bool tokenizes() const { return in_.options->pack.tokenizer != nullptr; }
-  size_t PackColumn() const;
+  static constexpr size_t kPackColumn = 0;  // a stream that packs reads no other
   table::Kind TokenKind() const;
   Status Reserve(const WorkPtr& work);
   Status ReservePacked(const WorkPtr& work);

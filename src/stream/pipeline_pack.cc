@@ -106,16 +106,9 @@ Result<Pipeline::WindowPtr> Pipeline::PlanWindow(const Point& start) {
   return window;
 }
 
-size_t Pipeline::PackColumn() const {
-  const auto& columns = in_.sources[0]->columns();
-  const auto tokens = std::find_if(columns.begin(), columns.end(),
-                                   [&](const Column& c) { return c.name == in_.options->pack.tokens; });
-  return static_cast<size_t>(tokens - columns.begin());
-}
-
 table::Kind Pipeline::TokenKind() const {
   if (tokenizes()) return table::Kind::kInt32;
-  return in_.sources[0]->columns()[PackColumn()].projection.leaf.type.children[0].type.kind;
+  return in_.sources[0]->columns()[kPackColumn].projection.leaf.type.children[0].type.kind;
 }
 
 Status Pipeline::ReservePacked(const WorkPtr& work) {
@@ -143,7 +136,6 @@ Status Pipeline::ReservePacked(const WorkPtr& work) {
 // within the document.
 Status Pipeline::Pack(Work* work) {
   const PackOptions& pack = in_.options->pack;
-  const size_t column = PackColumn();
   const int64_t width = table::KindBytes(TokenKind());
   Batch* batch = work->batch.get();
   for (auto& column : batch->columns)
@@ -167,7 +159,7 @@ Status Pipeline::Pack(Work* work) {
       if (piece.tokens) {
         from = reinterpret_cast<const uint8_t*>(piece.tokens->data() + piece.begin);
       } else {
-        const auto* list = dynamic_cast<const arrow::ListArray*>(sample.chunk->values[column].get());
+        const auto* list = dynamic_cast<const arrow::ListArray*>(sample.chunk->values[kPackColumn].get());
         if (list == nullptr || list->IsNull(sample.row) ||
             list->value_length(sample.row) < piece.begin + piece.length) {
           return Status::Corrupt("row " + std::to_string(sample.row_id) + ": '" + pack.tokens + "' has " +

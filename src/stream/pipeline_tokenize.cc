@@ -15,7 +15,6 @@ constexpr size_t kPortion = 16;    // rows of a task
 }  // namespace
 
 Status Pipeline::Tokenize(const std::vector<Point>& points, std::vector<Tokens>* tokens) {
-  const size_t column = PackColumn();
   const Tokenizer& tokenizer = *in_.options->pack.tokenizer;
   tokens->assign(points.size(), nullptr);
   // A window in use and one being made, beside the batches.
@@ -25,7 +24,7 @@ Status Pipeline::Tokenize(const std::vector<Point>& points, std::vector<Tokens>*
     const double start = MonotonicSeconds();
     for (size_t i = begin; i < end && !Stopping(); ++i) {
       const Sample& sample = work.samples[i];
-      const auto* texts = dynamic_cast<const arrow::StringArray*>(sample.chunk->values[column].get());
+      const auto* texts = dynamic_cast<const arrow::StringArray*>(sample.chunk->values[kPackColumn].get());
       const std::string where =
           "row " + std::to_string(sample.row_id) + ": column '" + in_.options->pack.tokens + "'";
       if (texts == nullptr) return Status::Corrupt(where + " holds no text");
