@@ -11,7 +11,7 @@
 #include "table/table.h"
 
 using namespace headrace;         // NOLINT: a program, not a header
-using namespace headrace::table;  // NOLINT
+using namespace headrace::table;  // NOLINT: likewise
 
 namespace {
 

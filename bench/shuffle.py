@@ -89,7 +89,7 @@ def shuffle(scale: float) -> list[Line]:
         text: str = plotext.uncolorize(plotext.build())
         return text
 
-    smooth = lambda v: np.convolve(v, np.ones(20) / 20, "valid")  # noqa: E731
+    smooth = lambda v: np.convolve(v, np.ones(20) / 20, "valid")  # noqa: E731 (a name for one formula, used here only)
     curves = plot(
         "loss of the probe, mean of 20 steps",
         [("stream", smooth(loss)), ("full permutation", smooth(others[0]))],

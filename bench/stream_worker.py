@@ -176,7 +176,7 @@ def huggingface() -> Iterator[Any]:
 
     dataset = datasets.load_from_disk(str(FOLDER / "huggingface"))
     generator = torch.Generator().manual_seed(SEED)
-    get = lambda indices: [image["bytes"] for image in dataset[indices]["image"]]  # noqa: E731
+    get = lambda indices: [image["bytes"] for image in dataset[indices]["image"]]  # noqa: E731 (a name for one formula, used here only)
     return iter(torch_loader(Transformed(get, len(dataset)), shuffle=True, generator=generator))
 
 
