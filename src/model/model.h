@@ -51,6 +51,7 @@ struct LoadOptions {
   int gpu_layers = -1;  // layers on the accelerator; -1: as many as fit
   bool vocabulary_only = false;
   bool memory_map = true;
+  bool widen = true;  // an encoder's half precision to single, where that computes faster; see Widen
   ProgressFn progress;
 };
 
@@ -100,6 +101,7 @@ class Model : public std::enable_shared_from_this<Model> {
   Model() = default;
   Status ReadFacts(bool vocabulary_only);
   void ReadShape();
+  void Widen();
 
   llama_model* model_ = nullptr;
   std::string path_, template_;
