@@ -10,6 +10,13 @@ namespace {
 
 constexpr int32_t kForcedAtOnce = 32;  // tokens given by a grammar that are computed like a decode
 constexpr int32_t kMostDraft = 31;
+constexpr int32_t kScoredRows =
+    64;  // of a step whose logits are all wanted: a megabyte each at 262,144 tokens
+
+// Whether the row of this token says how likely the prompt's next one is, and somebody asked.
+bool WantsScore(const Job& job, int32_t position) {
+  return job.request.prompt_logprobs >= 0 && position >= job.scored && position + 1 < job.usage.prompt_tokens;
+}
 
 }  // namespace
 
@@ -63,7 +70,7 @@ std::vector<Work> Core::BuildWork(double now) {
       others.outputs += 1;
       others.attended += static_cast<int64_t>(pending) * job->computed;
     } else {
-      w.prefill_left = pending;
+      w.prefill_left = job->request.prompt_logprobs >= 0 ? std::min(pending, kScoredRows) : pending;
     }
     work.push_back(w);
   }
@@ -169,7 +176,8 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
       row.adapter = job->request.adapter;
       row.token = i < pending ? job->tokens[static_cast<size_t>(position)]
                               : draft->second[static_cast<size_t>(i - pending)];
-      row.output = part.samples && (i == share.rows - 1 || (part.drafted && i >= pending - 1));
+      row.output = (part.samples && (i == share.rows - 1 || (part.drafted && i >= pending - 1))) ||
+                   WantsScore(*job, position);
       shape.attended += position;
       shape.outputs += row.output ? 1 : 0;
       rows.push_back(row);
@@ -218,6 +226,7 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
     (job.committed > 0 ? stats_.decode_rows : stats_.prefill_rows) += own;
     if (options_.deterministic && job.committed == 0 && job.grid_safe == job.computed && own == options_.grid)
       job.grid_safe += own;
+    if (job.request.prompt_logprobs >= 0) ScorePrompt(job, part.first, own);
     tree_.Append(job.path,
                  std::span<const Token>(job.tokens.data() + job.computed, static_cast<size_t>(own)));
     job.computed += own;
@@ -265,6 +274,10 @@ void Core::SampleRows(Job& job, int first_row, int rows, double now, const Draw*
     job.first_token = now;
     job.usage.prefill_seconds = now - job.started;
   }
+  if (job.request.max_tokens == 0) {  // only its prompt was asked about
+    job.out.finish = Finish::kLength;
+    return;
+  }
   for (int i = 0; i < rows; ++i) {
     Draw draw = drawn != nullptr && i == 0 ? *drawn : DrawOf(job, first_row + i);
     const Token token = drawn != nullptr && i == 0 ? draw.token : drawer_.One(draw);
@@ -278,6 +291,20 @@ void Core::SampleRows(Job& job, int first_row, int rows, double now, const Draw*
     if (i + 1 < rows && draft->second[static_cast<size_t>(i)] != token) return;
   }
   if (job.matcher) TakeForced(job);
+}
+
+// Log-probabilities of the prompt's tokens that these rows foretell.
+void Core::ScorePrompt(Job& job, int first_row, int32_t rows) {
+  for (int32_t i = 0; i < rows; ++i) {
+    const int32_t position = job.computed + i;
+    if (!WantsScore(job, position)) continue;
+    TokenOut out{job.tokens[static_cast<size_t>(position) + 1], 0, {}};
+    out.logprob = Sampler::LogProbability(decoder_->Logits(first_row + i), out.token,
+                                          job.request.prompt_logprobs, &out.top)
+                      .logprob;
+    job.out.prompt.push_back(std::move(out));
+    job.scored = position + 1;
+  }
 }
 
 // Adds a token to the answer. False where the answer ends with it.
@@ -338,7 +365,7 @@ void Core::Deliver() {
   for (const auto& [id, job] : running_) {
     if (job->out.finish != Finish::kNone || !job->out.error.ok()) {
       ended.push_back(job);
-    } else if (!job->out.tokens.empty()) {
+    } else if (!job->out.tokens.empty() || !job->out.prompt.empty()) {
       Delta delta = std::move(job->out);
       job->out = {};
       if (job->sink) job->sink(std::move(delta));

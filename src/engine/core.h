@@ -66,6 +66,7 @@ struct Job {
   // The compute thread's from here on.
   std::vector<Token> tokens;  // prompt and answer
   int32_t limit = 0;          // tokens of the answer at most
+  int32_t scored = 0;         // tokens of the prompt whose log-probabilities were given
   int32_t computed = 0;       // tokens in its path
   int32_t committed = 0;      // tokens of the answer that were decided
   int32_t grid_safe = 0;      // deterministic: tokens computed in whole chunks
@@ -151,6 +152,7 @@ class Core {
   // `drawn`: the first row's token, where it is known already.
   void SampleRows(Job& job, int first_row, int rows, double now, const Draw* drawn);
   Draw DrawOf(Job& job, int row);
+  void ScorePrompt(Job& job, int first_row, int32_t rows);
   bool TakeToken(Job& job, Token token, std::span<const float> logits, bool forced);
   void TakeForced(Job& job);
 

@@ -63,7 +63,7 @@ void Core::Add(std::shared_ptr<Job> job) {
         std::to_string(std::min(facts_.context, facts_.cells)) +
         ", one of them for an answer; shorten the prompt or load the model with a longer context"));
   job->limit = request.max_tokens < 0 ? room : std::min(request.max_tokens, room);
-  if (job->limit == 0) return Finish(job, Finish::kLength);
+  if (job->limit == 0 && request.prompt_logprobs < 0) return Finish(job, Finish::kLength);
   if (static_cast<int32_t>(waiting_.size()) >= options_.queue)
     return refuse(Status::Unavailable("the queue is full (" + std::to_string(options_.queue) +
                                       " requests wait); try again"));
@@ -111,6 +111,7 @@ Core::Start Core::FindStart(const Job& job) const {
   Start start;
   const Request& request = job.request;
   if (!request.reuse || !options_.reuse || job.saved) return start;
+  if (request.prompt_logprobs >= 0 && job.scored == 0) return start;  // each of its rows is wanted
   // At least one token is computed: its logits are the answer's beginning.
   const auto usable = static_cast<int32_t>(job.tokens.size()) - 1;
   const uint64_t root = Root(request);

@@ -41,6 +41,17 @@ Embedder::~Embedder() {
 }
 
 Result<Embeddings> Embedder::Embed(const std::vector<std::string>& texts, const EmbedOptions& options) {
+  std::vector<std::vector<model::Token>> all;
+  all.reserve(texts.size());
+  for (const std::string& text : texts) {
+    HEADRACE_ASSIGN(std::vector<model::Token> tokens, model_->Tokenize(text, true, false));
+    all.push_back(std::move(tokens));
+  }
+  return EmbedTokens(std::move(all), options);
+}
+
+Result<Embeddings> Embedder::EmbedTokens(std::vector<std::vector<model::Token>> texts,
+                                         const EmbedOptions& options) {
   Embeddings result;
   result.width = whole_->width();
   if (texts.empty()) return result;
@@ -48,7 +59,7 @@ Result<Embeddings> Embedder::Embed(const std::vector<std::string>& texts, const 
   Batch& batch = *shared;
   const auto most = static_cast<size_t>(whole_->max_tokens());
   for (size_t i = 0; i < texts.size(); ++i) {
-    HEADRACE_ASSIGN(std::vector<model::Token> tokens, model_->Tokenize(texts[i], true, false));
+    std::vector<model::Token>& tokens = texts[i];
     if (tokens.empty())
       return Status::Invalid("text " + std::to_string(i) +
                              " is empty, and this model has no token for an empty text");
@@ -65,8 +76,8 @@ Result<Embeddings> Embedder::Embed(const std::vector<std::string>& texts, const 
     batch.texts.push_back(std::move(tokens));
   }
   const auto width = static_cast<size_t>(result.width);
-  batch.values.resize(texts.size() * width);
-  batch.left = texts.size();
+  batch.values.resize(batch.texts.size() * width);
+  batch.left = batch.texts.size();
   std::future<void> done = batch.done.get_future();
   {
     const std::lock_guard lock(mutex_);

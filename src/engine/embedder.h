@@ -40,6 +40,9 @@ class Embedder {
   // Vectors of the texts in their order. Thread-safe; blocks. Empty texts are embedded as the model's empty
   // text.
   Result<Embeddings> Embed(const std::vector<std::string>& texts, const EmbedOptions& options = {});
+  // The same of texts that are tokens already.
+  Result<Embeddings> EmbedTokens(std::vector<std::vector<model::Token>> texts,
+                                 const EmbedOptions& options = {});
   int32_t width() const { return whole_->width(); }
 
  private:

@@ -14,6 +14,12 @@
 #include "base/limits.h"
 
 namespace headrace::engine {
+namespace {
+
+constexpr double kTellSeconds = 0.1;  // between looks that others get at a busy engine's figures
+
+}  // namespace
+
 // ---------------------------------------------------------------- Stream
 
 Stream::~Stream() {
@@ -27,12 +33,14 @@ Stream::~Stream() {
 
 void Stream::Push(Delta&& delta) {
   Node* node = new Node{std::move(delta), nullptr};
-  node->next = head_.load(std::memory_order_relaxed);
-  while (
-      !head_.compare_exchange_weak(node->next, node, std::memory_order_release, std::memory_order_relaxed)) {
-  }
+  Node* before = head_.load(std::memory_order_relaxed);
+  do {
+    node->next = before;
+  } while (!head_.compare_exchange_weak(before, node, std::memory_order_release, std::memory_order_relaxed));
+  const bool first = before == nullptr;  // the node itself may be the reader's by now
   pushed_.fetch_add(1, std::memory_order_release);
   pushed_.notify_one();
+  if (first && news_) news_();
 }
 
 bool Stream::TakeAll() {
@@ -63,6 +71,11 @@ std::optional<Delta> Stream::Next() {
   delete node;
   ended_ = delta.finish != Finish::kNone;
   return delta;
+}
+
+std::optional<Delta> Stream::TryNext() {
+  if (ended_ || (ready_ == nullptr && !TakeAll())) return std::nullopt;
+  return Next();
 }
 
 std::optional<Delta> Stream::NextWithin(double seconds, bool* late) {
@@ -130,9 +143,10 @@ Status Engine::Check(const Request& request) const {
                            std::to_string(limits::kMaxStopBytes) + " are taken (kMaxStopBytes)");
   }
   if (request.max_tokens < -1) return Status::Invalid("max_tokens must be 0 or more");
-  if (request.top_logprobs > 100)
+  if (std::max(request.top_logprobs, request.prompt_logprobs) > 100)
     return Status::Limit("at most 100 likeliest tokens are given for each; " +
-                         std::to_string(request.top_logprobs) + " were asked");
+                         std::to_string(std::max(request.top_logprobs, request.prompt_logprobs)) +
+                         " were asked");
   if (!(request.timeout >= 0)) return Status::Invalid("the timeout must be 0 (none) or more seconds");
   const int adapters = model_ ? static_cast<int>(model_->adapters().size()) : 1 << 20;
   if (request.adapter < -1 || request.adapter >= adapters)
@@ -144,9 +158,10 @@ Status Engine::Check(const Request& request) const {
   return Status::Ok();
 }
 
-Result<std::shared_ptr<Stream>> Engine::Submit(Request request) {
+Result<std::shared_ptr<Stream>> Engine::Submit(Request request, std::function<void()> news) {
   HEADRACE_TRY(Check(request));
   auto stream = std::make_shared<Stream>();
+  stream->news_ = std::move(news);
   auto job = std::make_shared<Job>();
   job->id = next_id_.fetch_add(1);
   job->submitted = MonotonicSeconds();
@@ -193,7 +208,14 @@ void Engine::Run() {
   std::vector<std::shared_ptr<Job>> arrived;
   std::vector<std::pair<std::string, double>> weights;
   bool worked = true;
+  double told = 0;  // when stats_ was last what it is
   for (;;) {
+    const double now = MonotonicSeconds();
+    if (worked && now - told > kTellSeconds) {
+      const std::lock_guard lock(mutex_);
+      stats_ = core_->stats();
+      told = now;
+    }
     if (!worked || news_.exchange(false, std::memory_order_acquire)) {
       std::unique_lock lock(mutex_);
       stats_ = core_->stats();

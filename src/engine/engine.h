@@ -41,6 +41,9 @@ class Stream {
   std::optional<Delta> Next();
   // As Next, but gives up after `seconds`; `*late` says so.
   std::optional<Delta> NextWithin(double seconds, bool* late);
+  // The next piece if it is there already.
+  std::optional<Delta> TryNext();
+  bool ended() const { return ended_; }  // the last piece was taken
   // Stops the answer within one step; Next gives its last delta.
   void Cancel() { job_->cancelled.store(true, std::memory_order_relaxed); }
   uint64_t id() const { return job_->id; }
@@ -55,6 +58,7 @@ class Stream {
   bool TakeAll();
 
   std::shared_ptr<Job> job_;
+  std::function<void()> news_;
   std::atomic<Node*> head_{nullptr};
   std::atomic<uint32_t> pushed_{0};
   Node* ready_ = nullptr;  // the reader's, in order
@@ -73,8 +77,9 @@ class Engine {
   ~Engine();
 
   // Queues a request. Errors in it are given here where they can be seen at once (sampling, stops), and by
-  // the stream otherwise. Thread-safe.
-  Result<std::shared_ptr<Stream>> Submit(Request request);
+  // the stream otherwise. Thread-safe. `news` is called when a piece lies there and none did before: on the
+  // compute thread, so it must be quick, or before Submit returns.
+  Result<std::shared_ptr<Stream>> Submit(Request request, std::function<void()> news = {});
   CoreStats stats() const;
   void SetWeight(const std::string& key, double weight);
 

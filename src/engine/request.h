@@ -36,11 +36,13 @@ struct Request {
   std::vector<std::string> stops;
   bool ignore_end = false;  // go on after an end token (benchmarks)
   Structure structure;
-  int top_logprobs = -1;    // log-probabilities of each token and of so many likeliest; -1: none
-  int adapter = -1;         // see model::Model::LoadAdapter
-  std::string key;          // whose request: fairness is between keys
-  std::string scope;        // cached prefixes are shared within a scope
-  int priority = 0;         // higher begins earlier
+  int top_logprobs = -1;  // log-probabilities of each token and of so many likeliest; -1: none
+  int prompt_logprobs =
+      -1;             // the same of the prompt's tokens, from the second on. With max_tokens = 0, that is all
+  int adapter = -1;   // see model::Model::LoadAdapter
+  std::string key;    // whose request: fairness is between keys
+  std::string scope;  // cached prefixes are shared within a scope
+  int priority = 0;   // higher begins earlier
   double timeout = 0;       // seconds from now to the end of the answer, 0: none
   bool interactive = true;  // somebody watches the tokens arrive
   bool reuse = true;        // use cached prefixes and leave one
@@ -74,6 +76,7 @@ struct TokenOut {
 struct Delta {
   std::string text;
   std::vector<TokenOut> tokens;
+  std::vector<TokenOut> prompt;  // of the prompt, in order, where they were asked for
   Finish finish = Finish::kNone;
   std::string stop;  // the stop string that was met
   Status error;      // with kError

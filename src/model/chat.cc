@@ -4,6 +4,7 @@
 
 #include <mutex>
 
+#include "base/hash.h"
 #include "base/limits.h"
 
 namespace headrace::model {
@@ -53,8 +54,50 @@ std::vector<std::string> StopsOf(const std::string& given) {
 struct ChatTemplate::State {
   common_chat_templates_ptr templates;
   std::vector<std::string> stops;
+  bool may_think = false;
   std::mutex mutex;
 };
+
+namespace {
+
+// llama.cpp's parsers, which it derives from the template.
+class TemplateFormat final : public AnswerFormat {
+ public:
+  explicit TemplateFormat(const common_chat_params& from) : params_(from) {
+    params_.reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;
+    if (!from.parser.empty()) params_.parser.load(from.parser);
+  }
+  Message Parse(const std::string& text, bool whole) const override {
+    Message message{"assistant", text};
+    try {
+      common_chat_msg parsed = common_chat_parse(text, !whole, params_);
+      message.content = std::move(parsed.content);
+      message.reasoning = std::move(parsed.reasoning_content);
+      for (auto& call : parsed.tool_calls)
+        message.tool_calls.push_back({std::move(call.id), std::move(call.name), std::move(call.arguments)});
+    } catch (const std::exception&) {
+      if (!whole) message.content.clear();  // more may make sense of it; a whole answer is given as it is
+    }
+    return message;
+  }
+
+ private:
+  common_chat_parser_params params_;
+};
+
+common_chat_msg ToCommon(const Message& message) {
+  common_chat_msg to;
+  to.role = message.role;
+  to.content = message.content;
+  to.reasoning_content = message.reasoning;
+  to.tool_name = message.name;
+  to.tool_call_id = message.tool_call_id;
+  for (const ToolCall& call : message.tool_calls)
+    to.tool_calls.push_back({call.name, call.arguments, call.id});
+  return to;
+}
+
+}  // namespace
 
 std::vector<std::string> ChatTemplate::Names() {
   std::vector<std::string> names;
@@ -89,24 +132,37 @@ Result<std::shared_ptr<const ChatTemplate>> ChatTemplate::Make(const Model& mode
   } catch (const std::exception& error) {
     return Status::Invalid(std::string("the chat template cannot be read: ") + error.what());
   }
+  const auto caps = common_chat_templates_get_caps(result->state_->templates.get());
+  const auto tools = caps.find("supports_tools");
+  result->knows_tools_ = tools != caps.end() && tools->second;
+  result->state_->may_think = source.find("<think>") != std::string::npos ||
+                              common_chat_templates_support_enable_thinking(result->state_->templates.get());
+  result->hash_ = Hex64(Xxh3(source));
   return std::shared_ptr<const ChatTemplate>(result);
 }
 
-Result<Prompt> ChatTemplate::Render(const std::vector<Message>& messages) const {
+Result<Prompt> ChatTemplate::Render(const std::vector<Message>& messages,
+                                    const RenderOptions& options) const {
   if (messages.empty()) return Status::Invalid("there are no messages");
   common_chat_templates_inputs inputs;
-  inputs.force_pure_content = true;
-  for (const Message& message : messages) {
-    common_chat_msg to;
-    to.role = message.role;
-    to.content = message.content;
-    inputs.messages.push_back(std::move(to));
-  }
+  inputs.add_generation_prompt = options.reply;
+  if (!options.reply) inputs.continue_final_message = COMMON_CHAT_CONTINUATION_AUTO;
+  inputs.enable_thinking = options.think;
+  inputs.chat_template_kwargs = options.values;
+  for (const Tool& tool : options.tools)
+    inputs.tools.push_back({tool.name, tool.description, tool.parameters});
+  // To derive a parser takes many renderings: only where there will be something to parse.
+  const bool parse = !inputs.tools.empty() || state_->may_think;
+  inputs.force_pure_content = !parse;
+  inputs.parallel_tool_calls = true;
+  if (parse) inputs.reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;
+  for (const Message& message : messages) inputs.messages.push_back(ToCommon(message));
   const std::lock_guard lock(state_->mutex);
   try {
     common_chat_params params = common_chat_templates_apply(state_->templates.get(), inputs);
-    Prompt prompt{std::move(params.prompt), state_->stops};
+    Prompt prompt{std::move(params.prompt), state_->stops, nullptr};
     for (std::string& stop : params.additional_stops) prompt.stops.push_back(std::move(stop));
+    if (parse) prompt.format = std::make_shared<TemplateFormat>(params);
     return prompt;
   } catch (const std::exception& error) {
     return Status::Invalid(std::string("the chat template refuses these messages: ") + error.what());

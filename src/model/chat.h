@@ -2,6 +2,7 @@
 // it), a named one, or one that the user gives.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,14 +12,45 @@
 
 namespace headrace::model {
 
+struct ToolCall {
+  std::string id;
+  std::string name;
+  std::string arguments;  // JSON
+};
+
 struct Message {
   std::string role;  // "system", "user", "assistant", "tool"
   std::string content;
+  std::string reasoning = {};                // of an assistant
+  std::vector<ToolCall> tool_calls = {};     // likewise
+  std::string name = {}, tool_call_id = {};  // of a tool's answer
+};
+
+struct Tool {
+  std::string name;
+  std::string description;
+  std::string parameters;  // JSON schema
+};
+
+// How a template's models write what is more than text: calls of tools, and reasoning.
+class AnswerFormat {
+ public:
+  virtual ~AnswerFormat() = default;
+  // The answer so far, or whole: its content, reasoning and calls. Looks at all of the text.
+  virtual Message Parse(const std::string& text, bool whole) const = 0;
 };
 
 struct Prompt {
   std::string text;                // control tokens by name: tokenize with parse = true
   std::vector<std::string> stops;  // strings that the format ends a turn with, beside the end tokens
+  std::shared_ptr<const AnswerFormat> format;  // null: the answer is text
+};
+
+struct RenderOptions {
+  std::vector<Tool> tools;                    // for templates that know tools; see knows_tools()
+  std::map<std::string, std::string> values;  // further variables of the template, each as JSON
+  bool think = true;                          // where the template lets one choose
+  bool reply = true;  // the prompt goes on with the assistant's turn; false: with the last message's text
 };
 
 class ChatTemplate {
@@ -29,13 +61,16 @@ class ChatTemplate {
   static std::vector<std::string> Names();
 
   // The prompt whose continuation is the assistant's next turn.
-  Result<Prompt> Render(const std::vector<Message>& messages) const;
+  Result<Prompt> Render(const std::vector<Message>& messages, const RenderOptions& options = {}) const;
   const std::string& source() const { return source_; }
+  const std::string& hash() const { return hash_; }  // XXH3 of the source, hex
+  bool knows_tools() const { return knows_tools_; }
 
  private:
   struct State;
   std::shared_ptr<State> state_;
-  std::string source_;
+  std::string source_, hash_;
+  bool knows_tools_ = false;
 };
 
 }  // namespace headrace::model

@@ -5,13 +5,13 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
 
+#include "base/hash.h"
 #include "base/limits.h"
 
 namespace headrace::model {
@@ -192,12 +192,7 @@ Status Model::ReadFacts(bool vocabulary_only) {
   if (!vocabulary_only) ReadShape();  // llama.cpp leaves it out otherwise
   if (const char* source = llama_model_chat_template(model_, nullptr); source != nullptr) template_ = source;
   f.has_template = !template_.empty();
-  if (f.has_template) {
-    char hex[17];
-    std::snprintf(hex, sizeof hex, "%016llx",
-                  static_cast<unsigned long long>(XXH3_64bits(template_.data(), template_.size())));
-    f.template_hash = hex;
-  }
+  if (f.has_template) f.template_hash = Hex64(Xxh3(template_));
   if (f.vocabulary <= 0) return Status::Corrupt(path_ + " holds no vocabulary");
   bos_ = llama_vocab_bos(vocabulary);
   eos_ = llama_vocab_eos(vocabulary);
@@ -251,7 +246,7 @@ uint64_t Model::TokenizerHash() const {
   std::string all = Meta(model_, "tokenizer.ggml.model") + "\n" + Meta(model_, "tokenizer.ggml.pre") + "\n" +
                     std::to_string(bos_) + " " + std::to_string(eos_) + "\n";
   for (const std::string& piece : pieces_) all += std::to_string(piece.size()) + ":" + piece;
-  return XXH3_64bits(all.data(), all.size());
+  return Xxh3(all);
 }
 
 std::vector<Token> Model::EndTokens() const {

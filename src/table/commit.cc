@@ -349,9 +349,14 @@ Result<Committed> SnapshotLog::Commit(const Change& change, const StopToken& sto
     HEADRACE_ASSIGN(const auto head, Latest());
     if (!change.writer.empty()) {
       const auto mark = head->writers.find(change.writer);
-      if (mark != head->writers.end() && mark->second.sequence >= change.sequence) {
+      const int64_t last = mark == head->writers.end() ? -1 : mark->second.sequence;
+      if (mark != head->writers.end() &&
+          (last == change.sequence || (last > change.sequence && !change.after)))
         return Committed{mark->second.version, true, head};
-      }
+      if (change.after && *change.after != last)
+        return Status::Conflict("writer '" + change.writer + "' has committed sequence " +
+                                std::to_string(last) + ", not " + std::to_string(*change.after) +
+                                ": somebody else writes under its name");
     }
     HEADRACE_ASSIGN(Snapshot next, Apply(change, head));
     next.transaction = transaction;

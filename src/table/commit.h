@@ -20,6 +20,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,7 @@ struct Change {
   // Exactly-once: a (writer, sequence) that was committed before is not committed again.
   std::string writer;
   int64_t sequence = -1;
+  std::optional<int64_t> after;  // see CommitOptions
 
   // kAppend: fragments without ids. kAddColumns: entries (id, first_row_id, rows, files, stats) for existing
   // fragments.

@@ -157,6 +157,7 @@ class TableAppender final : public Appender {
     change.fields_used = fields_;
     change.writer = options_.writer;
     change.sequence = options_.sequence;
+    change.after = options_.after;
     result.rows = change.operation.rows;
     result.bytes = change.operation.bytes;
     result.fragments = change.operation.fragments;
@@ -183,7 +184,8 @@ Result<std::unique_ptr<Appender>> Table::StartAppend(const std::vector<std::stri
   HEADRACE_ASSIGN(const auto head, log_->Latest());
   int64_t repeated = 0;
   const auto mark = head->writers.find(options.writer);
-  if (!options.writer.empty() && mark != head->writers.end() && mark->second.sequence >= options.sequence) {
+  if (!options.writer.empty() && mark != head->writers.end() && mark->second.sequence >= options.sequence &&
+      !options.after) {
     repeated = mark->second.version;
   }
   std::vector<Field> fields;
@@ -414,6 +416,7 @@ Result<CommitResult> Table::AddColumns(const std::vector<std::string>& inputs, c
 Result<CommitResult> Table::CommitSmall(Change change, const CommitOptions& options) {
   change.writer = options.writer;
   change.sequence = options.sequence;
+  change.after = options.after;
   HEADRACE_ASSIGN(const Committed committed, log_->Commit(change, options.stop));
   return CommitResult{committed.version, 0, 0, 0, committed.repeated};
 }

@@ -12,6 +12,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,9 @@ struct CommitOptions {
   // Exactly-once appends: commit number `sequence` of this writer is taken once, however often it is tried.
   std::string writer;
   int64_t sequence = -1;
+  // The writer's sequence that this one must follow, -1 for none: Conflict otherwise. For writers whose rows
+  // depend on what they committed before, and who cannot be sure of it.
+  std::optional<int64_t> after;
   WriteOptions write;
   StopToken stop;
   ProgressFn progress;

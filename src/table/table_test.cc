@@ -151,6 +151,16 @@ TEST_F(TableTest, AppendsExactlyOncePerSequence) {
   EXPECT_FALSE(next.repeated);
   ASSERT_VALUE(const View now, table_->At());
   EXPECT_EQ(now.snapshot().rows, 2);
+  // One that must follow another does not land elsewhere.
+  options.sequence = 9;
+  options.after = 1;
+  const auto lost = table_->Append(ReaderOf({batch}).get(), options);
+  EXPECT_TRUE(lost.status().Is(Code::kConflict)) << lost.status().ToString();
+  options.after = 2;
+  ASSERT_VALUE(const auto after, table_->Append(ReaderOf({batch}).get(), options));
+  EXPECT_FALSE(after.repeated);
+  ASSERT_VALUE(const auto tried_again, table_->Append(ReaderOf({batch}).get(), options));
+  EXPECT_TRUE(tried_again.repeated);
 }
 
 TEST_F(TableTest, ManyCommitsKeepManifestsFew) {
