@@ -54,6 +54,7 @@ if(HEADRACE_ENGINE AND NOT HEADRACE_CORE_ONLY)
   target_include_directories(llama SYSTEM INTERFACE ${HEADRACE_LLAMA}/src/include ${HEADRACE_LLAMA}/src/ggml/include
     ${HEADRACE_LLAMA}/src/common)
   find_library(XXHASH_LIBRARY xxhash REQUIRED)
+  find_package(prometheus-cpp CONFIG REQUIRED)
 endif()
 if(HEADRACE_ENGINE)
   set(XGRAMMAR_ROOT "${HEADRACE_CACHE}/deps/xgrammar-0.2.8")

@@ -16,10 +16,13 @@ USES: dict[str, list[str]] = {
     "ingest": ["table", "media"],
     "query": ["table"],
     "stream": ["table", "media"],
+    "trace": ["table"],
     "model": ["base"],
     "registry": ["table", "model"],
     "engine": ["model"],
-    "cli": ["ingest", "query", "stream", "registry", "engine"],
+    "api": ["engine"],
+    "serve": ["api", "registry", "trace"],
+    "cli": ["ingest", "query", "stream", "serve"],
 }
 
 

@@ -39,10 +39,14 @@ void AddHead(CLI::App* app, Context* context, Action* action);
 void AddGet(CLI::App* app, Context* context, Action* action);
 void AddTag(CLI::App* app, Context* context, Action* action);
 void AddStream(CLI::App* app, Context* context, Action* action);
+void AddScore(CLI::App* app, Context* context, Action* action);
 // In builds with the engine.
 void AddModel(CLI::App* app, Context* context, Action* action);
 void AddRun(CLI::App* app, Context* context, Action* action);
 void AddChat(CLI::App* app, Context* context, Action* action);
 void AddEmbed(CLI::App* app, Context* context, Action* action);
+void AddServe(CLI::App* app, Context* context, Action* action);
+void AddTop(CLI::App* app, Context* context, Action* action);
+void AddKey(CLI::App* app, Context* context, Action* action);
 
 }  // namespace headrace::cli

@@ -93,11 +93,15 @@ int Main(int argc, char** argv) {
   AddGet(&app, &context, &action);
   AddTag(&app, &context, &action);
   AddStream(&app, &context, &action);
+  AddScore(&app, &context, &action);
 #ifdef HEADRACE_ENGINE
   AddModel(&app, &context, &action);
   AddRun(&app, &context, &action);
   AddChat(&app, &context, &action);
   AddEmbed(&app, &context, &action);
+  AddServe(&app, &context, &action);
+  AddTop(&app, &context, &action);
+  AddKey(&app, &context, &action);
 #endif
   try {
     app.parse(argc, argv);

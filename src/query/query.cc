@@ -91,9 +91,60 @@ std::string Trimmed(const std::string& sql) {
   return end == std::string::npos ? "" : sql.substr(0, end + 1);
 }
 
+duckdb::LogicalType TypeOf(const arrow::DataType& type) {
+  switch (type.id()) {
+    case arrow::Type::INT64:
+      return duckdb::LogicalType::BIGINT;
+    case arrow::Type::DOUBLE:
+      return duckdb::LogicalType::DOUBLE;
+    case arrow::Type::BOOL:
+      return duckdb::LogicalType::BOOLEAN;
+    case arrow::Type::TIMESTAMP:
+      return duckdb::LogicalType::TIMESTAMP_TZ;
+    default:
+      return duckdb::LogicalType::VARCHAR;
+  }
+}
+
+duckdb::Value CellOf(const arrow::Array& array, int64_t row) {
+  if (array.IsNull(row)) return duckdb::Value(TypeOf(*array.type()));
+  switch (array.type_id()) {
+    case arrow::Type::INT64:
+      return duckdb::Value::BIGINT(static_cast<const arrow::Int64Array&>(array).Value(row));
+    case arrow::Type::DOUBLE:
+      return duckdb::Value::DOUBLE(static_cast<const arrow::DoubleArray&>(array).Value(row));
+    case arrow::Type::BOOL:
+      return duckdb::Value::BOOLEAN(static_cast<const arrow::BooleanArray&>(array).Value(row));
+    case arrow::Type::TIMESTAMP:
+      return duckdb::Value::TIMESTAMPTZ(
+          duckdb::timestamp_tz_t(static_cast<const arrow::TimestampArray&>(array).Value(row)));
+    default:
+      return duckdb::Value(static_cast<const arrow::StringArray&>(array).GetString(row));
+  }
+}
+
+// A few rows as a table of DuckDB's.
+Status HoldRows(duckdb::Connection* connection, const std::string& name, const arrow::RecordBatch& rows) {
+  std::string columns;
+  for (const auto& field : rows.schema()->fields())
+    columns += (columns.empty() ? "\"" : ", \"") + field->name() + "\" " + TypeOf(*field->type()).ToString();
+  const auto made = connection->Query("create or replace temp table " + name + " (" + columns + ")");
+  if (made->HasError()) return FromDuckDb(made->GetErrorObject());
+  duckdb::Appender appender(*connection, name);
+  for (int64_t i = 0; i < rows.num_rows(); ++i) {
+    appender.BeginRow();
+    for (const auto& column : rows.columns()) appender.Append<duckdb::Value>(CellOf(*column, i));
+    appender.EndRow();
+  }
+  appender.Close();
+  return Status::Ok();
+}
+
 class DuckEngine final : public Engine {
  public:
   Status Start(std::shared_ptr<table::Catalog> catalog, const EngineOptions& options) {
+    tailed_ = options.tailed;
+    tail_ = options.tail;
     session_ = std::make_shared<Session>(std::move(catalog));
     try {
       duckdb::DBConfig config;
@@ -124,6 +175,7 @@ class DuckEngine final : public Engine {
     auto watch = std::make_shared<Watch>(connection_, options.stop);
     try {
       HEADRACE_ASSIGN(const std::string statement, Readable(sql));
+      HEADRACE_TRY(ReadTails(statement, options.stop));
       auto result = connection_->SendQuery(statement);
       if (result->HasError()) return FromDuckDb(result->GetErrorObject());
       auto* wrapper = new duckdb::ResultArrowArrayStreamWrapper(std::move(result), STANDARD_VECTOR_SIZE * 16);
@@ -217,6 +269,33 @@ class DuckEngine final : public Engine {
     return text;
   }
 
+  // Tails are read before the statement runs, and lie in tables of DuckDB's own while it does.
+  Status ReadTails(const std::string& sql, const StopToken& stop) {
+    const std::string lower = Lower(sql);
+    if (!tail_ || lower.find(table::kRowIdColumn) != std::string::npos)
+      return Status::Ok();  // they have no row ids yet
+    for (const std::string& name : tailed_) {
+      if (lower.find(name) == std::string::npos) continue;
+      for (int attempt = 0;; ++attempt) {
+        const auto view = session_->Resolve(name);
+        if (!view.ok() && view.status().Is(Code::kNotFound)) break;
+        if (!view.ok()) return view.status();
+        const auto batch = tail_(name, **view);
+        if (!batch.ok() && batch.status().Is(Code::kConflict) && attempt < kTailAttempts) {
+          session_->Begin(stop);  // resolve it anew
+          continue;
+        }
+        if (!batch.ok()) return batch.status();
+        if ((*batch)->num_rows() == 0) break;
+        const std::string holder = "headrace_tail_" + name;
+        HEADRACE_TRY(HoldRows(connection_.get(), holder, **batch));
+        session_->SetTail(name, holder);
+        break;
+      }
+    }
+    return Status::Ok();
+  }
+
   Result<std::string> ShowTables() {
     HEADRACE_ASSIGN(const auto names, session_->catalog()->TableNames());
     std::string list;
@@ -228,6 +307,9 @@ class DuckEngine final : public Engine {
     return "select unnest([" + list + "]::varchar[]) as name";
   }
 
+  static constexpr int kTailAttempts = 20;
+  std::vector<std::string> tailed_;
+  TailFn tail_;
   std::shared_ptr<Session> session_;
   std::shared_ptr<duckdb::DuckDB> database_;
   std::shared_ptr<duckdb::Connection> connection_;

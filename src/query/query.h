@@ -9,6 +9,7 @@
 // extensions here.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,10 +33,17 @@ struct ScanReport {
   int64_t bytes = 0;  // of pages and tensors
 };
 
+// Rows that a table has beyond its newest version `view` (a server's spools). Conflict: there is a newer one.
+using TailFn = std::function<Result<std::shared_ptr<arrow::RecordBatch>>(const std::string& table,
+                                                                         const table::View& view)>;
+
 struct EngineOptions {
   int threads = 0;           // 0: one per hardware thread
   std::string memory_limit;  // "4GB"; empty: DuckDB's default, 80 % of memory
   std::string temp_folder;   // for results larger than memory; empty: the system's
+  // Tables with a tail, and what gives it: a statement that reads their newest version reads it too.
+  std::vector<std::string> tailed;
+  TailFn tail;
 };
 
 class Engine {

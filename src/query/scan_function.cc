@@ -9,6 +9,9 @@
 #include <duckdb/parser/expression/constant_expression.hpp>
 #include <duckdb/parser/expression/function_expression.hpp>
 #include <duckdb/parser/parsed_data/create_table_function_info.hpp>
+#include <duckdb/parser/parser.hpp>
+#include <duckdb/parser/statement/select_statement.hpp>
+#include <duckdb/parser/tableref/subqueryref.hpp>
 #include <duckdb/parser/tableref/table_function_ref.hpp>
 #include <duckdb/planner/operator/logical_get.hpp>
 
@@ -223,6 +226,15 @@ duckdb::unique_ptr<duckdb::TableRef> Replace(duckdb::ClientContext&, duckdb::Rep
     if (view.status().Is(Code::kNotFound) && looks_like_file) return nullptr;  // DuckDB reads files itself
     Throw(view.status());
   }
+  if (const std::string tail = session->TailOf(name); !tail.empty()) {
+    duckdb::Parser parser;
+    parser.ParseQuery("select * from headrace_scan('" + name + "') union all by name select * from " + tail);
+    auto select = duckdb::unique_ptr_cast<duckdb::SQLStatement, duckdb::SelectStatement>(
+        std::move(parser.statements[0]));
+    auto both = duckdb::make_uniq<duckdb::SubqueryRef>(std::move(select));
+    both->alias = name;
+    return both;
+  }
   auto ref = duckdb::make_uniq<duckdb::TableFunctionRef>();
   duckdb::vector<duckdb::unique_ptr<duckdb::ParsedExpression>> arguments;
   arguments.push_back(duckdb::make_uniq<duckdb::ConstantExpression>(duckdb::Value(name)));
@@ -238,6 +250,18 @@ void Session::Begin(StopToken stop) {
   stop_ = std::move(stop);
   resolved_.clear();
   scans_.clear();
+  tails_.clear();
+}
+
+std::string Session::TailOf(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = tails_.find(name);
+  return found == tails_.end() ? "" : found->second;
+}
+
+void Session::SetTail(const std::string& name, const std::string& holder) {
+  const std::lock_guard lock(mutex_);
+  tails_[name] = holder;
 }
 
 Result<std::shared_ptr<View>> Session::Resolve(const std::string& name) {

@@ -4,6 +4,7 @@
 #include <duckdb.hpp>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -22,6 +23,9 @@ class Session {
   // The view of a name: the same one for the whole statement.
   Result<std::shared_ptr<table::View>> Resolve(const std::string& name);
   StopToken stop() const { return stop_; }
+  // The DuckDB table that holds this table's tail, "" for none.
+  std::string TailOf(const std::string& name) const;
+  void SetTail(const std::string& name, const std::string& holder);
 
   struct Scan {
     std::string table;
@@ -45,6 +49,7 @@ class Session {
   mutable std::mutex mutex_;
   StopToken stop_;
   std::vector<Resolved> resolved_;
+  std::map<std::string, std::string> tails_;
   std::vector<std::shared_ptr<Scan>> scans_;
 };
 

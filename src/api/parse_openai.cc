@@ -1,0 +1,368 @@
+// The bodies of OpenAI's APIs (platform.openai.com/docs/api-reference), and the smaller ones.
+#include <algorithm>
+
+#include "api/parse_parts.h"
+
+namespace headrace::api {
+namespace {
+
+constexpr int64_t kMostTokens = 1 << 30;
+constexpr size_t kMostInputs = 2048;
+
+std::string At(const std::string& path, size_t i) { return path + "[" + std::to_string(i) + "]"; }
+
+// Told and kept by OpenAI's service; they change nothing here.
+void Skip(Fields* body, std::initializer_list<const char*> names) {
+  for (const char* name : names) body->Find(name);
+}
+
+void ReadStream(Fields* body, Call* call) {
+  call->stream = body->Flag("stream", false);
+  if (const Json* options = body->Object("stream_options")) {
+    Fields inner(*options, "stream_options");
+    call->include_usage = inner.Flag("include_usage", false);
+    inner.Find("include_obfuscation");
+    inner.Rest(&call->unknown);
+    if (!call->stream) Refuse("stream_options", "is only for streams: set stream to true");
+  }
+}
+
+void ReadFormat(const Json& format, const std::string& at, bool nested, Call* call) {
+  Fields outer(format, at);
+  const std::string type = outer.NeedText("type");
+  if (type == "text") return;
+  if (type == "json_object") {
+    const Json* schema = outer.Find("schema");  // llama.cpp's extension
+    if (schema != nullptr) return SetSchema(*schema, outer.PathOf("schema"), call);
+    call->request.structure = {engine::Structure::Kind::kJson, ""};
+    return;
+  }
+  if (type != "json_schema")
+    Refuse(outer.PathOf("type"), "is '" + type + "'; there are text, json_object and json_schema");
+  if (!nested) return SetSchema(outer.Need("schema"), outer.PathOf("schema"), call);
+  Fields inner(outer.Need("json_schema"), outer.PathOf("json_schema"));
+  SetSchema(inner.Need("schema"), inner.PathOf("schema"), call);
+}
+
+void ReadEffort(const std::optional<std::string>& effort, Call* call) {
+  if (!effort) return;
+  call->render.values["reasoning_effort"] = Json(*effort).dump();
+  if (*effort == "none" || *effort == "minimal") call->render.think = false;
+}
+
+std::vector<std::variant<std::string, std::vector<model::Token>>> ReadInputs(const Json& value,
+                                                                             const std::string& at) {
+  std::vector<std::variant<std::string, std::vector<model::Token>>> inputs;
+  if (value.is_string()) return {value.get<std::string>()};
+  if (!value.is_array() || value.empty())
+    Refuse(at, "must be a string, an array of strings, or tokens; not empty");
+  if (value[0].is_number()) return {ReadTokens(value, at)};
+  if (value.size() > kMostInputs)
+    Refuse(at, "has " + std::to_string(value.size()) + " entries; at most 2,048 are taken");
+  for (size_t i = 0; i < value.size(); ++i) {
+    if (value[i].is_string()) {
+      inputs.emplace_back(value[i].get<std::string>());
+    } else if (value[i].is_array() && !value[i].empty()) {
+      inputs.emplace_back(ReadTokens(value[i], At(at, i)));
+    } else {
+      Refuse(At(at, i), "must be a string or an array of tokens");
+    }
+  }
+  return inputs;
+}
+
+}  // namespace
+
+void ParseChat(const Json& json, Call* call) {
+  Fields body(json, "");
+  call->model = body.Text("model").value_or("");
+  call->messages = ReadMessages(body.Need("messages"), "messages");
+  ReadSampling(&body, call);
+  ReadStream(&body, call);
+  const auto old = body.Integer("max_tokens", 0, kMostTokens);
+  const auto most = body.Integer("max_completion_tokens", 0, kMostTokens);
+  if (most || old) call->request.max_tokens = static_cast<int32_t>(most ? *most : *old);
+  call->request.stops = body.Texts("stop");
+  const bool logprobs = body.Flag("logprobs", false);
+  const auto top = body.Integer("top_logprobs", 0, 20);
+  if (top && *top > 0 && !logprobs) Refuse("top_logprobs", "needs logprobs to be true");
+  if (logprobs) call->request.top_logprobs = static_cast<int>(top.value_or(0));
+  if (const Json* format = body.Object("response_format")) ReadFormat(*format, "response_format", true, call);
+  ReadStructures(&body, call);
+  ReadTools(&body, call);
+  if (call->tools.enforced() && call->request.structure.kind != engine::Structure::Kind::kNone)
+    Refuse("tool_choice", "asks for a call, and response_format for something else");
+  ReadTemplate(&body, &call->render);
+  ReadEffort(body.Text("reasoning_effort"), call);
+  call->give_reasoning = body.Flag("include_reasoning", true);
+  Skip(&body, {"store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "verbosity",
+               "prediction", "prompt_cache_retention"});
+  if (const Json* kinds = body.Array("modalities"))
+    for (const Json& kind : *kinds)
+      if (kind != "text") Refuse("modalities", "asks for more than text");
+  call->input = Json{{"messages", json.at("messages")}}.dump();
+  if (!call->tools.list.empty())
+    call->input = Json{{"messages", json.at("messages")}, {"tools", json.at("tools")}}.dump();
+  body.Rest(&call->unknown);
+}
+
+void ParseCompletions(const Json& json, Call* call) {
+  Fields body(json, "");
+  call->model = body.Text("model").value_or("");
+  call->prompts = ReadInputs(body.Need("prompt"), "prompt");
+  ReadSampling(&body, call);
+  ReadStream(&body, call);
+  const auto most = body.Integer("max_tokens", 0, kMostTokens);
+  call->request.max_tokens = static_cast<int32_t>(most.value_or(16));  // OpenAI's default
+  call->request.stops = body.Texts("stop");
+  if (const auto top = body.Integer("logprobs", 0, 100)) call->request.top_logprobs = static_cast<int>(*top);
+  call->echo = body.Flag("echo", false);
+  if (const auto top = body.Integer("prompt_logprobs", 0, 100))
+    call->request.prompt_logprobs = static_cast<int>(*top);
+  if (call->echo && call->request.top_logprobs >= 0)
+    call->request.prompt_logprobs = call->request.top_logprobs;
+  if (const auto suffix = body.Text("suffix"); suffix && !suffix->empty())
+    Refuse("suffix", "is not supported: this server completes texts at their end");
+  if (const auto best = body.Integer("best_of", 1, 128); best && *best != call->n)
+    Refuse("best_of", "must equal n: every answer is given");
+  call->special = body.Flag("add_special_tokens", true);
+  if (const Json* format = body.Object("response_format")) ReadFormat(*format, "response_format", true, call);
+  ReadStructures(&body, call);
+  call->input = Json{{"prompt", json.at("prompt")}}.dump();
+  body.Rest(&call->unknown);
+}
+
+namespace {
+
+// Items of /v1/responses: messages, calls of functions and what they gave.
+std::vector<model::Message> ReadItems(const Json& input) {
+  if (input.is_string()) return {{"user", input.get<std::string>()}};
+  if (!input.is_array()) Refuse("input", "must be a string or an array of items");
+  std::vector<model::Message> messages;
+  for (size_t i = 0; i < input.size(); ++i) {
+    Fields item(input[i], At("input", i));
+    const std::string type = item.Text("type").value_or("message");
+    if (type == "message") {
+      Json one = Json::array({input[i]});
+      auto read = ReadMessages(one, At("input", i));
+      messages.push_back(std::move(read[0]));
+    } else if (type == "function_call") {
+      if (messages.empty() || messages.back().role != "assistant") messages.push_back({"assistant", ""});
+      messages.back().tool_calls.push_back(
+          {item.NeedText("call_id"), item.NeedText("name"), item.NeedText("arguments")});
+    } else if (type == "function_call_output") {
+      model::Message message{"tool", ReadContent(item.Need("output"), item.PathOf("output"))};
+      message.tool_call_id = item.NeedText("call_id");
+      messages.push_back(std::move(message));
+    } else if (type != "reasoning") {
+      Refuse(item.PathOf("type"),
+             "is '" + type + "'; there are message, function_call, function_call_output");
+    }
+  }
+  if (messages.empty()) Refuse("input", "is empty: there is nothing to answer");
+  return messages;
+}
+
+void ReadResponseTools(Fields* body, Call* call) {
+  using Choice = Tools::Choice;
+  if (const Json* tools = body->Array("tools")) {
+    for (size_t i = 0; i < tools->size(); ++i) {
+      Fields tool((*tools)[i], At("tools", i));
+      if (const std::string type = tool.NeedText("type"); type != "function")
+        Refuse(tool.PathOf("type"), "is '" + type + "'; there are functions");
+      call->tools.list.push_back(ReadFunction((*tools)[i], At("tools", i), "parameters"));
+    }
+    call->given_back["tools"] = tools->dump();
+  }
+  call->tools.parallel = body->Flag("parallel_tool_calls", true);
+  if (const Json* choice = body->Find("tool_choice")) {
+    call->given_back["tool_choice"] = choice->dump();
+    if (choice->is_object()) {
+      Fields named(*choice, "tool_choice");
+      call->tools.choice = Choice::kNamed;
+      call->tools.named = named.NeedText("name");
+    } else if (*choice == "auto" || *choice == "none" || *choice == "required") {
+      call->tools.choice = *choice == "auto"   ? Choice::kAuto
+                           : *choice == "none" ? Choice::kNone
+                                               : Choice::kRequired;
+    } else {
+      Refuse("tool_choice", "must be auto, none, required or an object that names a function");
+    }
+    CheckChoice("tool_choice", call->tools);
+  }
+}
+
+}  // namespace
+
+void ParseResponses(const Json& json, Call* call) {
+  Fields body(json, "");
+  call->model = body.Text("model").value_or("");
+  call->messages = ReadItems(body.Need("input"));
+  if (const auto text = body.Text("instructions")) {
+    call->messages.insert(call->messages.begin(), {"system", *text});
+    call->given_back["instructions"] = Json(*text).dump();
+  }
+  if (body.Find("previous_response_id") != nullptr || body.Find("conversation") != nullptr)
+    Refuse("previous_response_id",
+           "is not supported: this server keeps no conversations; send the whole input");
+  if (body.Flag("background", false)) Refuse("background", "is not supported");
+  ReadSampling(&body, call);
+  call->stream = body.Flag("stream", false);
+  body.Find("stream_options");
+  if (const auto most = body.Integer("max_output_tokens", 0, kMostTokens))
+    call->request.max_tokens = static_cast<int32_t>(*most);
+  if (const Json* text = body.Object("text")) {
+    Fields inner(*text, "text");
+    if (const Json* format = inner.Object("format")) ReadFormat(*format, "text.format", false, call);
+    inner.Find("verbosity");
+    call->given_back["text"] = text->dump();
+    inner.Rest(&call->unknown);
+  }
+  if (const Json* reasoning = body.Object("reasoning")) {
+    Fields inner(*reasoning, "reasoning");
+    ReadEffort(inner.Text("effort"), call);
+    inner.Find("summary");
+    inner.Rest(&call->unknown);
+    call->given_back["reasoning"] = reasoning->dump();
+  }
+  ReadResponseTools(&body, call);
+  if (const auto top = body.Integer("top_logprobs", 0, 20); top && *top > 0)
+    call->request.top_logprobs = static_cast<int>(*top);
+  if (const Json* metadata = body.Object("metadata")) call->given_back["metadata"] = metadata->dump();
+  Skip(&body, {"store", "include", "service_tier", "safety_identifier", "prompt_cache_key", "truncation",
+               "prompt_cache_retention", "max_tool_calls"});
+  call->input = Json{{"input", json.at("input")}}.dump();
+  body.Rest(&call->unknown);
+}
+
+std::optional<Fault> ParseCall(Dialect dialect, std::string_view body, Call* call) {
+  call->dialect = dialect;
+  try {
+    const Json json = ParseBody(body);
+    switch (dialect) {
+      case Dialect::kChat:
+        ParseChat(json, call);
+        break;
+      case Dialect::kCompletions:
+        ParseCompletions(json, call);
+        break;
+      case Dialect::kResponses:
+        ParseResponses(json, call);
+        break;
+      case Dialect::kMessages:
+        ParseMessages(json, call);
+        break;
+    }
+  } catch (Fault& fault) {
+    return std::move(fault);
+  }
+  return std::nullopt;
+}
+
+std::optional<Fault> ParseEmbeddings(std::string_view text, EmbeddingsCall* call) {
+  try {
+    const Json json = ParseBody(text);
+    Fields body(json, "");
+    call->model = body.Text("model").value_or("");
+    call->inputs = ReadInputs(body.Need("input"), "input");
+    for (size_t i = 0; i < call->inputs.size(); ++i)
+      if (const auto* one = std::get_if<std::string>(&call->inputs[i]); one != nullptr && one->empty())
+        Refuse(json["input"].is_string() ? "input" : At("input", i), "is empty");
+    call->dimensions = static_cast<int>(body.Integer("dimensions", 1, 1 << 20).value_or(0));
+    const std::string format = body.Text("encoding_format").value_or("float");
+    if (format != "float" && format != "base64")
+      Refuse("encoding_format", "is '" + format + "'; there are float and base64");
+    call->base64 = format == "base64";
+    call->cut =
+        body.Flag("truncate", false) || body.Integer("truncate_prompt_tokens", -1, 1 << 20).has_value();
+    call->user = body.Text("user").value_or("");
+    body.Rest(&call->unknown);
+  } catch (Fault& fault) {
+    return std::move(fault);
+  }
+  return std::nullopt;
+}
+
+std::optional<Fault> ParseRerank(std::string_view text, RerankCall* call) {
+  try {
+    const Json json = ParseBody(text);
+    Fields body(json, "");
+    call->model = body.Text("model").value_or("");
+    call->query = body.NeedText("query");
+    const Json& documents = body.Need("documents");
+    if (!documents.is_array() || documents.empty())
+      Refuse("documents", "must be an array of texts, not empty");
+    if (documents.size() > kMostInputs) Refuse("documents", "has more than 2,048 entries");
+    for (size_t i = 0; i < documents.size(); ++i) {
+      if (documents[i].is_string()) {
+        call->documents.push_back(documents[i].get<std::string>());
+      } else {
+        Fields document(documents[i], At("documents", i));
+        call->documents.push_back(document.NeedText("text"));
+      }
+    }
+    call->top_n = static_cast<int>(body.Integer("top_n", 1, 1 << 20).value_or(0));
+    call->return_documents = body.Flag("return_documents", false);
+    body.Rest(&call->unknown);
+  } catch (Fault& fault) {
+    return std::move(fault);
+  }
+  return std::nullopt;
+}
+
+std::optional<Fault> ParseTokenize(std::string_view text, bool back, TokenizeCall* call) {
+  try {
+    const Json json = ParseBody(text);
+    Fields body(json, "");
+    call->model = body.Text("model").value_or("");
+    if (back) {
+      const Json* tokens = body.Array("tokens");
+      if (tokens == nullptr) Refuse("tokens", "is missing");
+      call->tokens = ReadTokens(*tokens, "tokens");
+      return std::nullopt;
+    }
+    if (const Json* messages = body.Find("messages")) {
+      call->messages = ReadMessages(*messages, "messages");
+      ReadTemplate(&body, &call->render);
+    } else if (const auto content = body.Text("content")) {
+      call->text = *content;  // llama.cpp's name
+    } else {
+      call->text = body.NeedText("prompt");
+    }
+    call->special = body.Flag("add_special_tokens", body.Flag("add_special", true));
+    call->pieces = body.Flag("return_token_strs", false) || body.Flag("with_pieces", false);
+  } catch (Fault& fault) {
+    return std::move(fault);
+  }
+  return std::nullopt;
+}
+
+std::optional<Fault> ParseScore(std::string_view text, ScoreCall* call) {
+  try {
+    const Json json = ParseBody(text);
+    Fields body(json, "");
+    call->request = body.NeedText("request");
+    if (call->request.empty()) Refuse("request", "is empty; it is the id of an answer");
+    if (const auto name = body.Text("name")) call->name = *name;
+    if (const Json* value = body.Find("value")) {
+      if (value->is_boolean()) {
+        call->value = value->get<bool>() ? 1 : 0;
+      } else {
+        call->value = body.Number("value", -1e300, 1e300);
+      }
+    }
+    call->label = body.Text("label").value_or("");
+    call->comment = body.Text("comment").value_or("");
+    if (const auto source = body.Text("source")) call->source = *source;
+    if (call->source != "person" && call->source != "model" && call->source != "program")
+      Refuse("source", "is '" + call->source + "'; there are person, model and program");
+    call->who = body.Text("who").value_or("");
+    if (!call->value && call->label.empty() && call->comment.empty())
+      Refuse("value", "is missing; a score has a value, a label or a comment");
+  } catch (Fault& fault) {
+    return std::move(fault);
+  }
+  return std::nullopt;
+}
+
+}  // namespace headrace::api

@@ -1,0 +1,266 @@
+#include "api/parse_parts.h"
+
+#include <limits>
+
+#include "base/limits.h"
+
+namespace headrace::api {
+namespace {
+
+constexpr double kDay = 86400;
+constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max();
+
+std::string At(const std::string& path, size_t i) { return path + "[" + std::to_string(i) + "]"; }
+
+void SetStructure(engine::Structure::Kind kind, std::string text, const std::string& at, Call* call) {
+  if (call->request.structure.kind != engine::Structure::Kind::kNone)
+    Refuse(at, "asks for a structure, and another field does too");
+  call->request.structure = {kind, std::move(text)};
+}
+
+// Alternatives as a regular expression.
+std::string Choice(const Json& choices, const std::string& at) {
+  if (!choices.is_array() || choices.empty()) Refuse(at, "must be an array of strings, not empty");
+  std::string text;
+  for (size_t i = 0; i < choices.size(); ++i) {
+    if (!choices[i].is_string()) Refuse(At(at, i), "must be a string");
+    text += i > 0 ? "|" : "(";
+    for (const char c : choices[i].get<std::string>()) {
+      if (std::string_view("\\^$.|?*+()[]{}/").find(c) != std::string_view::npos) text += '\\';
+      text += c;
+    }
+  }
+  return text + ")";
+}
+
+void ReadBias(const Json& bias, const std::string& at, engine::Sampling* sampling) {
+  if (bias.size() > 1024) Refuse(at, "has more than 1,024 tokens");
+  for (const auto& [name, value] : bias.items()) {
+    char* end = nullptr;
+    const long token = std::strtol(name.c_str(), &end, 10);
+    if (name.empty() || *end != '\0' || token < 0 || token > kMostTokens)
+      Refuse(at, "'" + name + "' is not a token's number");
+    if (!value.is_number()) Refuse(at + "." + name, "must be a number");
+    const auto amount = value.get<double>();
+    if (!(amount >= -100 && amount <= 100)) Refuse(at + "." + name, "must be from -100 to 100");
+    sampling->logit_bias.emplace_back(static_cast<model::Token>(token), static_cast<float>(amount));
+  }
+}
+
+void ReadCalls(const Json& calls, const std::string& at, model::Message* message) {
+  if (!calls.is_array()) Refuse(at, "must be an array");
+  for (size_t i = 0; i < calls.size(); ++i) {
+    Fields call(calls[i], At(at, i));
+    const std::string place = call.PathOf("function");
+    Fields function(call.Need("function"), place);
+    model::ToolCall out;
+    out.id = call.Text("id").value_or("");
+    out.name = function.NeedText("name");
+    const Json* arguments = function.Find("arguments");
+    out.arguments = arguments == nullptr     ? "{}"
+                    : arguments->is_string() ? arguments->get<std::string>()
+                                             : arguments->dump();
+    message->tool_calls.push_back(std::move(out));
+  }
+}
+
+}  // namespace
+
+void ReadSampling(Fields* body, Call* call) {
+  engine::Request& request = call->request;
+  engine::Sampling& s = request.sampling;
+  const auto number = [&](const char* name, double least, double most, float* to) {
+    if (const auto value = body->Number(name, least, most)) *to = static_cast<float>(*value);
+  };
+  number("temperature", 0, 100, &s.temperature);
+  number("top_p", 0, 1, &s.top_p);
+  number("min_p", 0, 1, &s.min_p);
+  number("frequency_penalty", -2, 2, &s.frequency_penalty);
+  number("presence_penalty", -2, 2, &s.presence_penalty);
+  number("repetition_penalty", 0.01, 100, &s.repetition_penalty);
+  number("repeat_penalty", 0.01, 100, &s.repetition_penalty);  // llama.cpp's name
+  if (const auto k = body->Integer("top_k", -1, kMostTokens))
+    s.top_k = static_cast<int32_t>(std::max<int64_t>(*k, 0));
+  if (s.top_p == 0) s.top_p = 1e-6F;  // clients send 0 for "the likeliest"
+  if (const auto seed =
+          body->Integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max())) {
+    call->seeded = *seed != -1;  // llama.cpp's "any"
+    s.seed = static_cast<uint64_t>(*seed);
+  }
+  if (const Json* bias = body->Object("logit_bias")) ReadBias(*bias, body->PathOf("logit_bias"), &s);
+  request.ignore_end = body->Flag("ignore_eos", false);
+  request.reuse = body->Flag("cache_prompt", true);
+  request.lookup = body->Flag("lookup", true);
+  if (const auto priority = body->Integer("priority", -1000, 1000))
+    request.priority = static_cast<int>(*priority);
+  if (const auto deadline = body->Number("deadline", 0.001, 7 * kDay)) request.timeout = *deadline;
+  call->n = static_cast<int>(body->Integer("n", 1, 128).value_or(1));
+  call->user = body->Text("user").value_or("");
+}
+
+void SetSchema(const Json& schema, const std::string& at, Call* call) {
+  if (!schema.is_object() && !schema.is_boolean()) Refuse(at, "must be a JSON schema: an object");
+  SetStructure(engine::Structure::Kind::kSchema, schema.dump(), at, call);
+}
+
+void ReadStructures(Fields* body, Call* call) {
+  using Kind = engine::Structure::Kind;
+  const auto read = [&](Fields* from, const char* json, const char* regex, const char* choice,
+                        const char* grammar) {
+    if (const Json* schema = from->Find(json)) {
+      if (schema->is_string()) {
+        SetStructure(Kind::kSchema, schema->get<std::string>(), from->PathOf(json), call);
+      } else {
+        SetSchema(*schema, from->PathOf(json), call);
+      }
+    }
+    if (const auto text = from->Text(regex)) SetStructure(Kind::kRegex, *text, from->PathOf(regex), call);
+    if (const Json* list = from->Find(choice))
+      SetStructure(Kind::kRegex, Choice(*list, from->PathOf(choice)), from->PathOf(choice), call);
+    if (const auto text = from->Text(grammar))
+      SetStructure(Kind::kGrammar, *text, from->PathOf(grammar), call);
+  };
+  read(body, "guided_json", "guided_regex", "guided_choice", "guided_grammar");
+  if (const Json* outer = body->Object("structured_outputs")) {
+    Fields inner(*outer, body->PathOf("structured_outputs"));
+    read(&inner, "json", "regex", "choice", "grammar");
+    if (inner.Flag("json_object", false)) SetStructure(Kind::kJson, "", inner.PathOf("json_object"), call);
+    inner.Rest(&call->unknown);
+  }
+  if (const auto grammar = body->Text("grammar"); grammar && !grammar->empty())
+    SetStructure(Kind::kGrammar, *grammar, "grammar", call);
+  if (const Json* schema = body->Object("json_schema")) SetSchema(*schema, "json_schema", call);
+}
+
+std::string ReadContent(const Json& content, const std::string& at) {
+  if (content.is_null()) return "";
+  if (content.is_string()) return content.get<std::string>();
+  if (!content.is_array()) Refuse(at, "must be a string or an array of parts");
+  std::string text;
+  for (size_t i = 0; i < content.size(); ++i) {
+    if (content[i].is_string()) {
+      text += content[i].get<std::string>();
+      continue;
+    }
+    Fields part(content[i], At(at, i));
+    const std::string type = part.NeedText("type");
+    if (type == "text" || type == "input_text" || type == "output_text") {
+      text += part.NeedText("text");
+    } else if (type == "refusal") {
+      text += part.Text("refusal").value_or("");
+    } else {
+      Refuse(part.PathOf("type"), "is '" + type + "'; this model reads text");
+    }
+  }
+  return text;
+}
+
+std::vector<model::Message> ReadMessages(const Json& messages, const std::string& at) {
+  if (!messages.is_array()) Refuse(at, "must be an array");
+  if (messages.empty()) Refuse(at, "is empty: there is nothing to answer");
+  std::vector<model::Message> out;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    Fields fields(messages[i], At(at, i));
+    model::Message message;
+    message.role = fields.NeedText("role");
+    if (message.role == "developer") message.role = "system";
+    if (message.role == "function") message.role = "tool";
+    if (message.role != "system" && message.role != "user" && message.role != "assistant" &&
+        message.role != "tool")
+      Refuse(fields.PathOf("role"),
+             "is '" + message.role + "'; there are system, developer, user, assistant and tool");
+    const Json* content = fields.Find("content");
+    const Json* calls = fields.Find("tool_calls");
+    if (content == nullptr && calls == nullptr && message.role != "assistant")
+      Refuse(fields.PathOf("content"), "is missing");
+    if (content != nullptr) message.content = ReadContent(*content, fields.PathOf("content"));
+    if (calls != nullptr) ReadCalls(*calls, fields.PathOf("tool_calls"), &message);
+    message.reasoning = fields.Text("reasoning_content").value_or("");
+    message.name = fields.Text("name").value_or("");
+    message.tool_call_id = fields.Text("tool_call_id").value_or("");
+    out.push_back(std::move(message));
+  }
+  return out;
+}
+
+model::Tool ReadFunction(const Json& function, const std::string& at, const char* schema_name) {
+  Fields fields(function, at);
+  model::Tool tool;
+  tool.name = fields.NeedText("name");
+  if (tool.name.empty() || tool.name.size() > 256)
+    Refuse(fields.PathOf("name"), "must have 1 to 256 characters");
+  tool.description = fields.Text("description").value_or("");
+  const Json* schema = fields.Object(schema_name);
+  tool.parameters = schema == nullptr ? R"({"type": "object", "properties": {}})" : schema->dump();
+  return tool;
+}
+
+void CheckChoice(const std::string& at, const Tools& tools) {
+  if (tools.choice == Tools::Choice::kNamed) {
+    for (const model::Tool& tool : tools.list)
+      if (tool.name == tools.named) return;
+    Refuse(at, "names '" + tools.named + "', which is not among the tools");
+  }
+  if (tools.choice == Tools::Choice::kRequired && tools.list.empty())
+    Refuse(at, "asks for a call, and there are no tools");
+}
+
+void ReadTools(Fields* body, Call* call) {
+  using Choice = Tools::Choice;
+  if (const Json* tools = body->Array("tools")) {
+    for (size_t i = 0; i < tools->size(); ++i) {
+      Fields tool((*tools)[i], At("tools", i));
+      if (const std::string type = tool.Text("type").value_or("function"); type != "function")
+        Refuse(tool.PathOf("type"), "is '" + type + "'; there are functions");
+      call->tools.list.push_back(ReadFunction(tool.Need("function"), tool.PathOf("function"), "parameters"));
+    }
+  }
+  call->tools.parallel = body->Flag("parallel_tool_calls", true);
+  if (const Json* choice = body->Find("tool_choice")) {
+    const std::string word = choice->is_string() ? choice->get<std::string>() : "";
+    if (choice->is_object()) {
+      Fields outer(*choice, "tool_choice");
+      Fields function(outer.Need("function"), "tool_choice.function");
+      call->tools.choice = Choice::kNamed;
+      call->tools.named = function.NeedText("name");
+    } else if (word == "auto" || word == "none" || word == "required") {
+      call->tools.choice = word == "auto"   ? Choice::kAuto
+                           : word == "none" ? Choice::kNone
+                                            : Choice::kRequired;
+    } else {
+      Refuse("tool_choice", "must be auto, none, required or an object that names a function");
+    }
+    CheckChoice("tool_choice", call->tools);
+  }
+}
+
+void ReadTemplate(Fields* body, model::RenderOptions* render) {
+  if (const Json* values = body->Object("chat_template_kwargs")) {
+    for (const auto& [name, value] : values->items()) {
+      if (name == "enable_thinking" && value.is_boolean()) render->think = value.get<bool>();
+      render->values[name] = value.dump();
+    }
+  }
+  const bool generation = body->Flag("add_generation_prompt", true);
+  if (body->Flag("continue_final_message", false)) {
+    render->reply = false;
+  } else if (!generation) {
+    Refuse("add_generation_prompt",
+           "is false: the answer would have no turn to stand in; with continue_final_message "
+           "= true the last message goes on");
+  }
+}
+
+std::vector<model::Token> ReadTokens(const Json& list, const std::string& at) {
+  std::vector<model::Token> tokens;
+  tokens.reserve(list.size());
+  for (size_t i = 0; i < list.size(); ++i) {
+    const Json& token = list[i];
+    if (!token.is_number_integer() || token < 0 || token > kMostTokens)
+      Refuse(At(at, i), "must be a token's number");
+    tokens.push_back(token.get<model::Token>());
+  }
+  return tokens;
+}
+
+}  // namespace headrace::api

@@ -1,0 +1,34 @@
+// What the four bodies have in common.
+#pragma once
+
+#include "api/call.h"
+#include "api/fields.h"
+
+namespace headrace::api {
+
+// temperature, top_p, seed, penalties, logit_bias and the extensions.
+void ReadSampling(Fields* body, Call* call);
+// A JSON schema as the answer's structure.
+void SetSchema(const Json& schema, const std::string& at, Call* call);
+// structured_outputs, guided_json, guided_regex, guided_choice, guided_grammar, grammar, json_schema.
+void ReadStructures(Fields* body, Call* call);
+// OpenAI's messages; `at` is their path.
+std::vector<model::Message> ReadMessages(const Json& messages, const std::string& at);
+// A text, or parts of type text.
+std::string ReadContent(const Json& content, const std::string& at);
+// One function: {"name", "description", "parameters"}.
+model::Tool ReadFunction(const Json& function, const std::string& at, const char* schema_name);
+// tools and tool_choice as chat completions have them.
+void ReadTools(Fields* body, Call* call);
+// Checks the choice against the list.
+void CheckChoice(const std::string& at, const Tools& tools);
+// chat_template_kwargs, add_generation_prompt, continue_final_message.
+void ReadTemplate(Fields* body, model::RenderOptions* render);
+std::vector<model::Token> ReadTokens(const Json& list, const std::string& at);
+
+void ParseChat(const Json& json, Call* call);
+void ParseCompletions(const Json& json, Call* call);
+void ParseResponses(const Json& json, Call* call);
+void ParseMessages(const Json& json, Call* call);
+
+}  // namespace headrace::api

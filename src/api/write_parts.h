@@ -1,0 +1,26 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "api/writer.h"
+
+namespace headrace::api {
+
+using nlohmann::ordered_json;
+
+std::string Dump(const ordered_json& json);
+// Tokens of all answers together; a prompt with n answers counts once.
+struct Totals {
+  int64_t prompt = 0, cached = 0, answer = 0;
+};
+Totals Sum(const std::vector<Choice>& choices, int n);
+
+std::unique_ptr<Writer> MakeChat(const Call& call, Head head);
+std::unique_ptr<Writer> MakeCompletions(const Call& call, Head head);
+std::unique_ptr<Writer> MakeResponses(const Call& call, Head head);
+std::unique_ptr<Writer> MakeMessages(const Call& call, Head head);
+
+// [{"token", "logprob", "bytes", "top_logprobs"}] of tokens [from, end).
+ordered_json ChatLogprobs(const std::vector<engine::TokenOut>& tokens, size_t from, const Head& head);
+
+}  // namespace headrace::api

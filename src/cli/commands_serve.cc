@@ -1,0 +1,256 @@
+// serve: models behind HTTP.
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "base/clock.h"
+#include "cli/commands.h"
+#include "cli/render.h"
+#include "cli/terminal.h"
+#include "serve/server.h"
+
+namespace headrace::cli {
+namespace {
+
+struct ServeWords {
+  std::vector<std::string> models, adapters;
+  std::string config, record = "full", memory, chat_template;
+  bool print_config = false;
+  double drain = 30, max_itl = 0;
+  int queue = 1024, slots = 32;
+  bool deterministic = false, no_lookup = false;
+  serve::ServeOptions options;
+};
+
+// "8GB", "500 MB", "8G", bytes.
+Result<int64_t> ParseBytes(const std::string& text) {
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  std::string unit = end;
+  std::erase(unit, ' ');
+  std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::toupper(c); });
+  const std::pair<const char*, double> units[] = {{"", 1},
+                                                  {"B", 1},
+                                                  {"K", 1e3},
+                                                  {"KB", 1e3},
+                                                  {"M", 1e6},
+                                                  {"MB", 1e6},
+                                                  {"G", 1e9},
+                                                  {"GB", 1e9},
+                                                  {"T", 1e12},
+                                                  {"TB", 1e12},
+                                                  {"GIB", 1073741824.0},
+                                                  {"MIB", 1048576.0}};
+  for (const auto& [name, size] : units)
+    if (end != text.c_str() && unit == name && number >= 0 && number * size < 9e18)
+      return static_cast<int64_t>(number * size);
+  return Status::Invalid("'" + text + "' is not an amount of memory; say it like 8GB");
+}
+
+// name=model, or a model: its name is what clients say.
+serve::ModelChoice ParseModel(const std::string& word) {
+  const size_t equals = word.find('=');
+  if (equals != std::string::npos && word.find('/') > equals)
+    return {word.substr(0, equals), word.substr(equals + 1)};
+  std::string name = word.substr(word.rfind('/') + 1);
+  if (name.ends_with(".gguf")) name.resize(name.size() - 5);
+  return {name, word};
+}
+
+// Options of a TOML file, where neither the command line nor the environment says otherwise.
+Status ReadConfig(const std::string& path, CLI::App* command) {
+  std::ifstream in(path);
+  if (!in) return Status::FromErrno(errno, "read", path);
+  std::vector<CLI::ConfigItem> items;
+  try {
+    items = CLI::ConfigTOML().from_config(in);
+  } catch (const CLI::Error& error) {
+    return Status::Invalid(path + " is not TOML: " + error.what());
+  }
+  for (const CLI::ConfigItem& item : items) {
+    if (item.name == "++" || item.name == "--") continue;  // sections begin and end
+    if (!item.parents.empty() && item.parents != std::vector<std::string>{"serve"}) continue;
+    CLI::Option* option = command->get_option_no_throw("--" + item.name);
+    if (option == nullptr && item.name == "models") option = command->get_option_no_throw("models");
+    if (option == nullptr)
+      return Status::Invalid(path + ": there is no option '" + item.name +
+                             "' (headrace serve --print-config shows all)");
+    if (option->count() > 0) continue;
+    try {
+      option->add_result(item.inputs);
+      option->run_callback();
+    } catch (const CLI::Error& error) {
+      return Status::Invalid(path + ": " + item.name + ": " + error.what());
+    }
+  }
+  return Status::Ok();
+}
+
+Result<std::vector<serve::ModelChoice>> ChooseModels(const ServeWords& words,
+                                                     const std::shared_ptr<table::Catalog>& catalog) {
+  std::vector<serve::ModelChoice> choices;
+  for (const std::string& word : words.models) choices.push_back(ParseModel(word));
+  if (!choices.empty()) return choices;
+  if (catalog) {
+    HEADRACE_ASSIGN(const auto entries, registry::Registry(catalog).List());
+    for (const auto& entry : entries)
+      if (!entry.name.empty()) choices.push_back({entry.name, entry.name});
+  }
+  if (choices.empty())
+    return Status::Invalid(
+        "there is no model to serve: name one, a GGUF file or a model of the catalog (`headrace model add "
+        "FILE --name NAME`)");
+  return choices;
+}
+
+Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
+  if (!words->config.empty()) HEADRACE_TRY(ReadConfig(words->config, command));
+  if (words->print_config) {
+    std::printf("%s", command->config_to_str(true, true).c_str());
+    return Status::Ok();
+  }
+  serve::ServeOptions& options = words->options;
+  HEADRACE_ASSIGN(options.record, serve::ParseRecordMode(words->record));
+  if (!words->memory.empty()) {
+    HEADRACE_ASSIGN(options.model.memory, ParseBytes(words->memory));
+  }
+  options.model.chat_template = words->chat_template;
+  for (const std::string& word : words->adapters) {
+    const size_t equals = word.find('=');
+    if (equals == std::string::npos || equals == 0)
+      return Status::Invalid("--adapter is NAME=FILE, not '" + word + "'");
+    options.model.adapters.emplace_back(word.substr(0, equals), word.substr(equals + 1));
+  }
+  options.model.engine.core.max_gap = words->max_itl;
+  options.model.engine.core.queue = words->queue;
+  options.model.engine.core.slots = words->slots;
+  options.model.engine.core.deterministic = words->deterministic;
+  options.model.engine.core.lookup = !words->no_lookup;
+  options.model.say = [](const std::string& text) { std::fprintf(stderr, "headrace: %s\n", text.c_str()); };
+  std::shared_ptr<table::Catalog> catalog;
+  auto opened = context.Open();
+  if (opened.ok()) {
+    catalog = *opened;
+  } else if (!context.catalog.empty() || !opened.status().Is(Code::kNotFound)) {
+    return opened.status();
+  } else if (!context.quiet) {
+    std::fprintf(stderr,
+                 "headrace: no catalog here, so requests are not recorded (`headrace init` makes one)\n");
+  }
+  HEADRACE_ASSIGN(options.models, ChooseModels(*words, catalog));
+  const double before = MonotonicSeconds();
+  HEADRACE_ASSIGN(const auto server, serve::Server::Start(catalog, options));
+  std::string names;
+  for (const auto& choice : options.models) names += (names.empty() ? "" : ", ") + choice.name;
+  if (context.json) {
+    PrintJson({{"url", server->url()}, {"port", server->port()}, {"models", names}});
+    std::fflush(stdout);
+  } else {
+    std::fprintf(stderr, "headrace serves %s at %s (ready in %.1f s; Ctrl-C stops it)\n", names.c_str(),
+                 server->url().c_str(), MonotonicSeconds() - before);
+    for (const auto& served : server->services().models->all())
+      if (!served->embeds() && !served->chat)
+        std::fprintf(stderr,
+                     "headrace: %s has no chat template: completions only (--chat-template names one)\n",
+                     served->name.c_str());
+    if (server->services().keys->empty() && !context.quiet)
+      std::fprintf(stderr, "headrace: there are no keys: everyone on this machine may ask\n");
+  }
+  while (!context.stop.stopped()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  if (!context.quiet && !context.json)
+    std::fprintf(stderr, "headrace: stopping: %zu requests are running, and have %.0f s\n",
+                 server->services().in_flight.size(), words->drain);
+  const size_t ended = server->Drain(words->drain, {});
+  if (ended > 0) std::fprintf(stderr, "headrace: %zu requests were ended with an error\n", ended);
+  return Status::Ok();
+}
+
+}  // namespace
+
+void AddServe(CLI::App* app, Context* context, Action* action) {
+  auto words = std::make_shared<ServeWords>();
+  CLI::App* command = app->add_subcommand(
+      "serve", "Models behind OpenAI's and Anthropic's APIs; every request becomes a row of `traces`");
+  command->footer(
+      "Options also come from HEADRACE_SERVE_* variables and from a TOML file (--config); the command line "
+      "wins.\n"
+      "Try:\n  headrace serve gemma minilm --chat-template gemma\n  curl localhost:8000/v1/models\n"
+      "  headrace sql \"select id, model, answer_tokens, why from traces order by started desc limit 5\"\n"
+      "  headrace top");
+  serve::ServeOptions& o = words->options;
+  serve::HttpOptions& h = o.http;
+  const auto env = [](CLI::Option* option, const char* name) {
+    return option->envname(std::string("HEADRACE_SERVE_") + name);
+  };
+  command->add_option(
+      "models", words->models,
+      "GGUF files, or models of the catalog; NAME=MODEL names one for clients. None: all of the catalog");
+  env(command->add_option("--host", h.host, "Where to listen; others can reach 0.0.0.0")
+          ->capture_default_str(),
+      "HOST");
+  env(command->add_option("--port", h.port, "0: any free one")->capture_default_str(), "PORT");
+  env(command->add_option("--certificate", h.certificate, "A PEM file: TLS, with --private-key"),
+      "CERTIFICATE");
+  env(command->add_option("--private-key", h.private_key, "The certificate's key, PEM"), "PRIVATE_KEY");
+  env(command->add_option("--chat-template", words->chat_template,
+                          "For models that bring none: chatml, gemma, llama3, plain, or a template's text"),
+      "CHAT_TEMPLATE");
+  command->add_option("--adapter", words->adapters,
+                      "NAME=FILE: a LoRA adapter of the first language model; repeatable");
+  env(command->add_option("--memory", words->memory,
+                          "What weights and caches may take, like 8GB (default: 80 % of what is free)"),
+      "MEMORY");
+  env(command->add_option("-c,--context", o.model.engine.decoder.cells,
+                          "Tokens of cache for each language model (default: its context, at most 32,768)"),
+      "CONTEXT");
+  env(command->add_option("-t,--threads", o.model.engine.decoder.threads, "Of a step (default: all cores)"),
+      "THREADS");
+  env(command->add_option("--slots", words->slots, "Requests that run at once")->capture_default_str(),
+      "SLOTS");
+  env(command->add_option("--queue", words->queue, "Requests that wait; more are refused")
+          ->capture_default_str(),
+      "QUEUE");
+  env(command->add_option(
+          "--max-itl", words->max_itl,
+          "Seconds between two tokens that a long prompt of another may cost (default: by the machine)"),
+      "MAX_ITL");
+  command->add_flag("--deterministic", words->deterministic, "The same text whatever else runs");
+  command->add_flag("--no-lookup", words->no_lookup, "No drafts from the prompt");
+  env(command
+          ->add_option("--record", words->record,
+                       "What `traces` keeps: full, hash (of texts), none (no texts)")
+          ->capture_default_str(),
+      "RECORD");
+  env(command
+          ->add_option("--commit-seconds", o.commit_seconds,
+                       "Between commits of traces (SQL sees newer rows all the same)")
+          ->capture_default_str(),
+      "COMMIT_SECONDS");
+  env(command->add_flag("--open", o.open, "Anyone may ask, keys or not"), "OPEN");
+  env(command->add_flag("--strict-fields", o.strict_fields,
+                        "Refuse fields that nothing reads, instead of naming them in x-headrace-ignored"),
+      "STRICT_FIELDS");
+  env(command
+          ->add_option("--drain", words->drain,
+                       "Seconds that running requests have when the server is stopped")
+          ->capture_default_str(),
+      "DRAIN");
+  env(command->add_option("--max-body", h.max_body, "Bytes of one request")->capture_default_str(),
+      "MAX_BODY");
+  env(command->add_option("--max-connections", h.max_connections, "Open at once")->capture_default_str(),
+      "MAX_CONNECTIONS");
+  command
+      ->add_option("--write-seconds", h.write_seconds, "A reader that takes nothing for so long is dropped")
+      ->capture_default_str();
+  command->add_option("--config", words->config, "A TOML file of these options")
+      ->envname("HEADRACE_SERVE_CONFIG");
+  command->add_flag("--print-config", words->print_config, "Print all options as TOML and stop");
+  command->callback([words, context, action, command] {
+    *action = [words, context, command] { return RunServe(*context, words.get(), command); };
+  });
+}
+
+}  // namespace headrace::cli

@@ -1,0 +1,384 @@
+#include "serve/endpoints.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "api/writer.h"
+#include "base/clock.h"
+#include "serve/generation.h"
+
+namespace headrace::serve {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+std::string Dump(const ordered_json& value) {
+  return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
+
+std::optional<api::Fault> UnknownFields(const Services& services, const std::vector<std::string>& unknown) {
+  if (!services.strict_fields || unknown.empty()) return std::nullopt;
+  return api::Fault::Field(unknown[0], "is not a field that this server reads (--strict-fields)");
+}
+
+std::optional<api::Fault> FindEmbedder(const Services& services, const std::string& name, Chosen* chosen) {
+  *chosen = services.models->Find(name, true);
+  if (!chosen->served)
+    return api::Fault{404, "model_not_found", "model",
+                      "there is no " +
+                          (name.empty() ? std::string("embedding model") : "model '" + name + "'") +
+                          " here; there are " + services.models->names()};
+  if (!chosen->served->embeds())
+    return api::Fault{
+        400, "", "model",
+        "'" + chosen->served->name + "' is a language model; embeddings come from an embedding model"};
+  return std::nullopt;
+}
+
+struct Vectors {
+  engine::Embeddings embeddings;
+  double seconds = 0;
+};
+
+// Embeds, with the request's row and figures.
+std::optional<api::Fault> Embed(Services* services, Exchange* exchange, const Caller& caller,
+                                const Chosen& chosen, const std::vector<std::vector<model::Token>>& tokens,
+                                bool cut, const std::string& input, Allowance* allowance,
+                                engine::Embeddings* vectors) {
+  const Served& served = *chosen.served;
+  int64_t count = 0;
+  for (const auto& one : tokens) count += static_cast<int64_t>(one.size());
+  *allowance = services->meter.Begin(caller.key, count, caller.arrived);
+  if (!allowance->admitted)
+    return api::Fault{429, "rate_limit_exceeded", "", allowance->why, allowance->retry_after};
+  const auto metrics = services->metrics->Request(served.name, exchange->request().path, caller.key.group);
+  json row = StartRow(*services, *exchange, caller, served.name);
+  row["model_sha256"] = served.sha256;
+  services->recorder->SetText(&row, "input", "prompt_hash", input);
+  services->recorder->Write(trace::Kind::kStart, row);
+  const double before = MonotonicSeconds();
+  auto made = served.embedder->EmbedTokens(tokens, {.normalise = true, .cut = cut});
+  const double now = MonotonicSeconds();
+  engine::Usage usage;
+  usage.prompt_tokens = static_cast<int32_t>(made.ok() ? made->tokens : count);
+  std::optional<api::Fault> fault;
+  if (!made.ok()) {
+    fault = api::Fault::From(made.status());
+    if (made.status().Is(Code::kLimit)) {
+      fault->code = "context_length_exceeded";
+      fault->param = "input";
+    }
+  }
+  json end = {{"id", caller.request_id},
+              {"ended", NowMicros()},
+              {"finish", made.ok() ? "stop" : "error"},
+              {"status", fault ? fault->status : 200},
+              {"prompt_tokens", usage.prompt_tokens},
+              {"prefill_seconds", now - before},
+              {"total_seconds", now - caller.arrived}};
+  if (fault) end["error"] = fault->message;
+  services->recorder->Write(trace::Kind::kEnd, end);
+  services->meter.End(caller.key.id, count, usage.prompt_tokens);
+  if (!fault) {
+    metrics->End(200, usage);
+    *vectors = std::move(*made);
+  }
+  return fault;
+}
+
+std::optional<api::Fault> TokensOf(
+    const Served& served, const std::vector<std::variant<std::string, std::vector<model::Token>>>& inputs,
+    std::vector<std::vector<model::Token>>* tokens) {
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (const auto* text = std::get_if<std::string>(&inputs[i])) {
+      auto made = served.model->Tokenize(*text, true, false);
+      if (!made.ok()) return api::Fault::From(made.status());
+      tokens->push_back(std::move(*made));
+    } else {
+      tokens->push_back(std::get<std::vector<model::Token>>(inputs[i]));
+      for (const model::Token token : tokens->back())
+        if (token >= served.model->facts().vocabulary)
+          return api::Fault::Field("input", "has token " + std::to_string(token) + "; this model has " +
+                                                std::to_string(served.model->facts().vocabulary));
+    }
+  }
+  return std::nullopt;
+}
+
+ordered_json EntryOf(const Served& served, const std::string& name) {
+  const model::Facts& facts = served.model->facts();
+  return {{"id", name},
+          {"object", "model"},
+          {"created", served.loaded_us / 1000000},
+          {"owned_by", "headrace"},
+          {"root", served.name},
+          {"parent", name == served.name ? ordered_json() : ordered_json(served.name)},
+          {"max_model_len", served.embeds() ? served.model->facts().trained_context : served.context},
+          {"kind", served.embeds() ? "embedding" : "language"},
+          {"sha256", served.sha256},
+          {"architecture", facts.architecture},
+          {"quantization", facts.quantization},
+          {"chat", served.chat != nullptr}};
+}
+
+}  // namespace
+
+void Embeddings(Services* services, const std::shared_ptr<Exchange>& exchange, const Caller& caller) {
+  api::EmbeddingsCall call;
+  const auto answer = [&]() -> std::optional<api::Fault> {
+    if (auto fault = api::ParseEmbeddings(exchange->request().body, &call)) return fault;
+    if (auto fault = UnknownFields(*services, call.unknown)) return fault;
+    Chosen chosen;
+    if (auto fault = FindEmbedder(*services, call.model, &chosen)) return fault;
+    std::vector<std::vector<model::Token>> tokens;
+    if (auto fault = TokensOf(*chosen.served, call.inputs, &tokens)) return fault;
+    const int width = chosen.served->embedder->width();
+    if (call.dimensions > width)
+      return api::Fault::Field("dimensions",
+                               "must be at most " + std::to_string(width) + ", what the model gives");
+    Allowance allowance;
+    engine::Embeddings vectors;
+    if (auto fault = Embed(services, exchange.get(), caller, chosen, tokens, call.cut,
+                           exchange->request().body, &allowance, &vectors))
+      return fault;
+    int wide = width;
+    if (call.dimensions > 0 && call.dimensions < width) {  // the first ones, to length 1 again
+      wide = call.dimensions;
+      std::vector<float> narrow;
+      for (size_t i = 0; i < tokens.size(); ++i) {
+        const float* from = vectors.values.data() + i * static_cast<size_t>(width);
+        double square = 0;
+        for (int j = 0; j < wide; ++j) square += double{from[j]} * from[j];
+        const double scale = square > 0 ? 1 / std::sqrt(square) : 0;
+        for (int j = 0; j < wide; ++j) narrow.push_back(static_cast<float>(from[j] * scale));
+      }
+      vectors.values = std::move(narrow);
+    }
+    exchange->Answer({200, AnswerHeaders(caller, allowance, call.unknown),
+                      api::EmbeddingsBody(call.model.empty() ? chosen.served->name : call.model,
+                                          vectors.values, wide, call.base64, vectors.tokens)});
+    return std::nullopt;
+  };
+  if (const auto fault = answer()) Refuse(services, exchange.get(), caller, *fault);
+}
+
+// By the cosine of two embeddings: what a bi-encoder can say.
+void Rerank(Services* services, const std::shared_ptr<Exchange>& exchange, const Caller& caller) {
+  api::RerankCall call;
+  const auto answer = [&]() -> std::optional<api::Fault> {
+    if (auto fault = api::ParseRerank(exchange->request().body, &call)) return fault;
+    if (auto fault = UnknownFields(*services, call.unknown)) return fault;
+    Chosen chosen;
+    if (auto fault = FindEmbedder(*services, call.model, &chosen)) return fault;
+    std::vector<std::variant<std::string, std::vector<model::Token>>> texts = {call.query};
+    for (const std::string& document : call.documents) texts.emplace_back(document);
+    std::vector<std::vector<model::Token>> tokens;
+    if (auto fault = TokensOf(*chosen.served, texts, &tokens)) return fault;
+    Allowance allowance;
+    engine::Embeddings vectors;
+    if (auto fault = Embed(services, exchange.get(), caller, chosen, tokens, true, exchange->request().body,
+                           &allowance, &vectors))
+      return fault;
+    const auto width = static_cast<size_t>(vectors.width);
+    std::vector<std::pair<double, size_t>> order;
+    for (size_t i = 0; i < call.documents.size(); ++i) {
+      double dot = 0;
+      for (size_t j = 0; j < width; ++j)
+        dot += double{vectors.values[j]} * vectors.values[(i + 1) * width + j];
+      order.emplace_back(dot, i);
+    }
+    std::stable_sort(order.begin(), order.end(),
+                     [](const auto& a, const auto& b) { return a.first > b.first; });
+    if (call.top_n > 0 && static_cast<size_t>(call.top_n) < order.size())
+      order.resize(static_cast<size_t>(call.top_n));
+    ordered_json results = ordered_json::array();
+    for (const auto& [score, index] : order) {
+      ordered_json one = {{"index", index}, {"relevance_score", score}};
+      if (call.return_documents) one["document"] = {{"text", call.documents[index]}};
+      results.push_back(std::move(one));
+    }
+    exchange->Answer({200, AnswerHeaders(caller, allowance, call.unknown),
+                      Dump({{"id", caller.request_id},
+                            {"model", call.model.empty() ? chosen.served->name : call.model},
+                            {"results", results},
+                            {"usage", {{"total_tokens", vectors.tokens}}}})});
+    return std::nullopt;
+  };
+  if (const auto fault = answer()) Refuse(services, exchange.get(), caller, *fault);
+}
+
+void Tokenize(Services* services, const std::shared_ptr<Exchange>& exchange, const Caller& caller,
+              bool back) {
+  api::TokenizeCall call;
+  const auto answer = [&]() -> std::optional<api::Fault> {
+    if (auto fault = api::ParseTokenize(exchange->request().body, back, &call)) return fault;
+    Chosen chosen = services->models->Find(call.model, false);
+    if (!chosen.served && call.model.empty()) chosen = services->models->Find("", true);
+    if (!chosen.served)
+      return api::Fault{
+          404, "model_not_found", "model",
+          "there is no model '" + call.model + "' here; there are " + services->models->names()};
+    const Served& served = *chosen.served;
+    if (back) {
+      for (const model::Token token : call.tokens)
+        if (token >= served.model->facts().vocabulary)
+          return api::Fault::Field("tokens", "has token " + std::to_string(token) + "; this model has " +
+                                                 std::to_string(served.model->facts().vocabulary));
+      exchange->Answer({200, AnswerHeaders(caller, {}, {}),
+                        Dump({{"prompt", served.model->Detokenize(call.tokens)},
+                              {"content", served.model->Detokenize(call.tokens)}})});
+      return std::nullopt;
+    }
+    bool parse = false;
+    if (!call.messages.empty()) {
+      if (!served.chat)
+        return api::Fault{400, "no_chat_template", "model", served.chat_problem.ToString(), 0};
+      auto prompt = served.chat->Render(call.messages, call.render);
+      if (!prompt.ok()) return api::Fault::From(prompt.status());
+      call.text = std::move(prompt->text);
+      parse = true;
+    }
+    const auto tokens = served.model->Tokenize(call.text, call.special, parse);
+    if (!tokens.ok()) return api::Fault::From(tokens.status());
+    ordered_json body = {{"count", tokens->size()}, {"max_model_len", served.context}, {"tokens", *tokens}};
+    if (call.pieces) {
+      body["token_strs"] = ordered_json::array();
+      for (const model::Token token : *tokens) body["token_strs"].push_back(served.model->Piece(token));
+    }
+    exchange->Answer({200, AnswerHeaders(caller, {}, {}), Dump(body)});
+    return std::nullopt;
+  };
+  if (const auto fault = answer()) Refuse(services, exchange.get(), caller, *fault);
+}
+
+void Scores(Services* services, const std::shared_ptr<Exchange>& exchange, const Caller& caller) {
+  api::ScoreCall call;
+  auto fault = api::ParseScore(exchange->request().body, &call);
+  if (!fault && !services->recorder->on())
+    fault =
+        api::Fault{503, "no_catalog", "", "this server has no catalog, so there is nowhere to keep scores"};
+  if (fault) return Refuse(services, exchange.get(), caller, *fault);
+  // Ids as the APIs tell them.
+  for (const char* prefix : {"chatcmpl-", "cmpl-", "resp_", "msg_"})
+    if (call.request.starts_with(prefix)) call.request = call.request.substr(std::string(prefix).size());
+  json row = {{"request", call.request},
+              {"time", NowMicros()},
+              {"name", call.name},
+              {"source", call.source},
+              {"who", call.who.empty() ? caller.key.name : call.who}};
+  if (call.value) row["value"] = *call.value;
+  if (!call.label.empty()) row["label"] = call.label;
+  if (!call.comment.empty()) row["comment"] = call.comment;
+  const int64_t dropped = services->recorder->stats().dropped;
+  services->recorder->Write(trace::Kind::kScore, row);
+  if (services->recorder->stats().dropped > dropped)
+    return Refuse(services, exchange.get(), caller,
+                  {503, "", "", "the score could not be written: " + services->recorder->stats().trouble, 5});
+  exchange->Answer({200, AnswerHeaders(caller, {}, {}),
+                    Dump({{"object", "score"}, {"request", call.request}, {"name", call.name}})});
+}
+
+std::string TokenizerInfo(const Services& services) {
+  ordered_json list = ordered_json::array();
+  for (const auto& served : services.models->all()) {
+    const model::Model& model = *served->model;
+    char hash[24];
+    std::snprintf(hash, sizeof hash, "%016llx", static_cast<unsigned long long>(model.TokenizerHash()));
+    list.push_back(
+        {{"model", served->name},
+         {"vocabulary", model.facts().vocabulary},
+         {"bos", model.bos()},
+         {"eos", model.eos()},
+         {"ends", model.EndTokens()},
+         {"hash", hash},
+         {"chat_template", served->chat ? ordered_json(served->chat->source()) : ordered_json()},
+         {"chat_template_hash", served->chat ? ordered_json(served->chat->hash()) : ordered_json()}});
+  }
+  return Dump({{"object", "list"}, {"data", list}});
+}
+
+std::string ModelList(const Services& services) {
+  ordered_json list = ordered_json::array();
+  for (const auto& served : services.models->all()) {
+    list.push_back(EntryOf(*served, served->name));
+    for (const auto& [name, index] : served->adapters) list.push_back(EntryOf(*served, name));
+  }
+  return Dump({{"object", "list"}, {"data", list}});
+}
+
+std::string ModelEntry(const Services& services, const std::string& name) {
+  Chosen chosen = services.models->Find(name, false);
+  return chosen.served && !name.empty() ? Dump(EntryOf(*chosen.served, name)) : "";
+}
+
+std::string MetricsText(Services* services) {
+  std::vector<ModelLoad> models;
+  for (const auto& served : services->models->all())
+    if (served->engine) models.push_back({served->name, served->engine->stats()});
+  return services->metrics->Text(models, services->http->stats(), services->recorder->stats(),
+                                 services->models->swaps());
+}
+
+std::string Load(const Services& services) {
+  const double now = MonotonicSeconds();
+  ordered_json models = ordered_json::array(), requests = ordered_json::array();
+  for (const auto& served : services.models->all()) {
+    ordered_json one = {{"name", served->name}, {"sha256", served->sha256}, {"bytes", served->bytes}};
+    if (served->engine) {
+      const engine::CoreStats s = served->engine->stats();
+      one.update({{"running", s.running},
+                  {"waiting", s.waiting},
+                  {"cells", s.cells},
+                  {"cells_used", s.cells_used},
+                  {"steps", s.steps},
+                  {"prompt_tokens", s.prompt_tokens},
+                  {"cached_tokens", s.cached_tokens},
+                  {"answer_tokens", s.answer_tokens},
+                  {"prefill_rows", s.prefill_rows},
+                  {"decode_rows", s.decode_rows},
+                  {"evictions", s.evictions},
+                  {"preemptions", s.preemptions},
+                  {"decode_seconds", s.decode_seconds},
+                  {"sample_seconds", s.sample_seconds},
+                  {"step_seconds", s.step_seconds}});
+    }
+    models.push_back(std::move(one));
+  }
+  static constexpr const char* kStates[] = {"preparing", "waiting", "answering"};
+  for (const auto& request : services.in_flight.all())
+    requests.push_back({{"id", request->id},
+                        {"endpoint", request->endpoint},
+                        {"model", request->model},
+                        {"key", request->key},
+                        {"state", kStates[request->state.load()]},
+                        {"seconds", now - request->arrived},
+                        {"prompt_tokens", request->prompt_tokens.load()},
+                        {"answer_tokens", request->answer_tokens.load()}});
+  const HttpStats http = services.http->stats();
+  const RecorderStats recorder = services.recorder->stats();
+  return Dump({{"time", now},
+               {"models", models},
+               {"requests", requests},
+               {"http",
+                {{"connections", http.connections},
+                 {"accepted", http.accepted},
+                 {"hang_ups", http.gone},
+                 {"malformed", http.malformed},
+                 {"too_slow", http.too_slow}}},
+               {"traces",
+                {{"written", recorder.written},
+                 {"dropped", recorder.dropped},
+                 {"committed", recorder.committed},
+                 {"trouble", recorder.trouble}}}});
+}
+
+std::string Health(const Services& services) {
+  const std::string recording = services.recorder->stats().trouble, models = services.models->trouble();
+  ordered_json body = {{"status", recording.empty() && models.empty() ? "ok" : "degraded"}};
+  if (!recording.empty()) body["traces"] = recording;
+  if (!models.empty()) body["models"] = models;
+  return Dump(body);
+}
+
+}  // namespace headrace::serve

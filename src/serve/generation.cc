@@ -1,0 +1,597 @@
+#include "serve/generation.h"
+
+#include <random>
+
+#include "api/tool_calls.h"
+#include "api/writer.h"
+#include "base/clock.h"
+#include "base/hash.h"
+
+namespace headrace::serve {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kGuessedAnswer = 256;  // tokens, where a call names no limit
+constexpr double kFirstKeepAlive = 2;    // seconds without a word
+constexpr double kKeepAliveSeconds = 10;
+constexpr int kMostAnswers = 128;  // of one call
+
+uint64_t RandomSeed() {
+  thread_local std::mt19937_64 random{std::random_device{}()};
+  return random();
+}
+
+std::string CallId() {
+  static constexpr char kLetters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+  std::string id = "call_";
+  for (int i = 0; i < 24; ++i) id += kLetters[RandomSeed() % 36];
+  return id;
+}
+
+std::string PublicId(api::Dialect dialect, const std::string& id) {
+  switch (dialect) {
+    case api::Dialect::kChat:
+      return "chatcmpl-" + id;
+    case api::Dialect::kCompletions:
+      return "cmpl-" + id;
+    default:
+      return id;  // the writers add their own
+  }
+}
+
+json SamplingJson(const engine::Request& request) {
+  const engine::Sampling& s = request.sampling;
+  json out = {{"temperature", s.temperature}, {"top_p", s.top_p}, {"seed", s.seed}};
+  if (s.top_k > 0) out["top_k"] = s.top_k;
+  if (s.min_p > 0) out["min_p"] = s.min_p;
+  if (s.repetition_penalty != 1) out["repetition_penalty"] = s.repetition_penalty;
+  if (s.frequency_penalty != 0) out["frequency_penalty"] = s.frequency_penalty;
+  if (s.presence_penalty != 0) out["presence_penalty"] = s.presence_penalty;
+  if (!s.logit_bias.empty()) out["logit_bias"] = s.logit_bias.size();
+  if (!request.stops.empty()) out["stop"] = request.stops;
+  if (request.structure.kind != engine::Structure::Kind::kNone) out["structure"] = request.structure.text;
+  return out;
+}
+
+// The connection's strand owns all of it once it was submitted.
+class Generation final : public std::enable_shared_from_this<Generation> {
+ public:
+  Generation(Services* services, std::shared_ptr<Exchange> exchange, api::Dialect dialect, Caller caller)
+      : services_(*services), exchange_(std::move(exchange)), caller_(std::move(caller)) {
+    call_.dialect = dialect;
+  }
+
+  void Run() {
+    if (auto fault = Prepare()) return Refuse(&services_, exchange_.get(), caller_, *fault, &allowance_);
+    // Somebody may have hung up, or a piece may come, at any time from here on.
+    exchange_->Post([self = shared_from_this()] { self->Submit(); });
+  }
+
+ private:
+  struct Prompt {
+    std::string text;
+    std::vector<model::Token> tokens;
+  };
+
+  std::optional<api::Fault> Prepare() {
+    const HttpRequest& http = exchange_->request();
+    if (auto fault = api::ParseCall(call_.dialect, http.body, &call_)) return fault;
+    if (services_.strict_fields && !call_.unknown.empty())
+      return api::Fault::Field(call_.unknown[0], "is not a field that this server reads (--strict-fields)");
+    chosen_ = services_.models->Find(call_.model, false);
+    if (!chosen_.served)
+      return api::Fault{
+          404, "model_not_found", "model",
+          "there is no model '" + call_.model + "' here; there are " + services_.models->names()};
+    const Served& served = *chosen_.served;
+    if (served.embeds())
+      return api::Fault{400, "", "model", "'" + served.name + "' makes embeddings; it writes no text"};
+    if (auto fault = call_.dialect == api::Dialect::kCompletions ? RenderTexts() : RenderChat()) return fault;
+    if (call_.n * static_cast<int>(prompts_.size()) > kMostAnswers)
+      return api::Fault::Field("n",
+                               "asks for more than " + std::to_string(kMostAnswers) + " answers in one call");
+    int64_t most = 0;
+    for (const Prompt& prompt : prompts_) {
+      const auto tokens = static_cast<int64_t>(prompt.tokens.size());
+      most += tokens;
+      if (tokens >= served.context && call_.request.max_tokens != 0)
+        return api::Fault{400, "context_length_exceeded",
+                          call_.dialect == api::Dialect::kCompletions ? "prompt" : "messages",
+                          "this model's context holds " + std::to_string(served.context) +
+                              " tokens, and the prompt has " + std::to_string(tokens) +
+                              "; shorten it, or serve the model with a longer --context"};
+    }
+    guessed_ = most + (call_.request.max_tokens >= 0 ? call_.request.max_tokens : kGuessedAnswer) * call_.n *
+                          static_cast<int64_t>(prompts_.size());
+    if (!call_.seeded) call_.request.sampling.seed = RandomSeed();
+    allowance_ = services_.meter.Begin(caller_.key, guessed_, caller_.arrived);
+    if (!allowance_.admitted)
+      return api::Fault{429, "rate_limit_exceeded", "", allowance_.why, allowance_.retry_after};
+    admitted_ = true;
+    call_.request.key = caller_.key.id;
+    call_.request.adapter = chosen_.adapter;
+    call_.request.scope = caller_.key.cache == "key" ? caller_.key.id : caller_.key.cache;
+    call_.request.interactive = call_.stream || call_.n == 1;
+    return std::nullopt;
+  }
+
+  std::optional<api::Fault> RenderTexts() {
+    const model::Model& model = *chosen_.served->model;
+    for (size_t i = 0; i < call_.prompts.size(); ++i) {
+      Prompt prompt;
+      if (const auto* text = std::get_if<std::string>(&call_.prompts[i])) {
+        auto tokens = model.Tokenize(*text, call_.special, false);
+        if (!tokens.ok()) return api::Fault::From(tokens.status());
+        prompt = {*text, std::move(*tokens)};
+      } else {
+        prompt.tokens = std::get<std::vector<model::Token>>(call_.prompts[i]);
+        for (const model::Token token : prompt.tokens)
+          if (token >= model.facts().vocabulary)
+            return api::Fault::Field("prompt", "has token " + std::to_string(token) + "; this model has " +
+                                                   std::to_string(model.facts().vocabulary));
+        prompt.text = model.Detokenize(prompt.tokens);
+      }
+      if (prompt.tokens.empty())
+        return api::Fault::Field("prompt", "is empty, and this model has no token for an empty text");
+      prompts_.push_back(std::move(prompt));
+    }
+    return std::nullopt;
+  }
+
+  std::optional<api::Fault> RenderChat() {
+    const Served& served = *chosen_.served;
+    if (!served.chat)
+      return api::Fault{400, "no_chat_template", "model",
+                        served.chat_problem.ToString() + " (headrace serve --chat-template)"};
+    const bool knows = served.chat->knows_tools();
+    api::ToolPlan plan = api::PlanTools(call_.tools, knows);
+    std::vector<model::Message> messages = call_.messages;
+    if (!plan.instructions.empty()) {
+      if (messages[0].role == "system") {
+        messages[0].content += "\n\n" + plan.instructions;
+      } else {
+        messages.insert(messages.begin(), {"system", plan.instructions});
+      }
+      WriteCallsAsText(&messages);
+    }
+    if (knows && call_.tools.callable()) call_.render.tools = call_.tools.list;
+    auto prompt = served.chat->Render(messages, call_.render);
+    if (!prompt.ok()) return api::Fault::From(prompt.status());
+    auto tokens = served.model->Tokenize(prompt->text, true, true);
+    if (!tokens.ok()) return api::Fault::From(tokens.status());
+    format_ = plan.format ? plan.format : prompt->format;
+    if (plan.structure.kind != engine::Structure::Kind::kNone &&
+        call_.request.structure.kind == engine::Structure::Kind::kNone)
+      call_.request.structure = plan.structure;
+    else if (plan.format && !call_.tools.enforced())
+      format_ = nullptr;  // another structure was asked for: the answer is that
+    for (std::string& stop : prompt->stops) call_.request.stops.push_back(std::move(stop));
+    own_stops_ = prompt->stops.size();
+    prompts_.push_back({std::move(prompt->text), std::move(*tokens)});
+    return std::nullopt;
+  }
+
+  // For templates that know no tools: what was called and what came of it, in words.
+  static void WriteCallsAsText(std::vector<model::Message>* messages) {
+    for (model::Message& message : *messages) {
+      for (const model::ToolCall& call : message.tool_calls)
+        message.content += (message.content.empty() ? "" : "\n") + std::string("<tool_call>\n{\"name\": ") +
+                           api::JsonText(call.name) + ", \"arguments\": " + call.arguments +
+                           "}\n</tool_call>";
+      message.tool_calls.clear();
+      if (message.role == "tool") {
+        message.role = "user";
+        message.content = "<tool_response>\n" + message.content + "\n</tool_response>";
+      }
+    }
+  }
+
+  // ---- on the connection's strand from here on
+
+  void Submit() {
+    api::Head head;
+    head.id = PublicId(call_.dialect, caller_.request_id);
+    head.model = call_.model.empty() ? chosen_.served->name : call_.model;
+    head.created = caller_.arrived_us / 1000000;
+    head.piece = [model = chosen_.served->model](model::Token token) { return model->Piece(token); };
+    writer_ = api::Writer::Make(call_, std::move(head));
+    metrics_ = services_.metrics->Request(chosen_.served->name, exchange_->request().path, caller_.key.group);
+    in_flight_ = std::make_shared<InFlight>();
+    in_flight_->id = caller_.request_id;
+    in_flight_->endpoint = exchange_->request().path;
+    in_flight_->model = chosen_.served->name;
+    in_flight_->key = caller_.key.name;
+    in_flight_->arrived = caller_.arrived;
+    const std::weak_ptr<Generation> weak = shared_from_this();
+    in_flight_->end = [weak, exchange = exchange_] {
+      exchange->Post([weak] {
+        if (const auto self = weak.lock())
+          self->Fail({503, "shutting_down", "", "the server is shutting down", 5});
+      });
+    };
+    services_.in_flight.Add(in_flight_);
+    RecordStart();
+    const auto news = [weak, exchange = std::weak_ptr<Exchange>(exchange_)] {
+      const auto to = exchange.lock();
+      if (!to) return;
+      to->Post([weak] {
+        if (const auto self = weak.lock()) self->Drain();
+      });
+    };
+    own_ = shared_from_this();  // until the last piece
+    for (size_t p = 0; p < prompts_.size(); ++p) {
+      for (int i = 0; i < call_.n; ++i) {
+        engine::Request request = call_.request;
+        request.prompt = prompts_[p].tokens;
+        request.sampling.seed += static_cast<uint64_t>(i);
+        in_flight_->prompt_tokens += i == 0 ? static_cast<int64_t>(request.prompt.size()) : 0;
+        auto stream = chosen_.served->engine->Submit(std::move(request), news);
+        if (!stream.ok()) return Fail(api::Fault::From(stream.status()));
+        const auto index = static_cast<int>(streams_.size());
+        assemblers_.emplace_back(index, format_, CallId);
+        api::Choice& choice = assemblers_.back().choice();
+        if (call_.echo) {
+          choice.prompt_text = prompts_[p].text;
+          choice.prompt_tokens = prompts_[p].tokens;
+        }
+        streams_.push_back(std::move(*stream));
+      }
+    }
+    last_token_.assign(streams_.size(), 0);
+    in_flight_->state = 1;
+    exchange_->OnGone([weak] {
+      if (const auto self = weak.lock()) self->HungUp();
+    });
+    if (call_.stream) KeepAlive(kFirstKeepAlive);
+  }
+
+  void Drain() {
+    if (over_) return;
+    for (size_t i = 0; i < streams_.size(); ++i) {
+      while (auto delta = streams_[i]->TryNext()) {
+        if (!delta->error.ok()) {
+          api::Fault fault = api::Fault::From(delta->error);
+          finish_ = engine::Finish::kError;
+          usage_.Add(delta->usage);
+          return Fail(std::move(fault));
+        }
+        Take(i, std::move(*delta));
+        if (over_) return;
+      }
+    }
+  }
+
+  void Take(size_t i, engine::Delta&& delta) {
+    const double now = MonotonicSeconds();
+    api::Assembler& assembler = assemblers_[i];
+    const size_t fresh = assembler.choice().tokens.size();
+    const bool ended = delta.finish != engine::Finish::kNone;
+    if (!delta.tokens.empty()) {
+      const auto count = static_cast<int64_t>(delta.tokens.size());
+      in_flight_->answer_tokens += count;
+      in_flight_->state = 2;
+      if (last_token_[i] == 0) {
+        metrics_->FirstToken(now - caller_.arrived);
+        if (first_token_ == 0) first_token_ = now;
+      } else {
+        metrics_->NextToken((now - last_token_[i]) / static_cast<double>(count));
+      }
+      last_token_[i] = now;
+    }
+    if (delta.finish == engine::Finish::kTimeout || delta.finish == engine::Finish::kCancelled) {
+      finish_ = delta.finish;
+      usage_.Add(delta.usage);
+      (void)assembler.Add(std::move(delta));
+      if (finish_ == engine::Finish::kTimeout)
+        return Fail({408, "deadline", "deadline", "the deadline passed before the answer was whole"});
+      return Close(499, "");
+    }
+    if (ended) usage_.Add(delta.usage);
+    const std::vector<api::Event> events = assembler.Add(std::move(delta));
+    HideOwnStop(&assembler.choice());
+    if (call_.stream) {
+      std::string text = begun_ ? "" : Begin();
+      text += writer_->Say(assembler.choice(), events, fresh);
+      if (ended) text += writer_->EndChoice(assembler.choice());
+      if (!ended || ++ended_ < streams_.size()) {
+        spoken_ = now;
+        if (!text.empty()) exchange_->Send(std::move(text));
+        return;
+      }
+      const std::vector<api::Choice> choices = Choices();
+      RecordEnd(200, "", choices);
+      exchange_->Send(text + writer_->End(choices));
+      exchange_->End();
+      return Done(200);
+    }
+    if (!ended || ++ended_ < streams_.size()) return;
+    const std::vector<api::Choice> choices = Choices();
+    RecordEnd(200, "", choices);
+    exchange_->Answer({200, AnswerHeaders(caller_, allowance_, call_.unknown), writer_->Whole(choices)});
+    Done(200);
+  }
+
+  // A stop that the template brought is the end of a turn, not one that the client named.
+  void HideOwnStop(api::Choice* choice) const {
+    if (choice->finish != engine::Finish::kStop || own_stops_ == 0) return;
+    for (size_t i = call_.request.stops.size() - own_stops_; i < call_.request.stops.size(); ++i)
+      if (call_.request.stops[i] == choice->stop) choice->finish = engine::Finish::kEnd;
+  }
+
+  std::vector<api::Choice> Choices() const {
+    std::vector<api::Choice> choices;
+    for (const api::Assembler& assembler : assemblers_) choices.push_back(assembler.choice());
+    return choices;
+  }
+
+  std::string Begin() {
+    begun_ = true;
+    HttpResponse head{200, AnswerHeaders(caller_, allowance_, call_.unknown), "",
+                      "text/event-stream; charset=utf-8"};
+    head.headers.emplace_back("Cache-Control", "no-cache");
+    exchange_->Begin(std::move(head));
+    int64_t prompt_tokens = 0;
+    for (const Prompt& prompt : prompts_) prompt_tokens += static_cast<int64_t>(prompt.tokens.size());
+    return writer_->Begin(prompt_tokens);
+  }
+
+  // While nothing is said, a comment from time to time: proxies and clients keep waiting.
+  void KeepAlive(double seconds) {
+    services_.http->After(seconds, [weak = std::weak_ptr<Generation>(shared_from_this())] {
+      const auto self = weak.lock();
+      if (!self) return;
+      self->exchange_->Post([self] {
+        if (self->over_) return;
+        if (MonotonicSeconds() - self->spoken_ > kKeepAliveSeconds * 0.9) {
+          std::string text = self->begun_ ? "" : self->Begin();
+          self->exchange_->Send(text + std::string(api::kKeepAlive));
+        }
+        self->KeepAlive(kKeepAliveSeconds);
+      });
+    });
+  }
+
+  void HungUp() {
+    if (over_) return;
+    for (const auto& stream : streams_) stream->Cancel();  // the last piece comes, with what it cost
+  }
+
+  // Instead of an answer, or of its rest.
+  void Fail(const api::Fault& fault) {
+    if (over_) return;
+    for (const auto& stream : streams_) stream->Cancel();
+    RecordEnd(fault.status, fault.message, Choices());
+    if (begun_) {
+      exchange_->Send(writer_->Error(fault));
+      exchange_->End();
+    } else {
+      const bool anthropic = call_.dialect == api::Dialect::kMessages;
+      HttpResponse response{
+          fault.status, AnswerHeaders(caller_, allowance_, call_.unknown),
+          anthropic ? api::AnthropicError(fault, caller_.request_id) : api::OpenAiError(fault)};
+      if (fault.retry_after > 0)
+        response.headers.emplace_back("Retry-After",
+                                      std::to_string(static_cast<int>(fault.retry_after + 0.999)));
+      exchange_->Answer(std::move(response));
+    }
+    Done(fault.status);
+  }
+
+  // The peer has gone: nobody to tell.
+  void Close(int status, const std::string& error) {
+    RecordEnd(status, error, Choices());
+    exchange_->End();
+    Done(status);
+  }
+
+  void Done(int status) {
+    over_ = true;
+    metrics_->End(status, usage_.sum);
+    services_.in_flight.Remove(caller_.request_id);
+    if (admitted_)
+      services_.meter.End(caller_.key.id, guessed_, usage_.sum.prompt_tokens + usage_.sum.answer_tokens);
+    streams_.clear();
+    own_.reset();
+  }
+
+  void RecordStart() {
+    if (!services_.recorder->on()) return;
+    json row =
+        StartRow(services_, *exchange_, caller_, call_.model.empty() ? chosen_.served->name : call_.model);
+    row["model_sha256"] = chosen_.served->sha256;
+    row["adapter"] = chosen_.adapter_name;
+    row["user"] = call_.user;
+    row["priority"] = call_.request.priority;
+    row["stream"] = call_.stream;
+    if (call_.dialect != api::Dialect::kCompletions) row["template_hash"] = chosen_.served->chat->hash();
+    services_.recorder->SetText(&row, "input", nullptr, call_.input);
+    services_.recorder->SetText(&row, "prompt", "prompt_hash", prompts_[0].text);
+    json sampling = SamplingJson(call_.request);
+    if (call_.n > 1) sampling["n"] = call_.n;
+    row["sampling"] = sampling.dump();
+    row["max_tokens"] = call_.request.max_tokens;
+    services_.recorder->Write(trace::Kind::kStart, row);
+  }
+
+  void RecordEnd(int status, const std::string& error, const std::vector<api::Choice>& choices) {
+    if (!services_.recorder->on()) return;
+    const double now = MonotonicSeconds();
+    json row = {{"id", caller_.request_id}, {"ended", NowMicros()}, {"status", status}};
+    if (!error.empty()) row["error"] = error;
+    if (!choices.empty()) {
+      const api::Choice& first = choices[0];
+      row["finish"] = status == 200 ? api::FinishReason(first)
+                                    : std::string(status == 499   ? "cancelled"
+                                                  : status == 408 ? "timeout"
+                                                                  : "error");
+      services_.recorder->SetText(&row, "answer", "answer_hash", first.message.content);
+      if (services_.recorder->mode() == RecordMode::kFull) {
+        if (!first.message.reasoning.empty()) row["reasoning"] = first.message.reasoning;
+        if (!first.message.tool_calls.empty()) {
+          json calls = json::array();
+          for (const auto& call : first.message.tool_calls)
+            calls.push_back({{"id", call.id}, {"name", call.name}, {"arguments", call.arguments}});
+          row["tool_calls"] = calls.dump(-1, ' ', false, json::error_handler_t::replace);
+        }
+        if (choices.size() > 1) {
+          json all = json::array();
+          for (const auto& choice : choices) all.push_back(choice.message.content);
+          row["answers"] = all.dump(-1, ' ', false, json::error_handler_t::replace);
+        }
+      }
+    } else {
+      row["finish"] = "error";
+    }
+    const engine::Usage& u = usage_.sum;
+    row["prompt_tokens"] = u.prompt_tokens;
+    row["cached_tokens"] = u.cached_tokens;
+    row["answer_tokens"] = u.answer_tokens;
+    row["forced_tokens"] = u.forced_tokens;
+    row["preemptions"] = u.preemptions;
+    row["queue_seconds"] = u.queue_seconds;
+    row["prefill_seconds"] = u.prefill_seconds;
+    row["decode_seconds"] = u.decode_seconds;
+    row["compute_seconds"] = u.compute_seconds;
+    if (first_token_ > 0) row["first_token_seconds"] = first_token_ - caller_.arrived;
+    row["total_seconds"] = now - caller_.arrived;
+    row["why"] = Why(u, choices.empty() ? engine::Finish::kError : choices[0].finish, now - caller_.arrived);
+    services_.recorder->Write(trace::Kind::kEnd, row);
+  }
+
+  // Of all answers: tokens together, times of the slowest.
+  struct Sums {
+    engine::Usage sum;
+    void Add(const engine::Usage& u) {
+      sum.prompt_tokens += u.prompt_tokens;
+      sum.cached_tokens += u.cached_tokens;
+      sum.answer_tokens += u.answer_tokens;
+      sum.forced_tokens += u.forced_tokens;
+      sum.preemptions += u.preemptions;
+      sum.compute_seconds += u.compute_seconds;
+      sum.queue_seconds = std::max(sum.queue_seconds, u.queue_seconds);
+      sum.prefill_seconds = std::max(sum.prefill_seconds, u.prefill_seconds);
+      sum.decode_seconds = std::max(sum.decode_seconds, u.decode_seconds);
+      sum.grammar_seconds = std::max(sum.grammar_seconds, u.grammar_seconds);
+    }
+  };
+
+  Services& services_;
+  std::shared_ptr<Exchange> exchange_;
+  Caller caller_;
+  api::Call call_;
+  Chosen chosen_;
+  std::vector<Prompt> prompts_;
+  std::shared_ptr<const model::AnswerFormat> format_;
+  size_t own_stops_ = 0;  // at the end of the stops: the template's
+  Allowance allowance_;
+  bool admitted_ = false;
+  int64_t guessed_ = 0;
+
+  std::unique_ptr<api::Writer> writer_;
+  std::shared_ptr<RequestMetrics> metrics_;
+  std::shared_ptr<InFlight> in_flight_;
+  std::vector<std::shared_ptr<engine::Stream>> streams_;
+  std::vector<api::Assembler> assemblers_;
+  std::vector<double> last_token_;
+  size_t ended_ = 0;
+  bool begun_ = false, over_ = false;
+  double first_token_ = 0, spoken_ = 0;
+  engine::Finish finish_ = engine::Finish::kNone;
+  Sums usage_;
+  std::shared_ptr<Generation> own_;
+};
+
+}  // namespace
+
+void Generate(Services* services, std::shared_ptr<Exchange> exchange, api::Dialect dialect, Caller caller) {
+  std::make_shared<Generation>(services, std::move(exchange), dialect, std::move(caller))->Run();
+}
+
+json StartRow(const Services& services, const Exchange& exchange, const Caller& caller,
+              const std::string& model) {
+  const HttpRequest& http = exchange.request();
+  json row = {{"id", caller.request_id}, {"started", caller.arrived_us}, {"endpoint", http.path},
+              {"model", model},          {"engine", services.build},     {"key", caller.key.id}};
+  if (const auto client = http.Header("user-agent"); !client.empty()) row["client"] = client;
+  // W3C trace context: version-trace_id-parent_id-flags.
+  if (const auto parent = http.Header("traceparent");
+      parent.size() >= 55 && parent[2] == '-' && parent[35] == '-') {
+    row["trace_id"] = parent.substr(3, 32);
+    row["parent_span_id"] = parent.substr(36, 16);
+  }
+  return row;
+}
+
+std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& caller, const Allowance& a,
+                                                               const std::vector<std::string>& unknown) {
+  std::vector<std::pair<std::string, std::string>> headers = {{"x-request-id", caller.request_id}};
+  const auto limit = [&](const std::string& what, int64_t most, int64_t left, double reset) {
+    if (most < 0) return;
+    char text[32];
+    std::snprintf(text, sizeof text, "%.3fs", reset);
+    headers.emplace_back("x-ratelimit-limit-" + what, std::to_string(most));
+    headers.emplace_back("x-ratelimit-remaining-" + what, std::to_string(left));
+    headers.emplace_back("x-ratelimit-reset-" + what, text);
+  };
+  limit("requests", a.limit_requests, a.remaining_requests, a.reset_requests);
+  limit("tokens", a.limit_tokens, a.remaining_tokens, a.reset_tokens);
+  if (!unknown.empty()) {
+    std::string list;
+    for (const std::string& name : unknown) {
+      std::string clean;
+      for (const char c : name)
+        if (c > ' ' && c < 127 && c != ',') clean += c;
+      list += (list.empty() ? "" : ", ") + clean.substr(0, 64);
+    }
+    headers.emplace_back("x-headrace-ignored", list.substr(0, 1024));
+  }
+  return headers;
+}
+
+void Refuse(Services* services, Exchange* exchange, const Caller& caller, const api::Fault& fault,
+            const Allowance* allowance) {
+  const HttpRequest& http = exchange->request();
+  services->metrics->Refused(http.path, fault.status);
+  if (fault.status != 401 && services->recorder->on()) {
+    json row = StartRow(*services, *exchange, caller, "");
+    row["ended"] = NowMicros();
+    row["finish"] = "error";
+    row["status"] = fault.status;
+    row["error"] = (fault.param.empty() ? "" : fault.param + " ") + fault.message;
+    services->recorder->Write(trace::Kind::kEnd, row);
+  }
+  const bool anthropic = http.path == "/v1/messages" || !http.Header("anthropic-version").empty();
+  HttpResponse response{fault.status,
+                        AnswerHeaders(caller, allowance != nullptr ? *allowance : Allowance(), {}),
+                        anthropic ? api::AnthropicError(fault, caller.request_id) : api::OpenAiError(fault)};
+  if (fault.retry_after > 0)
+    response.headers.emplace_back("Retry-After", std::to_string(static_cast<int>(fault.retry_after + 0.999)));
+  if (fault.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
+  exchange->Answer(std::move(response));
+}
+
+std::string Why(const engine::Usage& u, engine::Finish finish, double total) {
+  std::string text;
+  const auto add = [&](const char* format, auto... values) {
+    char line[160];
+    std::snprintf(line, sizeof line, format, values...);
+    text += (text.empty() ? "" : "; ") + std::string(line);
+  };
+  if (u.grammar_seconds >= 0.05) add("%.2f s compiling its grammar", u.grammar_seconds);
+  if (u.queue_seconds >= 0.01) add("%.2f s in the queue", u.queue_seconds);
+  if (u.prefill_seconds > 0)
+    add("%.2f s for %d of %d prompt tokens (%d cached)", u.prefill_seconds, u.prompt_tokens - u.cached_tokens,
+        u.prompt_tokens, u.cached_tokens);
+  if (u.decode_seconds > 0 && u.answer_tokens > 0)
+    add("%.2f s for %d tokens", u.decode_seconds, u.answer_tokens);
+  if (u.preemptions > 0) add("gave way %d times", u.preemptions);
+  const double alone = u.compute_seconds;
+  if (alone > 0 && u.prefill_seconds + u.decode_seconds > 2 * alone)
+    add("%.0f %% of the model's time was others'",
+        100 * (1 - alone / (u.prefill_seconds + u.decode_seconds)));
+  if (finish == engine::Finish::kCancelled) add("the client hung up after %.2f s", total);
+  return text;
+}
+
+}  // namespace headrace::serve

@@ -1,0 +1,554 @@
+#include "serve/http.h"
+
+#include <sys/socket.h>
+
+#include <atomic>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/ssl/context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <boost/beast/ssl.hpp>
+#include <cerrno>
+#include <csignal>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+namespace headrace::serve {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using asio::redirect_error;
+using asio::use_awaitable;
+using asio::ip::tcp;
+using beast::error_code;
+using PlainStream = beast::tcp_stream;
+using TlsStream = beast::ssl_stream<beast::tcp_stream>;
+
+constexpr size_t kJoin = 256 << 10;  // pieces that wait are written together up to this
+
+std::chrono::milliseconds Milliseconds(double seconds) {
+  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
+std::string Unescaped(std::string_view text) {
+  std::string out;
+  const auto digit = [](char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+  };
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 && digit(text[i + 2]) >= 0) {
+      out += static_cast<char>(digit(text[i + 1]) * 16 + digit(text[i + 2]));
+      i += 2;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+// What a connection's exchanges share with the server.
+struct Shared {
+  HttpOptions options;
+  Handler handler;
+  std::atomic<bool> draining{false};
+  std::atomic<int64_t> connections{0}, accepted{0}, refused{0}, gone{0}, malformed{0}, too_slow{0};
+
+  std::string ErrorBody(int status, const std::string& message) const {
+    return options.error_body ? options.error_body(status, message) : message + "\n";
+  }
+};
+
+// An answer on its way. Its state belongs to the connection's strand.
+class Answering final : public Exchange, public std::enable_shared_from_this<Answering> {
+ public:
+  Answering(asio::any_io_executor executor, HttpRequest request)
+      : executor_(executor), request_(std::move(request)), wake_(executor) {
+    wake_.expires_at(asio::steady_timer::time_point::max());
+  }
+  const HttpRequest& request() const override { return request_; }
+
+  void Answer(HttpResponse response) override {
+    Later([response = std::move(response)](Answering& self) mutable {
+      if (self.head_ || self.ended_) return;
+      self.head_ = std::make_unique<HttpResponse>(std::move(response));
+      self.whole_ = self.ended_ = true;
+    });
+  }
+  void Begin(HttpResponse head) override {
+    Later([head = std::move(head)](Answering& self) mutable {
+      if (!self.head_ && !self.ended_) self.head_ = std::make_unique<HttpResponse>(std::move(head));
+    });
+  }
+  void Send(std::string piece) override {
+    Later([piece = std::move(piece)](Answering& self) mutable {
+      if (!self.ended_ && !piece.empty()) self.pieces_.push_back(std::move(piece));
+    });
+  }
+  void End() override {
+    Later([](Answering& self) { self.ended_ = true; });
+  }
+  void OnGone(std::function<void()> call) override {
+    Later([call = std::move(call)](Answering& self) mutable {
+      if (self.gone_) return call();
+      self.on_gone_ = std::move(call);
+    });
+  }
+  void Post(std::function<void()> work) override { asio::post(executor_, std::move(work)); }
+
+  // The connection's side.
+  void Gone() {
+    if (gone_ || (ended_ && written_)) return;
+    gone_ = true;
+    pieces_.clear();
+    wake_.cancel();
+    if (const auto call = std::move(on_gone_)) call();
+  }
+
+ private:
+  template <typename Stream>
+  friend class Connection;
+
+  template <typename Fn>
+  void Later(Fn fn) {
+    asio::dispatch(executor_, [self = shared_from_this(), fn = std::move(fn)]() mutable {
+      fn(*self);
+      self->wake_.cancel();
+    });
+  }
+
+  asio::any_io_executor executor_;
+  HttpRequest request_;
+  asio::steady_timer wake_;
+  std::unique_ptr<HttpResponse> head_;
+  std::deque<std::string> pieces_;
+  bool whole_ = false, ended_ = false, written_ = false, gone_ = false;
+  std::function<void()> on_gone_;
+};
+
+// Gives an operation on a socket some time, and cancels it then, but leaves the socket open: what was too
+// slow is told so.
+class Deadline {
+ public:
+  Deadline(beast::tcp_stream* stream, std::shared_ptr<void> owner, double seconds)
+      : timer_(stream->get_executor(), Milliseconds(seconds)), passed_(std::make_shared<bool>(false)) {
+    timer_.async_wait([stream, owner = std::move(owner), passed = passed_](error_code error) {
+      if (error) return;
+      *passed = true;
+      stream->cancel();
+    });
+  }
+  bool passed() const { return *passed_; }
+
+ private:
+  asio::steady_timer timer_;
+  std::shared_ptr<bool> passed_;
+};
+
+class Closable {
+ public:
+  virtual ~Closable() = default;
+  virtual void CloseIfIdle() = 0;
+};
+
+template <typename Stream>
+class Connection final : public Closable, public std::enable_shared_from_this<Connection<Stream>> {
+ public:
+  Connection(Stream stream, std::shared_ptr<Shared> shared, std::string peer)
+      : stream_(std::move(stream)), shared_(std::move(shared)), peer_(std::move(peer)) {
+    shared_->connections.fetch_add(1);
+  }
+  ~Connection() override { shared_->connections.fetch_sub(1); }
+
+  void CloseIfIdle() override {
+    asio::post(stream_.get_executor(), [self = this->shared_from_this()] {
+      if (self->idle_) self->Close();
+    });
+  }
+
+  auto executor() { return stream_.get_executor(); }
+
+  asio::awaitable<void> Run() {
+    error_code error;
+    if constexpr (std::is_same_v<Stream, TlsStream>) {
+      Lowest().expires_after(Milliseconds(shared_->options.header_seconds));
+      co_await stream_.async_handshake(asio::ssl::stream_base::server, redirect_error(use_awaitable, error));
+      if (error) co_return Close();
+    }
+    for (;;) {
+      auto answering = co_await ReadRequest();
+      if (!answering) co_return Close();
+      Watch(answering);
+      shared_->handler(answering);
+      const bool keep = co_await WriteAnswer(answering);
+      answering->written_ = true;
+      answering->on_gone_ = nullptr;
+      if (!keep || shared_->draining) co_return Close();
+    }
+  }
+
+ private:
+  beast::tcp_stream& Lowest() { return beast::get_lowest_layer(stream_); }
+  void Close() {
+    error_code ignored;
+    Lowest().socket().shutdown(tcp::socket::shutdown_both, ignored);
+    Lowest().close();
+  }
+
+  // Empty: the connection ends.
+  asio::awaitable<std::shared_ptr<Answering>> ReadRequest() {
+    const HttpOptions& options = shared_->options;
+    http::request_parser<http::string_body> parser;
+    parser.header_limit(static_cast<uint32_t>(options.max_header));
+    parser.body_limit(static_cast<uint64_t>(options.max_body));
+    error_code error;
+    if (buffer_.size() == 0) {  // nobody has to say anything yet
+      idle_ = true;
+      if (shared_->draining) co_return nullptr;
+      Lowest().expires_after(Milliseconds(options.idle_seconds));
+      const size_t got =
+          co_await stream_.async_read_some(buffer_.prepare(4096), redirect_error(use_awaitable, error));
+      idle_ = false;
+      if (error) co_return nullptr;
+      buffer_.commit(got);
+    }
+    Lowest().expires_never();
+    {
+      const Deadline deadline(&Lowest(), this->shared_from_this(), options.header_seconds);
+      co_await http::async_read_header(stream_, buffer_, parser, redirect_error(use_awaitable, error));
+      if (error) co_return co_await Refuse(error, deadline.passed());
+    }
+    version_ = parser.get().version();
+    keep_alive_ = parser.get().keep_alive();
+    if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
+      http::response<http::empty_body> go_on{http::status::continue_, version_};
+      co_await http::async_write(stream_, go_on, redirect_error(use_awaitable, error));
+      if (error) co_return nullptr;
+    }
+    {
+      const Deadline deadline(&Lowest(), this->shared_from_this(), options.body_seconds);
+      co_await http::async_read(stream_, buffer_, parser, redirect_error(use_awaitable, error));
+      if (error) co_return co_await Refuse(error, deadline.passed());
+    }
+    auto message = parser.release();
+    HttpRequest request;
+    request.method = std::string(message.method_string());
+    const std::string_view target(message.target().data(), message.target().size());
+    const size_t question = target.find('?');
+    request.path = Unescaped(target.substr(0, question));
+    if (question != std::string_view::npos) request.query = std::string(target.substr(question + 1));
+    for (const auto& field : message)
+      request.headers.emplace_back(std::string(field.name_string()), std::string(field.value()));
+    request.body = std::move(message.body());
+    request.peer = peer_;
+    head_only_ = request.method == "HEAD";
+    co_return std::make_shared<Answering>(stream_.get_executor(), std::move(request));
+  }
+
+  // Tells what is wrong with a request that cannot be read, where there is a point in it.
+  asio::awaitable<std::shared_ptr<Answering>> Refuse(error_code error, bool late) {
+    int status = 0;
+    std::string message;
+    if (error == http::error::body_limit) {
+      status = 413;
+      message = "the body is larger than " + std::to_string(shared_->options.max_body) + " bytes";
+    } else if (error == http::error::header_limit) {
+      status = 431;
+      message = "the header is larger than " + std::to_string(shared_->options.max_header) + " bytes";
+    } else if (late) {
+      ++shared_->too_slow;
+      status = 408;
+      message = "the request did not arrive in time";
+    } else if (error.category() == http::make_error_code(http::error::bad_method).category() &&
+               error != http::error::end_of_stream && error != http::error::partial_message) {
+      ++shared_->malformed;
+      status = 400;
+      message = "this is not HTTP/1.1: " + error.message();
+    }
+    if (status == 0) co_return nullptr;
+    keep_alive_ = false;
+    version_ = 11;
+    HttpResponse response{status, {}, shared_->ErrorBody(status, message)};
+    co_await WriteWhole(response);
+    // A peer that is still sending would get a reset instead of the answer: what it sends is taken a while.
+    error_code ignored;
+    Lowest().socket().shutdown(tcp::socket::shutdown_send, ignored);
+    Lowest().expires_after(std::chrono::seconds(2));
+    char waste[4096];
+    for (size_t taken = 0; taken < (8U << 20);) {
+      const size_t got =
+          co_await Lowest().async_read_some(asio::buffer(waste), redirect_error(use_awaitable, error));
+      if (error) break;
+      taken += got;
+    }
+    co_return nullptr;
+  }
+  // Looks whether the peer hangs up while its answer is made.
+  void Watch(const std::shared_ptr<Answering>& answering) {
+    if (watching_) return;
+    watching_ = true;
+    watched_ = answering;
+    Lowest().socket().async_wait(tcp::socket::wait_read, [self = this->shared_from_this()](error_code error) {
+      self->watching_ = false;
+      const auto now = self->watched_.lock();
+      if (error || !now) return;
+      char byte;
+      const ssize_t got = recv(self->Lowest().socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+      // Something to read is the next request, ahead of time, or TLS taking leave: not looked at before
+      // this answer is done.
+      if (got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK)) now->Gone();
+    });
+  }
+
+  http::response<http::empty_body> Head(const HttpResponse& from) const {
+    http::response<http::empty_body> head;
+    head.result(static_cast<unsigned>(from.status));
+    head.version(version_);
+    head.set(http::field::server, "headrace");
+    if (!from.type.empty()) head.set(http::field::content_type, from.type);
+    for (const auto& [name, value] : from.headers) head.set(name, value);
+    head.keep_alive(keep_alive_ && !shared_->draining);
+    return head;
+  }
+
+  asio::awaitable<bool> WriteWhole(const HttpResponse& from) {
+    error_code error;
+    http::response<http::string_body> response{Head(from).base()};
+    response.body() = from.body;
+    response.content_length(from.body.size());
+    if (head_only_) response.body().clear();
+    Lowest().expires_after(Milliseconds(shared_->options.write_seconds));
+    http::response_serializer<http::string_body> serializer(response);
+    if (head_only_) {
+      co_await http::async_write_header(stream_, serializer, redirect_error(use_awaitable, error));
+    } else {
+      co_await http::async_write(stream_, serializer, redirect_error(use_awaitable, error));
+    }
+    co_return !error && response.keep_alive();
+  }
+
+  // False: the connection ends.
+  asio::awaitable<bool> WriteAnswer(const std::shared_ptr<Answering>& a) {
+    error_code error;
+    Lowest().expires_never();
+    const auto wait = [&]() -> asio::awaitable<void> {
+      error_code woken;
+      co_await a->wake_.async_wait(redirect_error(use_awaitable, woken));
+    };
+    while (!a->head_ && !a->gone_ && !a->ended_) co_await wait();
+    if (a->gone_ || !a->head_) co_return Lost(a);
+    if (a->whole_) {
+      const bool keep = co_await WriteWhole(*a->head_);
+      co_return keep;
+    }
+    const bool chunks = version_ >= 11;
+    if (!chunks) keep_alive_ = false;
+    http::response<http::empty_body> head = Head(*a->head_);
+    if (chunks) head.chunked(true);
+    http::response_serializer<http::empty_body> serializer(head);
+    Lowest().expires_after(Milliseconds(shared_->options.write_seconds));
+    co_await http::async_write_header(stream_, serializer, redirect_error(use_awaitable, error));
+    while (!error) {
+      while (a->pieces_.empty() && !a->ended_ && !a->gone_) {
+        Lowest().expires_never();
+        co_await wait();
+      }
+      if (a->gone_) co_return Lost(a);
+      if (a->pieces_.empty()) break;
+      std::string joined = std::move(a->pieces_.front());
+      a->pieces_.pop_front();
+      while (!a->pieces_.empty() && joined.size() + a->pieces_.front().size() <= kJoin) {
+        joined += a->pieces_.front();
+        a->pieces_.pop_front();
+      }
+      Lowest().expires_after(Milliseconds(shared_->options.write_seconds));
+      if (chunks) {
+        co_await asio::async_write(stream_, http::make_chunk(asio::buffer(joined)),
+                                   redirect_error(use_awaitable, error));
+      } else {
+        co_await asio::async_write(stream_, asio::buffer(joined), redirect_error(use_awaitable, error));
+      }
+    }
+    if (!error && chunks)
+      co_await asio::async_write(stream_, http::make_chunk_last(), redirect_error(use_awaitable, error));
+    if (error) {
+      if (error == beast::error::timeout) ++shared_->too_slow;
+      co_return Lost(a);
+    }
+    co_return head.keep_alive();
+  }
+
+  bool Lost(const std::shared_ptr<Answering>& a) {
+    ++shared_->gone;
+    a->Gone();
+    return false;
+  }
+
+  Stream stream_;
+  std::shared_ptr<Shared> shared_;
+  std::string peer_;
+  beast::flat_buffer buffer_;
+  unsigned version_ = 11;
+  bool keep_alive_ = true, head_only_ = false, idle_ = true, watching_ = false;
+  std::weak_ptr<Answering> watched_;
+};
+
+class BeastServer final : public HttpServer {
+ public:
+  BeastServer(HttpOptions options, Handler handler)
+      : shared_(std::make_shared<Shared>()), stay_(asio::make_work_guard(io_)), acceptor_(io_) {
+    shared_->options = std::move(options);
+    shared_->handler = std::move(handler);
+  }
+  ~BeastServer() override {
+    io_.stop();
+    for (auto& thread : threads_) thread.join();
+  }
+
+  Status Open() {
+    const HttpOptions& options = shared_->options;
+    if (options.certificate.empty() != options.private_key.empty())
+      return Status::Invalid("TLS needs both a certificate and its private key");
+    error_code error;
+    if (!options.certificate.empty()) {
+      tls_ = std::make_unique<asio::ssl::context>(asio::ssl::context::tls_server);
+      tls_->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 |
+                        asio::ssl::context::no_tlsv1_1);
+      tls_->use_certificate_chain_file(options.certificate, error);
+      if (error)
+        return Status::Invalid("cannot use the certificate " + options.certificate + ": " + error.message());
+      tls_->use_private_key_file(options.private_key, asio::ssl::context::pem, error);
+      if (error)
+        return Status::Invalid("cannot use the private key " + options.private_key + ": " + error.message());
+    }
+    tcp::resolver resolver(io_);
+    const auto found = resolver.resolve(options.host, std::to_string(options.port), error);
+    if (error || found.empty())
+      return Status::Invalid("there is no address '" + options.host + "' here: " + error.message());
+    const tcp::endpoint endpoint = *found.begin();
+    const std::string where = options.host + ":" + std::to_string(options.port);
+    acceptor_.open(endpoint.protocol(), error);
+    if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
+    if (!error) acceptor_.bind(endpoint, error);
+    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+    if (error)
+      return Status::Io("cannot listen at " + where + ": " + error.message() +
+                        (error == asio::error::address_in_use ? "; name another with --port" : ""));
+    port_ = acceptor_.local_endpoint().port();
+    std::signal(SIGPIPE, SIG_IGN);
+    asio::co_spawn(io_, Accept(), asio::detached);
+    for (int i = 0; i < std::max(1, options.threads); ++i) threads_.emplace_back([this] { io_.run(); });
+    return Status::Ok();
+  }
+
+  uint16_t port() const override { return port_; }
+  HttpStats stats() const override {
+    return {shared_->connections, shared_->accepted,  shared_->refused,
+            shared_->gone,        shared_->malformed, shared_->too_slow};
+  }
+  void After(double seconds, std::function<void()> work) override {
+    auto timer = std::make_shared<asio::steady_timer>(io_, Milliseconds(seconds));
+    timer->async_wait([timer, work = std::move(work)](error_code error) {
+      if (!error) work();
+    });
+  }
+  void Drain() override {
+    shared_->draining = true;
+    asio::post(io_, [this] {
+      error_code ignored;
+      acceptor_.close(ignored);
+    });
+    const std::lock_guard lock(mutex_);
+    for (const auto& weak : open_)
+      if (const auto connection = weak.lock()) connection->CloseIfIdle();
+  }
+
+ private:
+  asio::awaitable<void> Accept() {
+    for (;;) {
+      error_code error;
+      tcp::socket socket(asio::make_strand(io_));
+      co_await acceptor_.async_accept(socket, redirect_error(use_awaitable, error));
+      if (shared_->draining || error == asio::error::operation_aborted) co_return;
+      if (error) {  // out of descriptors: wait for some
+        asio::steady_timer pause(io_, std::chrono::milliseconds(100));
+        co_await pause.async_wait(redirect_error(use_awaitable, error));
+        continue;
+      }
+      ++shared_->accepted;
+      if (shared_->connections >= shared_->options.max_connections) {
+        ++shared_->refused;
+        const std::string body = shared_->ErrorBody(503, "there are too many connections; try again");
+        const std::string text =
+            "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: "
+            "application/json\r\nContent-Length: " +
+            std::to_string(body.size()) + "\r\n\r\n" + body;
+        (void)::send(socket.native_handle(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        continue;
+      }
+      error_code ignored;
+      const std::string peer = socket.remote_endpoint(ignored).address().to_string();
+      socket.set_option(tcp::no_delay(true), ignored);
+      if (tls_) {
+        Open(std::make_shared<Connection<TlsStream>>(TlsStream(beast::tcp_stream(std::move(socket)), *tls_),
+                                                     shared_, peer));
+      } else {
+        Open(std::make_shared<Connection<PlainStream>>(PlainStream(std::move(socket)), shared_, peer));
+      }
+    }
+  }
+
+  template <typename Stream>
+  void Open(std::shared_ptr<Connection<Stream>> connection) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (open_.size() >= 64 && open_.size() >= 2 * static_cast<size_t>(shared_->connections.load()))
+        std::erase_if(open_, [](const auto& weak) { return weak.expired(); });
+      open_.push_back(connection);
+    }
+    auto executor = connection->executor();
+    asio::co_spawn(
+        executor, [connection]() -> asio::awaitable<void> { co_await connection->Run(); }, asio::detached);
+  }
+
+  std::shared_ptr<Shared> shared_;
+  asio::io_context io_;
+  asio::executor_work_guard<asio::io_context::executor_type> stay_;
+  std::unique_ptr<asio::ssl::context> tls_;
+  tcp::acceptor acceptor_;
+  uint16_t port_ = 0;
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<Closable>> open_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace
+
+std::string_view HttpRequest::Header(std::string_view name) const {
+  for (const auto& [key, value] : headers)
+    if (beast::iequals(key, name)) return value;
+  return {};
+}
+
+Result<std::unique_ptr<HttpServer>> HttpServer::Start(HttpOptions options, Handler handler) {
+  auto server = std::make_unique<BeastServer>(std::move(options), std::move(handler));
+  HEADRACE_TRY(server->Open());
+  return std::unique_ptr<HttpServer>(std::move(server));
+}
+
+}  // namespace headrace::serve

@@ -1,0 +1,94 @@
+// http: connections, and what is asked on them. Nothing here knows of models: a Handler gets an Exchange and
+// answers it, at once or later, from any thread. HTTP/1.1 by Boost.Beast, TLS by OpenSSL.
+//
+//   HEADRACE_ASSIGN(auto server, HttpServer::Start({.port = 8000}, [](std::shared_ptr<Exchange> exchange) {
+//     exchange->Answer({200, {}, "hello"});
+//   }));
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+
+namespace headrace::serve {
+
+struct HttpOptions {
+  std::string host = "127.0.0.1";
+  uint16_t port = 8000;     // 0: any free one
+  std::string certificate;  // PEM files; TLS where both are given
+  std::string private_key;
+  int threads = 1;  // that read and write
+  int64_t max_body = 32 << 20;
+  int64_t max_header = 64 << 10;
+  int max_connections = 4096;
+  double header_seconds = 15;  // from a connection's first byte, or from the last answer, to a whole header
+  double idle_seconds = 90;    // without a request
+  double body_seconds = 60;    // for a body to arrive
+  double write_seconds = 30;   // for a peer to take what is written
+  // The body of an answer to what is not HTTP, too large or too slow.
+  std::function<std::string(int status, const std::string& message)> error_body;
+};
+
+struct HttpRequest {
+  std::string method, path, query;  // the path without the query, percent-encoding undone
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+  std::string peer;  // "127.0.0.1"
+  // Case does not matter; "" where there is none.
+  std::string_view Header(std::string_view name) const;
+};
+
+struct HttpResponse {
+  int status = 200;
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+  std::string type = "application/json";
+};
+
+// One request and its answer. Thread-safe.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  virtual const HttpRequest& request() const = 0;
+
+  // The whole answer, once.
+  virtual void Answer(HttpResponse response) = 0;
+  // Or a stream: its head, pieces, an end. Pieces wait in memory for a slow peer; past `write_seconds` it is
+  // gone.
+  virtual void Begin(HttpResponse head) = 0;
+  virtual void Send(std::string piece) = 0;
+  virtual void End() = 0;
+  // Called on an I/O thread if the peer hangs up, or stops reading, before the answer's end; never after.
+  virtual void OnGone(std::function<void()> call) = 0;
+  // Runs on the connection's own thread, after what was posted before: what belongs to one exchange needs no
+  // lock.
+  virtual void Post(std::function<void()> work) = 0;
+};
+
+using Handler = std::function<void(std::shared_ptr<Exchange>)>;  // on an I/O thread: it must not block
+
+struct HttpStats {
+  int64_t connections = 0;  // open
+  int64_t accepted = 0, refused = 0, gone = 0, malformed = 0, too_slow = 0;
+};
+
+class HttpServer {
+ public:
+  static Result<std::unique_ptr<HttpServer>> Start(HttpOptions options, Handler handler);
+  virtual ~HttpServer() = default;  // stops
+
+  virtual uint16_t port() const = 0;
+  virtual HttpStats stats() const = 0;
+  // Runs later on an I/O thread.
+  virtual void After(double seconds, std::function<void()> work) = 0;
+  // No new connections; idle ones close, others after their answer.
+  virtual void Drain() = 0;
+};
+
+}  // namespace headrace::serve

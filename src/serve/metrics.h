@@ -1,0 +1,43 @@
+// Metrics of a server, as Prometheus reads them (text format 0.0.4; prometheus.io/docs/instrumenting). Names
+// are base units, counters end in _total.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/core.h"
+#include "serve/http.h"
+#include "serve/recorder.h"
+
+namespace headrace::serve {
+
+// Where one request's figures go. Thread-safe.
+class RequestMetrics {
+ public:
+  virtual ~RequestMetrics() = default;
+  virtual void FirstToken(double seconds) = 0;  // since it arrived
+  virtual void NextToken(double seconds) = 0;   // since the one before
+  virtual void End(int status, const engine::Usage& usage) = 0;
+};
+
+struct ModelLoad {
+  std::string name;
+  engine::CoreStats stats;
+};
+
+class Metrics {
+ public:
+  static std::unique_ptr<Metrics> Make();
+  virtual ~Metrics() = default;
+  // `group`: of the key.
+  virtual std::shared_ptr<RequestMetrics> Request(const std::string& model, const std::string& endpoint,
+                                                  const std::string& group) = 0;
+  // One that was answered at once: refused, or without a model.
+  virtual void Refused(const std::string& endpoint, int status) = 0;
+  // Everything, with the gauges as they are now.
+  virtual std::string Text(const std::vector<ModelLoad>& models, const HttpStats& http,
+                           const RecorderStats& recorder, int64_t swaps) = 0;
+};
+
+}  // namespace headrace::serve

@@ -1,0 +1,230 @@
+#include "serve/models.h"
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "model/probe.h"
+
+namespace headrace::serve {
+namespace {
+
+constexpr double kLookSeconds = 0.5;  // between looks at the names
+constexpr double kOfFreeMemory = 0.8;
+
+int64_t FreeMemory() {
+  std::ifstream in("/proc/meminfo");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("MemAvailable:")) return std::strtoll(line.c_str() + 13, nullptr, 10) * 1024;
+  return 0;
+}
+
+std::string Gigabytes(int64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2f GB", static_cast<double>(bytes) / 1e9);
+  return text;
+}
+
+// A file's identity where it is in no catalog: it is served until the server ends.
+std::string FileHash(const std::string& path) {
+  struct stat info {};
+  if (stat(path.c_str(), &info) != 0) return "";
+  const int64_t facts[4] = {static_cast<int64_t>(info.st_dev), static_cast<int64_t>(info.st_ino),
+                            static_cast<int64_t>(info.st_size), info.st_mtim.tv_sec};
+  return "file-" + Hex64(Xxh3(facts, sizeof facts));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Models>> Models::Start(std::shared_ptr<table::Catalog> catalog,
+                                              std::vector<ModelChoice> choices, ModelOptions options) {
+  std::unique_ptr<Models> models(new Models());
+  models->catalog_ = std::move(catalog);
+  models->options_ = std::move(options);
+  if (models->options_.memory == 0)
+    models->options_.memory = static_cast<int64_t>(static_cast<double>(FreeMemory()) * kOfFreeMemory);
+  // Whatever computes in this process takes turns.
+  models->options_.engine.lease = std::make_shared<engine::ComputeLease>();
+  int64_t used = 0;
+  for (const ModelChoice& choice : choices) {
+    for (const ModelChoice& other : models->choices_)
+      if (other.name == choice.name) return Status::Invalid("two models are named '" + choice.name + "'");
+    HEADRACE_ASSIGN(auto served, models->Load(choice, used));
+    used += served->bytes;
+    models->served_.push_back(std::move(served));
+    models->choices_.push_back(choice);
+  }
+  models->watcher_ = std::thread([raw = models.get()] { raw->Watch(); });
+  return models;
+}
+
+Models::~Models() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  if (watcher_.joinable()) watcher_.join();
+}
+
+Result<std::shared_ptr<Served>> Models::Load(const ModelChoice& choice, int64_t used) {
+  auto served = std::make_shared<Served>();
+  served->name = choice.name;
+  struct stat info {};
+  const bool is_file = choice.from.find('/') != std::string::npos || stat(choice.from.c_str(), &info) == 0;
+  if (!is_file && catalog_) {
+    registry::Registry registry(catalog_);
+    HEADRACE_ASSIGN(const registry::Entry entry, registry.Get(choice.from));
+    served->sha256 = entry.sha256;
+    HEADRACE_ASSIGN(served->path, registry.LocalFile(entry));
+  } else {
+    HEADRACE_ASSIGN(served->path, registry::FindModelFile(choice.from, catalog_));
+    served->sha256 = FileHash(served->path);
+  }
+  model::ProbeOptions probe;
+  probe.chat_template = options_.chat_template;
+  HEADRACE_TRY(model::Probe(served->path, probe));
+  HEADRACE_ASSIGN(served->model, model::Model::Load(served->path));
+  const model::Facts& facts = served->model->facts();
+  engine::EngineOptions engine = options_.engine;
+  const bool embeds = facts.memory == model::Memory::kEncoder;
+  served->context = engine.decoder.cells > 0
+                        ? std::min(engine.decoder.cells, std::max(facts.trained_context, 1))
+                        : std::min(facts.trained_context, 32768);
+  if (engine.decoder.cells == 0) engine.decoder.cells = std::min(facts.trained_context, 32768);
+  served->bytes = facts.weight_bytes + (embeds ? 0 : facts.kv_bytes_per_token * engine.decoder.cells);
+  if (used + served->bytes > options_.memory)
+    return Status::Limit("'" + choice.name + "' needs " + Gigabytes(served->bytes) + " (" +
+                         Gigabytes(facts.weight_bytes) + " of weights, the rest for " +
+                         std::to_string(engine.decoder.cells) + " tokens of cache), " + Gigabytes(used) +
+                         " are taken, and the budget is " + Gigabytes(options_.memory) +
+                         "; give less cache with --context, or more with --memory");
+  if (embeds) {
+    model::EncoderOptions encoder;
+    encoder.threads = engine.decoder.threads;
+    HEADRACE_ASSIGN(served->embedder, engine::Embedder::Start(served->model, encoder, engine.lease));
+  } else {
+    const bool first = std::none_of(served_.begin(), served_.end(), [&](const auto& other) {
+      return !other->embeds() && other->name != choice.name;
+    });
+    if (first)
+      for (const auto& [name, path] : options_.adapters) {
+        HEADRACE_ASSIGN(served->adapters[name], served->model->LoadAdapter(path));
+      }
+    HEADRACE_ASSIGN(served->engine, engine::Engine::Start(served->model, engine));
+    auto chat = model::ChatTemplate::Make(*served->model, facts.has_template ? "" : options_.chat_template);
+    if (chat.ok()) {
+      served->chat = *chat;
+    } else {
+      served->chat_problem = chat.status();
+    }
+  }
+  served->loaded_us = NowMicros();
+  return served;
+}
+
+Chosen Models::Find(const std::string& name, bool embedding) const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& served : served_) {
+    if (served->embeds() == embedding && name.empty()) return {served, -1, ""};
+    if (served->name == name) return {served, -1, ""};
+    const auto own = served->adapters.find(name);
+    if (own != served->adapters.end()) return {served, own->second, own->first};
+    const size_t colon = name.rfind(':');
+    if (colon == std::string::npos || name.substr(0, colon) != served->name) continue;
+    const auto named = served->adapters.find(name.substr(colon + 1));
+    if (named != served->adapters.end()) return {served, named->second, named->first};
+  }
+  return {};
+}
+
+std::vector<std::shared_ptr<Served>> Models::all() const {
+  const std::lock_guard lock(mutex_);
+  return served_;
+}
+
+std::string Models::names() const {
+  std::string text;
+  for (const auto& served : all()) {
+    text += (text.empty() ? "" : ", ") + served->name;
+    for (const auto& [name, index] : served->adapters) text += ", " + name;
+  }
+  return text;
+}
+
+std::string Models::trouble() const {
+  const std::lock_guard lock(mutex_);
+  return trouble_;
+}
+
+// Names that point elsewhere, and old models that nobody holds any more.
+void Models::Look() {
+  std::vector<std::shared_ptr<Served>> gone;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto& old : retired_)
+      if (old.use_count() == 1) gone.push_back(std::move(old));
+    std::erase(retired_, nullptr);
+  }
+  gone.clear();  // ends their threads: outside the lock
+  if (!catalog_) return;
+  registry::Registry registry(catalog_);
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    std::shared_ptr<Served> now;
+    int64_t used = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      now = served_[i];
+      for (const auto& served : served_) used += served->bytes;
+    }
+    if (now->sha256.starts_with("file-")) continue;
+    const auto entry = registry.Get(choices_[i].from);
+    if (!entry.ok() || entry->sha256 == now->sha256 || refused_[now->name] == entry->sha256) continue;
+    if (options_.say)
+      options_.say("'" + now->name + "' points at " + entry->sha256.substr(0, 12) +
+                   " now: loading it beside");
+    const double before = MonotonicSeconds();
+    auto loaded = Load(choices_[i], used);
+    if (!loaded.ok()) {
+      refused_[now->name] = entry->sha256;
+      const std::string text =
+          "'" + now->name + "' stays at " + now->sha256.substr(0, 12) + ": " + loaded.status().ToString();
+      if (options_.say) options_.say(text);
+      const std::lock_guard lock(mutex_);
+      trouble_ = text;
+      continue;
+    }
+    char took[32];
+    std::snprintf(took, sizeof took, "%.1f s", MonotonicSeconds() - before);
+    {
+      const std::lock_guard lock(mutex_);
+      retired_.push_back(std::move(served_[i]));
+      served_[i] = std::move(*loaded);
+      trouble_.clear();
+    }
+    ++swaps_;
+    if (options_.say)
+      options_.say("'" + now->name + "' answers with " + entry->sha256.substr(0, 12) + " (loaded in " + took +
+                   ")");
+  }
+}
+
+void Models::Watch() {
+  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 10);  // loading waits for serving
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait_for(lock, std::chrono::duration<double>(kLookSeconds), [&] { return stopping_; });
+      if (stopping_) return;
+    }
+    Look();
+  }
+}
+
+}  // namespace headrace::serve

@@ -1,0 +1,62 @@
+// Recorder: every request is a row. A start record lies in the spool before the first byte of an answer, an
+// end record before its last; a thread commits them to the tables. A disk that is full or a store that is
+// away costs rows, or delays them, never an answer.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include <nlohmann/json.hpp>
+
+#include "trace/committer.h"
+
+namespace headrace::serve {
+
+enum class RecordMode { kFull, kHash, kNone };  // texts are kept; only their hashes; neither
+Result<RecordMode> ParseRecordMode(const std::string& word);
+
+struct RecorderStats {
+  int64_t written = 0, dropped = 0, committed = 0;
+  std::string trouble;  // what does not work now, "" where all does
+};
+
+class Recorder {
+ public:
+  // `catalog` may be null: nothing is recorded. Rows of servers that died are committed first.
+  static Result<std::unique_ptr<Recorder>> Start(std::shared_ptr<table::Catalog> catalog, RecordMode mode,
+                                                 double commit_seconds);
+  ~Recorder();  // commits what there is
+
+  RecordMode mode() const { return mode_; }
+  bool on() const { return spool_ != nullptr; }
+  // Texts become hashes, or go, by the mode. `text` and `hash` name the columns.
+  void SetText(nlohmann::json* row, const char* text, const char* hash, const std::string& value) const;
+  void Write(trace::Kind kind, const nlohmann::json& row);
+  RecorderStats stats() const;
+  // Commits now. For shutdown and tests.
+  Status Commit();
+
+ private:
+  Recorder() = default;
+  void Run();
+  void Trouble(const std::string& what, const Status& status);
+
+  std::shared_ptr<table::Catalog> catalog_;
+  RecordMode mode_ = RecordMode::kFull;
+  double commit_seconds_ = 30;
+  std::unique_ptr<trace::Spool> spool_;
+  std::unique_ptr<trace::Committer> committer_;
+  std::mutex commit_mutex_;
+  std::atomic<int64_t> written_{0}, dropped_{0}, committed_{0};
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::string spool_trouble_, commit_trouble_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace headrace::serve

@@ -1,0 +1,62 @@
+// server: models behind the APIs that clients speak already. Begin here.
+//
+//   ServeOptions options;
+//   options.models = {{"gemma", "gemma"}};
+//   HEADRACE_ASSIGN(auto server, Server::Start(catalog, std::move(options)));
+//   … server->url() …
+//   server->Drain(30, {});
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/cancel.h"
+#include "serve/http.h"
+#include "serve/models.h"
+#include "serve/recorder.h"
+#include "serve/services.h"
+
+namespace headrace::serve {
+
+struct ServeOptions {
+  HttpOptions http;
+  std::vector<ModelChoice> models;
+  ModelOptions model;
+  RecordMode record = RecordMode::kFull;
+  double commit_seconds = 30;
+  bool strict_fields = false;
+  bool open = false;  // anyone may ask, though there are keys, or though strangers can reach the port
+};
+
+class Server {
+ public:
+  // `catalog` may be null: models are files, nothing is recorded, there are no keys.
+  static Result<std::unique_ptr<Server>> Start(std::shared_ptr<table::Catalog> catalog, ServeOptions options);
+  ~Server();
+
+  std::string url() const;
+  uint16_t port() const { return http_->port(); }
+  Services& services() { return services_; }
+  // Takes nothing new; waits for what runs, at most so long or until `now` says stop; then ends the rest with
+  // an error. The number that was ended.
+  size_t Drain(double seconds, const StopToken& now);
+
+ private:
+  Server() = default;
+  void Handle(std::shared_ptr<Exchange> exchange);
+  void Work(const std::shared_ptr<Exchange>& exchange, Caller caller);
+  std::optional<KeyFacts> Authenticate(const HttpRequest& request) const;
+  void Tick();
+
+  ServeOptions options_;
+  Services services_;
+  std::unique_ptr<HttpServer> http_;
+  std::atomic<bool> ready_{false}, stopping_{false};
+  int64_t told_swaps_ = -1;
+};
+
+// The description of all of it: openapis.org, version 3.1.
+std::string OpenApiDocument();
+
+}  // namespace headrace::serve

@@ -1,0 +1,83 @@
+// What the endpoints share.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/task_pool.h"
+#include "serve/http.h"
+#include "serve/keys.h"
+#include "serve/meter.h"
+#include "serve/metrics.h"
+#include "serve/models.h"
+#include "serve/recorder.h"
+
+namespace headrace::serve {
+
+// A request that is being answered, as `headrace top` sees it.
+struct InFlight {
+  std::string id, endpoint, model, key;
+  double arrived = 0;  // monotonic seconds
+  std::atomic<int64_t> prompt_tokens{0}, answer_tokens{0};
+  std::atomic<int> state{0};  // 0 prepared, 1 submitted, 2 answering
+  std::function<void()> end;  // with an error that says that the server stops
+};
+
+class InFlightList {
+ public:
+  void Add(const std::shared_ptr<InFlight>& request) {
+    const std::lock_guard lock(mutex_);
+    requests_[request->id] = request;
+  }
+  void Remove(const std::string& id) {
+    const std::lock_guard lock(mutex_);
+    requests_.erase(id);
+  }
+  std::vector<std::shared_ptr<InFlight>> all() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::shared_ptr<InFlight>> list;
+    for (const auto& [id, request] : requests_) list.push_back(request);
+    return list;
+  }
+  size_t size() const {
+    const std::lock_guard lock(mutex_);
+    return requests_.size();
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<InFlight>> requests_;
+};
+
+struct Services {
+  std::unique_ptr<Models> models;
+  std::unique_ptr<Recorder> recorder;
+  std::unique_ptr<Metrics> metrics;
+  std::unique_ptr<KeyRing> keys;
+  Meter meter;
+  InFlightList in_flight;
+  std::unique_ptr<TaskPool> workers;  // bodies are read and prompts made here, not where connections live
+  std::unique_ptr<TaskPool> waiters;  // wait for embeddings
+  HttpServer* http = nullptr;
+  bool strict_fields = false;
+  std::string build;  // of the engine
+};
+
+// Who asks, and when it came.
+struct Caller {
+  KeyFacts key;  // id "" without keys
+  std::string request_id;
+  double arrived = 0;      // monotonic seconds
+  int64_t arrived_us = 0;  // since 1970
+};
+
+// The columns of a trace that every endpoint knows.
+nlohmann::json StartRow(const Services& services, const Exchange& exchange, const Caller& caller,
+                        const std::string& model);
+
+}  // namespace headrace::serve

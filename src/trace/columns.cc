@@ -1,0 +1,157 @@
+#include "trace/columns.h"
+
+#include <arrow/array/builder_binary.h>
+#include <arrow/array/builder_primitive.h>
+#include <arrow/array/builder_time.h>
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+
+#include <nlohmann/json.hpp>
+
+#include "table/arrow_bridge.h"
+
+namespace headrace::trace {
+namespace {
+
+using nlohmann::json;
+
+constexpr Column kTraceColumns[] = {
+    // Known when a request is taken in.
+    {"id", Type::kText},
+    {"started", Type::kTime},
+    {"endpoint", Type::kText},
+    {"model", Type::kText},         // as it was asked for
+    {"model_sha256", Type::kText},  // what answered
+    {"adapter", Type::kText},
+    {"engine", Type::kText},  // build
+    {"key", Type::kText},     // id of the API key, "" without one
+    {"user", Type::kText},    // what the client says of its user
+    {"client", Type::kText},  // User-Agent
+    {"trace_id", Type::kText},
+    {"parent_span_id", Type::kText},  // both from traceparent
+    {"priority", Type::kInteger},
+    {"stream", Type::kFlag},
+    {"template_hash", Type::kText},
+    {"input", Type::kText},        // messages and tools as they came, JSON
+    {"prompt", Type::kText},       // rendered
+    {"prompt_hash", Type::kText},  // XXH3 of it
+    {"sampling", Type::kText},     // JSON
+    {"max_tokens", Type::kInteger},
+    // Known at its end.
+    {"ended", Type::kTime},
+    {"finish", Type::kText},  // stop, length, tool_calls, cancelled, timeout, error, interrupted
+    {"status", Type::kInteger},
+    {"error", Type::kText},
+    {"answer", Type::kText},
+    {"answers", Type::kText},  // with n > 1: all of them, JSON
+    {"reasoning", Type::kText},
+    {"tool_calls", Type::kText},  // JSON
+    {"answer_hash", Type::kText},
+    {"prompt_tokens", Type::kInteger},
+    {"cached_tokens", Type::kInteger},
+    {"answer_tokens", Type::kInteger},
+    {"forced_tokens", Type::kInteger},
+    {"preemptions", Type::kInteger},
+    {"queue_seconds", Type::kNumber},
+    {"prefill_seconds", Type::kNumber},
+    {"decode_seconds", Type::kNumber},
+    {"compute_seconds", Type::kNumber},
+    {"first_token_seconds", Type::kNumber},
+    {"total_seconds", Type::kNumber},
+    {"why", Type::kText},  // where the time went, in words
+};
+
+constexpr Column kScoreColumns[] = {
+    {"request", Type::kText},                         // traces.id
+    {"time", Type::kTime},    {"name", Type::kText},  // what was judged: "helpful", "correct"
+    {"value", Type::kNumber}, {"label", Type::kText},
+    {"comment", Type::kText}, {"source", Type::kText},  // person, model, program
+    {"who", Type::kText},
+};
+
+std::shared_ptr<arrow::DataType> ArrowType(Type type) {
+  switch (type) {
+    case Type::kText:
+      return arrow::utf8();
+    case Type::kInteger:
+      return arrow::int64();
+    case Type::kNumber:
+      return arrow::float64();
+    case Type::kTime:
+      return arrow::timestamp(arrow::TimeUnit::MICRO, "UTC");
+    case Type::kFlag:
+      return arrow::boolean();
+  }
+  return arrow::utf8();
+}
+
+template <typename Builder, typename Take>
+Result<std::shared_ptr<arrow::Array>> Build(Builder* builder, const char* name, const std::vector<json>& rows,
+                                            const Take& take) {
+  for (const json& row : rows) {
+    const auto found = row.find(name);
+    if (found == row.end() || !take(*found, builder)) HEADRACE_ARROW_TRY(builder->AppendNull());
+  }
+  std::shared_ptr<arrow::Array> array;
+  HEADRACE_ARROW_TRY(builder->Finish(&array));
+  return array;
+}
+
+Result<std::shared_ptr<arrow::Array>> BuildColumn(const Column& column, const std::vector<json>& rows) {
+  switch (column.type) {
+    case Type::kText: {
+      arrow::StringBuilder builder;
+      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
+        return value.is_string() && to->Append(value.get_ref<const std::string&>()).ok();
+      });
+    }
+    case Type::kInteger: {
+      arrow::Int64Builder builder;
+      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
+        return value.is_number_integer() && to->Append(value.get<int64_t>()).ok();
+      });
+    }
+    case Type::kNumber: {
+      arrow::DoubleBuilder builder;
+      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
+        return value.is_number() && to->Append(value.get<double>()).ok();
+      });
+    }
+    case Type::kTime: {
+      arrow::TimestampBuilder builder(ArrowType(Type::kTime), arrow::default_memory_pool());
+      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
+        return value.is_number_integer() && to->Append(value.get<int64_t>()).ok();
+      });
+    }
+    case Type::kFlag: {
+      arrow::BooleanBuilder builder;
+      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
+        return value.is_boolean() && to->Append(value.get<bool>()).ok();
+      });
+    }
+  }
+  return Status::Invalid("no such type");
+}
+
+}  // namespace
+
+std::span<const Column> TraceColumns() { return kTraceColumns; }
+std::span<const Column> ScoreColumns() { return kScoreColumns; }
+
+std::shared_ptr<arrow::Schema> ArrowSchema(std::span<const Column> columns) {
+  arrow::FieldVector fields;
+  for (const Column& column : columns) fields.push_back(arrow::field(column.name, ArrowType(column.type)));
+  return arrow::schema(fields);
+}
+
+Result<std::shared_ptr<arrow::RecordBatch>> ToBatch(std::span<const Column> columns,
+                                                    const std::vector<json>& rows) {
+  arrow::ArrayVector arrays;
+  for (const Column& column : columns) {
+    HEADRACE_ASSIGN(auto array, BuildColumn(column, rows));
+    arrays.push_back(std::move(array));
+  }
+  return arrow::RecordBatch::Make(ArrowSchema(columns), static_cast<int64_t>(rows.size()), arrays);
+}
+
+}  // namespace headrace::trace

@@ -1,0 +1,89 @@
+// committer: from spools to the tables `traces` and `scores`, exactly once.
+//
+// A commit of a writer's records carries the writer's id and, as its sequence, the position up to which it
+// took them; the table remembers the last. So whoever comes after a crash continues there, and a commit that
+// is tried again changes nothing. A row of `traces` is committed when its end record is there; a start record
+// whose writer died without one becomes a row too, with finish = "interrupted".
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "table/table.h"
+#include "trace/columns.h"
+#include "trace/spool.h"
+
+namespace headrace::trace {
+
+// Where the spools of a catalog lie: in it, where it is a folder; else on this machine, below
+// $XDG_STATE_HOME/headrace.
+std::string SpoolRoot(const table::Catalog& catalog);
+
+// Records become rows: keeps what has begun and not ended.
+class Replay {
+ public:
+  // The rows that `record` completes are added to them.
+  void Take(const Record& record, std::vector<nlohmann::json>* traces, std::vector<nlohmann::json>* scores);
+  // Rows of what never ended.
+  std::vector<nlohmann::json> Interrupted() const;
+  // Before the start record of the oldest that has not ended; `otherwise` where there is none.
+  Position Oldest(Position otherwise) const;
+  size_t open() const { return open_.size(); }
+  int64_t unreadable() const { return unreadable_; }
+
+ private:
+  struct Begun {
+    nlohmann::json start;
+    Position end;  // of its record
+  };
+  std::map<std::string, Begun> open_;
+  int64_t unreadable_ = 0;  // records that are whole, but are not what we write
+};
+
+struct CommitCounts {
+  int64_t traces = 0, scores = 0;
+  std::vector<std::string> complaints;
+};
+
+// Commits one writer's folder, again and again while it lives.
+class Committer {
+ public:
+  Committer(std::shared_ptr<table::Catalog> catalog, std::string folder);
+  // What has ended since the last time. `over`: the writer is dead, so what has not ended never will. After
+  // an error nothing is lost: the next call tries again.
+  Result<CommitCounts> Commit(bool over = false);
+
+ private:
+  Status Recover();
+  Result<CommitCounts> CommitAll(bool over);
+  Status CommitRows(const char* name, std::span<const Column> columns,
+                    const std::vector<nlohmann::json>& rows, int64_t sequence, int64_t* done);
+
+  std::shared_ptr<table::Catalog> catalog_;
+  std::string folder_, writer_;
+  bool recovered_ = false;
+  Position done_;                                // all before it is committed
+  int64_t traces_done_ = -1, scores_done_ = -1;  // sequences, as the tables remember them
+  Replay replay_;
+};
+
+// Commits and removes the folders of dead writers below the catalog's spool root.
+Result<CommitCounts> CommitDead(const std::shared_ptr<table::Catalog>& catalog);
+
+// What `traces` or `scores` holds beyond its newest version, `view`: rows that are still in spools, and, for
+// traces, requests that run now (finish is null). Conflict: the version is not the newest any more.
+Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, const std::string& table,
+                                                 const table::View& view);
+
+// The table, made where it is missing.
+Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const char* name,
+                                                   std::span<const Column> columns);
+
+// One score, committed at once (for programs that run no spool).
+Result<table::CommitResult> CommitScore(table::Catalog* catalog, const nlohmann::json& score);
+
+}  // namespace headrace::trace

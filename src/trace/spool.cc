@@ -1,0 +1,252 @@
+#include "trace/spool.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "base/check.h"
+#include "base/hash.h"
+
+namespace headrace::trace {
+namespace {
+
+constexpr char kMagic[8] = {'H', 'R', 'S', 'P', 'O', 'O', 'L', '1'};
+constexpr int64_t kHeaderBytes = 16;  // magic, segment number
+constexpr size_t kFrameBytes = 13;    // length, sum, kind
+
+struct Frame {
+  uint32_t length;
+  uint64_t sum;
+  uint8_t kind;
+};
+
+std::string SegmentPath(const std::string& folder, int64_t segment) {
+  char name[32];
+  std::snprintf(name, sizeof name, "/%08lld.seg", static_cast<long long>(segment));
+  return folder + name;
+}
+
+// Of the place too: a record copied elsewhere is not one.
+uint64_t Sum(Position at, uint8_t kind, std::string_view payload) {
+  const uint64_t parts[3] = {Xxh3(payload), static_cast<uint64_t>(at.sequence()), kind};
+  return Xxh3(parts, sizeof parts);
+}
+
+void Encode(const Frame& frame, char* to) {
+  std::memcpy(to, &frame.length, 4);
+  std::memcpy(to + 4, &frame.sum, 8);
+  to[12] = static_cast<char>(frame.kind);
+}
+
+Frame Decode(const char* from) {
+  Frame frame{};
+  std::memcpy(&frame.length, from, 4);
+  std::memcpy(&frame.sum, from + 4, 8);
+  frame.kind = static_cast<uint8_t>(from[12]);
+  return frame;
+}
+
+Status WriteAll(int file, const char* data, size_t bytes, const std::string& path) {
+  while (bytes > 0) {
+    const ssize_t wrote = write(file, data, bytes);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0) return Status::FromErrno(wrote < 0 ? errno : ENOSPC, "write", path);
+    data += wrote;
+    bytes -= static_cast<size_t>(wrote);
+  }
+  return Status::Ok();
+}
+
+Result<std::string> ReadFile(const std::string& path) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return Status::FromErrno(errno, "open", path);
+  std::string text;
+  char buffer[64 << 10];
+  for (;;) {
+    const ssize_t got = read(file, buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      const Status status = Status::FromErrno(errno, "read", path);
+      close(file);
+      return status;
+    }
+    if (got == 0) break;
+    text.append(buffer, static_cast<size_t>(got));
+  }
+  close(file);
+  return text;
+}
+
+std::vector<int64_t> Segments(const std::string& folder) {
+  std::vector<int64_t> numbers;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename();
+    if (name.size() == 12 && name.ends_with(".seg"))
+      if (const int64_t number = std::strtoll(name.c_str(), nullptr, 10); number > 0)
+        numbers.push_back(number);
+  }
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+int LockFolder(const std::string& folder, bool create) {
+  const int file = open((folder + "/lock").c_str(), O_RDWR | O_CLOEXEC | (create ? O_CREAT : 0), 0600);
+  if (file < 0) return -1;
+  if (flock(file, LOCK_EX | LOCK_NB) == 0) return file;
+  close(file);
+  return -1;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Spool>> Spool::Create(const std::string& root, int64_t segment_bytes) {
+  std::unique_ptr<Spool> spool(new Spool());
+  spool->writer_ = Uuid::Random().ToString();
+  spool->folder_ = root + "/" + spool->writer_;
+  spool->segment_bytes_ = segment_bytes;
+  std::error_code error;
+  std::filesystem::create_directories(spool->folder_, error);
+  if (error) return Status::FromErrno(error.value(), "create", spool->folder_);
+  std::filesystem::permissions(spool->folder_, std::filesystem::perms::owner_all, error);
+  spool->lock_ = LockFolder(spool->folder_, true);
+  if (spool->lock_ < 0) return Status::FromErrno(errno, "lock", spool->folder_ + "/lock");
+  HEADRACE_TRY(spool->OpenNext());
+  return spool;
+}
+
+Spool::~Spool() {
+  if (file_ >= 0) close(file_);
+  if (lock_ >= 0) close(lock_);
+}
+
+Position Spool::end() const {
+  const std::lock_guard lock(mutex_);
+  return end_;
+}
+
+Status Spool::OpenNext() {
+  const std::string path = SegmentPath(folder_, end_.segment + 1);
+  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (file < 0) return Status::FromErrno(errno, "create", path);
+  char header[kHeaderBytes];
+  const uint64_t number = static_cast<uint64_t>(end_.segment + 1);
+  std::memcpy(header, kMagic, sizeof kMagic);
+  std::memcpy(header + sizeof kMagic, &number, sizeof number);
+  if (Status wrote = WriteAll(file, header, sizeof header, path); !wrote.ok()) {
+    close(file);
+    unlink(path.c_str());
+    return wrote;
+  }
+  if (file_ >= 0) close(file_);
+  file_ = file;
+  end_ = {end_.segment + 1, kHeaderBytes};
+  torn_ = false;
+  return Status::Ok();
+}
+
+Status Spool::Append(Kind kind, std::string_view payload) {
+  if (static_cast<int64_t>(payload.size()) > kMaxRecordBytes)
+    return Status::Limit("a record of " + std::to_string(payload.size()) +
+                         " bytes is larger than the limit (kMaxRecordBytes)");
+  const std::lock_guard lock(mutex_);
+  if (torn_ || end_.offset >= segment_bytes_) HEADRACE_TRY(OpenNext());
+  std::string bytes(kFrameBytes, '\0');
+  const auto tag = static_cast<uint8_t>(kind);
+  Encode({static_cast<uint32_t>(payload.size()), Sum(end_, tag, payload), tag}, bytes.data());
+  bytes += payload;
+  if (Status wrote = WriteAll(file_, bytes.data(), bytes.size(), SegmentPath(folder_, end_.segment));
+      !wrote.ok()) {
+    // Readers stop at half a record, so it must not stay in front of whole ones.
+    torn_ = ftruncate(file_, end_.offset) != 0 || lseek(file_, end_.offset, SEEK_SET) != end_.offset;
+    return wrote;
+  }
+  end_.offset += static_cast<int64_t>(bytes.size());
+  return Status::Ok();
+}
+
+Result<ReadReport> ReadSpool(const std::string& folder, Position from,
+                             const std::function<Status(const Record&)>& each) {
+  ReadReport report;
+  report.end = from;
+  const std::vector<int64_t> segments = Segments(folder);
+  for (const int64_t segment : segments) {
+    if (segment < from.segment) continue;
+    const std::string path = SegmentPath(folder, segment);
+    HEADRACE_ASSIGN(const std::string bytes, ReadFile(path));
+    const bool last = segment == segments.back();
+    const auto complain = [&](const std::string& what) {
+      if (!last) report.complaints.push_back(path + ": " + what);
+    };
+    uint64_t number = 0;
+    if (bytes.size() >= kHeaderBytes) std::memcpy(&number, bytes.data() + sizeof kMagic, sizeof number);
+    if (bytes.size() < kHeaderBytes || std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0 ||
+        number != static_cast<uint64_t>(segment)) {
+      if (bytes.size() >= kHeaderBytes || !last) report.complaints.push_back(path + ": not a spool segment");
+      continue;
+    }
+    size_t at = kHeaderBytes;
+    if (segment == from.segment) at = std::max(at, static_cast<size_t>(from.offset));
+    report.end = {segment, static_cast<int64_t>(at)};
+    while (at < bytes.size()) {
+      const Position here{segment, static_cast<int64_t>(at)};
+      if (bytes.size() - at < kFrameBytes) {
+        complain("ends within a record at byte " + std::to_string(at));
+        break;
+      }
+      const Frame frame = Decode(bytes.data() + at);
+      if (frame.length > bytes.size() - at - kFrameBytes) {
+        complain("ends within a record at byte " + std::to_string(at));
+        break;
+      }
+      const std::string_view payload(bytes.data() + at + kFrameBytes, frame.length);
+      if (frame.sum != Sum(here, frame.kind, payload)) {
+        report.complaints.push_back(path + ": the record at byte " + std::to_string(at) +
+                                    " does not match its checksum; the rest of this segment is not read");
+        break;
+      }
+      at += kFrameBytes + frame.length;
+      report.end = {segment, static_cast<int64_t>(at)};
+      HEADRACE_TRY(each({static_cast<Kind>(frame.kind), payload, report.end}));
+    }
+  }
+  return report;
+}
+
+Status DropSegments(const std::string& folder, Position position) {
+  for (const int64_t segment : Segments(folder)) {
+    if (segment >= position.segment) break;
+    const std::string path = SegmentPath(folder, segment);
+    if (unlink(path.c_str()) != 0 && errno != ENOENT) return Status::FromErrno(errno, "remove", path);
+  }
+  return Status::Ok();
+}
+
+std::vector<std::string> SpoolFolders(const std::string& root) {
+  std::vector<std::string> folders;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(root, error))
+    if (Uuid::Parse(entry.path().filename().string()).ok()) folders.push_back(entry.path());
+  std::sort(folders.begin(), folders.end());
+  return folders;
+}
+
+std::unique_ptr<Takeover> Takeover::Try(const std::string& folder) {
+  const int lock = LockFolder(folder, false);
+  return lock < 0 ? nullptr : std::unique_ptr<Takeover>(new Takeover(folder, lock));
+}
+
+Takeover::~Takeover() { close(lock_); }
+
+void Takeover::Remove() {
+  std::error_code error;
+  std::filesystem::remove_all(folder_, error);
+}
+
+}  // namespace headrace::trace

@@ -1,0 +1,99 @@
+// spool: records on the local disk, before they are rows of a table. A record that was appended is in the
+// kernel: a killed process loses none. The page of its format is docs/format/spool.md.
+//
+//   <root>/<writer>/lock           flock held while the writer lives
+//   <root>/<writer>/00000001.seg   records, in order; the next begins at kSegmentBytes
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/status.h"
+
+namespace headrace::trace {
+
+inline constexpr int64_t kSegmentBytes = 16 << 20;
+inline constexpr int64_t kMaxRecordBytes = 128 << 20;
+
+// What follows a record: where the next begins. Ascends through a writer's life, so it is the sequence of a
+// commit that took everything before it.
+struct Position {
+  int64_t segment = 0;  // from 1
+  int64_t offset = 0;   // bytes
+  auto operator<=>(const Position&) const = default;
+  int64_t sequence() const { return segment << 32 | offset; }
+  static Position Of(int64_t sequence) { return {sequence >> 32, sequence & 0xffffffff}; }
+};
+
+enum class Kind : uint8_t { kStart = 1, kEnd = 2, kScore = 3 };
+
+// One writer's folder, open for appending. Thread-safe.
+class Spool {
+ public:
+  static Result<std::unique_ptr<Spool>> Create(const std::string& root,
+                                               int64_t segment_bytes = kSegmentBytes);
+  ~Spool();  // lets go of the lock; the folder stays for whoever commits it
+  Spool(const Spool&) = delete;
+  Spool& operator=(const Spool&) = delete;
+
+  // After an error nothing of the record is there, and later ones may be taken again.
+  Status Append(Kind kind, std::string_view payload);
+  const std::string& folder() const { return folder_; }
+  const std::string& writer() const { return writer_; }
+  Position end() const;
+
+ private:
+  Spool() = default;
+  Status OpenNext();
+
+  std::string folder_, writer_;
+  int64_t segment_bytes_ = kSegmentBytes;
+  int lock_ = -1;
+  mutable std::mutex mutex_;
+  int file_ = -1;
+  Position end_;
+  bool torn_ = false;  // the last write left bytes that could not be taken back: the segment is given up
+};
+
+struct Record {
+  Kind kind = Kind::kStart;
+  std::string_view payload;  // valid during the call
+  Position end;
+};
+
+struct ReadReport {
+  Position end;                         // after the last whole record
+  std::vector<std::string> complaints;  // what could not be read, and where
+};
+// The records of a writer's folder from `from` on, in order. A torn end is what a killed process leaves: not
+// an error. Bytes that are damaged further in cost the rest of their segment, and are complained about.
+Result<ReadReport> ReadSpool(const std::string& folder, Position from,
+                             const std::function<Status(const Record&)>& each);
+
+// Segments before `position` are removed.
+Status DropSegments(const std::string& folder, Position position);
+
+// The writers' folders below `root`.
+std::vector<std::string> SpoolFolders(const std::string& root);
+
+// Holds a dead writer's folder, so that one process alone takes it over. Null while its writer lives.
+class Takeover {
+ public:
+  static std::unique_ptr<Takeover> Try(const std::string& folder);
+  ~Takeover();
+  // Everything in it is committed: it goes.
+  void Remove();
+
+ private:
+  Takeover(std::string folder, int lock) : folder_(std::move(folder)), lock_(lock) {}
+  std::string folder_;
+  int lock_;
+};
+
+}  // namespace headrace::trace
