@@ -42,8 +42,9 @@ class ResponsesWriter final : public Writer {
   std::string Whole(const std::vector<Choice>& choices) override { return Dump(Body(choices)); }
 
   std::string Begin(int64_t) override {
-    return Sse("response.created", {{"response", base_}}) +
-           Sse("response.in_progress", {{"response", base_}});
+    std::string text = Sse("response.created", {{"response", base_}});  // numbered in this order
+    text += Sse("response.in_progress", {{"response", base_}});
+    return text;
   }
 
   std::string Say(const Choice& choice, const std::vector<Event>& events, size_t fresh) override {
@@ -51,8 +52,10 @@ class ResponsesWriter final : public Writer {
     for (const Event& event : events) {
       if (event.kind == Event::Kind::kReasoning && !give_reasoning_) continue;
       const Item wanted{KindOf(event), event.call};
-      if (!open_ || open_->kind != wanted.kind || open_->call != wanted.call)
-        text += Close(choice) + Open(choice, wanted);
+      if (!open_ || open_->kind != wanted.kind || open_->call != wanted.call) {
+        text += Close(choice);
+        text += Open(choice, wanted);
+      }
       const ordered_json where = {{"item_id", ItemId(wanted)}, {"output_index", output_index_}};
       if (wanted.kind == Item::kMessage) {
         ordered_json data = where;

@@ -215,6 +215,7 @@ void Server::Work(const std::shared_ptr<Exchange>& exchange, Caller caller) {
 
 size_t Server::Drain(double seconds, const StopToken& now) {
   stopping_ = true;
+  if (!http_) return 0;  // it never began
   http_->Drain();
   const double until = MonotonicSeconds() + seconds;
   while (services_.in_flight.size() > 0 && MonotonicSeconds() < until && !now.stopped())

@@ -1,0 +1,443 @@
+"""The APIs, byte by byte: what clients send and get, in OpenAI's and Anthropic's words."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import pathlib
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from serving import Server, make_catalog, needs_models, serving
+
+pytestmark = needs_models
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+TIME = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}
+HELLO = [{"role": "user", "content": "Hello, who are you?"}]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    catalog = make_catalog(tmp_path_factory.mktemp("serve"))
+    with serving(catalog, "--chat-template", "chatml", "-c", "8192") as running:
+        yield running
+
+
+def chat(server: Server, **fields: Any) -> Any:
+    answer = server.ask("/v1/chat/completions", {"model": "gemma", "messages": HELLO, "max_tokens": 16, **fields})
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+def complete(server: Server, prompt: Any, **fields: Any) -> Any:
+    answer = server.ask("/v1/completions", {"model": "gemma", "prompt": prompt, "temperature": 0, **fields})
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+def test_completion_and_its_stream_say_the_same(server: Server) -> None:
+    fields = {"model": "gemma", "prompt": "The capital of France is", "temperature": 0, "max_tokens": 12}
+    whole = server.ask("/v1/completions", fields).json
+    assert whole["object"] == "text_completion" and whole["model"] == "gemma"
+    assert whole["choices"][0]["finish_reason"] == "length"
+    assert whole["usage"]["completion_tokens"] == 12
+    assert whole["usage"]["total_tokens"] == whole["usage"]["prompt_tokens"] + 12
+    stream = server.ask("/v1/completions", {**fields, "stream": True, "stream_options": {"include_usage": True}})
+    assert stream.headers["content-type"].startswith("text/event-stream")
+    events = [data for _, data in stream.events]
+    assert events[-1] == "[DONE]"
+    assert events[-2]["choices"] == [] and events[-2]["usage"]["completion_tokens"] == 12
+    assert all(event["usage"] is None for event in events[:-2])
+    assert "".join(e["choices"][0]["text"] for e in events[:-2]) == whole["choices"][0]["text"]
+    assert [e["choices"][0]["finish_reason"] for e in events[:-2]][-1] == "length"
+    assert len({event["id"] for event in events[:-1]}) == 1
+
+
+def test_chat_and_its_stream_say_the_same(server: Server) -> None:
+    fields = {"model": "gemma", "messages": HELLO, "temperature": 0, "max_completion_tokens": 10}
+    whole = server.ask("/v1/chat/completions", fields)
+    assert whole.headers["x-request-id"] in whole.json["id"]
+    message = whole.json["choices"][0]["message"]
+    assert message["role"] == "assistant"
+    events = [d for _, d in server.ask("/v1/chat/completions", {**fields, "stream": True}).events]
+    assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert "".join(e["choices"][0]["delta"].get("content", "") for e in events[:-1]) == message["content"]
+    assert events[-2]["choices"][0]["finish_reason"] == whole.json["choices"][0]["finish_reason"]
+    again = server.ask("/v1/chat/completions", fields).json
+    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] > 0  # the prefix is still there
+
+
+def test_one_seed_one_answer(server: Server) -> None:
+    one, two = (chat(server, seed=7, temperature=1)["choices"][0]["message"]["content"] for _ in range(2))
+    other = chat(server, seed=8, temperature=1)["choices"][0]["message"]["content"]
+    assert one == two != other
+    several = chat(server, seed=7, temperature=1, n=3)
+    assert [c["index"] for c in several["choices"]] == [0, 1, 2]
+    # (Who shares a step changes the last bits of logits, so the texts need not be those of one alone.)
+    assert len({c["message"]["content"] for c in several["choices"]}) == 3
+    assert several["usage"]["completion_tokens"] <= 48 and several["usage"]["prompt_tokens"] < 40
+    streamed: dict[int, str] = {}
+    fields = {"model": "gemma", "messages": HELLO, "max_tokens": 16, "seed": 7, "n": 3, "stream": True}
+    for _, data in server.ask("/v1/chat/completions", fields).events[:-1]:
+        for choice in data["choices"]:
+            streamed[choice["index"]] = streamed.get(choice["index"], "") + choice["delta"].get("content", "")
+    assert sorted(streamed) == [0, 1, 2] and any(streamed.values())
+
+
+def test_stops_and_bias(server: Server) -> None:
+    text = complete(server, "1, 2, 3, 4,", max_tokens=20)["choices"][0]["text"]
+    stop = text[4:7]
+    cut = complete(server, "1, 2, 3, 4,", max_tokens=20, stop=stop)["choices"][0]
+    assert cut["text"] == text[: text.index(stop)] and cut["finish_reason"] == "stop" and cut["stop_reason"] == stop
+    token = server.ask("/tokenize", {"prompt": " water", "add_special_tokens": False}).json["tokens"]
+    assert len(token) == 1
+    forced = complete(server, "1, 2, 3, 4,", max_tokens=3, logit_bias={str(token[0]): 100})["choices"][0]["text"]
+    assert forced == " water water water"
+
+
+def test_logprobs(server: Server) -> None:
+    content = chat(server, temperature=0, logprobs=True, top_logprobs=3)["choices"][0]
+    entries = content["logprobs"]["content"]
+    said = b"".join(bytes(e["bytes"]) for e in entries).decode()
+    assert said.startswith(content["message"]["content"])  # then what it stopped with
+    for entry in entries:
+        tops = [t["logprob"] for t in entry["top_logprobs"]]
+        assert len(tops) == 3 and tops == sorted(tops, reverse=True)
+        assert entry["logprob"] == pytest.approx(tops[0], abs=1e-5)  # greedy
+    old = complete(server, "The capital of", max_tokens=4, logprobs=2)["choices"][0]["logprobs"]
+    assert len(old["tokens"]) == len(old["token_logprobs"]) == len(old["top_logprobs"]) == 4
+    assert old["text_offset"][0] == 0 and all(len(t) == 2 for t in old["top_logprobs"])
+
+
+def test_log_probabilities_of_prompts_are_those_of_answers(server: Server) -> None:
+    """What an evaluation asks: how likely is this continuation? The same as when the model writes it itself."""
+    prompt = "The capital of France is"
+    written = complete(server, prompt, max_tokens=6, logprobs=1)["choices"][0]
+    tokens = server.ask("/tokenize", {"prompt": prompt}).json["tokens"]
+    ids = tokens + [
+        t
+        for piece in written["logprobs"]["tokens"]
+        for t in server.ask("/tokenize", {"prompt": piece, "add_special_tokens": False}).json["tokens"]
+    ]
+    for form in (ids, prompt + written["text"]):
+        judged = complete(server, form, max_tokens=0, echo=True, logprobs=1)["choices"][0]
+        logprobs = judged["logprobs"]
+        assert judged["finish_reason"] == "length"
+        assert logprobs["token_logprobs"][0] is None
+        assert len(logprobs["tokens"]) == len(ids)
+        assert logprobs["token_logprobs"][-6:] == pytest.approx(written["logprobs"]["token_logprobs"], abs=8e-2)
+        assert logprobs["text_offset"] == sorted(logprobs["text_offset"])
+    # With an answer behind it, and for a prompt of many chunks.
+    long = " ".join(str(i) for i in range(400))
+    both = complete(server, long, max_tokens=2, echo=True, logprobs=0)["choices"][0]
+    count = len(server.ask("/tokenize", {"prompt": long}).json["tokens"])
+    assert len(both["logprobs"]["tokens"]) == count + 2
+    assert both["text"].startswith(long) and all(math.isfinite(p) for p in both["logprobs"]["token_logprobs"][1:])
+    plain = complete(server, prompt, max_tokens=2, prompt_logprobs=1)["choices"][0]["prompt_logprobs"]
+    assert plain[0] is None and len(plain) == len(tokens) and str(tokens[1]) in plain[1]
+
+
+def test_prompts_of_tokens_and_many_prompts(server: Server) -> None:
+    tokens = server.ask("/tokenize", {"prompt": "One two three"}).json
+    assert tokens["count"] == len(tokens["tokens"])
+    assert (
+        complete(server, tokens["tokens"], max_tokens=5)["choices"][0]["text"]
+        == (complete(server, "One two three", max_tokens=5)["choices"][0]["text"])
+    )
+    several = complete(server, ["One two three", "The sea is"], max_tokens=4, n=2, temperature=0)
+    assert [c["index"] for c in several["choices"]] == [0, 1, 2, 3]
+    assert several["choices"][0]["text"] == several["choices"][1]["text"] != several["choices"][2]["text"]
+    back = server.ask("/detokenize", {"tokens": tokens["tokens"][1:]}).json["prompt"]
+    assert back == "One two three"
+
+
+def test_structures(server: Server) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer"}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    shape = {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": schema}}
+    made = json.loads(chat(server, max_tokens=80, response_format=shape)["choices"][0]["message"]["content"])
+    assert set(made) == {"name", "age"} and isinstance(made["age"], int)
+    free = chat(server, max_tokens=120, seed=3, response_format={"type": "json_object"})["choices"][0]
+    if free["finish_reason"] == "stop":
+        json.loads(free["message"]["content"])
+    word = complete(server, "Is water wet? ", max_tokens=8, structured_outputs={"choice": ["yes", "no"]})
+    assert word["choices"][0]["text"] in ("yes", "no")
+    number = complete(server, "Pi is ", max_tokens=8, guided_regex="3\\.[0-9]{2}")["choices"][0]["text"]
+    assert number.startswith("3.") and len(number) == 4
+    refused = server.ask(
+        "/v1/chat/completions",
+        {
+            "messages": HELLO,
+            "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}},
+        },
+    )
+    assert refused.status == 400, refused.body
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_enforced_calls(server: Server, choice: Any, stream: bool) -> None:
+    fields = {
+        "messages": [{"role": "user", "content": "Weather in Paris?"}],
+        "tools": [WEATHER] if choice == "required" else [WEATHER, TIME],
+        "tool_choice": choice,
+        "parallel_tool_calls": False,
+        "max_tokens": 120,
+        "seed": 1,
+    }
+    answer = server.ask("/v1/chat/completions", {**fields, "stream": stream})
+    assert answer.status == 200, answer.body
+    if stream:
+        calls: dict[int, dict[str, str]] = {}
+        for _, data in answer.events[:-1]:
+            for part in data["choices"][0]["delta"].get("tool_calls", []):
+                call = calls.setdefault(part["index"], {"id": part.get("id", ""), "name": "", "arguments": ""})
+                call["name"] += part["function"].get("name", "")
+                call["arguments"] += part["function"].get("arguments", "")
+        made = list(calls.values())
+        reason = answer.events[-2][1]["choices"][0]["finish_reason"]
+    else:
+        message = answer.json["choices"][0]["message"]
+        assert message["content"] is None
+        made = [{"id": c["id"], **c["function"]} for c in message["tool_calls"]]
+        reason = answer.json["choices"][0]["finish_reason"]
+    assert len(made) == 1 and made[0]["name"] == "get_weather" and made[0]["id"].startswith("call_")
+    if reason == "tool_calls":
+        arguments = json.loads(made[0]["arguments"])
+        assert set(arguments) == {"city", "unit"} and arguments["unit"] in "CF"
+    else:
+        assert reason == "length"
+
+
+def test_a_tool_loop(server: Server) -> None:
+    """What agents do: a call, its result, another answer."""
+    turns: list[dict[str, Any]] = [{"role": "user", "content": "What time is it?"}]
+    first = chat(server, messages=turns, tools=[TIME], tool_choice="required", max_tokens=60, parallel_tool_calls=False)
+    call = first["choices"][0]["message"]
+    assert call["tool_calls"][0]["function"]["name"] == "get_time"
+    turns += [call, {"role": "tool", "tool_call_id": call["tool_calls"][0]["id"], "content": "It is noon."}]
+    second = chat(server, messages=turns, tools=[TIME], tool_choice="auto", max_tokens=20)
+    assert second["choices"][0]["finish_reason"] in ("stop", "length", "tool_calls")
+    none = chat(server, messages=turns, tools=[TIME], tool_choice="none", max_tokens=10)
+    assert "tool_calls" not in none["choices"][0]["message"]
+
+
+def test_responses(server: Server) -> None:
+    fields = {"model": "gemma", "input": "Say hello", "instructions": "Be brief.", "temperature": 0}
+    answer = server.ask("/v1/responses", {**fields, "max_output_tokens": 3})
+    whole = answer.json
+    assert answer.status == 200 and whole["object"] == "response" and whole["instructions"] == "Be brief."
+    assert whole["status"] == "incomplete" and whole["incomplete_details"] == {"reason": "max_output_tokens"}
+    text = whole["output"][0]["content"][0]["text"]
+    events = server.ask("/v1/responses", {**fields, "max_output_tokens": 3, "stream": True}).events
+    assert [e for e, _ in events[:2]] == ["response.created", "response.in_progress"]
+    assert [d["sequence_number"] for _, d in events] == list(range(len(events)))
+    assert "".join(d["delta"] for e, d in events if e == "response.output_text.delta") == text
+    assert events[-1][0] == "response.incomplete"
+    assert events[-1][1]["response"]["output"][0]["content"][0]["text"] == text
+    tool = {"type": "function", "name": "get_time", "parameters": {"type": "object", "properties": {}}}
+    call = server.ask(
+        "/v1/responses",
+        {
+            "input": "Time?",
+            "tools": [tool],
+            "tool_choice": "required",
+            "max_output_tokens": 60,
+            "parallel_tool_calls": False,
+        },
+    ).json["output"][0]
+    assert call["type"] == "function_call" and call["name"] == "get_time"
+    turn = [
+        {"role": "user", "content": "Time?"},
+        call,
+        {"type": "function_call_output", "call_id": call["call_id"], "output": "noon"},
+    ]
+    assert server.ask("/v1/responses", {"input": turn, "max_output_tokens": 4}).status == 200
+    kept = server.ask("/v1/responses", {"input": "x", "previous_response_id": "resp_1"})
+    assert kept.status == 400 and kept.json["error"]["param"] == "previous_response_id"
+
+
+def test_messages(server: Server) -> None:
+    fields = {"model": "gemma", "max_tokens": 8, "messages": HELLO, "system": "Be brief.", "temperature": 0}
+    whole = server.ask("/v1/messages", fields, anthropic_version="2023-06-01").json
+    assert whole["type"] == "message" and whole["stop_reason"] == "max_tokens"
+    text = whole["content"][0]["text"]
+    assert whole["usage"]["output_tokens"] == 8
+    events = server.ask("/v1/messages", {**fields, "stream": True}).events
+    assert events[0][0] == "message_start" and events[-1][0] == "message_stop"
+    assert "".join(d["delta"]["text"] for e, d in events if e == "content_block_delta") == text
+    assert [d["delta"]["stop_reason"] for e, d in events if e == "message_delta"] == ["max_tokens"]
+    tool = {"name": "get_time", "input_schema": {"type": "object", "properties": {}}}
+    called = server.ask(
+        "/v1/messages",
+        {**fields, "max_tokens": 60, "tools": [tool], "tool_choice": {"type": "tool", "name": "get_time"}},
+    ).json
+    assert called["stop_reason"] == "tool_use" and called["content"][0]["type"] == "tool_use"
+    wrong = server.ask("/v1/messages", {"model": "gemma", "messages": HELLO})
+    assert wrong.status == 400 and wrong.json["type"] == "error" and "max_tokens" in wrong.json["error"]["message"]
+
+
+def test_embeddings_and_rerank(server: Server) -> None:
+    answer = server.ask(
+        "/v1/embeddings", {"model": "minilm", "input": ["a cat", "a kitten", "the stock exchange"]}
+    ).json
+    vectors = [d["embedding"] for d in answer["data"]]
+    assert [len(v) for v in vectors] == [384] * 3 and answer["usage"]["prompt_tokens"] > 6
+
+    def cosine(a: list[float], b: list[float]) -> float:
+        return sum(x * y for x, y in zip(a, b, strict=True))
+
+    assert cosine(vectors[0], vectors[1]) > 0.7 > 0.3 > cosine(vectors[0], vectors[2])
+    packed = server.ask("/v1/embeddings", {"model": "minilm", "input": "a cat", "encoding_format": "base64"}).json
+    floats = struct.unpack("<384f", base64.b64decode(packed["data"][0]["embedding"]))
+    assert floats == pytest.approx(vectors[0], abs=1e-3)
+    short = server.ask("/v1/embeddings", {"model": "minilm", "input": "a cat", "dimensions": 64}).json
+    assert cosine(short["data"][0]["embedding"], short["data"][0]["embedding"]) == pytest.approx(1, abs=1e-4)
+    tokens = server.ask("/tokenize", {"model": "minilm", "prompt": "a cat"}).json["tokens"]
+    same = server.ask("/v1/embeddings", {"model": "minilm", "input": [tokens]}).json["data"][0]["embedding"]
+    assert same == pytest.approx(vectors[0], abs=1e-3)
+    ranked = server.ask(
+        "/v1/rerank", {"model": "minilm", "query": "pets", "documents": ["stocks fell", "a kitten sleeps"], "top_n": 1}
+    ).json
+    assert [r["index"] for r in ranked["results"]] == [1]
+    long = server.ask("/v1/embeddings", {"model": "minilm", "input": "word " * 2000})
+    assert long.status == 400 and long.json["error"]["code"] == "context_length_exceeded"
+    assert server.ask("/v1/embeddings", {"model": "gemma", "input": "x"}).status == 400
+    assert server.ask("/v1/completions", {"model": "minilm", "prompt": "x"}).status == 400
+
+
+def test_models_and_others(server: Server) -> None:
+    assert [m["id"] for m in server.ask("/v1/models").json["data"]] == ["gemma", "minilm"]
+    assert server.ask("/v1/models/gemma").json["id"] == "gemma"
+    assert server.ask("/v1/models/nobody").status == 404
+    assert server.ask("/health").json == {"status": "ok"} and server.ask("/ready").status == 200
+    assert server.ask("/tokenizer_info").json["data"][0]["vocabulary"] == 262144
+    assert server.ask("/openapi.json").json["openapi"].startswith("3.1")
+    assert "gemma" in server.ask("/").body.decode()
+    assert server.ask("/nowhere").status == 404
+    wrong = server.ask("/v1/completions", method="GET")
+    assert wrong.status == 405 and wrong.headers["allow"] == "POST"
+
+
+WRONG: list[tuple[str, Any, int, str | None, str]] = [
+    # path, body, status, param, part of the message
+    ("chat/completions", b"", 400, None, "no body"),
+    ("chat/completions", b"{", 400, None, "not JSON"),
+    ("chat/completions", b"[]", 400, None, "an array; a JSON object is expected"),
+    ("chat/completions", b'{"messages": ' + b"[" * 300 + b"]" * 300 + b"}", 400, None, "deeper than 128"),
+    ("chat/completions", b'{"messages": [{"role": "user", "content": "\xff\xfe"}]}', 400, None, "not JSON"),
+    ("chat/completions", {}, 400, "messages", "is missing"),
+    ("chat/completions", {"messages": []}, 400, "messages", "empty"),
+    ("chat/completions", {"messages": [{"role": "user"}]}, 400, "messages[0].content", "missing"),
+    ("chat/completions", {"messages": [{"role": "x", "content": "a"}]}, 400, "messages[0].role", "is 'x'"),
+    (
+        "chat/completions",
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        400,
+        "messages[0].content[0].type",
+        "reads text",
+    ),
+    (
+        "chat/completions",
+        {"messages": HELLO, "temperature": "hot"},
+        400,
+        "temperature",
+        "must be a number, not a string",
+    ),
+    ("chat/completions", {"messages": HELLO, "temperature": -1}, 400, "temperature", "from 0 to"),
+    ("chat/completions", {"messages": HELLO, "top_p": 1.5}, 400, "top_p", "from 0 to 1"),
+    ("chat/completions", {"messages": HELLO, "n": 0}, 400, "n", "from 1"),
+    ("chat/completions", {"messages": HELLO, "max_tokens": 1.5}, 400, "max_tokens", "integer"),
+    ("chat/completions", {"messages": HELLO, "max_tokens": 2**70}, 400, "max_tokens", "must be"),
+    ("chat/completions", {"messages": HELLO, "top_logprobs": 3}, 400, "top_logprobs", "needs logprobs"),
+    ("chat/completions", {"messages": HELLO, "stop": [1]}, 400, "stop[0]", "string"),
+    ("chat/completions", {"messages": HELLO, "stop": ["a"] * 40}, 400, None, "stop strings"),
+    ("chat/completions", {"messages": HELLO, "logit_bias": {"x": 1}}, 400, "logit_bias", "not a token"),
+    (
+        "chat/completions",
+        {"messages": HELLO, "response_format": {"type": "xml"}},
+        400,
+        "response_format.type",
+        "is 'xml'",
+    ),
+    (
+        "chat/completions",
+        {"messages": HELLO, "response_format": {"type": "json_schema"}},
+        400,
+        "response_format.json_schema",
+        "missing",
+    ),
+    ("chat/completions", {"messages": HELLO, "tool_choice": "required"}, 400, "tool_choice", "no tools"),
+    (
+        "chat/completions",
+        {"messages": HELLO, "tools": [TIME], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+        400,
+        "tool_choice",
+        "not among",
+    ),
+    ("chat/completions", {"messages": HELLO, "stream_options": {}}, 400, "stream_options", "only for streams"),
+    ("chat/completions", {"messages": HELLO, "model": "nobody"}, 404, "model", "there are gemma, minilm"),
+    ("completions", {"prompt": ""}, 200, None, ""),
+    ("completions", {"prompt": []}, 400, "prompt", "not empty"),
+    ("completions", {"prompt": [9999999]}, 400, "prompt", "has token 9999999"),
+    ("completions", {"prompt": "x", "suffix": "y"}, 400, "suffix", "not supported"),
+    ("completions", {"prompt": "word " * 40000}, 400, "prompt", "context holds"),
+    ("completions", {"prompt": "x", "grammar": "root ::= ("}, 400, None, ""),
+    ("embeddings", {"model": "minilm", "input": ""}, 400, "input", "is empty"),
+    ("embeddings", {"model": "minilm", "input": ["a", ""]}, 400, "input[1]", "is empty"),
+    ("embeddings", {"model": "minilm", "input": {}}, 400, "input", "must be a string"),
+    ("rerank", {"query": "x", "documents": []}, 400, "documents", "not empty"),
+    ("scores", {"request": "x"}, 400, "value", "is missing"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "param", "words"), WRONG, ids=range(len(WRONG)))
+def test_errors_name_the_field(
+    server: Server, path: str, body: Any, status: int, param: str | None, words: str
+) -> None:
+    answer = server.ask(f"/v1/{path}", body)
+    assert answer.status == status, answer.body
+    if status != 200:
+        error = answer.json["error"]
+        assert error["param"] == param and words in error["message"], error
+        assert error["type"] and answer.headers["x-request-id"]
+
+
+def test_context_length_exceeded_is_its_code(server: Server) -> None:
+    answer = server.ask("/v1/chat/completions", {"messages": [{"role": "user", "content": "word " * 40000}]})
+    assert answer.status == 400 and answer.json["error"]["code"] == "context_length_exceeded"
+
+
+def test_unknown_fields_are_named(server: Server) -> None:
+    answer = server.ask("/v1/completions", {"prompt": "x", "max_tokens": 1, "wat": 1, "best_of": 1, "top_k": 5})
+    assert answer.headers["x-headrace-ignored"] == "wat"
+
+
+def test_strict_fields_and_a_base_model(tmp_path: pathlib.Path) -> None:
+    from serving import GEMMA
+
+    with serving(None, f"g={GEMMA}", "--strict-fields", "-c", "2048") as server:
+        refused = server.ask("/v1/completions", {"prompt": "x", "wat": 1})
+        assert refused.status == 400 and refused.json["error"]["param"] == "wat"
+        chatted = server.ask("/v1/chat/completions", {"messages": HELLO})
+        assert chatted.status == 400 and chatted.json["error"]["code"] == "no_chat_template"
+        assert server.ask("/v1/scores", {"request": "x", "value": 1}).status == 503

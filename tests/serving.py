@@ -1,0 +1,133 @@
+"""A server under test: started with the real small models, spoken to with the standard library alone."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+MODELS = pathlib.Path(os.environ.get("HEADRACE_MODELS", pathlib.Path.home() / ".cache/headrace/models"))
+GEMMA = MODELS / "gemma-3-270m-q4_k_m.gguf"
+MINILM = MODELS / "all-minilm-l6-v2-f16.gguf"
+needs_models = pytest.mark.skipif(not GEMMA.exists() or not MINILM.exists(), reason="./dev setup models")
+
+
+def program() -> str:
+    found = shutil.which("headrace")
+    assert found, "./dev test puts headrace on the path"
+    return found
+
+
+def run(*words: str, code: int = 0, **options: Any) -> str:
+    done = subprocess.run(
+        [program(), *words], **{"capture_output": True, "text": True, "timeout": 120, "check": False, **options}
+    )
+    assert done.returncode == code, done.stderr
+    return str(done.stdout if code == 0 else done.stderr)
+
+
+class Answer:
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self.body = response.read()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def events(self) -> list[tuple[str, Any]]:
+        """(event, data) of server-sent events; data as JSON where it is."""
+        found = []
+        for block in self.body.decode().split("\n\n"):
+            fields = dict(line.split(": ", 1) for line in block.splitlines() if line and not line.startswith(":"))
+            if "data" in fields:
+                data = fields["data"]
+                found.append((fields.get("event", ""), data if data == "[DONE]" else json.loads(data)))
+        return found
+
+
+class Server:
+    def __init__(self, catalog: pathlib.Path | None, *words: str, env: dict[str, str] | None = None) -> None:
+        at = ["--catalog", str(catalog)] if catalog else []
+        self.catalog = catalog
+        self.errors = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"headrace-serve-{os.getpid()}-{id(self)}.log"
+        with self.errors.open("wb") as log:
+            self.process = subprocess.Popen(
+                [program(), *at, "--json", "serve", "--port", "0", *words],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **(env or {})},
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, self.errors.read_text()
+        self.facts = json.loads(line)
+        self.port: int = self.facts["port"]
+        self.url: str = self.facts["url"]
+
+    def connect(self, timeout: float = 60) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
+    def ask(self, path: str, body: Any = None, method: str | None = None, **headers: str) -> Answer:
+        connection = self.connect()
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        data = body if isinstance(body, (bytes, str)) or body is None else json.dumps(body)
+        connection.request(method or ("GET" if body is None else "POST"), path, data, sent)
+        answer = Answer(connection.getresponse())
+        connection.close()
+        return answer
+
+    def sql(self, query: str) -> list[dict[str, Any]]:
+        out = run("--catalog", str(self.catalog), "sql", query, "--format", "json")
+        return [json.loads(line) for line in out.splitlines()]
+
+    def idle(self, seconds: float = 20) -> dict[str, Any]:
+        """Waits until nobody is being answered."""
+        until = time.monotonic() + seconds
+        while True:
+            load: dict[str, Any] = self.ask("/load").json
+            busy = sum(model.get("running", 0) + model.get("waiting", 0) for model in load["models"])
+            if not load["requests"] and not busy:
+                return load
+            assert time.monotonic() < until, load
+            time.sleep(0.05)
+
+    def stop(self, how: int = signal.SIGTERM, seconds: float = 60) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        code = self.process.wait(seconds)
+        if self.process.stdout:
+            self.process.stdout.close()
+        return code
+
+
+def make_catalog(folder: pathlib.Path) -> pathlib.Path:
+    catalog = folder / "catalog"
+    run("init", str(catalog))
+    run("--catalog", str(catalog), "model", "add", str(GEMMA), "--name", "gemma", "-q")
+    run("--catalog", str(catalog), "model", "add", str(MINILM), "--name", "minilm", "-q")
+    return catalog
+
+
+@contextlib.contextmanager
+def serving(catalog: pathlib.Path | None, *words: str, env: dict[str, str] | None = None) -> Iterator[Server]:
+    server = Server(catalog, *words, env=env)
+    try:
+        yield server
+    finally:
+        server.stop(signal.SIGKILL)
+        server.errors.unlink(missing_ok=True)
