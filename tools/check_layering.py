@@ -20,8 +20,9 @@ USES: dict[str, list[str]] = {
     "model": ["base"],
     "registry": ["table", "model"],
     "engine": ["model"],
+    "http": ["base"],
     "api": ["engine"],
-    "serve": ["api", "registry", "trace"],
+    "serve": ["http", "api", "registry", "trace"],
     "cli": ["ingest", "query", "stream", "serve"],
 }
 

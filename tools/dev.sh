@@ -319,10 +319,11 @@ run_tests() {
   done
   bold "pytest"
   local code=0
-  "$(venv test)/bin/python" -m pytest -q -p no:cacheprovider tests ${filter:+-k "$filter"} || code=$?
+  "$(venv test)/bin/python" -m pytest -q -p no:cacheprovider --ignore=tests/clients tests ${filter:+-k "$filter"} || code=$?
   # 5: nothing matched the filter, which is no failure when a filter was given.
   if [ $code -ne 0 ] && ! { [ $code -eq 5 ] && [ -n "$filter" ]; }; then failed=1; fi
   if [ -n "$ci" ] && [ -z "$filter" ]; then
+    clients || failed=1
     sanitize || failed=1
     fuzz all $([ -n "$long" ] && echo 3600 || echo 5) || failed=1
   fi
@@ -330,8 +331,23 @@ run_tests() {
   bold "All tests passed."
 }
 
+# The libraries that people point at the server, Python's and JavaScript's.
+clients() {
+  setup clients
+  local js
+  js=$HEADRACE_CACHE/clients-js-$(cat tests/clients/js/* | sha256sum | cut -c1-12)
+  if [ ! -f "$js/.done" ]; then
+    command -v npm >/dev/null || install_npm
+    rm -rf "$js"; mkdir -p "$js"; cp tests/clients/js/* "$js/"
+    (cd "$js" && npm ci --silent --no-audit --no-fund) || return 1
+    touch "$js/.done"
+  fi
+  bold "clients: openai, anthropic, langchain, instructor, litellm, ai, lm-eval, schemathesis"
+  HEADRACE_CLIENTS_JS=$js "$(venv clients)/bin/python" -m pytest -q -p no:cacheprovider tests/clients
+}
+
 sanitize() {
-  bold "AddressSanitizer and UndefinedBehaviorSanitizer: base, store, table, media, stream, engine"
+  bold "AddressSanitizer and UndefinedBehaviorSanitizer: base, store, table, trace, media, stream, api, http, engine"
   configure "$BUILD/asan" -DHEADRACE_TESTS=ON -DHEADRACE_CORE_ONLY=ON -DHEADRACE_SANITIZE=ON
   ninja_in "$BUILD/asan" || return 1
   local t
@@ -339,10 +355,11 @@ sanitize() {
     HEADRACE_TEST_SMALL=1 ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=tools/lsan.supp:print_suppressions=0 \
       "$t" --gtest_brief=1 || return 1
   done
-  bold "ThreadSanitizer: the engine's queues and delivery"
+  bold "ThreadSanitizer: the engine's queues and delivery, the server's connections"
   configure "$BUILD/tsan" -DHEADRACE_TESTS=ON -DHEADRACE_CORE_ONLY=ON -DHEADRACE_SANITIZE=thread
-  ninja_in "$BUILD/tsan" engine_test || return 1
+  ninja_in "$BUILD/tsan" engine_test http_test || return 1
   "$BUILD/tsan/tests/engine_test" --gtest_brief=1 --gtest_filter="Threads.*" || return 1
+  HEADRACE_TEST_SMALL=1 "$BUILD/tsan/tests/http_test" --gtest_brief=1 || return 1
 }
 
 check() {

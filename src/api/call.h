@@ -46,6 +46,7 @@ struct Call {
   // Of completions: texts, or tokens.
   std::vector<std::variant<std::string, std::vector<model::Token>>> prompts;
   bool special = true;  // a text begins with the model's beginning-of-sequence token
+  bool parse = true;    // names of control tokens in it stand for them: a prompt is what the model reads
   bool echo = false;
 
   engine::Request request;  // all but its prompt, adapter, key and scope
@@ -90,6 +91,7 @@ struct TokenizeCall {
   model::RenderOptions render;
   std::vector<model::Token> tokens;  // of /detokenize
   bool special = true;
+  bool parse = true;    // names of control tokens stand for them
   bool pieces = false;  // return_token_strs
 };
 std::optional<Fault> ParseTokenize(std::string_view body, bool back, TokenizeCall* call);

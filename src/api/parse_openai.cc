@@ -126,6 +126,7 @@ void ParseCompletions(const Json& json, Call* call) {
   if (const auto best = body.Integer("best_of", 1, 128); best && *best != call->n)
     Refuse("best_of", "must equal n: every answer is given");
   call->special = body.Flag("add_special_tokens", true);
+  call->parse = body.Flag("parse_special", true);
   if (const Json* format = body.Object("response_format")) ReadFormat(*format, "response_format", true, call);
   ReadStructures(&body, call);
   call->input = Json{{"prompt", json.at("prompt")}}.dump();
@@ -330,6 +331,7 @@ std::optional<Fault> ParseTokenize(std::string_view text, bool back, TokenizeCal
       call->text = body.NeedText("prompt");
     }
     call->special = body.Flag("add_special_tokens", body.Flag("add_special", true));
+    call->parse = body.Flag("parse_special", true);
     call->pieces = body.Flag("return_token_strs", false) || body.Flag("with_pieces", false);
   } catch (Fault& fault) {
     return std::move(fault);

@@ -111,7 +111,10 @@ class CompletionsWriter final : public Writer {
       }
       logprobs.push_back(out->logprob);
       ordered_json top = ordered_json::object();
-      for (const engine::LogProb& one : out->top) top[std::string(head_.piece(one.token))] = one.logprob;
+      for (const engine::LogProb& one : out->top)
+        top.emplace(std::string(head_.piece(one.token)), one.logprob);
+      if (!out->top.empty())
+        top.emplace(std::string(piece), out->logprob);  // the chosen one is always among them
       tops.push_back(std::move(top));
     };
     if (with_prompt && echo_) {

@@ -181,7 +181,7 @@ void AddServe(CLI::App* app, Context* context, Action* action) {
       "  headrace sql \"select id, model, answer_tokens, why from traces order by started desc limit 5\"\n"
       "  headrace top");
   serve::ServeOptions& o = words->options;
-  serve::HttpOptions& h = o.http;
+  http::HttpOptions& h = o.http;
   const auto env = [](CLI::Option* option, const char* name) {
     return option->envname(std::string("HEADRACE_SERVE_") + name);
   };

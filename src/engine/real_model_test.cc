@@ -453,5 +453,71 @@ TEST(RealModel, BaseModelsRefuseToChat) {
   EXPECT_EQ(rendered->text, "[user] Hi\n");
 }
 
+TEST(RealModel, AContextOfAlmostNothing) {
+  for (const bool windowed : {false, true}) {
+    const auto loaded = MakeTiny({.windowed = windowed});
+    for (const int cells : {1, 100}) {
+      EngineOptions options;
+      options.decoder.cells = cells;
+      options.decoder.max_rows = 1;
+      const auto engine = MakeEngine(loaded, options);
+      ASSERT_NE(engine, nullptr);
+      Request request;
+      request.prompt = {1, 2, 3};
+      request.max_tokens = 3;
+      request.ignore_end = true;
+      auto stream = engine->Submit(request);
+      ASSERT_TRUE(stream.ok());
+      EXPECT_EQ(Read(stream->get()).tokens.size(), 3U);
+    }
+  }
+}
+
+// What a prompt's tokens are told to be worth is what the bare decoder says of them, chunk by chunk, with and
+// without an answer behind it, and beside others.
+TEST(RealModel, LogProbabilitiesOfAPrompt) {
+  const auto loaded = MakeTiny({.windowed = true});
+  std::vector<Token> prompt;
+  for (int i = 0; i < 150; ++i) prompt.push_back(2 + (i * 7) % 90);
+  auto decoder = model::NewDecoder(loaded, {.cells = 1024});
+  ASSERT_TRUE(decoder.ok());
+  std::vector<float> wanted;
+  for (size_t i = 0; i + 1 < prompt.size(); ++i) {
+    ASSERT_TRUE(
+        (*decoder)->Decode(std::vector<model::Row>{{prompt[i], static_cast<int32_t>(i), 0, true}}, 1).ok());
+    wanted.push_back(Sampler::LogProbability((*decoder)->Logits(0), prompt[i + 1], 0, nullptr).logprob);
+  }
+  const auto engine = MakeEngine(loaded, {.decoder = {.cells = 2048}});
+  Request other;
+  other.prompt = prompt;
+  other.max_tokens = 60;
+  other.ignore_end = true;
+  auto beside = engine->Submit(other);
+  for (const int answer : {0, 4, 0}) {
+    Request request;
+    request.prompt = prompt;
+    request.max_tokens = answer;
+    request.ignore_end = true;
+    request.prompt_logprobs = 2;
+    auto stream = engine->Submit(request);
+    ASSERT_TRUE(stream.ok());
+    std::vector<TokenOut> got;
+    size_t said = 0;
+    while (auto delta = (*stream)->Next()) {
+      for (auto& token : delta->prompt) got.push_back(std::move(token));
+      said += delta->tokens.size();
+    }
+    EXPECT_EQ(said, static_cast<size_t>(answer));
+    ASSERT_EQ(got.size(), wanted.size());
+    for (size_t i = 0; i < got.size(); ++i) {
+      EXPECT_EQ(got[i].token, prompt[i + 1]);
+      EXPECT_NEAR(got[i].logprob, wanted[i], 0.02) << i;
+      ASSERT_EQ(got[i].top.size(), 2U);
+      EXPECT_GE(got[i].top[0].logprob, got[i].logprob);
+    }
+  }
+  Read(beside->get());
+}
+
 }  // namespace
 }  // namespace headrace::engine

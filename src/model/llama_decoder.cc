@@ -43,6 +43,9 @@ class LlamaDecoder : public Decoder {
         static_cast<uint32_t>(options.cells > 0 ? options.cells : std::min(about.trained_context, 32'768));
     params.n_batch = params.n_ubatch = static_cast<uint32_t>(options.max_rows);
     params.n_seq_max = static_cast<uint32_t>(facts_.paths * copies_);
+    params.n_ctx =
+        std::max(params.n_ctx, params.n_seq_max);  // llama.cpp aborts where a step cannot reach every path
+    params.n_batch = params.n_ubatch = std::max(params.n_batch, params.n_seq_max);
     params.n_threads = params.n_threads_batch = facts_.threads;
     params.kv_unified = options.unified;
     params.swa_full = true;

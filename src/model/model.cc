@@ -235,6 +235,12 @@ Result<std::vector<Token>> Model::Tokenize(std::string_view text, bool special, 
   return tokens;
 }
 
+std::string Model::Name(Token token) const {
+  if (token < 0 || token >= facts_.vocabulary) return "";
+  const char* text = llama_vocab_get_text(llama_model_get_vocab(model_), token);
+  return text == nullptr ? "" : text;
+}
+
 std::string Model::Detokenize(std::span<const Token> tokens) const {
   std::string text;
   for (const Token token : tokens)

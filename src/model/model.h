@@ -74,6 +74,8 @@ class Model : public std::enable_shared_from_this<Model> {
   Result<std::vector<Token>> Tokenize(std::string_view text, bool special, bool parse) const;
   // The bytes a token stands for; empty for control tokens.
   std::string_view Piece(Token token) const { return pieces_[static_cast<size_t>(token)]; }
+  // How the vocabulary writes it: "<eos>" of a control token; "" of -1.
+  std::string Name(Token token) const;
   const std::vector<std::string>& pieces() const { return pieces_; }
   std::string Detokenize(std::span<const Token> tokens) const;
   bool IsEnd(Token token) const { return ends_[static_cast<size_t>(token)]; }

@@ -42,7 +42,7 @@ struct Vectors {
 };
 
 // Embeds, with the request's row and figures.
-std::optional<api::Fault> Embed(Services* services, Exchange* exchange, const Caller& caller,
+std::optional<api::Fault> Embed(Services* services, http::Exchange* exchange, const Caller& caller,
                                 const Chosen& chosen, const std::vector<std::vector<model::Token>>& tokens,
                                 bool cut, const std::string& input, Allowance* allowance,
                                 engine::Embeddings* vectors) {
@@ -124,7 +124,7 @@ ordered_json EntryOf(const Served& served, const std::string& name) {
 
 }  // namespace
 
-void Embeddings(Services* services, const std::shared_ptr<Exchange>& exchange, const Caller& caller) {
+void Embeddings(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller) {
   api::EmbeddingsCall call;
   const auto answer = [&]() -> std::optional<api::Fault> {
     if (auto fault = api::ParseEmbeddings(exchange->request().body, &call)) return fault;
@@ -164,7 +164,7 @@ void Embeddings(Services* services, const std::shared_ptr<Exchange>& exchange, c
 }
 
 // By the cosine of two embeddings: what a bi-encoder can say.
-void Rerank(Services* services, const std::shared_ptr<Exchange>& exchange, const Caller& caller) {
+void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller) {
   api::RerankCall call;
   const auto answer = [&]() -> std::optional<api::Fault> {
     if (auto fault = api::ParseRerank(exchange->request().body, &call)) return fault;
@@ -208,7 +208,7 @@ void Rerank(Services* services, const std::shared_ptr<Exchange>& exchange, const
   if (const auto fault = answer()) Refuse(services, exchange.get(), caller, *fault);
 }
 
-void Tokenize(Services* services, const std::shared_ptr<Exchange>& exchange, const Caller& caller,
+void Tokenize(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller,
               bool back) {
   api::TokenizeCall call;
   const auto answer = [&]() -> std::optional<api::Fault> {
@@ -230,16 +230,14 @@ void Tokenize(Services* services, const std::shared_ptr<Exchange>& exchange, con
                               {"content", served.model->Detokenize(call.tokens)}})});
       return std::nullopt;
     }
-    bool parse = false;
     if (!call.messages.empty()) {
       if (!served.chat)
         return api::Fault{400, "no_chat_template", "model", served.chat_problem.ToString(), 0};
       auto prompt = served.chat->Render(call.messages, call.render);
       if (!prompt.ok()) return api::Fault::From(prompt.status());
       call.text = std::move(prompt->text);
-      parse = true;
     }
-    const auto tokens = served.model->Tokenize(call.text, call.special, parse);
+    const auto tokens = served.model->Tokenize(call.text, call.special, call.parse);
     if (!tokens.ok()) return api::Fault::From(tokens.status());
     ordered_json body = {{"count", tokens->size()}, {"max_model_len", served.context}, {"tokens", *tokens}};
     if (call.pieces) {
@@ -252,7 +250,7 @@ void Tokenize(Services* services, const std::shared_ptr<Exchange>& exchange, con
   if (const auto fault = answer()) Refuse(services, exchange.get(), caller, *fault);
 }
 
-void Scores(Services* services, const std::shared_ptr<Exchange>& exchange, const Caller& caller) {
+void Scores(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller) {
   api::ScoreCall call;
   auto fault = api::ParseScore(exchange->request().body, &call);
   if (!fault && !services->recorder->on())
@@ -281,8 +279,14 @@ void Scores(Services* services, const std::shared_ptr<Exchange>& exchange, const
 
 std::string TokenizerInfo(const Services& services) {
   ordered_json list = ordered_json::array();
+  ordered_json body = {{"object", "list"}};
   for (const auto& served : services.models->all()) {
     const model::Model& model = *served->model;
+    if (list.empty()) {  // as vLLM tells it: of the first model
+      body["bos_token"] = model.Name(model.bos());
+      body["eos_token"] = model.Name(model.eos());
+      body["chat_template"] = served->chat ? ordered_json(served->chat->source()) : ordered_json();
+    }
     char hash[24];
     std::snprintf(hash, sizeof hash, "%016llx", static_cast<unsigned long long>(model.TokenizerHash()));
     list.push_back(
@@ -295,7 +299,8 @@ std::string TokenizerInfo(const Services& services) {
          {"chat_template", served->chat ? ordered_json(served->chat->source()) : ordered_json()},
          {"chat_template_hash", served->chat ? ordered_json(served->chat->hash()) : ordered_json()}});
   }
-  return Dump({{"object", "list"}, {"data", list}});
+  body["data"] = std::move(list);
+  return Dump(body);
 }
 
 std::string ModelList(const Services& services) {
@@ -355,7 +360,7 @@ std::string Load(const Services& services) {
                         {"seconds", now - request->arrived},
                         {"prompt_tokens", request->prompt_tokens.load()},
                         {"answer_tokens", request->answer_tokens.load()}});
-  const HttpStats http = services.http->stats();
+  const http::HttpStats http = services.http->stats();
   const RecorderStats recorder = services.recorder->stats();
   return Dump({{"time", now},
                {"models", models},

@@ -8,10 +8,11 @@
 
 namespace headrace::serve {
 
-void Embeddings(Services* services, const std::shared_ptr<Exchange>& exchange, const Caller& caller);
-void Rerank(Services* services, const std::shared_ptr<Exchange>& exchange, const Caller& caller);
-void Tokenize(Services* services, const std::shared_ptr<Exchange>& exchange, const Caller& caller, bool back);
-void Scores(Services* services, const std::shared_ptr<Exchange>& exchange, const Caller& caller);
+void Embeddings(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller);
+void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller);
+void Tokenize(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller,
+              bool back);
+void Scores(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller);
 
 std::string TokenizerInfo(const Services& services);
 std::string ModelList(const Services& services);

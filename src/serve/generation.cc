@@ -57,7 +57,8 @@ json SamplingJson(const engine::Request& request) {
 // The connection's strand owns all of it once it was submitted.
 class Generation final : public std::enable_shared_from_this<Generation> {
  public:
-  Generation(Services* services, std::shared_ptr<Exchange> exchange, api::Dialect dialect, Caller caller)
+  Generation(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect,
+             Caller caller)
       : services_(*services), exchange_(std::move(exchange)), caller_(std::move(caller)) {
     call_.dialect = dialect;
   }
@@ -75,7 +76,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   };
 
   std::optional<api::Fault> Prepare() {
-    const HttpRequest& http = exchange_->request();
+    const http::HttpRequest& http = exchange_->request();
     if (auto fault = api::ParseCall(call_.dialect, http.body, &call_)) return fault;
     if (services_.strict_fields && !call_.unknown.empty())
       return api::Fault::Field(call_.unknown[0], "is not a field that this server reads (--strict-fields)");
@@ -121,7 +122,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     for (size_t i = 0; i < call_.prompts.size(); ++i) {
       Prompt prompt;
       if (const auto* text = std::get_if<std::string>(&call_.prompts[i])) {
-        auto tokens = model.Tokenize(*text, call_.special, false);
+        auto tokens = model.Tokenize(*text, call_.special, call_.parse);
         if (!tokens.ok()) return api::Fault::From(tokens.status());
         prompt = {*text, std::move(*tokens)};
       } else {
@@ -212,7 +213,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     };
     services_.in_flight.Add(in_flight_);
     RecordStart();
-    const auto news = [weak, exchange = std::weak_ptr<Exchange>(exchange_)] {
+    const auto news = [weak, exchange = std::weak_ptr<http::Exchange>(exchange_)] {
       const auto to = exchange.lock();
       if (!to) return;
       to->Post([weak] {
@@ -327,8 +328,8 @@ class Generation final : public std::enable_shared_from_this<Generation> {
 
   std::string Begin() {
     begun_ = true;
-    HttpResponse head{200, AnswerHeaders(caller_, allowance_, call_.unknown), "",
-                      "text/event-stream; charset=utf-8"};
+    http::HttpResponse head{200, AnswerHeaders(caller_, allowance_, call_.unknown), "",
+                            "text/event-stream; charset=utf-8"};
     head.headers.emplace_back("Cache-Control", "no-cache");
     exchange_->Begin(std::move(head));
     int64_t prompt_tokens = 0;
@@ -367,7 +368,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       exchange_->End();
     } else {
       const bool anthropic = call_.dialect == api::Dialect::kMessages;
-      HttpResponse response{
+      http::HttpResponse response{
           fault.status, AnswerHeaders(caller_, allowance_, call_.unknown),
           anthropic ? api::AnthropicError(fault, caller_.request_id) : api::OpenAiError(fault)};
       if (fault.retry_after > 0)
@@ -477,7 +478,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   };
 
   Services& services_;
-  std::shared_ptr<Exchange> exchange_;
+  std::shared_ptr<http::Exchange> exchange_;
   Caller caller_;
   api::Call call_;
   Chosen chosen_;
@@ -504,13 +505,14 @@ class Generation final : public std::enable_shared_from_this<Generation> {
 
 }  // namespace
 
-void Generate(Services* services, std::shared_ptr<Exchange> exchange, api::Dialect dialect, Caller caller) {
+void Generate(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect,
+              Caller caller) {
   std::make_shared<Generation>(services, std::move(exchange), dialect, std::move(caller))->Run();
 }
 
-json StartRow(const Services& services, const Exchange& exchange, const Caller& caller,
+json StartRow(const Services& services, const http::Exchange& exchange, const Caller& caller,
               const std::string& model) {
-  const HttpRequest& http = exchange.request();
+  const http::HttpRequest& http = exchange.request();
   json row = {{"id", caller.request_id}, {"started", caller.arrived_us}, {"endpoint", http.path},
               {"model", model},          {"engine", services.build},     {"key", caller.key.id}};
   if (const auto client = http.Header("user-agent"); !client.empty()) row["client"] = client;
@@ -549,9 +551,9 @@ std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& cal
   return headers;
 }
 
-void Refuse(Services* services, Exchange* exchange, const Caller& caller, const api::Fault& fault,
+void Refuse(Services* services, http::Exchange* exchange, const Caller& caller, const api::Fault& fault,
             const Allowance* allowance) {
-  const HttpRequest& http = exchange->request();
+  const http::HttpRequest& http = exchange->request();
   services->metrics->Refused(http.path, fault.status);
   if (fault.status != 401 && services->recorder->on()) {
     json row = StartRow(*services, *exchange, caller, "");
@@ -562,9 +564,9 @@ void Refuse(Services* services, Exchange* exchange, const Caller& caller, const 
     services->recorder->Write(trace::Kind::kEnd, row);
   }
   const bool anthropic = http.path == "/v1/messages" || !http.Header("anthropic-version").empty();
-  HttpResponse response{fault.status,
-                        AnswerHeaders(caller, allowance != nullptr ? *allowance : Allowance(), {}),
-                        anthropic ? api::AnthropicError(fault, caller.request_id) : api::OpenAiError(fault)};
+  http::HttpResponse response{
+      fault.status, AnswerHeaders(caller, allowance != nullptr ? *allowance : Allowance(), {}),
+      anthropic ? api::AnthropicError(fault, caller.request_id) : api::OpenAiError(fault)};
   if (fault.retry_after > 0)
     response.headers.emplace_back("Retry-After", std::to_string(static_cast<int>(fault.retry_after + 0.999)));
   if (fault.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");

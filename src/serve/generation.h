@@ -9,10 +9,11 @@
 namespace headrace::serve {
 
 // Answers the exchange, now or later. Called on a worker.
-void Generate(Services* services, std::shared_ptr<Exchange> exchange, api::Dialect dialect, Caller caller);
+void Generate(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect,
+              Caller caller);
 
 // A refusal, in the words of the API that was asked, counted and recorded.
-void Refuse(Services* services, Exchange* exchange, const Caller& caller, const api::Fault& fault,
+void Refuse(Services* services, http::Exchange* exchange, const Caller& caller, const api::Fault& fault,
             const Allowance* allowance = nullptr);
 
 // Headers that every answer has.

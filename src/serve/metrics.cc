@@ -69,8 +69,8 @@ class PrometheusMetrics final : public Metrics {
         .Increment();
   }
 
-  std::string Text(const std::vector<ModelLoad>& models, const HttpStats& http, const RecorderStats& recorder,
-                   int64_t swaps) override {
+  std::string Text(const std::vector<ModelLoad>& models, const http::HttpStats& http,
+                   const RecorderStats& recorder, int64_t swaps) override {
     const std::lock_guard lock(mutex_);  // counters from elsewhere are moved on by what is new
     for (const ModelLoad& model : models) {
       const Labels labels = {{"model", model.name}};

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "engine/core.h"
-#include "serve/http.h"
+#include "http/http_server.h"
 #include "serve/recorder.h"
 
 namespace headrace::serve {
@@ -36,7 +36,7 @@ class Metrics {
   // One that was answered at once: refused, or without a model.
   virtual void Refused(const std::string& endpoint, int status) = 0;
   // Everything, with the gauges as they are now.
-  virtual std::string Text(const std::vector<ModelLoad>& models, const HttpStats& http,
+  virtual std::string Text(const std::vector<ModelLoad>& models, const http::HttpStats& http,
                            const RecorderStats& recorder, int64_t swaps) = 0;
 };
 

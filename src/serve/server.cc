@@ -74,7 +74,7 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
     return api::OpenAiError({status, "", "", message, 0});
   };
   server->options_ = options;
-  HEADRACE_ASSIGN(server->http_, HttpServer::Start(options.http, [raw = server.get()](auto exchange) {
+  HEADRACE_ASSIGN(server->http_, http::HttpServer::Start(options.http, [raw = server.get()](auto exchange) {
                     raw->Handle(std::move(exchange));
                   }));
   services.http = server->http_.get();
@@ -113,7 +113,7 @@ void Server::Tick() {
   });
 }
 
-std::optional<KeyFacts> Server::Authenticate(const HttpRequest& request) const {
+std::optional<KeyFacts> Server::Authenticate(const http::HttpRequest& request) const {
   std::string_view key = request.Header("x-api-key");
   const std::string_view bearer = request.Header("authorization");
   if (bearer.size() > 7 && (bearer.starts_with("Bearer ") || bearer.starts_with("bearer ")))
@@ -126,12 +126,12 @@ std::optional<KeyFacts> Server::Authenticate(const HttpRequest& request) const {
   return anyone;
 }
 
-void Server::Handle(std::shared_ptr<Exchange> exchange) {
+void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
   Caller caller;
   caller.request_id = Uuid::Random().ToString();
   caller.arrived = MonotonicSeconds();
   caller.arrived_us = NowMicros();
-  const HttpRequest& request = exchange->request();
+  const http::HttpRequest& request = exchange->request();
   const auto refuse = [&](api::Fault fault) { Refuse(&services_, exchange.get(), caller, fault); };
   const auto say = [&](std::string body, std::string type = "application/json") {
     exchange->Answer({200, {{"x-request-id", caller.request_id}}, std::move(body), std::move(type)});
@@ -143,13 +143,14 @@ void Server::Handle(std::shared_ptr<Exchange> exchange) {
     // Unknown paths are not told of to strangers' spiders as rows.
     const int status = route == nullptr ? 404 : 405;
     services_.metrics->Refused(route == nullptr ? "other" : request.path, status);
-    HttpResponse response{status,
-                          {{"x-request-id", caller.request_id}},
-                          api::OpenAiError({status, "", "",
-                                            route == nullptr ? "there is nothing at " + request.path
-                                                             : request.path + " takes " + route->method +
-                                                                   ", not " + request.method,
-                                            0})};
+    http::HttpResponse response{
+        status,
+        {{"x-request-id", caller.request_id}},
+        api::OpenAiError({status, "", "",
+                          route == nullptr
+                              ? "there is nothing at " + request.path
+                              : request.path + " takes " + route->method + ", not " + request.method,
+                          0})};
     if (route != nullptr) response.headers.emplace_back("Allow", route->method);
     return exchange->Answer(std::move(response));
   }
@@ -197,7 +198,7 @@ void Server::Handle(std::shared_ptr<Exchange> exchange) {
   });
 }
 
-void Server::Work(const std::shared_ptr<Exchange>& exchange, Caller caller) {
+void Server::Work(const std::shared_ptr<http::Exchange>& exchange, Caller caller) {
   const std::string_view path = exchange->request().path;
   using api::Dialect;
   if (path == "/v1/chat/completions")

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/cancel.h"
-#include "serve/http.h"
+#include "http/http_server.h"
 #include "serve/models.h"
 #include "serve/recorder.h"
 #include "serve/services.h"
@@ -20,7 +20,7 @@
 namespace headrace::serve {
 
 struct ServeOptions {
-  HttpOptions http;
+  http::HttpOptions http;
   std::vector<ModelChoice> models;
   ModelOptions model;
   RecordMode record = RecordMode::kFull;
@@ -44,14 +44,14 @@ class Server {
 
  private:
   Server() = default;
-  void Handle(std::shared_ptr<Exchange> exchange);
-  void Work(const std::shared_ptr<Exchange>& exchange, Caller caller);
-  std::optional<KeyFacts> Authenticate(const HttpRequest& request) const;
+  void Handle(std::shared_ptr<http::Exchange> exchange);
+  void Work(const std::shared_ptr<http::Exchange>& exchange, Caller caller);
+  std::optional<KeyFacts> Authenticate(const http::HttpRequest& request) const;
   void Tick();
 
   ServeOptions options_;
   Services services_;
-  std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<http::HttpServer> http_;
   std::atomic<bool> ready_{false}, stopping_{false};
   int64_t told_swaps_ = -1;
 };

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/task_pool.h"
-#include "serve/http.h"
+#include "http/http_server.h"
 #include "serve/keys.h"
 #include "serve/meter.h"
 #include "serve/metrics.h"
@@ -63,7 +63,7 @@ struct Services {
   InFlightList in_flight;
   std::unique_ptr<TaskPool> workers;  // bodies are read and prompts made here, not where connections live
   std::unique_ptr<TaskPool> waiters;  // wait for embeddings
-  HttpServer* http = nullptr;
+  http::HttpServer* http = nullptr;
   bool strict_fields = false;
   std::string build;  // of the engine
 };
@@ -77,7 +77,7 @@ struct Caller {
 };
 
 // The columns of a trace that every endpoint knows.
-nlohmann::json StartRow(const Services& services, const Exchange& exchange, const Caller& caller,
+nlohmann::json StartRow(const Services& services, const http::Exchange& exchange, const Caller& caller,
                         const std::string& model);
 
 }  // namespace headrace::serve

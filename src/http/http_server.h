@@ -16,7 +16,7 @@
 
 #include "base/status.h"
 
-namespace headrace::serve {
+namespace headrace::http {
 
 struct HttpOptions {
   std::string host = "127.0.0.1";
@@ -91,4 +91,4 @@ class HttpServer {
   virtual void Drain() = 0;
 };
 
-}  // namespace headrace::serve
+}  // namespace headrace::http

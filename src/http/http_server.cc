@@ -1,4 +1,4 @@
-#include "serve/http.h"
+#include "http/http_server.h"
 
 #include <sys/socket.h>
 
@@ -24,12 +24,12 @@
 #include <mutex>
 #include <thread>
 
-namespace headrace::serve {
+namespace headrace::http {
 namespace {
 
 namespace asio = boost::asio;
 namespace beast = boost::beast;
-namespace http = beast::http;
+namespace message = beast::http;
 using asio::redirect_error;
 using asio::use_awaitable;
 using asio::ip::tcp;
@@ -213,7 +213,7 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
   // Empty: the connection ends.
   asio::awaitable<std::shared_ptr<Answering>> ReadRequest() {
     const HttpOptions& options = shared_->options;
-    http::request_parser<http::string_body> parser;
+    message::request_parser<message::string_body> parser;
     parser.header_limit(static_cast<uint32_t>(options.max_header));
     parser.body_limit(static_cast<uint64_t>(options.max_body));
     error_code error;
@@ -230,19 +230,19 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     Lowest().expires_never();
     {
       const Deadline deadline(&Lowest(), this->shared_from_this(), options.header_seconds);
-      co_await http::async_read_header(stream_, buffer_, parser, redirect_error(use_awaitable, error));
+      co_await message::async_read_header(stream_, buffer_, parser, redirect_error(use_awaitable, error));
       if (error) co_return co_await Refuse(error, deadline.passed());
     }
     version_ = parser.get().version();
     keep_alive_ = parser.get().keep_alive();
-    if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
-      http::response<http::empty_body> go_on{http::status::continue_, version_};
-      co_await http::async_write(stream_, go_on, redirect_error(use_awaitable, error));
+    if (beast::iequals(parser.get()[message::field::expect], "100-continue")) {
+      message::response<message::empty_body> go_on{message::status::continue_, version_};
+      co_await message::async_write(stream_, go_on, redirect_error(use_awaitable, error));
       if (error) co_return nullptr;
     }
     {
       const Deadline deadline(&Lowest(), this->shared_from_this(), options.body_seconds);
-      co_await http::async_read(stream_, buffer_, parser, redirect_error(use_awaitable, error));
+      co_await message::async_read(stream_, buffer_, parser, redirect_error(use_awaitable, error));
       if (error) co_return co_await Refuse(error, deadline.passed());
     }
     auto message = parser.release();
@@ -264,18 +264,18 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
   asio::awaitable<std::shared_ptr<Answering>> Refuse(error_code error, bool late) {
     int status = 0;
     std::string message;
-    if (error == http::error::body_limit) {
+    if (error == message::error::body_limit) {
       status = 413;
       message = "the body is larger than " + std::to_string(shared_->options.max_body) + " bytes";
-    } else if (error == http::error::header_limit) {
+    } else if (error == message::error::header_limit) {
       status = 431;
       message = "the header is larger than " + std::to_string(shared_->options.max_header) + " bytes";
     } else if (late) {
       ++shared_->too_slow;
       status = 408;
       message = "the request did not arrive in time";
-    } else if (error.category() == http::make_error_code(http::error::bad_method).category() &&
-               error != http::error::end_of_stream && error != http::error::partial_message) {
+    } else if (error.category() == message::make_error_code(message::error::bad_method).category() &&
+               error != message::error::end_of_stream && error != message::error::partial_message) {
       ++shared_->malformed;
       status = 400;
       message = "this is not HTTP/1.1: " + error.message();
@@ -315,12 +315,12 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     });
   }
 
-  http::response<http::empty_body> Head(const HttpResponse& from) const {
-    http::response<http::empty_body> head;
+  message::response<message::empty_body> Head(const HttpResponse& from) const {
+    message::response<message::empty_body> head;
     head.result(static_cast<unsigned>(from.status));
     head.version(version_);
-    head.set(http::field::server, "headrace");
-    if (!from.type.empty()) head.set(http::field::content_type, from.type);
+    head.set(message::field::server, "headrace");
+    if (!from.type.empty()) head.set(message::field::content_type, from.type);
     for (const auto& [name, value] : from.headers) head.set(name, value);
     head.keep_alive(keep_alive_ && !shared_->draining);
     return head;
@@ -328,16 +328,16 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
 
   asio::awaitable<bool> WriteWhole(const HttpResponse& from) {
     error_code error;
-    http::response<http::string_body> response{Head(from).base()};
+    message::response<message::string_body> response{Head(from).base()};
     response.body() = from.body;
     response.content_length(from.body.size());
     if (head_only_) response.body().clear();
     Lowest().expires_after(Milliseconds(shared_->options.write_seconds));
-    http::response_serializer<http::string_body> serializer(response);
+    message::response_serializer<message::string_body> serializer(response);
     if (head_only_) {
-      co_await http::async_write_header(stream_, serializer, redirect_error(use_awaitable, error));
+      co_await message::async_write_header(stream_, serializer, redirect_error(use_awaitable, error));
     } else {
-      co_await http::async_write(stream_, serializer, redirect_error(use_awaitable, error));
+      co_await message::async_write(stream_, serializer, redirect_error(use_awaitable, error));
     }
     co_return !error && response.keep_alive();
   }
@@ -358,11 +358,11 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     }
     const bool chunks = version_ >= 11;
     if (!chunks) keep_alive_ = false;
-    http::response<http::empty_body> head = Head(*a->head_);
+    message::response<message::empty_body> head = Head(*a->head_);
     if (chunks) head.chunked(true);
-    http::response_serializer<http::empty_body> serializer(head);
+    message::response_serializer<message::empty_body> serializer(head);
     Lowest().expires_after(Milliseconds(shared_->options.write_seconds));
-    co_await http::async_write_header(stream_, serializer, redirect_error(use_awaitable, error));
+    co_await message::async_write_header(stream_, serializer, redirect_error(use_awaitable, error));
     while (!error) {
       while (a->pieces_.empty() && !a->ended_ && !a->gone_) {
         Lowest().expires_never();
@@ -378,14 +378,14 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
       }
       Lowest().expires_after(Milliseconds(shared_->options.write_seconds));
       if (chunks) {
-        co_await asio::async_write(stream_, http::make_chunk(asio::buffer(joined)),
+        co_await asio::async_write(stream_, message::make_chunk(asio::buffer(joined)),
                                    redirect_error(use_awaitable, error));
       } else {
         co_await asio::async_write(stream_, asio::buffer(joined), redirect_error(use_awaitable, error));
       }
     }
     if (!error && chunks)
-      co_await asio::async_write(stream_, http::make_chunk_last(), redirect_error(use_awaitable, error));
+      co_await asio::async_write(stream_, message::make_chunk_last(), redirect_error(use_awaitable, error));
     if (error) {
       if (error == beast::error::timeout) ++shared_->too_slow;
       co_return Lost(a);
@@ -551,4 +551,4 @@ Result<std::unique_ptr<HttpServer>> HttpServer::Start(HttpOptions options, Handl
   return std::unique_ptr<HttpServer>(std::move(server));
 }
 
-}  // namespace headrace::serve
+}  // namespace headrace::http

@@ -1,0 +1,232 @@
+#include <random>
+
+#include "api/answer.h"
+#include "api/call.h"
+#include "api/tool_calls.h"
+#include "api/writer.h"
+#include "testing.h"
+
+#include <nlohmann/json.hpp>
+
+namespace headrace::api {
+namespace {
+
+using nlohmann::json;
+
+std::string Ids() {
+  static int next = 0;
+  return "call_" + std::to_string(next++);
+}
+
+engine::Delta Piece(std::string text, bool last = false) {
+  engine::Delta delta;
+  delta.text = std::move(text);
+  if (last) delta.finish = engine::Finish::kEnd;
+  return delta;
+}
+
+// What a stream told, put together again.
+model::Message Told(const std::vector<Event>& events) {
+  model::Message message;
+  for (const Event& event : events) {
+    if (event.kind == Event::Kind::kText) message.content += event.text;
+    if (event.kind == Event::Kind::kReasoning) message.reasoning += event.text;
+    if (event.kind == Event::Kind::kCall) {
+      EXPECT_EQ(event.call, message.tool_calls.size());
+      message.tool_calls.push_back({"", event.text, ""});
+    }
+    if (event.kind == Event::Kind::kArguments) message.tool_calls.at(event.call).arguments += event.text;
+  }
+  return message;
+}
+
+void ExpectSame(const model::Message& a, const model::Message& b, const std::string& text) {
+  EXPECT_EQ(a.content, b.content) << text;
+  ASSERT_EQ(a.tool_calls.size(), b.tool_calls.size()) << text;
+  for (size_t i = 0; i < a.tool_calls.size(); ++i) {
+    EXPECT_EQ(a.tool_calls[i].name, b.tool_calls[i].name) << text;
+    EXPECT_EQ(a.tool_calls[i].arguments, b.tool_calls[i].arguments) << text;
+  }
+}
+
+TEST(ToolCalls, AreReadFromText) {
+  const auto tagged = TaggedCalls();
+  const auto one = tagged->Parse(
+      "Let me see.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": "
+      "\"}<tool_call>\\\"\"}}\n</tool_call>",
+      true);
+  EXPECT_EQ(one.content, "Let me see.");
+  ASSERT_EQ(one.tool_calls.size(), 1U);
+  EXPECT_EQ(one.tool_calls[0].name, "f");
+  EXPECT_EQ(json::parse(one.tool_calls[0].arguments), (json{{"a", "}<tool_call>\""}}));
+  const auto two = tagged->Parse(
+      "<tool_call>{\"arguments\": {}, \"name\": \"g\"}</tool_call>\n"
+      "<tool_call>\n{\"name\": \"h\", \"arguments\": {\"x\": [1, 2]}}\n</tool_call>",
+      true);
+  ASSERT_EQ(two.tool_calls.size(), 2U);
+  EXPECT_EQ(two.tool_calls[0].name, "g");
+  EXPECT_EQ(two.tool_calls[1].arguments, "{\"x\": [1, 2]}");
+  // What is no call is text.
+  EXPECT_EQ(tagged->Parse("a <tool_call> b", true).content, "a <tool_call> b");
+  EXPECT_EQ(tagged->Parse("plain text ", true).content, "plain text ");
+  const auto enforced = EnforcedCalls();
+  const auto list =
+      enforced->Parse(R"([{"name": "f", "arguments": {"a": 1}}, {"name": "g", "arguments": {}}])", true);
+  ASSERT_EQ(list.tool_calls.size(), 2U);
+  EXPECT_EQ(list.tool_calls[0].arguments, R"({"a": 1})");
+  EXPECT_EQ(enforced->Parse("nothing", true).content, "nothing");
+}
+
+// However a text is cut into pieces, what is told of it in all is what the whole text says.
+TEST(ToolCalls, StreamsTellWhatTheWholeSays) {
+  std::mt19937_64 random(5);
+  const std::vector<std::string> parts = {"words ",
+                                          "<",
+                                          "<tool",
+                                          "<tool_call>",
+                                          "<tool_call>\n",
+                                          "</tool_call>",
+                                          "\n",
+                                          "{\"name\": \"f\", \"arguments\": {\"k\": \"v \\\" } \"}}",
+                                          "{\"name\": \"g\", \"arguments\": {}}",
+                                          "{\"name\": ",
+                                          "\"x\"",
+                                          "[",
+                                          "]",
+                                          ", ",
+                                          "{",
+                                          "}",
+                                          "é",
+                                          "  "};
+  for (int round = 0; round < testing::Scaled(20000); ++round) {
+    const bool tagged = round % 2 == 0;
+    std::string text;
+    for (size_t i = random() % 10; i > 0; --i) text += parts[random() % parts.size()];
+    const std::shared_ptr<const model::AnswerFormat> format = tagged ? TaggedCalls() : EnforcedCalls();
+    Assembler assembler(0, format, Ids);
+    std::vector<Event> events;
+    for (size_t at = 0; at < text.size();) {
+      const size_t length = 1 + random() % 7;
+      for (Event& event : assembler.Add(Piece(text.substr(at, length)))) events.push_back(std::move(event));
+      at += length;
+    }
+    for (Event& event : assembler.Add(Piece("", true))) events.push_back(std::move(event));
+    const model::Message told = Told(events);
+    ExpectSame(told, assembler.choice().message, text);
+    model::Message whole = format->Parse(text, true);
+    for (auto& call : whole.tool_calls)
+      if (call.arguments.empty()) call.arguments = "{}";
+    // A format may see later that it was no call after all; until then it tells nothing that it takes back.
+    EXPECT_TRUE(whole.content.starts_with(told.content) || told.content.starts_with(whole.content)) << text;
+    if (whole.tool_calls.size() == told.tool_calls.size()) ExpectSame(told, whole, text);
+  }
+}
+
+TEST(ToolCalls, PlansHoldAnswersToTheTools) {
+  Tools tools;
+  tools.list = {
+      {"f", "does",
+       R"({"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"type": "integer"}}})"},
+      {"g", "", "{}"}};
+  tools.choice = Tools::Choice::kRequired;
+  const ToolPlan many = PlanTools(tools, true);
+  EXPECT_TRUE(many.instructions.empty());
+  const json schema = json::parse(many.structure.text);
+  EXPECT_EQ(schema["type"], "array");
+  EXPECT_EQ(schema["items"]["anyOf"][0]["properties"]["arguments"]["properties"]["a"]["$ref"],
+            "#/items/anyOf/0/properties/arguments/$defs/x");
+  tools.choice = Tools::Choice::kNamed;
+  tools.named = "g";
+  EXPECT_EQ(json::parse(PlanTools(tools, false).structure.text)["anyOf"].size(), 1U);
+  tools.choice = Tools::Choice::kAuto;
+  const ToolPlan free = PlanTools(tools, false);
+  EXPECT_EQ(free.structure.kind, engine::Structure::Kind::kTag);
+  EXPECT_NE(free.instructions.find("\"name\":\"f\""), std::string::npos);
+  EXPECT_EQ(PlanTools(tools, true).structure.kind, engine::Structure::Kind::kNone);
+  tools.choice = Tools::Choice::kNone;
+  EXPECT_EQ(PlanTools(tools, false).format, nullptr);
+}
+
+TEST(Calls, FieldsAreRead) {
+  Call call;
+  const auto fault = ParseCall(
+      Dialect::kChat,
+      R"({"model": "m", "messages": [{"role": "developer", "content": [{"type": "text", "text": "a"},
+    {"type": "text", "text": "b"}]}, {"role": "assistant", "content": null, "tool_calls": [{"id": "1", "function": {"name": "f",
+    "arguments": "{}"}}]}], "temperature": 0.5, "top_p": 0, "top_k": -1, "seed": -1, "stop": "x", "max_tokens": 5,
+    "max_completion_tokens": 6, "priority": 2, "deadline": 1.5, "cache_prompt": false, "logit_bias": {"3": -100}, "what": {"is": 1}})",
+      &call);
+  ASSERT_FALSE(fault) << fault->param << " " << fault->message;
+  EXPECT_EQ(call.messages[0].role, "system");
+  EXPECT_EQ(call.messages[0].content, "ab");
+  EXPECT_EQ(call.messages[1].tool_calls[0].name, "f");
+  EXPECT_FLOAT_EQ(call.request.sampling.temperature, 0.5F);
+  EXPECT_GT(call.request.sampling.top_p, 0);
+  EXPECT_EQ(call.request.max_tokens, 6);
+  EXPECT_FALSE(call.seeded);
+  EXPECT_EQ(call.request.priority, 2);
+  EXPECT_DOUBLE_EQ(call.request.timeout, 1.5);
+  EXPECT_FALSE(call.request.reuse);
+  EXPECT_EQ(call.request.sampling.logit_bias.size(), 1U);
+  EXPECT_EQ(call.unknown, std::vector<std::string>{"what"});
+}
+
+// Every byte of a body may be anything: it is read, or refused with a reason.
+TEST(Calls, MangledBodiesAreRefusedOrRead) {
+  const std::string bodies[] = {
+      R"({"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f"}}],"stop":["a"]})",
+      R"({"model":"m","max_tokens":3,"messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"1"}]}]})",
+      R"({"input":[{"type":"function_call_output","call_id":"c","output":"x"}],"text":{"format":{"type":"text"}}})",
+      R"({"prompt":[[1,2],"x"],"logprobs":2,"echo":true})"};
+  std::mt19937_64 random(3);
+  for (int round = 0; round < testing::Scaled(8000); ++round) {
+    std::string body = bodies[round % 4];
+    for (size_t i = 1 + random() % 4; i > 0; --i) body[random() % body.size()] = static_cast<char>(random());
+    for (const Dialect dialect :
+         {Dialect::kChat, Dialect::kMessages, Dialect::kResponses, Dialect::kCompletions}) {
+      Call call;
+      const auto fault = ParseCall(dialect, body, &call);
+      if (fault) {
+        EXPECT_EQ(fault->status, 400);
+        EXPECT_FALSE(fault->message.empty());
+        EXPECT_TRUE(json::accept(OpenAiError(*fault)) && json::accept(AnthropicError(*fault, "id")));
+      }
+    }
+  }
+}
+
+TEST(Writer, EveryEventIsJson) {
+  for (const Dialect dialect :
+       {Dialect::kChat, Dialect::kCompletions, Dialect::kResponses, Dialect::kMessages}) {
+    Call call;
+    call.dialect = dialect;
+    call.prompts = {std::string("p")};
+    call.include_usage = true;
+    const auto writer =
+        Writer::Make(call, {"id\"1", "m", 5, [](model::Token) { return std::string_view("\xff"); }});
+    Assembler assembler(0, dialect == Dialect::kCompletions ? nullptr : TaggedCalls(), Ids);
+    std::string stream = writer->Begin(3);
+    for (const char* text :
+         {"he\"llo \xff", "\n<tool_call>{\"name\": \"f\", ", "\"arguments\": {\"a\": 1}}</tool_call>"}) {
+      const auto events = assembler.Add(Piece(text));
+      stream += writer->Say(assembler.choice(), events, 0);
+    }
+    const auto events = assembler.Add(Piece("", true));
+    stream += writer->Say(assembler.choice(), events, 0);
+    stream += writer->EndChoice(assembler.choice());
+    stream += writer->End({assembler.choice()});
+    int seen = 0;
+    for (size_t at = 0; (at = stream.find("data: ", at)) != std::string::npos; ++seen) {
+      const size_t end = stream.find("\n\n", at);
+      ASSERT_NE(end, std::string::npos);
+      const std::string data = stream.substr(at + 6, end - at - 6);
+      EXPECT_TRUE(data == "[DONE]" || json::accept(data)) << data;
+      at = end;
+    }
+    EXPECT_GT(seen, 4);
+    EXPECT_TRUE(json::accept(writer->Whole({assembler.choice()})));
+  }
+}
+
+}  // namespace
+}  // namespace headrace::api
