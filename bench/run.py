@@ -19,6 +19,7 @@ import tables
 from measure import Line
 
 import engine
+import serve
 import stream
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -37,13 +38,20 @@ def machine() -> str:
 
 
 Bench = Callable[[float], list[Line]]
-SUITES: dict[str, dict[str, Bench]] = {"tables": tables.BENCHES, "stream": stream.BENCHES, "engine": engine.BENCHES}
+SUITES: dict[str, dict[str, Bench]] = {
+    "tables": tables.BENCHES,
+    "stream": stream.BENCHES,
+    "engine": engine.BENCHES,
+    "serve": serve.BENCHES,
+}
 NOTES = {
     "tables": "Lance does not fsync, so it is compared with a catalog made with `--no-sync`; the synced figure stands beside it.",
     "stream": "Pictures are 4,096 JPEGs of 500 × 375 and about 94 KB, cut from Debian's photographs. Every loader is shuffled, has two "
     "workers (we: two threads), and every byte of every batch goes through a checksum.",
     "engine": "gemma3-270m Q4_K_M (base model) and MiniLM-L6 f16. The rival is llama-server v0.5.0 from the same source and commit with "
     "`-kvu --swa-full`; our engine runs in the load's process, without HTTP (the server is measured in its own suite).",
+    "serve": "gemma3-270m Q4_K_M behind HTTP; llama-server v0.5.0 from the same source and commit with `-kvu --swa-full -c 16384 -np 32`, "
+    "ours with the same cache and 32 slots. Prompts of 60 words (65 tokens), answers of 64 tokens, greedy; the clients run on the same two cores.",
 }
 PAGE = ROOT / "docs" / "benchmarks.md"
 

@@ -1,5 +1,5 @@
 """./dev demo: photographs in, SQL, a new column, time travel, random rows to numpy, training with an interruption, stock DuckDB;
-a small model continues a text, fills a schema, and finds captions by meaning."""
+a small model continues a text, fills a schema, finds captions by meaning, and serves OpenAI's client while its requests become rows."""
 
 from __future__ import annotations
 
@@ -162,6 +162,7 @@ def main() -> None:
     if arguments.part != "tables":
         print('  headrace run gemma "Once upon a time" -n 60')
         print("  headrace model inspect gemma     # what can it do on this machine?")
+        print("  headrace serve --chat-template gemma     # OpenAI's and Anthropic's APIs at http://127.0.0.1:8000")
 
 
 def tables(catalog_path: pathlib.Path) -> None:
@@ -311,6 +312,11 @@ def models(catalog_path: pathlib.Path) -> None:
         print(f"{len(captions_)} captions embedded in {seconds:.2f} s")
         for i in np.argsort(-scores)[:3]:
             print(f"  {scores[i]:.3f}  {captions_[i]}")
+
+    # OpenAI's client lives in a Python of its own.
+    sys.stdout.flush()
+    client = os.environ.get("HEADRACE_DEMO_CLIENT", sys.executable)
+    subprocess.run([client, str(ROOT / "demo" / "serve.py"), str(catalog_path), "12"], check=True)
 
 
 if __name__ == "__main__":

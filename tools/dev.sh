@@ -267,7 +267,7 @@ build() {
 # ---------------------------------------------------------------- the rest
 
 demo() {
-  setup run
+  setup run demo
   mkdir -p "$BUILD"
   local ready=1 engine=""
   [ -f "$(llama_dir)/.done" ] && [ -f "$DEPS/xgrammar-0.2.8/.done" ] || ready=""
@@ -295,7 +295,7 @@ demo() {
 }
 
 run_demo() {
-  PATH="$BUILD/release/bin:$PATH" PYTHONPATH="$BUILD/release/python" HEADRACE_MODELS="$HEADRACE_CACHE/models" "$(venv run)/bin/python" demo/demo.py "$@"
+  PATH="$BUILD/release/bin:$PATH" PYTHONPATH="$BUILD/release/python" HEADRACE_MODELS="$HEADRACE_CACHE/models" HEADRACE_DEMO_CLIENT="$(venv demo)/bin/python" "$(venv run)/bin/python" demo/demo.py "$@"
 }
 
 run_tests() {
@@ -378,12 +378,12 @@ bench() {
   setup run bench models $rivals
   build quiet
   case $names in
-    "  "|*" engine "*|*" burst "*|*" turns "*|*" gap "*|*" sample "*|*" schemas "*|*" idle "*|*" start "*|*" embed "*|*" neighbour "*|*" raw-loop "*|*" lookup "*)
+    "  "|*" engine "*|*" burst "*|*" turns "*|*" gap "*|*" sample "*|*" schemas "*|*" idle "*|*" start "*|*" embed "*|*" neighbour "*|*" raw-loop "*|*" lookup "*|*" adapters "*|*" serve "*|*" fair "*|*" overload "*|*" overhead "*|*" swap "*)
       quietly "$(llama_dir)" llama-server || fail "llama-server did not build"
-      ninja_in "$BUILD/release" bench_engine_load ;;
+      ninja_in "$BUILD/release" bench_engine_load bench_serve_load ;;
   esac
   ninja_in "$BUILD/release" bench_manifests bench_stream_ceiling bench_stream_resume
-  HEADRACE_BENCH_ENGINE_LOAD="$BUILD/release/bench/bench_engine_load" HEADRACE_BENCH_LLAMA_SERVER="$(llama_dir)/build/bin/llama-server" \
+  HEADRACE_BENCH_ENGINE_LOAD="$BUILD/release/bench/bench_engine_load" HEADRACE_BENCH_SERVE_LOAD="$BUILD/release/bench/bench_serve_load" HEADRACE_BENCH_LLAMA_SERVER="$(llama_dir)/build/bin/llama-server" \
     HEADRACE_BENCH_MANIFESTS="$BUILD/release/bench/bench_manifests" HEADRACE_BENCH_CEILING="$BUILD/release/bench/bench_stream_ceiling" \
     HEADRACE_BENCH_RESUME="$BUILD/release/bench/bench_stream_resume" HEADRACE_BENCH_RIVALS="$(venv rivals)/bin/python" \
     HEADRACE_BENCH_RIVALS_HF="$(venv rivals-hf)/bin/python" PATH="$BUILD/release/bin:$PATH" \

@@ -22,6 +22,7 @@
 #include "query/query.h"
 #include "table/arrow_bridge.h"
 #include "table/table.h"
+#include "trace/committer.h"
 
 namespace headrace::python {
 namespace {
@@ -444,7 +445,10 @@ void BindCatalog(nb::module_& m) {
              })));
            })
       .def("engine", [](const CatalogHandle& c, const std::string& memory, int threads) {
-        return Sql{Check(query::Engine::Open(c.held, {.threads = threads, .memory_limit = memory}))};
+        return Sql{Check(query::Engine::Open(c.held, {.threads = threads,
+                                                      .memory_limit = memory,
+                                                      .tailed = trace::TailedTables(),
+                                                      .tail = trace::TailOf(c.held)}))};
       });
   nb::class_<Sql>(m, "Sql")
       .def("query",

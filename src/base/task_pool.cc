@@ -27,6 +27,7 @@ void TaskPool::Enqueue(std::function<void()> work) {
 }
 
 void TaskPool::Loop() {
+  pthread_setname_np(pthread_self(), "hr-task");
   for (;;) {
     std::function<void()> work;
     {

@@ -52,14 +52,10 @@ Status Sql(const Context& context, SqlOptions options) {
   if (options.sql.find_first_not_of(" \t\r\n;") == std::string::npos)
     return Status::Invalid("the query is empty");
   HEADRACE_ASSIGN(const auto catalog, context.Open());
-  HEADRACE_ASSIGN(
-      const auto engine,
-      query::Engine::Open(catalog, {.threads = options.threads,
-                                    .memory_limit = options.memory,
-                                    .tailed = {trace::kTraces, trace::kScores},
-                                    .tail = [&](const std::string& table, const table::View& view) {
-                                      return trace::Tail(*catalog, table, view);
-                                    }}));
+  HEADRACE_ASSIGN(const auto engine, query::Engine::Open(catalog, {.threads = options.threads,
+                                                                   .memory_limit = options.memory,
+                                                                   .tailed = trace::TailedTables(),
+                                                                   .tail = trace::TailOf(catalog)}));
   const query::QueryOptions run{context.stop};
   if (options.explain) {
     HEADRACE_ASSIGN(const std::string text, engine->Explain(options.sql, run));

@@ -35,6 +35,7 @@ Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOpti
   limits_.max_gap = options_.max_gap;
   limits_.grid = options_.deterministic ? options_.grid : 0;
   options_.slots = std::min(options_.slots, facts_.paths);
+  options_.guests = options_.deterministic ? 0 : std::min(options_.guests, facts_.paths - options_.slots);
   if (options_.deterministic) options_.lookup = false;
   if (!facts_.can_truncate) options_.lookup = false;
 }
@@ -56,8 +57,12 @@ std::vector<Work> Core::BuildWork(double now) {
   std::vector<Work> work;
   drafts_.clear();
   StepShape others;
+  std::map<std::string_view, int32_t> shares;
+  for (const auto& [id, job] : running_) ++shares[job->request.key];
   for (const auto& [id, job] : running_) {
     Work w;
+    w.share = shares[job->request.key];
+    w.fresh = job->last_row == job->started;
     w.slot = static_cast<int>(work.size());
     w.adapter = facts_.mixes_adapters ? -1 : job->request.adapter;
     w.position = job->computed;

@@ -29,13 +29,14 @@
 namespace headrace::engine {
 
 struct CoreOptions {
-  int32_t slots = 32;              // requests that run at once
-  int32_t queue = 1024;            // requests that wait; more are refused
-  double max_gap = 0;              // --max-itl, seconds; 0: by the machine (WatchedRows)
-  bool deterministic = false;      // one sequence a step, a fixed grid: text does not depend on load
-  int32_t grid = 128;              // of deterministic chunks
+  int32_t slots = 32;          // requests that run at once
+  int32_t guests = 4;          // and so many more of keys that have none running: they never wait for slots
+  int32_t queue = 1024;        // requests that wait; more are refused
+  double max_gap = 0;          // --max-itl, seconds; 0: by the machine (WatchedRows)
+  bool deterministic = false;  // one sequence a step, a fixed grid: text does not depend on load
+  int32_t grid = 128;          // of deterministic chunks
   int64_t host_bytes = 1LL << 30;  // saved paths of preempted requests and of evicted prefixes
-  int32_t resident = 8192;         // cells of idle prefixes that stay beside running requests; see HostIdle
+  int32_t resident = 2048;         // cells of idle prefixes that stay beside running requests; see HostIdle
   double expected_answer = 192;    // tokens, until answers were seen
   int32_t draw_threads = 1;        // that sample; logits of several rows must stay valid together above 1
   bool lookup = true;              // speculation
@@ -131,6 +132,7 @@ class Core {
   void Begin();
   Start FindStart(const Job& job) const;
   bool MayBegin(const Job& job) const;
+  bool HasSlot(const Job& job) const;
   bool BeginJob(const std::shared_ptr<Job>& job);
   int64_t FreeCells() const { return facts_.cells - tree_.cells(); }
   int64_t PromisedCells() const;

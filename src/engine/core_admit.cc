@@ -7,9 +7,9 @@
 namespace headrace::engine {
 namespace {
 
-constexpr int32_t kWorthWaiting = 32;   // tokens that somebody else is about to compute
-constexpr int32_t kWorthHosting = 128;  // cells: fewer are computed again sooner than copied
-constexpr int32_t kWorthKeeping = 16;   // tokens of a path that stays cached
+constexpr int32_t kWorthWaiting = 32;  // tokens that somebody else is about to compute
+constexpr int32_t kWorthHosting = 64;  // cells: fewer are computed again sooner than copied
+constexpr int32_t kWorthKeeping = 16;  // tokens of a path that stays cached
 
 }  // namespace
 
@@ -163,8 +163,16 @@ Core::Start Core::FindStart(const Job& job) const {
   return start;
 }
 
+bool Core::HasSlot(const Job& job) const {
+  const auto running = static_cast<int32_t>(running_.size());
+  if (running < options_.slots) return true;
+  return running < options_.slots + options_.guests &&
+         std::none_of(running_.begin(), running_.end(),
+                      [&](const auto& one) { return one.second->request.key == job.request.key; });
+}
+
 bool Core::MayBegin(const Job& job) const {
-  if (static_cast<int32_t>(running_.size()) >= options_.slots) return false;
+  if (!HasSlot(job)) return false;
   if (running_.empty()) return true;  // alone, it always may
   const Start start = FindStart(job);
   if (start.wait) return false;
@@ -181,7 +189,7 @@ bool Core::MayBegin(const Job& job) const {
 }
 
 void Core::Begin() {
-  while (!fair_.empty() && static_cast<int32_t>(running_.size()) < options_.slots) {
+  while (!fair_.empty() && static_cast<int32_t>(running_.size()) < options_.slots + options_.guests) {
     const auto next = fair_.Pop([this](uint64_t id) { return MayBegin(*waiting_.at(id)); });
     if (!next) return;
     const std::shared_ptr<Job> job = waiting_.at(*next);

@@ -200,13 +200,13 @@ CoreStats Engine::stats() const {
 
 void Engine::SetWeight(const std::string& key, double weight) {
   const std::lock_guard lock(mutex_);
-  weights_.emplace_back(key, weight);
+  weights_[key] = weight;
   news_.store(true, std::memory_order_release);
 }
 
 void Engine::Run() {
   std::vector<std::shared_ptr<Job>> arrived;
-  std::vector<std::pair<std::string, double>> weights;
+  std::map<std::string, double> weights;
   bool worked = true;
   double told = 0;  // when stats_ was last what it is
   for (;;) {

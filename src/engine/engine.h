@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -102,7 +103,7 @@ class Engine {
   std::condition_variable wake_, grammar_wake_;
   std::vector<std::shared_ptr<Job>> inbox_;
   std::vector<std::shared_ptr<Job>> to_compile_;
-  std::vector<std::pair<std::string, double>> weights_;
+  std::map<std::string, double> weights_;  // that were changed
   CoreStats stats_;
   bool stopping_ = false;
   std::atomic<uint64_t> next_id_{1};

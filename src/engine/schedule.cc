@@ -9,6 +9,8 @@ namespace {
 constexpr int32_t kGoodChunk = 256;  // rows
 constexpr double kShortGap = 0.1;    // seconds: nobody sees it
 constexpr double kPlanned = 0.72;    // of --max-itl
+constexpr double kPatience = 8;      // seconds without a row, after which a prompt goes first whosever it is
+constexpr int32_t kRoom = 16;        // rows of prefill that are worth a place in a decoders' step
 
 }  // namespace
 
@@ -61,7 +63,12 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
     return a->waited != b->waited ? a->waited > b->waited : a->slot < b->slot;
   };
   std::sort(decoding.begin(), decoding.end(), longest_first);
-  std::sort(prefilling.begin(), prefilling.end(), longest_first);
+  std::sort(prefilling.begin(), prefilling.end(), [&](const Work* a, const Work* b) {
+    const bool late_a = a->waited > kPatience, late_b = b->waited > kPatience;
+    if (late_a != late_b) return late_a;
+    if (!late_a && a->share != b->share) return a->share < b->share;
+    return longest_first(a, b);
+  });
   if (limits.grid > 0) {  // one sequence a step, whoever has waited longest
     std::vector<const Work*> all = decoding;
     all.insert(all.end(), prefilling.begin(), prefilling.end());
@@ -73,8 +80,31 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
   }
   // Turns of their own: decoders when they have waited longer than whoever prefilled last.
   StepShape other_turn;
-  if (limits.apart && !decoding.empty() && !prefilling.empty()) {
-    if (decoding.front()->waited > prefilling.back()->waited) {
+  bool apart = limits.apart;
+  int32_t most_rows = limits.max_rows;
+  if (const auto crowd = static_cast<int32_t>(decoding.size()); limits.tile > 0 && crowd >= kCrowd) {
+    // A long prompt is sooner done in large chunks of its own.
+    apart = crowd + kRoom >= limits.tile ||
+            (!prefilling.empty() && prefilling.front()->prefill_left > kGoodChunk);
+    if (!apart) most_rows = std::min(most_rows, limits.tile * 3 / 4);
+    const int32_t theirs =
+        (*std::max_element(decoding.begin(), decoding.end(), [](const Work* a, const Work* b) {
+          return a->share < b->share;
+        }))->share;
+    const auto guest = std::find_if(prefilling.begin(), prefilling.end(),
+                                    [&](const Work* w) { return w->share * kGuestShare <= theirs; });
+    if (guest != prefilling.end()) {
+      if ((*guest)->fresh || (*guest)->waited >= decoding.front()->waited) {
+        prefilling = {*guest};
+        apart = true;
+      } else {
+        prefilling.erase(guest);
+        apart = false;
+      }
+    }
+  }
+  if (apart && !decoding.empty() && !prefilling.empty()) {
+    if (decoding.front()->waited > prefilling.back()->waited && !prefilling.back()->fresh) {
       prefilling.clear();
     } else {
       other_turn = DecodingStep(work, adapter);
@@ -82,17 +112,20 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
   }
   const bool watched =
       std::any_of(decoding.begin(), decoding.end(), [](const Work* w) { return w->interactive; });
-  if (other_turn.rows > 0) decoding.clear();
+  if (other_turn.rows > 0) {
+    decoding.clear();
+    most_rows = limits.max_rows;
+  }
   // Every decoder gets one row before any gets its drafts.
   for (const Work* w : decoding) {
-    if (shape.rows >= limits.max_rows) break;
+    if (shape.rows >= most_rows) break;
     plan.push_back({w->slot, 1});
     ++shape.rows;
     ++shape.outputs;
     shape.attended += w->position;
   }
   for (size_t i = 0; i < plan.size(); ++i) {
-    const int32_t more = std::min(decoding[i]->decode_rows - 1, limits.max_rows - shape.rows);
+    const int32_t more = std::min(decoding[i]->decode_rows - 1, most_rows - shape.rows);
     if (more <= 0) continue;
     plan[i].rows += more;
     shape.rows += more;
@@ -101,7 +134,7 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
   }
   shape.beside = shape.rows;
   for (const Work* w : prefilling) {
-    int32_t rows = std::min(w->prefill_left, limits.max_rows - shape.rows);
+    int32_t rows = std::min(w->prefill_left, most_rows - shape.rows);
     if (rows <= 0) break;
     if (watched) {
       // The first in line always moves on; those behind it only if there is time left.

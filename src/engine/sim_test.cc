@@ -84,6 +84,7 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
   facts.threads = static_cast<int32_t>(pick(1, 2));
   CoreOptions options;
   options.slots = static_cast<int32_t>(pick(1, 12));
+  options.guests = static_cast<int32_t>(pick(0, 4));
   options.queue = chance(10) ? static_cast<int32_t>(pick(1, 6)) : 1000;
   options.max_gap = chance(50) ? 0.004 : 0.05;
   options.host_bytes = chance(60) ? pick(0, 16000) : 0;

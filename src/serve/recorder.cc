@@ -94,6 +94,7 @@ RecorderStats Recorder::stats() const {
 }
 
 void Recorder::Run() {
+  pthread_setname_np(pthread_self(), "hr-trace");
   (void)trace::CommitDead(catalog_);  // what it cannot commit now, the next server will
   for (;;) {
     {

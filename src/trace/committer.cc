@@ -241,6 +241,15 @@ Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, 
   return ToBatch(of_traces ? TraceColumns() : ScoreColumns(), rows);
 }
 
+std::function<Result<std::shared_ptr<arrow::RecordBatch>>(const std::string&, const table::View&)> TailOf(
+    std::shared_ptr<table::Catalog> catalog) {
+  return [catalog = std::move(catalog)](const std::string& name, const table::View& view) {
+    return Tail(*catalog, name, view);
+  };
+}
+
+std::vector<std::string> TailedTables() { return {kTraces, kScores}; }
+
 Result<table::CommitResult> CommitScore(table::Catalog* catalog, const json& score) {
   HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog, kScores, ScoreColumns()));
   HEADRACE_ASSIGN(const auto batch, ToBatch(ScoreColumns(), {score}));

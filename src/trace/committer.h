@@ -6,6 +6,7 @@
 // whose writer died without one becomes a row too, with finish = "interrupted".
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -78,6 +79,11 @@ Result<CommitCounts> CommitDead(const std::shared_ptr<table::Catalog>& catalog);
 // traces, requests that run now (finish is null). Conflict: the version is not the newest any more.
 Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, const std::string& table,
                                                  const table::View& view);
+
+// The same as a function of the catalog, as SQL wants it (query::EngineOptions::tail), for these tables.
+std::function<Result<std::shared_ptr<arrow::RecordBatch>>(const std::string&, const table::View&)> TailOf(
+    std::shared_ptr<table::Catalog> catalog);
+std::vector<std::string> TailedTables();
 
 // The table, made where it is missing.
 Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const char* name,

@@ -1,0 +1,242 @@
+// Step costs, and what a step computes.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <random>
+
+#include "engine/schedule.h"
+
+namespace headrace::engine {
+namespace {
+
+// ---------------------------------------------------------------- schedule and costs
+
+double Truth(const StepShape& s) {
+  return (s.rows == 1 ? 0.024 : 0.02 + 0.0025 * s.rows) + 4e-8 * static_cast<double>(s.attended);
+}
+
+TEST(CostTable, LearnsWhatStepsTake) {
+  CostTable costs(2, 0.001);  // a guess that is far off
+  std::mt19937 random(1);
+  for (int i = 0; i < 600; ++i) {
+    StepShape s{static_cast<int32_t>(1 + random() % 512), 1, static_cast<int64_t>(random() % 100'000)};
+    costs.Observe(s, 2, Truth(s) * (0.95 + 0.1 * std::uniform_real_distribution<>()(random)));
+  }
+  for (const int rows : {3, 8, 30, 64, 100, 200, 300, 500})
+    EXPECT_NEAR(costs.Predict({rows, 1, 0}, 2) / Truth({rows, 1, 0}), 1, 0.25) << rows;
+  const int32_t fits = costs.RowsWithin({4, 4, 400}, 1000, 0.3, 16, 512, 2);
+  EXPECT_NEAR(Truth({4 + fits, 4, 400 + fits * 1000}), 0.3, 0.06);
+  EXPECT_EQ(costs.RowsWithin({4, 4, 400}, 1000, 0.0, 16, 512, 2), 16);  // always some
+  CostTable again(2, 1);
+  EXPECT_TRUE(again.FromJson(costs.ToJson()).ok());
+  EXPECT_DOUBLE_EQ(again.Predict({100, 1, 0}, 2), costs.Predict({100, 1, 0}, 2));
+  for (const char* bad : {"", "{}", "[]", "{\"version\":2,\"threads\":2,\"tables\":[1,2]}",
+                          "{\"version\":2,\"threads\":2,\"tables\":[[],[]]}", "{\"version\":1}"})
+    EXPECT_FALSE(again.FromJson(bad).ok()) << bad;
+}
+
+TEST(CostTable, LearnsWhatAttentionTakes) {
+  CostTable costs(2, 0.02);
+  std::mt19937 random(3);
+  const auto truth = [](const StepShape& s) {
+    return 0.003 * s.rows + 6e-7 * static_cast<double>(s.attended);
+  };
+  for (int prompt = 0; prompt < 6; ++prompt)
+    for (int64_t at = 0; at < 4096; at += 256) {
+      const StepShape s{256, 0, at * 256 + 256 * 128};
+      costs.Observe(s, 2, truth(s) * (0.92 + 0.16 * std::uniform_real_distribution<>()(random)));
+      costs.Observe({4, 4, 400}, 2, 0.05);
+    }
+  for (const int64_t attended : {32'768LL, 500'000LL, 1'000'000LL})
+    EXPECT_NEAR(costs.Predict({256, 0, attended}, 2) / truth({256, 0, attended}), 1, 0.12) << attended;
+}
+
+// Rows that decode cost a chunk more than a step of their own: they are computed apart; and the other way
+// round.
+TEST(CostTable, FindsWhetherDecodersRideAlong) {
+  for (const double beside : {0.002, 0.08}) {
+    CostTable costs(2, 0.02);
+    int apart = 0;
+    for (int i = 0; i < 200; ++i) {
+      const StepShape decoding{4, 4, 400};
+      if (costs.ChooseApart(decoding, 2, true)) {
+        ++apart;
+        costs.Observe(decoding, 2, 0.04);
+        costs.Observe({256, 0, 50'000}, 2, 0.6);
+      } else {
+        costs.Observe({260, 4, 50'400, 4}, 2, 0.6 + beside);
+        if (i % 20 == 0) costs.Observe({256, 0, 50'000}, 2, 0.6);  // nobody decodes
+        if (i % 20 == 1) costs.Observe(decoding, 2, 0.04);         // nobody prefills
+      }
+    }
+    if (beside > 0.04) {
+      EXPECT_GT(apart, 150);
+      EXPECT_LT(apart, 200);  // it goes on trying
+    } else {
+      EXPECT_LT(apart, 30);
+    }
+    EXPECT_NEAR(costs.Predict({260, 4, 50'400, 4}, 2), 0.6 + beside, 0.02);
+    EXPECT_NEAR(costs.Predict({256, 0, 50'000}, 2), 0.6, 0.02);
+  }
+}
+
+TEST(CostTable, FindsTheBetterNumberOfThreads) {
+  CostTable costs(2, 0.02);
+  int ones = 0;
+  for (int i = 0; i < 400; ++i) {  // somebody holds the second core: two threads are ten times slower
+    const int threads = costs.ChooseThreads({1, 1, 0});
+    costs.Observe({1, 1, 0}, threads, threads == 1 ? 0.03 : 0.3);
+    ones += threads == 1 ? 1 : 0;
+  }
+  EXPECT_GT(ones, 380);
+  int twos = 0;
+  for (int i = 0; i < 1000; ++i) {  // it went away
+    const int threads = costs.ChooseThreads({1, 1, 0});
+    costs.Observe({1, 1, 0}, threads, threads == 1 ? 0.03 : 0.02);
+    if (i >= 700) twos += threads == 2 ? 1 : 0;
+  }
+  EXPECT_GT(twos, 250);
+}
+
+TEST(Schedule, DecodersFirstThenPrefillInTheTimeLeft) {
+  CostTable costs(2, 0.02);
+  std::mt19937 random(1);
+  for (int i = 0; i < 400; ++i) {
+    StepShape s{static_cast<int32_t>(1 + random() % 512), 1, 0};
+    costs.Observe(s, 2, Truth(s));
+  }
+  ScheduleLimits limits;
+  limits.max_gap = 0.3;
+  std::vector<Work> work = {
+      {0, -1, 1, 0, 50, 0.1}, {1, -1, 1, 0, 80, 0.2}, {2, -1, 0, 4000, 0, 0.5}, {3, -1, 0, 10, 0, 0.4}};
+  auto plan = Schedule(work, -1, limits, costs, 2);
+  ASSERT_GE(plan.size(), 3U);
+  EXPECT_EQ(plan[0].rows + plan[1].rows, 2);
+  EXPECT_EQ(plan[2].slot, 2);  // who has waited longest
+  int32_t rows = 0;
+  for (const Share& share : plan) rows += share.rows;
+  EXPECT_LE(Truth({rows, 3, 0}), 0.36);
+  EXPECT_EQ(plan[0].rows + plan[1].rows + plan[2].rows, 64);  // a whole tile
+  work.resize(2);
+  work.push_back({2, 5, 0, 4000, 0, 9});
+  plan = Schedule(work, -1, limits, costs, 2);
+  EXPECT_EQ(plan.size(), 2U);  // another adapter's turn comes later
+  work = {{0, -1, 0, 4000, 0, 0.1}};
+  EXPECT_EQ(Schedule(work, -1, limits, costs, 2)[0].rows, 512);  // nobody watches
+  limits.grid = 128;
+  work = {{0, -1, 0, 4000, 100, 0.1}, {1, -1, 1, 0, 10, 0.05}};
+  plan = Schedule(work, -1, limits, costs, 2);
+  ASSERT_EQ(plan.size(), 1U);
+  EXPECT_EQ(plan[0].rows, 28);  // to the next multiple
+}
+
+// Apart: whoever decodes and whoever prefills go in turns, and nobody is left behind.
+TEST(Schedule, DecodersAndChunksTakeTurns) {
+  const CostTable costs(2, 0.02);
+  ScheduleLimits limits;
+  limits.apart = true;
+  std::map<int, int> steps;
+  std::map<int, double> last;
+  double now = 0;
+  int mixed = 0;
+  for (int i = 0; i < 60; ++i) {
+    std::vector<Work> work;
+    for (int slot = 0; slot < 5; ++slot) {
+      Work w;
+      w.slot = slot;
+      w.position = 100;
+      w.waited = now - last[slot];
+      (slot < 3 ? w.decode_rows : w.prefill_left) = slot < 3 ? 1 : 100'000;
+      work.push_back(w);
+    }
+    const auto plan = Schedule(work, -1, limits, costs, 2);
+    ASSERT_FALSE(plan.empty());
+    bool decodes = false, prefills = false;
+    for (const Share& share : plan) {
+      (share.slot < 3 ? decodes : prefills) = true;
+      last[share.slot] = now;
+      ++steps[share.slot];
+    }
+    mixed += decodes && prefills ? 1 : 0;
+    now += decodes ? 0.05 : 0.6;
+  }
+  EXPECT_EQ(mixed, 0);
+  for (int slot = 0; slot < 3; ++slot) EXPECT_NEAR(steps[slot], 30, 2) << slot;
+  for (int slot = 3; slot < 5; ++slot) EXPECT_NEAR(steps[slot], 15, 2) << slot;  // the two share their turns
+}
+
+TEST(Schedule, AdaptersTakeTurns) {
+  AdapterTurn turn(8);
+  std::vector<Work> work = {{0, -1, 1, 0, 0, 0}, {1, 2, 1, 0, 0, 0}, {2, 5, 1, 0, 0, 0}};
+  std::map<int, int> steps;
+  int switches = 0, last = -2;
+  for (int i = 0; i < 240; ++i) {
+    const int now = turn.Next(work);
+    switches += now != last ? 1 : 0;
+    last = now;
+    ++steps[now];
+  }
+  EXPECT_EQ(steps[-1], 80);
+  EXPECT_EQ(steps[2], 80);
+  EXPECT_EQ(switches, 30);
+}
+
+// With many users a step stays below an attention tile, and the prompt of a key that runs little takes turns
+// with the crowd.
+TEST(Schedule, CrowdsStayBelowATileAndTakeTurnsWithGuests) {
+  const CostTable costs(2, 0.02);
+  const ScheduleLimits limits;
+  std::vector<Work> work;
+  for (int slot = 0; slot < 24; ++slot) {
+    Work w;
+    w.slot = slot;
+    w.decode_rows = 1;
+    w.position = 100;
+    w.share = 30;
+    w.waited = 0.2;
+    work.push_back(w);
+  }
+  Work crowd;  // of the same key
+  crowd.slot = 24;
+  crowd.prefill_left = 65;
+  crowd.share = 30;
+  crowd.waited = 0.5;
+  work.push_back(crowd);
+  const auto rows_of = [](const std::vector<Share>& plan) {
+    std::map<int, int32_t> rows;
+    for (const Share& share : plan) rows[share.slot] += share.rows;
+    return rows;
+  };
+  auto rows = rows_of(Schedule(work, -1, limits, costs, 2));
+  EXPECT_EQ(rows.size(), 25U);
+  EXPECT_EQ(rows[24], limits.tile * 3 / 4 - 24);
+  Work guest;
+  guest.slot = 25;
+  guest.prefill_left = 170;
+  guest.share = 1;
+  guest.fresh = true;
+  work.push_back(guest);
+  rows = rows_of(Schedule(work, -1, limits, costs, 2));
+  EXPECT_EQ(rows, (std::map<int, int32_t>{{25, 170}}));  // at once, and alone
+  work[25].fresh = false;
+  work[25].prefill_left = 90;
+  work[25].waited = 0.1;  // it has just had its turn
+  rows = rows_of(Schedule(work, -1, limits, costs, 2));
+  EXPECT_EQ(rows.count(25), 0U);
+  EXPECT_EQ(rows.count(0), 1U);
+  work[25].waited = 0.3;  // now the crowd has
+  EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)).size(), 1U);
+  work[25].share = 30;  // a long prompt of the crowd's own: chunks of its own
+  work[25].prefill_left = 4000;
+  work[25].waited = 0.7;
+  work[24].prefill_left = 0;
+  work[24].decode_rows = 1;
+  EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)), (std::map<int, int32_t>{{25, 256}}));
+  // Few decoders: as before.
+  work.erase(work.begin() + 4, work.begin() + 24);
+  EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)).count(0), 1U);
+}
+
+}  // namespace
+}  // namespace headrace::engine
