@@ -1,5 +1,6 @@
 // top: what a server does now.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -42,7 +43,7 @@ Result<json> Ask(store::HttpClient* client, const TopWords& words) {
 
 std::string Bar(double share, int width) {
   std::string bar;
-  const int full = static_cast<int>(share * width + 0.5);
+  const int full = static_cast<int>(std::lround(share * width));
   for (int i = 0; i < width; ++i) bar += i < full ? "█" : "░";
   return bar;
 }

@@ -252,10 +252,10 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     for (size_t i = 0; i < streams_.size(); ++i) {
       while (auto delta = streams_[i]->TryNext()) {
         if (!delta->error.ok()) {
-          api::Fault fault = api::Fault::From(delta->error);
+          const api::Fault fault = api::Fault::From(delta->error);
           finish_ = engine::Finish::kError;
           usage_.Add(delta->usage);
-          return Fail(std::move(fault));
+          return Fail(fault);
         }
         Take(i, std::move(*delta));
         if (over_) return;

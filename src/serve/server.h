@@ -53,7 +53,6 @@ class Server {
   Services services_;
   std::unique_ptr<http::HttpServer> http_;
   std::atomic<bool> ready_{false}, stopping_{false};
-  int64_t told_swaps_ = -1;
 };
 
 // The description of all of it: openapis.org, version 3.1.
