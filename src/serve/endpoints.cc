@@ -343,6 +343,7 @@ std::string Load(const Services& services) {
                   {"prefill_rows", s.prefill_rows},
                   {"decode_rows", s.decode_rows},
                   {"evictions", s.evictions},
+                  {"host_bytes", s.host_bytes},
                   {"preemptions", s.preemptions},
                   {"decode_seconds", s.decode_seconds},
                   {"sample_seconds", s.sample_seconds},

@@ -98,13 +98,16 @@ Result<std::shared_ptr<Served>> Models::Load(const ModelChoice& choice, int64_t 
                         ? std::min(engine.decoder.cells, std::max(facts.trained_context, 1))
                         : std::min(facts.trained_context, 32768);
   if (engine.decoder.cells == 0) engine.decoder.cells = std::min(facts.trained_context, 32768);
-  served->bytes = facts.weight_bytes + (embeds ? 0 : facts.kv_bytes_per_token * engine.decoder.cells);
+  // Evicted prefixes and preempted requests wait in host memory: an eighth of the budget at most.
+  engine.core.host_bytes = std::min(engine.core.host_bytes, options_.memory / 8);
+  served->bytes = (embeds ? 0 : engine.core.host_bytes) + facts.weight_bytes +
+                  (embeds ? 0 : facts.kv_bytes_per_token * engine.decoder.cells);
   if (used + served->bytes > options_.memory)
-    return Status::Limit("'" + choice.name + "' needs " + Gigabytes(served->bytes) + " (" +
-                         Gigabytes(facts.weight_bytes) + " of weights, the rest for " +
-                         std::to_string(engine.decoder.cells) + " tokens of cache), " + Gigabytes(used) +
-                         " are taken, and the budget is " + Gigabytes(options_.memory) +
-                         "; give less cache with --context, or more with --memory");
+    return Status::Limit(
+        "'" + choice.name + "' needs " + Gigabytes(served->bytes) + " (" + Gigabytes(facts.weight_bytes) +
+        " of weights, the rest for prefixes in host memory and " + std::to_string(engine.decoder.cells) +
+        " tokens of cache), " + Gigabytes(used) + " are taken, and the budget is " +
+        Gigabytes(options_.memory) + "; give less cache with --context, or more with --memory");
   if (embeds) {
     model::EncoderOptions encoder;
     encoder.threads = engine.decoder.threads;

@@ -25,8 +25,10 @@ TOOL = {
 
 
 def memory(server: Server) -> int:
+    """KB, without the prefixes that wait in host memory: those have a budget, and fill it."""
     text = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(re.search(r"RssAnon:\s+(\d+)", text)[1])  # type: ignore[index]
+    kept = sum(int(model.get("host_bytes", 0)) for model in server.ask("/load").json["models"])
+    return int(re.search(r"RssAnon:\s+(\d+)", text)[1]) - kept // 1000  # type: ignore[index]
 
 
 def descriptors(server: Server) -> int:
