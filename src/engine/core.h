@@ -36,7 +36,7 @@ struct CoreOptions {
   bool deterministic = false;  // one sequence a step, a fixed grid: text does not depend on load
   int32_t grid = 128;          // of deterministic chunks
   int64_t host_bytes = 1LL << 30;  // saved paths of preempted requests and of evicted prefixes
-  int32_t resident = 2048;         // cells of idle prefixes that stay beside running requests; see HostIdle
+  int32_t resident = 8192;         // cells of idle prefixes that stay beside running requests; see HostIdle
   double expected_answer = 192;    // tokens, until answers were seen
   int32_t draw_threads = 1;        // that sample; logits of several rows must stay valid together above 1
   bool lookup = true;              // speculation

@@ -7,9 +7,10 @@
 namespace headrace::engine {
 namespace {
 
-constexpr int32_t kWorthWaiting = 32;  // tokens that somebody else is about to compute
-constexpr int32_t kWorthHosting = 64;  // cells: fewer are computed again sooner than copied
-constexpr int32_t kWorthKeeping = 16;  // tokens of a path that stays cached
+constexpr int32_t kWorthWaiting = 32;   // tokens that somebody else is about to compute
+constexpr int32_t kWorthHosting = 128;  // cells: fewer are computed again sooner than copied
+constexpr size_t kManyRun = 16;         // requests: so many pay for idle cells in every step
+constexpr int32_t kWorthKeeping = 16;   // tokens of a path that stays cached
 
 }  // namespace
 
@@ -327,7 +328,8 @@ void Core::EvictPath(int path) {
 // (28,000 cells a step of 8 rows by a quarter, on 2 cores), and fetching one back costs about a microsecond a
 // token. So what has been idle longest waits in host memory, as long as there is room in it.
 void Core::HostIdle() {
-  if (options_.deterministic || running_.empty() || tree_.cells() <= options_.resident) return;
+  const int32_t resident = running_.size() >= kManyRun ? options_.resident / 4 : options_.resident;
+  if (options_.deterministic || running_.empty() || tree_.cells() <= resident) return;
   int64_t idle = 0;
   int oldest = -1;
   for (const auto& [path, entry] : cached_) {
@@ -336,7 +338,7 @@ void Core::HostIdle() {
     idle += cells;
     if (oldest < 0 || entry.last_used < cached_.at(oldest).last_used) oldest = path;
   }
-  if (idle <= options_.resident) return;
+  if (idle <= resident) return;
   const double bytes = host_bytes_per_token_ * tree_.length(oldest);
   if (static_cast<double>(host_bytes_) + bytes > static_cast<double>(options_.host_bytes)) return;
   EvictPath(oldest);
