@@ -17,8 +17,7 @@ struct ScoreWords {
 };
 
 Status Score(const Context& context, ScoreWords words) {
-  for (const char* prefix : {"chatcmpl-", "cmpl-", "resp_", "msg_"})
-    if (words.request.starts_with(prefix)) words.request = words.request.substr(std::string(prefix).size());
+  words.request = trace::RowIdOf(std::move(words.request));
   if (std::isnan(words.value) && words.label.empty() && words.comment.empty())
     return Status::Invalid("a score has a --value, a --label or a --comment");
   HEADRACE_ASSIGN(const auto catalog, context.Open());

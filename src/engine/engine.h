@@ -44,7 +44,6 @@ class Stream {
   std::optional<Delta> NextWithin(double seconds, bool* late);
   // The next piece if it is there already.
   std::optional<Delta> TryNext();
-  bool ended() const { return ended_; }  // the last piece was taken
   // Stops the answer within one step; Next gives its last delta.
   void Cancel() { job_->cancelled.store(true, std::memory_order_relaxed); }
   uint64_t id() const { return job_->id; }

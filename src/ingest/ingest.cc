@@ -48,15 +48,6 @@ Schema PhotoSchema() {
   return schema;
 }
 
-Result<std::shared_ptr<Table>> OpenOrCreate(table::Catalog* catalog, const std::string& name,
-                                            const Schema& schema, const table::CommitOptions& options) {
-  auto opened = catalog->OpenTable(name);
-  if (opened.ok() || !opened.status().Is(Code::kNotFound)) return opened;
-  auto created = catalog->CreateTable(name, schema, options);
-  if (created.status().Is(Code::kAlreadyExists)) return catalog->OpenTable(name);  // another was faster
-  return created;
-}
-
 struct Photo {
   std::string bytes;
   media::ImageFacts facts;
@@ -197,7 +188,7 @@ class Run {
   }
 
   Status Photos(const std::vector<FoundFile>& files) {
-    HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog_, options_.table, PhotoSchema(), commit_));
+    HEADRACE_ASSIGN(const auto table, catalog_->OpenOrCreateTable(options_.table, PhotoSchema(), commit_));
     std::set<std::string> known;
     if (!options_.again) {
       HEADRACE_ASSIGN(known, PathsIn(*table));
@@ -335,7 +326,7 @@ class Run {
     }
     if (names.empty()) return Status::Corrupt("it holds no columns with values");
     HEADRACE_ASSIGN(const Schema schema, table::SchemaFromArrow(*arrow::schema(typed)));
-    HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog_, options_.table, schema, commit_));
+    HEADRACE_ASSIGN(const auto table, catalog_->OpenOrCreateTable(options_.table, schema, commit_));
     HEADRACE_ASSIGN(const auto view, table->At());
     std::vector<Field> fresh;
     for (const auto& field : schema.fields) {
@@ -380,7 +371,7 @@ class Run {
     time.type.zone = "UTC";
     schema.fields.push_back(time);
     report_.errors_table = options_.table + "_errors";
-    HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog_, report_.errors_table, schema, commit_));
+    HEADRACE_ASSIGN(const auto table, catalog_->OpenOrCreateTable(report_.errors_table, schema, commit_));
     arrow::StringBuilder path, error, code;
     arrow::TimestampBuilder when(arrow::timestamp(arrow::TimeUnit::MICRO, "UTC"),
                                  arrow::default_memory_pool());

@@ -8,7 +8,6 @@
 #include "base/clock.h"
 
 namespace headrace::model {
-namespace {
 
 int64_t AvailableMemory() {
   FILE* file = std::fopen("/proc/meminfo", "r");
@@ -20,8 +19,6 @@ int64_t AvailableMemory() {
   std::fclose(file);
   return kilobytes * 1024;
 }
-
-}  // namespace
 
 double MeasureBandwidth(int threads) {
   constexpr size_t kBytes = size_t{1} << 30;

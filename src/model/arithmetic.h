@@ -23,6 +23,9 @@ struct MeasuredStep {
 // Steps of 1, 2, 4, … rows with outputs, and prefill of 128 and 512.
 Result<std::vector<MeasuredStep>> MeasureSteps(Decoder* decoder, int threads);
 
+// Bytes that programs may still take, as Linux sees it (MemAvailable); 0 where it does not say.
+int64_t AvailableMemory();
+
 struct Arithmetic {
   double bandwidth = 0;         // bytes a second
   double decode_ceiling = 0;    // tokens a second of one stream: bandwidth ÷ weights

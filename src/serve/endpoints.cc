@@ -36,11 +36,6 @@ std::optional<api::Fault> FindEmbedder(const Services& services, const std::stri
   return std::nullopt;
 }
 
-struct Vectors {
-  engine::Embeddings embeddings;
-  double seconds = 0;
-};
-
 // Embeds, with the request's row and figures.
 std::optional<api::Fault> Embed(Services* services, http::Exchange* exchange, const Caller& caller,
                                 const Chosen& chosen, const std::vector<std::vector<model::Token>>& tokens,
@@ -257,9 +252,7 @@ void Scores(Services* services, const std::shared_ptr<http::Exchange>& exchange,
     fault =
         api::Fault{503, "no_catalog", "", "this server has no catalog, so there is nowhere to keep scores"};
   if (fault) return Refuse(services, exchange.get(), caller, *fault);
-  // Ids as the APIs tell them.
-  for (const char* prefix : {"chatcmpl-", "cmpl-", "resp_", "msg_"})
-    if (call.request.starts_with(prefix)) call.request = call.request.substr(std::string(prefix).size());
+  call.request = trace::RowIdOf(std::move(call.request));
   json row = {{"request", call.request},
               {"time", NowMicros()},
               {"name", call.name},

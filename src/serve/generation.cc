@@ -40,6 +40,17 @@ std::string PublicId(api::Dialect dialect, const std::string& id) {
   }
 }
 
+// A refusal as an answer, in the shape of the API that was asked.
+http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const Caller& caller,
+                               const Allowance& allowance, const std::vector<std::string>& unknown) {
+  http::HttpResponse response{
+      fault.status, AnswerHeaders(caller, allowance, unknown),
+      anthropic ? api::AnthropicError(fault, caller.request_id) : api::OpenAiError(fault)};
+  if (fault.retry_after > 0)
+    response.headers.emplace_back("Retry-After", std::to_string(static_cast<int>(fault.retry_after + 0.999)));
+  return response;
+}
+
 json SamplingJson(const engine::Request& request) {
   const engine::Sampling& s = request.sampling;
   json out = {{"temperature", s.temperature}, {"top_p", s.top_p}, {"seed", s.seed}};
@@ -253,7 +264,6 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       while (auto delta = streams_[i]->TryNext()) {
         if (!delta->error.ok()) {
           const api::Fault fault = api::Fault::From(delta->error);
-          finish_ = engine::Finish::kError;
           usage_.Add(delta->usage);
           return Fail(fault);
         }
@@ -281,12 +291,11 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       last_token_[i] = now;
     }
     if (delta.finish == engine::Finish::kTimeout || delta.finish == engine::Finish::kCancelled) {
-      finish_ = delta.finish;
       usage_.Add(delta.usage);
       (void)assembler.Add(std::move(delta));
-      if (finish_ == engine::Finish::kTimeout)
+      if (assembler.choice().finish == engine::Finish::kTimeout)
         return Fail({408, "deadline", "deadline", "the deadline passed before the answer was whole"});
-      return Close(499, "");
+      return Close();
     }
     if (ended) usage_.Add(delta.usage);
     const std::vector<api::Event> events = assembler.Add(std::move(delta));
@@ -367,23 +376,17 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       exchange_->Send(writer_->Error(fault));
       exchange_->End();
     } else {
-      const bool anthropic = call_.dialect == api::Dialect::kMessages;
-      http::HttpResponse response{
-          fault.status, AnswerHeaders(caller_, allowance_, call_.unknown),
-          anthropic ? api::AnthropicError(fault, caller_.request_id) : api::OpenAiError(fault)};
-      if (fault.retry_after > 0)
-        response.headers.emplace_back("Retry-After",
-                                      std::to_string(static_cast<int>(fault.retry_after + 0.999)));
-      exchange_->Answer(std::move(response));
+      exchange_->Answer(
+          FaultAnswer(fault, call_.dialect == api::Dialect::kMessages, caller_, allowance_, call_.unknown));
     }
     Done(fault.status);
   }
 
   // The peer has gone: nobody to tell.
-  void Close(int status, const std::string& error) {
-    RecordEnd(status, error, Choices());
+  void Close() {
+    RecordEnd(499, "", Choices());
     exchange_->End();
-    Done(status);
+    Done(499);
   }
 
   void Done(int status) {
@@ -498,7 +501,6 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   size_t ended_ = 0;
   bool begun_ = false, over_ = false;
   double first_token_ = 0, spoken_ = 0;
-  engine::Finish finish_ = engine::Finish::kNone;
   Sums usage_;
   std::shared_ptr<Generation> own_;
 };
@@ -564,11 +566,8 @@ void Refuse(Services* services, http::Exchange* exchange, const Caller& caller, 
     services->recorder->Write(trace::Kind::kEnd, row);
   }
   const bool anthropic = http.path == "/v1/messages" || !http.Header("anthropic-version").empty();
-  http::HttpResponse response{
-      fault.status, AnswerHeaders(caller, allowance != nullptr ? *allowance : Allowance(), {}),
-      anthropic ? api::AnthropicError(fault, caller.request_id) : api::OpenAiError(fault)};
-  if (fault.retry_after > 0)
-    response.headers.emplace_back("Retry-After", std::to_string(static_cast<int>(fault.retry_after + 0.999)));
+  http::HttpResponse response =
+      FaultAnswer(fault, anthropic, caller, allowance != nullptr ? *allowance : Allowance(), {});
   if (fault.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   exchange->Answer(std::move(response));
 }

@@ -1,12 +1,12 @@
 #include "serve/keys.h"
 
 #include <arrow/api.h>
-#include <openssl/evp.h>
 #include <openssl/rand.h>
 
 #include <algorithm>
 
 #include "base/clock.h"
+#include "store/s3_sign.h"
 #include "table/arrow_bridge.h"
 
 namespace headrace::serve {
@@ -51,13 +51,9 @@ Result<std::shared_ptr<arrow::Array>> One(Builder builder, const Value& value) {
 }
 
 Status Write(table::Catalog* catalog, const KeyFacts& facts, const std::string& why) {
-  auto table = catalog->OpenTable(kTable);
-  if (!table.ok() && table.status().Is(Code::kNotFound)) {
-    HEADRACE_ASSIGN(table::Schema schema, table::SchemaFromArrow(*KeySchema()));
-    table = catalog->CreateTable(kTable, std::move(schema), {.why = "keys of the server"});
-    if (!table.ok() && table.status().Is(Code::kAlreadyExists)) table = catalog->OpenTable(kTable);
-  }
-  if (!table.ok()) return table.status();
+  HEADRACE_ASSIGN(table::Schema schema, table::SchemaFromArrow(*KeySchema()));
+  HEADRACE_ASSIGN(const auto table,
+                  catalog->OpenOrCreateTable(kTable, std::move(schema), {.why = "keys of the server"}));
   arrow::ArrayVector columns;
   const auto add = [&](Result<std::shared_ptr<arrow::Array>> array) {
     if (array.ok()) columns.push_back(*array);
@@ -77,7 +73,7 @@ Status Write(table::Catalog* catalog, const KeyFacts& facts, const std::string& 
   HEADRACE_TRY(add(times(facts.expires_us)));
   HEADRACE_TRY(add(One(arrow::BooleanBuilder(), facts.revoked)));
   const auto batch = arrow::RecordBatch::Make(KeySchema(), 1, columns);
-  HEADRACE_ASSIGN(const auto appender, (*table)->StartAppend(batch->schema()->field_names(), {.why = why}));
+  HEADRACE_ASSIGN(const auto appender, table->StartAppend(batch->schema()->field_names(), {.why = why}));
   HEADRACE_TRY(appender->Write(*batch));
   return appender->Commit().status();
 }
@@ -145,18 +141,7 @@ bool KeyFacts::May(std::string_view scope) const {
   return std::any_of(scopes.begin(), scopes.end(), [&](const auto& s) { return s == scope || s == "all"; });
 }
 
-std::string KeyHash(std::string_view key) {
-  unsigned char bytes[EVP_MAX_MD_SIZE];
-  unsigned int length = 0;
-  EVP_Digest(key.data(), key.size(), bytes, &length, EVP_sha256(), nullptr);
-  static constexpr char kHex[] = "0123456789abcdef";
-  std::string text;
-  for (unsigned int i = 0; i < length; ++i) {
-    text += kHex[bytes[i] >> 4];
-    text += kHex[bytes[i] & 15];
-  }
-  return text;
-}
+std::string KeyHash(std::string_view key) { return store::Sha256Hex(key); }
 
 Result<std::vector<KeyFacts>> ListKeys(const table::Catalog& catalog) {
   const auto table = catalog.OpenTable(kTable);

@@ -6,10 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "model/arithmetic.h"
 #include "model/probe.h"
 
 namespace headrace::serve {
@@ -17,13 +17,6 @@ namespace {
 
 constexpr double kLookSeconds = 0.5;  // between looks at the names
 constexpr double kOfFreeMemory = 0.8;
-
-int64_t FreeMemory() {
-  std::ifstream in("/proc/meminfo");
-  for (std::string line; std::getline(in, line);)
-    if (line.starts_with("MemAvailable:")) return std::strtoll(line.c_str() + 13, nullptr, 10) * 1024;
-  return 0;
-}
 
 std::string Gigabytes(int64_t bytes) {
   char text[32];
@@ -48,7 +41,8 @@ Result<std::unique_ptr<Models>> Models::Start(std::shared_ptr<table::Catalog> ca
   models->catalog_ = std::move(catalog);
   models->options_ = std::move(options);
   if (models->options_.memory == 0)
-    models->options_.memory = static_cast<int64_t>(static_cast<double>(FreeMemory()) * kOfFreeMemory);
+    models->options_.memory =
+        static_cast<int64_t>(static_cast<double>(model::AvailableMemory()) * kOfFreeMemory);
   // Whatever computes in this process takes turns.
   models->options_.engine.lease = std::make_shared<engine::ComputeLease>();
   int64_t used = 0;

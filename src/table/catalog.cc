@@ -125,6 +125,15 @@ Result<std::shared_ptr<Table>> Catalog::OpenTable(const std::string& name) const
   return std::make_shared<Table>(env_, name, id);
 }
 
+Result<std::shared_ptr<Table>> Catalog::OpenOrCreateTable(const std::string& name, Schema schema,
+                                                          const CommitOptions& options) {
+  auto opened = OpenTable(name);
+  if (opened.ok() || !opened.status().Is(Code::kNotFound)) return opened;
+  auto created = CreateTable(name, std::move(schema), options);
+  if (created.status().Is(Code::kAlreadyExists)) return OpenTable(name);  // another was faster
+  return created;
+}
+
 Result<std::vector<std::string>> Catalog::TableNames() const {
   HEADRACE_ASSIGN(const auto all, refs().All());
   std::vector<std::string> names;

@@ -145,6 +145,9 @@ class Catalog {
   Result<std::shared_ptr<Table>> CreateTable(const std::string& name, Schema schema,
                                              const CommitOptions& options = {});
   Result<std::shared_ptr<Table>> OpenTable(const std::string& name) const;
+  // The table as it is, or made with this schema where there is none; whoever is faster makes it.
+  Result<std::shared_ptr<Table>> OpenOrCreateTable(const std::string& name, Schema schema,
+                                                   const CommitOptions& options = {});
   Result<std::vector<std::string>> TableNames() const;
   // The name goes; the data stays until garbage collection.
   Status DropTable(const std::string& name, const CommitOptions& options = {});

@@ -138,6 +138,12 @@ Result<std::shared_ptr<arrow::Array>> BuildColumn(const Column& column, const st
 std::span<const Column> TraceColumns() { return kTraceColumns; }
 std::span<const Column> ScoreColumns() { return kScoreColumns; }
 
+std::string RowIdOf(std::string told) {
+  for (const std::string_view prefix : {"chatcmpl-", "cmpl-", "resp_", "msg_"})
+    if (told.starts_with(prefix)) told.erase(0, prefix.size());
+  return told;
+}
+
 std::shared_ptr<arrow::Schema> ArrowSchema(std::span<const Column> columns) {
   arrow::FieldVector fields;
   for (const Column& column : columns) fields.push_back(arrow::field(column.name, ArrowType(column.type)));

@@ -27,6 +27,9 @@ struct Column {
 std::span<const Column> TraceColumns();
 std::span<const Column> ScoreColumns();
 
+// The id of a request's row, from the id that an API told: "chatcmpl-…", "cmpl-…", "resp_…", "msg_…".
+std::string RowIdOf(std::string told);
+
 std::shared_ptr<arrow::Schema> ArrowSchema(std::span<const Column> columns);
 // JSON objects as a batch. A value that is missing or of another type is null: a record that a newer program
 // wrote is still a row.

@@ -96,13 +96,9 @@ Position Replay::Oldest(Position otherwise) const {
 
 Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const char* name,
                                                    std::span<const Column> columns) {
-  auto table = catalog->OpenTable(name);
-  if (table.ok() || !table.status().Is(Code::kNotFound)) return table;
   HEADRACE_ASSIGN(table::Schema schema, table::SchemaFromArrow(*ArrowSchema(columns)));
-  auto made =
-      catalog->CreateTable(name, std::move(schema), {.why = "filled by serving", .how = "headrace serve"});
-  if (!made.ok() && made.status().Is(Code::kAlreadyExists)) return catalog->OpenTable(name);
-  return made;
+  return catalog->OpenOrCreateTable(name, std::move(schema),
+                                    {.why = "filled by serving", .how = "headrace serve"});
 }
 
 Committer::Committer(std::shared_ptr<table::Catalog> catalog, std::string folder)
