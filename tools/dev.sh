@@ -312,23 +312,44 @@ run_tests() {
   ninja_in "$BUILD/release"
   export HEADRACE_TEST_CI=$ci HEADRACE_TEST_LONG=$long
   export PATH="$BUILD/release/bin:$PATH" PYTHONPATH="$BUILD/release/python"
-  local failed=0 t
+  local t color=no
+  FAILED=()
+  rm -rf "$BUILD/test-logs"; mkdir -p "$BUILD/test-logs"
+  [ ! -t 1 ] || color=yes
   for t in "$BUILD"/release/tests/*_test; do
-    bold "$(basename "$t")"
-    "$t" --gtest_brief=1 ${filter:+--gtest_filter="*$filter*"} || failed=1
+    part "$(basename "$t")" "$t" --gtest_brief=1 --gtest_color=$color ${filter:+--gtest_filter="*$filter*"}
   done
-  bold "pytest"
-  local code=0
-  "$(venv test)/bin/python" -m pytest -q -p no:cacheprovider --ignore=tests/clients tests ${filter:+-k "$filter"} || code=$?
-  # 5: nothing matched the filter, which is no failure when a filter was given.
-  if [ $code -ne 0 ] && ! { [ $code -eq 5 ] && [ -n "$filter" ]; }; then failed=1; fi
+  part pytest python_tests --color=$color --ignore=tests/clients tests ${filter:+-k "$filter"}
   if [ -n "$ci" ] && [ -z "$filter" ]; then
-    clients || failed=1
-    sanitize || failed=1
-    fuzz all $([ -n "$long" ] && echo 3600 || echo 5) || failed=1
+    part clients clients
+    part sanitizers sanitize
+    part fuzzers fuzz all "$([ -n "$long" ] && echo 3600 || echo 5)"
   fi
-  [ $failed -eq 0 ] || fail "some tests failed"
+  # What failed is said last, where a log that is cut still has it.
+  for t in ${FAILED[@]+"${FAILED[@]}"}; do
+    bold "Failed: $t (build/test-logs/$t.log)"
+    sed 's/\x1b\[[0-9;]*m//g' "$BUILD/test-logs/$t.log" | grep -E '^(FAILED|ERROR|E  |\[  FAILED  \]|==[0-9]+==ERROR|SUMMARY|WARNING: ThreadSanitizer)|: Failure$|runtime error' | head -40 || tail -5 "$BUILD/test-logs/$t.log"
+  done
+  [ ${#FAILED[@]} -eq 0 ] || fail "${#FAILED[@]} of the test's parts failed: ${FAILED[*]}"
   bold "All tests passed."
+}
+
+part() {  # NAME COMMAND…: runs a part of the tests; its output is shown and kept
+  local name=$1 began=$SECONDS; shift
+  bold "$name"
+  # In a subshell, so that a part's own failure ends that part alone.
+  if ( set -o pipefail; ( "$@" ) 2>&1 | tee "$BUILD/test-logs/$name.log" ); then
+    echo "  $name: passed, $((SECONDS - began)) s"
+  else
+    echo "  $name: FAILED, $((SECONDS - began)) s"; FAILED+=("$name")
+  fi
+}
+
+python_tests() {
+  local code=0
+  "$(venv test)/bin/python" -m pytest -q -p no:cacheprovider "$@" || code=$?
+  # 5: nothing matched, which is no failure when a filter was given.
+  [ $code -eq 0 ] || { [ $code -eq 5 ] && [[ " $* " = *" -k "* ]]; }
 }
 
 # The libraries that people point at the server, Python's and JavaScript's.
@@ -342,7 +363,7 @@ clients() {
     (cd "$js" && npm ci --silent --no-audit --no-fund) || return 1
     touch "$js/.done"
   fi
-  bold "clients: openai, anthropic, langchain, instructor, litellm, ai, lm-eval, schemathesis"
+  echo "  openai, anthropic, langchain, instructor, litellm, ai, lm-eval, schemathesis"
   HEADRACE_CLIENTS_JS=$js "$(venv clients)/bin/python" -m pytest -q -p no:cacheprovider tests/clients
 }
 
@@ -399,10 +420,11 @@ fuzz() {
   local f
   for f in "$BUILD"/fuzz/fuzzers/fuzz_*; do
     [ "$name" = all ] || [ "$(basename "$f")" = "fuzz_$name" ] || continue
-    bold "$(basename "$f"), $seconds s"
+    echo "  $(basename "$f"), $seconds s"
     mkdir -p "$BUILD/corpus/$(basename "$f")"
     "$f" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -close_fd_mask=1 -verbosity=0 \
-      -artifact_prefix="$BUILD/corpus/" "$BUILD/corpus/$(basename "$f")" fuzz/seeds/"$(basename "$f")" || return 1
+      -artifact_prefix="$BUILD/corpus/" "$BUILD/corpus/$(basename "$f")" fuzz/seeds/"$(basename "$f")" >"$BUILD/corpus/$(basename "$f").log" 2>&1 \
+      || { tail -60 "$BUILD/corpus/$(basename "$f").log"; return 1; }
   done
 }
 
