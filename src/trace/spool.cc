@@ -96,11 +96,22 @@ std::vector<int64_t> Segments(const std::string& folder) {
   return numbers;
 }
 
-int LockFolder(const std::string& folder, bool create) {
-  const int file = open((folder + "/lock").c_str(), O_RDWR | O_CLOEXEC | (create ? O_CREAT : 0), 0600);
+// The folder's lock, held; -1 and errno where another holds it. It is made where there is none: its writer
+// died before it made one, or whoever removed the folder died half-way. A lock that somebody removed between
+// its opening and its locking (with the folder) holds nothing: ESTALE.
+int LockFolder(const std::string& folder) {
+  const std::string path = folder + "/lock";
+  const int file = open(path.c_str(), O_RDWR | O_CLOEXEC | O_CREAT, 0600);
   if (file < 0) return -1;
-  if (flock(file, LOCK_EX | LOCK_NB) == 0) return file;
+  struct stat held, named;
+  if (flock(file, LOCK_EX | LOCK_NB) == 0) {
+    if (fstat(file, &held) == 0 && stat(path.c_str(), &named) == 0 && held.st_ino == named.st_ino)
+      return file;
+    errno = ESTALE;
+  }
+  const int why = errno;
   close(file);
+  errno = why;
   return -1;
 }
 
@@ -108,15 +119,21 @@ int LockFolder(const std::string& folder, bool create) {
 
 Result<std::unique_ptr<Spool>> Spool::Create(const std::string& root, int64_t segment_bytes) {
   std::unique_ptr<Spool> spool(new Spool());
-  spool->writer_ = Uuid::Random().ToString();
-  spool->folder_ = root + "/" + spool->writer_;
   spool->segment_bytes_ = segment_bytes;
-  std::error_code error;
-  std::filesystem::create_directories(spool->folder_, error);
-  if (error) return Status::FromErrno(error.value(), "create", spool->folder_);
-  std::filesystem::permissions(spool->folder_, std::filesystem::perms::owner_all, error);
-  spool->lock_ = LockFolder(spool->folder_, true);
-  if (spool->lock_ < 0) return Status::FromErrno(errno, "lock", spool->folder_ + "/lock");
+  // Until it is locked, whoever looks for folders of the dead may take a new one for such: then another is
+  // made.
+  for (int attempt = 0; spool->lock_ < 0; ++attempt) {
+    spool->writer_ = Uuid::Random().ToString();
+    spool->folder_ = root + "/" + spool->writer_;
+    std::error_code error;
+    std::filesystem::create_directories(spool->folder_, error);
+    if (error) return Status::FromErrno(error.value(), "create", spool->folder_);
+    std::filesystem::permissions(spool->folder_, std::filesystem::perms::owner_all, error);
+    spool->lock_ = LockFolder(spool->folder_);
+    const bool taken = errno == EWOULDBLOCK || errno == ENOENT || errno == ESTALE;
+    if (spool->lock_ < 0 && (!taken || attempt == 8))
+      return Status::FromErrno(errno, "lock", spool->folder_ + "/lock");
+  }
   HEADRACE_TRY(spool->OpenNext());
   return spool;
 }
@@ -238,7 +255,7 @@ std::vector<std::string> SpoolFolders(const std::string& root) {
 }
 
 std::unique_ptr<Takeover> Takeover::Try(const std::string& folder) {
-  const int lock = LockFolder(folder, false);
+  const int lock = LockFolder(folder);
   return lock < 0 ? nullptr : std::unique_ptr<Takeover>(new Takeover(folder, lock));
 }
 

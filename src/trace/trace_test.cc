@@ -4,8 +4,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <set>
+#include <stop_token>
 #include <thread>
 
 #include "store/faulty_store.h"
@@ -260,6 +262,44 @@ TEST(Committer, EveryFaultAtEveryOperation) {
     }
     EXPECT_GT(at, 5);
   }
+}
+
+// A writer that died before its lock was there, and somebody who died while removing a folder.
+TEST(Committer, FoldersWithoutALockAreTakenOver) {
+  const TempFolder folder;
+  ASSERT_VALUE(const auto catalog, table::Catalog::Init(folder.path() + "/c", {.sync = false}));
+  const std::string root = SpoolRoot(*catalog);
+  std::filesystem::create_directories(root + "/" + Uuid::Random().ToString());
+  {
+    ASSERT_VALUE(auto spool, Spool::Create(root));
+    ASSERT_OK(spool->Append(Kind::kStart, Start("a")));
+    ASSERT_OK(spool->Append(Kind::kEnd, End("a")));
+    std::filesystem::remove(spool->folder() + "/lock");
+  }
+  ASSERT_VALUE(const CommitCounts counts, CommitDead(catalog));
+  EXPECT_EQ(counts.traces, 1);
+  EXPECT_TRUE(SpoolFolders(root).empty());
+  EXPECT_EQ(Read(catalog, true), (Rows{{"a", {"p a", "a a", "stop"}}}));
+}
+
+// Writers that begin while others look for the dead: each has a folder of its own that stays.
+TEST(Committer, BeginningBesideATakeover) {
+  const TempFolder folder;
+  ASSERT_VALUE(const auto catalog, table::Catalog::Init(folder.path() + "/c", {.sync = false}));
+  const std::string root = SpoolRoot(*catalog);
+  std::jthread looker([&](const std::stop_token& done) {
+    while (!done.stop_requested()) EXPECT_TRUE(CommitDead(catalog).ok());
+  });
+  std::vector<std::unique_ptr<Spool>> spools;
+  for (int i = 0; i < Scaled(200); ++i) {
+    ASSERT_VALUE(auto spool, Spool::Create(root));
+    ASSERT_OK(spool->Append(Kind::kStart, Start(std::to_string(i))));
+    EXPECT_TRUE(std::filesystem::exists(spool->folder() + "/lock"));
+    spools.push_back(std::move(spool));
+  }
+  looker.request_stop();
+  looker.join();
+  EXPECT_EQ(Read(catalog, true).size(), spools.size());
 }
 
 // Writers and committers are killed at random moments: every record that was acknowledged becomes one row.
