@@ -31,7 +31,7 @@ Stream::~Stream() {
   }
 }
 
-void Stream::Push(Delta&& delta) {
+bool Stream::Push(Delta&& delta) {
   Node* node = new Node{std::move(delta), nullptr};
   Node* before = head_.load(std::memory_order_relaxed);
   do {
@@ -40,7 +40,7 @@ void Stream::Push(Delta&& delta) {
   const bool first = before == nullptr;  // the node itself may be the reader's by now
   pushed_.fetch_add(1, std::memory_order_release);
   pushed_.notify_one();
-  if (first && news_) news_();
+  return first;
 }
 
 bool Stream::TakeAll() {
@@ -169,9 +169,9 @@ Result<std::shared_ptr<Stream>> Engine::Submit(Request request, std::function<vo
   job->request = std::move(request);
   stream->job_ = job;
   // A reader that went away without reading on has hung up: its request is cancelled.
-  job->sink = [weak = std::weak_ptr<Stream>(stream), raw = job.get()](Delta&& delta) {
+  job->sink = [this, weak = std::weak_ptr<Stream>(stream), raw = job.get()](Delta&& delta) {
     if (const auto to = weak.lock()) {
-      to->Push(std::move(delta));
+      if (to->Push(std::move(delta)) && to->news_) Tell(to);
     } else {
       raw->cancelled.store(true, std::memory_order_relaxed);
     }
@@ -184,6 +184,21 @@ Result<std::shared_ptr<Stream>> Engine::Submit(Request request, std::function<vo
     Enqueue(std::move(job));
   }
   return stream;
+}
+
+// News of a step is told when the step is done, all at once: who is woken by the first piece finds the
+// others.
+void Engine::Tell(const std::shared_ptr<Stream>& stream) {
+  if (std::this_thread::get_id() == compute_id_.load()) {
+    to_tell_.push_back(stream);
+  } else {
+    stream->news_();  // of the thread that compiles grammars
+  }
+}
+
+void Engine::TellAll() {
+  for (const auto& stream : to_tell_) stream->news_();
+  to_tell_.clear();
 }
 
 void Engine::Enqueue(std::shared_ptr<Job> job) {
@@ -205,6 +220,7 @@ void Engine::SetWeight(const std::string& key, double weight) {
 }
 
 void Engine::Run() {
+  compute_id_ = std::this_thread::get_id();
   std::vector<std::shared_ptr<Job>> arrived;
   std::map<std::string, double> weights;
   bool worked = true;
@@ -232,11 +248,16 @@ void Engine::Run() {
     weights.clear();
     for (auto& job : arrived) core_->Add(std::move(job));
     arrived.clear();
-    const ComputeLease::Hold hold(options_.lease.get());
-    worked = core_->Step();
+    TellAll();
+    {
+      const ComputeLease::Hold hold(options_.lease.get());
+      worked = core_->Step();
+    }
+    TellAll();
   }
   for (auto& job : arrived) core_->Add(std::move(job));
   core_->Abort(Status::Cancelled("the engine is shutting down"));
+  TellAll();
   const std::lock_guard lock(mutex_);
   stats_ = core_->stats();
 }

@@ -54,7 +54,7 @@ class Stream {
     Delta delta;
     Node* next = nullptr;
   };
-  void Push(Delta&& delta);
+  bool Push(Delta&& delta);  // true: nothing lay there before
   bool TakeAll();
 
   std::shared_ptr<Job> job_;
@@ -77,8 +77,8 @@ class Engine {
   ~Engine();
 
   // Queues a request. Errors in it are given here where they can be seen at once (sampling, stops), and by
-  // the stream otherwise. Thread-safe. `news` is called when a piece lies there and none did before: on the
-  // compute thread, so it must be quick, or before Submit returns.
+  // the stream otherwise. Thread-safe. `news` is called after a step that laid a piece there where none was:
+  // on the compute thread, so it must be quick, or before Submit returns.
   Result<std::shared_ptr<Stream>> Submit(Request request, std::function<void()> news = {});
   CoreStats stats() const;
   void SetWeight(const std::string& key, double weight);
@@ -88,6 +88,8 @@ class Engine {
   void Run();
   void RunGrammars();
   void Enqueue(std::shared_ptr<Job> job);
+  void Tell(const std::shared_ptr<Stream>& stream);
+  void TellAll();
   Status Check(const Request& request) const;
 
   EngineOptions options_;
@@ -107,6 +109,8 @@ class Engine {
   bool stopping_ = false;
   std::atomic<uint64_t> next_id_{1};
   std::atomic<bool> news_{false};
+  std::atomic<std::thread::id> compute_id_;
+  std::vector<std::shared_ptr<Stream>> to_tell_;  // the compute thread's
   std::thread compute_, compiler_;
 };
 

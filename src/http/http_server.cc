@@ -14,15 +14,15 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/strand.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
 #include <cerrno>
 #include <csignal>
-#include <deque>
+#include <cstdio>
 #include <mutex>
+#include <sstream>
 #include <thread>
 
 namespace headrace::http {
@@ -37,8 +37,6 @@ using asio::ip::tcp;
 using beast::error_code;
 using PlainStream = beast::tcp_stream;
 using TlsStream = beast::ssl_stream<beast::tcp_stream>;
-
-constexpr size_t kJoin = 256 << 10;  // pieces that wait are written together up to this
 
 std::chrono::milliseconds Milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
@@ -75,11 +73,12 @@ struct Shared {
   }
 };
 
-// An answer on its way. Its state belongs to the connection's strand.
+// An answer on its way. Its state belongs to the network's thread.
 class Answering final : public Exchange, public std::enable_shared_from_this<Answering> {
  public:
-  Answering(asio::any_io_executor executor, HttpRequest request)
-      : executor_(executor), request_(std::move(request)), wake_(executor) {
+  // `chunks`: pieces go in HTTP's chunks (HTTP/1.1), and not up to the connection's end.
+  Answering(asio::io_context* io, HttpRequest request, bool chunks)
+      : io_(*io), request_(std::move(request)), chunks_(chunks), wake_(*io) {
     wake_.expires_at(asio::steady_timer::time_point::max());
   }
   const HttpRequest& request() const override { return request_; }
@@ -89,20 +88,21 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
       if (self.head_ || self.ended_) return;
       self.head_ = std::make_unique<HttpResponse>(std::move(response));
       self.whole_ = self.ended_ = true;
+      self.wake_.cancel();
     });
   }
   void Begin(HttpResponse head) override {
     Later([head = std::move(head)](Answering& self) mutable {
-      if (!self.head_ && !self.ended_) self.head_ = std::make_unique<HttpResponse>(std::move(head));
+      if (self.head_ || self.ended_) return;
+      self.head_ = std::make_unique<HttpResponse>(std::move(head));
+      self.wake_.cancel();
     });
   }
   void Send(std::string piece) override {
-    Later([piece = std::move(piece)](Answering& self) mutable {
-      if (!self.ended_ && !piece.empty()) self.pieces_.push_back(std::move(piece));
-    });
+    Later([piece = std::move(piece)](Answering& self) { self.Put(piece, false); });
   }
-  void End() override {
-    Later([](Answering& self) { self.ended_ = true; });
+  void End(std::string last) override {
+    Later([last = std::move(last)](Answering& self) { self.Put(last, true); });
   }
   void OnGone(std::function<void()> call) override {
     Later([call = std::move(call)](Answering& self) mutable {
@@ -110,13 +110,13 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
       self.on_gone_ = std::move(call);
     });
   }
-  void Post(std::function<void()> work) override { asio::post(executor_, std::move(work)); }
+  void Post(std::function<void()> work) override { asio::post(io_, std::move(work)); }
 
   // The connection's side.
   void Gone() {
     if (gone_ || (ended_ && written_)) return;
     gone_ = true;
-    pieces_.clear();
+    out_.clear();
     wake_.cancel();
     if (const auto call = std::move(on_gone_)) call();
   }
@@ -127,17 +127,34 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
 
   template <typename Fn>
   void Later(Fn fn) {
-    asio::dispatch(executor_, [self = shared_from_this(), fn = std::move(fn)]() mutable {
-      fn(*self);
-      self->wake_.cancel();
-    });
+    asio::dispatch(io_, [self = shared_from_this(), fn = std::move(fn)]() mutable { fn(*self); });
   }
 
-  asio::any_io_executor executor_;
+  // A piece costs one write and no more where the peer takes what it is sent (a token a step for each of many
+  // streams): no timer, no turn of the loop. What the peer does not take is the connection's to write.
+  void Put(std::string_view piece, bool last) {
+    if (ended_ || gone_) return;
+    if (!piece.empty()) {
+      if (chunks_) {
+        char size[20];
+        out_.append(size, static_cast<size_t>(std::snprintf(size, sizeof size, "%zx\r\n", piece.size())));
+      }
+      out_.append(piece);
+      if (chunks_) out_.append("\r\n");
+    }
+    if (last && chunks_ && head_) out_.append("0\r\n\r\n");
+    ended_ = last;
+    if (write_now_ && !out_.empty()) out_.erase(0, write_now_(out_));
+    if (last || !out_.empty()) wake_.cancel();
+  }
+
+  asio::io_context& io_;
   HttpRequest request_;
+  const bool chunks_;
   asio::steady_timer wake_;
   std::unique_ptr<HttpResponse> head_;
-  std::deque<std::string> pieces_;
+  std::string out_;                                    // framed, waiting to be written
+  std::function<size_t(std::string_view)> write_now_;  // set while the connection writes nothing itself
   bool whole_ = false, ended_ = false, written_ = false, gone_ = false;
   std::function<void()> on_gone_;
 };
@@ -170,19 +187,17 @@ class Closable {
 template <typename Stream>
 class Connection final : public Closable, public std::enable_shared_from_this<Connection<Stream>> {
  public:
-  Connection(Stream stream, std::shared_ptr<Shared> shared, std::string peer)
-      : stream_(std::move(stream)), shared_(std::move(shared)), peer_(std::move(peer)) {
+  Connection(asio::io_context* io, Stream stream, std::shared_ptr<Shared> shared, std::string peer)
+      : io_(*io), stream_(std::move(stream)), shared_(std::move(shared)), peer_(std::move(peer)) {
     shared_->connections.fetch_add(1);
   }
   ~Connection() override { shared_->connections.fetch_sub(1); }
 
   void CloseIfIdle() override {
-    asio::post(stream_.get_executor(), [self = this->shared_from_this()] {
+    asio::post(io_, [self = this->shared_from_this()] {
       if (self->idle_) self->Close();
     });
   }
-
-  auto executor() { return stream_.get_executor(); }
 
   asio::awaitable<void> Run() {
     error_code error;
@@ -258,7 +273,7 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     request.body = std::move(message.body());
     request.peer = peer_;
     head_only_ = request.method == "HEAD";
-    co_return std::make_shared<Answering>(stream_.get_executor(), std::move(request));
+    co_return std::make_shared<Answering>(&io_, std::move(request), version_ >= 11);
   }
 
   // Tells what is wrong with a request that cannot be read, where there is a point in it.
@@ -357,40 +372,31 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
       const bool keep = co_await WriteWhole(*a->head_);
       co_return keep;
     }
-    const bool chunks = version_ >= 11;
-    if (!chunks) keep_alive_ = false;
+    if (!a->chunks_) keep_alive_ = false;
     message::response<message::empty_body> head = Head(*a->head_);
-    if (chunks) head.chunked(true);
-    message::response_serializer<message::empty_body> serializer(head);
-    Lowest().expires_after(Milliseconds(shared_->options.write_seconds));
-    co_await message::async_write_header(stream_, serializer, redirect_error(use_awaitable, error));
-    while (!error) {
-      while (a->pieces_.empty() && !a->ended_ && !a->gone_) {
+    if (a->chunks_) head.chunked(true);
+    std::ostringstream told;
+    told << head.base();
+    a->out_.insert(0, told.str());  // with the first pieces, where they are there
+    while (!a->gone_ && (!a->out_.empty() || !a->ended_)) {
+      if (a->out_.empty()) {
         Lowest().expires_never();
+        if constexpr (std::is_same_v<Stream, PlainStream>)
+          a->write_now_ = [this](std::string_view bytes) {
+            error_code later;  // would block, or broken: the write below meets it
+            return Lowest().socket().write_some(asio::buffer(bytes.data(), bytes.size()), later);
+          };
         co_await wait();
+        a->write_now_ = nullptr;
+        continue;
       }
-      if (a->gone_) co_return Lost(a);
-      if (a->pieces_.empty()) break;
-      std::string joined = std::move(a->pieces_.front());
-      a->pieces_.pop_front();
-      while (!a->pieces_.empty() && joined.size() + a->pieces_.front().size() <= kJoin) {
-        joined += a->pieces_.front();
-        a->pieces_.pop_front();
-      }
+      const std::string bytes = std::exchange(a->out_, {});
       Lowest().expires_after(Milliseconds(shared_->options.write_seconds));
-      if (chunks) {
-        co_await asio::async_write(stream_, message::make_chunk(asio::buffer(joined)),
-                                   redirect_error(use_awaitable, error));
-      } else {
-        co_await asio::async_write(stream_, asio::buffer(joined), redirect_error(use_awaitable, error));
-      }
-    }
-    if (!error && chunks)
-      co_await asio::async_write(stream_, message::make_chunk_last(), redirect_error(use_awaitable, error));
-    if (error) {
+      co_await asio::async_write(stream_, asio::buffer(bytes), redirect_error(use_awaitable, error));
       if (error == beast::error::timeout) ++shared_->too_slow;
-      co_return Lost(a);
+      if (error) break;
     }
+    if (error || a->gone_) co_return Lost(a);
     co_return head.keep_alive();
   }
 
@@ -400,6 +406,7 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     return false;
   }
 
+  asio::io_context& io_;
   Stream stream_;
   std::shared_ptr<Shared> shared_;
   std::string peer_;
@@ -418,7 +425,7 @@ class BeastServer final : public HttpServer {
   }
   ~BeastServer() override {
     io_.stop();
-    for (auto& thread : threads_) thread.join();
+    if (thread_.joinable()) thread_.join();
   }
 
   Status Open() {
@@ -453,12 +460,11 @@ class BeastServer final : public HttpServer {
     port_ = acceptor_.local_endpoint().port();
     std::signal(SIGPIPE, SIG_IGN);
     asio::co_spawn(io_, Accept(), asio::detached);
-    for (int i = 0; i < std::max(1, options.threads); ++i)
-      threads_.emplace_back([this] {
-        pthread_setname_np(pthread_self(),
-                           "hr-http");  // told apart in top -H, and by the benchmark of overhead
-        io_.run();
-      });
+    thread_ = std::thread([this] {
+      pthread_setname_np(pthread_self(),
+                         "hr-http");  // told apart in top -H, and by the benchmark of overhead
+      io_.run();
+    });
     return Status::Ok();
   }
 
@@ -488,7 +494,7 @@ class BeastServer final : public HttpServer {
   asio::awaitable<void> Accept() {
     for (;;) {
       error_code error;
-      tcp::socket socket(asio::make_strand(io_));
+      tcp::socket socket(io_);
       co_await acceptor_.async_accept(socket, redirect_error(use_awaitable, error));
       if (shared_->draining || error == asio::error::operation_aborted) co_return;
       if (error) {  // out of descriptors: wait for some
@@ -510,11 +516,12 @@ class BeastServer final : public HttpServer {
       error_code ignored;
       const std::string peer = socket.remote_endpoint(ignored).address().to_string();
       socket.set_option(tcp::no_delay(true), ignored);
+      socket.non_blocking(true, ignored);
       if (tls_) {
-        Open(std::make_shared<Connection<TlsStream>>(TlsStream(beast::tcp_stream(std::move(socket)), *tls_),
-                                                     shared_, peer));
+        Open(std::make_shared<Connection<TlsStream>>(
+            &io_, TlsStream(beast::tcp_stream(std::move(socket)), *tls_), shared_, peer));
       } else {
-        Open(std::make_shared<Connection<PlainStream>>(PlainStream(std::move(socket)), shared_, peer));
+        Open(std::make_shared<Connection<PlainStream>>(&io_, PlainStream(std::move(socket)), shared_, peer));
       }
     }
   }
@@ -527,20 +534,21 @@ class BeastServer final : public HttpServer {
         std::erase_if(open_, [](const auto& weak) { return weak.expired(); });
       open_.push_back(connection);
     }
-    auto executor = connection->executor();
     asio::co_spawn(
-        executor, [connection]() -> asio::awaitable<void> { co_await connection->Run(); }, asio::detached);
+        io_, [connection]() -> asio::awaitable<void> { co_await connection->Run(); }, asio::detached);
   }
 
   std::shared_ptr<Shared> shared_;
-  asio::io_context io_;
+  // One thread is the network's: what belongs to a connection needs no lock, and a write costs about what the
+  // kernel takes for it. Whatever takes long runs elsewhere.
+  asio::io_context io_{1};
   asio::executor_work_guard<asio::io_context::executor_type> stay_;
   std::unique_ptr<asio::ssl::context> tls_;
   tcp::acceptor acceptor_;
   uint16_t port_ = 0;
   std::mutex mutex_;
   std::vector<std::weak_ptr<Closable>> open_;
-  std::vector<std::thread> threads_;
+  std::thread thread_;
 };
 
 }  // namespace

@@ -23,7 +23,6 @@ struct HttpOptions {
   uint16_t port = 8000;     // 0: any free one
   std::string certificate;  // PEM files; TLS where both are given
   std::string private_key;
-  int threads = 1;  // that read and write
   int64_t max_body = 32 << 20;
   int64_t max_header = 64 << 10;
   int max_connections = 4096;
@@ -63,15 +62,15 @@ class Exchange {
   // gone.
   virtual void Begin(HttpResponse head) = 0;
   virtual void Send(std::string piece) = 0;
-  virtual void End() = 0;
-  // Called on an I/O thread if the peer hangs up, or stops reading, before the answer's end; never after.
+  virtual void End(std::string last) = 0;  // "" for no more bytes
+  // Called on the network's thread if the peer hangs up, or stops reading, before the answer's end; never
+  // after.
   virtual void OnGone(std::function<void()> call) = 0;
-  // Runs on the connection's own thread, after what was posted before: what belongs to one exchange needs no
-  // lock.
+  // Runs on the network's thread, after what was posted before: what belongs to one exchange needs no lock.
   virtual void Post(std::function<void()> work) = 0;
 };
 
-using Handler = std::function<void(std::shared_ptr<Exchange>)>;  // on an I/O thread: it must not block
+using Handler = std::function<void(std::shared_ptr<Exchange>)>;  // on the network's thread: it must not block
 
 struct HttpStats {
   int64_t connections = 0;  // open
@@ -85,7 +84,7 @@ class HttpServer {
 
   virtual uint16_t port() const = 0;
   virtual HttpStats stats() const = 0;
-  // Runs later on an I/O thread.
+  // Runs later on the network's thread.
   virtual void After(double seconds, std::function<void()> work) = 0;
   // No new connections; idle ones close, others after their answer.
   virtual void Drain() = 0;

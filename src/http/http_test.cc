@@ -62,7 +62,7 @@ TEST(Http, AnswersAndStreams) {
       threads.emplace_back([exchange] {
         exchange->Begin({200, {{"X-A", "b"}}, "", "text/plain"});
         for (int i = 0; i < 100; ++i) exchange->Send("piece " + std::to_string(i) + "\n");
-        exchange->End();
+        exchange->End("");
       });
     } else {
       exchange->Answer({200,
@@ -121,7 +121,7 @@ TEST(Http, HangUpsAreTold) {
     EXPECT_EQ(gone.exchange(0), 1) << path;
     const std::lock_guard lock(mutex);
     waiting[0]->Send("late");  // harmless
-    waiting[0]->End();
+    waiting[0]->End("");
     waiting.clear();
   }
   // A peer that has its answer is not gone.
@@ -146,7 +146,7 @@ TEST(Http, AReaderThatTakesNothingIsDropped) {
         exchange->OnGone([&] { gone = true; });
         exchange->Begin({});
         for (int i = 0; i < 300; ++i) exchange->Send(std::string(100'000, 'x'));
-        exchange->End();
+        exchange->End("");
       },
       {.write_seconds = 0.5});
   Peer peer(server->port());
@@ -182,11 +182,11 @@ TEST(Http, Threads) {
           for (int i = 0; i < 20; ++i) exchange->Send("x");
           exchange->Post([exchange, &answered] {
             ++answered;
-            exchange->End();
+            exchange->End("");
           });
         });
       },
-      {.threads = 2});
+      {});
   std::vector<std::thread> peers;
   for (int t = 0; t < 4; ++t)
     peers.emplace_back([&, t] {
