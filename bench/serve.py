@@ -25,7 +25,6 @@ import engine
 LOAD = os.environ.get("HEADRACE_BENCH_SERVE_LOAD", "")
 OPEN = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 CELLS = "16384"
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Ours:
@@ -51,13 +50,11 @@ class Ours:
 
     def cpu(self) -> float:
         """Seconds of the threads that are the server's own: connections, bodies, traces; not the model's."""
-        ticks = 0
+        nanoseconds = 0
         for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
-            name, rest = (task / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
-            if name.startswith("hr-"):
-                fields = rest.split()
-                ticks += int(fields[11]) + int(fields[12])
-        return ticks / TICKS
+            if (task / "comm").read_text().startswith("hr-"):
+                nanoseconds += int((task / "schedstat").read_text().split()[0])
+        return nanoseconds / 1e9
 
     def stop(self) -> None:
         self.process.terminate()

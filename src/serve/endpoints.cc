@@ -5,7 +5,8 @@
 
 #include "api/writer.h"
 #include "base/clock.h"
-#include "serve/generation.h"
+#include "serve/refusal.h"
+#include "serve/rows.h"
 
 namespace headrace::serve {
 namespace {
@@ -66,7 +67,7 @@ std::optional<api::Fault> Embed(Services* services, http::Exchange* exchange, co
     }
   }
   json end = {{"id", caller.request_id},
-              {"ended", NowMicros()},
+              {"ended", caller.Now()},
               {"finish", made.ok() ? "stop" : "error"},
               {"status", fault ? fault->status : 200},
               {"prompt_tokens", usage.prompt_tokens},
@@ -315,7 +316,7 @@ std::string MetricsText(Services* services) {
   for (const auto& served : services->models->all())
     if (served->engine) models.push_back({served->name, served->engine->stats()});
   return services->metrics->Text(models, services->http->stats(), services->recorder->stats(),
-                                 services->models->swaps());
+                                 services->models->swaps(), services->clock.jumps());
 }
 
 std::string Load(const Services& services) {
@@ -377,6 +378,7 @@ std::string Health(const Services& services) {
   ordered_json body = {{"status", recording.empty() && models.empty() ? "ok" : "degraded"}};
   if (!recording.empty()) body["traces"] = recording;
   if (!models.empty()) body["models"] = models;
+  if (const std::string jump = services.clock.last(); !jump.empty()) body["clock"] = jump;
   return Dump(body);
 }
 

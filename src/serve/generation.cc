@@ -5,7 +5,8 @@
 #include "api/tool_calls.h"
 #include "api/writer.h"
 #include "base/clock.h"
-#include "base/hash.h"
+#include "serve/refusal.h"
+#include "serve/rows.h"
 
 namespace headrace::serve {
 namespace {
@@ -40,32 +41,7 @@ std::string PublicId(api::Dialect dialect, const std::string& id) {
   }
 }
 
-// A refusal as an answer, in the shape of the API that was asked.
-http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const Caller& caller,
-                               const Allowance& allowance, const std::vector<std::string>& unknown) {
-  http::HttpResponse response{
-      fault.status, AnswerHeaders(caller, allowance, unknown),
-      anthropic ? api::AnthropicError(fault, caller.request_id) : api::OpenAiError(fault)};
-  if (fault.retry_after > 0)
-    response.headers.emplace_back("Retry-After", std::to_string(static_cast<int>(fault.retry_after + 0.999)));
-  return response;
-}
-
-json SamplingJson(const engine::Request& request) {
-  const engine::Sampling& s = request.sampling;
-  json out = {{"temperature", s.temperature}, {"top_p", s.top_p}, {"seed", s.seed}};
-  if (s.top_k > 0) out["top_k"] = s.top_k;
-  if (s.min_p > 0) out["min_p"] = s.min_p;
-  if (s.repetition_penalty != 1) out["repetition_penalty"] = s.repetition_penalty;
-  if (s.frequency_penalty != 0) out["frequency_penalty"] = s.frequency_penalty;
-  if (s.presence_penalty != 0) out["presence_penalty"] = s.presence_penalty;
-  if (!s.logit_bias.empty()) out["logit_bias"] = s.logit_bias.size();
-  if (!request.stops.empty()) out["stop"] = request.stops;
-  if (request.structure.kind != engine::Structure::Kind::kNone) out["structure"] = request.structure.text;
-  return out;
-}
-
-// The connection's strand owns all of it once it was submitted.
+// The network's thread owns all of it once it was submitted.
 class Generation final : public std::enable_shared_from_this<Generation> {
  public:
   Generation(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect,
@@ -199,7 +175,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     }
   }
 
-  // ---- on the connection's strand from here on
+  // ---- on the network's thread from here on
 
   void Submit() {
     api::Head head;
@@ -271,6 +247,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
         if (over_) return;
       }
     }
+    if (!news_.empty()) exchange_->Send(std::exchange(news_, {}));
   }
 
   void Take(size_t i, engine::Delta&& delta) {
@@ -306,13 +283,12 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       if (ended) text += writer_->EndChoice(assembler.choice());
       if (!ended || ++ended_ < streams_.size()) {
         spoken_ = now;
-        if (!text.empty()) exchange_->Send(std::move(text));
+        news_ += text;
         return;
       }
       const std::vector<api::Choice> choices = Choices();
       RecordEnd(200, "", choices);
-      exchange_->Send(text + writer_->End(choices));
-      exchange_->End();
+      exchange_->End(std::exchange(news_, {}) + text + writer_->End(choices));
       return Done(200);
     }
     if (!ended || ++ended_ < streams_.size()) return;
@@ -373,8 +349,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     for (const auto& stream : streams_) stream->Cancel();
     RecordEnd(fault.status, fault.message, Choices());
     if (begun_) {
-      exchange_->Send(writer_->Error(fault));
-      exchange_->End();
+      exchange_->End(std::exchange(news_, {}) + writer_->Error(fault));
     } else {
       exchange_->Answer(
           FaultAnswer(fault, call_.dialect == api::Dialect::kMessages, caller_, allowance_, call_.unknown));
@@ -385,7 +360,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   // The peer has gone: nobody to tell.
   void Close() {
     RecordEnd(499, "", Choices());
-    exchange_->End();
+    exchange_->End("");
     Done(499);
   }
 
@@ -397,70 +372,6 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       services_.meter.End(caller_.key.id, guessed_, usage_.sum.prompt_tokens + usage_.sum.answer_tokens);
     streams_.clear();
     own_.reset();
-  }
-
-  void RecordStart() {
-    if (!services_.recorder->on()) return;
-    json row =
-        StartRow(services_, *exchange_, caller_, call_.model.empty() ? chosen_.served->name : call_.model);
-    row["model_sha256"] = chosen_.served->sha256;
-    row["adapter"] = chosen_.adapter_name;
-    row["user"] = call_.user;
-    row["priority"] = call_.request.priority;
-    row["stream"] = call_.stream;
-    if (call_.dialect != api::Dialect::kCompletions) row["template_hash"] = chosen_.served->chat->hash();
-    services_.recorder->SetText(&row, "input", nullptr, call_.input);
-    services_.recorder->SetText(&row, "prompt", "prompt_hash", prompts_[0].text);
-    json sampling = SamplingJson(call_.request);
-    if (call_.n > 1) sampling["n"] = call_.n;
-    row["sampling"] = sampling.dump();
-    row["max_tokens"] = call_.request.max_tokens;
-    services_.recorder->Write(trace::Kind::kStart, row);
-  }
-
-  void RecordEnd(int status, const std::string& error, const std::vector<api::Choice>& choices) {
-    if (!services_.recorder->on()) return;
-    const double now = MonotonicSeconds();
-    json row = {{"id", caller_.request_id}, {"ended", NowMicros()}, {"status", status}};
-    if (!error.empty()) row["error"] = error;
-    if (!choices.empty()) {
-      const api::Choice& first = choices[0];
-      row["finish"] = status == 200 ? api::FinishReason(first)
-                                    : std::string(status == 499   ? "cancelled"
-                                                  : status == 408 ? "timeout"
-                                                                  : "error");
-      services_.recorder->SetText(&row, "answer", "answer_hash", first.message.content);
-      if (services_.recorder->mode() == RecordMode::kFull) {
-        if (!first.message.reasoning.empty()) row["reasoning"] = first.message.reasoning;
-        if (!first.message.tool_calls.empty()) {
-          json calls = json::array();
-          for (const auto& call : first.message.tool_calls)
-            calls.push_back({{"id", call.id}, {"name", call.name}, {"arguments", call.arguments}});
-          row["tool_calls"] = calls.dump(-1, ' ', false, json::error_handler_t::replace);
-        }
-        if (choices.size() > 1) {
-          json all = json::array();
-          for (const auto& choice : choices) all.push_back(choice.message.content);
-          row["answers"] = all.dump(-1, ' ', false, json::error_handler_t::replace);
-        }
-      }
-    } else {
-      row["finish"] = "error";
-    }
-    const engine::Usage& u = usage_.sum;
-    row["prompt_tokens"] = u.prompt_tokens;
-    row["cached_tokens"] = u.cached_tokens;
-    row["answer_tokens"] = u.answer_tokens;
-    row["forced_tokens"] = u.forced_tokens;
-    row["preemptions"] = u.preemptions;
-    row["queue_seconds"] = u.queue_seconds;
-    row["prefill_seconds"] = u.prefill_seconds;
-    row["decode_seconds"] = u.decode_seconds;
-    row["compute_seconds"] = u.compute_seconds;
-    if (first_token_ > 0) row["first_token_seconds"] = first_token_ - caller_.arrived;
-    row["total_seconds"] = now - caller_.arrived;
-    row["why"] = Why(u, choices.empty() ? engine::Finish::kError : choices[0].finish, now - caller_.arrived);
-    services_.recorder->Write(trace::Kind::kEnd, row);
   }
 
   // Of all answers: tokens together, times of the slowest.
@@ -479,6 +390,18 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       sum.grammar_seconds = std::max(sum.grammar_seconds, u.grammar_seconds);
     }
   };
+
+  void RecordStart() {
+    if (services_.recorder->on())
+      services_.recorder->Write(trace::Kind::kStart,
+                                StartRow(services_, *exchange_, caller_, call_, chosen_, prompts_[0].text));
+  }
+
+  void RecordEnd(int status, const std::string& error, const std::vector<api::Choice>& choices) {
+    if (services_.recorder->on())
+      services_.recorder->Write(trace::Kind::kEnd, EndRow(*services_.recorder, caller_, status, error,
+                                                          choices, usage_.sum, first_token_));
+  }
 
   Services& services_;
   std::shared_ptr<http::Exchange> exchange_;
@@ -499,6 +422,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   std::vector<api::Assembler> assemblers_;
   std::vector<double> last_token_;
   size_t ended_ = 0;
+  std::string news_;  // of all its answers, to be sent together
   bool begun_ = false, over_ = false;
   double first_token_ = 0, spoken_ = 0;
   Sums usage_;
@@ -510,89 +434,6 @@ class Generation final : public std::enable_shared_from_this<Generation> {
 void Generate(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect,
               Caller caller) {
   std::make_shared<Generation>(services, std::move(exchange), dialect, std::move(caller))->Run();
-}
-
-json StartRow(const Services& services, const http::Exchange& exchange, const Caller& caller,
-              const std::string& model) {
-  const http::HttpRequest& http = exchange.request();
-  json row = {{"id", caller.request_id}, {"started", caller.arrived_us}, {"endpoint", http.path},
-              {"model", model},          {"engine", services.build},     {"key", caller.key.id}};
-  if (const auto client = http.Header("user-agent"); !client.empty()) row["client"] = client;
-  // W3C trace context: version-trace_id-parent_id-flags.
-  if (const auto parent = http.Header("traceparent");
-      parent.size() >= 55 && parent[2] == '-' && parent[35] == '-') {
-    row["trace_id"] = parent.substr(3, 32);
-    row["parent_span_id"] = parent.substr(36, 16);
-  }
-  return row;
-}
-
-std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& caller, const Allowance& a,
-                                                               const std::vector<std::string>& unknown) {
-  std::vector<std::pair<std::string, std::string>> headers = {{"x-request-id", caller.request_id}};
-  const auto limit = [&](const std::string& what, int64_t most, int64_t left, double reset) {
-    if (most < 0) return;
-    char text[32];
-    std::snprintf(text, sizeof text, "%.3fs", reset);
-    headers.emplace_back("x-ratelimit-limit-" + what, std::to_string(most));
-    headers.emplace_back("x-ratelimit-remaining-" + what, std::to_string(left));
-    headers.emplace_back("x-ratelimit-reset-" + what, text);
-  };
-  limit("requests", a.limit_requests, a.remaining_requests, a.reset_requests);
-  limit("tokens", a.limit_tokens, a.remaining_tokens, a.reset_tokens);
-  if (!unknown.empty()) {
-    std::string list;
-    for (const std::string& name : unknown) {
-      std::string clean;
-      for (const char c : name)
-        if (c > ' ' && c < 127 && c != ',') clean += c;
-      list += (list.empty() ? "" : ", ") + clean.substr(0, 64);
-    }
-    headers.emplace_back("x-headrace-ignored", list.substr(0, 1024));
-  }
-  return headers;
-}
-
-void Refuse(Services* services, http::Exchange* exchange, const Caller& caller, const api::Fault& fault,
-            const Allowance* allowance) {
-  const http::HttpRequest& http = exchange->request();
-  services->metrics->Refused(http.path, fault.status);
-  if (fault.status != 401 && services->recorder->on()) {
-    json row = StartRow(*services, *exchange, caller, "");
-    row["ended"] = NowMicros();
-    row["finish"] = "error";
-    row["status"] = fault.status;
-    row["error"] = (fault.param.empty() ? "" : fault.param + " ") + fault.message;
-    services->recorder->Write(trace::Kind::kEnd, row);
-  }
-  const bool anthropic = http.path == "/v1/messages" || !http.Header("anthropic-version").empty();
-  http::HttpResponse response =
-      FaultAnswer(fault, anthropic, caller, allowance != nullptr ? *allowance : Allowance(), {});
-  if (fault.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
-  exchange->Answer(std::move(response));
-}
-
-std::string Why(const engine::Usage& u, engine::Finish finish, double total) {
-  std::string text;
-  const auto add = [&](const char* format, auto... values) {
-    char line[160];
-    std::snprintf(line, sizeof line, format, values...);
-    text += (text.empty() ? "" : "; ") + std::string(line);
-  };
-  if (u.grammar_seconds >= 0.05) add("%.2f s compiling its grammar", u.grammar_seconds);
-  if (u.queue_seconds >= 0.01) add("%.2f s in the queue", u.queue_seconds);
-  if (u.prefill_seconds > 0)
-    add("%.2f s for %d of %d prompt tokens (%d cached)", u.prefill_seconds, u.prompt_tokens - u.cached_tokens,
-        u.prompt_tokens, u.cached_tokens);
-  if (u.decode_seconds > 0 && u.answer_tokens > 0)
-    add("%.2f s for %d tokens", u.decode_seconds, u.answer_tokens);
-  if (u.preemptions > 0) add("gave way %d times", u.preemptions);
-  const double alone = u.compute_seconds;
-  if (alone > 0 && u.prefill_seconds + u.decode_seconds > 2 * alone)
-    add("%.0f %% of the model's time was others'",
-        100 * (1 - alone / (u.prefill_seconds + u.decode_seconds)));
-  if (finish == engine::Finish::kCancelled) add("the client hung up after %.2f s", total);
-  return text;
 }
 
 }  // namespace headrace::serve

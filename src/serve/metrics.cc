@@ -70,7 +70,7 @@ class PrometheusMetrics final : public Metrics {
   }
 
   std::string Text(const std::vector<ModelLoad>& models, const http::HttpStats& http,
-                   const RecorderStats& recorder, int64_t swaps) override {
+                   const RecorderStats& recorder, int64_t swaps, int64_t clock_jumps) override {
     const std::lock_guard lock(mutex_);  // counters from elsewhere are moved on by what is new
     for (const ModelLoad& model : models) {
       const Labels labels = {{"model", model.name}};
@@ -98,6 +98,7 @@ class PrometheusMetrics final : public Metrics {
     Move(&dropped_.Add({}), recorder.dropped);
     degraded_.Add({}).Set(recorder.trouble.empty() ? 0 : 1);
     Move(&swaps_.Add({}), swaps);
+    Move(&clock_jumps_.Add({}), clock_jumps);
     return prometheus::TextSerializer().Serialize(registry_.Collect());
   }
 
@@ -155,6 +156,8 @@ class PrometheusMetrics final : public Metrics {
       MakeGauge("headrace_trace_degraded", "1 while traces cannot be written or committed.");
   Family<Counter>& swaps_ =
       MakeCounter("headrace_model_swaps_total", "Models that were replaced while serving.");
+  Family<Counter>& clock_jumps_ = MakeCounter("headrace_clock_jumps_total",
+                                              "Times that the machine's clock jumped by more than a second.");
 };
 
 }  // namespace

@@ -37,7 +37,7 @@ class Metrics {
   virtual void Refused(const std::string& endpoint, int status) = 0;
   // Everything, with the gauges as they are now.
   virtual std::string Text(const std::vector<ModelLoad>& models, const http::HttpStats& http,
-                           const RecorderStats& recorder, int64_t swaps) = 0;
+                           const RecorderStats& recorder, int64_t swaps, int64_t clock_jumps) = 0;
 };
 
 }  // namespace headrace::serve

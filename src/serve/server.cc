@@ -1,6 +1,7 @@
 #include "serve/server.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <thread>
 
 #include "api/writer.h"
@@ -8,6 +9,7 @@
 #include "base/ids.h"
 #include "serve/endpoints.h"
 #include "serve/generation.h"
+#include "serve/refusal.h"
 
 namespace headrace::serve {
 namespace {
@@ -100,9 +102,11 @@ std::string Server::url() const {
          std::to_string(http_->port());
 }
 
-// Keys that were made, changed or revoked; their weights go to every model.
+// The clock; keys that were made, changed or revoked: their weights go to every model.
 void Server::Tick() {
   if (stopping_) return;
+  if (const std::string told = services_.clock.Look(NowMicros(), MonotonicSeconds()); !told.empty())
+    std::fprintf(stderr, "headrace: %s; serving goes on\n", told.c_str());
   (void)services_.keys->Refresh();
   for (const auto& served : services_.models->all())
     if (served->engine)

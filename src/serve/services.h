@@ -9,8 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/task_pool.h"
 #include "http/http_server.h"
+#include "serve/clock_watch.h"
 #include "serve/keys.h"
 #include "serve/meter.h"
 #include "serve/metrics.h"
@@ -60,6 +62,7 @@ struct Services {
   std::unique_ptr<Metrics> metrics;
   std::unique_ptr<KeyRing> keys;
   Meter meter;
+  ClockWatch clock;
   InFlightList in_flight;
   std::unique_ptr<TaskPool> workers;  // bodies are read and prompts made here, not where connections live
   std::unique_ptr<TaskPool> waiters;  // wait for embeddings
@@ -74,10 +77,10 @@ struct Caller {
   std::string request_id;
   double arrived = 0;      // monotonic seconds
   int64_t arrived_us = 0;  // since 1970
-};
 
-// The columns of a trace that every endpoint knows.
-nlohmann::json StartRow(const Services& services, const http::Exchange& exchange, const Caller& caller,
-                        const std::string& model);
+  // Microseconds since 1970, as many after the arrival as have passed: never before it, whatever the clock
+  // does.
+  int64_t Now() const { return arrived_us + static_cast<int64_t>((MonotonicSeconds() - arrived) * 1e6); }
+};
 
 }  // namespace headrace::serve

@@ -205,3 +205,51 @@ def test_a_store_that_is_away(tmp_path: pathlib.Path) -> None:
             time.sleep(0.2)
         assert len(server.sql("select id from traces")) == 6
         server.stop()
+
+
+def test_a_clock_that_jumps(tmp_path: pathlib.Path) -> None:
+    """Two days back, ten years on, and home again, while answers are written: they go on, and their rows are sound."""
+    shim, offset = tmp_path / "clock.so", tmp_path / "offset"
+    source = pathlib.Path(__file__).with_name("clock_shim.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", shim, source, "-ldl"], check=True)
+    offset.write_text("0")
+    catalog = make_catalog(tmp_path)
+    clock = {"LD_PRELOAD": str(shim), "HEADRACE_TEST_CLOCK": str(offset)}
+    with serving(catalog, "gemma", "-c", "4096", "--commit-seconds", "0.3", env=clock) as server:
+        stop = threading.Event()
+        answers: list[tuple[int, int]] = []
+
+        def client() -> None:
+            while not stop.is_set():
+                answer = server.ask(
+                    "/v1/completions", {"prompt": "One day", "max_tokens": 24, "timeout": 30, "ignore_eos": True}
+                )
+                answers.append((answer.status, len(answer.body)))
+
+        clients = [threading.Thread(target=client) for _ in range(3)]
+        for thread in clients:
+            thread.start()
+        for jump in (-2 * 86400, 10 * 365 * 86400, 0):
+            time.sleep(1.5)
+            (tmp_path / "next").write_text(str(jump))
+            (tmp_path / "next").rename(offset)  # at once: a half-written file would be another jump
+        time.sleep(2.5)
+        stop.set()
+        for thread in clients:
+            thread.join()
+        assert len(answers) > 6 and {status for status, _ in answers} == {200}
+        health = server.ask("/health").json
+        assert health["status"] == "ok" and "the machine's clock jumped by -3153" in health["clock"]
+        told = server.errors.read_text()
+        assert "jumped by -172800" in told and "jumped by +3155" in told and "serving goes on" in told
+        assert "headrace_clock_jumps_total 3" in server.ask("/metrics").body.decode()
+        server.stop()
+    rows = [
+        json.loads(line)
+        for line in run(
+            *("--catalog", str(catalog), "sql", "--format", "json"),
+            "select id, finish, ended >= started as forward, total_seconds from traces",
+        ).splitlines()
+    ]
+    assert len(rows) == len({row["id"] for row in rows}) == len(answers)
+    assert all(row["finish"] == "length" and row["forward"] and 0 < row["total_seconds"] < 30 for row in rows)

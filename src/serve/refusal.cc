@@ -1,0 +1,64 @@
+#include "serve/refusal.h"
+
+#include "serve/rows.h"
+
+namespace headrace::serve {
+
+using nlohmann::json;
+
+std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& caller, const Allowance& a,
+                                                               const std::vector<std::string>& unknown) {
+  std::vector<std::pair<std::string, std::string>> headers = {{"x-request-id", caller.request_id}};
+  const auto limit = [&](const std::string& what, int64_t most, int64_t left, double reset) {
+    if (most < 0) return;
+    char text[32];
+    std::snprintf(text, sizeof text, "%.3fs", reset);
+    headers.emplace_back("x-ratelimit-limit-" + what, std::to_string(most));
+    headers.emplace_back("x-ratelimit-remaining-" + what, std::to_string(left));
+    headers.emplace_back("x-ratelimit-reset-" + what, text);
+  };
+  limit("requests", a.limit_requests, a.remaining_requests, a.reset_requests);
+  limit("tokens", a.limit_tokens, a.remaining_tokens, a.reset_tokens);
+  if (!unknown.empty()) {
+    std::string list;
+    for (const std::string& name : unknown) {
+      std::string clean;
+      for (const char c : name)
+        if (c > ' ' && c < 127 && c != ',') clean += c;
+      list += (list.empty() ? "" : ", ") + clean.substr(0, 64);
+    }
+    headers.emplace_back("x-headrace-ignored", list.substr(0, 1024));
+  }
+  return headers;
+}
+
+http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const Caller& caller,
+                               const Allowance& allowance, const std::vector<std::string>& unknown) {
+  http::HttpResponse response{
+      fault.status, AnswerHeaders(caller, allowance, unknown),
+      anthropic ? api::AnthropicError(fault, caller.request_id) : api::OpenAiError(fault)};
+  if (fault.retry_after > 0)
+    response.headers.emplace_back("Retry-After", std::to_string(static_cast<int>(fault.retry_after + 0.999)));
+  return response;
+}
+
+void Refuse(Services* services, http::Exchange* exchange, const Caller& caller, const api::Fault& fault,
+            const Allowance* allowance) {
+  const http::HttpRequest& http = exchange->request();
+  services->metrics->Refused(http.path, fault.status);
+  if (fault.status != 401 && services->recorder->on()) {
+    json row = StartRow(*services, *exchange, caller, "");
+    row["ended"] = caller.Now();
+    row["finish"] = "error";
+    row["status"] = fault.status;
+    row["error"] = (fault.param.empty() ? "" : fault.param + " ") + fault.message;
+    services->recorder->Write(trace::Kind::kEnd, row);
+  }
+  const bool anthropic = http.path == "/v1/messages" || !http.Header("anthropic-version").empty();
+  http::HttpResponse response =
+      FaultAnswer(fault, anthropic, caller, allowance != nullptr ? *allowance : Allowance(), {});
+  if (fault.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
+  exchange->Answer(std::move(response));
+}
+
+}  // namespace headrace::serve

@@ -1,0 +1,25 @@
+// Refusals: in the words of the API that was asked.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "api/fault.h"
+#include "serve/services.h"
+
+namespace headrace::serve {
+
+// Headers that every answer has.
+std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& caller,
+                                                               const Allowance& allowance,
+                                                               const std::vector<std::string>& unknown);
+
+http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const Caller& caller,
+                               const Allowance& allowance, const std::vector<std::string>& unknown);
+
+// Answers with it, counts it and records it.
+void Refuse(Services* services, http::Exchange* exchange, const Caller& caller, const api::Fault& fault,
+            const Allowance* allowance = nullptr);
+
+}  // namespace headrace::serve
