@@ -49,10 +49,12 @@ class Ours:
             return json.load(answer)
 
     def cpu(self) -> float:
-        """Seconds of the threads that are the server's own: connections, bodies, traces; not the model's."""
+        """Seconds of the threads that are the server's own: connections, bodies, traces; not the model's (those that
+        compute have the program's name, those that draw tokens are hr-draw)."""
         nanoseconds = 0
         for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
-            if (task / "comm").read_text().startswith("hr-"):
+            name = (task / "comm").read_text().strip()
+            if name.startswith("hr-") and name != "hr-draw":
                 nanoseconds += int((task / "schedstat").read_text().split()[0])
         return nanoseconds / 1e9
 

@@ -4,13 +4,6 @@
 namespace headrace::api {
 namespace {
 
-ordered_json UsageJson(const Totals& totals) {
-  return {{"prompt_tokens", totals.prompt},
-          {"completion_tokens", totals.answer},
-          {"total_tokens", totals.prompt + totals.answer},
-          {"prompt_tokens_details", {{"cached_tokens", totals.cached}}}};
-}
-
 ordered_json Bytes(std::string_view piece) {
   ordered_json bytes = ordered_json::array();
   for (const char c : piece) bytes.push_back(static_cast<int>(static_cast<unsigned char>(c)));
@@ -24,11 +17,8 @@ class ChatWriter final : public Writer {
         n_(call.n),
         logprobs_(call.request.top_logprobs >= 0),
         usage_(call.include_usage),
-        reasoning_(call.give_reasoning) {
-    lead_ = "data: {\"id\":" + JsonText(head_.id) +
-            ",\"object\":\"chat.completion.chunk\",\"created\":" + std::to_string(head_.created) +
-            ",\"model\":" + JsonText(head_.model) + ",\"choices\":[";
-  }
+        reasoning_(call.give_reasoning),
+        lead_(EventLead(head_, "chat.completion.chunk")) {}
 
   std::string Whole(const std::vector<Choice>& choices) override {
     ordered_json list = ordered_json::array();
@@ -54,7 +44,7 @@ class ChatWriter final : public Writer {
                  {"created", head_.created},
                  {"model", head_.model},
                  {"choices", std::move(list)},
-                 {"usage", UsageJson(Sum(choices, n_))}});
+                 {"usage", UsageJson(choices, n_)}});
   }
 
   std::string Begin(int64_t) override {
@@ -82,9 +72,7 @@ class ChatWriter final : public Writer {
   }
 
   std::string End(const std::vector<Choice>& choices) override {
-    std::string text;
-    if (usage_) text = lead_ + "],\"usage\":" + Dump(UsageJson(Sum(choices, n_))) + "}\n\n";
-    return text + "data: [DONE]\n\n";
+    return LastEvents(lead_, usage_, choices, n_);
   }
 
   std::string Error(const Fault& fault) override { return "data: " + OpenAiError(fault) + "\n\n"; }
@@ -121,7 +109,8 @@ class ChatWriter final : public Writer {
     text += logprobs;
     text += ",\"finish_reason\":";
     text += finish;
-    text += usage_ ? "}],\"usage\":null}\n\n" : "}]}\n\n";
+    text += '}';
+    text += EventEnd(usage_);
     return text;
   }
 
@@ -151,6 +140,26 @@ Totals Sum(const std::vector<Choice>& choices, int n) {
     totals.answer += choice.usage.answer_tokens;
   }
   return totals;
+}
+
+ordered_json UsageJson(const std::vector<Choice>& choices, int n) {
+  const Totals totals = Sum(choices, n);
+  return {{"prompt_tokens", totals.prompt},
+          {"completion_tokens", totals.answer},
+          {"total_tokens", totals.prompt + totals.answer},
+          {"prompt_tokens_details", {{"cached_tokens", totals.cached}}}};
+}
+
+std::string EventLead(const Head& head, const char* object) {
+  return "data: {\"id\":" + JsonText(head.id) + ",\"object\":\"" + object +
+         "\",\"created\":" + std::to_string(head.created) + ",\"model\":" + JsonText(head.model) +
+         ",\"choices\":[";
+}
+
+std::string LastEvents(const std::string& lead, bool usage, const std::vector<Choice>& choices, int n) {
+  std::string text;
+  if (usage) text = lead + "],\"usage\":" + Dump(UsageJson(choices, n)) + "}\n\n";
+  return text + "data: [DONE]\n\n";
 }
 
 ordered_json ChatLogprobs(const std::vector<engine::TokenOut>& tokens, size_t from, const Head& head) {

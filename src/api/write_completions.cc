@@ -15,7 +15,8 @@ class CompletionsWriter final : public Writer {
         echo_(call.echo),
         prompt_(call.request.prompt_logprobs >= 0),
         usage_(call.include_usage),
-        choices_(call.n * static_cast<int>(call.prompts.size())) {}
+        choices_(call.n * static_cast<int>(call.prompts.size())),
+        lead_(EventLead(head_, "text_completion")) {}
 
   std::string Whole(const std::vector<Choice>& choices) override {
     ordered_json list = ordered_json::array();
@@ -29,10 +30,12 @@ class CompletionsWriter final : public Writer {
       if (choice.finish == engine::Finish::kStop) one["stop_reason"] = choice.stop;
       list.push_back(std::move(one));
     }
-    ordered_json body = Frame();
-    body["choices"] = std::move(list);
-    body["usage"] = Usage(choices);
-    return Dump(body);
+    return Dump({{"id", head_.id},
+                 {"object", "text_completion"},
+                 {"created", head_.created},
+                 {"model", head_.model},
+                 {"choices", std::move(list)},
+                 {"usage", UsageJson(choices, n_)}});
   }
 
   std::string Begin(int64_t) override {
@@ -47,49 +50,24 @@ class CompletionsWriter final : public Writer {
     for (const Event& event : events) said += event.text;
     const bool tokens = logprobs_ && (fresh < choice.tokens.size() || (first && echo_));
     if (said.empty() && !tokens) return "";
-    ordered_json one = {
-        {"index", choice.index}, {"text", said}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
-    if (tokens) one["logprobs"] = Logprobs(choice, fresh, first);
-    return Chunk(std::move(one));
+    return Chunk(choice.index, said, tokens ? Dump(Logprobs(choice, fresh, first)) : "null", "null");
   }
 
   std::string EndChoice(const Choice& choice) override {
-    return Chunk({{"index", choice.index},
-                  {"text", ""},
-                  {"logprobs", nullptr},
-                  {"finish_reason", FinishReason(choice)}});
+    return Chunk(choice.index, "", "null", "\"" + FinishReason(choice) + "\"");
   }
 
   std::string End(const std::vector<Choice>& choices) override {
-    std::string text;
-    if (usage_) {
-      ordered_json body = Frame();
-      body["choices"] = ordered_json::array();
-      body["usage"] = Usage(choices);
-      text = "data: " + Dump(body) + "\n\n";
-    }
-    return text + "data: [DONE]\n\n";
+    return LastEvents(lead_, usage_, choices, n_);
   }
 
   std::string Error(const Fault& fault) override { return "data: " + OpenAiError(fault) + "\n\n"; }
 
  private:
-  ordered_json Frame() const {
-    return {
-        {"id", head_.id}, {"object", "text_completion"}, {"created", head_.created}, {"model", head_.model}};
-  }
-  ordered_json Usage(const std::vector<Choice>& choices) const {
-    const Totals totals = Sum(choices, n_);
-    return {{"prompt_tokens", totals.prompt},
-            {"completion_tokens", totals.answer},
-            {"total_tokens", totals.prompt + totals.answer},
-            {"prompt_tokens_details", {{"cached_tokens", totals.cached}}}};
-  }
-  std::string Chunk(ordered_json choice) const {
-    ordered_json body = Frame();
-    body["choices"] = ordered_json::array({std::move(choice)});
-    if (usage_) body["usage"] = nullptr;
-    return "data: " + Dump(body) + "\n\n";
+  std::string Chunk(int index, const std::string& said, const std::string& logprobs,
+                    const std::string& finish) const {
+    return lead_ + "{\"index\":" + std::to_string(index) + ",\"text\":" + JsonText(said) +
+           ",\"logprobs\":" + logprobs + ",\"finish_reason\":" + finish + "}" + EventEnd(usage_);
   }
 
   // {"tokens", "token_logprobs", "top_logprobs", "text_offset"}: the prompt's first where it is echoed.
@@ -145,6 +123,7 @@ class CompletionsWriter final : public Writer {
   int n_;
   bool logprobs_, echo_, prompt_, usage_;
   int choices_;
+  std::string lead_;
   std::vector<int64_t> offsets_;
   std::set<int> told_;
 };

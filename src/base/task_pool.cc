@@ -4,9 +4,9 @@
 
 namespace headrace {
 
-TaskPool::TaskPool(int threads) {
+TaskPool::TaskPool(int threads, const char* name) {
   threads_.reserve(static_cast<size_t>(std::max(1, threads)));
-  for (int i = 0; i < std::max(1, threads); ++i) threads_.emplace_back([this] { Loop(); });
+  for (int i = 0; i < std::max(1, threads); ++i) threads_.emplace_back([this, name] { Loop(name); });
 }
 
 TaskPool::~TaskPool() {
@@ -26,8 +26,8 @@ void TaskPool::Enqueue(std::function<void()> work) {
   wake_.notify_one();
 }
 
-void TaskPool::Loop() {
-  pthread_setname_np(pthread_self(), "hr-task");
+void TaskPool::Loop(const char* name) {
+  pthread_setname_np(pthread_self(), name);
   for (;;) {
     std::function<void()> work;
     {

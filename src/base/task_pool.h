@@ -16,7 +16,8 @@ namespace headrace {
 
 class TaskPool {
  public:
-  explicit TaskPool(int threads);
+  // `name`: the threads', as `top -H` shows it; at most 15 letters.
+  explicit TaskPool(int threads, const char* name = "hr-task");
   ~TaskPool();  // finishes what was submitted, then joins
   TaskPool(const TaskPool&) = delete;
   TaskPool& operator=(const TaskPool&) = delete;
@@ -33,7 +34,7 @@ class TaskPool {
 
  private:
   void Enqueue(std::function<void()> work);
-  void Loop();
+  void Loop(const char* name);
 
   std::mutex mutex_;
   std::condition_variable wake_;

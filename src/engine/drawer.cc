@@ -17,7 +17,7 @@ Drawer::Hand::Hand(int32_t vocabulary)
 
 Drawer::Drawer(int32_t vocabulary, int threads) {
   for (int i = 0; i < std::max(threads, 1); ++i) hands_.push_back(std::make_unique<Hand>(vocabulary));
-  if (threads > 1) others_ = std::make_unique<TaskPool>(threads - 1);
+  if (threads > 1) others_ = std::make_unique<TaskPool>(threads - 1, "hr-draw");
 }
 
 Token Drawer::DrawWith(Hand* hand, const Draw& draw) {

@@ -110,7 +110,7 @@ Status Embedder::OpenLanes() {
     lanes.push_back(std::move(lane));
   }
   lanes_ = std::move(lanes);
-  lane_threads_ = std::make_unique<TaskPool>(static_cast<int>(lane_count_));
+  lane_threads_ = std::make_unique<TaskPool>(static_cast<int>(lane_count_), "hr-embed");
   return Status::Ok();
 }
 

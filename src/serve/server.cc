@@ -68,8 +68,8 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
   if (services.keys->empty() && !options.open && !IsLoopback(options.http.host))
     return Status::Invalid("there are no keys, and strangers can reach " + options.http.host +
                            ": make one with `headrace key create NAME`, or serve anyone with --open");
-  services.workers = std::make_unique<TaskPool>(kWorkers);
-  services.waiters = std::make_unique<TaskPool>(kWaiters);
+  services.workers = std::make_unique<TaskPool>(kWorkers, "hr-serve");
+  services.waiters = std::make_unique<TaskPool>(kWaiters, "hr-serve");
   HEADRACE_ASSIGN(services.models, Models::Start(catalog, options.models, options.model));
   HEADRACE_ASSIGN(services.recorder, Recorder::Start(catalog, options.record, options.commit_seconds));
   options.http.error_body = [](int status, const std::string& message) {
