@@ -140,7 +140,16 @@ def fair(scale: float) -> list[Line]:
             unit=" s",
         ),
         line(
-            "… tokens of both that arrived (rate)",
+            "… tokens of both, prompts and answers (rate)",
+            mine["all_rate"],
+            rival["all_rate"],
+            0.97,
+            rate=True,
+            unit="/s",
+            digits=1,
+        ),
+        line(
+            f"… answers' alone: {mine['light']['count']} light prompts were read in the time, theirs {rival['light']['count']} (rate)",
             mine["token_rate"],
             rival["token_rate"],
             0.97,

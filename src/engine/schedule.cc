@@ -12,6 +12,16 @@ constexpr double kPlanned = 0.72;    // of --max-itl
 constexpr double kPatience = 8;      // seconds without a row, after which a prompt goes first whosever it is
 constexpr int32_t kRoom = 16;        // rows of prefill that are worth a place in a decoders' step
 
+// Seconds since the crowd's last step began, up to which a guest's prompt goes on: that step, and as much as a
+// good chunk of the prompt takes. Where --max-itl is given, its chunks are as long as that allows, one a turn.
+double GuestsTurn(std::span<const Work> work, int adapter, const ScheduleLimits& limits, const CostTable& costs,
+                  int threads) {
+  if (limits.max_gap > 0) return 0;
+  StepShape chunk;
+  chunk.rows = kGoodChunk;
+  return costs.Predict(DecodingStep(work, adapter), threads) + costs.Predict(chunk, threads);
+}
+
 }  // namespace
 
 int AdapterTurn::Next(std::span<const Work> work) {
@@ -80,7 +90,7 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
   }
   // Turns of their own: decoders when they have waited longer than whoever prefilled last.
   StepShape other_turn;
-  bool apart = limits.apart;
+  bool apart = limits.apart, guests_turn = false;
   int32_t most_rows = limits.max_rows;
   if (const auto crowd = static_cast<int32_t>(decoding.size()); limits.tile > 0 && crowd >= kCrowd) {
     // A long prompt is sooner done in large chunks of its own.
@@ -94,9 +104,10 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
     const auto guest = std::find_if(prefilling.begin(), prefilling.end(),
                                     [&](const Work* w) { return w->share * kGuestShare <= theirs; });
     if (guest != prefilling.end()) {
-      if ((*guest)->fresh || (*guest)->waited >= decoding.front()->waited) {
+      if ((*guest)->fresh || (*guest)->waited >= decoding.front()->waited ||
+          decoding.front()->waited < GuestsTurn(work, adapter, limits, costs, threads)) {
         prefilling = {*guest};
-        apart = true;
+        apart = guests_turn = true;
       } else {
         prefilling.erase(guest);
         apart = false;
@@ -104,7 +115,7 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
     }
   }
   if (apart && !decoding.empty() && !prefilling.empty()) {
-    if (decoding.front()->waited > prefilling.back()->waited && !prefilling.back()->fresh) {
+    if (!guests_turn && decoding.front()->waited > prefilling.back()->waited && !prefilling.back()->fresh) {
       prefilling.clear();
     } else {
       other_turn = DecodingStep(work, adapter);
@@ -114,7 +125,7 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
       std::any_of(decoding.begin(), decoding.end(), [](const Work* w) { return w->interactive; });
   if (other_turn.rows > 0) {
     decoding.clear();
-    most_rows = limits.max_rows;
+    most_rows = guests_turn ? std::min(limits.max_rows, limits.tile - 1) : limits.max_rows;
   }
   // Every decoder gets one row before any gets its drafts.
   for (const Work* w : decoding) {

@@ -218,15 +218,26 @@ TEST(Schedule, CrowdsStayBelowATileAndTakeTurnsWithGuests) {
   guest.fresh = true;
   work.push_back(guest);
   rows = rows_of(Schedule(work, -1, limits, costs, 2));
-  EXPECT_EQ(rows, (std::map<int, int32_t>{{25, 170}}));  // at once, and alone
+  EXPECT_EQ(rows, (std::map<int, int32_t>{{25, limits.tile - 1}}));  // at once, alone, below a tile
   work[25].fresh = false;
-  work[25].prefill_left = 90;
-  work[25].waited = 0.1;  // it has just had its turn
+  work[25].prefill_left = 107;
+  work[25].waited = 0.01;
+  const auto crowd_waits = [&](double seconds) {
+    for (size_t slot = 0; slot < 24; ++slot) work[slot].waited = seconds;
+  };
+  const double step = costs.Predict(DecodingStep(work, -1), 2), chunk = costs.Predict({256, 0, 0}, 2);
+  crowd_waits(step + 0.5 * chunk);  // its turn goes on
+  EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)), (std::map<int, int32_t>{{25, limits.tile - 1}}));
+  ScheduleLimits short_gaps;
+  short_gaps.max_gap = 2 * step;  // --max-itl: one chunk a turn
+  EXPECT_EQ(rows_of(Schedule(work, -1, short_gaps, costs, 2)).count(25), 0U);
+  crowd_waits(step + 1.1 * chunk);  // now it is the crowd's
   rows = rows_of(Schedule(work, -1, limits, costs, 2));
   EXPECT_EQ(rows.count(25), 0U);
   EXPECT_EQ(rows.count(0), 1U);
-  work[25].waited = 0.3;  // now the crowd has
+  work[25].waited = step + 1.2 * chunk;
   EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)).size(), 1U);
+  crowd_waits(0.2);
   work[25].share = 30;  // a long prompt of the crowd's own: chunks of its own
   work[25].prefill_left = 4000;
   work[25].waited = 0.7;
