@@ -125,7 +125,7 @@ def fair(scale: float) -> list[Line]:
     first, rival_first = mine["light"]["ttft_p95"], rival["light"]["ttft_p95"]
     return [
         line(
-            "a heavy key with 40 in flight, a light one every 2 s (170 tokens), 120 s: light's time to first token, p95",
+            "a heavy key with 40 in flight, a light one every 2 s (Poisson, 170 tokens), 120 s: light's time to first token, p95",
             first,
             rival_first,
             0.2,

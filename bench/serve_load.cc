@@ -171,20 +171,22 @@ class Crowd {
         curl_easy_cleanup(curl);
       });
   }
-  // One light request every two seconds.
+  // Light requests, one every two seconds on the average, whatever became of the others.
   void Light(double until, const std::string& key) {
     threads_.emplace_back([this, until, key] {
       std::mt19937_64 random(77);
-      CURL* curl = curl_easy_init();
-      while (Now() < until) {
-        const double next = Now() + 2;
-        const Outcome outcome =
-            Send(curl, {url_, Body(&random, o_, static_cast<int>(o_("light_words", 60)), 16, 0), key,
-                        std::max(1.0, until + 20 - Now())});
-        Keep(&light_, outcome);
-        while (Now() < next) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      std::exponential_distribution<double> wait(0.5);
+      std::vector<std::thread> asking;
+      for (double next = Now(); next < until; next += wait(random)) {
+        while (Now() < next) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        asking.emplace_back(
+            [this, until, key, body = Body(&random, o_, static_cast<int>(o_("light_words", 60)), 16, 0)] {
+              CURL* curl = curl_easy_init();
+              Keep(&light_, Send(curl, {url_, body, key, std::max(1.0, until + 20 - Now())}));
+              curl_easy_cleanup(curl);
+            });
       }
-      curl_easy_cleanup(curl);
+      for (auto& thread : asking) thread.join();
     });
   }
   // Open loop: whoever arrives asks, whatever became of the others.

@@ -30,7 +30,8 @@ namespace headrace::engine {
 
 struct CoreOptions {
   int32_t slots = 32;          // requests that run at once
-  int32_t guests = 4;          // and so many more of keys that have none running: they never wait for slots
+  int32_t guests = 4;          // and so many more of keys that run none, or few (kGuestShare): places that a
+                               // busy key cannot fill
   int32_t queue = 1024;        // requests that wait; more are refused
   double max_gap = 0;          // --max-itl, seconds; 0: by the machine (WatchedRows)
   bool deterministic = false;  // one sequence a step, a fixed grid: text does not depend on load

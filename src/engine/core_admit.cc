@@ -167,9 +167,13 @@ Core::Start Core::FindStart(const Job& job) const {
 bool Core::HasSlot(const Job& job) const {
   const auto running = static_cast<int32_t>(running_.size());
   if (running < options_.slots) return true;
-  return running < options_.slots + options_.guests &&
-         std::none_of(running_.begin(), running_.end(),
-                      [&](const auto& one) { return one.second->request.key == job.request.key; });
+  if (running >= options_.slots + options_.guests) return false;
+  std::map<std::string_view, int32_t> of_key;
+  for (const auto& [id, one] : running_) ++of_key[one->request.key];
+  const int32_t mine = of_key[job.request.key];
+  int32_t most = 0;
+  for (const auto& [key, count] : of_key) most = std::max(most, count);
+  return mine == 0 || (mine + 1) * kGuestShare <= most;
 }
 
 bool Core::MayBegin(const Job& job) const {

@@ -92,10 +92,12 @@ std::vector<Share> Schedule(std::span<const Work> work, int adapter, const Sched
   StepShape other_turn;
   bool apart = limits.apart, guests_turn = false;
   int32_t most_rows = limits.max_rows;
-  if (const auto crowd = static_cast<int32_t>(decoding.size()); limits.tile > 0 && crowd >= kCrowd) {
-    // A long prompt is sooner done in large chunks of its own.
-    apart = crowd + kRoom >= limits.tile ||
-            (!prefilling.empty() && prefilling.front()->prefill_left > kGoodChunk);
+  const bool crowded = limits.tile > 0 && static_cast<int32_t>(decoding.size() + prefilling.size()) >= kCrowd;
+  // A long prompt is sooner done in large chunks of its own.
+  const bool long_prompt = !prefilling.empty() && prefilling.front()->prefill_left > kGoodChunk;
+  if (crowded && decoding.empty() && !long_prompt) most_rows = std::min(most_rows, limits.tile - 1);
+  if (crowded && !decoding.empty()) {
+    apart = static_cast<int32_t>(decoding.size()) + kRoom >= limits.tile || long_prompt;
     if (!apart) most_rows = std::min(most_rows, limits.tile * 3 / 4);
     const int32_t theirs =
         (*std::max_element(decoding.begin(), decoding.end(), [](const Work* a, const Work* b) {

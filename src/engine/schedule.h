@@ -42,7 +42,7 @@ struct ScheduleLimits {
 
 // Attention works in tiles of `tile` rows, and a tile looks at every cell that any of its rows sees: with
 // many users in one cache that is nearly all of it. Below a tile each row looks at its own cells only. So
-// where at least so many decode, a step stays at three quarters of a tile (on 2 cores, 32 users with 7,000
+// where at least so many run, a step stays at three quarters of a tile (on 2 cores, 32 users with 7,000
 // cells: 240 rows a second in steps of 70 rows, 400 in steps of 63).
 inline constexpr int32_t kCrowd = 8;
 // A prompt of a key that runs so many times fewer requests than the crowd's takes turns with it, alone: its

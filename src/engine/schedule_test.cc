@@ -244,6 +244,22 @@ TEST(Schedule, CrowdsStayBelowATileAndTakeTurnsWithGuests) {
   work[24].prefill_left = 0;
   work[24].decode_rows = 1;
   EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)), (std::map<int, int32_t>{{25, 256}}));
+  // Nobody decodes yet: short steps all the same, and the guest's rows come first.
+  {
+    std::vector<Work> beginning;
+    for (int slot = 0; slot < 12; ++slot) {
+      Work w;
+      w.slot = slot;
+      w.prefill_left = 70;
+      w.share = slot == 11 ? 1 : 30;
+      w.waited = 1 - 0.01 * slot;
+      beginning.push_back(w);
+    }
+    EXPECT_EQ(Schedule(beginning, -1, limits, costs, 2).front().slot, 11);
+    int32_t all = 0;
+    for (const Share& share : Schedule(beginning, -1, limits, costs, 2)) all += share.rows;
+    EXPECT_EQ(all, limits.tile - 1);
+  }
   // Few decoders: as before.
   work.erase(work.begin() + 4, work.begin() + 24);
   EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)).count(0), 1U);
