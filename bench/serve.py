@@ -161,8 +161,10 @@ def fair(scale: float) -> list[Line]:
 
 
 def overload(scale: float) -> list[Line]:
-    seconds, words = 120 * scale, {"words": 60, "tokens": 64}
+    # Short answers: those that take longer than 5 s here nobody of the impatient half would see.
+    seconds, words = 120 * scale, {"words": 20, "tokens": 16}
     with tempfile.TemporaryDirectory() as folder, ours(folder, "--open") as server:
+        load("closed", server.url, clients=8, seconds=10, **words)
         capacity = load("closed", server.url, clients=32, seconds=60 * scale, deadline=1000, **words)["goodput"]
         rate = 1.5 * capacity
         mine = load("overload", server.url, rate=rate, seconds=seconds, deadline=10, send_deadline=1, **words)

@@ -15,6 +15,7 @@
 
 #include "engine/admit.h"
 #include "engine/cost_table.h"
+#include "engine/deadline.h"
 #include "engine/drawer.h"
 #include "engine/fair.h"
 #include "engine/grammar.h"
@@ -134,6 +135,10 @@ class Core {
   Start FindStart(const Job& job) const;
   bool MayBegin(const Job& job) const;
   bool HasSlot(const Job& job) const;
+  int32_t RunningOf(const std::string& key) const;
+  bool InTime(const Job& job, int32_t cached) const;
+  bool CannotBeInTime(const Job& job, double now) const;
+  Timed TimedOf(const Job& job, int32_t cached) const;
   bool BeginJob(const std::shared_ptr<Job>& job);
   int64_t FreeCells() const { return facts_.cells - tree_.cells(); }
   int64_t PromisedCells() const;

@@ -89,7 +89,8 @@ void Core::Reap() {
   for (auto* jobs : {&running_, &waiting_}) {
     std::vector<std::shared_ptr<Job>> ended;
     for (const auto& [id, job] : *jobs)
-      if (job->cancelled.load(std::memory_order_relaxed) || (job->deadline > 0 && now >= job->deadline))
+      if (job->cancelled.load(std::memory_order_relaxed) || (job->deadline > 0 && now >= job->deadline) ||
+          (jobs == &waiting_ && job->deadline > 0 && CannotBeInTime(*job, now)))
         ended.push_back(job);
     for (const auto& job : ended)
       Finish(job, job->cancelled.load(std::memory_order_relaxed) ? Finish::kCancelled : Finish::kTimeout);
@@ -168,12 +169,38 @@ bool Core::HasSlot(const Job& job) const {
   const auto running = static_cast<int32_t>(running_.size());
   if (running < options_.slots) return true;
   if (running >= options_.slots + options_.guests) return false;
-  std::map<std::string_view, int32_t> of_key;
-  for (const auto& [id, one] : running_) ++of_key[one->request.key];
-  const int32_t mine = of_key[job.request.key];
-  int32_t most = 0;
-  for (const auto& [key, count] : of_key) most = std::max(most, count);
-  return mine == 0 || (mine + 1) * kGuestShare <= most;
+  const int32_t mine = RunningOf(job.request.key);
+  if (mine == 0) return true;
+  return std::any_of(running_.begin(), running_.end(), [&](const auto& one) {
+    return (mine + 1) * kGuestShare <= RunningOf(one.second->request.key);
+  });
+}
+
+int32_t Core::RunningOf(const std::string& key) const {
+  return static_cast<int32_t>(std::count_if(running_.begin(), running_.end(),
+                                            [&](const auto& one) { return one.second->request.key == key; }));
+}
+
+Timed Core::TimedOf(const Job& job, int32_t cached) const {
+  const auto prefill = static_cast<int32_t>(job.tokens.size()) - std::max(job.computed, cached);
+  const int32_t expected = admit_.ExpectedAnswer(job.limit);
+  return {job.committed > 0 ? 0 : prefill, std::max(expected - job.committed, 1), job.deadline};
+}
+
+bool Core::CannotBeInTime(const Job& job, double now) const {
+  if (!Hopeless(TimedOf(job, 0), now, costs_, facts_.threads)) return false;
+  const Start start = FindStart(job);  // not looked up for everybody at every step
+  return Hopeless(TimedOf(job, std::max(start.hosted_length, start.match.length)), now, costs_,
+                  facts_.threads);
+}
+
+bool Core::InTime(const Job& job, int32_t cached) const {
+  if (static_cast<int32_t>(running_.size()) >= Knee(costs_, facts_.threads, options_.slots) &&
+      RunningOf(job.request.key) > 0)
+    return false;
+  std::vector<Timed> running;
+  for (const auto& [id, one] : running_) running.push_back(TimedOf(*one, 0));
+  return MayBeginInTime(TimedOf(job, cached), running, clock_(), costs_, facts_.threads);
 }
 
 bool Core::MayBegin(const Job& job) const {
@@ -182,6 +209,7 @@ bool Core::MayBegin(const Job& job) const {
   const Start start = FindStart(job);
   if (start.wait) return false;
   const int32_t cached = start.hosted != nullptr ? 0 : start.match.length;
+  if (job.deadline > 0 && !InTime(job, cached)) return false;
   const int32_t left = job.limit - job.committed;
   const int64_t need =
       admit_.Reservation(static_cast<int32_t>(job.tokens.size()) - cached, left, job.usage.preemptions);
@@ -194,8 +222,22 @@ bool Core::MayBegin(const Job& job) const {
 }
 
 void Core::Begin() {
+  // Of those with deadlines the newest of each key goes first, while somebody has waited too long.
+  const double now = clock_();
+  const bool pressed = std::any_of(waiting_.begin(), waiting_.end(), [&](const auto& one) {
+    return Pressed(one.second->submitted, one.second->deadline, now);
+  });
   while (!fair_.empty() && static_cast<int32_t>(running_.size()) < options_.slots + options_.guests) {
-    const auto next = fair_.Pop([this](uint64_t id) { return MayBegin(*waiting_.at(id)); });
+    std::map<std::pair<std::string_view, int>, uint64_t> newest;
+    if (pressed)
+      for (const auto& [id, job] : waiting_)
+        if (job->deadline > 0) newest[{job->request.key, job->request.priority}] = id;
+    const auto next = fair_.Pop(
+        [this](uint64_t id) { return MayBegin(*waiting_.at(id)); },
+        [&](uint64_t id) {
+          const Job& job = *waiting_.at(id);
+          return !pressed || job.deadline <= 0 || newest[{job.request.key, job.request.priority}] == id;
+        });
     if (!next) return;
     const std::shared_ptr<Job> job = waiting_.at(*next);
     waiting_.erase(*next);

@@ -60,6 +60,12 @@ double CostTable::Predict(const StepShape& shape, int threads) const {
          attended_seconds_ * static_cast<double>(shape.attended);
 }
 
+double CostTable::PredictDecoding(int32_t rows, int threads) const {
+  const auto bin = static_cast<size_t>(BinOf(rows));
+  const Beside& seen = decoding_[bin];
+  return seen.seen >= 2 ? seen.seconds * rows / (1 << bin) : Predict({rows, rows, 0}, threads);
+}
+
 // Least squares over runs of chunks of equal rows, as a long prompt gives them: what they take grows with
 // what they attend to. (Measured with gemma3-270m on 2 cores: 256 rows 0.63 s at a prompt's beginning, 0.75 s
 // after 3,500 tokens.)
@@ -80,6 +86,13 @@ void CostTable::LearnAttention(const StepShape& shape, double seconds) {
 void CostTable::Observe(StepShape shape, int threads, double seconds) {
   auto& table = Table(threads);
   if (shape.rows >= kChunk && (threads > 1) == (max_threads_ > 1)) LearnAttention(shape, seconds);
+  if (shape.outputs == shape.rows && (threads > 1) == (max_threads_ > 1)) {
+    const auto bin = static_cast<size_t>(BinOf(shape.rows));
+    Beside& alone = decoding_[bin];
+    const double full = seconds / shape.rows * (1 << bin);
+    alone.seconds = alone.seen == 0 ? full : alone.seconds + kForget * (full - alone.seconds);
+    ++alone.seen;
+  }
   const int32_t decoding = std::exchange(shape.beside, 0);
   if (decoding > 0 && decoding < shape.rows &&
       table[static_cast<size_t>(Place(shape.rows - decoding).high)].seen > 0) {

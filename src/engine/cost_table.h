@@ -30,6 +30,9 @@ class CostTable {
 
   // Seconds that a step is expected to take.
   double Predict(const StepShape& shape, int threads) const;
+  // … a step in which so many decode and nobody prefills: each row has an output, which may be most of its
+  // cost.
+  double PredictDecoding(int32_t rows, int threads) const;
   void Observe(StepShape shape, int threads, double seconds);
 
   // The number of threads to run such a step with: the fastest known, every now and then (one step in 64 of
@@ -83,6 +86,7 @@ class CostTable {
   double attended_xx_ = 0, attended_xy_ = 0;      // sums of squares and products around the means
   std::array<std::array<Bin, kBins>, 2> tables_;  // one thread, all threads
   std::array<Beside, kBins> beside_;
+  std::array<Beside, kBins> decoding_;  // steps of decoding rows alone, as if their bins were full
 };
 
 }  // namespace headrace::engine

@@ -29,9 +29,12 @@ class Fair {
   void PushFront(const std::string& key, const Entry& entry);
   // The next request by priority, then by deficit. `may(id)` says whether it can begin now; one that cannot
   // is passed over without losing its place or its key's credit.
+  // Those that `among(id)` leaves out are not looked at.
+  template <typename May, typename Among>
+  std::optional<uint64_t> Pop(May may, Among among);
   template <typename May>
   std::optional<uint64_t> Pop(May may) {
-    return PopIf([&](const Entry& entry) { return may(entry.id); });
+    return Pop(may, [](uint64_t) { return true; });
   }
   bool Remove(const std::string& key, uint64_t id);
   // What a request really cost beyond its estimate is charged to its key.
@@ -47,9 +50,6 @@ class Fair {
     double deficit = 0;
     double weight = 1;
   };
-  template <typename May>
-  std::optional<uint64_t> PopIf(May may);
-
   static constexpr int kAsked = 16;
   std::map<std::string, Key> keys_;
   std::vector<std::string> round_;  // keys with requests, in order of their first arrival
@@ -58,8 +58,8 @@ class Fair {
   double quantum_;
 };
 
-template <typename May>
-std::optional<uint64_t> Fair::PopIf(May may) {
+template <typename May, typename Among>
+std::optional<uint64_t> Fair::Pop(May may, Among among) {
   if (size_ == 0) return std::nullopt;
   // Which requests could begin at all, at the best priority among them.
   int best = 0;
@@ -70,8 +70,9 @@ std::optional<uint64_t> Fair::PopIf(May may) {
     int asked = 0;  // a long queue is not asked through at every step
     for (size_t i = 0; i < key.queue.size(); ++i) {
       if (any && key.queue[i].priority < best) continue;
+      if (!among(key.queue[i].id)) continue;
       if (++asked > kAsked) break;
-      if (!may(key.queue[i])) continue;
+      if (!may(key.queue[i].id)) continue;
       if (!any || key.queue[i].priority > best) {
         best = key.queue[i].priority;
         candidate.clear();

@@ -12,10 +12,11 @@ constexpr double kPlanned = 0.72;    // of --max-itl
 constexpr double kPatience = 8;      // seconds without a row, after which a prompt goes first whosever it is
 constexpr int32_t kRoom = 16;        // rows of prefill that are worth a place in a decoders' step
 
-// Seconds since the crowd's last step began, up to which a guest's prompt goes on: that step, and as much as a
-// good chunk of the prompt takes. Where --max-itl is given, its chunks are as long as that allows, one a turn.
-double GuestsTurn(std::span<const Work> work, int adapter, const ScheduleLimits& limits, const CostTable& costs,
-                  int threads) {
+// Seconds since the crowd's last step began, up to which a guest's prompt goes on: that step, and as much as
+// a good chunk of the prompt takes. Where --max-itl is given, its chunks are as long as that allows, one a
+// turn.
+double GuestsTurn(std::span<const Work> work, int adapter, const ScheduleLimits& limits,
+                  const CostTable& costs, int threads) {
   if (limits.max_gap > 0) return 0;
   StepShape chunk;
   chunk.rows = kGoodChunk;

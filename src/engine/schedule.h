@@ -46,8 +46,8 @@ struct ScheduleLimits {
 // cells: 240 rows a second in steps of 70 rows, 400 in steps of 63).
 inline constexpr int32_t kCrowd = 8;
 // A prompt of a key that runs so many times fewer requests than the crowd's takes turns with it, alone: its
-// key would have half of the time if it had more to do. In a cache that many share its cells lie scattered, so its
-// steps stay below a tile as well, and a turn is several of them, up to about 256 rows.
+// key would have half of the time if it had more to do. In a cache that many share its cells lie scattered,
+// so its steps stay below a tile as well, and a turn is several of them, up to about 256 rows.
 inline constexpr int32_t kGuestShare = 4;
 
 // The rows of the next step; empty where there is nothing to do. `adapter` is the one whose turn it is.

@@ -271,7 +271,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       usage_.Add(delta.usage);
       (void)assembler.Add(std::move(delta));
       if (assembler.choice().finish == engine::Finish::kTimeout)
-        return Fail({408, "deadline", "deadline", "the deadline passed before the answer was whole"});
+        return Fail({408, "deadline", "deadline", "the answer could not be whole before the deadline"});
       return Close();
     }
     if (ended) usage_.Add(delta.usage);
