@@ -48,6 +48,7 @@ struct Call {
   bool special = true;  // a text begins with the model's beginning-of-sequence token
   bool parse = true;    // names of control tokens in it stand for them: a prompt is what the model reads
   bool echo = false;
+  bool count = false;  // asked for before parsing: only the prompt's tokens are wanted, so no limit is needed
 
   engine::Request request;  // all but its prompt, adapter, key and scope
   bool seeded = false;      // the client gave the seed

@@ -79,8 +79,8 @@ void ParseMessages(const Json& json, Call* call) {
   }
   if (messages.back()["role"] == "assistant") call->render.reply = false;  // the answer goes on with it
   const auto most = body.Integer("max_tokens", 0, 1 << 30);
-  if (!most) Refuse("max_tokens", "is missing");
-  call->request.max_tokens = static_cast<int32_t>(*most);
+  if (!most && !call->count) Refuse("max_tokens", "is missing");
+  call->request.max_tokens = static_cast<int32_t>(most.value_or(0));
   ReadSampling(&body, call);
   call->request.stops = body.Texts("stop_sequences");
   call->stream = body.Flag("stream", false);

@@ -48,10 +48,14 @@ class Generation final : public std::enable_shared_from_this<Generation> {
              Caller caller)
       : services_(*services), exchange_(std::move(exchange)), caller_(std::move(caller)) {
     call_.dialect = dialect;
+    call_.count = exchange_->request().path == "/v1/messages/count_tokens";
   }
 
   void Run() {
     if (auto fault = Prepare()) return Refuse(&services_, exchange_.get(), caller_, *fault, &allowance_);
+    if (call_.count)
+      return exchange_->Answer({200, AnswerHeaders(caller_, allowance_, call_.unknown),
+                                json{{"input_tokens", prompts_[0].tokens.size()}}.dump()});
     // Somebody may have hung up, or a piece may come, at any time from here on.
     exchange_->Post([self = shared_from_this()] { self->Submit(); });
   }
@@ -76,6 +80,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     if (served.embeds())
       return api::Fault{400, "", "model", "'" + served.name + "' makes embeddings; it writes no text"};
     if (auto fault = call_.dialect == api::Dialect::kCompletions ? RenderTexts() : RenderChat()) return fault;
+    if (call_.count) return std::nullopt;
     if (call_.n * static_cast<int>(prompts_.size()) > kMostAnswers)
       return api::Fault::Field("n",
                                "asks for more than " + std::to_string(kMostAnswers) + " answers in one call");

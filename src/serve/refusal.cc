@@ -54,7 +54,7 @@ void Refuse(Services* services, http::Exchange* exchange, const Caller& caller, 
     row["error"] = (fault.param.empty() ? "" : fault.param + " ") + fault.message;
     services->recorder->Write(trace::Kind::kEnd, row);
   }
-  const bool anthropic = http.path == "/v1/messages" || !http.Header("anthropic-version").empty();
+  const bool anthropic = http.path.starts_with("/v1/messages") || !http.Header("anthropic-version").empty();
   http::HttpResponse response =
       FaultAnswer(fault, anthropic, caller, allowance != nullptr ? *allowance : Allowance(), {});
   if (fault.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");

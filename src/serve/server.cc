@@ -32,6 +32,7 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/completions", "inference"},
     {"POST", "/v1/responses", "inference"},
     {"POST", "/v1/messages", "inference"},
+    {"POST", "/v1/messages/count_tokens", "inference"},
     {"POST", "/v1/embeddings", "inference"},
     {"POST", "/v1/rerank", "inference"},
     {"POST", "/rerank", "inference"},
@@ -210,7 +211,7 @@ void Server::Work(const std::shared_ptr<http::Exchange>& exchange, Caller caller
   if (path == "/v1/completions")
     return Generate(&services_, exchange, Dialect::kCompletions, std::move(caller));
   if (path == "/v1/responses") return Generate(&services_, exchange, Dialect::kResponses, std::move(caller));
-  if (path == "/v1/messages") return Generate(&services_, exchange, Dialect::kMessages, std::move(caller));
+  if (path.starts_with("/v1/messages")) return Generate(&services_, exchange, Dialect::kMessages, std::move(caller));
   if (path == "/v1/embeddings") return Embeddings(&services_, exchange, caller);
   if (path == "/tokenize" || path == "/detokenize")
     return Tokenize(&services_, exchange, caller, path == "/detokenize");

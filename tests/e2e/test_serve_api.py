@@ -292,6 +292,11 @@ def test_messages(server: Server) -> None:
         {**fields, "max_tokens": 60, "tools": [tool], "tool_choice": {"type": "tool", "name": "get_time"}},
     ).json
     assert called["stop_reason"] == "tool_use" and called["content"][0]["type"] == "tool_use"
+    counted = server.ask("/v1/messages/count_tokens", {k: fields[k] for k in ("model", "messages", "system")}).json
+    assert counted == {"input_tokens": whole["usage"]["input_tokens"]}
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        wrong = server.ask(path, {"model": "gemma", "messages": []})
+        assert wrong.status == 400 and wrong.json["type"] == "error" and "messages" in wrong.json["error"]["message"]
     wrong = server.ask("/v1/messages", {"model": "gemma", "messages": HELLO})
     assert wrong.status == 400 and wrong.json["type"] == "error" and "max_tokens" in wrong.json["error"]["message"]
 
