@@ -193,6 +193,17 @@ void ReadResponseTools(Fields* body, Call* call) {
   }
 }
 
+// A body, read by `read`; what it refuses is what comes back.
+template <typename Read>
+std::optional<Fault> Reading(std::string_view body, Read read) {
+  try {
+    read(ParseBody(body));
+  } catch (Fault& fault) {
+    return std::move(fault);
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 void ParseResponses(const Json& json, Call* call) {
@@ -238,8 +249,7 @@ void ParseResponses(const Json& json, Call* call) {
 
 std::optional<Fault> ParseCall(Dialect dialect, std::string_view body, Call* call) {
   call->dialect = dialect;
-  try {
-    const Json json = ParseBody(body);
+  return Reading(body, [&](const Json& json) {
     switch (dialect) {
       case Dialect::kChat:
         ParseChat(json, call);
@@ -254,15 +264,11 @@ std::optional<Fault> ParseCall(Dialect dialect, std::string_view body, Call* cal
         ParseMessages(json, call);
         break;
     }
-  } catch (Fault& fault) {
-    return std::move(fault);
-  }
-  return std::nullopt;
+  });
 }
 
 std::optional<Fault> ParseEmbeddings(std::string_view text, EmbeddingsCall* call) {
-  try {
-    const Json json = ParseBody(text);
+  return Reading(text, [&](const Json& json) {
     Fields body(json, "");
     call->model = body.Text("model").value_or("");
     call->inputs = ReadInputs(body.Need("input"), "input");
@@ -278,15 +284,11 @@ std::optional<Fault> ParseEmbeddings(std::string_view text, EmbeddingsCall* call
         body.Flag("truncate", false) || body.Integer("truncate_prompt_tokens", -1, 1 << 20).has_value();
     call->user = body.Text("user").value_or("");
     body.Rest(&call->unknown);
-  } catch (Fault& fault) {
-    return std::move(fault);
-  }
-  return std::nullopt;
+  });
 }
 
 std::optional<Fault> ParseRerank(std::string_view text, RerankCall* call) {
-  try {
-    const Json json = ParseBody(text);
+  return Reading(text, [&](const Json& json) {
     Fields body(json, "");
     call->model = body.Text("model").value_or("");
     call->query = body.NeedText("query");
@@ -305,22 +307,18 @@ std::optional<Fault> ParseRerank(std::string_view text, RerankCall* call) {
     call->top_n = static_cast<int>(body.Integer("top_n", 1, 1 << 20).value_or(0));
     call->return_documents = body.Flag("return_documents", false);
     body.Rest(&call->unknown);
-  } catch (Fault& fault) {
-    return std::move(fault);
-  }
-  return std::nullopt;
+  });
 }
 
 std::optional<Fault> ParseTokenize(std::string_view text, bool back, TokenizeCall* call) {
-  try {
-    const Json json = ParseBody(text);
+  return Reading(text, [&](const Json& json) {
     Fields body(json, "");
     call->model = body.Text("model").value_or("");
     if (back) {
       const Json* tokens = body.Array("tokens");
       if (tokens == nullptr) Refuse("tokens", "is missing");
       call->tokens = ReadTokens(*tokens, "tokens");
-      return std::nullopt;
+      return;
     }
     if (const Json* messages = body.Find("messages")) {
       call->messages = ReadMessages(*messages, "messages");
@@ -333,15 +331,11 @@ std::optional<Fault> ParseTokenize(std::string_view text, bool back, TokenizeCal
     call->special = body.Flag("add_special_tokens", body.Flag("add_special", true));
     call->parse = body.Flag("parse_special", true);
     call->pieces = body.Flag("return_token_strs", false) || body.Flag("with_pieces", false);
-  } catch (Fault& fault) {
-    return std::move(fault);
-  }
-  return std::nullopt;
+  });
 }
 
 std::optional<Fault> ParseScore(std::string_view text, ScoreCall* call) {
-  try {
-    const Json json = ParseBody(text);
+  return Reading(text, [&](const Json& json) {
     Fields body(json, "");
     call->request = body.NeedText("request");
     if (call->request.empty()) Refuse("request", "is empty; it is the id of an answer");
@@ -361,10 +355,7 @@ std::optional<Fault> ParseScore(std::string_view text, ScoreCall* call) {
     call->who = body.Text("who").value_or("");
     if (!call->value && call->label.empty() && call->comment.empty())
       Refuse("value", "is missing; a score has a value, a label or a comment");
-  } catch (Fault& fault) {
-    return std::move(fault);
-  }
-  return std::nullopt;
+  });
 }
 
 }  // namespace headrace::api

@@ -18,18 +18,12 @@ std::string Dump(const ordered_json& value) {
   return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
-std::optional<api::Fault> UnknownFields(const Services& services, const std::vector<std::string>& unknown) {
-  if (!services.strict_fields || unknown.empty()) return std::nullopt;
-  return api::Fault::Field(unknown[0], "is not a field that this server reads (--strict-fields)");
-}
-
 std::optional<api::Fault> FindEmbedder(const Services& services, const std::string& name, Chosen* chosen) {
   *chosen = services.models->Find(name, true);
-  if (!chosen->served)
+  if (!chosen->served && name.empty())
     return api::Fault{404, "model_not_found", "model",
-                      "there is no " +
-                          (name.empty() ? std::string("embedding model") : "model '" + name + "'") +
-                          " here; there are " + services.models->names()};
+                      "there is no embedding model here; there are " + services.models->names()};
+  if (!chosen->served) return NoSuchModel(services, name);
   if (!chosen->served->embeds())
     return api::Fault{
         400, "", "model",
@@ -93,10 +87,7 @@ std::optional<api::Fault> TokensOf(
       tokens->push_back(std::move(*made));
     } else {
       tokens->push_back(std::get<std::vector<model::Token>>(inputs[i]));
-      for (const model::Token token : tokens->back())
-        if (token >= served.model->facts().vocabulary)
-          return api::Fault::Field("input", "has token " + std::to_string(token) + "; this model has " +
-                                                std::to_string(served.model->facts().vocabulary));
+      if (auto fault = NotTokens(served, tokens->back(), "input")) return fault;
     }
   }
   return std::nullopt;
@@ -211,16 +202,10 @@ void Tokenize(Services* services, const std::shared_ptr<http::Exchange>& exchang
     if (auto fault = api::ParseTokenize(exchange->request().body, back, &call)) return fault;
     Chosen chosen = services->models->Find(call.model, false);
     if (!chosen.served && call.model.empty()) chosen = services->models->Find("", true);
-    if (!chosen.served)
-      return api::Fault{
-          404, "model_not_found", "model",
-          "there is no model '" + call.model + "' here; there are " + services->models->names()};
+    if (!chosen.served) return NoSuchModel(*services, call.model);
     const Served& served = *chosen.served;
     if (back) {
-      for (const model::Token token : call.tokens)
-        if (token >= served.model->facts().vocabulary)
-          return api::Fault::Field("tokens", "has token " + std::to_string(token) + "; this model has " +
-                                                 std::to_string(served.model->facts().vocabulary));
+      if (auto fault = NotTokens(served, call.tokens, "tokens")) return fault;
       exchange->Answer({200, AnswerHeaders(caller, {}, {}),
                         Dump({{"prompt", served.model->Detokenize(call.tokens)},
                               {"content", served.model->Detokenize(call.tokens)}})});

@@ -69,13 +69,9 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   std::optional<api::Fault> Prepare() {
     const http::HttpRequest& http = exchange_->request();
     if (auto fault = api::ParseCall(call_.dialect, http.body, &call_)) return fault;
-    if (services_.strict_fields && !call_.unknown.empty())
-      return api::Fault::Field(call_.unknown[0], "is not a field that this server reads (--strict-fields)");
+    if (auto fault = UnknownFields(services_, call_.unknown)) return fault;
     chosen_ = services_.models->Find(call_.model, false);
-    if (!chosen_.served)
-      return api::Fault{
-          404, "model_not_found", "model",
-          "there is no model '" + call_.model + "' here; there are " + services_.models->names()};
+    if (!chosen_.served) return NoSuchModel(services_, call_.model);
     const Served& served = *chosen_.served;
     if (served.embeds())
       return api::Fault{400, "", "model", "'" + served.name + "' makes embeddings; it writes no text"};
@@ -119,10 +115,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
         prompt = {*text, std::move(*tokens)};
       } else {
         prompt.tokens = std::get<std::vector<model::Token>>(call_.prompts[i]);
-        for (const model::Token token : prompt.tokens)
-          if (token >= model.facts().vocabulary)
-            return api::Fault::Field("prompt", "has token " + std::to_string(token) + "; this model has " +
-                                                   std::to_string(model.facts().vocabulary));
+        if (auto fault = NotTokens(*chosen_.served, prompt.tokens, "prompt")) return fault;
         prompt.text = model.Detokenize(prompt.tokens);
       }
       if (prompt.tokens.empty())

@@ -32,6 +32,26 @@ std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& cal
   return headers;
 }
 
+api::Fault NoSuchModel(const Services& services, const std::string& name) {
+  return {404, "model_not_found", "model",
+          "there is no model '" + name + "' here; there are " + services.models->names()};
+}
+
+std::optional<api::Fault> UnknownFields(const Services& services, const std::vector<std::string>& unknown) {
+  if (!services.strict_fields || unknown.empty()) return std::nullopt;
+  return api::Fault::Field(unknown[0], "is not a field that this server reads (--strict-fields)");
+}
+
+std::optional<api::Fault> NotTokens(const Served& served, const std::vector<model::Token>& tokens,
+                                    const char* field) {
+  const int32_t vocabulary = served.model->facts().vocabulary;
+  for (const model::Token token : tokens)
+    if (token >= vocabulary)
+      return api::Fault::Field(
+          field, "has token " + std::to_string(token) + "; this model has " + std::to_string(vocabulary));
+  return std::nullopt;
+}
+
 http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const Caller& caller,
                                const Allowance& allowance, const std::vector<std::string>& unknown) {
   http::HttpResponse response{

@@ -1,6 +1,7 @@
 // Refusals: in the words of the API that was asked.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,12 @@ namespace headrace::serve {
 std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& caller,
                                                                const Allowance& allowance,
                                                                const std::vector<std::string>& unknown);
+
+// Faults that several endpoints meet. The optional ones: empty where there is none.
+api::Fault NoSuchModel(const Services& services, const std::string& name);
+std::optional<api::Fault> UnknownFields(const Services& services, const std::vector<std::string>& unknown);
+std::optional<api::Fault> NotTokens(const Served& served, const std::vector<model::Token>& tokens,
+                                    const char* field);
 
 http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const Caller& caller,
                                const Allowance& allowance, const std::vector<std::string>& unknown);

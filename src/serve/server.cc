@@ -190,9 +190,7 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
   if (path.starts_with("/v1/models/")) {
     const std::string name(path.substr(11));
     std::string entry = ModelEntry(services_, name);
-    if (entry.empty())
-      return refuse({404, "model_not_found", "model",
-                     "there is no model '" + name + "' here; there are " + services_.models->names(), 0});
+    if (entry.empty()) return refuse(NoSuchModel(services_, name));
     return say(std::move(entry));
   }
   if (stopping_ || services_.workers == nullptr)
@@ -211,7 +209,8 @@ void Server::Work(const std::shared_ptr<http::Exchange>& exchange, Caller caller
   if (path == "/v1/completions")
     return Generate(&services_, exchange, Dialect::kCompletions, std::move(caller));
   if (path == "/v1/responses") return Generate(&services_, exchange, Dialect::kResponses, std::move(caller));
-  if (path.starts_with("/v1/messages")) return Generate(&services_, exchange, Dialect::kMessages, std::move(caller));
+  if (path.starts_with("/v1/messages"))
+    return Generate(&services_, exchange, Dialect::kMessages, std::move(caller));
   if (path == "/v1/embeddings") return Embeddings(&services_, exchange, caller);
   if (path == "/tokenize" || path == "/detokenize")
     return Tokenize(&services_, exchange, caller, path == "/detokenize");

@@ -174,7 +174,7 @@ def test_anthropic(server: Server) -> None:
     message = client.messages.create(model="gemma", max_tokens=8, messages=HELLO, system="Be brief.")
     assert message.type == "message" and message.usage.output_tokens <= 8
     counted = client.messages.count_tokens(model="gemma", messages=HELLO, system="Be brief.")
-    assert counted.input_tokens == message.usage.input_tokens
+    assert counted.input_tokens == message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
     with client.messages.stream(model="gemma", max_tokens=8, messages=HELLO) as stream:
         said = "".join(stream.text_stream)
         assert said == "".join(b.text for b in stream.get_final_message().content if b.type == "text")
