@@ -11,23 +11,23 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from serving import Server, make_catalog, needs_models, run, serving
 
 pytestmark = needs_models
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-class Person(BaseModel):
-    name: str
-    age: int
+class Person(BaseModel):  # bounded: what has no end is cut by max_tokens on some machine or other
+    name: str = Field(max_length=20)
+    age: int = Field(ge=0, le=150)
     pet: Literal["cat", "dog"]
 
 
 class Weather(BaseModel):
     """The weather of a city"""
 
-    city: str
+    city: str = Field(max_length=20)
     unit: Literal["C", "F"]
 
 

@@ -38,7 +38,7 @@ for await (const piece of streamText({ model, prompt: "Hello!", maxOutputTokens:
   spoken += piece;
 const made = await generateObject({
   model, prompt: "Ada, 36", maxOutputTokens: 200, seed: 1, maxRetries: 0,
-  schema: z.object({ name: z.string().max(20), age: z.number().int() }),
+  schema: z.object({ name: z.string().max(20), age: z.number().int().min(0).max(150) }),
 });
 const tooled = await generateText({
   model, prompt: "Weather in Paris?", maxOutputTokens: 120, maxRetries: 0, toolChoice: { type: "tool", toolName: "get_weather" },
