@@ -61,8 +61,36 @@ std::string Unescaped(std::string_view text) {
   return out;
 }
 
+// The network's thread, for those who may outlive the server: exchanges are in many hands.
+class Loop {
+ public:
+  explicit Loop(asio::io_context* io) : io_(io) {}
+  void IsThisThread() { thread_ = std::this_thread::get_id(); }
+  void Ended() {
+    const std::lock_guard lock(mutex_);
+    io_ = nullptr;
+  }
+  // Runs `work` there, now if that is where the caller is. What comes after its end is dropped.
+  template <typename Fn>
+  void Run(Fn work) {
+    if (std::this_thread::get_id() == thread_.load()) return work();
+    Post(std::move(work));
+  }
+  template <typename Fn>
+  void Post(Fn work) {
+    const std::lock_guard lock(mutex_);
+    if (io_ != nullptr) asio::post(*io_, std::move(work));
+  }
+
+ private:
+  std::mutex mutex_;
+  asio::io_context* io_;
+  std::atomic<std::thread::id> thread_;
+};
+
 // What a connection's exchanges share with the server.
 struct Shared {
+  std::shared_ptr<Loop> loop;
   HttpOptions options;
   Handler handler;
   std::atomic<bool> draining{false};
@@ -77,10 +105,8 @@ struct Shared {
 class Answering final : public Exchange, public std::enable_shared_from_this<Answering> {
  public:
   // `chunks`: pieces go in HTTP's chunks (HTTP/1.1), and not up to the connection's end.
-  Answering(asio::io_context* io, HttpRequest request, bool chunks)
-      : io_(*io), request_(std::move(request)), chunks_(chunks), wake_(*io) {
-    wake_.expires_at(asio::steady_timer::time_point::max());
-  }
+  Answering(std::shared_ptr<Loop> loop, HttpRequest request, bool chunks)
+      : loop_(std::move(loop)), request_(std::move(request)), chunks_(chunks) {}
   const HttpRequest& request() const override { return request_; }
 
   void Answer(HttpResponse response) override {
@@ -88,14 +114,14 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
       if (self.head_ || self.ended_) return;
       self.head_ = std::make_unique<HttpResponse>(std::move(response));
       self.whole_ = self.ended_ = true;
-      self.wake_.cancel();
+      self.Wake();
     });
   }
   void Begin(HttpResponse head) override {
     Later([head = std::move(head)](Answering& self) mutable {
       if (self.head_ || self.ended_) return;
       self.head_ = std::make_unique<HttpResponse>(std::move(head));
-      self.wake_.cancel();
+      self.Wake();
     });
   }
   void Send(std::string piece) override {
@@ -110,14 +136,14 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
       self.on_gone_ = std::move(call);
     });
   }
-  void Post(std::function<void()> work) override { asio::post(io_, std::move(work)); }
+  void Post(std::function<void()> work) override { loop_->Post(std::move(work)); }
 
   // The connection's side.
   void Gone() {
     if (gone_ || (ended_ && written_)) return;
     gone_ = true;
     out_.clear();
-    wake_.cancel();
+    Wake();
     if (const auto call = std::move(on_gone_)) call();
   }
 
@@ -127,7 +153,10 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
 
   template <typename Fn>
   void Later(Fn fn) {
-    asio::dispatch(io_, [self = shared_from_this(), fn = std::move(fn)]() mutable { fn(*self); });
+    loop_->Run([self = shared_from_this(), fn = std::move(fn)]() mutable { fn(*self); });
+  }
+  void Wake() {
+    if (wake_ != nullptr) wake_->cancel();
   }
 
   // A piece costs one write and no more where the peer takes what it is sent (a token a step for each of many
@@ -145,13 +174,13 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
     if (last && chunks_ && head_) out_.append("0\r\n\r\n");
     ended_ = last;
     if (write_now_ && !out_.empty()) out_.erase(0, write_now_(out_));
-    if (last || !out_.empty()) wake_.cancel();
+    if (last || !out_.empty()) Wake();
   }
 
-  asio::io_context& io_;
+  std::shared_ptr<Loop> loop_;
   HttpRequest request_;
   const bool chunks_;
-  asio::steady_timer wake_;
+  asio::steady_timer* wake_ = nullptr;  // the connection's, while it answers this
   std::unique_ptr<HttpResponse> head_;
   std::string out_;                                    // framed, waiting to be written
   std::function<size_t(std::string_view)> write_now_;  // set while the connection writes nothing itself
@@ -187,14 +216,17 @@ class Closable {
 template <typename Stream>
 class Connection final : public Closable, public std::enable_shared_from_this<Connection<Stream>> {
  public:
-  Connection(asio::io_context* io, Stream stream, std::shared_ptr<Shared> shared, std::string peer)
-      : io_(*io), stream_(std::move(stream)), shared_(std::move(shared)), peer_(std::move(peer)) {
+  Connection(Stream stream, std::shared_ptr<Shared> shared, std::string peer)
+      : stream_(std::move(stream)),
+        shared_(std::move(shared)),
+        peer_(std::move(peer)),
+        wake_(stream_.get_executor(), asio::steady_timer::time_point::max()) {
     shared_->connections.fetch_add(1);
   }
   ~Connection() override { shared_->connections.fetch_sub(1); }
 
   void CloseIfIdle() override {
-    asio::post(io_, [self = this->shared_from_this()] {
+    asio::post(stream_.get_executor(), [self = this->shared_from_this()] {
       if (self->idle_) self->Close();
     });
   }
@@ -273,7 +305,7 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     request.body = std::move(message.body());
     request.peer = peer_;
     head_only_ = request.method == "HEAD";
-    co_return std::make_shared<Answering>(&io_, std::move(request), version_ >= 11);
+    co_return std::make_shared<Answering>(shared_->loop, std::move(request), version_ >= 11);
   }
 
   // Tells what is wrong with a request that cannot be read, where there is a point in it.
@@ -358,13 +390,31 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     co_return !error && response.keep_alive();
   }
 
+  // While it lives, the answer wakes this connection.
+  class Waking {
+   public:
+    Waking(Answering* answering, asio::steady_timer* wake) : answering_(answering) {
+      answering->wake_ = wake;
+    }
+    ~Waking() {
+      answering_->wake_ = nullptr;
+      answering_->write_now_ = nullptr;
+    }
+    Waking(const Waking&) = delete;
+    Waking& operator=(const Waking&) = delete;
+
+   private:
+    Answering* answering_;
+  };
+
   // False: the connection ends.
   asio::awaitable<bool> WriteAnswer(const std::shared_ptr<Answering>& a) {
     error_code error;
     Lowest().expires_never();
+    const Waking waking(a.get(), &wake_);
     const auto wait = [&]() -> asio::awaitable<void> {
       error_code woken;
-      co_await a->wake_.async_wait(redirect_error(use_awaitable, woken));
+      co_await wake_.async_wait(redirect_error(use_awaitable, woken));
     };
     while (!a->head_ && !a->gone_ && !a->ended_) co_await wait();
     if (a->gone_ || !a->head_) co_return Lost(a);
@@ -406,10 +456,10 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     return false;
   }
 
-  asio::io_context& io_;
   Stream stream_;
   std::shared_ptr<Shared> shared_;
   std::string peer_;
+  asio::steady_timer wake_;
   beast::flat_buffer buffer_;
   unsigned version_ = 11;
   bool keep_alive_ = true, head_only_ = false, idle_ = true, watching_ = false;
@@ -420,12 +470,14 @@ class BeastServer final : public HttpServer {
  public:
   BeastServer(HttpOptions options, Handler handler)
       : shared_(std::make_shared<Shared>()), stay_(asio::make_work_guard(io_)), acceptor_(io_) {
+    shared_->loop = std::make_shared<Loop>(&io_);
     shared_->options = std::move(options);
     shared_->handler = std::move(handler);
   }
   ~BeastServer() override {
     io_.stop();
     if (thread_.joinable()) thread_.join();
+    shared_->loop->Ended();
   }
 
   Status Open() {
@@ -463,6 +515,7 @@ class BeastServer final : public HttpServer {
     thread_ = std::thread([this] {
       pthread_setname_np(pthread_self(),
                          "hr-http");  // told apart in top -H, and by the benchmark of overhead
+      shared_->loop->IsThisThread();
       io_.run();
     });
     return Status::Ok();
@@ -518,10 +571,10 @@ class BeastServer final : public HttpServer {
       socket.set_option(tcp::no_delay(true), ignored);
       socket.non_blocking(true, ignored);
       if (tls_) {
-        Open(std::make_shared<Connection<TlsStream>>(
-            &io_, TlsStream(beast::tcp_stream(std::move(socket)), *tls_), shared_, peer));
+        Open(std::make_shared<Connection<TlsStream>>(TlsStream(beast::tcp_stream(std::move(socket)), *tls_),
+                                                     shared_, peer));
       } else {
-        Open(std::make_shared<Connection<PlainStream>>(&io_, PlainStream(std::move(socket)), shared_, peer));
+        Open(std::make_shared<Connection<PlainStream>>(PlainStream(std::move(socket)), shared_, peer));
       }
     }
   }

@@ -168,6 +168,37 @@ TEST(Http, LimitsOfConnectionsAndDrain) {
   EXPECT_EQ(one.Hear(), "");  // idle: closed
 }
 
+// Exchanges are in many hands: what they do once the server is gone is nothing.
+TEST(Http, ExchangesOutliveTheServer) {
+  std::mutex mutex;
+  std::vector<std::shared_ptr<Exchange>> waiting;
+  auto server = Serve([&](std::shared_ptr<Exchange> exchange) {
+    const std::lock_guard lock(mutex);
+    waiting.push_back(std::move(exchange));
+  });
+  std::vector<std::unique_ptr<Peer>> peers;
+  for (int i = 0; i < 3; ++i) {
+    peers.push_back(std::make_unique<Peer>(server->port()));
+    peers.back()->Say("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  }
+  for (size_t have = 0; have < 3;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    const std::lock_guard lock(mutex);
+    have = waiting.size();
+  }
+  waiting[0]->Begin({});
+  waiting[0]->Send("x");
+  server.reset();
+  for (const auto& exchange : waiting) {
+    exchange->Begin({});
+    exchange->Send("late");
+    exchange->OnGone([] { ADD_FAILURE(); });
+    exchange->Post([] { ADD_FAILURE(); });
+    exchange->Answer({200, {}, "late"});
+    exchange->End("");
+  }
+}
+
 // Many at once, from many threads, with peers that come and go.
 TEST(Http, Threads) {
   std::atomic<int> answered{0};
