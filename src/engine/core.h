@@ -138,7 +138,8 @@ class Core {
   int32_t RunningOf(const std::string& key) const;
   bool InTime(const Job& job, int32_t cached) const;
   bool CannotBeInTime(const Job& job, double now) const;
-  Timed TimedOf(const Job& job, int32_t cached) const;
+  // `least`: the shortest answer that it may have, not the one that is expected.
+  Timed TimedOf(const Job& job, int32_t cached, bool least) const;
   bool BeginJob(const std::shared_ptr<Job>& job);
   int64_t FreeCells() const { return facts_.cells - tree_.cells(); }
   int64_t PromisedCells() const;

@@ -181,16 +181,17 @@ int32_t Core::RunningOf(const std::string& key) const {
                                             [&](const auto& one) { return one.second->request.key == key; }));
 }
 
-Timed Core::TimedOf(const Job& job, int32_t cached) const {
+Timed Core::TimedOf(const Job& job, int32_t cached, bool least) const {
   const auto prefill = static_cast<int32_t>(job.tokens.size()) - std::max(job.computed, cached);
-  const int32_t expected = admit_.ExpectedAnswer(job.limit);
+  // Where the model may end it, nobody is turned away for an answer that might have been long.
+  const int32_t expected = job.request.ignore_end ? job.limit : least ? 1 : admit_.ExpectedAnswer(job.limit);
   return {job.committed > 0 ? 0 : prefill, std::max(expected - job.committed, 1), job.deadline};
 }
 
 bool Core::CannotBeInTime(const Job& job, double now) const {
-  if (!Hopeless(TimedOf(job, 0), now, costs_, facts_.threads)) return false;
+  if (!Hopeless(TimedOf(job, 0, true), now, costs_, facts_.threads)) return false;
   const Start start = FindStart(job);  // not looked up for everybody at every step
-  return Hopeless(TimedOf(job, std::max(start.hosted_length, start.match.length)), now, costs_,
+  return Hopeless(TimedOf(job, std::max(start.hosted_length, start.match.length), true), now, costs_,
                   facts_.threads);
 }
 
@@ -199,8 +200,8 @@ bool Core::InTime(const Job& job, int32_t cached) const {
       RunningOf(job.request.key) > 0)
     return false;
   std::vector<Timed> running;
-  for (const auto& [id, one] : running_) running.push_back(TimedOf(*one, 0));
-  return MayBeginInTime(TimedOf(job, cached), running, clock_(), costs_, facts_.threads);
+  for (const auto& [id, one] : running_) running.push_back(TimedOf(*one, 0, false));
+  return MayBeginInTime(TimedOf(job, cached, true), running, clock_(), costs_, facts_.threads);
 }
 
 bool Core::MayBegin(const Job& job) const {
