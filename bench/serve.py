@@ -139,23 +139,9 @@ def fair(scale: float) -> list[Line]:
             2.0,
             unit=" s",
         ),
-        line(
-            "… tokens of both, prompts and answers (rate)",
-            mine["all_rate"],
-            rival["all_rate"],
-            0.97,
-            rate=True,
-            unit="/s",
-            digits=1,
-        ),
-        line(
-            "… answers' alone (rate)",
-            mine["token_rate"],
-            rival["token_rate"],
-            0.97,
-            rate=True,
-            unit="/s",
-            digits=1,
+        *(
+            line(f"… {what} (rate)", mine[rate], rival[rate], 0.97, rate=True, unit="/s", digits=1)
+            for what, rate in (("tokens of both, prompts and answers", "all_rate"), ("answers' alone", "token_rate"))
         ),
     ]
 

@@ -39,12 +39,7 @@ class ChatWriter final : public Writer {
       if (choice.finish == engine::Finish::kStop) one["stop_reason"] = choice.stop;
       list.push_back(std::move(one));
     }
-    return Dump({{"id", head_.id},
-                 {"object", "chat.completion"},
-                 {"created", head_.created},
-                 {"model", head_.model},
-                 {"choices", std::move(list)},
-                 {"usage", UsageJson(choices, n_)}});
+    return WholeBody(head_, "chat.completion", std::move(list), choices, n_);
   }
 
   std::string Begin(int64_t) override {
@@ -148,6 +143,16 @@ ordered_json UsageJson(const std::vector<Choice>& choices, int n) {
           {"completion_tokens", totals.answer},
           {"total_tokens", totals.prompt + totals.answer},
           {"prompt_tokens_details", {{"cached_tokens", totals.cached}}}};
+}
+
+std::string WholeBody(const Head& head, const char* object, ordered_json list,
+                      const std::vector<Choice>& choices, int n) {
+  return Dump({{"id", head.id},
+               {"object", object},
+               {"created", head.created},
+               {"model", head.model},
+               {"choices", std::move(list)},
+               {"usage", UsageJson(choices, n)}});
 }
 
 std::string EventLead(const Head& head, const char* object) {

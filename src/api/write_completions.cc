@@ -30,12 +30,7 @@ class CompletionsWriter final : public Writer {
       if (choice.finish == engine::Finish::kStop) one["stop_reason"] = choice.stop;
       list.push_back(std::move(one));
     }
-    return Dump({{"id", head_.id},
-                 {"object", "text_completion"},
-                 {"created", head_.created},
-                 {"model", head_.model},
-                 {"choices", std::move(list)},
-                 {"usage", UsageJson(choices, n_)}});
+    return WholeBody(head_, "text_completion", std::move(list), choices, n_);
   }
 
   std::string Begin(int64_t) override {

@@ -15,9 +15,11 @@ struct Totals {
 };
 Totals Sum(const std::vector<Choice>& choices, int n);
 
-// What OpenAI's chat and completions share: `usage`; an event up to its first choice, `object` being its
-// kind; its end. One of them is written for each token: they are put together as text.
+// What OpenAI's chat and completions share: `usage`; a whole answer; an event up to its first choice,
+// `object` being its kind; its end. One of them is written for each token: they are put together as text.
 ordered_json UsageJson(const std::vector<Choice>& choices, int n);
+std::string WholeBody(const Head& head, const char* object, ordered_json list,
+                      const std::vector<Choice>& choices, int n);
 std::string EventLead(const Head& head, const char* object);
 inline const char* EventEnd(bool usage) { return usage ? "],\"usage\":null}\n\n" : "]}\n\n"; }
 std::string LastEvents(const std::string& lead, bool usage, const std::vector<Choice>& choices, int n);

@@ -136,6 +136,7 @@ class Core {
   bool MayBegin(const Job& job) const;
   bool HasSlot(const Job& job) const;
   int32_t RunningOf(const std::string& key) const;
+  bool TooManyRun(const Job& job) const;
   bool InTime(const Job& job, int32_t cached) const;
   bool CannotBeInTime(const Job& job, double now) const;
   // `least`: the shortest answer that it may have, not the one that is expected.

@@ -195,17 +195,19 @@ bool Core::CannotBeInTime(const Job& job, double now) const {
                   facts_.threads);
 }
 
+bool Core::TooManyRun(const Job& job) const {
+  return RunningOf(job.request.key) > 0 &&
+         static_cast<int32_t>(running_.size()) >= Knee(costs_, facts_.threads, options_.slots);
+}
+
 bool Core::InTime(const Job& job, int32_t cached) const {
-  if (static_cast<int32_t>(running_.size()) >= Knee(costs_, facts_.threads, options_.slots) &&
-      RunningOf(job.request.key) > 0)
-    return false;
   std::vector<Timed> running;
   for (const auto& [id, one] : running_) running.push_back(TimedOf(*one, 0, false));
   return MayBeginInTime(TimedOf(job, cached, true), running, clock_(), costs_, facts_.threads);
 }
 
 bool Core::MayBegin(const Job& job) const {
-  if (!HasSlot(job)) return false;
+  if (!HasSlot(job) || (job.deadline > 0 && TooManyRun(job))) return false;
   if (running_.empty()) return true;  // alone, it always may
   const Start start = FindStart(job);
   if (start.wait) return false;

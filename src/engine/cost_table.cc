@@ -60,6 +60,11 @@ double CostTable::Predict(const StepShape& shape, int threads) const {
          attended_seconds_ * static_cast<double>(shape.attended);
 }
 
+void CostTable::Beside::Learn(double newest) {
+  seconds = seen == 0 ? newest : seconds + kForget * (newest - seconds);
+  ++seen;
+}
+
 double CostTable::PredictDecoding(int32_t rows, int threads) const {
   const auto bin = static_cast<size_t>(BinOf(rows));
   const Beside& seen = decoding_[bin];
@@ -90,8 +95,7 @@ void CostTable::Observe(StepShape shape, int threads, double seconds) {
     const auto bin = static_cast<size_t>(BinOf(shape.rows));
     Beside& alone = decoding_[bin];
     const double full = seconds / shape.rows * (1 << bin);
-    alone.seconds = alone.seen == 0 ? full : alone.seconds + kForget * (full - alone.seconds);
-    ++alone.seen;
+    alone.Learn(full);
   }
   const int32_t decoding = std::exchange(shape.beside, 0);
   if (decoding > 0 && decoding < shape.rows &&
@@ -99,8 +103,7 @@ void CostTable::Observe(StepShape shape, int threads, double seconds) {
     shape.rows -= decoding;
     Beside& beside = beside_[static_cast<size_t>(BinOf(decoding))];
     const double more = seconds - Predict(shape, threads), seen = std::max(more, 0.0);
-    beside.seconds = beside.seen == 0 ? seen : beside.seconds + kForget * (seen - beside.seconds);
-    ++beside.seen;
+    beside.Learn(seen);
     if (more >= 0) return;  // else the chunk alone was thought dearer than it is
   }
   const Between at = Place(shape.rows);

@@ -68,6 +68,7 @@ class CostTable {
     double seconds = 0;
     int64_t seen = 0;
     int64_t since_other = 0;
+    void Learn(double newest);
   };
   void LearnAttention(const StepShape& shape, double seconds);
   static int BinOf(int32_t rows);
