@@ -136,7 +136,7 @@ std::shared_ptr<AnswerReader> Submit(ModelHandle* handle, const nb::object& prom
         handle->chat = Check(model::ChatTemplate::Make(*handle->model, handle->chat_template));
       model::Prompt rendered = Check(handle->chat->Render(messages));
       request.prompt = Check(handle->model->Tokenize(rendered.text, true, true));
-      request.stops = std::move(rendered.stops);
+      request.turn_ends = std::move(rendered.turn_ends);
     } else {
       request.prompt = nb::cast<std::vector<model::Token>>(list);
     }
@@ -152,9 +152,7 @@ std::shared_ptr<AnswerReader> Submit(ModelHandle* handle, const nb::object& prom
   Maybe(from, "presence_penalty", &s.presence_penalty);
   Maybe(from, "seed", &s.seed);
   Maybe(from, "logit_bias", &s.logit_bias);
-  std::vector<std::string> stops;
-  Maybe(from, "stop", &stops);
-  for (std::string& stop : stops) request.stops.push_back(std::move(stop));
+  Maybe(from, "stop", &request.stops);
   Maybe(from, "logprobs", &request.top_logprobs);
   Maybe(from, "key", &request.key);
   Maybe(from, "priority", &request.priority);

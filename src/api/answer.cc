@@ -1,5 +1,7 @@
 #include "api/answer.h"
 
+#include <nlohmann/json.hpp>
+
 namespace headrace::api {
 namespace {
 
@@ -73,8 +75,11 @@ std::string FinishReason(const Choice& choice) {
     case engine::Finish::kLength:
       return "length";
     case engine::Finish::kEnd:
-    case engine::Finish::kStop:
       return choice.message.tool_calls.empty() ? "stop" : "tool_calls";
+    case engine::Finish::kStop: {  // the client's own string may have cut a call short
+      const std::vector<model::ToolCall>& calls = choice.message.tool_calls;
+      return calls.empty() || !nlohmann::json::accept(calls.back().arguments) ? "stop" : "tool_calls";
+    }
     case engine::Finish::kCancelled:
       return "cancelled";
     case engine::Finish::kTimeout:

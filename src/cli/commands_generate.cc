@@ -159,7 +159,7 @@ Status RunRun(const Context& context, GenerateWords* words) {
     messages.push_back({"user", words->prompt});
     HEADRACE_ASSIGN(model::Prompt prompt, format->Render(messages));
     HEADRACE_ASSIGN(request.prompt, loaded->Tokenize(prompt.text, true, true));
-    for (std::string& stop : prompt.stops) request.stops.push_back(std::move(stop));
+    request.turn_ends = std::move(prompt.turn_ends);
   } else {
     HEADRACE_ASSIGN(request.prompt, loaded->Tokenize(words->prompt, true, false));
   }
@@ -208,7 +208,7 @@ Status RunChat(const Context& context, GenerateWords* words) {
     HEADRACE_ASSIGN(model::Prompt prompt, format->Render(messages));
     engine::Request request = words->request;
     HEADRACE_ASSIGN(request.prompt, loaded->Tokenize(prompt.text, true, true));
-    for (std::string& stop : prompt.stops) request.stops.push_back(std::move(stop));
+    request.turn_ends = std::move(prompt.turn_ends);
     engine::Usage usage;
     TakeInterrupt();
     Result<std::string> text = Answer(context, engine.get(), request, TakeInterrupt, &usage);

@@ -334,12 +334,12 @@ bool Core::TakeToken(Job& job, Token token, std::span<const float> logits, bool 
     ++job.usage.forced_tokens;
     ++stats_.forced;
   }
-  job.out.text += job.text.Add(vocabulary_->Piece(token));
+  job.out.text += job.text.Add(vocabulary_->Piece(token), !job.matcher || job.matcher->may_end());
   if (job.text.stopped()) {
     job.out.finish = Finish::kStop;
     return false;
   }
-  if (job.matcher && job.matcher->done()) {
+  if (job.text.turn_ended() || (job.matcher && job.matcher->done())) {
     job.out.finish = Finish::kEnd;
     return false;
   }

@@ -42,7 +42,7 @@ uint64_t Core::Root(const Request& request) const {
 void Core::Add(std::shared_ptr<Job> job) {
   ++stats_.requests;
   const Request& request = job->request;
-  job->text = TextOut(request.stops);
+  job->text = TextOut(request.stops, request.ignore_end ? std::vector<std::string>{} : request.turn_ends);
   job->usage.prompt_tokens = static_cast<int32_t>(request.prompt.size());
   stats_.prompt_tokens += job->usage.prompt_tokens;
   const auto refuse = [&](Status why) {

@@ -136,6 +136,8 @@ Status Engine::Check(const Request& request) const {
   if (static_cast<int64_t>(request.stops.size()) > limits::kMaxStops)
     return Status::Limit("there are " + std::to_string(request.stops.size()) + " stop strings; at most " +
                          std::to_string(limits::kMaxStops) + " are taken (kMaxStops)");
+  for (const std::string& end : request.turn_ends)
+    if (end.empty()) return Status::Invalid("the chat template ends a turn with an empty string");
   for (const std::string& stop : request.stops) {
     if (stop.empty()) return Status::Invalid("a stop string is empty");
     if (static_cast<int64_t>(stop.size()) > limits::kMaxStopBytes)

@@ -119,6 +119,7 @@ class XMatcher : public Matcher {
     }
   }
   bool done() const override { return matcher_.IsTerminated(); }
+  bool may_end() const override { return matcher_.IsCompleted(); }
 
  private:
   bool Take(Token token) {

@@ -28,7 +28,8 @@ class Matcher {
   double mask_seconds = 0;  // what the last mask took; Drawer's note
   // Text that must come next whatever the model says, "" where it has a choice.
   virtual std::string Forced() = 0;
-  virtual bool done() const = 0;  // nothing but the end may come
+  virtual bool done() const = 0;     // nothing but the end may come
+  virtual bool may_end() const = 0;  // an end token may come
 };
 
 class Grammars {

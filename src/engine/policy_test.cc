@@ -410,6 +410,15 @@ TEST(TextOut, HoldsBackHalfCharactersAndHalfStops) {
   EXPECT_EQ(out.Add("nd>b"), "");
   EXPECT_TRUE(out.stopped());
   EXPECT_EQ(out.stop(), "</end>");
+  TextOut turn({"STOP"}, {"<end>"});
+  EXPECT_EQ(turn.Add("\"a<e", false), "\"a");
+  EXPECT_EQ(turn.Add("nd>b", false), "<end>b");  // quoted: text like any other
+  EXPECT_FALSE(turn.turn_ended());
+  EXPECT_EQ(turn.Add("\" <end", true), "\" ");
+  EXPECT_EQ(turn.Add("> more", true), "");
+  EXPECT_TRUE(turn.turn_ended());
+  EXPECT_FALSE(turn.stopped());
+  EXPECT_EQ(turn.Add("more") + turn.Finish(), "");
   TextOut bad({});
   EXPECT_EQ(bad.Add("a\xFF\xC3"), "a\xEF\xBF\xBD");
   EXPECT_EQ(bad.Finish(), "\xEF\xBF\xBD");

@@ -32,8 +32,10 @@ struct Structure {
 struct Request {
   std::vector<Token> prompt;  // at least one token
   Sampling sampling;
-  int32_t max_tokens = -1;  // of the answer; -1: as many as the context holds
-  std::vector<std::string> stops;
+  int32_t max_tokens = -1;         // of the answer; -1: as many as the context holds
+  std::vector<std::string> stops;  // end the answer wherever they come
+  std::vector<std::string>
+      turn_ends;            // the chat template's: the same as an end token, so only where one may come
   bool ignore_end = false;  // go on after an end token (benchmarks)
   Structure structure;
   int top_logprobs = -1;  // log-probabilities of each token and of so many likeliest; -1: none

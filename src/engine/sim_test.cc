@@ -38,7 +38,7 @@ Outcome Reference(const Request& request, int32_t context, bool loops) {
     std::sort(history.prompt.begin(), history.prompt.end());
     history.prompt.erase(std::unique(history.prompt.begin(), history.prompt.end()), history.prompt.end());
   }
-  TextOut text(request.stops);
+  TextOut text(request.stops, request.ignore_end ? std::vector<std::string>{} : request.turn_ends);
   uint64_t hash = 0;
   for (const Token token : request.prompt) hash = FakeDecoder::Mix(hash, token, request.adapter);
   Token last = request.prompt.back();
@@ -55,8 +55,8 @@ Outcome Reference(const Request& request, int32_t context, bool loops) {
     outcome.tokens.push_back(token);
     history.Said(token);
     outcome.text += text.Add(vocabulary.Piece(token));
-    if (text.stopped()) {
-      outcome.finish = Finish::kStop;
+    if (text.stopped() || text.turn_ended()) {
+      outcome.finish = text.stopped() ? Finish::kStop : Finish::kEnd;
       return outcome;
     }
     hash = FakeDecoder::Mix(hash, token, request.adapter);
@@ -152,6 +152,7 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
     r.sampling.repetition_penalty = chance(10) ? 1.2F : 1.0F;
     r.sampling.seed = random();
     if (chance(15)) r.stops = {"B", "CD"};
+    if (chance(15)) r.turn_ends = {"DC", "AAA"};
     r.adapter = chance(20) ? static_cast<int>(pick(0, 2)) : -1;
     r.key = std::string(1, static_cast<char>('a' + pick(0, 3)));
     r.scope = chance(20) ? r.key : "";

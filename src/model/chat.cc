@@ -41,7 +41,7 @@ constexpr Named kNamed[] = {
      "{%- if add_generation_prompt -%}{{ 'Assistant:' }}{%- endif -%}"},
 };
 // What ends a turn where the model's vocabulary has no token for it.
-std::vector<std::string> StopsOf(const std::string& given) {
+std::vector<std::string> TurnEnds(const std::string& given) {
   if (given == "chatml") return {"<|im_end|>"};
   if (given == "gemma") return {"<end_of_turn>"};
   if (given == "llama3") return {"<|eot_id|>"};
@@ -53,7 +53,7 @@ std::vector<std::string> StopsOf(const std::string& given) {
 
 struct ChatTemplate::State {
   common_chat_templates_ptr templates;
-  std::vector<std::string> stops;
+  std::vector<std::string> turn_ends;
   bool may_think = false;
   std::mutex mutex;
 };
@@ -126,7 +126,7 @@ Result<std::shared_ptr<const ChatTemplate>> ChatTemplate::Make(const Model& mode
   auto result = std::make_shared<ChatTemplate>();
   result->source_ = source;
   result->state_ = std::make_shared<State>();
-  result->state_->stops = StopsOf(given);
+  result->state_->turn_ends = TurnEnds(given);
   try {
     result->state_->templates = common_chat_templates_init(model.handle(), source);
   } catch (const std::exception& error) {
@@ -160,8 +160,8 @@ Result<Prompt> ChatTemplate::Render(const std::vector<Message>& messages,
   const std::lock_guard lock(state_->mutex);
   try {
     common_chat_params params = common_chat_templates_apply(state_->templates.get(), inputs);
-    Prompt prompt{std::move(params.prompt), state_->stops, nullptr};
-    for (std::string& stop : params.additional_stops) prompt.stops.push_back(std::move(stop));
+    Prompt prompt{std::move(params.prompt), state_->turn_ends, nullptr};
+    for (std::string& stop : params.additional_stops) prompt.turn_ends.push_back(std::move(stop));
     if (parse) prompt.format = std::make_shared<TemplateFormat>(params);
     return prompt;
   } catch (const std::exception& error) {

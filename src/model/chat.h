@@ -41,8 +41,8 @@ class AnswerFormat {
 };
 
 struct Prompt {
-  std::string text;                // control tokens by name: tokenize with parse = true
-  std::vector<std::string> stops;  // strings that the format ends a turn with, beside the end tokens
+  std::string text;                    // control tokens by name: tokenize with parse = true
+  std::vector<std::string> turn_ends;  // strings that the format ends a turn with, beside the end tokens
   std::shared_ptr<const AnswerFormat> format;  // null: the answer is text
 };
 

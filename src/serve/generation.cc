@@ -152,8 +152,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       call_.request.structure = plan.structure;
     else if (plan.format && !call_.tools.enforced())
       format_ = nullptr;  // another structure was asked for: the answer is that
-    for (std::string& stop : prompt->stops) call_.request.stops.push_back(std::move(stop));
-    own_stops_ = prompt->stops.size();
+    call_.request.turn_ends = std::move(prompt->turn_ends);
     prompts_.push_back({std::move(prompt->text), std::move(*tokens)});
     return std::nullopt;
   }
@@ -274,7 +273,6 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     }
     if (ended) usage_.Add(delta.usage);
     const std::vector<api::Event> events = assembler.Add(std::move(delta));
-    HideOwnStop(&assembler.choice());
     if (call_.stream) {
       std::string text = begun_ ? "" : Begin();
       text += writer_->Say(assembler.choice(), events, fresh);
@@ -294,13 +292,6 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     RecordEnd(200, "", choices);
     exchange_->Answer({200, AnswerHeaders(caller_, allowance_, call_.unknown), writer_->Whole(choices)});
     Done(200);
-  }
-
-  // A stop that the template brought is the end of a turn, not one that the client named.
-  void HideOwnStop(api::Choice* choice) const {
-    if (choice->finish != engine::Finish::kStop || own_stops_ == 0) return;
-    for (size_t i = call_.request.stops.size() - own_stops_; i < call_.request.stops.size(); ++i)
-      if (call_.request.stops[i] == choice->stop) choice->finish = engine::Finish::kEnd;
   }
 
   std::vector<api::Choice> Choices() const {
@@ -408,7 +399,6 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   Chosen chosen_;
   std::vector<Prompt> prompts_;
   std::shared_ptr<const model::AnswerFormat> format_;
-  size_t own_stops_ = 0;  // at the end of the stops: the template's
   Allowance allowance_;
   bool admitted_ = false;
   int64_t guessed_ = 0;

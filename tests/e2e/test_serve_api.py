@@ -232,6 +232,26 @@ def test_enforced_calls(server: Server, choice: Any, stream: bool) -> None:
         assert reason == "length"
 
 
+def test_the_end_of_a_turn_may_be_quoted(server: Server) -> None:
+    """The template's ``<|im_end|>`` inside a JSON string is text: only a client's own stop cuts it there."""
+    quoted = "a<|im_end|>b"
+    schema = {"type": "object", "properties": {"city": {"const": quoted}}, "required": ["city"]}
+    whole = chat(
+        server,
+        max_tokens=60,
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}},
+    )["choices"][0]
+    assert json.loads(whole["message"]["content"]) == {"city": quoted} and whole["finish_reason"] == "stop"
+    tool = {"type": "function", "function": {"name": "go", "parameters": schema}}
+    fields = {"tools": [tool], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 80}
+    call = chat(server, **fields)["choices"][0]
+    assert json.loads(call["message"]["tool_calls"][0]["function"]["arguments"]) == {"city": quoted}
+    assert call["finish_reason"] == "tool_calls"
+    cut = chat(server, **fields, stop=["im_end"])["choices"][0]
+    assert cut["message"]["tool_calls"][0]["function"]["arguments"].endswith("a<|")
+    assert cut["finish_reason"] == "stop"
+
+
 def test_a_tool_loop(server: Server) -> None:
     """What agents do: a call, its result, another answer."""
     turns: list[dict[str, Any]] = [{"role": "user", "content": "What time is it?"}]
