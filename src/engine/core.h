@@ -114,7 +114,8 @@ class Core {
     double last_used = 0;
     int32_t grid_safe = 0;
   };
-  struct Hosted {  // an evicted path in host memory
+  static constexpr int32_t kWorthHosting = 128;  // cells: fewer are computed again sooner than copied
+  struct Hosted {                                // an evicted path in host memory
     uint64_t root = 0;
     std::vector<Token> tokens;
     std::vector<std::byte> bytes;
