@@ -200,6 +200,10 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
     if (!state_->bytes) state_->bytes = std::make_shared<const Pieces>(state_->pieces, state_->ends);
     const bool json = structure.kind == Kind::kSchema || structure.kind == Kind::kJson;
     auto result = std::make_shared<const CompiledGrammar>(*compiled, state_->bytes, json);
+    std::vector<int32_t> first((state_->pieces.size() + 31) / 32, -1);
+    if (XMatcher(result).Mask(first) &&
+        std::all_of(first.begin(), first.end(), [](int32_t m) { return m == 0; }))
+      return Status::Invalid("the schema or grammar allows no answer at all: nothing may come first");
     state_->kept.emplace(structure, result);
     state_->order.push_back(structure);
     if (state_->order.size() > kKept) {

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "engine/engine.h"
 #include "model/chat.h"
@@ -203,6 +204,29 @@ TEST(RealModel, ReusedPrefixesGiveColdLogitsGemma) {
   CheckReuse(*loaded, Set("HEADRACE_TEST_CI") ? 5 : 2, 1400, 3072, 1.2, 5);
 }
 
+// No text has fewer tokens than the bound that long prompts are refused by; runs of blanks and lines come
+// nearest.
+TEST(RealModel, FewestTokensIsABound) {
+  const std::string path = RealModel("gemma-3-270m-q4_k_m.gguf");
+  if (path.empty()) GTEST_SKIP() << "./dev setup models";
+  const auto loaded = model::Model::Load(path, {.vocabulary_only = true});
+  ASSERT_TRUE(loaded.ok());
+  EXPECT_GT((*loaded)->FewestTokens(1 << 20), 1000);
+  // dearest.
+  std::mt19937 random(5);
+  const std::string parts[] = {" ",     "\n",           "\t",  "-", "=", "*", "<end_of_turn>",
+                               "</h1>", "\xE2\x80\x94", "word"};
+  for (int round = 0; round < 300; ++round) {
+    const std::string& part = parts[random() % std::size(parts)];
+    std::string text;
+    for (size_t n = random() % 400; n > 0; --n)
+      text += random() % 50 == 0 ? parts[random() % std::size(parts)] : part;
+    const auto cut = (*loaded)->Tokenize(text, false, true);
+    ASSERT_TRUE(cut.ok());
+    EXPECT_GE(static_cast<int64_t>(cut->size()), (*loaded)->FewestTokens(text.size())) << text;
+  }
+}
+
 // The same bits whatever else runs: alone, and among seven others that come and go.
 TEST(RealModel, DeterministicTextDoesNotDependOnLoad) {
   for (const bool windowed : {false, true}) {
@@ -376,6 +400,11 @@ TEST(RealModel, HostileInputs) {
               r->structure = {Structure::Kind::kRegex, "(["};
             }).find("the schema or grammar cannot be used"),
             std::string::npos);
+  for (const char* nothing : {R"({"$ref":"#"})", R"({"allOf":[{"$ref":"#"}]})"})
+    EXPECT_EQ(refused([&](Request* r) {
+                r->structure = {Structure::Kind::kSchema, nothing};
+              }),
+              "the schema or grammar allows no answer at all: nothing may come first");
   EXPECT_EQ(refused([](Request* r) { r->timeout = NAN; }), "the timeout must be 0 (none) or more seconds");
   // A schema that refers to itself is fine.
   EXPECT_EQ(

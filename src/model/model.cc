@@ -210,6 +210,11 @@ Status Model::ReadFacts(bool vocabulary_only) {
       llama_token_to_piece(vocabulary, token, piece.data(), -length, 0, false);
     }
   }
+  // Tokenizers that change a text first (blanks joined, words unknown) may make one token of any length.
+  const enum llama_vocab_type type = llama_vocab_type(vocabulary);
+  if (type == LLAMA_VOCAB_TYPE_SPM || type == LLAMA_VOCAB_TYPE_BPE)
+    for (int32_t token = 0; token < f.vocabulary; ++token)
+      longest_ = std::max({longest_, pieces_[static_cast<size_t>(token)].size(), Name(token).size()});
   return Status::Ok();
 }
 

@@ -72,6 +72,10 @@ class Model : public std::enable_shared_from_this<Model> {
   // `parse`: names of control tokens in the text stand for them (templates need it; users' text must not).
   // Invalid UTF-8 is accepted: bytes become byte tokens.
   Result<std::vector<Token>> Tokenize(std::string_view text, bool special, bool parse) const;
+  // Fewer tokens than this no text of so many bytes has: a long text can be refused before it is cut.
+  int64_t FewestTokens(size_t bytes) const {
+    return static_cast<int64_t>(longest_ == 0 ? 0 : (bytes + longest_ - 1) / longest_);
+  }
   // The bytes a token stands for; empty for control tokens.
   std::string_view Piece(Token token) const { return pieces_[static_cast<size_t>(token)]; }
   // How the vocabulary writes it: "<eos>" of a control token; "" of -1.
@@ -109,6 +113,7 @@ class Model : public std::enable_shared_from_this<Model> {
   std::string path_, template_;
   Facts facts_;
   std::vector<std::string> pieces_;
+  size_t longest_ = 0;  // bytes of a text that one token may stand for; 0: any number
   std::vector<bool> ends_;
   std::vector<Adapter> adapters_;
   Token bos_ = -1, eos_ = -1;

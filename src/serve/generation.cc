@@ -84,12 +84,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     for (const Prompt& prompt : prompts_) {
       const auto tokens = static_cast<int64_t>(prompt.tokens.size());
       most += tokens;
-      if (tokens >= served.context && call_.request.max_tokens != 0)
-        return api::Fault{400, "context_length_exceeded",
-                          call_.dialect == api::Dialect::kCompletions ? "prompt" : "messages",
-                          "this model's context holds " + std::to_string(served.context) +
-                              " tokens, and the prompt has " + std::to_string(tokens) +
-                              "; shorten it, or serve the model with a longer --context"};
+      if (tokens >= served.context && call_.request.max_tokens != 0) return TooLong(std::to_string(tokens));
     }
     guessed_ = most + (call_.request.max_tokens >= 0 ? call_.request.max_tokens : kGuessedAnswer) * call_.n *
                           static_cast<int64_t>(prompts_.size());
@@ -105,22 +100,38 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     return std::nullopt;
   }
 
+  api::Fault TooLong(const std::string& tokens) const {
+    return {400, "context_length_exceeded",
+            call_.dialect == api::Dialect::kCompletions ? "prompt" : "messages",
+            "this model's context holds " + std::to_string(chosen_.served->context) +
+                " tokens, and the prompt has " + tokens +
+                "; shorten it, or serve the model with a longer --context"};
+  }
+
+  // A prompt that cannot fit is not cut into tokens to find that out: a megabyte takes a second.
+  std::optional<api::Fault> Tokenize(std::string text, bool special, bool parse) {
+    const model::Model& model = *chosen_.served->model;
+    const int64_t fewest = model.FewestTokens(text.size());
+    if (fewest > chosen_.served->context && !call_.count)
+      return TooLong("at least " + std::to_string(fewest));
+    auto tokens = model.Tokenize(text, special, parse);
+    if (!tokens.ok()) return api::Fault::From(tokens.status());
+    prompts_.push_back({std::move(text), std::move(*tokens)});
+    return std::nullopt;
+  }
+
   std::optional<api::Fault> RenderTexts() {
     const model::Model& model = *chosen_.served->model;
     for (size_t i = 0; i < call_.prompts.size(); ++i) {
-      Prompt prompt;
       if (const auto* text = std::get_if<std::string>(&call_.prompts[i])) {
-        auto tokens = model.Tokenize(*text, call_.special, call_.parse);
-        if (!tokens.ok()) return api::Fault::From(tokens.status());
-        prompt = {*text, std::move(*tokens)};
+        if (auto fault = Tokenize(*text, call_.special, call_.parse)) return fault;
       } else {
-        prompt.tokens = std::get<std::vector<model::Token>>(call_.prompts[i]);
-        if (auto fault = NotTokens(*chosen_.served, prompt.tokens, "prompt")) return fault;
-        prompt.text = model.Detokenize(prompt.tokens);
+        const auto& tokens = std::get<std::vector<model::Token>>(call_.prompts[i]);
+        if (auto fault = NotTokens(*chosen_.served, tokens, "prompt")) return fault;
+        prompts_.push_back({model.Detokenize(tokens), tokens});
       }
-      if (prompt.tokens.empty())
+      if (prompts_.back().tokens.empty())
         return api::Fault::Field("prompt", "is empty, and this model has no token for an empty text");
-      prompts_.push_back(std::move(prompt));
     }
     return std::nullopt;
   }
@@ -144,8 +155,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     if (knows && call_.tools.callable()) call_.render.tools = call_.tools.list;
     auto prompt = served.chat->Render(messages, call_.render);
     if (!prompt.ok()) return api::Fault::From(prompt.status());
-    auto tokens = served.model->Tokenize(prompt->text, true, true);
-    if (!tokens.ok()) return api::Fault::From(tokens.status());
+    if (auto fault = Tokenize(std::move(prompt->text), true, true)) return fault;
     format_ = plan.format ? plan.format : prompt->format;
     if (plan.structure.kind != engine::Structure::Kind::kNone &&
         call_.request.structure.kind == engine::Structure::Kind::kNone)
@@ -153,7 +163,6 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     else if (plan.format && !call_.tools.enforced())
       format_ = nullptr;  // another structure was asked for: the answer is that
     call_.request.turn_ends = std::move(prompt->turn_ends);
-    prompts_.push_back({std::move(prompt->text), std::move(*tokens)});
     return std::nullopt;
   }
 

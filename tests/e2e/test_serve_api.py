@@ -455,6 +455,9 @@ def test_errors_name_the_field(
 def test_context_length_exceeded_is_its_code(server: Server) -> None:
     answer = server.ask("/v1/chat/completions", {"messages": [{"role": "user", "content": "word " * 40000}]})
     assert answer.status == 400 and answer.json["error"]["code"] == "context_length_exceeded"
+    # What cannot fit is not cut into tokens first: that would take seconds of a worker.
+    huge = server.ask("/v1/completions", {"prompt": "word " * 1_000_000, "max_tokens": 1}).json["error"]
+    assert huge["code"] == "context_length_exceeded" and "at least" in huge["message"] and huge["param"] == "prompt"
 
 
 def test_unknown_fields_are_named(server: Server) -> None:
