@@ -15,7 +15,9 @@
 namespace headrace::serve {
 namespace {
 
-constexpr double kLookSeconds = 0.5;  // between looks at the names
+constexpr double kLookSeconds = 0.5, kMostLookSeconds = 2;  // between looks at the names
+constexpr double kLookShare =
+    0.05;  // of the time: where a look takes long (a distant store), there are fewer
 constexpr double kOfFreeMemory = 0.8;
 
 std::string Gigabytes(int64_t bytes) {
@@ -214,13 +216,15 @@ void Models::Look() {
 
 void Models::Watch() {
   setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 10);  // loading waits for serving
-  for (;;) {
+  for (double wait = kLookSeconds;;) {
     {
       std::unique_lock lock(mutex_);
-      wake_.wait_for(lock, std::chrono::duration<double>(kLookSeconds), [&] { return stopping_; });
+      wake_.wait_for(lock, std::chrono::duration<double>(wait), [&] { return stopping_; });
       if (stopping_) return;
     }
+    const double before = MonotonicSeconds();
     Look();
+    wait = std::clamp((MonotonicSeconds() - before) / kLookShare, kLookSeconds, kMostLookSeconds);
   }
 }
 

@@ -163,6 +163,8 @@ def test_the_shell(tmp_path: Path) -> None:
     answer = json.loads(run("run", model, "The capital of France is", "-n", "8", "-t", "0", "--json"))
     assert answer["text"].strip() == text.strip() and answer["usage"]["answer_tokens"] == 8
     assert run("run", model, "-", "-n", "8", "-t", "0", stdin="The capital of France is") == text
+    endless = json.loads(run("run", model, "1, 2, 3, 4,", "-t", "0", "--json"))  # nobody said how much
+    assert endless["finish"] == "length" and endless["usage"]["answer_tokens"] == 256
     value = json.loads(
         run(
             "run",
