@@ -276,7 +276,7 @@ TEST(RealModel, AdaptersAnswerAsAlone) {
   for (int a = 0; a < 3; ++a) {
     paths.push_back(::testing::TempDir() + "adapter-" + std::to_string(getpid()) + "-" + std::to_string(a) +
                     ".gguf");
-    testing::WriteTinyAdapter(paths.back(), static_cast<uint64_t>(a + 1), 0.5F, 3 + 2 * a);
+    testing::WriteTinyAdapter(paths.back(), static_cast<uint64_t>(a) + 1, 0.5F, 3 + 2 * a);
     for (const auto& loaded : {turns, stacked}) {
       auto index = loaded->LoadAdapter(paths.back(), a == 1 ? 0.5F : 1.0F);
       ASSERT_TRUE(index.ok()) << index.status().ToString();
