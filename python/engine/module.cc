@@ -167,6 +167,7 @@ std::shared_ptr<AnswerReader> Submit(ModelHandle* handle, const nb::object& prom
     Maybe(from, name, &text);
     if (!text.empty()) request.structure = {kind, text};
   }
+  if (nb::isinstance<nb::str>(prompt)) request.EndPlainText();
   Result<engine::Engine*> engine = Unlocked([&] { return handle->Engine(); });
   return std::make_shared<AnswerReader>(
       AnswerReader{Check(Check(std::move(engine))->Submit(std::move(request)))});

@@ -23,8 +23,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int32_t kPlainTokens = 256;  // of plain text that is continued, where nobody says how many
-
 struct GenerateWords {
   std::string model, prompt, system, schema, regex, chat_template, adapter;
   std::vector<std::string> texts;
@@ -152,7 +150,7 @@ Status RunRun(const Context& context, GenerateWords* words) {
   HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded,
                   LoadModel(context, words->model, words->chat_template));
   engine::Request& request = words->request;
-  bool endless = false;  // plain text has no end that the model must come to
+  bool endless = false;
   const bool chat = words->chat || !words->system.empty() || !words->chat_template.empty() ||
                     (loaded->facts().has_template && !words->raw);
   if (chat) {
@@ -165,8 +163,7 @@ Status RunRun(const Context& context, GenerateWords* words) {
     request.turn_ends = std::move(prompt.turn_ends);
   } else {
     HEADRACE_ASSIGN(request.prompt, loaded->Tokenize(words->prompt, true, false));
-    endless = request.max_tokens < 0 && request.structure.kind == engine::Structure::Kind::kNone;
-    if (endless) request.max_tokens = kPlainTokens;
+    endless = request.EndPlainText();
   }
   HEADRACE_ASSIGN(const auto engine, StartEngine(loaded, words));
   engine::Usage usage;
@@ -175,9 +172,9 @@ Status RunRun(const Context& context, GenerateWords* words) {
                       context, engine.get(), request, [&] { return context.stop.stopped(); }, &usage));
   if (!context.json && (text.empty() || text.back() != '\n')) std::printf("\n");
   std::fflush(stdout);
-  if (endless && usage.answer_tokens == kPlainTokens && !context.quiet)
+  if (endless && usage.answer_tokens == request.max_tokens && !context.quiet)
     std::fprintf(stderr, "headrace: the text was cut off after %d tokens; give more with --max-tokens\n",
-                 kPlainTokens);
+                 usage.answer_tokens);
   if (!context.json && !context.quiet && StderrIsTerminal()) PrintUsage(usage);
   return context.stop.Check();
 }

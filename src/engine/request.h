@@ -30,6 +30,8 @@ struct Structure {
 };
 
 struct Request {
+  static constexpr int32_t kPlainTokens = 256;
+
   std::vector<Token> prompt;  // at least one token
   Sampling sampling;
   int32_t max_tokens = -1;         // of the answer; -1: as many as the context holds
@@ -49,6 +51,14 @@ struct Request {
   bool interactive = true;  // somebody watches the tokens arrive
   bool reuse = true;        // use cached prefixes and leave one
   bool lookup = true;       // draft by prompt lookup where it pays
+
+  // A plain text that is continued has no end that the model must come to: it gets one where nobody said how
+  // long it may be. Whether it did.
+  bool EndPlainText() {
+    if (max_tokens >= 0 || structure.kind != Structure::Kind::kNone) return false;
+    max_tokens = kPlainTokens;
+    return true;
+  }
 };
 
 enum class Finish { kNone, kEnd, kStop, kLength, kCancelled, kTimeout, kError };

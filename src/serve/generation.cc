@@ -16,7 +16,7 @@ using nlohmann::json;
 constexpr int64_t kGuessedAnswer = 256;  // tokens, where a call names no limit
 constexpr double kFirstKeepAlive = 2;    // seconds without a word
 constexpr double kKeepAliveSeconds = 10;
-constexpr int kMostAnswers = 128;  // of one call
+constexpr size_t kMostAnswers = 128;  // of one call
 
 uint64_t RandomSeed() {
   thread_local std::mt19937_64 random{std::random_device{}()};
@@ -75,11 +75,11 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     const Served& served = *chosen_.served;
     if (served.embeds())
       return api::Fault{400, "", "model", "'" + served.name + "' makes embeddings; it writes no text"};
-    if (auto fault = call_.dialect == api::Dialect::kCompletions ? RenderTexts() : RenderChat()) return fault;
-    if (call_.count) return std::nullopt;
-    if (call_.n * static_cast<int>(prompts_.size()) > kMostAnswers)
+    if (static_cast<size_t>(call_.n) * std::max<size_t>(call_.prompts.size(), 1) > kMostAnswers)
       return api::Fault::Field("n",
                                "asks for more than " + std::to_string(kMostAnswers) + " answers in one call");
+    if (auto fault = call_.dialect == api::Dialect::kCompletions ? RenderTexts() : RenderChat()) return fault;
+    if (call_.count) return std::nullopt;
     int64_t most = 0;
     for (const Prompt& prompt : prompts_) {
       const auto tokens = static_cast<int64_t>(prompt.tokens.size());
@@ -150,8 +150,8 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       } else {
         messages.insert(messages.begin(), {"system", plan.instructions});
       }
-      WriteCallsAsText(&messages);
     }
+    if (!knows) WriteCallsAsText(&messages);  // of earlier turns, whatever this one offers
     if (knows && call_.tools.callable()) call_.render.tools = call_.tools.list;
     auto prompt = served.chat->Render(messages, call_.render);
     if (!prompt.ok()) return api::Fault::From(prompt.status());

@@ -121,6 +121,7 @@ def test_errors_name_the_thing(gemma: hr.Model) -> None:
     with pytest.raises(hr.LimitExceeded, match="the context holds 4096"):
         gemma.generate([5] * 5000)
     assert gemma.generate("x", max_tokens=0).text == ""
+    assert len(gemma.generate("1, 2, 3, 4,", temperature=0).tokens) == 256  # a text has no end of its own
 
 
 def test_leaving_a_stream_frees_the_engine(gemma: hr.Model) -> None:

@@ -263,6 +263,12 @@ def test_a_tool_loop(server: Server) -> None:
     assert second["choices"][0]["finish_reason"] in ("stop", "length", "tool_calls")
     none = chat(server, messages=turns, tools=[TIME], tool_choice="none", max_tokens=10)
     assert "tool_calls" not in none["choices"][0]["message"]
+    # The last turn often offers no tools; what was called before is still said, also to a template that knows none.
+    sizes = []
+    for city in ("Rome", "Rome " * 40):
+        call["tool_calls"][0]["function"]["arguments"] = json.dumps({"city": city})
+        sizes.append(chat(server, messages=turns, max_tokens=1)["usage"]["prompt_tokens"])
+    assert sizes[1] > sizes[0] + 30
 
 
 def test_responses(server: Server) -> None:
