@@ -3,6 +3,7 @@
 #include <xgrammar/xgrammar.h>
 
 #include <algorithm>
+#include <array>
 #include <list>
 #include <map>
 #include <mutex>
@@ -10,6 +11,7 @@
 
 #include "base/limits.h"
 #include "engine/schema.h"
+#include "engine/text_out.h"
 
 namespace headrace::engine {
 
@@ -62,7 +64,25 @@ struct Grammars::State {
 
 namespace {
 
-constexpr size_t kKept = 256;  // compiled grammars
+constexpr size_t kKept = 256;        // compiled grammars
+constexpr size_t kMostForced = 256;  // bytes: about as many as a step takes
+
+// Every byte once. Those that free text, numbers and JSON are likeliest to allow come first: where there is a
+// choice, two of them are found soon.
+constexpr std::array<char, 256> kBytesByUse = [] {
+  std::array<char, 256> order{};
+  std::array<bool, 256> taken{};
+  size_t n = 0;
+  const auto add = [&](unsigned char c) {
+    if (taken[c]) return;
+    taken[c] = true;
+    order[n++] = static_cast<char>(c);
+  };
+  for (const char c : std::string_view("ae01\"}],tfn{[-2 ")) add(static_cast<unsigned char>(c));
+  for (int c = 32; c < 256; ++c) add(static_cast<unsigned char>(c));
+  for (int c = 0; c < 32; ++c) add(static_cast<unsigned char>(c));
+  return order;
+}();
 constexpr int64_t kCacheBytes = 512 << 20;
 
 class XMatcher : public Matcher {
@@ -111,17 +131,40 @@ class XMatcher : public Matcher {
     }
     return true;
   }
+  // XGrammar's FindJumpForwardString goes on as long as there is no choice: for ever where a grammar never
+  // ends
+  // ({"a": {"a": …, seen: a server out of memory). So byte by byte, by what is refused, and no further than a
+  // step takes.
   std::string Forced() override {
+    std::string text;
     try {
-      return matcher_.IsTerminated() ? "" : matcher_.FindJumpForwardString();
-    } catch (const std::exception&) {
-      return "";
+      while (text.size() < kMostForced && !matcher_.IsTerminated() && !matcher_.IsCompleted()) {
+        const int only = OnlyByte();
+        if (only < 0 || !matcher_.AcceptString(std::string(1, static_cast<char>(only)))) break;
+        text += static_cast<char>(only);
+      }
+    } catch (const std::exception&) {  // what was accepted is taken back all the same
     }
+    if (!text.empty()) matcher_.Rollback(static_cast<int>(text.size()));
+    text.resize(CompleteUtf8(text));
+    return text;
   }
   bool done() const override { return matcher_.IsTerminated(); }
   bool may_end() const override { return matcher_.IsCompleted(); }
 
  private:
+  // The byte that must come next; -1 where there is a choice, or none.
+  int OnlyByte() {
+    int only = -1;
+    for (const char c : kBytesByUse) {
+      if (!matcher_.AcceptString(std::string(1, c))) continue;
+      matcher_.Rollback(1);
+      if (only >= 0) return -1;
+      only = static_cast<unsigned char>(c);
+    }
+    return only;
+  }
+
   bool Take(Token token) {
     if (grammar_->pieces->silent[static_cast<size_t>(token)]) return false;
     if (grammar_->json) {

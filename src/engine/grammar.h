@@ -26,7 +26,7 @@ class Matcher {
   // Whether this token may come next: a few of these cost less than a mask where masks are dear.
   virtual bool Allows(Token token) = 0;
   double mask_seconds = 0;  // what the last mask took; Drawer's note
-  // Text that must come next whatever the model says, "" where it has a choice.
+  // Text that must come next whatever the model says, "" where it has a choice; a long one in parts.
   virtual std::string Forced() = 0;
   virtual bool done() const = 0;     // nothing but the end may come
   virtual bool may_end() const = 0;  // an end token may come

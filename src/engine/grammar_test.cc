@@ -51,5 +51,54 @@ TEST(Grammar, TurnsEndWhereAnEndTokenMayCome) {
   EXPECT_EQ(Until(Grammars::Match(*regex).get(), "ab<|im_end|>"), "ab|");
 }
 
+void Take(Matcher* matcher, const std::string& text) {
+  for (const char c : text)
+    ASSERT_TRUE(matcher->Accept(static_cast<unsigned char>(c))) << text << " at " << c;
+}
+
+TEST(Grammar, ForcedTextIsWhatLeavesNoChoice) {
+  const auto schema =
+      Compile(Structure::Kind::kSchema, R"({"type":"object","properties":{"näme":{"type":"string"},
+    "size":{"enum":["small","smart"]},"n":{"type":"integer"}},"required":["näme","size","n"],"additionalProperties":false})");
+  ASSERT_TRUE(schema.ok()) << schema.status().ToString();
+  const auto matcher = Grammars::Match(*schema);
+  EXPECT_EQ(matcher->Forced(), "{\"näme\": \"");
+  Take(matcher.get(), "{\"näme\": \"");
+  EXPECT_EQ(matcher->Forced(), "");
+  Take(matcher.get(), "x\"");
+  EXPECT_EQ(matcher->Forced(), ", \"size\": \"sma");
+  Take(matcher.get(), ", \"size\": \"smar");
+  EXPECT_EQ(matcher->Forced(), "t\", \"n\": ");
+  Take(matcher.get(), "t\", \"n\": 7");
+  EXPECT_EQ(matcher->Forced(), "");
+  Take(matcher.get(), "}");
+  EXPECT_EQ(matcher->Forced(), "");  // it may end
+}
+
+// Grammars that never end, or not for 2^60 bytes: what is forced comes in parts, and costs no more memory
+// than that.
+TEST(Grammar, EndlessTextIsForcedInParts) {
+  std::string doubling = "root ::= a0\n";
+  for (int i = 0; i < 60; ++i)
+    doubling +=
+        "a" + std::to_string(i) + " ::= a" + std::to_string(i + 1) + " a" + std::to_string(i + 1) + "\n";
+  doubling += "a60 ::= \"xy\"\n";
+  const std::pair<Structure::Kind, std::string> endless[] = {
+      {Structure::Kind::kSchema, R"({"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]})"},
+      {Structure::Kind::kGrammar, "root ::= \"a\" root"},
+      {Structure::Kind::kGrammar, doubling}};
+  for (const auto& [kind, text] : endless) {
+    const auto grammar = Compile(kind, text);
+    ASSERT_TRUE(grammar.ok()) << text << ": " << grammar.status().ToString();
+    const auto matcher = Grammars::Match(*grammar);
+    for (int round = 0; round < 20; ++round) {
+      const std::string part = matcher->Forced();
+      EXPECT_GT(part.size(), 100U);
+      EXPECT_LT(part.size(), 1000U);
+      Take(matcher.get(), part);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace headrace::engine

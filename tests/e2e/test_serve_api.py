@@ -232,6 +232,15 @@ def test_enforced_calls(server: Server, choice: Any, stream: bool) -> None:
         assert reason == "length"
 
 
+def test_a_schema_without_an_end_is_cut(server: Server) -> None:
+    """What must come next never stops coming: the answer ends at max_tokens, and nothing else suffers."""
+    schema = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+    endless = chat(
+        server, max_tokens=100, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    )["choices"][0]
+    assert endless["finish_reason"] == "length" and endless["message"]["content"].startswith('{"a": {"a": {"a": ')
+
+
 def test_the_end_of_a_turn_may_be_quoted(server: Server) -> None:
     """The template's ``<|im_end|>`` inside a JSON string is text: only a client's own stop cuts it there."""
     quoted = "a<|im_end|>b"
