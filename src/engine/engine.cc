@@ -178,7 +178,9 @@ Result<std::shared_ptr<Stream>> Engine::Submit(Request request, std::function<vo
       raw->cancelled.store(true, std::memory_order_relaxed);
     }
   };
-  if (job->request.structure.kind != Structure::Kind::kNone) {
+  const Structure& structure = job->request.structure;
+  if (structure.kind != Structure::Kind::kNone) job->grammar = grammars_->Find(structure);
+  if (structure.kind != Structure::Kind::kNone && !job->grammar) {
     const std::lock_guard lock(mutex_);
     to_compile_.push_back(job);
     grammar_wake_.notify_one();
@@ -264,7 +266,8 @@ void Engine::Run() {
   stats_ = core_->stats();
 }
 
-// Grammars compile beside the compute thread, one at a time: a slow one delays only those that also need one.
+// Grammars compile beside the compute thread, one at a time: a slow one delays only those whose own was never
+// compiled before.
 void Engine::RunGrammars() {
   setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)),
               10);  // of this thread alone: the steps come first
@@ -277,12 +280,13 @@ void Engine::RunGrammars() {
       job = to_compile_.front();
       to_compile_.erase(to_compile_.begin());
     }
-    const double before = MonotonicSeconds();
+    if (job->cancelled.load(std::memory_order_relaxed) ||
+        (job->deadline > 0 && MonotonicSeconds() >= job->deadline)) {
+      Enqueue(std::move(job));  // over before it began: the core says so
+      continue;
+    }
     auto compiled = grammars_->Compile(job->request.structure);
     job->usage.grammar_seconds = MonotonicSeconds() - job->submitted;
-    if (compiled.ok() && MonotonicSeconds() - before > options_.grammar_seconds)
-      compiled = Status::Limit("the grammar took longer to compile than " +
-                               std::to_string(options_.grammar_seconds) + " s");
     if (!compiled.ok()) {
       Delta delta;
       delta.finish = Finish::kError;

@@ -29,7 +29,6 @@ struct EngineOptions {
   model::DecoderOptions decoder;
   // Folder for the measured step costs, "" to keep none; default: ~/.cache/headrace/costs.
   std::optional<std::string> cost_folder;
-  double grammar_seconds = 20;          // a grammar that compiles longer is refused
   std::shared_ptr<ComputeLease> lease;  // shared by all that compute in this process; made where null
 };
 

@@ -58,8 +58,28 @@ struct Grammars::State {
   std::optional<xgrammar::TokenizerInfo> tokenizer;
   std::optional<xgrammar::GrammarCompiler> compiler;
   std::shared_ptr<const Pieces> bytes;
-  std::map<Structure, std::shared_ptr<const CompiledGrammar>> kept;
-  std::list<Structure> order;  // oldest first
+  struct Kept {
+    std::shared_ptr<const CompiledGrammar> grammar;
+    std::list<Structure>::iterator place;
+  };
+  std::mutex kept_mutex;  // never held while something compiles
+  std::map<Structure, Kept> kept;
+  std::list<Structure> order;  // the one that was not asked for longest is first
+
+  std::shared_ptr<const CompiledGrammar> Find(const Structure& structure) {
+    const std::lock_guard lock(kept_mutex);
+    const auto found = kept.find(structure);
+    if (found == kept.end()) return nullptr;
+    order.splice(order.end(), order, found->second.place);
+    return found->second.grammar;
+  }
+  void Keep(const Structure& structure, std::shared_ptr<const CompiledGrammar> grammar, size_t most) {
+    const std::lock_guard lock(kept_mutex);
+    kept[structure] = {std::move(grammar), order.insert(order.end(), structure)};
+    if (order.size() <= most) return;
+    kept.erase(order.front());
+    order.pop_front();
+  }
 };
 
 namespace {
@@ -194,6 +214,10 @@ Grammars::Grammars(std::vector<std::string> pieces, std::vector<Token> ends)
 
 Grammars::~Grammars() = default;
 
+std::shared_ptr<const CompiledGrammar> Grammars::Find(const Structure& structure) const {
+  return state_->Find(structure);
+}
+
 Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure& structure) {
   using Kind = Structure::Kind;
   if (structure.kind == Kind::kNone) return Status::Invalid("there is no structure to compile");
@@ -208,7 +232,7 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
     HEADRACE_TRY(CheckJsonText(structure.text));
   }
   const std::lock_guard lock(state_->mutex);
-  if (const auto found = state_->kept.find(structure); found != state_->kept.end()) return found->second;
+  if (auto found = Find(structure)) return found;
   try {
     if (!state_->compiler) {
       state_->tokenizer.emplace(state_->pieces, xgrammar::VocabType::RAW,
@@ -220,7 +244,8 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
     std::optional<xgrammar::CompiledGrammar> compiled;
     switch (structure.kind) {
       case Kind::kJson:
-        compiled = state_->compiler->CompileBuiltinJSONGrammar();
+        compiled = state_->compiler->CompileJSONSchema(R"({"type": "object"})", true, std::nullopt,
+                                                       std::nullopt, false);
         break;
       case Kind::kSchema:
         // Written as Python's json.dumps writes: where blanks are no choice, names and punctuation are none
@@ -247,12 +272,7 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
     if (XMatcher(result).Mask(first) &&
         std::all_of(first.begin(), first.end(), [](int32_t m) { return m == 0; }))
       return Status::Invalid("the schema or grammar allows no answer at all: nothing may come first");
-    state_->kept.emplace(structure, result);
-    state_->order.push_back(structure);
-    if (state_->order.size() > kKept) {
-      state_->kept.erase(state_->order.front());
-      state_->order.pop_front();
-    }
+    state_->Keep(structure, result, kKept);
     return std::shared_ptr<const CompiledGrammar>(result);
   } catch (const std::exception& error) {
     std::string why = error.what();

@@ -41,6 +41,8 @@ class Grammars {
   // Compiles, or gives what was compiled before. Thread-safe; blocks. kInvalid names what is wrong with the
   // schema; what a schema asks for that cannot be enforced is an error too, not ignored.
   Result<std::shared_ptr<const CompiledGrammar>> Compile(const Structure& structure);
+  // What was compiled before, null if it was not. Thread-safe; does not wait for what is being compiled.
+  std::shared_ptr<const CompiledGrammar> Find(const Structure& structure) const;
   static std::unique_ptr<Matcher> Match(std::shared_ptr<const CompiledGrammar> grammar);
 
  private:

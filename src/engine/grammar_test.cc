@@ -10,11 +10,15 @@ namespace {
 
 constexpr Token kEnd = 256;
 
-Result<std::shared_ptr<const CompiledGrammar>> Compile(Structure::Kind kind, const std::string& text) {
+Grammars OfBytes() {
   std::vector<std::string> pieces;
   for (int byte = 0; byte < 256; ++byte) pieces.emplace_back(1, static_cast<char>(byte));
   pieces.emplace_back("");
-  return Grammars(std::move(pieces), {kEnd}).Compile({kind, text});
+  return Grammars(std::move(pieces), {kEnd});
+}
+
+Result<std::shared_ptr<const CompiledGrammar>> Compile(Structure::Kind kind, const std::string& text) {
+  return OfBytes().Compile({kind, text});
 }
 
 // Takes a text byte by byte as an answer is taken; where it ends by the end of a turn, what was shown.
@@ -49,6 +53,34 @@ TEST(Grammar, TurnsEndWhereAnEndTokenMayCome) {
   const auto regex = Compile(Structure::Kind::kRegex, "[a-z<>|_]+");
   ASSERT_TRUE(regex.ok());
   EXPECT_EQ(Until(Grammars::Match(*regex).get(), "ab<|im_end|>"), "ab|");
+}
+
+TEST(Grammar, WhatIsAskedForStaysCompiled) {
+  Grammars grammars = OfBytes();
+  const auto word = [](int i) { return Structure{Structure::Kind::kRegex, "word" + std::to_string(i)}; };
+  EXPECT_EQ(grammars.Find(word(0)), nullptr);
+  const auto first = grammars.Compile(word(0));
+  ASSERT_TRUE(first.ok());
+  for (int i = 1; i <= 400; ++i) {
+    ASSERT_TRUE(grammars.Compile(word(i)).ok());
+    ASSERT_EQ(grammars.Find(word(0)), *first) << i;
+  }
+  EXPECT_EQ(grammars.Find(word(1)), nullptr);
+  EXPECT_NE(grammars.Find(word(400)), nullptr);
+  EXPECT_EQ(*grammars.Compile(word(0)), *first);
+}
+
+TEST(Grammar, AnyObjectIsAnObject) {
+  const auto json = Compile(Structure::Kind::kJson, "");
+  ASSERT_TRUE(json.ok()) << json.status().ToString();
+  for (const std::string text : {"{}", "{\n  \"a\": [1, {\"b\": null}],\n  \"c\": \"d\"\n}"}) {
+    const auto matcher = Grammars::Match(*json);
+    for (const char c : text)
+      ASSERT_TRUE(matcher->Accept(static_cast<unsigned char>(c))) << text << " at " << c;
+    EXPECT_TRUE(matcher->may_end()) << text;
+  }
+  for (const char c : std::string("[1\"tfn"))
+    EXPECT_FALSE(Grammars::Match(*json)->Accept(static_cast<unsigned char>(c)));
 }
 
 void Take(Matcher* matcher, const std::string& text) {

@@ -16,7 +16,7 @@ namespace headrace::engine {
 struct Structure {
   enum class Kind {
     kNone,
-    kJson,     // any JSON value
+    kJson,     // any JSON object
     kSchema,   // JSON Schema
     kRegex,    // a regular expression that the whole answer matches
     kGrammar,  // EBNF as XGrammar reads it, root rule "root"

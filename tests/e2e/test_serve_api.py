@@ -181,6 +181,7 @@ def test_structures(server: Server) -> None:
     made = json.loads(chat(server, max_tokens=80, response_format=shape)["choices"][0]["message"]["content"])
     assert set(made) == {"name", "age"} and isinstance(made["age"], int)
     free = chat(server, max_tokens=120, seed=3, response_format={"type": "json_object"})["choices"][0]
+    assert free["message"]["content"].startswith("{")  # an object, as the name says
     if free["finish_reason"] == "stop":
         json.loads(free["message"]["content"])
     word = complete(server, "Is water wet? ", max_tokens=8, structured_outputs={"choice": ["yes", "no"]})
