@@ -237,7 +237,9 @@ json Constrained(const std::function<std::unique_ptr<Side>()>& make, const model
                  const Options& o) {
   std::vector<int64_t> lengths;
   json out;
-  for (const bool free : {false, true}) {
+  double tokens[2] = {}, seconds[2] = {};
+  for (const bool free : {false, true, true, false}) {  // the machine changes its speed: neither comes first
+    if (!free) lengths.clear();
     const auto side = make();
     Request warm;
     warm.prompt = *model.Tokenize("A short story about a mill", true, false);
@@ -252,8 +254,12 @@ json Constrained(const std::function<std::unique_ptr<Side>()>& make, const model
     }
     if (!free) out["compile_seconds"] = MonotonicSeconds() - start;
     const json pass = Schemas(side.get(), model, o, &lengths);
-    out[free ? "free" : "held"] = {{"rate", pass["asked_rate"]}, {"seconds", pass["seconds"]}};
+    out["passes"].push_back({free ? "free" : "held", pass["asked_rate"]});
+    seconds[free ? 1 : 0] += pass["seconds"].get<double>();
+    tokens[free ? 1 : 0] += pass["asked_rate"].get<double>() * pass["seconds"].get<double>();
   }
+  out["held"] = {{"rate", tokens[0] / seconds[0]}, {"seconds", seconds[0]}};
+  out["free"] = {{"rate", tokens[1] / seconds[1]}, {"seconds", seconds[1]}};
   return out;
 }
 

@@ -159,9 +159,9 @@ class XMatcher : public Matcher {
     std::string text;
     try {
       while (text.size() < kMostForced && !matcher_.IsTerminated() && !matcher_.IsCompleted()) {
-        const int only = OnlyByte();
-        if (only < 0 || !matcher_.AcceptString(std::string(1, static_cast<char>(only)))) break;
-        text += static_cast<char>(only);
+        char only = 0;
+        if (AcceptedBytes(2, &only) != 1 || !matcher_.AcceptString(std::string(1, only))) break;
+        text += only;
       }
     } catch (const std::exception&) {  // what was accepted is taken back all the same
     }
@@ -169,20 +169,27 @@ class XMatcher : public Matcher {
     text.resize(CompleteUtf8(text));
     return text;
   }
-  bool done() const override { return matcher_.IsTerminated(); }
+  bool done() override {
+    if (matcher_.IsTerminated()) return true;
+    try {
+      return matcher_.IsCompleted() && AcceptedBytes(1) == 0;
+    } catch (const std::exception&) {
+      return false;
+    }
+  }
   bool may_end() const override { return matcher_.IsCompleted(); }
 
  private:
-  // The byte that must come next; -1 where there is a choice, or none.
-  int OnlyByte() {
-    int only = -1;
+  // How many bytes may come next, at most `most` of them looked for; the last one found.
+  int AcceptedBytes(int most, char* last = nullptr) {
+    int found = 0;
     for (const char c : kBytesByUse) {
       if (!matcher_.AcceptString(std::string(1, c))) continue;
       matcher_.Rollback(1);
-      if (only >= 0) return -1;
-      only = static_cast<unsigned char>(c);
+      if (last != nullptr) *last = c;
+      if (++found == most) break;
     }
-    return only;
+    return found;
   }
 
   bool Take(Token token) {

@@ -28,7 +28,8 @@ class Matcher {
   double mask_seconds = 0;  // what the last mask took; Drawer's note
   // Text that must come next whatever the model says, "" where it has a choice; a long one in parts.
   virtual std::string Forced() = 0;
-  virtual bool done() const = 0;     // nothing but the end may come
+  // Nothing but the end may come: the model need not be asked for it, which would take a step.
+  virtual bool done() = 0;
   virtual bool may_end() const = 0;  // an end token may come
 };
 

@@ -103,8 +103,14 @@ TEST(Grammar, ForcedTextIsWhatLeavesNoChoice) {
   EXPECT_EQ(matcher->Forced(), "t\", \"n\": ");
   Take(matcher.get(), "t\", \"n\": 7");
   EXPECT_EQ(matcher->Forced(), "");
+  EXPECT_FALSE(matcher->done());
   Take(matcher.get(), "}");
   EXPECT_EQ(matcher->Forced(), "");  // it may end
+  EXPECT_TRUE(matcher->done());      // and must: the model is not asked for the end
+  const auto number = Grammars::Match(*Compile(Structure::Kind::kRegex, "[0-9]+"));
+  Take(number.get(), "12");
+  EXPECT_TRUE(number->may_end());
+  EXPECT_FALSE(number->done());
 }
 
 // Grammars that never end, or not for 2^60 bytes: what is forced comes in parts, and costs no more memory
