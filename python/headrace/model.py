@@ -197,8 +197,8 @@ class Model:
         """The answer to a prompt: a text, a conversation (dicts with role and content) or tokens; or a list of them.
 
         Options: ``max_tokens`` (256 where a text is continued, else what the context holds), ``temperature`` (1), ``top_p``,
-        ``top_k``, ``min_p``, ``seed``, ``stop``, ``repetition_penalty``, ``frequency_penalty``, ``presence_penalty``, ``logit_bias``, ``logprobs``, ``schema``, ``regex``, ``grammar``, ``timeout``,
-        ``priority``, ``key``, ``adapter``.
+        ``top_k``, ``min_p``, ``seed``, ``stop``, ``repetition_penalty``, ``frequency_penalty``, ``presence_penalty``,
+        ``logit_bias``, ``logprobs``, ``schema``, ``regex``, ``grammar``, ``timeout``, ``priority``, ``key``, ``adapter``.
         """
         many = not isinstance(prompt, str) and len(prompt) > 0 and not isinstance(prompt[0], (dict, int))
         kind = options.get("schema")

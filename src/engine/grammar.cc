@@ -152,9 +152,8 @@ class XMatcher : public Matcher {
     return true;
   }
   // XGrammar's FindJumpForwardString goes on as long as there is no choice: for ever where a grammar never
-  // ends
-  // ({"a": {"a": …, seen: a server out of memory). So byte by byte, by what is refused, and no further than a
-  // step takes.
+  // ends ({"a": {"a": …, seen: a server out of memory). So byte by byte, by what is refused, and no further
+  // than a step takes.
   std::string Forced() override {
     std::string text;
     try {

@@ -212,7 +212,6 @@ TEST(RealModel, FewestTokensIsABound) {
   const auto loaded = model::Model::Load(path, {.vocabulary_only = true});
   ASSERT_TRUE(loaded.ok());
   EXPECT_GT((*loaded)->FewestTokens(1 << 20), 1000);
-  // dearest.
   std::mt19937 random(5);
   const std::string parts[] = {" ",     "\n",           "\t",  "-", "=", "*", "<end_of_turn>",
                                "</h1>", "\xE2\x80\x94", "word"};

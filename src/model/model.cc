@@ -198,6 +198,9 @@ Status Model::ReadFacts(bool vocabulary_only) {
   eos_ = llama_vocab_eos(vocabulary);
   pieces_.resize(static_cast<size_t>(f.vocabulary));
   ends_.resize(pieces_.size());
+  // Tokenizers that change a text first (blanks joined, words unknown) may make one token of any length.
+  const enum llama_vocab_type type = llama_vocab_type(vocabulary);
+  const bool bounded = type == LLAMA_VOCAB_TYPE_SPM || type == LLAMA_VOCAB_TYPE_BPE;
   char buffer[512];
   for (int32_t token = 0; token < f.vocabulary; ++token) {
     ends_[static_cast<size_t>(token)] = llama_vocab_is_eog(vocabulary, token);
@@ -209,12 +212,10 @@ Status Model::ReadFacts(bool vocabulary_only) {
       piece.resize(static_cast<size_t>(-length));
       llama_token_to_piece(vocabulary, token, piece.data(), -length, 0, false);
     }
+    if (!bounded) continue;
+    const char* name = llama_vocab_get_text(vocabulary, token);
+    longest_ = std::max({longest_, piece.size(), name == nullptr ? 0 : std::strlen(name)});
   }
-  // Tokenizers that change a text first (blanks joined, words unknown) may make one token of any length.
-  const enum llama_vocab_type type = llama_vocab_type(vocabulary);
-  if (type == LLAMA_VOCAB_TYPE_SPM || type == LLAMA_VOCAB_TYPE_BPE)
-    for (int32_t token = 0; token < f.vocabulary; ++token)
-      longest_ = std::max({longest_, pieces_[static_cast<size_t>(token)].size(), Name(token).size()});
   return Status::Ok();
 }
 
