@@ -167,6 +167,10 @@ Result<Part> OpenPart(store::ObjectStore* store, const std::string& key, int64_t
                       const std::string& canonical, const std::vector<Extent>& extents) {
   Part part;
   HEADRACE_ASSIGN(part.reader, store->Open(key));
+  if (part.reader->size() == 0) {  // what earlier versions locked on a local disk
+    HEADRACE_TRY(store->Delete(key));
+    return Status::NotFound(key + " is empty");
+  }
   HEADRACE_ASSIGN(auto head, part.reader->Read(0, std::min(part.reader->size(), kHeadRead)));
   if (head.size() >= 12) {
     Cursor cursor(head.view().substr(8));
@@ -257,7 +261,8 @@ Result<std::shared_ptr<Selection>> Selection::Load(const table::View& view, cons
     const std::string name = std::to_string(p);
     const std::string key = view.prefix() + "selections/" + Hex64(hash) + "/" +
                             std::string(8 - std::min<size_t>(8, name.size()), '0') + name + ".sel";
-    const auto turn = store->CourtesyLock(key);
+    // Not the part's own key: a local store makes the lock's file, and an empty part would be a damaged one.
+    const auto turn = store->CourtesyLock(key + ".lock");
     auto opened = OpenPart(store, key, version, canonical, mine);
     if (!opened.ok() && !opened.status().Is(Code::kNotFound)) return opened.status();
     if (opened.ok()) {

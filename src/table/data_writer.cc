@@ -21,8 +21,9 @@ class ParquetWriter {
  public:
   static Result<std::unique_ptr<ParquetWriter>> Open(store::ObjectStore* store, const std::string& prefix,
                                                      const std::vector<Field>& fields,
-                                                     int64_t row_group_rows) {
+                                                     int64_t row_group_rows, int64_t row_group_bytes) {
     auto writer = std::make_unique<ParquetWriter>();
+    writer->row_group_bytes_ = row_group_bytes;
     writer->file_ = Uuid::Random();
     HEADRACE_ASSIGN(writer->upload_, store->StartUpload(prefix + DataKey(writer->file_, FileKind::kParquet)));
     arrow::FieldVector arrow_fields;
@@ -51,12 +52,14 @@ class ParquetWriter {
 
   Status Write(const arrow::ArrayVector& arrays, int64_t rows, int64_t bytes) {
     try {
-      HEADRACE_ARROW_TRY(writer_->WriteRecordBatch(*arrow::RecordBatch::Make(schema_, rows, arrays)));
-      group_bytes_ += bytes;
-      if (group_bytes_ >= limits::kRowGroupBytes) {
+      // A group is opened only for rows that come: one that stayed empty has no page index, and no reader
+      // would take the file.
+      if (group_bytes_ >= row_group_bytes_ && rows > 0) {
         HEADRACE_ARROW_TRY(writer_->NewBufferedRowGroup());
         group_bytes_ = 0;
       }
+      HEADRACE_ARROW_TRY(writer_->WriteRecordBatch(*arrow::RecordBatch::Make(schema_, rows, arrays)));
+      group_bytes_ += bytes;
     } catch (const std::exception& error) {
       return Status::Io(error.what());
     }
@@ -88,6 +91,7 @@ class ParquetWriter {
   std::unique_ptr<store::Upload> upload_;
   std::shared_ptr<arrow::Schema> schema_;
   std::unique_ptr<parquet::arrow::FileWriter> writer_;
+  int64_t row_group_bytes_ = limits::kRowGroupBytes;
   int64_t group_bytes_ = 0;
 };
 
@@ -195,7 +199,8 @@ class Writer final : public DataWriter {
   Status Begin() {
     if (!parquet_fields_.empty()) {
       HEADRACE_ASSIGN(parquet_,
-                      ParquetWriter::Open(store_.get(), prefix_, parquet_fields_, options_.row_group_rows));
+                      ParquetWriter::Open(store_.get(), prefix_, parquet_fields_, options_.row_group_rows,
+                                          options_.row_group_bytes));
     }
     for (const auto& field : fields_) {
       if (field.type.kind != Kind::kTensor) continue;

@@ -21,6 +21,7 @@ struct WriteOptions {
   int64_t fragment_rows = limits::kFragmentRows;
   int64_t fragment_bytes = limits::kFragmentBytes;
   int64_t row_group_rows = limits::kRowGroupRows;
+  int64_t row_group_bytes = limits::kRowGroupBytes;
   int64_t pack_bytes = limits::kPackBytes;
   int64_t inline_blob_bytes = 2048;  // smaller blobs stay in their cell
   StopToken stop;

@@ -136,6 +136,7 @@ Status ParquetFile::LoadPages(Leaf* leaf) {
     std::vector<Leaf::Page> pages;
     for (int g = 0; g < metadata_->num_row_groups(); ++g) {
       const int64_t group_rows = metadata_->RowGroup(g)->num_rows();
+      if (group_rows == 0) continue;  // earlier writers left one at a file's end; it has no page index
       const auto group = index ? index->RowGroup(g) : nullptr;
       const auto offsets = group ? group->GetOffsetIndex(leaf->column) : nullptr;
       if (!offsets) return Status::Corrupt(reader_->key() + " has no page index");
