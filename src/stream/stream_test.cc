@@ -5,6 +5,7 @@
 
 #include "store/faulty_store.h"
 #include "stream/assemble.h"
+#include "stream/selection.h"
 #include "table/table_testing.h"
 
 namespace headrace::stream {
@@ -152,6 +153,33 @@ TEST(Stream, EveryFaultAtEveryOperation) {
         ASSERT_EQ(rows, expected) << "fault at operation " << at;
         if (!faulty->fired()) break;
         ASSERT_LT(at, 1000);
+      }
+    }
+  }
+}
+
+// A part of a selection holds 64 fragments: one below, at and above one and two parts, on a local disk, where
+// locks are files; twice, so that what was kept is read; and with the empty file that earlier versions left.
+TEST(Stream, SelectionsOfManyFragmentsOnALocalDisk) {
+  const auto schema = arrow::schema({arrow::field("k", arrow::int64())});
+  const auto batch = testing::BatchFromJson(schema, R"([{"k":0},{"k":1},{"k":2}])");
+  const testing::TempFolder folder;
+  ASSERT_VALUE(const auto catalog, table::Catalog::Init(folder.path(), {.sync = false}));
+  ASSERT_VALUE(const auto table, testing::MakeTable(catalog.get(), "t", schema));
+  for (int64_t fragments = 1; fragments <= 129; ++fragments) {
+    const auto reader = testing::ReaderOf({batch});
+    ASSERT_OK(table->Append(reader.get(), {}).status());
+    if (fragments != 63 && fragments != 64 && fragments != 65 && fragments < 127) continue;
+    ASSERT_VALUE(const table::View view, table->At());
+    for (int attempt = 0; attempt < 3; ++attempt) {
+      ASSERT_VALUE(const auto selection, Selection::Load(view, "k >= 1", 0, 0, {}, nullptr));
+      ASSERT_EQ(selection->rows(), 2 * fragments);
+      ASSERT_VALUE(const RowPlace last, selection->At(2 * fragments - 1));
+      ASSERT_EQ(last.fragment, fragments - 1);
+      ASSERT_EQ(last.row, 2);
+      if (attempt != 1) continue;
+      for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path())) {
+        if (entry.path().extension() == ".sel") std::filesystem::resize_file(entry.path(), 0);
       }
     }
   }

@@ -20,8 +20,8 @@ namespace {
 class ParquetWriter {
  public:
   static Result<std::unique_ptr<ParquetWriter>> Open(store::ObjectStore* store, const std::string& prefix,
-                                                     const std::vector<Field>& fields,
-                                                     int64_t row_group_rows, int64_t row_group_bytes) {
+                                                     const std::vector<Field>& fields, int64_t row_group_rows,
+                                                     int64_t row_group_bytes) {
     auto writer = std::make_unique<ParquetWriter>();
     writer->row_group_bytes_ = row_group_bytes;
     writer->file_ = Uuid::Random();
@@ -198,9 +198,8 @@ class Writer final : public DataWriter {
 
   Status Begin() {
     if (!parquet_fields_.empty()) {
-      HEADRACE_ASSIGN(parquet_,
-                      ParquetWriter::Open(store_.get(), prefix_, parquet_fields_, options_.row_group_rows,
-                                          options_.row_group_bytes));
+      HEADRACE_ASSIGN(parquet_, ParquetWriter::Open(store_.get(), prefix_, parquet_fields_,
+                                                    options_.row_group_rows, options_.row_group_bytes));
     }
     for (const auto& field : fields_) {
       if (field.type.kind != Kind::kTensor) continue;

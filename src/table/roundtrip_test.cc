@@ -1,5 +1,6 @@
 // What goes in comes out, for every type, whatever the sizes; and damaged files are told, never read wrong.
 #include <arrow/compute/api.h>
+#include <arrow/util/byte_size.h>
 
 #include "base/hash.h"
 #include "store/local_store.h"
@@ -130,6 +131,7 @@ TEST(RoundTrip, EveryTypeAtRandom) {
     std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
     CommitOptions options;
     options.write.row_group_rows = 1 + static_cast<int64_t>(random() % 400);
+    options.write.row_group_bytes = 1 + static_cast<int64_t>(random() % 100'000);
     options.write.fragment_rows = 1 + static_cast<int64_t>(random() % 900);
     options.write.inline_blob_bytes = 20;
     for (uint64_t n = 1 + random() % 3; n > 0; --n) {
@@ -181,6 +183,43 @@ TEST(RoundTrip, EveryTypeAtRandom) {
       ASSERT_TRUE(taken->GetColumnByName(name)->Equals(*picked))
           << name << "\n"
           << taken->GetColumnByName(name)->Diff(*picked);
+    }
+  }
+}
+
+// Batches of 100 rows: the group's limit at one below, at and above what a batch brings, rows and fragments
+// likewise. A group that was opened for rows that never came made the file unreadable.
+TEST(RoundTrip, LimitsOfGroupsAndFragments) {
+  const auto schema = arrow::schema({arrow::field("k", arrow::int64()), arrow::field("s", arrow::utf8())});
+  std::string json = "[";
+  for (int i = 0; i < 100; ++i)
+    json += (i ? ",{\"k\":" : "{\"k\":") + std::to_string(i) + ",\"s\":\"" + std::string(92, 'x') + "\"}";
+  const auto batch = BatchFromJson(schema, json + "]");
+  const int64_t bytes = arrow::util::ReferencedBufferSize(*batch).ValueOrDie();
+  ASSERT_GT(bytes, 10'000);
+  for (const int batches : {1, 2, 3}) {
+    for (const int64_t group_bytes : {int64_t{1}, bytes / 2, bytes - 1, bytes, bytes + 1, 2 * bytes}) {
+      for (const int64_t rows : {99, 100, 101, 200, 1'000}) {
+        ASSERT_VALUE(const auto catalog, Catalog::InitOn(store::NewMemoryStore()));
+        ASSERT_VALUE(const auto table, testing::MakeTable(catalog.get(), "t", schema));
+        CommitOptions options;
+        options.write.row_group_bytes = group_bytes;
+        options.write.row_group_rows = rows;
+        options.write.fragment_rows = rows == 1'000 ? 100 : 1'000;
+        ASSERT_OK(table
+                      ->Append(ReaderOf(std::vector<std::shared_ptr<arrow::RecordBatch>>(
+                                            static_cast<size_t>(batches), batch))
+                                   .get(),
+                               options)
+                      .status());
+        ASSERT_VALUE(const View view, table->At());
+        ASSERT_VALUE(const auto all, ReadAll(view));
+        ASSERT_EQ(all->num_rows(), 100 * batches) << group_bytes << " bytes, " << rows << " rows";
+        ASSERT_VALUE(const auto some, ReadAll(view, {.columns = {"k"}, .where = "k = 99"}));
+        ASSERT_EQ(some->num_rows(), batches);
+        ASSERT_VALUE(const auto last, view.Take({100 * batches - 1}, {"k"}));
+        ASSERT_EQ(last->num_rows(), 1);
+      }
     }
   }
 }
