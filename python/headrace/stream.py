@@ -92,7 +92,8 @@ class Stream:
     is filled up), ``position`` and ``row_id``. Arrays are views of the batch's own memory.
 
     ``rank`` and ``world_size`` (by default RANK and WORLD_SIZE) share each step's positions among machines. The sequence
-    of rows is the same for every world size; ``state_dict()`` goes on at any other.
+    of rows does not depend on any machine's memory. It is the same for every world size that divides 48 (on a local disk for every
+    world size, unless the columns read in pages have more than 512 MiB); a ``state_dict()`` goes on at any other.
 
     ``epoch_end``: ``pad`` fills the last batch with rows that are not valid, ``drop`` leaves it out, ``short`` makes it shorter,
     ``wrap`` goes on with the next epoch inside it. With ``epochs`` nothing is read ahead for later ones. ``on_error`` of samples that cannot be made: ``raise``, ``mask`` (not valid)

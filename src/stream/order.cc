@@ -55,8 +55,8 @@ Layout ChooseLayout(const LayoutHints& hints) {
   layout.shuffle = hints.shuffle;
   if (!hints.shuffle || hints.rows <= 1) return layout;
   const int64_t lanes = std::lcm(kBaseLanes, int64_t{hints.world});
-  const bool pages_fit =
-      hints.page_bytes * static_cast<double>(hints.rows) <= static_cast<double>(hints.memory_bytes);
+  const bool pages_fit = hints.page_bytes * static_cast<double>(hints.rows) * hints.sources <=
+                         static_cast<double>(kResidentPageBytes);
   int64_t window = std::max(hints.window, kMinWindow);
   int64_t block = 1;
   if (!pages_fit) {

@@ -23,6 +23,10 @@ struct Layout {
   bool operator==(const Layout&) const = default;
 };
 
+// Pages of so many bytes are taken to stay in memory, on any machine: what a stream has for pages by default
+// where a machine has 8 GiB (a quarter of a quarter).
+constexpr int64_t kResidentPageBytes = int64_t{512} << 20;
+
 // What a layout is chosen from.
 struct LayoutHints {
   int64_t rows = 0;
@@ -30,13 +34,16 @@ struct LayoutHints {
   double page_bytes = 0;     // a row's mean bytes in pages, which are read 2,048 rows at a time
   int64_t page_rows = 2048;  // rows that pages are read by
   bool local = true;         // reading one row costs no round trip
-  int64_t memory_bytes = 0;  // that pages may stay in
+  int sources = 1;           // of a mixture: they share what pages may take
   int world = 1;
   int64_t window = 0;  // as asked for; 0: choose
   bool shuffle = true;
 };
+// A function of the snapshot, the options and the number of ranks, never of the machine: ranks on machines of
+// different memory must walk one and the same order. The same for every world size that divides 48.
 // Blocks of one where rows can be read one by one; otherwise blocks of about 1 MiB, or of whole pages where
-// pages do not fit in memory, in lanes of which there are a multiple of 48 and of the world size.
+// pages have more than kResidentPageBytes, in lanes of which there are a multiple of 48 and of the world
+// size.
 Layout ChooseLayout(const LayoutHints& hints);
 
 // One epoch of one source.

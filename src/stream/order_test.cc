@@ -113,7 +113,6 @@ TEST(Order, MachinesTouchTheirOwnBlocks) {
     hints.rows = 300'000;
     hints.media_bytes = 96'000;
     hints.local = false;
-    hints.memory_bytes = int64_t{1} << 30;
     hints.world = world;
     const Layout layout = ChooseLayout(hints);
     ASSERT_GT(layout.block, 1);
@@ -131,12 +130,25 @@ TEST(Order, MachinesTouchTheirOwnBlocks) {
 TEST(Order, LocalTablesAreFullyPermuted) {
   LayoutHints hints;
   hints.rows = 5000;
-  hints.memory_bytes = 1 << 30;
   hints.page_bytes = 100;
   for (const int world : {1, 5, 64}) {
     hints.world = world;
     EXPECT_EQ(ChooseLayout(hints), (Layout{5000, 1, 1, 0, true})) << "the same for every world";
   }
+  // One row below, at and above what pages may take.
+  hints.page_bytes = 512;
+  for (const int64_t over : {-1, 0, 1}) {
+    hints.rows = kResidentPageBytes / 512 + over;
+    for (const int world : {1, 3, 16, 48}) {
+      hints.world = world;
+      EXPECT_EQ(ChooseLayout(hints).block == 1, over <= 0) << over;
+      LayoutHints alone = hints;
+      alone.world = 1;
+      EXPECT_EQ(ChooseLayout(hints), ChooseLayout(alone)) << "the same for every world size that divides 48";
+    }
+  }
+  hints.rows = 5000;
+  hints.page_bytes = 100;
   hints.shuffle = false;
   const EpochOrder in_order(ChooseLayout(hints), 1, 7);
   EXPECT_EQ(in_order.Ordinal(4321), 4321);
@@ -335,7 +347,6 @@ TEST(Order, ASortedTableComesOutMixed) {
   hints.rows = 600'000;
   hints.media_bytes = 96'000;
   hints.local = false;
-  hints.memory_bytes = int64_t{1} << 30;
   const Layout layout = ChooseLayout(hints);
   ASSERT_EQ(layout, (Layout{600'000, 10, 48, 300'000, true}));
   const EpochOrder order(layout, 3, 0);

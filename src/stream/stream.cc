@@ -278,7 +278,7 @@ class StreamImpl final : public Stream {
     hints.page_bytes = source.page_bytes();
     hints.page_rows = source.chunk_rows();
     hints.local = source.local();
-    hints.memory_bytes = ChunkMemory() / static_cast<int64_t>(inputs_.size());
+    hints.sources = static_cast<int>(inputs_.size());
     hints.world = options_.world;
     hints.window = options_.window;
     hints.shuffle = options_.shuffle;

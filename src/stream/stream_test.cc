@@ -185,6 +185,39 @@ TEST(Stream, SelectionsOfManyFragmentsOnALocalDisk) {
   }
 }
 
+// Ranks on machines of different memory deliver every row once between them.
+TEST(Stream, OrderDoesNotDependOnMemory) {
+  constexpr int64_t kMany = 100'000;
+  arrow::Int64Builder numbers;
+  for (int64_t i = 0; i < kMany; ++i) ASSERT_TRUE(numbers.Append(i).ok());
+  const auto batch = arrow::RecordBatch::Make(arrow::schema({arrow::field("n", arrow::int64())}), kMany,
+                                              {numbers.Finish().ValueOrDie()});
+  ASSERT_VALUE(const auto catalog, table::Catalog::InitOn(store::NewMemoryStore()));
+  ASSERT_VALUE(const auto table, testing::MakeTable(catalog.get(), "t", batch->schema()));
+  ASSERT_OK(table->Append(testing::ReaderOf({batch}).get(), {}).status());
+  ASSERT_VALUE(const auto view, table->At());
+  std::vector<bool> seen(kMany);
+  for (int rank = 0; rank < 2; ++rank) {
+    StreamOptions options = Options();
+    options.columns = {"n"};
+    options.batch = 500;
+    options.rank = rank;
+    options.world = 2;
+    options.memory_bytes = rank == 0 ? int64_t{4} << 30 : 4 << 20;
+    ASSERT_VALUE(const auto stream, Stream::Open({{view, ""}}, options));
+    for (;;) {
+      ASSERT_VALUE(const auto next, stream->Next());
+      if (!next) break;
+      for (size_t i = 0; i < static_cast<size_t>(next->rows); ++i) {
+        if (next->valid[i] == 0) continue;
+        ASSERT_FALSE(seen[static_cast<size_t>(next->row_id[i])]) << next->row_id[i];
+        seen[static_cast<size_t>(next->row_id[i])] = true;
+      }
+    }
+  }
+  EXPECT_EQ(std::count(seen.begin(), seen.end(), true), kMany);
+}
+
 TEST(Stream, DiesCleanlyAtAnyMoment) {
   ASSERT_VALUE(const auto catalog, table::Catalog::InitOn(store::NewMemoryStore(), {.threads = 2}));
   ASSERT_VALUE(const auto table, Fill(catalog.get()));
