@@ -6,21 +6,23 @@
 
 namespace headrace::limits {
 
-inline constexpr int64_t kMaxNameBytes = 255;               // a table, column, tag or ref name
-inline constexpr int64_t kMaxColumns = 10'000;              // live top-level columns of one table
-inline constexpr int64_t kMaxNesting = 16;                  // depth of list/struct types
-inline constexpr int64_t kMaxTensorElements = 1 << 24;      // elements of one fixed-size tensor cell
-inline constexpr int64_t kMaxExpressionBytes = 1 << 20;     // a filter's text
-inline constexpr int64_t kMaxExpressionDepth = 200;         // its nesting
-inline constexpr int64_t kMaxSnapshotBytes = 64 << 20;      // one snapshot's JSON
-inline constexpr int64_t kMaxWriters = 4'096;               // writer ids remembered for exactly-once appends
-inline constexpr int64_t kFragmentRows = 1 << 20;           // rows of one fragment
-inline constexpr int64_t kFragmentBytes = 512 << 20;        // bytes of one fragment before the next begins
-inline constexpr int64_t kRowGroupRows = 64 << 10;          // rows of a Parquet row group
-inline constexpr int64_t kRowGroupBytes = 64 << 20;         // bytes of one before it closes early
-inline constexpr int64_t kPageRows = 2'048;                 // rows of a Parquet page
-inline constexpr int64_t kPackBytes = 128 << 20;            // a pack closes once it holds this much
-inline constexpr int64_t kTensorChunkBytes = 4'096;         // bytes under one tensor checksum
+inline constexpr int64_t kMaxNameBytes = 255;            // a table, column, tag or ref name
+inline constexpr int64_t kMaxColumns = 10'000;           // live top-level columns of one table
+inline constexpr int64_t kMaxNesting = 16;               // depth of list/struct types
+inline constexpr int64_t kMaxTensorElements = 1 << 24;   // elements of one fixed-size tensor cell
+inline constexpr int64_t kMaxExpressionBytes = 1 << 20;  // a filter's text
+inline constexpr int64_t kMaxExpressionDepth = 200;      // its nesting; longer chains of and/or are balanced
+inline constexpr int64_t kMaxExpressionTree = 1'000;     // depth of what it is parsed into: walks recurse
+inline constexpr int64_t kMaxExpressionNodes = 1 << 20;  // of its tree, BETWEEN's operand counted twice
+inline constexpr int64_t kMaxSnapshotBytes = 64 << 20;   // one snapshot's JSON
+inline constexpr int64_t kMaxWriters = 4'096;            // writer ids remembered for exactly-once appends
+inline constexpr int64_t kFragmentRows = 1 << 20;        // rows of one fragment
+inline constexpr int64_t kFragmentBytes = 512 << 20;     // bytes of one fragment before the next begins
+inline constexpr int64_t kRowGroupRows = 64 << 10;       // rows of a Parquet row group
+inline constexpr int64_t kRowGroupBytes = 64 << 20;      // bytes of one before it closes early
+inline constexpr int64_t kPageRows = 2'048;              // rows of a Parquet page
+inline constexpr int64_t kPackBytes = 128 << 20;         // a pack closes once it holds this much
+inline constexpr int64_t kTensorChunkBytes = 4'096;      // bytes under one tensor checksum
 inline constexpr int64_t kMaxBlobBytes = int64_t{1} << 40;  // one media object
 inline constexpr int64_t kMaxJsonLineBytes = 64 << 20;      // one line of a JSONL file
 inline constexpr int64_t kMaxPixels = int64_t{1} << 28;     // pixels that a decode may produce (268 million)

@@ -62,6 +62,8 @@ struct Expr {
   Value literal;                      // kLiteral
   ValueType type = ValueType::kNull;  // kLiteral and kCast as parsed; everywhere after Bind
   Field field;                        // kColumn, after Bind: the leaf
+  int64_t depth = 1;                  // of this tree, as parsed
+  int64_t nodes = 1;                  // of this tree, as parsed; where it is large, "very many"
 };
 
 // Invalid, with the place, if the text is not an expression; Limit if it is too long or nests too deep.

@@ -36,6 +36,10 @@ class Parser {
     HEADRACE_TRY(Tokenize());
     HEADRACE_ASSIGN(ExprPtr expr, Or());
     if (Now().kind != TokenKind::kEnd) return Error("unexpected " + Describe(Now()));
+    if (expr->nodes > limits::kMaxExpressionNodes) {
+      return Status::Limit("the filter has more than " + std::to_string(limits::kMaxExpressionNodes) +
+                           " operations (each operand of BETWEEN counts twice)");
+    }
     return expr;
   }
 
@@ -132,7 +136,41 @@ class Parser {
     auto expr = std::make_shared<Expr>();
     expr->op = op;
     expr->args = std::move(args);
+    Measure(expr.get());
     return expr;
+  }
+  static void Measure(Expr* expr) {
+    for (const auto& arg : expr->args) {
+      expr->depth = std::max(expr->depth, arg->depth + 1);
+      expr->nodes = std::min(expr->nodes + arg->nodes, 2 * limits::kMaxExpressionNodes);
+    }
+  }
+  // Everything that walks a tree recurses, down to its destructor: no loop may make it deeper than this.
+  static Status Bounded(const Expr& expr) {
+    if (expr.depth <= limits::kMaxExpressionTree) return Status::Ok();
+    return Status::Limit("a filter's chain of operators may be " +
+                         std::to_string(limits::kMaxExpressionTree) + " deep");
+  }
+  // terms[begin, end) joined by AND or OR. A chain is left-deep as it is written, so that its canonical text
+  // stays what checkpoints know; a longer one (SQL generators write them) is halved, which means the same.
+  static ExprPtr Join(ExprOp op, const std::vector<ExprPtr>& terms, size_t begin, size_t end) {
+    if (end - begin > static_cast<size_t>(limits::kMaxExpressionDepth)) {
+      const size_t middle = begin + (end - begin) / 2;
+      return Make(op, {Join(op, terms, begin, middle), Join(op, terms, middle, end)});
+    }
+    ExprPtr joined = terms[begin];
+    for (size_t i = begin + 1; i < end; ++i) joined = Make(op, {joined, terms[i]});
+    return joined;
+  }
+  Result<ExprPtr> Chain(ExprOp op, std::string_view word, Result<ExprPtr> (Parser::*term)()) {
+    std::vector<ExprPtr> terms;
+    do {
+      HEADRACE_ASSIGN(ExprPtr next, (this->*term)());
+      terms.push_back(std::move(next));
+    } while (EatWord(word));
+    ExprPtr joined = Join(op, terms, 0, terms.size());
+    HEADRACE_TRY(Bounded(*joined));
+    return joined;
   }
   static ExprPtr Literal(Value value, ValueType type) {
     auto expr = std::make_shared<Expr>();
@@ -141,22 +179,8 @@ class Parser {
     return expr;
   }
 
-  Result<ExprPtr> Or() {
-    HEADRACE_ASSIGN(ExprPtr left, And());
-    while (EatWord("OR")) {
-      HEADRACE_ASSIGN(ExprPtr right, And());
-      left = Make(ExprOp::kOr, {left, right});
-    }
-    return left;
-  }
-  Result<ExprPtr> And() {
-    HEADRACE_ASSIGN(ExprPtr left, Not());
-    while (EatWord("AND")) {
-      HEADRACE_ASSIGN(ExprPtr right, Not());
-      left = Make(ExprOp::kAnd, {left, right});
-    }
-    return left;
-  }
+  Result<ExprPtr> Or() { return Chain(ExprOp::kOr, "OR", &Parser::And); }
+  Result<ExprPtr> And() { return Chain(ExprOp::kAnd, "AND", &Parser::Not); }
   Result<ExprPtr> Not() {
     if (++depth_ > limits::kMaxExpressionDepth) {
       return Status::Limit("a filter may nest " + std::to_string(limits::kMaxExpressionDepth) + " deep");
@@ -222,6 +246,7 @@ class Parser {
       if (op == ExprOp::kLiteral) return left;
       HEADRACE_ASSIGN(ExprPtr right, Product());
       left = Make(op, {left, right});
+      HEADRACE_TRY(Bounded(*left));
     }
   }
   Result<ExprPtr> Product() {
@@ -234,6 +259,7 @@ class Parser {
       if (op == ExprOp::kLiteral) return left;
       HEADRACE_ASSIGN(ExprPtr right, Unary());
       left = Make(op, {left, right});
+      HEADRACE_TRY(Bounded(*left));
     }
   }
   Result<ExprPtr> Unary() {
@@ -259,6 +285,7 @@ class Parser {
     HEADRACE_ASSIGN(ExprPtr expr, Primary(negative));
     while (EatSymbol("::")) {
       HEADRACE_ASSIGN(expr, CastTo(std::move(expr)));
+      HEADRACE_TRY(Bounded(*expr));
     }
     return expr;
   }
@@ -283,6 +310,7 @@ class Parser {
       expr->op = ExprOp::kCast;
       expr->args = {std::move(inner)};
       expr->type = type;
+      Measure(expr.get());
       return ExprPtr(expr);
     }
     return Error("casts go to int64, float64, string, bool, date or timestamp, not " + Describe(Now()));

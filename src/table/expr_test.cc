@@ -41,6 +41,55 @@ TEST(Expr, ErrorsNameThePlaceAndTheFix) {
   EXPECT_EQ(Error("t > '2026-01-01' and t < timestamp '2026-01-02T00:00Z' or not b"), "");
 }
 
+std::string Repeat(const std::string& first, const std::string& more, int64_t times) {
+  std::string text = first;
+  for (int64_t i = 0; i < times; ++i) text += more;
+  return text;
+}
+
+// Chains and nestings of every operator: below, at and above the limits and as long as a filter's bytes
+// allow, each is a filter or an error, and means what the short one means.
+TEST(Expr, LongChainsAreFiltersOrErrors) {
+  const int64_t tree = limits::kMaxExpressionTree;
+  const std::vector<uint8_t> every_row(3, 1);
+  arrow::Int64Builder builder;
+  ASSERT_TRUE(builder.AppendValues({1, 2, 3}).ok());
+  const std::shared_ptr<arrow::Array> column = builder.Finish().ValueOrDie();
+  const auto matches = [&](const std::string& text) -> Result<std::vector<uint8_t>> {
+    HEADRACE_ASSIGN(const auto parsed, ParseExpr(text));
+    if (ToString(*parsed).empty()) return Status::Corrupt("it has no canonical text");
+    HEADRACE_ASSIGN(const auto bound, BindFilter(parsed, TestSchema()));
+    if (ColumnsOf(*bound).size() != 1) return Status::Corrupt("lost its column");
+    (void)PossibleOutcomes(*bound, [](const Field&) { return std::optional<FieldStats>(); });
+    (void)Conjuncts(bound);
+    return EvaluateFilter(*bound, 3,
+                          [&](const Expr&) -> Result<std::shared_ptr<arrow::Array>> { return column; });
+  };
+  for (const int64_t terms : {199, 200, 201, 400, 401, 20'000, 100'000}) {
+    ASSERT_VALUE(const auto any, matches(Repeat("i = 1", " or i > 1", terms - 1)));
+    EXPECT_EQ(any, every_row) << terms;
+    ASSERT_VALUE(const auto all, matches(Repeat("i = 1", " and i > 0", terms - 1)));
+    EXPECT_EQ(all, (std::vector<uint8_t>{1, 0, 0})) << terms;
+  }
+  for (const int64_t over : {-1, 0, 1, 100'000}) {
+    const std::string sum = Repeat("i", "+0", tree - 2 + over) + " >= 1";  // one deeper than the sum
+    EXPECT_EQ(matches(sum).ok(), over < 1) << over;
+    EXPECT_EQ(ParseExpr(Repeat("i", "*1", tree - 1 + over)).ok(), over < 1) << over;
+    EXPECT_EQ(ParseExpr(Repeat("i", "::int64", tree - 1 + over)).ok(), over < 1) << over;
+  }
+  // Chains inside chains: 150 deep, each of 200.
+  std::string nested = "i = 1";
+  for (int i = 0; i < 150; ++i) nested = "(" + Repeat(nested, " or i > 1", 199) + ")";
+  EXPECT_TRUE(ParseExpr(nested).status().Is(Code::kLimit));
+  for (const char* opening : {"(", "not ", "- ", "+ ", "not (", "cast("}) {
+    EXPECT_FALSE(ParseExpr(Repeat("", opening, 20'000) + "i").ok()) << opening;
+  }
+  // BETWEEN names its operand twice: 2^n of them.
+  std::string between = "b";
+  for (int i = 0; i < 60; ++i) between = "(" + between + " between false and true)";
+  EXPECT_TRUE(ParseExpr(between).status().Is(Code::kLimit));
+}
+
 TEST(Expr, CanonicalTextReadsBackTheSame) {
   for (const char* text : {"i = 1 and (d < 2.5 or not s like 'a%')", "\"s\" in ('x', 'it''s', null)",
                            "i between -3 and +4", "d::int64 % 3 = 0 and i is not null"}) {
