@@ -120,9 +120,10 @@ nb::dict ToDict(const BatchPtr& batch) {
 
 struct StreamHandle {
   std::shared_ptr<stream::Stream> held;
-  stream::Stream* operator->() const {
+  // A share of its own for each call: close() in another thread drops only the handle's.
+  std::shared_ptr<stream::Stream> operator->() const {
     if (!held) Raise(Status::Invalid("the stream is closed"));
-    return held.get();
+    return held;
   }
 };
 
@@ -284,9 +285,10 @@ void BindStream(nb::module_& m) {
       .def("next",
            [](const StreamHandle& s) -> std::optional<StreamBatch> {
              bool raised = false;
-             stream::Stream* held = s.operator->();
+             std::shared_ptr<stream::Stream> shared = s.operator->();
              auto next = [&] {
                const nb::gil_scoped_release release;
+               const auto held = std::move(shared);  // where it is the last, it ends without the GIL
                return held->Next([&] {
                  const nb::gil_scoped_acquire acquire;
                  raised = PyErr_CheckSignals() != 0;
@@ -300,15 +302,21 @@ void BindStream(nb::module_& m) {
            })
       .def("close",
            [](StreamHandle& s) {
+             auto held = std::move(s.held);  // under the GIL, as every other look at it
              const nb::gil_scoped_release release;
-             s.held.reset();
+             held.reset();
            })
       .def("state", [](const StreamHandle& s) { return s->state().ToJson(); })
       .def("load",
            [](const StreamHandle& s, const std::string& json) {
              const auto state = Check(stream::State::FromJson(json));
-             stream::Stream* held = s.operator->();
-             Check(Interruptible([&](const StopToken&) { return held->Load(state); }));
+             auto held = s.operator->();
+             const Status loaded = Interruptible([&](const StopToken&) { return held->Load(state); });
+             {
+               const nb::gil_scoped_release release;
+               held.reset();
+             }
+             Check(loaded);
            })
       .def("stats", [](const StreamHandle& s) { return StatsToDict(s->stats()); })
       .def_prop_ro("length", [](const StreamHandle& s) { return s->length(); })

@@ -35,7 +35,10 @@ Pipeline::Pipeline(PipelineInput input, Counters* counters)
 }
 
 Pipeline::~Pipeline() {
-  stopping_ = true;
+  {
+    const std::lock_guard lock(mutex_);  // the planner is either before its look at this, or waiting
+    stopping_ = true;
+  }
   changed_.notify_all();
   planner_.join();
   windows_.reset();

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <mutex>
 #include <numeric>
@@ -90,8 +91,9 @@ class StreamImpl final : public Stream {
   }
 
   Status Start() {
-    HEADRACE_ASSIGN(active_, MakeSetup(Views(), options_.seed, {}));
-    state_ = FreshState(*active_, {0, 0}, options_.seed);
+    HEADRACE_ASSIGN(auto setup, MakeSetup(Views(), options_.seed, {}));
+    const State state = FreshState(*setup, {0, 0}, options_.seed);
+    Activate(std::move(setup), state);
     return Status::Ok();
   }
 
@@ -115,8 +117,8 @@ class StreamImpl final : public Stream {
     SetState(pipeline_->after());
     if (!batch && next_) {  // the old snapshot's epoch is over; the newer one's begins
       pipeline_.reset();
-      active_ = std::move(next_);
-      SetState(FreshState(*active_, state_.point, state_.seed));
+      const State state = FreshState(*next_, state_.point, state_.seed);
+      Activate(std::move(next_), state);
     }
     return batch;
   }
@@ -157,9 +159,10 @@ class StreamImpl final : public Stream {
     }
     const bool at_start = state.point.position == 0 && state.packed == 0;
     if (older && at_start) {  // a new epoch: the newer snapshot's from its first row
-      HEADRACE_ASSIGN(active_, MakeSetup(Views(), state.seed, {}));
+      HEADRACE_ASSIGN(auto fresh, MakeSetup(Views(), state.seed, {}));
       next_.reset();
-      SetState(FreshState(*active_, state.point, state.seed));
+      const State begin = FreshState(*fresh, state.point, state.seed);
+      Activate(std::move(fresh), begin);
       return Status::Ok();
     }
     HEADRACE_ASSIGN(auto setup, MakeSetup(views, state.seed, state.sources));
@@ -172,16 +175,17 @@ class StreamImpl final : public Stream {
     if (older) {
       HEADRACE_ASSIGN(next_, MakeSetup(Views(), state.seed, {}));
     }
-    active_ = std::move(setup);
-    SetState(state);
+    Activate(std::move(setup), state);
     return Status::Ok();
   }
 
   StreamStats stats() const override {
     StreamStats s;
+    const auto active = Now().setup;
     s.samples = counters_.samples;
     s.batches = counters_.batches;
-    s.seconds = started_ < 0 ? 0 : MonotonicSeconds() - started_;
+    const double started = started_;
+    s.seconds = started < 0 ? 0 : MonotonicSeconds() - started;
     s.waited_seconds = static_cast<double>(counters_.waited_us) / 1e6;
     s.decode_seconds = static_cast<double>(counters_.decode_us) / 1e6;
     s.fetch_seconds = static_cast<double>(counters_.fetch_us) / 1e6;
@@ -189,12 +193,12 @@ class StreamImpl final : public Stream {
     s.batch_bytes = counters_.batch_bytes;
     s.packed_tokens = counters_.packed_tokens;
     s.packed_slots = counters_.packed_slots;
-    for (const auto& source : active_->sources) {
+    for (const auto& source : active->sources) {
       s.media_bytes += source->media_read();
       s.chunk_hits += source->chunk_hits();
       s.chunk_misses += source->chunk_misses();
     }
-    for (const auto& cache : active_->caches) {
+    for (const auto& cache : active->caches) {
       if (!cache) continue;
       s.cache_hits += cache->hit_bytes();
       s.cache_misses += cache->miss_bytes();
@@ -212,37 +216,39 @@ class StreamImpl final : public Stream {
       if (s.waited_seconds < 0.05 * elapsed) {
         s.bottleneck = "consumer";
       } else {
-        const bool local = active_->sources[0]->local();
+        const bool local = active->sources[0]->local();
         s.bottleneck = local || s.decode_seconds > 0.7 * elapsed * s.threads ? "decode" : "store";
       }
     }
     return s;
   }
 
-  int64_t length() const override { return active_->sequence->length().value_or(-1); }
+  int64_t length() const override { return Now().setup->sequence->length().value_or(-1); }
 
   int64_t steps_left() const override {
-    const auto length = active_->sequence->length();
+    const Standing now = Now();
+    const auto length = now.setup->sequence->length();
     if (!length || options_.end == EpochEnd::kWrap || !options_.pack.tokens.empty()) return -1;
-    return StepsLeft({options_.batch, options_.rank, options_.world, options_.end}, state_.point.position,
+    return StepsLeft({options_.batch, options_.rank, options_.world, options_.end}, now.state.point.position,
                      *length);
   }
 
   Result<std::vector<PlannedSample>> Plan(int64_t count) const override {
     std::vector<PlannedSample> planned;
-    const auto length = active_->sequence->length();
+    const Standing now = Now();
+    const auto length = now.setup->sequence->length();
     for (int64_t k = 0; k < count; ++k) {
-      Point point{state_.point.epoch, state_.point.position + k};
+      Point point{now.state.point.epoch, now.state.point.position + k};
       if (length && point.position >= *length) break;
-      const auto place = active_->sequence->At(point);
-      Selection& selection = active_->sources[static_cast<size_t>(place.source)]->selection();
+      const auto place = now.setup->sequence->At(point);
+      Selection& selection = now.setup->sources[static_cast<size_t>(place.source)]->selection();
       HEADRACE_ASSIGN(const RowPlace row, selection.At(place.ordinal));
       planned.push_back({point, place.source, place.ordinal, selection.row_id(row)});
     }
     return planned;
   }
 
-  const std::vector<Column>& columns() const override { return active_->sources[0]->columns(); }
+  std::vector<Column> columns() const override { return Now().setup->sources[0]->columns(); }
   const StreamOptions& options() const override { return options_; }
 
  private:
@@ -254,6 +260,21 @@ class StreamImpl final : public Stream {
     return views;
   }
 
+  // Where the stream stands. Anybody may ask while another thread is in Next() or Load(), which replace it:
+  // what is asked about stays alive.
+  struct Standing {
+    std::shared_ptr<Setup> setup;
+    State state;
+  };
+  Standing Now() const {
+    const std::lock_guard lock(state_mutex_);
+    return {active_, state_};
+  }
+  void Activate(std::shared_ptr<Setup> setup, const State& state) {
+    const std::lock_guard lock(state_mutex_);
+    active_.swap(setup);
+    state_ = state;
+  }
   void SetState(State state) {
     const std::lock_guard lock(state_mutex_);
     state_ = std::move(state);
@@ -430,12 +451,12 @@ class StreamImpl final : public Stream {
   StreamOptions options_;
   std::shared_ptr<MemoryBudget> memory_;
   mutable Counters counters_;
-  std::unique_ptr<Setup> active_;
+  std::shared_ptr<Setup> active_;  // replaced by Activate(); asked for, outside Next() and Load(), by Now()
   std::unique_ptr<Setup> next_;
   std::mutex use_mutex_;
   mutable std::mutex state_mutex_;
   State state_;
-  double started_ = -1;
+  std::atomic<double> started_ = -1;
   std::unique_ptr<Pipeline> pipeline_;  // last: it borrows all the others
 };
 

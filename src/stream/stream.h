@@ -129,7 +129,7 @@ class Stream {
   virtual int64_t steps_left() const = 0;
   // The first positions of all ranks together from where the stream stands, without touching data.
   virtual Result<std::vector<PlannedSample>> Plan(int64_t count) const = 0;
-  virtual const std::vector<Column>& columns() const = 0;
+  virtual std::vector<Column> columns() const = 0;
   virtual const StreamOptions& options() const = 0;
 };
 
