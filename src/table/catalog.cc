@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "store/store.h"
+#include "table/features.h"
 #include "table/json_read.h"
 #include "table/table.h"
 
@@ -26,6 +27,8 @@ Result<json> ReadCatalogFile(store::ObjectStore* store) {
                                  std::to_string(format) + "; this program reads " +
                                  std::to_string(kFormatVersion) + ". Update Headrace");
     }
+    const Status features = CheckFeatures(file);
+    if (!features.ok()) return features.Wrap("cannot open the catalog in " + store->Describe());
     return file;
   } catch (const std::exception& error) {
     return Status::Corrupt("cannot read catalog.json in " + store->Describe() + ": " + error.what());

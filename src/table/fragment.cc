@@ -13,6 +13,16 @@ const DataFile* Fragment::FileOf(int32_t field) const {
   return nullptr;
 }
 
+const char* FileKindName(FileKind kind) { return kind == FileKind::kParquet ? "parquet" : "tensor"; }
+
+Result<FileKind> ParseFileKind(const std::string& name) {
+  for (const FileKind kind : {FileKind::kParquet, FileKind::kTensor}) {
+    if (name == FileKindName(kind)) return kind;
+  }
+  return Status::Unsupported("it holds a file of kind '" + name +
+                             "', made by a newer Headrace; update this one");
+}
+
 std::string DataKey(const Uuid& file, FileKind kind) {
   return "data/" + file.ToString() + (kind == FileKind::kParquet ? ".parquet" : ".arrow");
 }

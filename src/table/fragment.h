@@ -8,11 +8,15 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "base/status.h"
 #include "table/stats.h"
 
 namespace headrace::table {
 
 enum class FileKind : uint8_t { kParquet, kTensor };
+
+const char* FileKindName(FileKind kind);                  // "parquet", "tensor"
+Result<FileKind> ParseFileKind(const std::string& name);  // Unsupported for kinds of a newer Headrace
 
 // Columns of a fragment that were written together. Shared by all fragments of one write.
 struct Family {

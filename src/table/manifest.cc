@@ -15,6 +15,7 @@
 
 #include "base/hash.h"
 #include "table/arrow_bridge.h"
+#include "table/features.h"
 #include "table/json_read.h"
 
 namespace headrace::table {
@@ -275,8 +276,7 @@ Result<WrittenManifest> EncodeManifest(const std::vector<Fragment>& entries) {
   json family_list = json::array();
   for (const auto& family : families) {
     HEADRACE_TRY(AddFileColumns(entries, family, family_list.size(), &columns));
-    family_list.push_back(
-        {{"kind", family.kind == FileKind::kParquet ? "parquet" : "tensor"}, {"fields", family.fields}});
+    family_list.push_back({{"kind", FileKindName(family.kind)}, {"fields", family.fields}});
   }
   for (const int32_t field : stat_fields) HEADRACE_TRY(AddStatColumns(entries, field, &columns));
 
@@ -319,10 +319,21 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
   std::vector<std::shared_ptr<const Family>> families;
   std::vector<std::string> file_columns;
   try {
+    const std::string format = core.metadata()->Get("headrace.format").ValueOr("");
+    if (format != std::to_string(kFormatVersion)) {
+      return Status::Unsupported("it has format version '" + format + "' and this program reads " +
+                                 std::to_string(kFormatVersion) + "; update Headrace")
+          .Wrap(context);
+    }
+    const Status features = CheckFeatures(
+        json{{"requires", json::parse(core.metadata()->Get("headrace.requires").ValueOr("[]"))}});
+    if (!features.ok()) return features.Wrap(context);
     const auto list = json::parse(core.metadata()->Get("headrace.families").ValueOr("[]"));
     for (const auto& entry : list) {
       Family family;
-      family.kind = entry.at("kind").get<std::string>() == "tensor" ? FileKind::kTensor : FileKind::kParquet;
+      auto kind = ParseFileKind(entry.at("kind").get<std::string>());
+      if (!kind.ok()) return kind.status().Wrap(context);
+      family.kind = *kind;
       family.fields = JsonInts(entry.at("fields"));
       file_columns.push_back("file_" + std::to_string(families.size()));
       file_columns.push_back("bytes_" + std::to_string(families.size()));

@@ -1,5 +1,6 @@
 #include "table/refs.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -71,9 +72,12 @@ Result<RefValue> Refs::Read(std::string_view name, int64_t revision) const {
     value.name = in.at("name").get<std::string>();
     value.revision = JsonInt<int64_t>(in.at("revision"));
     const auto kind = in.at("kind").get<std::string>();
-    for (int i = 0; i < 4; ++i) {
-      if (kind == kKinds[i]) value.kind = static_cast<RefKind>(i);
+    const auto known = std::find(std::begin(kKinds), std::end(kKinds), kind);
+    if (known == std::end(kKinds)) {
+      return Status::Unsupported(key + " points to a '" + kind +
+                                 "', a kind of a newer Headrace; update this one");
     }
+    value.kind = static_cast<RefKind>(known - std::begin(kKinds));
     value.target = in.at("target").get<std::string>();
     value.who = in.value("who", "");
     value.why = in.value("why", "");

@@ -4,6 +4,7 @@
 
 #include "base/hash.h"
 #include "base/limits.h"
+#include "table/features.h"
 #include "table/json_read.h"
 
 namespace headrace::table {
@@ -59,7 +60,7 @@ json FragmentToJson(const Fragment& fragment) {
       {"id", fragment.id}, {"row", fragment.first_row_id}, {"rows", fragment.rows}, {"v", fragment.version}};
   for (const auto& file : fragment.files) {
     out["files"].push_back({{"id", file.id.ToString()},
-                            {"kind", file.family->kind == FileKind::kParquet ? "parquet" : "tensor"},
+                            {"kind", FileKindName(file.family->kind)},
                             {"fields", file.family->fields},
                             {"bytes", file.bytes}});
   }
@@ -87,7 +88,7 @@ Result<Fragment> FragmentFromJson(const json& in) {
       HEADRACE_ASSIGN(file.id, Uuid::Parse(entry.at("id").get<std::string>()));
       file.bytes = JsonInt<int64_t>(entry.at("bytes"));
       Family family;
-      family.kind = entry.at("kind").get<std::string>() == "tensor" ? FileKind::kTensor : FileKind::kParquet;
+      HEADRACE_ASSIGN(family.kind, ParseFileKind(entry.at("kind").get<std::string>()));
       family.fields = JsonInts(entry.at("fields"));
       file.family = std::make_shared<const Family>(std::move(family));
       fragment.files.push_back(std::move(file));
@@ -123,6 +124,7 @@ Result<Snapshot> FromJson(const json& in) {
                                " and this program reads " + std::to_string(kFormatVersion) +
                                "; update Headrace");
   }
+  HEADRACE_TRY(CheckFeatures(in));
   HEADRACE_ASSIGN(snapshot.table, Uuid::Parse(in.at("table").get<std::string>()));
   snapshot.version = JsonInt<int64_t>(in.at("version"));
   snapshot.transaction = in.at("transaction").get<std::string>();
