@@ -133,7 +133,7 @@ nb::object StructToPython(const arrow::Field& field, const std::shared_ptr<arrow
   const auto cell = array->Slice(row, 1);
   const auto view = batch.view;
   const nb::object read = nb::cpp_function([cell, view]() -> nb::object {
-    auto blobs = Check(Interruptible([&](const StopToken&) { return view->ReadBlobs(*cell); }));
+    auto blobs = Check(Interruptible([&](const StopToken&) { return view->ReadBlobs(cell); }));
     if (!blobs[0]) return nb::none();
     return nb::bytes(blobs[0]->data(), static_cast<size_t>(blobs[0]->size()));
   });

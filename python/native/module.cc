@@ -360,7 +360,7 @@ void BindRows(nb::module_& m) {
         if (!b.view)
           Raise(Status::Invalid(
               "these rows came from SQL and cannot fetch blobs; take them by _row_id from the table"));
-        const auto blobs = Check(Interruptible([&](const StopToken&) { return b.view->ReadBlobs(*cells); }));
+        const auto blobs = Check(Interruptible([&](const StopToken&) { return b.view->ReadBlobs(cells); }));
         nb::list list;
         for (const auto& blob : blobs) {
           list.append(blob ? nb::object(nb::bytes(blob->data(), static_cast<size_t>(blob->size())))

@@ -249,7 +249,7 @@ Status Get(const Context& context, const std::string& name, int64_t row, const s
   std::string bytes;
   if (cell->IsNull(0)) return Status::NotFound("'" + column + "' of row " + std::to_string(row) + " is null");
   if (field != nullptr && field->type.kind == table::Kind::kBlob) {
-    HEADRACE_ASSIGN(const auto blobs, view.ReadBlobs(*cell));
+    HEADRACE_ASSIGN(const auto blobs, view.ReadBlobs(cell));
     bytes = std::string(blobs[0]->view());
   } else if (cell->type_id() == arrow::Type::STRING || cell->type_id() == arrow::Type::BINARY) {
     bytes = static_cast<const arrow::BinaryArray&>(*cell).GetString(0);

@@ -9,11 +9,14 @@
 #include <duckdb.hpp>
 #include <duckdb/common/arrow/result_arrow_wrapper.hpp>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdio>
 #include <filesystem>
+#include <set>
 #include <thread>
 
+#include "query/blob_export.h"
 #include "query/scan_function.h"
 #include "table/arrow_bridge.h"
 
@@ -196,6 +199,14 @@ class DuckEngine final : public Engine {
     const std::string how = format == "csv"    ? "format csv, header true"
                             : format == "json" ? "format json"
                                                : "format parquet";
+    if (format == "parquet") {
+      HEADRACE_ASSIGN(const bool blobs, GivesBlobs(sql));
+      if (blobs) {
+        HEADRACE_ASSIGN(const auto rows, Query(sql, options));
+        return WriteParquetWithBytes(rows.get(), session_->catalog()->environment()->store.get(), path,
+                                     options.stop);
+      }
+    }
     HEADRACE_ASSIGN(const auto reader,
                     Query("copy (" + Trimmed(sql) + ") to '" + quoted + "' (" + how + ")", options));
     int64_t rows = 0;
@@ -237,6 +248,30 @@ class DuckEngine final : public Engine {
   std::vector<ScanReport> scans() const override { return session_->reports(); }
 
  private:
+  // Whether a column of the result is a blob column's struct. Nothing runs.
+  Result<bool> GivesBlobs(const std::string& sql) {
+    try {
+      HEADRACE_ASSIGN(const std::string statement, Readable(sql));
+      session_->Begin({});
+      const auto prepared = connection_->Prepare(statement);
+      if (prepared->HasError()) return FromDuckDb(prepared->error);
+      for (const auto& type : prepared->GetTypes()) {
+        if (type.id() != duckdb::LogicalTypeId::STRUCT) continue;
+        std::set<std::string> names;
+        for (const auto& child : duckdb::StructType::GetChildTypes(type)) names.insert(child.first);
+        const auto& fields = table::BlobFields();
+        if (names.size() == fields.size() && std::all_of(fields.begin(), fields.end(), [&](const auto& f) {
+              return names.contains(f.name);
+            })) {
+          return true;
+        }
+      }
+    } catch (const std::exception& error) {
+      return FromDuckDb(duckdb::ErrorData(error));
+    }
+    return false;
+  }
+
   // One statement that reads. DuckDB would make tables too, but only in this process's memory, where they
   // would be lost.
   Result<std::string> Readable(const std::string& sql) {

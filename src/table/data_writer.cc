@@ -225,7 +225,9 @@ class Writer final : public DataWriter {
           // Conforming again brings a slice to offset 0.
           HEADRACE_ASSIGN(column, ConformArray(column, fields_[i]));
         }
-        HEADRACE_ASSIGN(column, packs_.Write(fields_[i], column, &pack_use_));
+        auto packed = packs_.Write(fields_[i], column, &pack_use_);
+        if (!packed.ok()) return packed.status().Wrap("column '" + fields_[i].name + "'");
+        column = std::move(packed).value();
       }
       AddToStats(fields_[i], *column, stat_fields_, &current_.stats);
       scalars.push_back(std::move(column));

@@ -7,6 +7,83 @@
 #include "table/arrow_bridge.h"
 
 namespace headrace::table {
+namespace {
+
+constexpr int64_t kCopyBytes = 32 << 20;  // of other tables' blobs, read at once
+constexpr size_t kOpenSources = 64;       // packs that stay open while cells of theirs come
+
+// The fields of a blob column's cells that say where the bytes are, made anew; the others stay as they came.
+class Places {
+ public:
+  explicit Places(const arrow::StructArray& cells)
+      : cells_(cells),
+        offsets_(std::static_pointer_cast<arrow::Int64Array>(cells.GetFieldByName("offset"))),
+        lengths_(std::static_pointer_cast<arrow::Int64Array>(cells.GetFieldByName("length"))),
+        checksums_(std::static_pointer_cast<arrow::UInt64Array>(cells.GetFieldByName("checksum"))) {}
+
+  Status Inline(std::string_view blob) {
+    HEADRACE_TRY(Facts(blob));
+    HEADRACE_ARROW_TRY(pack_.AppendNull());
+    HEADRACE_ARROW_TRY(offset_.AppendNull());
+    HEADRACE_ARROW_TRY(inline_.Append(blob));
+    return Status::Ok();
+  }
+  Status Packed(std::string_view blob, const Uuid& pack, int64_t offset) {
+    HEADRACE_TRY(Facts(blob));
+    HEADRACE_ARROW_TRY(pack_.Append(pack.ToString()));
+    HEADRACE_ARROW_TRY(offset_.Append(offset));
+    HEADRACE_ARROW_TRY(inline_.AppendNull());
+    return Status::Ok();
+  }
+  // Nothing, a reference in place, or a place in a pack of this table.
+  Status Keep(int64_t i, const Uuid* pack) {
+    HEADRACE_ARROW_TRY(pack == nullptr ? pack_.AppendNull() : pack_.Append(pack->ToString()));
+    HEADRACE_ARROW_TRY(offsets_->IsNull(i) ? offset_.AppendNull() : offset_.Append(offsets_->Value(i)));
+    HEADRACE_ARROW_TRY(lengths_->IsNull(i) ? length_.AppendNull() : length_.Append(lengths_->Value(i)));
+    HEADRACE_ARROW_TRY(checksums_->IsNull(i) ? checksum_.AppendNull()
+                                             : checksum_.Append(checksums_->Value(i)));
+    HEADRACE_ARROW_TRY(inline_.AppendNull());
+    return Status::Ok();
+  }
+
+  Result<std::shared_ptr<arrow::Array>> Finish(const Field& field) {
+    const std::map<std::string, arrow::ArrayBuilder*> made = {{"pack", &pack_},
+                                                              {"offset", &offset_},
+                                                              {"length", &length_},
+                                                              {"checksum", &checksum_},
+                                                              {"inline", &inline_}};
+    arrow::ArrayVector children;
+    for (size_t i = 0; i < field.type.children.size(); ++i) {
+      std::shared_ptr<arrow::Array> array = cells_.field(static_cast<int>(i));
+      const auto builder = made.find(field.type.children[i].name);
+      if (builder != made.end()) HEADRACE_ARROW_TRY(builder->second->Finish(&array));
+      children.push_back(std::move(array));
+    }
+    // Conformed structs have offset 0, so their validity can be shared as it is.
+    HEADRACE_CHECK(cells_.offset() == 0 || cells_.null_count() == 0);
+    return std::shared_ptr<arrow::Array>(std::make_shared<arrow::StructArray>(
+        cells_.type(), cells_.length(), std::move(children),
+        cells_.null_count() ? cells_.null_bitmap() : nullptr, cells_.null_count()));
+  }
+
+ private:
+  Status Facts(std::string_view blob) {
+    HEADRACE_ARROW_TRY(length_.Append(static_cast<int64_t>(blob.size())));
+    HEADRACE_ARROW_TRY(checksum_.Append(Xxh3(blob)));
+    return Status::Ok();
+  }
+
+  const arrow::StructArray& cells_;
+  std::shared_ptr<arrow::Int64Array> offsets_;
+  std::shared_ptr<arrow::Int64Array> lengths_;
+  std::shared_ptr<arrow::UInt64Array> checksums_;
+  arrow::StringBuilder pack_;
+  arrow::Int64Builder offset_, length_;
+  arrow::UInt64Builder checksum_;
+  arrow::BinaryBuilder inline_;
+};
+
+}  // namespace
 
 Status PackWriter::Add(std::string_view bytes, Uuid* pack, int64_t* offset) {
   if (upload_ && upload_->written() + static_cast<int64_t>(bytes.size()) > pack_bytes_ &&
@@ -30,76 +107,80 @@ Status PackWriter::Finish() {
   return upload->Commit();
 }
 
+Result<std::shared_ptr<store::ObjectReader>> PackWriter::Open(const std::string& key) {
+  const auto it = sources_.find(key);
+  if (it != sources_.end()) return it->second;
+  HEADRACE_ASSIGN(auto reader, store_->Open(key));
+  if (sources_.size() >= kOpenSources) sources_.clear();
+  sources_[key] = reader;
+  return reader;
+}
+
+Result<std::map<int64_t, store::Bytes>> PackWriter::Fetch(const BlobCells& cells, int64_t row) {
+  std::vector<int64_t> rows;
+  for (int64_t bytes = 0; row < cells.length() && (rows.empty() || bytes < kCopyBytes); ++row) {
+    if (cells.IsNull(row) || !cells.IsPacked(row)) continue;
+    HEADRACE_ASSIGN(const std::string key, cells.KeyOf(row, prefix_));
+    if (key.starts_with(prefix_)) continue;
+    rows.push_back(row);
+    bytes += cells.PackedBytes(row);
+  }
+  HEADRACE_ASSIGN(auto bytes, cells.Read(rows, prefix_, [&](const std::string& key) { return Open(key); }));
+  std::map<int64_t, store::Bytes> found;
+  for (size_t i = 0; i < rows.size(); ++i) found[rows[i]] = std::move(bytes[i]);
+  return found;
+}
+
+Result<Uuid> PackWriter::Share(const BlobCells& cells, int64_t row) {
+  HEADRACE_ASSIGN(const std::string key, cells.KeyOf(row, prefix_));
+  auto reader = Open(key);
+  if (reader.status().Is(Code::kNotFound)) {
+    return Status::NotFound("a blob lies in " + key + ", which this table does not have: give its bytes");
+  }
+  if (!reader.ok()) return reader.status();
+  const int64_t offset = cells.Offset(row);
+  const int64_t length = cells.PackedBytes(row);
+  if (offset < 0 || length < 0 || offset > (*reader)->size() || length > (*reader)->size() - offset) {
+    return Status::Invalid("a blob's place lies outside of its pack " + key);
+  }
+  const std::string_view text = cells.Pack(row);
+  return Uuid::Parse(text.substr(text.find('/') + 1));  // all of it where there is none
+}
+
 Result<std::shared_ptr<arrow::Array>> PackWriter::Write(const Field& field,
                                                         const std::shared_ptr<arrow::Array>& blobs,
                                                         std::map<Uuid, int64_t>* used) {
-  const auto& cells = static_cast<const arrow::StructArray&>(*blobs);
-  HEADRACE_ASSIGN(const auto inline_field, [&]() -> Result<int> {
-    for (size_t i = 0; i < field.type.children.size(); ++i) {
-      if (field.type.children[i].name == "inline") return static_cast<int>(i);
-    }
-    return Status::Corrupt("the blob column '" + field.name + "' has no field 'inline'");
-  }());
-  const auto bytes = std::static_pointer_cast<arrow::BinaryArray>(cells.field(inline_field));
-  const auto child = [&](const char* name) { return cells.GetFieldByName(name); };
-  const auto given_pack = std::static_pointer_cast<arrow::StringArray>(child("pack"));
-  const auto given_offset = std::static_pointer_cast<arrow::Int64Array>(child("offset"));
-  const auto given_length = std::static_pointer_cast<arrow::Int64Array>(child("length"));
-  const auto given_checksum = std::static_pointer_cast<arrow::UInt64Array>(child("checksum"));
-
-  arrow::StringBuilder pack_out;
-  arrow::Int64Builder offset_out, length_out;
-  arrow::UInt64Builder checksum_out;
-  arrow::BinaryBuilder inline_out;
-  for (int64_t i = 0; i < cells.length(); ++i) {
-    if (cells.IsNull(i) || bytes->IsNull(i)) {
-      // Nothing, or a reference in place: kept as it is.
-      HEADRACE_ARROW_TRY(given_pack->IsNull(i) ? pack_out.AppendNull()
-                                               : pack_out.Append(given_pack->GetView(i)));
-      HEADRACE_ARROW_TRY(given_offset->IsNull(i) ? offset_out.AppendNull()
-                                                 : offset_out.Append(given_offset->Value(i)));
-      HEADRACE_ARROW_TRY(given_length->IsNull(i) ? length_out.AppendNull()
-                                                 : length_out.Append(given_length->Value(i)));
-      HEADRACE_ARROW_TRY(given_checksum->IsNull(i) ? checksum_out.AppendNull()
-                                                   : checksum_out.Append(given_checksum->Value(i)));
-      HEADRACE_ARROW_TRY(inline_out.AppendNull());
-      continue;
-    }
-    const std::string_view blob = bytes->GetView(i);
-    HEADRACE_ARROW_TRY(length_out.Append(static_cast<int64_t>(blob.size())));
-    HEADRACE_ARROW_TRY(checksum_out.Append(Xxh3(blob)));
-    if (static_cast<int64_t>(blob.size()) <= inline_bytes_) {
-      HEADRACE_ARROW_TRY(pack_out.AppendNull());
-      HEADRACE_ARROW_TRY(offset_out.AppendNull());
-      HEADRACE_ARROW_TRY(inline_out.Append(blob));
-      continue;
-    }
+  HEADRACE_ASSIGN(const BlobCells given, BlobCells::Of(blobs));
+  Places out(static_cast<const arrow::StructArray&>(*blobs));
+  const auto add = [&](std::string_view blob) -> Status {
+    if (static_cast<int64_t>(blob.size()) <= inline_bytes_) return out.Inline(blob);
     Uuid pack;
     int64_t offset = 0;
     HEADRACE_TRY(Add(blob, &pack, &offset));
     (*used)[pack] += static_cast<int64_t>(blob.size());
-    HEADRACE_ARROW_TRY(pack_out.Append(pack.ToString()));
-    HEADRACE_ARROW_TRY(offset_out.Append(offset));
-    HEADRACE_ARROW_TRY(inline_out.AppendNull());
+    return out.Packed(blob, pack, offset);
+  };
+  std::map<int64_t, store::Bytes> copied;
+  const auto write = [&](int64_t i) -> Status {
+    if (given.IsNull(i) || given.IsInPlace(i)) return out.Keep(i, nullptr);
+    if (given.IsInline(i)) return add(given.InlineBytes(i));
+    if (!given.IsPacked(i)) return Status::Invalid("the cell has neither bytes nor a place where they lie");
+    HEADRACE_ASSIGN(const std::string key, given.KeyOf(i, prefix_));
+    if (key.starts_with(prefix_)) {
+      HEADRACE_ASSIGN(const Uuid pack, Share(given, i));
+      (*used)[pack] += given.PackedBytes(i);
+      return out.Keep(i, &pack);
+    }
+    if (!copied.contains(i)) {
+      HEADRACE_ASSIGN(copied, Fetch(given, i));
+    }
+    return add(copied.at(i).view());
+  };
+  for (int64_t i = 0; i < given.length(); ++i) {
+    const Status written = write(i);
+    if (!written.ok()) return written.Wrap("row " + std::to_string(i));
   }
-  arrow::ArrayVector children;
-  for (size_t i = 0; i < field.type.children.size(); ++i) {
-    const std::string& name = field.type.children[i].name;
-    arrow::ArrayBuilder* builder = name == "pack"       ? static_cast<arrow::ArrayBuilder*>(&pack_out)
-                                   : name == "offset"   ? static_cast<arrow::ArrayBuilder*>(&offset_out)
-                                   : name == "length"   ? static_cast<arrow::ArrayBuilder*>(&length_out)
-                                   : name == "checksum" ? static_cast<arrow::ArrayBuilder*>(&checksum_out)
-                                   : name == "inline"   ? static_cast<arrow::ArrayBuilder*>(&inline_out)
-                                                        : nullptr;
-    std::shared_ptr<arrow::Array> array = cells.field(static_cast<int>(i));
-    if (builder != nullptr) HEADRACE_ARROW_TRY(builder->Finish(&array));
-    children.push_back(std::move(array));
-  }
-  // Conformed structs have offset 0, so their validity can be shared as it is.
-  HEADRACE_CHECK(cells.offset() == 0 || cells.null_count() == 0);
-  return std::shared_ptr<arrow::Array>(std::make_shared<arrow::StructArray>(
-      cells.type(), cells.length(), std::move(children), cells.null_count() ? cells.null_bitmap() : nullptr,
-      cells.null_count()));
+  return out.Finish(field);
 }
 
 }  // namespace headrace::table

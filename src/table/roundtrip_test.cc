@@ -168,7 +168,7 @@ TEST(RoundTrip, EveryTypeAtRandom) {
       const auto got = all->GetColumnByName(name)->chunk(0);
       const auto want = expected->GetColumnByName(name);
       if (schema.fields[c].type.kind == Kind::kBlob) {
-        ASSERT_VALUE(const auto blobs, view.ReadBlobs(*got));
+        ASSERT_VALUE(const auto blobs, view.ReadBlobs(got));
         for (size_t i = 0; i < blobs.size(); ++i) {
           ASSERT_EQ(blobs[i].has_value(), want->IsValid(static_cast<int64_t>(i)));
           if (!blobs[i]) continue;
@@ -248,7 +248,7 @@ TEST(Damage, IsToldOrHarmless) {
     HEADRACE_ASSIGN(const auto opened, fresh->OpenTable("t"));
     HEADRACE_ASSIGN(const View view, opened->At());
     HEADRACE_ASSIGN(const auto all, ReadAll(view));
-    HEADRACE_ASSIGN(const auto blobs, view.ReadBlobs(*all->column(3)->chunk(0)));
+    HEADRACE_ASSIGN(const auto blobs, view.ReadBlobs(all->column(3)->chunk(0)));
     std::string text = all->column(0)->ToString() + all->column(1)->chunk(0)->ToString() +
                        all->column(2)->chunk(0)->ToString();
     for (const auto& blob : blobs) text += Hex64(Xxh3(blob->view()));

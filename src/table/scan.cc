@@ -16,6 +16,7 @@
 
 #include "base/limits.h"
 #include "table/arrow_bridge.h"
+#include "table/blob_cells.h"
 #include "table/view.h"
 
 namespace headrace::table {
@@ -31,6 +32,20 @@ Result<ArrayPtr> Descend(ArrayPtr array, size_t levels) {
     HEADRACE_ARROW_ASSIGN(array, static_cast<const arrow::StructArray&>(*array).GetFlattenedField(0));
   }
   return array;
+}
+
+// Whether a path ends at the place of a blob's bytes (image.pack), which leaves the table with the table's
+// id.
+bool IsPack(const Schema& schema, const std::vector<std::string>& path) {
+  const Field* field = schema.Find(path[0]);
+  for (size_t i = 1; field != nullptr && i < path.size(); ++i) {
+    if (field->type.kind == Kind::kBlob) return path[i] == "pack";
+    const auto& children = field->type.children;
+    const auto it =
+        std::find_if(children.begin(), children.end(), [&](const Field& f) { return f.name == path[i]; });
+    field = it == children.end() ? nullptr : &*it;
+  }
+  return false;
 }
 
 int CostOf(const Type& type) {
@@ -50,6 +65,7 @@ struct FilterColumn {
   Field top;
   Field leaf;
   size_t levels = 0;
+  bool pack = false;  // statistics do not speak of it: they are of the packs' ids alone
 };
 
 struct ScanPlan {
@@ -70,7 +86,14 @@ struct ScanPlan {
   Result<ArrayPtr> ReadFilterColumn(const Fragment& fragment, const Expr& column, const Rows& rows) const {
     const FilterColumn& found = filter_columns.at(ToString(column));
     HEADRACE_ASSIGN(auto array, view.ReadColumn(fragment, found.top, rows));
-    return Descend(std::move(array), found.levels);
+    HEADRACE_ASSIGN(array, Descend(std::move(array), found.levels));
+    if (found.pack) return PacksWithTable(*array, view.prefix());
+    return array;
+  }
+  bool HasStats(const Field& leaf) const {
+    return std::none_of(filter_columns.begin(), filter_columns.end(), [&](const auto& column) {
+      return column.second.leaf.id == leaf.id && column.second.pack;
+    });
   }
 };
 
@@ -110,7 +133,8 @@ Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& 
   const std::function<Status(const Expr&)> collect = [&](const Expr& expr) -> Status {
     if (expr.op == ExprOp::kColumn) {
       HEADRACE_ASSIGN(const auto projected, view.ProjectPath("", expr.path));
-      plan->filter_columns[ToString(expr)] = {projected.top, projected.leaf, projected.path.size() - 1};
+      plan->filter_columns[ToString(expr)] = {projected.top, projected.leaf, projected.path.size() - 1,
+                                              IsPack(view.schema(), expr.path)};
     }
     for (const auto& arg : expr.args) HEADRACE_TRY(collect(*arg));
     return Status::Ok();
@@ -134,7 +158,7 @@ Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& 
     for (const auto& conjunct : plan->conjuncts) {
       const Outcomes part = PossibleOutcomes(*conjunct, [&](const Field& leaf) {
         const auto it = plan->known.find(leaf.id);
-        return it == plan->known.end() ? std::nullopt : it->second[i];
+        return it == plan->known.end() || !plan->HasStats(leaf) ? std::nullopt : it->second[i];
       });
       outcomes.can_true &= part.can_true;
       outcomes.can_false |= part.can_false || part.can_null;
@@ -194,7 +218,7 @@ Result<Survivors> RunFilter(const ScanPlan& plan, const Fragment& fragment, cons
       const Outcomes outcomes =
           PossibleOutcomes(*conjunct, [&](const Field& leaf) -> std::optional<FieldStats> {
             for (const auto& [text, column] : plan.filter_columns) {
-              if (column.leaf.id != leaf.id) continue;
+              if (column.leaf.id != leaf.id || column.pack) continue;
               auto stats = plan.view.PageStats(fragment, column.top, leaf, begin, end);
               if (!stats.ok()) {
                 failed = stats.status();
@@ -332,7 +356,10 @@ class ScanReader final : public arrow::RecordBatchReader {
 Result<ArrayPtr> View::ReadProjection(const Fragment& fragment, const Projection& projection,
                                       const Rows& rows) const {
   HEADRACE_ASSIGN(auto array, ReadColumn(fragment, projection.top, rows));
-  return Descend(std::move(array), projection.path.size() - 1);
+  HEADRACE_ASSIGN(array, Descend(std::move(array), projection.path.size() - 1));
+  if (projection.leaf.type.kind == Kind::kBlob) return WithTable(array, prefix_);
+  if (IsPack(schema(), projection.path)) return PacksWithTable(*array, prefix_);
+  return array;
 }
 
 Result<std::shared_ptr<const ScanSource>> View::StartScan(const ScanOptions& options) const {

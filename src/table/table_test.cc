@@ -111,7 +111,7 @@ TEST_F(TableTest, TensorsAndBlobsRoundTrip) {
   const auto& vec = static_cast<const arrow::FixedSizeListArray&>(*taken->column(0));
   EXPECT_TRUE(vec.IsNull(1));
   EXPECT_EQ(static_cast<const arrow::FloatArray&>(*vec.values()).Value(vec.value_offset(0)), 7.0f);
-  ASSERT_VALUE(const auto blobs, view.ReadBlobs(*taken->column(1)));
+  ASSERT_VALUE(const auto blobs, view.ReadBlobs(taken->column(1)));
   EXPECT_EQ(blobs[0]->view(), big);
   EXPECT_FALSE(blobs[1].has_value());
   EXPECT_EQ(blobs[2]->view(), "small");

@@ -5,6 +5,7 @@
 #include <arrow/util/key_value_metadata.h>
 
 #include "base/limits.h"
+#include "table/blob_cells.h"
 
 namespace headrace::table {
 namespace {
@@ -337,8 +338,15 @@ Result<Type> Nested(const arrow::Field& field, Kind kind, int depth) {
   Type type;
   type.kind = kind;
   const auto meta = field.metadata();
-  if (kind == Kind::kStruct && meta && meta->Get("headrace.type").ValueOr("") == "blob")
+  // By its shape too: SQL and other libraries drop the metadata, and a blob that became a plain struct would
+  // be a reference without its bytes.
+  if (kind == Kind::kStruct &&
+      ((meta && meta->Get("headrace.type").ValueOr("") == "blob") || HasBlobShape(*field.type()))) {
     type.kind = Kind::kBlob;
+    if (depth > 0) return Refuse(field, "a column of its own: a blob may not lie inside a list or a struct");
+    type.children = BlobFields();
+    return type;
+  }
   for (const auto& child : field.type()->fields()) {
     Field nested;
     nested.name = kind == Kind::kList ? "item" : child->name();

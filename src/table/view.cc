@@ -6,8 +6,8 @@
 #include <map>
 #include <numeric>
 
-#include "base/hash.h"
 #include "store/read_ahead.h"
+#include "table/blob_cells.h"
 #include "table/conform.h"
 #include "table/parquet_file.h"
 #include "table/tensor_file.h"
@@ -242,48 +242,26 @@ Result<std::optional<FieldStats>> View::PageStats(const Fragment& fragment, cons
   return parquet->PageStats(leaf, begin, end);
 }
 
-Result<std::vector<std::optional<store::Bytes>>> View::ReadBlobs(const arrow::Array& blobs) const {
-  const auto* cells = dynamic_cast<const arrow::StructArray*>(&blobs);
-  const auto typed = [&](const char* name) { return cells ? cells->GetFieldByName(name) : nullptr; };
-  const auto pack = std::dynamic_pointer_cast<arrow::StringArray>(typed("pack"));
-  const auto uri = std::dynamic_pointer_cast<arrow::StringArray>(typed("uri"));
-  const auto offset = std::dynamic_pointer_cast<arrow::Int64Array>(typed("offset"));
-  const auto length = std::dynamic_pointer_cast<arrow::Int64Array>(typed("length"));
-  const auto checksum = std::dynamic_pointer_cast<arrow::UInt64Array>(typed("checksum"));
-  const auto bytes = std::dynamic_pointer_cast<arrow::BinaryArray>(typed("inline"));
-  if (!pack || !uri || !offset || !length || !checksum || !bytes) {
-    return Status::Invalid("these cells are not a blob column's; ask for the whole column to read its bytes");
-  }
-  std::vector<std::optional<store::Bytes>> result(static_cast<size_t>(cells->length()));
-  std::map<std::string_view, std::vector<int64_t>> by_pack;
-  for (int64_t i = 0; i < cells->length(); ++i) {
-    if (cells->IsNull(i)) continue;
-    if (bytes->IsValid(i)) {
-      result[static_cast<size_t>(i)] = store::Bytes::FromString(bytes->GetString(i));
-    } else if (pack->IsValid(i)) {
-      by_pack[pack->GetView(i)].push_back(i);
-    } else if (uri->IsValid(i)) {
-      return Status::Unsupported("the blob lies in place at " + uri->GetString(i) +
+Result<std::vector<std::optional<store::Bytes>>> View::ReadBlobs(
+    const std::shared_ptr<arrow::Array>& blobs) const {
+  HEADRACE_ASSIGN(const auto cells, BlobCells::Of(blobs));
+  std::vector<std::optional<store::Bytes>> result(static_cast<size_t>(cells.length()));
+  std::vector<int64_t> packed;
+  for (int64_t i = 0; i < cells.length(); ++i) {
+    if (cells.IsNull(i)) continue;
+    if (cells.IsInline(i)) {
+      result[static_cast<size_t>(i)] = store::Bytes::FromString(std::string(cells.InlineBytes(i)));
+    } else if (cells.IsPacked(i)) {
+      packed.push_back(i);
+    } else if (cells.IsInPlace(i)) {
+      return Status::Unsupported("the blob lies in place at " + std::string(cells.Uri(i)) +
                                  "; this version reads packs and inline blobs");
     }
   }
-  for (const auto& [name, rows] : by_pack) {
-    HEADRACE_ASSIGN(const Uuid id, Uuid::Parse(name));
-    const std::string key = prefix_ + PackKey(id);
-    HEADRACE_ASSIGN(const auto reader,
-                    env_->files.GetOrOpen<store::ObjectReader>(key, [&] { return env_->store->Open(key); }));
-    std::vector<store::ByteRange> ranges;
-    for (const int64_t i : rows) ranges.push_back({offset->Value(i), length->Value(i)});
-    HEADRACE_ASSIGN(auto parts, reader->ReadMany(ranges));
-    for (size_t k = 0; k < rows.size(); ++k) {
-      if (checksum->IsValid(rows[k]) && Xxh3(parts[k].view()) != checksum->Value(rows[k])) {
-        return Status::Corrupt("a blob of " + std::to_string(parts[k].size()) + " bytes at " +
-                               std::to_string(ranges[k].offset) + " in " + key +
-                               " does not match its checksum");
-      }
-      result[static_cast<size_t>(rows[k])] = std::move(parts[k]);
-    }
-  }
+  HEADRACE_ASSIGN(auto bytes, cells.Read(packed, prefix_, [&](const std::string& key) {
+    return env_->files.GetOrOpen<store::ObjectReader>(key, [&] { return env_->store->Open(key); });
+  }));
+  for (size_t k = 0; k < packed.size(); ++k) result[static_cast<size_t>(packed[k])] = std::move(bytes[k]);
   return result;
 }
 

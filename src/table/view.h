@@ -104,7 +104,8 @@ class View {
                                               int64_t begin, int64_t end) const;
   // The bytes behind cells of a blob column (a struct array from Scan or Take); nothing for null cells.
   // Checked against the cells' checksums.
-  Result<std::vector<std::optional<store::Bytes>>> ReadBlobs(const arrow::Array& blobs) const;
+  Result<std::vector<std::optional<store::Bytes>>> ReadBlobs(
+      const std::shared_ptr<arrow::Array>& blobs) const;
 
   // Bytes of pages and tensors that this view and its copies have handed out.
   int64_t bytes_read() const { return lazy_->bytes_read.load(); }

@@ -1,0 +1,86 @@
+#include "query/blob_export.h"
+
+#include <arrow/api.h>
+#include <arrow/io/file.h>
+#include <parquet/arrow/writer.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "table/arrow_bridge.h"
+#include "table/blob_cells.h"
+
+namespace headrace::query {
+namespace {
+
+constexpr int64_t kBytesAtOnce = 32 << 20;
+constexpr int64_t kRowsAtOnce = 64 << 10;
+
+// How many rows from `begin` on hold about kBytesAtOnce in packs; at least one.
+Result<int64_t> RowsThatFit(const arrow::RecordBatch& batch, const std::vector<int>& blobs, int64_t begin) {
+  std::vector<table::BlobCells> cells;
+  for (const int column : blobs) {
+    HEADRACE_ASSIGN(auto one, table::BlobCells::Of(batch.column(column)));
+    cells.push_back(std::move(one));
+  }
+  int64_t bytes = 0;
+  int64_t row = begin;
+  while (row < batch.num_rows() && row - begin < kRowsAtOnce && bytes < kBytesAtOnce) {
+    for (const auto& one : cells) bytes += !one.IsNull(row) && one.IsPacked(row) ? one.PackedBytes(row) : 0;
+    ++row;
+  }
+  return row - begin;
+}
+
+Result<int64_t> Write(arrow::RecordBatchReader* rows, store::ObjectStore* store,
+                      arrow::io::OutputStream* file, const StopToken& stop) {
+  std::vector<int> blobs;
+  for (int i = 0; i < rows->schema()->num_fields(); ++i) {
+    if (table::HasBlobShape(*rows->schema()->field(i)->type())) blobs.push_back(i);
+  }
+  const auto properties =
+      parquet::WriterProperties::Builder().compression(parquet::Compression::SNAPPY)->build();
+  HEADRACE_ARROW_ASSIGN(const auto writer,
+                        parquet::arrow::FileWriter::Open(
+                            *rows->schema(), arrow::default_memory_pool(),
+                            std::shared_ptr<arrow::io::OutputStream>(file, [](auto*) {}), properties));
+  const auto open = [&](const std::string& key) { return store->Open(key); };
+  int64_t written = 0;
+  for (;;) {
+    std::shared_ptr<arrow::RecordBatch> batch;
+    HEADRACE_ARROW_TRY(rows->ReadNext(&batch));
+    if (!batch) break;
+    for (int64_t begin = 0; begin < batch->num_rows();) {
+      HEADRACE_TRY(stop.Check());
+      HEADRACE_ASSIGN(const int64_t count, RowsThatFit(*batch, blobs, begin));
+      auto part = batch->Slice(begin, count);
+      for (const int column : blobs) {
+        HEADRACE_ASSIGN(const auto filled, table::WithBytes(part->column(column), open));
+        HEADRACE_ARROW_ASSIGN(part, part->SetColumn(column, part->schema()->field(column), filled));
+      }
+      HEADRACE_ARROW_TRY(writer->WriteTable(*arrow::Table::FromRecordBatches({part}).ValueOrDie(), count));
+      begin += count;
+      written += count;
+    }
+  }
+  HEADRACE_ARROW_TRY(writer->Close());
+  HEADRACE_ARROW_TRY(file->Close());
+  return written;
+}
+
+}  // namespace
+
+Result<int64_t> WriteParquetWithBytes(arrow::RecordBatchReader* rows, store::ObjectStore* store,
+                                      const std::string& path, const StopToken& stop) {
+  HEADRACE_ARROW_ASSIGN(const auto file, arrow::io::FileOutputStream::Open(path));
+  Result<int64_t> written = Status::Io("not written");
+  try {
+    written = Write(rows, store, file.get(), stop);
+  } catch (const std::exception& error) {
+    written = Status::Io(std::string("cannot write ") + path + ": " + error.what());
+  }
+  struct stat info {};
+  if (!written.ok() && stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode)) unlink(path.c_str());
+  return written;
+}
+
+}  // namespace headrace::query

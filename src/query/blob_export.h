@@ -1,0 +1,18 @@
+// A query's rows as a Parquet file that stands for itself: blobs with their bytes.
+#pragma once
+
+#include <arrow/record_batch.h>
+
+#include <string>
+
+#include "base/cancel.h"
+#include "store/object_store.h"
+
+namespace headrace::query {
+
+// Writes all rows; blob columns (by their shape) hold their bytes in `inline`, read from the catalog's store
+// about 32 MB at a time. Rows written. A file that could not be finished is removed.
+Result<int64_t> WriteParquetWithBytes(arrow::RecordBatchReader* rows, store::ObjectStore* store,
+                                      const std::string& path, const StopToken& stop);
+
+}  // namespace headrace::query
