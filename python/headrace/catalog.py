@@ -72,7 +72,7 @@ class Catalog:
         if hasattr(columns, "__arrow_c_schema__") and not hasattr(columns, "__arrow_c_stream__"):
             return Table(self._native.create_table(name, _native.types_of_schema(columns), why))
         rows = to_native(columns)
-        table = Table(self._native.create_table(name, _native.types_of(rows), why))
+        table = Table(self._native.create_table(name, _native.types_of(rows, []), why))
         try:
             table.append(Reader(rows), why=why)
         except BaseException:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace import _native
+from headrace.errors import Invalid
 
 
 class Row(Mapping[str, Any]):
@@ -113,33 +113,60 @@ class Reader:
         return self._native.arrow_schema()
 
 
-def _column(values: Any) -> Any:
+def _column(name: str, values: Any) -> Any:
     if isinstance(values, np.ndarray):
-        if values.dtype.kind in "iuf":
-            return np.ascontiguousarray(values)
-        values = values.tolist()
-    if hasattr(values, "__arrow_c_stream__"):
+        if values.dtype.kind in "iuf" and values.ndim >= 1 and values.dtype.itemsize <= 8:
+            return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+        if values.ndim == 0:
+            raise Invalid(f"column {name!r} is one value; give one for each row")
+    elif hasattr(values, "__arrow_c_stream__") or hasattr(values, "__arrow_c_array__"):
         return values
-    values = list(values)
-    if any(isinstance(value, bytes) for value in values):
-        return Reader(_native.from_bytes(values))
-    lines = "\n".join(json.dumps({"x": value}) for value in values)
-    return Reader(_native.from_json(lines))
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise Invalid(f"column {name!r} is a {type(values).__name__}; give a list with a value for each row")
+    return _native.column_of(name, list(values))
+
+
+def _from_rows(rows: list[Any]) -> _native.Reader:
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise Invalid(f"row {number} is a {type(row).__name__}, and the first is a dict")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if strange := next((name for name in names if not isinstance(name, str)), None):
+        raise Invalid(f"a column's name is text, not {strange!r}")
+    return _native.from_columns(names, [_native.column_of(name, [row.get(name) for row in rows]) for name in names])
+
+
+def is_empty(data: Any) -> bool:
+    """No rows, and no columns either: ``[]``, ``{}``, or a generator that gave nothing."""
+    return isinstance(data, (list, tuple, Mapping)) and not data
+
+
+def gathered(data: Any) -> Any:
+    """Rows from a generator as a list; a polars LazyFrame collected; everything else as it is."""
+    if isinstance(data, Iterator) and not hasattr(data, "__arrow_c_stream__"):
+        return list(data)
+    if hasattr(data, "collect") and hasattr(data, "collect_schema"):
+        return data.collect()
+    return data
 
 
 def to_native(data: Any) -> _native.Reader:
     """Rows in any form that ``append`` takes, as a native stream.
 
-    Anything with ``__arrow_c_stream__`` or ``__arrow_c_array__``, a list of dicts, or a dict of columns (numpy arrays or
-    lists).
+    Anything with ``__arrow_c_stream__`` or ``__arrow_c_array__``, a polars LazyFrame, dicts in a list or from a generator, a
+    structured numpy array, or a dict of columns (numpy arrays, Arrow arrays or lists).
     """
+    data = gathered(data)
     if isinstance(data, Reader):
         return data._native
-    if isinstance(data, Mapping) and not isinstance(data, Row):
-        return _native.from_columns(list(data), [_column(values) for values in data.values()])
+    if isinstance(data, Row):
+        data = [data]
+    if isinstance(data, Mapping):
+        return _native.from_columns(list(data), [_column(name, values) for name, values in data.items()])
+    if isinstance(data, np.ndarray) and data.dtype.names:
+        return to_native({name: data[name] for name in data.dtype.names})
     if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
-        if any(isinstance(value, bytes) for row in data for value in row.values()):
-            names = list(dict.fromkeys(name for row in data for name in row))
-            return to_native({name: [row.get(name) for row in data] for name in names})
-        return _native.from_json("\n".join(json.dumps(dict(row)) for row in data))
+        return _from_rows(list(data))
+    if is_empty(data):
+        raise Invalid("there are no rows to take columns from")
     return _native.import_stream(data)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace import _native
-from headrace.errors import NotFound
-from headrace.rows import Batch, Reader, to_native
+from headrace.errors import Invalid, NotFound
+from headrace.rows import Batch, Reader, gathered, is_empty, to_native
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,35 @@ class Table:
         """``Snapshot.count`` of the newest version."""
         return self.at().count(where)
 
-    def append(self, rows: Any, *, why: str = "", writer: str = "", sequence: int = -1) -> Commit:
-        """Appends rows in one commit: an Arrow table or stream, a list of dicts, or a dict of columns.
+    def append(
+        self, rows: Any, *, new_columns: bool = False, why: str = "", writer: str = "", sequence: int = -1
+    ) -> Commit:
+        """Appends rows in one commit: an Arrow table or stream, dicts in a list or from a generator, or a dict of columns.
 
-        Any subset of the columns; those left out are holes. With ``writer`` and ``sequence`` the append is exactly-once:
-        a repeated (or lower) sequence number of that writer adds nothing.
+        Any subset of the columns; those left out are holes. ``new_columns`` adds columns that the table does not have, in a
+        commit of its own before the rows. No rows (``[]``) are no commit. With ``writer`` and ``sequence`` the append is
+        exactly-once: a repeated (or lower) sequence number of that writer adds nothing.
         """
-        return Commit(**self._native.append(to_native(rows), why, writer, sequence))
+        rows = gathered(rows)
+        if is_empty(rows):
+            return Commit(version=self.version, rows=0, bytes=0, fragments=0, repeated=False)
+        native = to_native(rows)
+        known = self.columns
+        added = _native.types_of(native, list(known))
+        if added and not new_columns:
+            raise Invalid(
+                f"the table {self.name!r} has no column {', '.join(repr(name) for name, _ in added)}; "
+                f"append(…, new_columns=True) adds it, as does add_columns({dict(added)!r}). "
+                f"Its columns: {', '.join(known)}"
+            )
+        if added:
+            self._native.add_empty_columns(added, why)
+        try:
+            return Commit(**self._native.append(native, why, writer, sequence))
+        except BaseException:
+            for name, _ in added:
+                self._native.drop_column(name, "the rows that it was for were not taken")
+            raise
 
     def add_columns(
         self,

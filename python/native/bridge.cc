@@ -1,9 +1,13 @@
 #include "bridge.h"
 
+#include <arrow/array/concatenate.h>
+#include <arrow/array/util.h>
 #include <arrow/c/bridge.h>
+#include <arrow/chunked_array.h>
 #include <arrow/record_batch.h>
 #include <nanobind/stl/string.h>
 
+#include "objects.h"
 #include "table/arrow_bridge.h"
 
 namespace headrace::python {
@@ -62,6 +66,21 @@ std::shared_ptr<arrow::RecordBatchReader> ImportStream(nb::handle object) {
       Status::Invalid("rows come as a pyarrow, polars or pandas table (anything with __arrow_c_stream__), a "
                       "list of dicts, or a "
                       "dict of columns"));
+}
+
+Column ImportColumn(nb::handle object) {
+  if (!nb::hasattr(object, "__arrow_c_stream__")) {
+    const nb::tuple pair = nb::cast<nb::tuple>(object.attr("__arrow_c_array__")());
+    auto field = Value(arrow::ImportField(Pointer<ArrowSchema>(pair[0], "arrow_schema")));
+    return {Value(arrow::ImportArray(Pointer<ArrowArray>(pair[1], "arrow_array"), field->type())),
+            field->metadata()};
+  }
+  const nb::object capsule = object.attr("__arrow_c_stream__")();
+  const auto chunks =
+      Value(arrow::ImportChunkedArray(Pointer<ArrowArrayStream>(capsule, "arrow_array_stream")));
+  if (chunks->num_chunks() == 1) return {chunks->chunk(0), nullptr};
+  if (chunks->num_chunks() == 0) return {Value(arrow::MakeEmptyArray(chunks->type())), nullptr};
+  return {Value(arrow::Concatenate(chunks->chunks())), nullptr};
 }
 
 nb::object ExportStream(std::shared_ptr<arrow::RecordBatchReader> reader) {

@@ -22,6 +22,8 @@ namespace headrace::python {
 
 namespace nb = nanobind;
 
+struct Column;
+
 // Raises the exception class that headrace.errors holds for this code.
 [[noreturn]] void Raise(const Status& status);
 
@@ -59,6 +61,8 @@ auto Interruptible(Fn work) -> decltype(work(StopToken())) {
 
 // Anything with __arrow_c_stream__ or __arrow_c_array__ (pyarrow, polars, pandas, DuckDB, our own readers).
 std::shared_ptr<arrow::RecordBatchReader> ImportStream(nb::handle object);
+// One column of an object that speaks Arrow (pyarrow arrays, series of polars and pandas), its chunks joined.
+Column ImportColumn(nb::handle object);
 nb::object ExportStream(std::shared_ptr<arrow::RecordBatchReader> reader);
 std::shared_ptr<arrow::Schema> ImportSchema(nb::handle object);
 nb::object ExportSchema(const arrow::Schema& schema);

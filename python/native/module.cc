@@ -1,8 +1,5 @@
 // The native half of the Python package. What users see is in headrace/*.py.
 #include <arrow/array.h>
-#include <arrow/builder.h>
-#include <arrow/io/memory.h>
-#include <arrow/json/api.h>
 #include <arrow/record_batch.h>
 #include <arrow/table.h>
 #include <arrow/util/key_value_metadata.h>
@@ -19,6 +16,7 @@
 #include "cells.h"
 #include "ingest/ingest.h"
 #include "media/media.h"
+#include "objects.h"
 #include "query/query.h"
 #include "table/arrow_bridge.h"
 #include "table/table.h"
@@ -94,51 +92,32 @@ table::Schema SchemaFromTypes(const std::vector<std::pair<std::string, std::stri
   return schema;
 }
 
-// JSON objects, one a line, as an Arrow stream: how lists of dicts come in.
-Reader FromJson(const std::string& lines) {
-  auto read = arrow::json::ReadOptions::Defaults();
-  read.block_size = static_cast<int32_t>(std::min<size_t>(lines.size() + 16, INT32_MAX));
-  auto input = std::make_shared<arrow::io::BufferReader>(arrow::Buffer::FromString(lines));
-  auto reader = arrow::json::TableReader::Make(arrow::default_memory_pool(), input, read,
-                                               arrow::json::ParseOptions::Defaults());
-  if (!reader.ok()) Raise(table::FromArrow(reader.status()));
-  auto parsed = (*reader)->Read();
-  if (!parsed.ok()) Raise(table::FromArrow(parsed.status()));
-  auto batches = arrow::TableBatchReader(*parsed).ToRecordBatches();
-  if (!batches.ok()) Raise(table::FromArrow(batches.status()));
-  auto made = arrow::RecordBatchReader::Make(*batches, (*parsed)->schema());
-  if (!made.ok()) Raise(table::FromArrow(made.status()));
-  return {*made, nullptr};
-}
-
-// Columns by name: numpy arrays, or Arrow streams of one column each.
+// Columns by name: numpy arrays of numbers, columns made of objects, or anything that speaks Arrow.
 Reader FromColumns(const std::vector<std::string>& names, const nb::list& columns) {
   arrow::FieldVector fields;
   arrow::ArrayVector arrays;
   for (size_t i = 0; i < names.size(); ++i) {
-    std::shared_ptr<arrow::Array> array;
-    std::shared_ptr<arrow::KeyValueMetadata> metadata;
-    if (nb::hasattr(columns[i], "__arrow_c_stream__")) {
-      const auto parsed = ImportStream(columns[i])->ToTable();
-      if (!parsed.ok()) Raise(table::FromArrow(parsed.status()));
-      const auto joined = (*parsed)->CombineChunksToBatch();
-      if (!joined.ok()) Raise(table::FromArrow(joined.status()));
-      array = (*joined)->column(0);
+    Column column;
+    if (nb::isinstance<Column>(columns[i])) {
+      column = nb::cast<Column>(columns[i]);
+    } else if (nb::hasattr(columns[i], "__arrow_c_stream__") ||
+               nb::hasattr(columns[i], "__arrow_c_array__")) {
+      column = ImportColumn(columns[i]);
     } else {
-      array = ArrayFromPython(columns[i]);
+      column.values = ArrayFromPython(columns[i]);
       const auto nd = nb::cast<nb::ndarray<nb::ro>>(columns[i]);
       if (nd.ndim() > 2) {
         std::string shape;
         for (size_t d = 1; d < nd.ndim(); ++d) shape += (d > 1 ? ", " : "") + std::to_string(nd.shape(d));
-        metadata = arrow::key_value_metadata({"headrace.shape"}, {shape});
+        column.metadata = arrow::key_value_metadata({"headrace.shape"}, {shape});
       }
     }
-    if (!arrays.empty() && array->length() != arrays[0]->length()) {
-      Raise(Status::Invalid("column '" + names[i] + "' has " + std::to_string(array->length()) +
+    if (!arrays.empty() && column.values->length() != arrays[0]->length()) {
+      Raise(Status::Invalid("column '" + names[i] + "' has " + std::to_string(column.values->length()) +
                             " rows and '" + names[0] + "' has " + std::to_string(arrays[0]->length())));
     }
-    fields.push_back(arrow::field(names[i], array->type(), true, metadata));
-    arrays.push_back(std::move(array));
+    fields.push_back(arrow::field(names[i], column.values->type(), true, column.metadata));
+    arrays.push_back(std::move(column.values));
   }
   const int64_t rows = arrays.empty() ? 0 : arrays[0]->length();
   auto made = arrow::RecordBatchReader::Make({arrow::RecordBatch::Make(arrow::schema(fields), rows, arrays)});
@@ -479,36 +458,21 @@ NB_MODULE(_native, m) {
   BindCatalog(m);
   BindStream(m);
   m.def("import_stream", [](nb::handle object) { return Reader{ImportStream(object), nullptr}; });
-  m.def("from_json", &FromJson);
   m.def("from_columns", &FromColumns);
-  m.def("from_bytes", [](const nb::list& values) {
-    arrow::LargeBinaryBuilder builder;
-    for (const nb::handle value : values) {
-      arrow::Status status;
-      if (value.is_none()) {
-        status = builder.AppendNull();
-      } else if (nb::isinstance<nb::bytes>(value)) {
-        const auto bytes = nb::cast<nb::bytes>(value);
-        status =
-            builder.Append(static_cast<const uint8_t*>(bytes.data()), static_cast<int64_t>(bytes.size()));
-      } else {
-        Raise(Status::Invalid(
-            "a column holds both bytes and something else; all its values must be bytes or None"));
-      }
-      if (!status.ok()) Raise(table::FromArrow(status));
+  nb::class_<Column>(m, "Column").def("__len__", [](const Column& c) { return c.values->length(); });
+  m.def("column_of", &ColumnOf);
+  // Of the columns that are not in `known`.
+  m.def("types_of", [](const Reader& reader, const std::vector<std::string>& known) {
+    arrow::FieldVector fields;
+    for (const auto& field : reader.batches->schema()->fields()) {
+      if (std::find(known.begin(), known.end(), field->name()) == known.end()) fields.push_back(field);
     }
-    auto array = builder.Finish();
-    if (!array.ok()) Raise(table::FromArrow(array.status()));
-    const auto schema = arrow::schema({arrow::field("x", arrow::large_binary())});
-    auto made = arrow::RecordBatchReader::Make(
-        {arrow::RecordBatch::Make(schema, (*array)->length(), {*array})}, schema);
-    if (!made.ok()) Raise(table::FromArrow(made.status()));
-    return Reader{*made, nullptr};
-  });
-  m.def("types_of", [](const Reader& reader) {
-    const auto schema = Check(table::SchemaFromArrow(*reader.batches->schema()));
+    const auto schema = Check(table::SchemaFromArrow(arrow::Schema(fields)));
     std::vector<std::pair<std::string, std::string>> columns;
-    for (const auto& field : schema.fields) columns.emplace_back(field.name, field.type.ToString());
+    for (size_t i = 0; i < fields.size(); ++i) {
+      const bool media = fields[i]->metadata() && fields[i]->metadata()->Contains("headrace.media");
+      columns.emplace_back(fields[i]->name(), media ? "blob" : schema.fields[i].type.ToString());
+    }
     return columns;
   });
   m.def("types_of_schema", [](nb::handle object) {

@@ -1,0 +1,123 @@
+"""What rows may hold beside Python's own numbers, texts, times and containers."""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import datetime
+import enum
+import io
+import os
+import sys
+import uuid
+from typing import Any
+
+import numpy as np
+
+from headrace.blob import Blob
+
+
+class Media(bytes):
+    """Bytes that belong in a blob column."""
+
+
+class Nanoseconds(datetime.datetime):
+    """A time with the nanoseconds that ``datetime`` does not have."""
+
+    nanosecond: int = 0
+
+
+_UNITS = {"h": "s", "m": "s", "s": "s", "ms": "us", "us": "us", "ns": "ns", "Y": "D", "M": "D", "W": "D", "D": "D"}
+
+
+def _datetime64(value: Any) -> Any:
+    unit = _UNITS.get(np.datetime_data(value.dtype)[0])
+    if np.isnat(value):
+        return None
+    if unit is None:
+        raise ValueError(f"{value!r} is finer than nanoseconds, which no column holds")
+    if unit != "ns":
+        return value.astype(f"datetime64[{unit}]").item()
+    micros, nanos = divmod(int(value.astype("int64")), 1000)
+    plain = np.datetime64(micros, "us").item()
+    made = Nanoseconds(*plain.timetuple()[:6], plain.microsecond)
+    made.nanosecond = nanos
+    return made
+
+
+def _timedelta64(value: Any) -> Any:
+    if np.isnat(value):
+        return None
+    plain = value.astype("timedelta64[us]")
+    if plain != value:
+        raise ValueError(f"{value!r} is finer than the microseconds that a duration has")
+    return plain.item()
+
+
+def _array(array: Any) -> Any:
+    if array.ndim == 0:
+        return array[()]
+    if array.dtype.names:
+        return [{name: row[name] for name in array.dtype.names} for row in array]
+    if array.dtype.kind in "iuf" and array.dtype.itemsize <= 8:
+        if array.flags.c_contiguous and array.dtype.isnative and type(array) is np.ndarray:
+            return array
+        return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", subok=False)
+    return list(array)
+
+
+def _picture(picture: Any) -> Media:
+    encoded = io.BytesIO()
+    try:
+        picture.save(encoded, "PNG")  # without loss
+    except OSError as error:
+        raise ValueError(f"a picture of the mode {picture.mode} cannot be written as PNG; convert it first") from error
+    return Media(encoded.getvalue())
+
+
+def _object(value: Any) -> Any:
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, collections.abc.Mapping):
+        return dict(value)
+    if isinstance(value, collections.abc.Set):
+        try:
+            return sorted(value)  # sets have no order of their own: the same set makes the same row
+        except TypeError:
+            return list(value)
+    pillow = sys.modules.get("PIL.Image")
+    if pillow is not None and isinstance(value, pillow.Image):
+        return _picture(value)
+    if hasattr(value, "__array__"):
+        return _array(np.asarray(value))
+    if isinstance(value, collections.abc.Iterable) and not isinstance(value, type):
+        return list(value)
+    if type(value).__name__ == "NAType":
+        return None
+    raise TypeError(f"a {type(value).__module__}.{type(value).__qualname__} is nothing that a column holds")
+
+
+def plain(value: Any) -> Any:
+    """A step from the value towards one of Python's own types, or an array of numbers; TypeError or ValueError says why
+    there is none."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, Blob):
+        return Media(value.read())
+    if isinstance(value, np.ndarray):
+        return _array(value)
+    if isinstance(value, np.datetime64):
+        return _datetime64(value)
+    if isinstance(value, np.timedelta64):
+        return _timedelta64(value)
+    if isinstance(value, np.void) and value.dtype.names:
+        return {name: value[name] for name in value.dtype.names}
+    if isinstance(value, np.generic):
+        raise TypeError(f"a {type(value).__name__} is nothing that a column holds; write it as text, or as two columns")
+    return _object(value)

@@ -1,0 +1,274 @@
+#include "objects.h"
+
+#include <Python.h>
+#include <arrow/type.h>
+#include <datetime.h>
+#include <nanobind/stl/string.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "bridge.h"
+
+namespace headrace::python {
+namespace {
+
+bool Subclass(nb::handle type, nb::handle of) {
+  const int is = PyObject_IsSubclass(type.ptr(), of.ptr());
+  if (is < 0) throw nb::python_error();
+  return is == 1;
+}
+
+std::string TypeName(nb::handle value) { return nb::cast<std::string>(value.type().attr("__name__")); }
+
+void ObserveInt(Node* node, nb::handle value, int64_t row) {
+  const nb::object number = nb::steal(PyNumber_Index(value.ptr()));
+  if (!number.is_valid()) throw nb::python_error();
+  int overflow = 0;
+  const long long small = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+  if (overflow == 0) {
+    node->negative |= small < 0;
+    constexpr long long kExact = 1LL << 53;
+    if ((small > kExact || small < -kExact) && node->inexact < 0) {
+      const auto rounded = static_cast<double>(small);
+      // 2^63 itself is out of range for the cast back.
+      if (rounded >= 9223372036854775808.0 || static_cast<long long>(rounded) != small) node->inexact = row;
+    }
+    return;
+  }
+  if (node->beyond < 0) node->beyond = row;
+  if (node->inexact < 0) node->inexact = row;
+  PyLong_AsUnsignedLongLong(number.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    Refuse(*node, row, "an integer has more than 64 bits; write it as text, or as bytes");
+  }
+}
+
+void ObserveDecimal(Node* node, nb::handle value, int64_t row) {
+  const nb::object parts = value.attr("as_tuple")();
+  if (!nb::isinstance<nb::int_>(parts.attr("exponent")))
+    Refuse(*node, row, "a Decimal is not finite; use None, or floats");
+  const auto exponent = nb::cast<int64_t>(parts.attr("exponent"));
+  const auto digits = static_cast<int64_t>(nb::len(nb::object(parts.attr("digits"))));
+  node->scale = std::max(node->scale, std::max<int64_t>(0, -exponent));
+  node->digits = std::max(node->digits, std::max<int64_t>(1, digits + exponent));
+  if (node->digits + node->scale > 76)
+    Refuse(*node, row, "decimals with more than 76 digits; write them as text");
+}
+
+void ObserveStruct(Objects* objects, Node* node, nb::handle value, int64_t row) {
+  PyObject *key = nullptr, *item = nullptr;
+  Py_ssize_t at = 0;
+  while (PyDict_Next(value.ptr(), &at, &key, &item) != 0) {
+    if (PyUnicode_Check(key) == 0)
+      Refuse(*node, row, "a dict has a key that is not text; use a list of pairs instead");
+    const char* text = PyUnicode_AsUTF8(key);
+    if (text == nullptr) throw nb::python_error();
+    const auto [known, added] = node->field_of.try_emplace(text, node->fields.size());
+    if (added) {
+      auto field = std::make_unique<Node>();
+      field->path = node->path + "." + text;
+      field->lists = true;
+      node->fields.emplace_back(text, std::move(field));
+    }
+    Observe(objects, node->fields[known->second].second.get(), item, row);
+  }
+}
+
+void ObserveList(Objects* objects, Node* node, nb::handle value, int64_t row) {
+  if (!node->item) {
+    node->item = std::make_unique<Node>();
+    node->item->path = node->path + "[]";
+    node->item->lists = true;
+  }
+  for (const nb::handle item : nb::iter(value)) Observe(objects, node->item.get(), item, row);
+}
+
+void ObserveArray(Node* node, nb::handle value, bool first) {
+  std::vector<int64_t> shape;
+  for (const nb::handle extent : value.attr("shape")) shape.push_back(nb::cast<int64_t>(extent));
+  const std::string width = nb::cast<std::string>(value.attr("dtype").attr("name"));
+  if (first) {
+    node->shape = std::move(shape);
+    node->width = width;
+  } else if (node->shape != shape || node->width != width) {
+    node->lists = true;
+  }
+  static const char* const kElements[] = {"float32", "float16", "int8", "uint8"};
+  const bool element = std::any_of(std::begin(kElements), std::end(kElements),
+                                   [&](const char* name) { return width == name; });
+  const bool empty = std::find(node->shape.begin(), node->shape.end(), 0) != node->shape.end();
+  if (!element || empty) node->lists = true;
+}
+
+// Numbers of two kinds in one column: the kind that holds both exactly, or kOther.
+Form Join(Form a, Form b) {
+  if (a == b) return a;
+  const auto are = [&](Form x, Form y) { return (a == x && b == y) || (a == y && b == x); };
+  if (are(Form::kInt, Form::kFloat)) return Form::kFloat;
+  if (are(Form::kInt, Form::kDecimal)) return Form::kDecimal;
+  if (are(Form::kBytes, Form::kMedia)) return Form::kMedia;
+  if (are(Form::kList, Form::kArray)) return Form::kList;
+  return Form::kOther;
+}
+
+std::string Advice(Form a, Form b) {
+  const auto has = [&](Form x) { return a == x || b == x; };
+  if (has(Form::kInstant) && has(Form::kDatetime)) return "give all times a zone, or none";
+  if (has(Form::kFloat) && has(Form::kDecimal)) return "make all of them Decimal, or all float";
+  if (has(Form::kBool)) return "make all of them bool, or none";
+  return "a column has one type: write all as text, or use two columns";
+}
+
+}  // namespace
+
+void Refuse(const Node& node, int64_t row, const std::string& why) {
+  Raise(Status::Invalid("column '" + node.path + "', row " + std::to_string(row) + ": " + why));
+}
+
+Objects::Objects() {
+  if (PyDateTimeAPI == nullptr) {
+    PyDateTime_IMPORT;
+    if (PyDateTimeAPI == nullptr) throw nb::python_error();
+  }
+  const nb::object own = nb::module_::import_("headrace.objects");
+  plain_ = own.attr("plain");
+  media_ = own.attr("Media");
+  const nb::object numpy = nb::module_::import_("numpy");
+  numpy_bool_ = numpy.attr("bool_");
+  numpy_number_ = numpy.attr("number");
+  numpy_integer_ = numpy.attr("integer");
+  ndarray_ = numpy.attr("ndarray");
+  decimal_ = nb::module_::import_("decimal").attr("Decimal");
+  enum_ = nb::module_::import_("enum").attr("Enum");
+}
+
+Form Objects::Classify(nb::handle type) const {
+  const auto is = [&](PyTypeObject* of) {
+    return PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type.ptr()), of) != 0;
+  };
+  if (Subclass(type, enum_)) return Form::kOther;
+  if (is(&PyBool_Type) || Subclass(type, numpy_bool_)) return Form::kBool;
+  if (is(&PyLong_Type)) return Form::kInt;
+  if (is(&PyFloat_Type)) return Form::kFloat;
+  if (is(&PyUnicode_Type)) return Form::kText;
+  if (Subclass(type, media_)) return Form::kMedia;
+  if (is(&PyBytes_Type)) return Form::kBytes;
+  if (is(PyDateTimeAPI->DateTimeType)) return Form::kDatetime;
+  if (is(PyDateTimeAPI->DateType)) return Form::kDate;
+  if (is(PyDateTimeAPI->TimeType)) return Form::kTime;
+  if (is(PyDateTimeAPI->DeltaType)) return Form::kDelta;
+  if (is(&PyDict_Type)) return Form::kStruct;
+  if (is(&PyList_Type) || is(&PyTuple_Type)) return Form::kList;
+  if (Subclass(type, decimal_)) return Form::kDecimal;
+  const std::string name = nb::cast<std::string>(type.attr("__name__"));
+  if (Subclass(type, numpy_integer_) && name != "timedelta64") return Form::kInt;
+  if (name == "float16" || name == "float32") return Form::kFloat;
+  return Form::kOther;
+}
+
+Form Objects::FormOf(nb::handle value) {
+  if (value.is_none()) return Form::kNull;
+  const nb::handle type = value.type();
+  auto known = forms_.find(type.ptr());
+  if (known == forms_.end()) known = forms_.emplace(type.ptr(), Classify(type)).first;
+  if (known->second == Form::kDatetime) {
+    if (nb::hasattr(value, "nanosecond") && value.attr("nanosecond").is_none()) return Form::kNull;
+    return zoned(value) ? Form::kInstant : Form::kDatetime;
+  }
+  if (known->second != Form::kOther || !Subclass(type, ndarray_)) return known->second;
+  const auto made = made_.find(value.ptr());  // an array that `plain` leaves as it is is one of numbers
+  return made != made_.end() && made->second.to.is(value) ? Form::kArray : Form::kOther;
+}
+
+nb::handle Objects::Plain(nb::handle value, const Node& node, int64_t row, int depth) {
+  if (FormOf(value) != Form::kOther) return value;
+  auto kept = made_.find(value.ptr());
+  if (kept == made_.end()) {
+    nb::object made;
+    try {
+      made = plain_(value);
+    } catch (nb::python_error& error) {
+      if (!error.matches(PyExc_TypeError) && !error.matches(PyExc_ValueError)) throw;
+      Refuse(node, row, nb::cast<std::string>(nb::str(error.value())));
+    }
+    kept = made_.emplace(value.ptr(), Made{nb::borrow(value), std::move(made)}).first;
+  }
+  constexpr int kDepth = 8;  // an enum's value may be a path, a path's …
+  if (depth == kDepth) Refuse(node, row, "a " + TypeName(value) + " is nothing that a column holds");
+  return Plain(kept->second.to, node, row, depth + 1);
+}
+
+std::string Objects::WidthOf(nb::handle value) const {
+  if (PyLong_CheckExact(value.ptr()) != 0 || PyFloat_CheckExact(value.ptr()) != 0) return "";
+  if (!Subclass(value.type(), numpy_number_)) return "";
+  return nb::cast<std::string>(value.type().attr("__name__"));
+}
+
+bool Objects::zoned(nb::handle datetime) const { return !datetime.attr("utcoffset")().is_none(); }
+
+int64_t DaysOf(nb::handle date) {
+  using namespace std::chrono;
+  const auto day = year{PyDateTime_GET_YEAR(date.ptr())} /
+                   static_cast<unsigned>(PyDateTime_GET_MONTH(date.ptr())) /
+                   static_cast<unsigned>(PyDateTime_GET_DAY(date.ptr()));
+  return sys_days{day}.time_since_epoch().count();
+}
+
+void Observe(Objects* objects, Node* node, nb::handle given, int64_t row) {
+  const nb::handle value = objects->Plain(given, *node, row);
+  Form form = objects->FormOf(value);
+  if (form == Form::kNull) return;
+  if (form == Form::kArray && node->lists) form = Form::kList;
+  const bool first = node->form == Form::kNull;
+  const Form joined = first ? form : Join(node->form, form);
+  if (joined == Form::kOther) {
+    Refuse(*node, row,
+           "a value of the type " + TypeName(value) + " beside " + node->type + " (row " +
+               std::to_string(node->row) + "); " + Advice(node->form, form));
+  }
+  if (first) {
+    node->row = row;
+    node->type = TypeName(value);
+  }
+  if (node->form == Form::kArray && joined == Form::kList) node->lists = true;
+  node->form = joined;
+  node->whole |= form == Form::kInt;
+  switch (form) {
+    case Form::kInt:
+    case Form::kFloat: {
+      const std::string width = objects->WidthOf(value);
+      node->width = first || node->width == width ? width : "";
+      if (form == Form::kInt) ObserveInt(node, value, row);
+      if (joined == Form::kDecimal) node->digits = std::max<int64_t>(node->digits, 20);
+      break;
+    }
+    case Form::kInstant:
+    case Form::kDatetime:
+      if (PyDateTime_CheckExact(value.ptr()) == 0 && nb::hasattr(value, "nanosecond"))
+        node->nanoseconds |= nb::cast<int64_t>(value.attr("nanosecond")) != 0;
+      break;
+    case Form::kDecimal:
+      if (node->whole) node->digits = std::max<int64_t>(node->digits, 20);
+      ObserveDecimal(node, value, row);
+      break;
+    case Form::kList:
+      ObserveList(objects, node, value, row);
+      break;
+    case Form::kStruct:
+      ObserveStruct(objects, node, value, row);
+      break;
+    case Form::kArray:
+      ObserveArray(node, value, first);
+      break;
+    default:
+      break;
+  }
+  if (joined == Form::kFloat && node->inexact >= 0)
+    Refuse(*node, node->inexact,
+           "an integer beside floats has more digits than a float holds; "
+           "make the floats Decimal, or write all as text");
+}
+
+}  // namespace headrace::python

@@ -1,0 +1,98 @@
+// Python objects as Arrow arrays: one pass over a column's values finds the type that holds all of them as
+// they are, another one builds the array.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <arrow/type_fwd.h>
+
+namespace headrace::python {
+
+namespace nb = nanobind;
+
+// A column built from objects; `metadata` goes to its field (a tensor's shape, media).
+struct Column {
+  std::shared_ptr<arrow::Array> values;
+  std::shared_ptr<const arrow::KeyValueMetadata> metadata;
+};
+
+enum class Form {
+  kNull,
+  kBool,
+  kInt,
+  kFloat,
+  kText,
+  kBytes,
+  kMedia,     // bytes that are a picture or a blob
+  kInstant,   // datetime with a zone
+  kDatetime,  // without
+  kDate,
+  kTime,
+  kDelta,
+  kDecimal,
+  kList,
+  kStruct,
+  kArray,  // numpy array of numbers
+  kOther,  // ask `plain`
+};
+
+// What is known of a column, or of a part of it, from the values seen so far.
+struct Node {
+  std::string path;  // "messages.content"
+  Form form = Form::kNull;
+  int64_t row = -1;  // the first that has a value, and its Python type
+  std::string type;
+  std::string width;  // the numpy type that all numbers have; empty: Python's, or several
+  bool negative = false;
+  int64_t beyond = -1;   // first row of an integer from 2^63
+  int64_t inexact = -1;  // first row of an integer that no double holds
+  bool whole = false;    // integers were seen, in a column that became kFloat or kDecimal
+  bool nanoseconds = false;
+  int64_t digits = 0;  // decimals: before and after the point
+  int64_t scale = 0;
+  bool lists = false;  // arrays are taken as lists
+  std::vector<int64_t> shape;
+  std::unique_ptr<Node> item;
+  std::vector<std::pair<std::string, std::unique_ptr<Node>>> fields;
+  std::unordered_map<std::string, size_t> field_of;
+};
+
+// The classes that Python types belong to, and `plain` for all others: headrace.objects.plain, whose answers
+// are kept until the column is built.
+class Objects {
+ public:
+  Objects();
+  Form FormOf(nb::handle value);
+  // The value itself, or what `plain` makes of it.
+  nb::handle Plain(nb::handle value, const Node& node, int64_t row, int depth = 0);
+  std::string WidthOf(nb::handle value) const;  // "float32" of a numpy scalar, "" of Python's numbers
+  bool zoned(nb::handle datetime) const;
+
+ private:
+  Form Classify(nb::handle type) const;
+
+  nb::object plain_, media_, numpy_bool_, numpy_number_, numpy_integer_, ndarray_, decimal_, enum_;
+  std::unordered_map<PyObject*, Form> forms_;
+  struct Made {
+    nb::object from, to;  // `from` is held so that its address stays its own
+  };
+  std::unordered_map<PyObject*, Made> made_;
+};
+
+// Adds a value to what is known; raises Invalid, with the column and the row, where no type holds both.
+void Observe(Objects* objects, Node* node, nb::handle value, int64_t row);
+std::shared_ptr<arrow::DataType> TypeOf(const Node& node);
+// Days since 1970-01-01 of a date or datetime.
+int64_t DaysOf(nb::handle date);
+[[noreturn]] void Refuse(const Node& node, int64_t row, const std::string& why);
+
+Column ColumnOf(const std::string& name, const nb::list& values);
+
+}  // namespace headrace::python
