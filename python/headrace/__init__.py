@@ -26,7 +26,8 @@ from headrace.errors import (
 )
 from headrace.model import Answer, Delta, Model, Tokenize
 from headrace.rows import Batch, Reader, Row
-from headrace.stream import Mixture, Pack, Stream
+from headrace.sources import Mixture, Pack
+from headrace.stream import Epoch, Stream
 from headrace.table import Commit, HistoryEntry, Snapshot, Table
 from headrace.transforms import (
     CenterCrop,
@@ -54,6 +55,7 @@ __all__ = [
     "Conflict",
     "Corrupt",
     "Delta",
+    "Epoch",
     "HeadraceError",
     "HistoryEntry",
     "HorizontalFlip",

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from headrace import _native
+from headrace import _native, tensors
 from headrace.errors import Invalid
-from headrace.model import Tokenize
+from headrace.hints import argument
+from headrace.sources import Mixture, Pack, bytes_of, snapshot_of
 from headrace.table import Snapshot, Table
 from headrace.transforms import ImageSteps
 
@@ -23,61 +21,38 @@ Batch = dict[str, Any]
 _inherited: list[object] = []
 
 
-@dataclass(frozen=True)
-class Pack:
-    """Documents of tokens packed into rows of ``length``.
-
-    ``tokens``: a column of lists of whole numbers. ``lengths``: a column of how many each has (add it once; packing is
-    planned from it without reading tokens). Or ``tokens`` is a column of texts, and ``tokenize`` makes tokens of them as they
-    stream, called ``tokens`` in batches; every rank then tokenizes all documents, since all plan the same rows: with many ranks, store the tokens.
-    ``window`` rows are planned together (8,192; of texts 1,024). Longer documents go on in another row, or are cut off with
-    ``overflow="truncate"``.
-    """
-
-    tokens: str
-    length: int
-    lengths: str | None = None
-    window: int | None = None
-    overflow: str = "split"
-    tokenize: Tokenize | None = None
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """Several tables in one stream, by weights.
-
-    ``sources``: (table or snapshot, weight), or (table, weight, where). ``schedule``: {position: weights} of later stages.
-    ``stop``: ``never`` (sources repeat), ``first`` or ``last`` (when the first or the last of them is used up).
-    """
-
-    sources: Sequence[tuple[Any, ...]]
-    schedule: Mapping[int, Sequence[float]] = field(default_factory=dict)
-    stop: str = "never"
-
-
-def _bytes(size: int | str | None) -> int:
-    if size is None:
-        return 0
-    if isinstance(size, int):
-        return size
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", size, re.IGNORECASE)
-    if not match:
-        raise Invalid(f"{size!r} is no size; write it as 500MB, 2GB or a number of bytes")
-    base = 1024 if match[3] else 1000
-    return int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " "))
-
-
 def _environment(name: str, otherwise: int) -> int:
     text = os.environ.get(name, "")
     return int(text) if text.isdigit() else otherwise
 
 
-def _snapshot(data: Table | Snapshot) -> Snapshot:
-    if isinstance(data, Table):
-        return data.at()
-    if isinstance(data, Snapshot):
-        return data
-    raise TypeError(f"a stream goes over a table, a snapshot (table.at(…)) or a Mixture, not {type(data).__name__}")
+class Epoch:
+    """One epoch of a stream: batches, as the stream gives them."""
+
+    def __init__(self, stream: Stream, number: int) -> None:
+        self._stream = stream
+        self.number = number
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (batch.to_dict() for batch in self._left())
+
+    def __len__(self) -> int:
+        return self._stream._steps_left()
+
+    def arrow(self) -> Iterator[ArrowBatch]:
+        """As ``Stream.arrow``."""
+        return (ArrowBatch(batch) for batch in self._left())
+
+    def torch(self) -> Iterator[Batch]:
+        """As ``Stream.torch``."""
+        torch = tensors.loaded()
+        return (tensors.to_torch(torch, batch.to_dict()) for batch in self._left())
+
+    def _left(self) -> Iterator[_native.StreamBatch]:
+        return self._stream._epoch() if self._stream._stands_in() == self.number else iter(())
+
+    def __repr__(self) -> str:
+        return f"<Epoch {self.number} of {self._stream!r}>"
 
 
 class Stream:
@@ -86,6 +61,9 @@ class Stream:
         stream = hr.Stream(table.at(tag="v3"), columns=["image", "caption", "vec"], where="image.width >= 512",
                            image=hr.RandomResizedCrop(224) | hr.HorizontalFlip(), batch_size=64, seed=17)
         for batch in stream: ...                 # one epoch; the next loop is the next epoch
+
+    With ``epochs=4`` one loop goes over all four; ``epochs()`` gives them one by one. A loop that is left early (``break``) is gone on
+    with by the next one; ``restart()`` goes back to the epoch's beginning.
 
     A batch is a dict: pictures with steps as arrays (batch, 3, height, width), media without steps as a list of uint8 arrays of
     their bytes, numbers and tensors as arrays, text and everything else as lists; besides ``valid`` (False where the last batch
@@ -115,7 +93,7 @@ class Stream:
         world_size: int | None = None,
         shuffle: bool = True,
         epoch_end: str = "pad",
-        epochs: int = 0,
+        epochs: int | None = None,
         on_error: str = "raise",
         weights: str | None = None,
         pack: Pack | None = None,
@@ -132,9 +110,7 @@ class Stream:
     ) -> None:
         for name, steps in images.items():
             if not isinstance(steps, ImageSteps):
-                raise TypeError(
-                    f"Stream has no argument {name!r}; image steps for a column {name!r} are made with hr.Resize(…) and the like"
-                )
+                raise TypeError(f"Stream has no argument {name!r}; {argument(name, Stream.__init__)}")
         if not 0 <= seed < 2**64:
             raise Invalid(f"the seed is {seed}; it must be from 0 to 2**64 - 1")
         options: dict[str, Any] = {
@@ -146,7 +122,7 @@ class Stream:
             "world_size": _environment("WORLD_SIZE", 1) if world_size is None else world_size,
             "local_rank": _environment("LOCAL_RANK", 0),
             "local_world_size": _environment("LOCAL_WORLD_SIZE", 1),
-            "epochs": epochs,
+            "epochs": epochs or 0,
             "shuffle": shuffle,
             "epoch_end": epoch_end,
             "on_error": on_error,
@@ -156,9 +132,9 @@ class Stream:
             "block": block,
             "threads": threads,
             "prefetch": prefetch,
-            "memory": _bytes(memory),
+            "memory": bytes_of(memory),
             "cache": os.fspath(cache) if cache else "",
-            "cache_size": _bytes(cache_size) if cache else 0,
+            "cache_size": bytes_of(cache_size) if cache else 0,
             "store_deadline": float(store_deadline),
         }
         if pack is not None:
@@ -172,14 +148,14 @@ class Stream:
                 "pack_truncate": pack.overflow == "truncate",
             }
         if isinstance(data, Mixture):
-            inputs = [(_snapshot(source[0]), source[2] if len(source) > 2 else where) for source in data.sources]
+            inputs = [(snapshot_of(source[0]), source[2] if len(source) > 2 else where) for source in data.sources]
             stages = {0: [float(source[1]) for source in data.sources], **data.schedule}
             options["mixture"] = [(int(start), [float(w) for w in stages[start]]) for start in sorted(stages)]
             options["stop"] = data.stop
         else:
-            inputs = [(_snapshot(data), where)]
+            inputs = [(snapshot_of(data), where)]
         self._inputs = inputs
-        self._options = options
+        self._options: dict[str, Any] = options
         self._tokenize = pack.tokenize if pack is not None else None
         self._pid = os.getpid()
         self._away = mmap.mmap(-1, 1)  # set by workers that make this stream's batches in other processes
@@ -195,27 +171,62 @@ class Stream:
 
     # ------------------------------------------------------------ iteration
 
-    def _batches(self) -> Iterator[_native.StreamBatch]:
+    def _epoch(self) -> Iterator[_native.StreamBatch]:
+        """The rest of the epoch."""
         if os.getpid() != self._pid:
             self._reopen()
         native = self._native
         while (batch := native.next()) is not None:
             yield batch
 
+    def _batches(self) -> Iterator[_native.StreamBatch]:
+        """The rest of the epochs that were asked for; of this epoch where no number was given."""
+        yield from self._epoch()
+        while self._stands_in() < self._options["epochs"]:
+            yield from self._epoch()
+
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._batches():
             yield batch.to_dict()
 
+    def epochs(self) -> Iterator[Epoch]:
+        """The epochs one by one, for a program that does something between them:
+
+            for epoch in stream.epochs():
+                for batch in epoch: ...
+                validate(epoch.number)
+
+        From the one that it stands in to the last that was asked for; without end where no number was given. An inner loop that
+        is left early goes on with the next epoch."""
+        while not self._options["epochs"] or self._stands_in() < self._options["epochs"]:
+            number = self._stands_in()
+            yield Epoch(self, number)
+            if self._stands_in() == number:
+                self.restart(number + 1)
+
+    def _stands_in(self) -> int:
+        return int(json.loads(self._native.state())["epoch"])
+
+    def restart(self, epoch: int | None = None) -> None:
+        """Goes back to the beginning of the epoch it stands in, or to that of the epoch with this number (from 0)."""
+        state = self.state_dict()
+        state["position"] = 0
+        if "pack" in state:
+            state["pack"][2] = 0
+        if epoch is not None:
+            state["epoch"] = epoch
+        self.load_state_dict(state)
+
     def arrow(self) -> Iterator[Any]:
-        """The epoch as objects with ``__arrow_c_array__``: ``pyarrow.record_batch(batch)``."""
+        """The batches as objects with ``__arrow_c_array__``: ``pyarrow.record_batch(batch)``."""
         for batch in self._batches():
             yield ArrowBatch(batch)
 
     def torch(self) -> Iterator[Batch]:
-        """The epoch with tensors instead of arrays, over the same memory (torch must be imported before)."""
-        torch = _torch()
+        """The batches with tensors instead of arrays, over the same memory (torch must be imported before)."""
+        torch = tensors.loaded()
         for batch in self._batches():
-            yield _to_torch(torch, batch.to_dict())
+            yield tensors.to_torch(torch, batch.to_dict())
 
     def read_into(self, buffers: Mapping[str, Any]) -> Batch | None:
         """The next batch, with these columns copied into arrays of the caller's (pinned memory, say), and given back as those;
@@ -244,7 +255,7 @@ class Stream:
         return batch
 
     def map(self, function: Callable[[Batch], Any], *, workers: int = 0) -> Iterator[Any]:
-        """The epoch through a function of a batch: here, or in ``workers`` programs of their own (started afresh, not forked; the
+        """The batches through a function of a batch: here, or in ``workers`` programs of their own (started afresh, not forked; the
         function travels by cloudpickle, batches over memory files). Order and states stay the same."""
         if workers <= 0:
             return (function(batch) for batch in self)
@@ -253,7 +264,14 @@ class Stream:
         return map_in_workers(self, function, workers)
 
     def __len__(self) -> int:
-        """Batches left in this epoch."""
+        """Batches left in the epochs that were asked for; in this epoch where no number was given."""
+        wanted: int = self._options["epochs"]
+        later = wanted - self._stands_in() - 1
+        if wanted and later < 0:
+            return 0
+        return self._steps_left() + max(later, 0) * self._native.steps_of_epoch
+
+    def _steps_left(self) -> int:
         steps = self._native.steps_left
         if steps < 0:
             raise TypeError("this stream has no fixed number of batches")
@@ -328,8 +346,8 @@ class Stream:
         With ``num_workers`` above 0 each worker opens the stream for itself and they take turns, so the order stays; 0 is the
         recommended way, since a stream has threads of its own. Batches from workers hold a ``state`` for ``state_dict(batch)``.
         """
-        torch = _torch()
-        made: Any = _dataset_class(torch)(self)
+        torch = tensors.loaded()
+        made: Any = tensors.dataset_class(torch)(self)
         return made
 
     def _reopen(self) -> None:
@@ -346,7 +364,7 @@ class Stream:
         if os.getpid() != self._pid or self._options.get("workers") != workers or self._options.get("worker") != worker:
             self._options |= {"worker": worker, "workers": workers, "threads": self._options["threads"] or 1}
             self._reopen()
-        for batch in self._batches():
+        for batch in self._epoch():
             yield {**batch.to_dict(), "state": batch.state}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -377,48 +395,3 @@ class ArrowBatch:
 
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
         return self._batch.arrow_array()
-
-
-def _torch() -> Any:
-    torch = sys.modules.get("torch")
-    if torch is None:
-        raise RuntimeError("import torch first; Headrace never imports it by itself")
-    return torch
-
-
-def _to_torch(torch: Any, batch: Batch) -> Batch:
-    return {
-        name: torch.from_dlpack(value) if hasattr(value, "__dlpack__") and _fits_torch(value) else value
-        for name, value in batch.items()
-    }
-
-
-def _fits_torch(value: Any) -> bool:
-    return getattr(getattr(value, "dtype", None), "name", "") not in ("uint16", "uint32", "uint64")
-
-
-def _dataset_class(torch: Any) -> Any:
-    class StreamDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]
-        """A stream's epoch as torch's DataLoader wants it."""
-
-        def __init__(self, stream: Stream) -> None:
-            self.stream = stream
-
-        def __iter__(self) -> Iterator[Batch]:
-            info = torch.utils.data.get_worker_info()
-            if info is None:
-                return self.stream.torch()
-            batches = self.stream._worker(info.id, info.num_workers)
-            return (_to_torch(torch, batch) for batch in batches)
-
-        def __len__(self) -> int:
-            return len(self.stream)
-
-        def __reduce__(self) -> Any:
-            return _rebuild_dataset, (self.stream,)
-
-    return StreamDataset
-
-
-def _rebuild_dataset(stream: Stream) -> Any:
-    return _dataset_class(_torch())(stream)

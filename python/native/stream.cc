@@ -321,6 +321,7 @@ void BindStream(nb::module_& m) {
       .def("stats", [](const StreamHandle& s) { return StatsToDict(s->stats()); })
       .def_prop_ro("length", [](const StreamHandle& s) { return s->length(); })
       .def_prop_ro("steps_left", [](const StreamHandle& s) { return s->steps_left(); })
+      .def_prop_ro("steps_of_epoch", [](const StreamHandle& s) { return s->steps_of_epoch(); })
       .def("plan", [](const StreamHandle& s, int64_t count) {
         nb::list list;
         for (const auto& sample : Check(s->Plan(count))) {

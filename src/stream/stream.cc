@@ -225,13 +225,8 @@ class StreamImpl final : public Stream {
 
   int64_t length() const override { return Now().setup->sequence->length().value_or(-1); }
 
-  int64_t steps_left() const override {
-    const Standing now = Now();
-    const auto length = now.setup->sequence->length();
-    if (!length || options_.end == EpochEnd::kWrap || !options_.pack.tokens.empty()) return -1;
-    return StepsLeft({options_.batch, options_.rank, options_.world, options_.end}, now.state.point.position,
-                     *length);
-  }
+  int64_t steps_left() const override { return StepsFrom(Now().state.point.position); }
+  int64_t steps_of_epoch() const override { return StepsFrom(0); }
 
   Result<std::vector<PlannedSample>> Plan(int64_t count) const override {
     std::vector<PlannedSample> planned;
@@ -252,6 +247,12 @@ class StreamImpl final : public Stream {
   const StreamOptions& options() const override { return options_; }
 
  private:
+  int64_t StepsFrom(int64_t position) const {
+    const auto length = Now().setup->sequence->length();
+    if (!length || options_.end == EpochEnd::kWrap || !options_.pack.tokens.empty()) return -1;
+    return StepsLeft({options_.batch, options_.rank, options_.world, options_.end}, position, *length);
+  }
+
   int64_t ChunkMemory() const { return options_.memory_bytes / 4; }
 
   std::vector<table::View> Views() const {

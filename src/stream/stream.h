@@ -127,6 +127,7 @@ class Stream {
   // Rows of an epoch; -1: endless. Steps left in it.
   virtual int64_t length() const = 0;
   virtual int64_t steps_left() const = 0;
+  virtual int64_t steps_of_epoch() const = 0;  // from its first row
   // The first positions of all ranks together from where the stream stands, without touching data.
   virtual Result<std::vector<PlannedSample>> Plan(int64_t count) const = 0;
   virtual std::vector<Column> columns() const = 0;

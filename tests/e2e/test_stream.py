@@ -325,6 +325,44 @@ def damaged_table(catalog: hr.Catalog) -> tuple[hr.Table, set[int]]:
     return table, bad
 
 
+def test_a_loop_goes_over_the_epochs_asked_for(catalog: hr.Catalog) -> None:
+    table = tables.make(catalog, count=20)
+    one = [tables.row_ids(s) for s in [hr.Stream(table, ["label"], batch_size=8, seed=2)] for _ in range(3)]
+    assert len({tuple(order) for order in one}) == 3 and all(len(order) == 20 for order in one)
+    stream = hr.Stream(table, ["label"], batch_size=8, seed=2, epochs=3)
+    assert len(stream) == 9
+    assert tables.row_ids(stream) == [row for order in one for row in order] and stream.epoch == 3
+    assert tables.row_ids(stream) == [] and len(stream) == 0 and list(stream.epochs()) == []
+
+    stream = hr.Stream(table, ["label"], batch_size=8, seed=2, epochs=3)
+    seams = []
+    for epoch in stream.epochs():
+        assert len(epoch) == 3
+        seams.append((epoch.number, [row for batch in epoch for row in batch["row_id"][batch["valid"]].tolist()]))
+        assert list(epoch) == []
+    assert seams == list(enumerate(one))
+
+    stream = hr.Stream(table, ["label"], batch_size=8, seed=2)
+    first = next(iter(stream))["row_id"].tolist()
+    assert len(tables.row_ids(stream)) == 12 and stream.epoch == 1  # goes on where the first loop stopped
+    stream.restart(0)
+    assert next(iter(stream))["row_id"].tolist() == first
+    stream.restart()
+    assert tables.row_ids(stream) == one[0] and len(stream) == 3
+    numbers = []
+    for epoch in stream.epochs():  # without end, and left early
+        numbers.append((epoch.number, next(iter(epoch.arrow())).__class__.__name__))
+        if len(numbers) == 3:
+            break
+    assert numbers == [(1, "ArrowBatch"), (2, "ArrowBatch"), (3, "ArrowBatch")]
+
+    mapped = hr.Stream(table, ["label"], batch_size=8, seed=2, epochs=2)
+    rows = [row for part in mapped.map(lambda b: b["row_id"][b["valid"]].tolist(), workers=2) for row in part]
+    assert rows == one[0] + one[1] and mapped.epoch == 2
+    stream = hr.Stream(table, ["label"], batch_size=8, epoch_end="wrap", epochs=2, seed=2)
+    assert sorted(tables.row_ids(stream)) == sorted([*range(20)] * 2)
+
+
 def test_bad_samples(catalog: hr.Catalog) -> None:
     table, bad = damaged_table(catalog)
     options: dict[str, Any] = {"image": hr.Resize((16, 16)), "batch_size": 10, "seed": 6}
@@ -577,7 +615,10 @@ def test_mistakes_are_named(catalog: hr.Catalog) -> None:
     with pytest.raises(hr.Invalid, match="the column 'valid' has a name"):
         hr.Stream(own)
     assert len(tables.row_ids(hr.Stream(own, ["x"]))) == 5
-    with pytest.raises(TypeError, match="no argument 'bacth_size'"):
+    for name, message in [("drop_last", 'epoch_end="drop"'), ("num_workers", "threads"), ("lable", "column 'lable'")]:
+        with pytest.raises(TypeError, match=message):
+            hr.Stream(table, **{name: True})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"no argument 'bacth_size'; did you mean batch_size\?"):
         hr.Stream(table, bacth_size=3)  # type: ignore[arg-type]
     with pytest.raises(hr.Invalid, match="not a stream's state_dict"):
         hr.Stream(table, ["label"]).load_state_dict({"epoch": 1})

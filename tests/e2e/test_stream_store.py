@@ -60,9 +60,9 @@ def test_the_cache_keeps_its_share_over_epochs(catalog: hr.Catalog, tmp_path: pa
     stream = hr.Stream(table, ["image", "label"], batch_size=50, seed=1, cache=cache, cache_size=budget, epochs=3)
     fetched(log)
     orders = []
-    for _ in range(3):
+    for epoch in stream.epochs():
         rows = []
-        for batch in stream:
+        for batch in epoch:
             rows += batch["row_id"][batch["valid"]].tolist()
         orders.append(rows)
         assert disk(cache) <= budget

@@ -1,0 +1,31 @@
+"""What somebody meant who wrote a name that is not there."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+# What other loaders call things.
+_ELSEWHERE = {
+    "drop_last": 'epoch_end="drop" leaves the last, short batch out',
+    "num_workers": "threads=… are the stream's own; a function of yours runs in stream.map(function, workers=…)",
+    "workers": "threads=… are the stream's own; a function of yours runs in stream.map(function, workers=…)",
+    "transform": "image steps are given by the column's name, as in image=hr.Resize(224); others run in stream.map(function)",
+    "sampler": "weights='column' draws rows in proportion to a column, where='…' chooses them",
+    "filter": "rows are chosen by where='…'",
+    "prefetch_factor": "prefetch=… is the number of batches made ahead",
+    "num_epochs": "epochs=… is their number",
+    "num_replicas": "world_size=… is the number of ranks",
+}
+
+
+def argument(name: str, function: Callable[..., Any]) -> str:
+    """What to write instead of an argument that a function does not have."""
+    if name in _ELSEWHERE:
+        return _ELSEWHERE[name]
+    known = [each for each in inspect.signature(function).parameters if each not in ("self", "images")]
+    if near := difflib.get_close_matches(name, known, 1, 0.75):
+        return f"did you mean {near[0]}?"
+    return f"image steps for a column {name!r} are made with hr.Resize(…) and the like"
