@@ -51,7 +51,7 @@ ExprPtr Constant(const duckdb::Value& value) {
     case LogicalTypeId::FLOAT:
     case LogicalTypeId::DOUBLE:
       expr->literal = value.GetValue<double>();
-      expr->type = ValueType::kDouble;
+      expr->type = value.type().id() == LogicalTypeId::FLOAT ? ValueType::kFloat : ValueType::kDouble;
       return expr;
     case LogicalTypeId::VARCHAR:
       expr->literal = std::string(duckdb::StringValue::Get(value));

@@ -4,10 +4,12 @@
 //   image.width >= 512 and lang = 'en' and caption like 'A %' and score between 0.2 and 0.8 and tag is not
 //   null
 //
-// SQL's three-valued logic. Integers are computed in 64 bits (overflow is an error), `/` is always floating
-// point, x / 0 and x % 0 as in DuckDB. NaN equals NaN and is above every other number (as in PostgreSQL and
-// DuckDB). Text compares by bytes. Timestamps with a zone are instants; literals without a zone mean UTC. A
-// text literal beside a date or a timestamp is read as one. docs/guide/expressions.md is the page for users.
+// SQL's three-valued logic and DuckDB's types: 0.1 is an exact decimal and 1e-1 a float64; beside a float32
+// (or float16) column, integers and decimals become float32. Integers are computed in 64 bits (overflow is an
+// error), `/` is always floating point, x / 0 and x % 0 as in DuckDB. NaN equals NaN and is above every other
+// number (as in PostgreSQL and DuckDB). Text compares by bytes. Timestamps with a zone are instants; literals
+// without a zone mean UTC. A text literal beside a date or a timestamp is read as one.
+// docs/guide/expressions.md is the page for users.
 #pragma once
 
 #include <functional>
@@ -20,13 +22,25 @@
 
 #include <arrow/type_fwd.h>
 
+#include "table/decimal.h"
 #include "table/schema.h"
 #include "table/stats.h"
 #include "table/value.h"
 
 namespace headrace::table {
 
-enum class ValueType { kNull, kBool, kInt, kDouble, kString, kDate, kTimestampUs, kTimestampNs };
+enum class ValueType {
+  kNull,
+  kBool,
+  kInt,
+  kDecimal,  // exact; also columns of uint64
+  kFloat,    // 32 bits; also columns of float16
+  kDouble,
+  kString,
+  kDate,
+  kTimestampUs,
+  kTimestampNs
+};
 
 enum class ExprOp {
   kColumn,
@@ -42,7 +56,16 @@ enum class ExprOp {
   kGe,
   kIn,
   kIsNull,
-  kLike,
+  kLike,      // the text, the pattern and, if one is given, the escape character
+  kILike,     // the same
+  kDistinct,  // IS DISTINCT FROM
+  kCoalesce,
+  kCase,  // condition, value, condition, value, …, value otherwise
+  kLength,
+  kLower,
+  kUpper,
+  kAbs,
+  kIsNan,
   kAdd,
   kSub,
   kMul,
@@ -59,7 +82,8 @@ struct Expr {
   ExprOp op = ExprOp::kLiteral;
   std::vector<ExprPtr> args;          // kIn: the value, then the list
   std::vector<std::string> path;      // kColumn
-  Value literal;                      // kLiteral
+  Value literal;                      // kLiteral; of a decimal, any value that is not null
+  Decimal decimal;                    // kLiteral that is kDecimal; its scale also of others after Bind
   ValueType type = ValueType::kNull;  // kLiteral and kCast as parsed; everywhere after Bind
   Field field;                        // kColumn, after Bind: the leaf
   int64_t depth = 1;                  // of this tree, as parsed

@@ -1,14 +1,14 @@
 #include <algorithm>
 
 #include "base/clock.h"
-#include "table/expr.h"
+#include "table/expr_vec.h"
 
 namespace headrace::table {
 namespace {
 
 const char* TypeName(ValueType type) {
-  static constexpr const char* kNames[] = {"null", "bool", "integer",   "float",
-                                           "text", "date", "timestamp", "timestamp[ns]"};
+  static constexpr const char* kNames[] = {"null",    "bool", "integer", "decimal",   "float32",
+                                           "float64", "text", "date",    "timestamp", "timestamp[ns]"};
   return kNames[static_cast<int>(type)];
 }
 
@@ -23,10 +23,12 @@ Result<ValueType> TypeOfField(const Field& field, const std::string& text) {
     case Kind::kUInt8:
     case Kind::kUInt16:
     case Kind::kUInt32:
-    case Kind::kUInt64:
       return ValueType::kInt;
+    case Kind::kUInt64:
+      return ValueType::kDecimal;
     case Kind::kFloat16:
     case Kind::kFloat32:
+      return ValueType::kFloat;
     case Kind::kFloat64:
       return ValueType::kDouble;
     case Kind::kString:
@@ -44,7 +46,7 @@ Result<ValueType> TypeOfField(const Field& field, const std::string& text) {
 bool IsTime(ValueType type) {
   return type == ValueType::kDate || type == ValueType::kTimestampUs || type == ValueType::kTimestampNs;
 }
-bool IsNumber(ValueType type) { return type == ValueType::kInt || type == ValueType::kDouble; }
+bool IsNumber(ValueType type) { return type >= ValueType::kInt && type <= ValueType::kDouble; }
 
 Result<Value> ParseTime(const std::string& text, ValueType type) {
   HEADRACE_ASSIGN(const int64_t micros, ParseMicros(text));
@@ -59,52 +61,124 @@ Result<Value> ParseTime(const std::string& text, ValueType type) {
   return Value((micros >= 0 ? micros : micros - day + 1) / day);
 }
 
-ExprPtr WithType(const Expr& source, ValueType type) {
-  auto copy = std::make_shared<Expr>(source);
-  copy->type = type;
-  return copy;
+// A type and, of decimals, their scale.
+struct Target {
+  ValueType type = ValueType::kNull;
+  int scale = 0;
+};
+
+Target TargetOf(const Expr& expr) { return {expr.type, expr.decimal.scale}; }
+
+Result<Value> NumberAs(const Expr& literal, ValueType type) {
+  if (literal.type == ValueType::kInt) {
+    const int64_t value = std::get<int64_t>(literal.literal);
+    return type == ValueType::kFloat ? Value(double{static_cast<float>(value)})
+                                     : Value(static_cast<double>(value));
+  }
+  if (literal.type == ValueType::kDecimal)
+    return type == ValueType::kFloat ? Value(double{ToFloat(literal.decimal)})
+                                     : Value(ToDouble(literal.decimal));
+  return literal.literal;
 }
 
-ExprPtr MakeCast(ExprPtr inner, ValueType type) {
-  auto cast = std::make_shared<Expr>();
-  cast->op = ExprOp::kCast;
-  cast->args = {std::move(inner)};
-  cast->type = type;
-  return cast;
-}
-
-// Brings a literal to `type` where that loses nothing; other expressions get a cast node.
-Result<ExprPtr> Coerce(const ExprPtr& expr, ValueType type) {
-  if (expr->type == type) return expr;
-  if (expr->type == ValueType::kNull) return WithType(*expr, type);
+// Brings a literal to `target` where that is settled; other expressions get a cast node.
+Result<ExprPtr> Coerce(const ExprPtr& expr, Target target) {
+  const ValueType type = target.type;
+  const bool decimal = type == ValueType::kDecimal;
+  if (expr->type == type && (!decimal || expr->decimal.scale == target.scale)) return expr;
+  auto made = std::make_shared<Expr>(*expr);
+  made->type = type;
+  if (expr->type == ValueType::kNull) {
+    made->decimal.scale = target.scale;
+    return ExprPtr(made);
+  }
   if (expr->op == ExprOp::kLiteral) {
-    auto literal = std::make_shared<Expr>(*expr);
-    literal->type = type;
     if (expr->type == ValueType::kString && IsTime(type)) {
-      HEADRACE_ASSIGN(literal->literal, ParseTime(std::get<std::string>(expr->literal), type));
-      return ExprPtr(literal);
+      HEADRACE_ASSIGN(made->literal, ParseTime(std::get<std::string>(expr->literal), type));
+      return ExprPtr(made);
     }
-    if (expr->type == ValueType::kInt && type == ValueType::kDouble) {
-      literal->literal = static_cast<double>(std::get<int64_t>(expr->literal));
-      return ExprPtr(literal);
+    const bool whole = expr->type == ValueType::kInt;
+    if (decimal && (whole || expr->type == ValueType::kDecimal)) {
+      const Decimal given = whole ? Decimal{std::get<int64_t>(expr->literal), 0} : expr->decimal;
+      made->decimal.scale = target.scale;
+      if (Rescale(given, target.scale, &made->decimal.unscaled)) return ExprPtr(made);
+    }
+    const bool to_real =
+        type == ValueType::kDouble || (type == ValueType::kFloat && expr->type != ValueType::kDouble);
+    if (IsNumber(expr->type) && to_real) {
+      HEADRACE_ASSIGN(made->literal, NumberAs(*expr, type));
+      return ExprPtr(made);
     }
   }
-  return MakeCast(expr, type);
+  auto cast = std::make_shared<Expr>();
+  cast->op = ExprOp::kCast;
+  cast->args = {expr};
+  cast->type = type;
+  cast->decimal.scale = target.scale;
+  return ExprPtr(cast);
 }
 
-// The type in which two sides are compared.
-Result<ValueType> Common(const Expr& a, const Expr& b) {
+// The type in which two sides are compared: of numbers, the one further along integer, decimal, float32,
+// float64.
+Result<Target> Common(const Expr& a, const Expr& b) {
   const ValueType x = a.type;
   const ValueType y = b.type;
-  if (x == y) return x;
-  if (x == ValueType::kNull) return y;
-  if (y == ValueType::kNull) return x;
-  if (IsNumber(x) && IsNumber(y)) return ValueType::kDouble;
-  if (IsTime(x) && IsTime(y)) return std::max(x, y);
-  if (x == ValueType::kString && a.op == ExprOp::kLiteral && IsTime(y)) return y;
-  if (y == ValueType::kString && b.op == ExprOp::kLiteral && IsTime(x)) return x;
+  const Target joined{std::max(x, y), std::max(a.decimal.scale, b.decimal.scale)};
+  if (x == y) return joined;
+  if (x == ValueType::kNull || y == ValueType::kNull) return joined;
+  if (IsNumber(x) && IsNumber(y)) return joined;
+  if (IsTime(x) && IsTime(y)) return joined;
+  if (x == ValueType::kString && a.op == ExprOp::kLiteral && IsTime(y)) return TargetOf(b);
+  if (y == ValueType::kString && b.op == ExprOp::kLiteral && IsTime(x)) return TargetOf(a);
   return Status::Invalid("the filter compares " + ToString(a) + " (" + TypeName(x) + ") with " + ToString(b) +
                          " (" + TypeName(y) + "); cast one, as in x::float64");
+}
+
+ExprPtr MakeCompare(ExprOp op, ExprPtr left, ExprPtr right) {
+  auto made = std::make_shared<Expr>();
+  made->op = op;
+  made->args = {std::move(left), std::move(right)};
+  made->type = ValueType::kBool;
+  return made;
+}
+
+ExprOp Mirrored(ExprOp op) {
+  switch (op) {
+    case ExprOp::kLt:
+      return ExprOp::kGt;
+    case ExprOp::kLe:
+      return ExprOp::kGe;
+    case ExprOp::kGt:
+      return ExprOp::kLt;
+    case ExprOp::kGe:
+      return ExprOp::kLe;
+    default:
+      return op;
+  }
+}
+
+// `whole op bound` for an integer and a decimal, as a comparison of integers, so that statistics apply: x
+// < 2.5 is x <= 2. Where no integer can pass it is x != x, which is null for nulls, as it must be.
+ExprPtr WholeCompare(ExprOp op, const ExprPtr& whole, const Decimal& bound) {
+  bool exact = false;
+  const Int128 floor = FloorOf(bound, &exact);
+  const bool above = floor > INT64_MAX;  // the bound, of every integer
+  const bool below = floor < INT64_MIN;
+  if (above || below || (!exact && (op == ExprOp::kEq || op == ExprOp::kNe))) {
+    const bool less = op == ExprOp::kLt || op == ExprOp::kLe;
+    const bool greater = op == ExprOp::kGt || op == ExprOp::kGe;
+    const bool always = op == ExprOp::kNe || (above && less) || (below && greater);
+    return MakeCompare(always ? ExprOp::kEq : ExprOp::kNe, whole, whole);
+  }
+  if (!exact) op = op == ExprOp::kLt ? ExprOp::kLe : op == ExprOp::kGe ? ExprOp::kGt : op;
+  auto literal = std::make_shared<Expr>();
+  literal->literal = static_cast<int64_t>(floor);
+  literal->type = ValueType::kInt;
+  return MakeCompare(op, whole, literal);
+}
+
+bool IsDecimalLiteral(const Expr& expr) {
+  return expr.op == ExprOp::kLiteral && expr.type == ValueType::kDecimal && !IsNull(expr.literal);
 }
 
 class Binder {
@@ -119,22 +193,17 @@ class Binder {
       bound->type = ValueType::kBool;
       return ExprPtr(bound);
     }
+    if (IsBetween(*expr)) return Between(*expr, std::move(bound));
     for (auto& arg : bound->args) {
       HEADRACE_ASSIGN(arg, Bind(arg));
     }
-    auto& args = bound->args;
     switch (expr->op) {
       case ExprOp::kLiteral:
         return expr;
       case ExprOp::kAnd:
       case ExprOp::kOr:
       case ExprOp::kNot:
-        for (auto& arg : args) {
-          if (arg->type != ValueType::kBool && arg->type != ValueType::kNull) {
-            return Status::Invalid("the filter needs a condition, but " + ToString(*arg) + " is " +
-                                   TypeName(arg->type));
-          }
-        }
+        for (auto& arg : bound->args) HEADRACE_TRY(IsCondition(*arg));
         bound->type = ValueType::kBool;
         return ExprPtr(bound);
       case ExprOp::kEq:
@@ -143,22 +212,26 @@ class Binder {
       case ExprOp::kLe:
       case ExprOp::kGt:
       case ExprOp::kGe:
+      case ExprOp::kDistinct:
       case ExprOp::kIn:
         return Compare(std::move(bound));
       case ExprOp::kIsNull:
         bound->type = ValueType::kBool;
         return ExprPtr(bound);
-      case ExprOp::kLike:
-        for (auto& arg : args) {
-          if (arg->type != ValueType::kString && arg->type != ValueType::kNull) {
-            return Status::Invalid("LIKE works on text, and " + ToString(*arg) + " is " +
-                                   TypeName(arg->type));
-          }
-        }
-        bound->type = ValueType::kBool;
-        return ExprPtr(bound);
+      case ExprOp::kCoalesce:
+      case ExprOp::kCase:
+        return Choice(std::move(bound));
       case ExprOp::kCast:
         return Cast(std::move(bound));
+      case ExprOp::kLike:
+      case ExprOp::kILike:
+        return OfText(std::move(bound), "LIKE", ValueType::kBool);
+      case ExprOp::kLength:
+        return OfText(std::move(bound), "length()", ValueType::kInt);
+      case ExprOp::kLower:
+        return OfText(std::move(bound), "lower()", ValueType::kString);
+      case ExprOp::kUpper:
+        return OfText(std::move(bound), "upper()", ValueType::kString);
       default:
         return Arithmetic(std::move(bound));
     }
@@ -174,18 +247,90 @@ class Binder {
     return ExprPtr(bound);
   }
 
-  static Result<ExprPtr> Compare(std::shared_ptr<Expr> bound) {
-    auto& args = bound->args;
-    ValueType common = args[0]->type;
-    for (size_t i = 1; i < args.size(); ++i) {
-      Expr probe = *args[0];
-      probe.type = common;
-      HEADRACE_ASSIGN(common, Common(probe, *args[i]));
+  static Status IsCondition(const Expr& expr) {
+    if (expr.type == ValueType::kBool || expr.type == ValueType::kNull) return Status::Ok();
+    return Status::Invalid("the filter needs a condition, but " + ToString(expr) + " is " +
+                           TypeName(expr.type));
+  }
+
+  static Result<ExprPtr> OfText(std::shared_ptr<Expr> bound, const char* what, ValueType gives) {
+    for (const auto& arg : bound->args) {
+      if (arg->type == ValueType::kString || arg->type == ValueType::kNull) continue;
+      return Status::Invalid(std::string(what) + " works on text, and " + ToString(*arg) + " is " +
+                             TypeName(arg->type));
     }
-    for (auto& arg : args) {
-      HEADRACE_ASSIGN(arg, Coerce(arg, common));
+    bound->type = gives;
+    return ExprPtr(bound);
+  }
+
+  // The common type of the arguments from `first` on, each `step`th and the last, which are brought to it.
+  static Result<Target> Unify(Expr* bound, size_t first, size_t step) {
+    auto& args = bound->args;
+    Expr probe = *args.back();
+    for (size_t i = first; i < args.size(); i += step) {
+      HEADRACE_ASSIGN(const Target common, Common(probe, *args[i]));
+      if (probe.type == ValueType::kNull || probe.op == ExprOp::kLiteral) {
+        probe.op = args[i]->op;
+        probe.path = args[i]->path;
+        probe.args = args[i]->args;
+        probe.literal = args[i]->literal;
+      }
+      probe.type = common.type;
+      probe.decimal.scale = common.scale;
+    }
+    const Target target = TargetOf(probe);
+    for (size_t i = first; i < args.size(); i += step) {
+      HEADRACE_ASSIGN(args[i], Coerce(args[i], target));
+    }
+    HEADRACE_ASSIGN(args.back(), Coerce(args.back(), target));
+    return target;
+  }
+
+  Result<ExprPtr> Between(const Expr& expr, std::shared_ptr<Expr> bound) {
+    Expr all;
+    for (const auto& arg : {expr.args[0]->args[0], expr.args[0]->args[1], expr.args[1]->args[1]}) {
+      HEADRACE_ASSIGN(ExprPtr operand, Bind(arg));
+      all.args.push_back(std::move(operand));
+    }
+    // Integers between literals stay integers, which statistics know.
+    const auto whole = [](const Expr& side) {
+      return side.type == ValueType::kInt || IsDecimalLiteral(side);
+    };
+    if (all.args[0]->type != ValueType::kInt || !whole(*all.args[1]) || !whole(*all.args[2])) {
+      HEADRACE_ASSIGN(const Target target, Unify(&all, 0, 1));
+      (void)target;
+    }
+    for (size_t side = 0; side < 2; ++side) {
+      const ExprPtr compare =
+          MakeCompare(side == 0 ? ExprOp::kGe : ExprOp::kLe, all.args[0], all.args[side + 1]);
+      HEADRACE_ASSIGN(bound->args[side], Compare(std::make_shared<Expr>(*compare)));
     }
     bound->type = ValueType::kBool;
+    return ExprPtr(bound);
+  }
+
+  // COALESCE and CASE.
+  static Result<ExprPtr> Choice(std::shared_ptr<Expr> bound) {
+    const bool is_case = bound->op == ExprOp::kCase;
+    for (size_t i = 0; is_case && i + 1 < bound->args.size(); i += 2)
+      HEADRACE_TRY(IsCondition(*bound->args[i]));
+    HEADRACE_ASSIGN(const Target target, Unify(bound.get(), is_case ? 1 : 0, is_case ? 2 : 1));
+    bound->type = target.type;
+    bound->decimal.scale = target.scale;
+    return ExprPtr(bound);
+  }
+
+  static Result<ExprPtr> Compare(std::shared_ptr<Expr> bound) {
+    auto& args = bound->args;
+    bound->type = ValueType::kBool;
+    if (args.size() == 2 && bound->op != ExprOp::kIn && bound->op != ExprOp::kDistinct) {
+      if (args[0]->type == ValueType::kInt && IsDecimalLiteral(*args[1]))
+        return WholeCompare(bound->op, args[0], args[1]->decimal);
+      if (args[1]->type == ValueType::kInt && IsDecimalLiteral(*args[0]))
+        return WholeCompare(Mirrored(bound->op), args[1], args[0]->decimal);
+    }
+    HEADRACE_ASSIGN(const Target target, Unify(bound.get(), 0, 1));
+    (void)target;
     return ExprPtr(bound);
   }
 
@@ -193,11 +338,15 @@ class Binder {
     const ExprPtr& inner = bound->args[0];
     const ValueType from = inner->type;
     const ValueType to = bound->type;
-    if (from == to || from == ValueType::kNull) return Coerce(inner, to);
-    if (inner->op == ExprOp::kLiteral && from == ValueType::kString && IsTime(to)) return Coerce(inner, to);
+    if (from == to || from == ValueType::kNull) return Coerce(inner, {to, inner->decimal.scale});
+    if (inner->op == ExprOp::kLiteral && from == ValueType::kString && IsTime(to))
+      return Coerce(inner, {to, 0});
+    const bool whole = from == ValueType::kInt || from == ValueType::kDecimal;
     const bool known = (IsNumber(from) && IsNumber(to)) || (IsTime(from) && IsTime(to)) ||
-                       (from == ValueType::kBool && to == ValueType::kInt) ||
-                       (from == ValueType::kInt && (to == ValueType::kBool || to == ValueType::kString));
+                       from == ValueType::kString || (from == ValueType::kBool && to == ValueType::kInt) ||
+                       (from == ValueType::kBool && to == ValueType::kString) ||
+                       (from == ValueType::kInt && to == ValueType::kBool) ||
+                       (whole && to == ValueType::kString);
     if (!known) {
       return Status::Unsupported(std::string("filters do not cast ") + TypeName(from) + " to " +
                                  TypeName(to) + " (" + ToString(*bound) + ")");
@@ -207,18 +356,32 @@ class Binder {
 
   static Result<ExprPtr> Arithmetic(std::shared_ptr<Expr> bound) {
     auto& args = bound->args;
-    ValueType type = bound->op == ExprOp::kDiv ? ValueType::kDouble : ValueType::kInt;
+    Target target{ValueType::kInt, 0};
+    int scales = 0;
     for (const auto& arg : args) {
       if (!IsNumber(arg->type) && arg->type != ValueType::kNull) {
         return Status::Invalid("the filter calculates with " + ToString(*arg) + ", which is " +
                                TypeName(arg->type));
       }
-      if (arg->type == ValueType::kDouble) type = ValueType::kDouble;
+      target.type = std::max(target.type, arg->type);
+      if (arg->type != ValueType::kDecimal) continue;
+      target.scale = std::max(target.scale, arg->decimal.scale);
+      scales += arg->decimal.scale;
     }
+    if (bound->op == ExprOp::kDiv && target.type != ValueType::kFloat) target.type = ValueType::kDouble;
+    if (bound->op == ExprOp::kIsNan) target.type = ValueType::kDouble;
+    // The scales of factors add up, so that a product is exact too.
+    const bool product = bound->op == ExprOp::kMul && target.type == ValueType::kDecimal;
     for (auto& arg : args) {
-      HEADRACE_ASSIGN(arg, Coerce(arg, type));
+      if (product && arg->type == ValueType::kDecimal) continue;
+      HEADRACE_ASSIGN(arg, Coerce(arg, {target.type, product ? 0 : target.scale}));
     }
-    bound->type = type;
+    if (product && scales > kMaxDecimalDigits) {
+      return Status::Limit("the product " + ToString(*bound) +
+                           " has more than 38 digits; cast a side to float64");
+    }
+    bound->type = bound->op == ExprOp::kIsNan ? ValueType::kBool : target.type;
+    bound->decimal.scale = product ? scales : target.scale;
     return ExprPtr(bound);
   }
 

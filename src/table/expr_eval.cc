@@ -1,12 +1,8 @@
 #include <arrow/array.h>
-#include <arrow/type.h>
-#include <arrow/util/float16.h>
 
 #include <cmath>
-#include <cstring>
 
-#include "table/arrow_bridge.h"
-#include "table/expr.h"
+#include "table/expr_vec.h"
 
 namespace headrace::table {
 namespace {
@@ -14,63 +10,6 @@ namespace {
 constexpr uint8_t kFalse = 0;
 constexpr uint8_t kTrue = 1;
 constexpr uint8_t kNullOutcome = 2;
-
-// One value per row, or one for all rows (`constant`). Which of the vectors is used follows from `type`: ints
-// for integers, dates, timestamps and booleans; doubles; strings.
-struct Vec {
-  ValueType type = ValueType::kNull;
-  bool constant = false;
-  std::vector<uint8_t> nulls;  // empty: none
-  std::vector<int64_t> ints;
-  std::vector<double> doubles;
-  std::vector<std::string_view> strings;
-  const int64_t* int_data = nullptr;  // borrowed from an array instead of ints / doubles
-  const double* double_data = nullptr;
-  std::shared_ptr<arrow::Array> owner;
-  std::shared_ptr<std::vector<std::string>> texts;  // owner of made-up strings
-
-  bool IsNull(int64_t i) const { return !nulls.empty() && nulls[constant ? 0 : static_cast<size_t>(i)] != 0; }
-  int64_t Int(int64_t i) const {
-    const size_t at = constant ? 0 : static_cast<size_t>(i);
-    return int_data ? int_data[at] : ints[at];
-  }
-  double Double(int64_t i) const {
-    const size_t at = constant ? 0 : static_cast<size_t>(i);
-    return double_data ? double_data[at] : doubles[at];
-  }
-  std::string_view String(int64_t i) const { return strings[constant ? 0 : static_cast<size_t>(i)]; }
-};
-
-bool IsIntLike(ValueType type) { return type != ValueType::kDouble && type != ValueType::kString; }
-
-// `text` against SQL's LIKE: % any run, _ one UTF-8 character, no escapes (as DuckDB without ESCAPE).
-bool Like(std::string_view text, std::string_view pattern) {
-  size_t t = 0, p = 0, star = std::string_view::npos, mark = 0;
-  const auto next = [&](size_t at) {
-    ++at;
-    while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80) ++at;
-    return at;
-  };
-  while (t < text.size()) {
-    if (p < pattern.size() && pattern[p] == '%') {
-      star = p++;
-      mark = t;
-    } else if (p < pattern.size() && pattern[p] == '_') {
-      t = next(t);
-      ++p;
-    } else if (p < pattern.size() && pattern[p] == text[t]) {
-      ++t;
-      ++p;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++mark;
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '%') ++p;
-  return p == pattern.size();
-}
 
 class Evaluator {
  public:
@@ -81,7 +20,7 @@ class Evaluator {
       case ExprOp::kColumn:
         return Column(expr);
       case ExprOp::kLiteral:
-        return Literal(expr);
+        return VecOfLiteral(expr);
       case ExprOp::kAnd:
       case ExprOp::kOr:
         return Logic(expr);
@@ -96,29 +35,28 @@ class Evaluator {
         return IsNullTest(expr);
       case ExprOp::kIn:
         return In(expr);
-      case ExprOp::kLike: {
-        HEADRACE_ASSIGN(const Vec text, Run(*expr.args[0]));
-        HEADRACE_ASSIGN(const Vec pattern, Run(*expr.args[1]));
-        return Map2(text, pattern, ValueType::kBool, [&](int64_t i, Vec* out) {
-          out->ints.push_back(Like(text.String(i), pattern.String(i)));
-          return true;
-        });
+      case ExprOp::kLike:
+      case ExprOp::kILike:
+        return LikeTest(expr);
+      case ExprOp::kDistinct:
+        return Distinct(expr);
+      case ExprOp::kCoalesce:
+      case ExprOp::kCase:
+        return Choice(expr);
+      case ExprOp::kLength:
+        return Length(expr);
+      case ExprOp::kLower:
+      case ExprOp::kUpper: {
+        HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
+        return ChangeCase(inner, expr.op == ExprOp::kLower, rows_);
       }
       case ExprOp::kCast:
         return Cast(expr);
-      case ExprOp::kNeg: {
-        HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
-        return Map(inner, expr.type, [&](int64_t i, Vec* out) {
-          if (expr.type == ValueType::kDouble) {
-            out->doubles.push_back(-inner.Double(i));
-            return true;
-          }
-          int64_t negated = 0;
-          if (__builtin_sub_overflow(int64_t{0}, inner.Int(i), &negated)) return false;
-          out->ints.push_back(negated);
-          return true;
-        });
-      }
+      case ExprOp::kIsNan:
+        return IsNan(expr);
+      case ExprOp::kAbs:
+      case ExprOp::kNeg:
+        return Negated(expr);
       case ExprOp::kAdd:
       case ExprOp::kSub:
       case ExprOp::kMul:
@@ -139,12 +77,13 @@ class Evaluator {
     out.constant = constant;
     const int64_t n = constant ? 1 : rows_;
     if (IsIntLike(type)) out.ints.reserve(static_cast<size_t>(n));
-    if (type == ValueType::kDouble) out.doubles.reserve(static_cast<size_t>(n));
+    if (IsReal(type)) out.doubles.reserve(static_cast<size_t>(n));
     for (int64_t i = 0; i < n; ++i) {
-      bool is_null = null(i);
+      bool is_null = (active_ != nullptr && !constant && !(*active_)[static_cast<size_t>(i)]) || null(i);
       if (!is_null) {
         const size_t before = out.nulls.size();
         if (!fn(i, &out)) {
+          if (!problem_.empty()) return Status::Invalid(problem_);
           return Status::Invalid(
               "a calculation in the filter overflows 64-bit integers; cast a side to float64");
         }
@@ -154,9 +93,7 @@ class Evaluator {
       if (is_null) {
         if (out.nulls.empty()) out.nulls.assign(static_cast<size_t>(n), 0);
         out.nulls[static_cast<size_t>(i)] = 1;
-        if (IsIntLike(type)) out.ints.push_back(0);
-        if (type == ValueType::kDouble) out.doubles.push_back(0);
-        if (type == ValueType::kString) out.strings.emplace_back();
+        AppendNothing(type, &out);
       }
     }
     return out;
@@ -175,131 +112,14 @@ class Evaluator {
         fn);
   }
 
-  Result<Vec> Literal(const Expr& expr) {
-    Vec out;
-    out.type = expr.type;
-    out.constant = true;
-    if (headrace::table::IsNull(expr.literal)) {
-      out.nulls = {1};
-      out.ints = {0};
-      out.doubles = {0};
-      out.strings = {""};
-    } else if (const bool* flag = std::get_if<bool>(&expr.literal)) {
-      out.ints = {*flag};
-    } else if (const int64_t* number = std::get_if<int64_t>(&expr.literal)) {
-      out.ints = {*number};
-    } else if (const double* real = std::get_if<double>(&expr.literal)) {
-      out.doubles = {*real};
-    } else {
-      out.strings = {std::get<std::string>(expr.literal)};
-    }
-    return out;
-  }
-
   Result<Vec> Column(const Expr& expr) {
     HEADRACE_ASSIGN(const auto array, column_(expr));
-    if (array->length() != rows_)
-      return Status::Corrupt("column " + ToString(expr) + " has another number of rows");
-    Vec out;
-    out.type = expr.type;
-    out.owner = array;
-    if (array->null_count() > 0) {
-      out.nulls.resize(static_cast<size_t>(rows_));
-      for (int64_t i = 0; i < rows_; ++i) out.nulls[static_cast<size_t>(i)] = array->IsNull(i);
-    }
-    using A = arrow::Type;
-    const auto ints = [&](const auto& typed, int64_t divisor) {
-      out.ints.resize(static_cast<size_t>(rows_));
-      for (int64_t i = 0; i < rows_; ++i)
-        out.ints[static_cast<size_t>(i)] = static_cast<int64_t>(typed.Value(i)) * divisor;
-    };
-    switch (array->type_id()) {
-      case A::BOOL:
-        ints(static_cast<const arrow::BooleanArray&>(*array), 1);
-        break;
-      case A::INT8:
-        ints(static_cast<const arrow::Int8Array&>(*array), 1);
-        break;
-      case A::INT16:
-        ints(static_cast<const arrow::Int16Array&>(*array), 1);
-        break;
-      case A::INT32:
-        ints(static_cast<const arrow::Int32Array&>(*array), 1);
-        break;
-      case A::UINT8:
-        ints(static_cast<const arrow::UInt8Array&>(*array), 1);
-        break;
-      case A::UINT16:
-        ints(static_cast<const arrow::UInt16Array&>(*array), 1);
-        break;
-      case A::UINT32:
-        ints(static_cast<const arrow::UInt32Array&>(*array), 1);
-        break;
-      case A::DATE32:
-        ints(static_cast<const arrow::Date32Array&>(*array), 1);
-        break;
-      case A::INT64:
-        out.int_data = static_cast<const arrow::Int64Array&>(*array).raw_values();
-        break;
-      case A::UINT64: {
-        const auto& wide = static_cast<const arrow::UInt64Array&>(*array);
-        for (int64_t i = 0; i < rows_; ++i) {
-          if (wide.IsValid(i) && wide.Value(i) > static_cast<uint64_t>(INT64_MAX)) {
-            return Status::Limit("column " + ToString(expr) + " holds " + std::to_string(wide.Value(i)) +
-                                 ", which is above the 64-bit signed integers that filters calculate with");
-          }
-        }
-        ints(wide, 1);
-        break;
-      }
-      case A::TIMESTAMP:
-        return Timestamps(expr, static_cast<const arrow::TimestampArray&>(*array), std::move(out));
-      case A::DOUBLE:
-        out.double_data = static_cast<const arrow::DoubleArray&>(*array).raw_values();
-        break;
-      case A::FLOAT: {
-        const float* values = static_cast<const arrow::FloatArray&>(*array).raw_values();
-        out.doubles.assign(values, values + rows_);
-        break;
-      }
-      case A::HALF_FLOAT: {
-        const auto* bits = static_cast<const arrow::HalfFloatArray&>(*array).raw_values();
-        for (int64_t i = 0; i < rows_; ++i)
-          out.doubles.push_back(arrow::util::Float16::FromBits(bits[i]).ToDouble());
-        break;
-      }
-      case A::STRING: {
-        const auto& strings = static_cast<const arrow::StringArray&>(*array);
-        out.strings.resize(static_cast<size_t>(rows_));
-        for (int64_t i = 0; i < rows_; ++i) out.strings[static_cast<size_t>(i)] = strings.GetView(i);
-        break;
-      }
-      default: {  // only IS NULL looks at it
-        out.type = ValueType::kNull;
-        if (out.nulls.empty()) out.nulls.assign(static_cast<size_t>(rows_), 0);
-        break;
-      }
-    }
-    return out;
+    return VecOfColumn(expr, array, rows_);
   }
 
-  static Result<Vec> Timestamps(const Expr& expr, const arrow::TimestampArray& array, Vec out) {
-    const auto unit = static_cast<const arrow::TimestampType&>(*array.type()).unit();
-    const int64_t factor = unit == arrow::TimeUnit::SECOND  ? 1'000'000
-                           : unit == arrow::TimeUnit::MILLI ? 1'000
-                                                            : 1;
-    if (factor == 1) {
-      out.int_data = array.raw_values();
-      return out;
-    }
-    out.ints.resize(static_cast<size_t>(array.length()));
-    for (int64_t i = 0; i < array.length(); ++i) {
-      if (array.IsNull(i)) continue;
-      if (__builtin_mul_overflow(array.Value(i), factor, &out.ints[static_cast<size_t>(i)])) {
-        return Status::Limit("column " + ToString(expr) + " holds a time beyond what microseconds can say");
-      }
-    }
-    return out;
+  bool Problem(std::string what) {
+    problem_ = std::move(what);
+    return false;
   }
 
   Result<Vec> IsNullTest(const Expr& expr) {
@@ -339,8 +159,13 @@ class Evaluator {
   }
 
   static int CompareAt(const Vec& a, const Vec& b, int64_t i) {
-    if (a.type == ValueType::kDouble) return CompareDoubles(a.Double(i), b.Double(i));
+    if (IsReal(a.type)) return CompareDoubles(a.Double(i), b.Double(i));
     if (a.type == ValueType::kString) return a.String(i).compare(b.String(i));
+    if (a.type == ValueType::kDecimal) {
+      const Int128 x = a.Decimals(i);
+      const Int128 y = b.Decimals(i);
+      return x < y ? -1 : x > y;
+    }
     const int64_t x = a.Int(i);
     const int64_t y = b.Int(i);
     return x < y ? -1 : x > y;
@@ -404,80 +229,139 @@ class Evaluator {
 
   Result<Vec> Cast(const Expr& expr) {
     HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
-    const ValueType from = inner.type;
-    const ValueType to = expr.type;
-    std::string problem;
     auto texts = std::make_shared<std::vector<std::string>>();
-    if (to == ValueType::kString) texts->reserve(static_cast<size_t>(inner.constant ? 1 : rows_));
-    auto result = Map(inner, to, [&](int64_t i, Vec* out) {
-      if (to == ValueType::kDouble) {
-        out->doubles.push_back(static_cast<double>(inner.Int(i)));
-      } else if (to == ValueType::kString) {
-        texts->push_back(std::to_string(inner.Int(i)));
-        out->strings.push_back(texts->back());
-      } else if (from == ValueType::kDouble) {
-        const double rounded = std::nearbyint(inner.Double(i));
-        if (!(rounded >= -9223372036854775808.0 && rounded < 9223372036854775808.0)) return false;
-        out->ints.push_back(static_cast<int64_t>(rounded));
-      } else if (to == ValueType::kBool) {
-        out->ints.push_back(inner.Int(i) != 0);
-      } else {
-        return Time(inner.Int(i), from, to, out);
-      }
-      return true;
+    if (expr.type == ValueType::kString) texts->reserve(static_cast<size_t>(inner.constant ? 1 : rows_));
+    auto result = Map(inner, expr.type, [&](int64_t i, Vec* out) {
+      return ConvertValue(expr, inner, i, out, texts.get(), &problem_);
     });
-    if (result.ok()) result->texts = texts;
+    if (result.ok()) result->owners.push_back(texts);
     return result;
   }
 
-  // Dates are days, timestamps micro- or nanoseconds; integers and booleans pass through.
-  static bool Time(int64_t value, ValueType from, ValueType to, Vec* out) {
-    constexpr int64_t kDayUs = 86'400'000'000;
-    int64_t result = value;
-    const auto floor_divide = [](int64_t a, int64_t b) { return a / b - (a % b < 0); };
-    if (from == ValueType::kDate && to == ValueType::kTimestampUs) {
-      if (__builtin_mul_overflow(value, kDayUs, &result)) return false;
-    } else if (from == ValueType::kDate && to == ValueType::kTimestampNs) {
-      if (__builtin_mul_overflow(value, kDayUs * 1000, &result)) return false;
-    } else if (from == ValueType::kTimestampUs && to == ValueType::kTimestampNs) {
-      if (__builtin_mul_overflow(value, int64_t{1000}, &result)) return false;
-    } else if (from == ValueType::kTimestampNs && to == ValueType::kTimestampUs) {
-      result = floor_divide(value, 1000);
-    } else if (to == ValueType::kDate && from == ValueType::kTimestampUs) {
-      result = floor_divide(value, kDayUs);
-    } else if (to == ValueType::kDate && from == ValueType::kTimestampNs) {
-      result = floor_divide(value, kDayUs * 1000);
+  Result<Vec> Negated(const Expr& expr) {
+    HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
+    const bool absolute = expr.op == ExprOp::kAbs;
+    return Map(inner, expr.type, [&](int64_t i, Vec* out) {
+      if (IsReal(expr.type)) {
+        out->doubles.push_back(absolute ? std::fabs(inner.Double(i)) : -inner.Double(i));
+        return true;
+      }
+      if (expr.type == ValueType::kDecimal) {
+        const Int128 value = inner.Decimals(i);
+        out->decimals.push_back(absolute && value >= 0 ? value : -value);
+        return true;
+      }
+      int64_t value = inner.Int(i);
+      if ((!absolute || value < 0) && __builtin_sub_overflow(int64_t{0}, value, &value)) return false;
+      out->ints.push_back(value);
+      return true;
+    });
+  }
+
+  Result<Vec> IsNan(const Expr& expr) {
+    HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
+    return Map(inner, ValueType::kBool, [&](int64_t i, Vec* out) {
+      out->ints.push_back(std::isnan(inner.Double(i)));
+      return true;
+    });
+  }
+
+  Result<Vec> Length(const Expr& expr) {
+    HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
+    return Map(inner, ValueType::kInt, [&](int64_t i, Vec* out) {
+      out->ints.push_back(CountCharacters(inner.String(i)));
+      return true;
+    });
+  }
+
+  Result<Vec> LikeTest(const Expr& expr) {
+    HEADRACE_ASSIGN(Vec text, Run(*expr.args[0]));
+    HEADRACE_ASSIGN(Vec pattern, Run(*expr.args[1]));
+    Vec escape;
+    escape.type = ValueType::kString;
+    escape.constant = true;
+    escape.strings = {""};
+    if (expr.args.size() > 2) {
+      HEADRACE_ASSIGN(escape, Run(*expr.args[2]));
     }
-    out->ints.push_back(result);
-    return true;
+    if (expr.op == ExprOp::kILike) {
+      HEADRACE_ASSIGN(text, ChangeCase(text, true, rows_));
+      HEADRACE_ASSIGN(pattern, ChangeCase(pattern, true, rows_));
+    }
+    const bool untyped =
+        text.type == ValueType::kNull || pattern.type == ValueType::kNull || escape.type == ValueType::kNull;
+    return Build(
+        ValueType::kBool, text.constant && pattern.constant && escape.constant,
+        [&](int64_t i) { return untyped || text.IsNull(i) || pattern.IsNull(i) || escape.IsNull(i); },
+        [&](int64_t i, Vec* out) {
+          const std::string_view with = escape.String(i);
+          if (with.size() > 1) return Problem("ESCAPE takes one character, not '" + std::string(with) + "'");
+          const auto like = Like(text.String(i), pattern.String(i), with.empty() ? '\0' : with[0]);
+          if (!like) return Problem("a LIKE pattern ends with its escape character");
+          out->ints.push_back(*like);
+          return true;
+        });
+  }
+
+  // Of the rows in `active_`: for COALESCE the first value that is not null, for CASE the value behind the
+  // first condition that is true. What is not asked of a row is not calculated for it either.
+  Result<Vec> Choice(const Expr& expr) {
+    const bool is_case = expr.op == ExprOp::kCase;
+    const std::vector<uint8_t>* outer = active_;
+    std::vector<uint8_t> open = outer ? *outer : std::vector<uint8_t>(static_cast<size_t>(rows_), 1);
+    std::vector<Vec> values;
+    std::vector<int> from(static_cast<size_t>(rows_), -1);
+    for (size_t k = 0; k < expr.args.size(); k += is_case ? 2 : 1) {
+      const bool conditional = is_case && k + 1 < expr.args.size();
+      active_ = &open;
+      auto value = Run(*expr.args[k]);
+      std::vector<uint8_t> mine = open;
+      if (conditional && value.ok()) {
+        for (int64_t i = 0; i < rows_; ++i) mine[static_cast<size_t>(i)] &= Outcome(*value, i) == kTrue;
+        active_ = &mine;
+        value = Run(*expr.args[k + 1]);
+      }
+      active_ = outer;
+      if (!value.ok()) return value;
+      for (int64_t i = 0; i < rows_; ++i) {
+        const size_t at = static_cast<size_t>(i);
+        const bool null = value->type == ValueType::kNull || value->IsNull(i);
+        if (!mine[at] || (!is_case && null)) continue;
+        if (!null) from[at] = static_cast<int>(values.size());
+        open[at] = 0;
+      }
+      values.push_back(std::move(value).value());
+    }
+    auto chosen = Build(
+        expr.type, false, [&](int64_t i) { return from[static_cast<size_t>(i)] < 0; },
+        [&](int64_t i, Vec* out) {
+          AppendFrom(values[static_cast<size_t>(from[static_cast<size_t>(i)])], i, out);
+          return true;
+        });
+    for (auto& value : values) {
+      if (chosen.ok()) chosen->owners.insert(chosen->owners.end(), value.owners.begin(), value.owners.end());
+    }
+    return chosen;
+  }
+
+  Result<Vec> Distinct(const Expr& expr) {
+    HEADRACE_ASSIGN(const Vec a, Run(*expr.args[0]));
+    HEADRACE_ASSIGN(const Vec b, Run(*expr.args[1]));
+    return Build(
+        ValueType::kBool, a.constant && b.constant, [](int64_t) { return false; },
+        [&](int64_t i, Vec* out) {
+          const bool x = a.type == ValueType::kNull || a.IsNull(i);
+          const bool y = b.type == ValueType::kNull || b.IsNull(i);
+          out->ints.push_back(x || y ? x != y : CompareAt(a, b, i) != 0);
+          return true;
+        });
   }
 
   Result<Vec> Arithmetic(const Expr& expr) {
     HEADRACE_ASSIGN(const Vec a, Run(*expr.args[0]));
     HEADRACE_ASSIGN(const Vec b, Run(*expr.args[1]));
-    if (expr.type == ValueType::kDouble) {
-      return Map2(a, b, ValueType::kDouble, [&](int64_t i, Vec* out) {
-        const double x = a.Double(i);
-        const double y = b.Double(i);
-        switch (expr.op) {
-          case ExprOp::kAdd:
-            out->doubles.push_back(x + y);
-            break;
-          case ExprOp::kSub:
-            out->doubles.push_back(x - y);
-            break;
-          case ExprOp::kMul:
-            out->doubles.push_back(x * y);
-            break;
-          case ExprOp::kDiv:
-            out->doubles.push_back(x / y);
-            break;
-          default:
-            out->doubles.push_back(std::fmod(x, y));
-        }
-        return true;
-      });
-    }
+    if (IsReal(expr.type)) return RealArithmetic(expr, a, b);
+    if (expr.type == ValueType::kDecimal) return DecimalArithmetic(expr, a, b);
     return Map2(a, b, ValueType::kInt, [&](int64_t i, Vec* out) {
       const int64_t x = a.Int(i);
       const int64_t y = b.Int(i);
@@ -506,8 +390,53 @@ class Evaluator {
     });
   }
 
+  Result<Vec> RealArithmetic(const Expr& expr, const Vec& a, const Vec& b) {
+    const bool narrow = expr.type == ValueType::kFloat;
+    return Map2(a, b, expr.type, [&](int64_t i, Vec* out) {
+      const double x = a.Double(i);
+      const double y = b.Double(i);
+      const double result = expr.op == ExprOp::kAdd   ? x + y
+                            : expr.op == ExprOp::kSub ? x - y
+                            : expr.op == ExprOp::kMul ? x * y
+                            : expr.op == ExprOp::kDiv ? x / y
+                                                      : std::fmod(x, y);
+      // A float64 holds twice the digits of a float32 and more: rounding its result gives the float32's.
+      out->doubles.push_back(narrow ? double{static_cast<float>(result)} : result);
+      return true;
+    });
+  }
+
+  Result<Vec> DecimalArithmetic(const Expr& expr, const Vec& a, const Vec& b) {
+    const int scale = expr.decimal.scale;
+    const auto operand = [](const Vec& vec, int64_t i) {
+      return vec.type == ValueType::kInt ? Int128{vec.Int(i)} : vec.Decimals(i);
+    };
+    return Map2(a, b, ValueType::kDecimal, [&](int64_t i, Vec* out) {
+      const Int128 x = operand(a, i);
+      const Int128 y = operand(b, i);
+      Int128 value = 0;
+      if (expr.op == ExprOp::kMod) {
+        if (y == 0) return out->nulls.push_back(1), true;
+        value = x % y;
+      } else if (expr.op == ExprOp::kMul) {
+        if (__builtin_mul_overflow(x, y, &value)) return Problem(Digits(scale));
+      } else {
+        value = expr.op == ExprOp::kAdd ? x + y : x - y;
+      }
+      if (!FitsDecimal(value)) return Problem(Digits(scale));
+      out->decimals.push_back(value);
+      return true;
+    });
+  }
+  static std::string Digits(int scale) {
+    return "a decimal in the filter, with " + std::to_string(scale) +
+           " digits after the point, needs more than 38; cast a side to float64";
+  }
+
   int64_t rows_;
   const ColumnFn& column_;
+  const std::vector<uint8_t>* active_ = nullptr;  // rows of which a value is wanted; null: of all
+  std::string problem_;                           // of the value that could not be made
 };
 
 }  // namespace
@@ -528,8 +457,10 @@ Result<std::vector<Value>> EvaluateValues(const Expr& expr, int64_t rows, const 
   for (int64_t i = 0; i < rows; ++i) {
     Value& value = values[static_cast<size_t>(i)];
     if (vec.type == ValueType::kNull || vec.IsNull(i)) continue;
-    if (vec.type == ValueType::kDouble) {
+    if (IsReal(vec.type)) {
       value = vec.Double(i);
+    } else if (vec.type == ValueType::kDecimal) {
+      value = ToDouble({vec.Decimals(i), expr.decimal.scale});
     } else if (vec.type == ValueType::kString) {
       value = std::string(vec.String(i));
     } else if (vec.type == ValueType::kBool) {

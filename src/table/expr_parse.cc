@@ -2,9 +2,7 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 
-#include "base/clock.h"
 #include "base/limits.h"
 #include "table/expr.h"
 
@@ -179,6 +177,14 @@ class Parser {
     return expr;
   }
 
+  static ExprPtr Literal(const Decimal& decimal) {
+    auto expr = std::make_shared<Expr>();
+    expr->literal = ToDouble(decimal);
+    expr->decimal = decimal;
+    expr->type = ValueType::kDecimal;
+    return expr;
+  }
+
   Result<ExprPtr> Or() { return Chain(ExprOp::kOr, "OR", &Parser::And); }
   Result<ExprPtr> And() { return Chain(ExprOp::kAnd, "AND", &Parser::Not); }
   Result<ExprPtr> Not() {
@@ -208,10 +214,20 @@ class Parser {
     }
     if (EatWord("IS")) {
       const bool negated = EatWord("NOT");
-      if (!EatWord("NULL")) return Error("expected NULL after IS");
+      if (EatWord("DISTINCT")) {
+        if (!EatWord("FROM")) return Error("expected FROM after IS DISTINCT");
+        HEADRACE_ASSIGN(ExprPtr right, Sum());
+        const ExprPtr test = Make(ExprOp::kDistinct, {left, right});
+        return negated ? Make(ExprOp::kNot, {test}) : test;
+      }
+      if (!EatWord("NULL")) return Error("expected NULL or DISTINCT FROM after IS");
       const ExprPtr test = Make(ExprOp::kIsNull, {left});
       return negated ? Make(ExprOp::kNot, {test}) : test;
     }
+    return SetPredicate(left);
+  }
+
+  Result<ExprPtr> SetPredicate(const ExprPtr& left) {
     const bool negated = EatWord("NOT");
     ExprPtr test;
     if (EatWord("IN")) {
@@ -228,11 +244,18 @@ class Parser {
       if (!EatWord("AND")) return Error("expected AND after BETWEEN's first bound");
       HEADRACE_ASSIGN(ExprPtr high, Sum());
       test = Make(ExprOp::kAnd, {Make(ExprOp::kGe, {left, low}), Make(ExprOp::kLe, {left, high})});
-    } else if (EatWord("LIKE")) {
+    } else if (IsWord("LIKE") || IsWord("ILIKE")) {
+      const ExprOp op = IsWord("LIKE") ? ExprOp::kLike : ExprOp::kILike;
+      ++next_;
       HEADRACE_ASSIGN(ExprPtr pattern, Sum());
-      test = Make(ExprOp::kLike, {left, pattern});
+      std::vector<ExprPtr> args = {left, pattern};
+      if (EatWord("ESCAPE")) {
+        HEADRACE_ASSIGN(ExprPtr escape, Sum());
+        args.push_back(std::move(escape));
+      }
+      test = Make(op, std::move(args));
     } else if (negated) {
-      return Error("expected IN, BETWEEN or LIKE after NOT");
+      return Error("expected IN, BETWEEN, LIKE or ILIKE after NOT");
     } else {
       return left;
     }
@@ -293,17 +316,13 @@ class Parser {
   Result<ExprPtr> CastTo(ExprPtr inner) {
     if (Now().kind != TokenKind::kWord) return Error("expected a type");
     static constexpr std::pair<std::string_view, ValueType> kTypes[] = {
-        {"INT64", ValueType::kInt},
-        {"BIGINT", ValueType::kInt},
-        {"FLOAT64", ValueType::kDouble},
-        {"DOUBLE", ValueType::kDouble},
-        {"STRING", ValueType::kString},
-        {"VARCHAR", ValueType::kString},
-        {"TEXT", ValueType::kString},
-        {"BOOL", ValueType::kBool},
-        {"BOOLEAN", ValueType::kBool},
-        {"DATE", ValueType::kDate},
-        {"TIMESTAMP", ValueType::kTimestampUs}};
+        {"INT64", ValueType::kInt},      {"BIGINT", ValueType::kInt},
+        {"FLOAT32", ValueType::kFloat},  {"FLOAT", ValueType::kFloat},
+        {"REAL", ValueType::kFloat},     {"FLOAT64", ValueType::kDouble},
+        {"DOUBLE", ValueType::kDouble},  {"STRING", ValueType::kString},
+        {"VARCHAR", ValueType::kString}, {"TEXT", ValueType::kString},
+        {"BOOL", ValueType::kBool},      {"BOOLEAN", ValueType::kBool},
+        {"DATE", ValueType::kDate},      {"TIMESTAMP", ValueType::kTimestampUs}};
     for (const auto& [name, type] : kTypes) {
       if (!EatWord(name)) continue;
       auto expr = std::make_shared<Expr>();
@@ -313,7 +332,8 @@ class Parser {
       Measure(expr.get());
       return ExprPtr(expr);
     }
-    return Error("casts go to int64, float64, string, bool, date or timestamp, not " + Describe(Now()));
+    return Error("casts go to int64, float32, float64, string, bool, date or timestamp, not " +
+                 Describe(Now()));
   }
 
   Result<ExprPtr> Number(bool negative) {
@@ -324,7 +344,9 @@ class Parser {
       int64_t value = 0;
       const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
       if (error == std::errc() && end == text.data() + text.size()) return Literal(value, ValueType::kInt);
-      return ErrorAt(at, "the integer " + text + " does not fit 64 bits; write " + text + ".0 for a float");
+    }
+    if (text.find_first_of("eE") == std::string::npos) {
+      if (const auto decimal = ParseDecimal(text)) return Literal(*decimal);
     }
     double value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -367,19 +389,89 @@ class Parser {
       cast->type = is_date ? ValueType::kDate : ValueType::kTimestampUs;
       return ExprPtr(cast);
     }
+    const Token& after = tokens_[next_ + (token.kind == TokenKind::kEnd ? 0 : 1)];
+    if (IsWord("CASE") && BeginsCase(after)) return Case();
+    if (token.kind == TokenKind::kWord && after.kind == TokenKind::kSymbol && after.text == "(" &&
+        !Reserved(token))
+      return Function();
     return Column();
   }
 
-  Result<ExprPtr> Column() {
+  Result<ExprPtr> Function() {
+    static constexpr std::pair<std::string_view, ExprOp> kFunctions[] = {
+        {"COALESCE", ExprOp::kCoalesce}, {"LENGTH", ExprOp::kLength}, {"LOWER", ExprOp::kLower},
+        {"UPPER", ExprOp::kUpper},       {"ABS", ExprOp::kAbs},       {"ISNAN", ExprOp::kIsNan}};
+    const Token name = Now();
+    const auto* found = std::find_if(std::begin(kFunctions), std::end(kFunctions),
+                                     [&](const auto& known) { return known.first == Upper(name.text); });
+    if (found == std::end(kFunctions)) {
+      return Error("filters have no function " + name.text +
+                   "(); there are coalesce, length, lower, upper, abs and isnan (SQL has more)");
+    }
+    next_ += 2;
+    std::vector<ExprPtr> args;
+    do {
+      HEADRACE_ASSIGN(ExprPtr arg, Or());
+      args.push_back(std::move(arg));
+    } while (EatSymbol(","));
+    if (!EatSymbol(")")) return Error("expected , or ) in " + name.text + "(), found " + Describe(Now()));
+    if (args.size() != 1 && found->second != ExprOp::kCoalesce)
+      return ErrorAt(name.at, name.text + "() takes one value");
+    const ExprPtr call = Make(found->second, std::move(args));
+    HEADRACE_TRY(Bounded(*call));
+    return call;
+  }
+
+  // A column may be named case: the word begins a CASE only before what cannot follow a column.
+  static bool BeginsCase(const Token& after) {
+    static constexpr std::string_view kOperators[] = {"AND",   "OR",      "NOT",    "IN",   "IS",   "LIKE",
+                                                      "ILIKE", "BETWEEN", "ESCAPE", "THEN", "ELSE", "END"};
+    if (after.kind == TokenKind::kSymbol) return after.text == "(";
+    return after.kind != TokenKind::kEnd &&
+           (after.kind != TokenKind::kWord || std::find(std::begin(kOperators), std::end(kOperators),
+                                                        Upper(after.text)) == std::end(kOperators));
+  }
+
+  // CASE WHEN c THEN v … ELSE v END, and CASE x WHEN v THEN …, which compares x with each.
+  Result<ExprPtr> Case() {
+    ++next_;
+    ExprPtr subject;
+    if (!IsWord("WHEN")) {
+      HEADRACE_ASSIGN(subject, Or());
+    }
+    if (!IsWord("WHEN")) return Error("expected WHEN in CASE, found " + Describe(Now()));
+    std::vector<ExprPtr> args;
+    while (EatWord("WHEN")) {
+      HEADRACE_ASSIGN(ExprPtr condition, Or());
+      if (subject) condition = Make(ExprOp::kEq, {subject, condition});
+      if (!EatWord("THEN")) return Error("expected THEN in CASE, found " + Describe(Now()));
+      HEADRACE_ASSIGN(ExprPtr value, Or());
+      args.push_back(std::move(condition));
+      args.push_back(std::move(value));
+    }
+    ExprPtr otherwise = Literal({}, ValueType::kNull);
+    if (EatWord("ELSE")) {
+      HEADRACE_ASSIGN(otherwise, Or());
+    }
+    if (!EatWord("END")) return Error("expected WHEN, ELSE or END in CASE, found " + Describe(Now()));
+    args.push_back(std::move(otherwise));
+    const ExprPtr whole = Make(ExprOp::kCase, std::move(args));
+    HEADRACE_TRY(Bounded(*whole));
+    return whole;
+  }
+
+  static bool Reserved(const Token& token) {
     static constexpr std::string_view kReserved[] = {"AND", "OR", "NOT", "IN", "IS", "LIKE", "BETWEEN", "AS"};
+    return token.kind == TokenKind::kWord &&
+           std::find(std::begin(kReserved), std::end(kReserved), Upper(token.text)) != std::end(kReserved);
+  }
+
+  Result<ExprPtr> Column() {
     auto expr = std::make_shared<Expr>();
     expr->op = ExprOp::kColumn;
     do {
       const Token& token = Now();
-      const bool reserved =
-          token.kind == TokenKind::kWord &&
-          std::find(std::begin(kReserved), std::end(kReserved), Upper(token.text)) != std::end(kReserved);
-      if ((token.kind != TokenKind::kWord && token.kind != TokenKind::kQuoted) || reserved) {
+      if ((token.kind != TokenKind::kWord && token.kind != TokenKind::kQuoted) || Reserved(token)) {
         return Error("expected a column, a value or (, found " + Describe(token));
       }
       expr->path.push_back(token.text);
@@ -394,33 +486,6 @@ class Parser {
   int64_t depth_ = 0;
 };
 
-std::string Quote(const std::string& text, char quote) {
-  std::string out(1, quote);
-  for (const char c : text) {
-    out += c;
-    if (c == quote) out += quote;
-  }
-  return out + quote;
-}
-
-std::string LiteralText(const Expr& expr) {
-  char buffer[64];
-  if (const bool* flag = std::get_if<bool>(&expr.literal)) return *flag ? "true" : "false";
-  if (const double* number = std::get_if<double>(&expr.literal)) {
-    std::snprintf(buffer, sizeof buffer, "%.17g", *number);
-    const std::string text = buffer;
-    return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
-  }
-  if (const auto* text = std::get_if<std::string>(&expr.literal)) return Quote(*text, '\'');
-  if (const int64_t* number = std::get_if<int64_t>(&expr.literal)) {
-    if (expr.type == ValueType::kDate)
-      return "date '" + FormatMicros(*number * 86'400'000'000).substr(0, 10) + "'";
-    if (expr.type == ValueType::kTimestampUs) return "timestamp '" + FormatMicros(*number) + "'";
-    return std::to_string(*number);
-  }
-  return "null";
-}
-
 }  // namespace
 
 Result<ExprPtr> ParseExpr(std::string_view text) {
@@ -429,63 +494,6 @@ Result<ExprPtr> ParseExpr(std::string_view text) {
                          std::to_string(limits::kMaxExpressionBytes) + " are allowed");
   }
   return Parser(text).Parse();
-}
-
-std::string ToString(const Expr& expr) {
-  static const std::map<ExprOp, std::string> kInfix = {
-      {ExprOp::kAnd, " and "},   {ExprOp::kOr, " or "}, {ExprOp::kEq, " = "},  {ExprOp::kNe, " != "},
-      {ExprOp::kLt, " < "},      {ExprOp::kLe, " <= "}, {ExprOp::kGt, " > "},  {ExprOp::kGe, " >= "},
-      {ExprOp::kLike, " like "}, {ExprOp::kAdd, " + "}, {ExprOp::kSub, " - "}, {ExprOp::kMul, " * "},
-      {ExprOp::kDiv, " / "},     {ExprOp::kMod, " % "}};
-  const auto infix = kInfix.find(expr.op);
-  if (infix != kInfix.end())
-    return "(" + ToString(*expr.args[0]) + infix->second + ToString(*expr.args[1]) + ")";
-  switch (expr.op) {
-    case ExprOp::kColumn: {
-      std::string text;
-      for (const auto& part : expr.path) text += (text.empty() ? "" : ".") + Quote(part, '"');
-      return text;
-    }
-    case ExprOp::kNot:
-      return "(not " + ToString(*expr.args[0]) + ")";
-    case ExprOp::kNeg: {  // not "- 0", which would read as a literal
-      const bool literal = expr.args[0]->op == ExprOp::kLiteral;
-      return literal ? "(- (" + ToString(*expr.args[0]) + "))" : "(- " + ToString(*expr.args[0]) + ")";
-    }
-    case ExprOp::kIsNull:
-      return "(" + ToString(*expr.args[0]) + " is null)";
-    case ExprOp::kIn: {
-      std::string text = "(" + ToString(*expr.args[0]) + " in (";
-      for (size_t i = 1; i < expr.args.size(); ++i) text += (i > 1 ? ", " : "") + ToString(*expr.args[i]);
-      return text + "))";
-    }
-    case ExprOp::kCast: {
-      static constexpr const char* kNames[] = {"null",   "bool", "int64",     "float64",
-                                               "string", "date", "timestamp", "timestamp"};
-      return "cast(" + ToString(*expr.args[0]) + " as " + kNames[static_cast<int>(expr.type)] + ")";
-    }
-    default:
-      return LiteralText(expr);
-  }
-}
-
-std::vector<ExprPtr> Conjuncts(const ExprPtr& filter) {
-  if (filter->op != ExprOp::kAnd) return {filter};
-  std::vector<ExprPtr> all = Conjuncts(filter->args[0]);
-  const auto right = Conjuncts(filter->args[1]);
-  all.insert(all.end(), right.begin(), right.end());
-  return all;
-}
-
-std::vector<std::vector<std::string>> ColumnsOf(const Expr& expr) {
-  std::vector<std::vector<std::string>> found;
-  if (expr.op == ExprOp::kColumn) found.push_back(expr.path);
-  for (const auto& arg : expr.args) {
-    for (auto& path : ColumnsOf(*arg)) {
-      if (std::find(found.begin(), found.end(), path) == found.end()) found.push_back(std::move(path));
-    }
-  }
-  return found;
 }
 
 }  // namespace headrace::table

@@ -28,8 +28,17 @@ struct Bounds {
   bool values = true;  // some value is not null
 };
 
+// Of a whole number that statistics can meet.
+std::optional<Bounds> DecimalBounds(const Decimal& decimal) {
+  if (decimal.scale != 0 || decimal.unscaled > INT64_MAX || decimal.unscaled < INT64_MIN) return std::nullopt;
+  Bounds bounds;
+  bounds.low = bounds.high = static_cast<int64_t>(decimal.unscaled);
+  return bounds;
+}
+
 std::optional<Bounds> BoundsOf(const Expr& expr, const StatsFn& stats) {
   if (expr.op == ExprOp::kLiteral) {
+    if (expr.type == ValueType::kDecimal && !IsNull(expr.literal)) return DecimalBounds(expr.decimal);
     Bounds bounds;
     bounds.nulls = IsNull(expr.literal);
     bounds.values = !bounds.nulls;
@@ -40,12 +49,20 @@ std::optional<Bounds> BoundsOf(const Expr& expr, const StatsFn& stats) {
     bounds.low = bounds.high = literal;
     return bounds;
   }
-  if (expr.op == ExprOp::kCast && expr.type == ValueType::kDouble && expr.args[0]->type == ValueType::kInt) {
+  const bool real = expr.type == ValueType::kDouble || expr.type == ValueType::kFloat;
+  const bool widened =
+      expr.type == ValueType::kDouble && expr.op == ExprOp::kCast && expr.args[0]->type == ValueType::kFloat;
+  if (widened) return BoundsOf(*expr.args[0], stats);
+  if (expr.op == ExprOp::kCast && real && expr.args[0]->type == ValueType::kInt) {
     // An integer column beside a float: rounding keeps the order, so rounded bounds bound the rounded values.
     auto inner = BoundsOf(*expr.args[0], stats);
     if (!inner) return std::nullopt;
     for (Value* bound : {&inner->low, &inner->high}) {
-      if (const int64_t* whole = std::get_if<int64_t>(bound)) *bound = static_cast<double>(*whole);
+      const int64_t* whole = std::get_if<int64_t>(bound);
+      if (whole == nullptr) continue;
+      const double rounded =
+          expr.type == ValueType::kFloat ? double{static_cast<float>(*whole)} : static_cast<double>(*whole);
+      *bound = rounded;
     }
     return inner;
   }
@@ -62,10 +79,12 @@ std::optional<Bounds> BoundsOf(const Expr& expr, const StatsFn& stats) {
   bounds.high = found->max;
   if (bounds.values && (IsNull(bounds.low) || IsNull(bounds.high))) {
     // Nothing but NaN, or bounds not kept.
-    if (expr.type != ValueType::kDouble || !bounds.nan) return std::nullopt;
+    if (!real || !bounds.nan) return std::nullopt;
     bounds.low = -std::numeric_limits<double>::infinity();
     bounds.high = std::numeric_limits<double>::quiet_NaN();
   }
+  if (expr.type == ValueType::kDecimal && bounds.values && bounds.high == Value(INT64_MAX))
+    bounds.high = std::numeric_limits<double>::infinity();  // uint64 beyond what a statistic can say
   if (bounds.nan && bounds.values) bounds.high = std::numeric_limits<double>::quiet_NaN();
   return bounds;
 }
@@ -131,7 +150,8 @@ Outcomes InOutcomes(const Expr& expr, const StatsFn& stats) {
 Outcomes LikeOutcomes(const Expr& expr, const StatsFn& stats) {
   const auto value = BoundsOf(*expr.args[0], stats);
   const auto* pattern = std::get_if<std::string>(&expr.args[1]->literal);
-  if (!value || expr.args[1]->op != ExprOp::kLiteral || pattern == nullptr) return kAnything;
+  if (!value || expr.args[1]->op != ExprOp::kLiteral || pattern == nullptr || expr.args.size() > 2)
+    return kAnything;
   if (!value->values) return {false, false, true};
   const std::string prefix = pattern->substr(0, pattern->find_first_of("%_"));
   const auto* low = std::get_if<std::string>(&value->low);
