@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace import _native
+from headrace import _native, process
 
 
 def decode_image(data: bytes, *, upright: bool = True) -> npt.NDArray[np.uint8]:
@@ -23,9 +24,13 @@ def decode_image(data: bytes, *, upright: bool = True) -> npt.NDArray[np.uint8]:
 class Blob:
     """A cell of a blob column: facts at once, bytes when asked for (``bytes(blob)`` or ``blob.read()``)."""
 
-    def __init__(self, facts: Mapping[str, Any], read: Callable[[], bytes | None]) -> None:
+    def __init__(
+        self, facts: Mapping[str, Any], read: Callable[[], bytes | None], address: tuple[str, str, int]
+    ) -> None:
         self._facts = facts
         self._read = read
+        self._address = address
+        self._pid = os.getpid()
 
     @property
     def media_type(self) -> str | None:
@@ -50,6 +55,8 @@ class Blob:
 
     def read(self) -> bytes:
         """The bytes, checked against their checksum."""
+        if os.getpid() != self._pid:
+            self._read, self._pid = _reader(self._facts, self._address), os.getpid()
         return self._read() or b""
 
     def __bytes__(self) -> bytes:
@@ -59,6 +66,17 @@ class Blob:
         """The picture as an array of shape (height, width, 3), RGB, uint8. See ``decode_image``."""
         return decode_image(self.read(), upright=upright)
 
+    def __reduce__(self) -> Any:
+        return _at, (dict(self._facts), self._address)
+
     def __repr__(self) -> str:
         size = f"{self.width}×{self.height} " if self.width else ""
         return f"<Blob {self.media_type or 'bytes'} {size}{len(self)} bytes>"
+
+
+def _reader(facts: Mapping[str, Any], address: tuple[str, str, int]) -> Callable[[], bytes | None]:
+    return lambda: _native.read_blob(process.view(address), dict(facts))
+
+
+def _at(facts: dict[str, Any], address: tuple[str, str, int]) -> Blob:
+    return Blob(facts, _reader(facts, address), address)

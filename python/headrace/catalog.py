@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from headrace import _native
+from headrace.process import Own
 from headrace.rows import Reader, to_native
 from headrace.table import Commit, Table
 
@@ -43,12 +45,20 @@ class Catalog:
     """An opened catalog. Safe to use from many threads."""
 
     def __init__(self, native: _native.Catalog) -> None:
-        self._native = native
+        self._location = native.location
+        self._own = Own(native, functools.partial(_native.Catalog.open, self._location))
+
+    @property
+    def _native(self) -> _native.Catalog:
+        return self._own.get()
+
+    def __reduce__(self) -> Any:
+        return open, (self._location,)
 
     @property
     def location(self) -> str:
         """Where it is."""
-        return self._native.location
+        return self._location
 
     def tables(self) -> list[str]:
         """The tables' names."""
@@ -56,7 +66,7 @@ class Catalog:
 
     def table(self, name: str) -> Table:
         """A table by name; ``NotFound`` tells which there are."""
-        return Table(self._native.table(name))
+        return Table(self._native.table(name), self._location)
 
     def __getitem__(self, name: str) -> Table:
         return self.table(name)
@@ -68,11 +78,11 @@ class Catalog:
         schema, or rows in any form that ``append`` takes, which become its first rows.
         """
         if isinstance(columns, Mapping) and columns and all(isinstance(kind, str) for kind in columns.values()):
-            return Table(self._native.create_table(name, list(columns.items()), why))
+            return Table(self._native.create_table(name, list(columns.items()), why), self._location)
         if hasattr(columns, "__arrow_c_schema__") and not hasattr(columns, "__arrow_c_stream__"):
-            return Table(self._native.create_table(name, _native.types_of_schema(columns), why))
+            return Table(self._native.create_table(name, _native.types_of_schema(columns), why), self._location)
         rows = to_native(columns)
-        table = Table(self._native.create_table(name, _native.types_of(rows, []), why))
+        table = Table(self._native.create_table(name, _native.types_of(rows, []), why), self._location)
         try:
             table.append(Reader(rows), why=why)
         except BaseException:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
 import typing
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headrace import _native, process
 from headrace.errors import HeadraceError, Invalid, NotFound, Unsupported
 
 if typing.TYPE_CHECKING:
@@ -122,6 +125,17 @@ def _typed(kind: Any, value: Any) -> Any:
     return value
 
 
+_models: weakref.WeakSet[Model] = weakref.WeakSet()
+
+
+def _abandon() -> None:
+    for model in _models:
+        _native.abandon(model._own._held)  # its threads are the parent's; the child loads it when it asks
+
+
+os.register_at_fork(after_in_child=_abandon)
+
+
 class Model:
     """A model and the engine over it.
 
@@ -166,8 +180,14 @@ class Model:
             "chat_template": chat_template,
             "gpu_layers": gpu_layers,
         }
-        self._native = module.load(os.fspath(model), where, options)
+        load = functools.partial(module.load, os.fspath(model), where, options)
+        self._own = process.Own(load(), load)
+        _models.add(self)
         self.facts: dict[str, Any] = self._native.facts()
+
+    @property
+    def _native(self) -> Any:
+        return self._own.get()
 
     def __repr__(self) -> str:
         return f"<Model {self.facts['name']}: {self.facts['architecture']} {self.facts['quantization']}>"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace import _native
+from headrace import _native, process
 from headrace.errors import Invalid
+from headrace.process import Own
 
 
 class Row(Mapping[str, Any]):
@@ -17,28 +20,40 @@ class Row(Mapping[str, Any]):
 
     __slots__ = ("_batch", "_index")
 
-    def __init__(self, batch: _native.Batch, index: int) -> None:
+    def __init__(self, batch: Batch, index: int) -> None:
         self._batch = batch
         self._index = index
 
     def __getitem__(self, name: str) -> Any:
-        return self._batch.cell(name, self._index)
+        return self._batch._native.cell(name, self._index)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._batch.names)
+        return iter(self._batch.columns)
 
     def __len__(self) -> int:
-        return len(self._batch.names)
+        return len(self._batch.columns)
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
 
     def __repr__(self) -> str:
         return f"Row({dict(self)!r})"
+
+
+def _through(batch: _native.Batch) -> _native.Batch:
+    address = batch.address()
+    return batch if address is None else batch.through(process.view(address))
 
 
 class Batch(Sequence[Row]):
     """Some rows in columns. ``batch["name"]`` is a whole column as numpy, ``batch[3]`` a row."""
 
     def __init__(self, native: _native.Batch) -> None:
-        self._native = native
+        self._own = Own(native, functools.partial(_through, native))
+
+    @property
+    def _native(self) -> _native.Batch:
+        return self._own.get()
 
     @property
     def columns(self) -> list[str]:
@@ -52,16 +67,16 @@ class Batch(Sequence[Row]):
         if isinstance(key, str):
             return self.to_numpy(key)
         if isinstance(key, slice):
-            return [Row(self._native, i) for i in range(*key.indices(len(self)))]
+            return [Row(self, i) for i in range(*key.indices(len(self)))]
         index = int(key)
         if index < 0:
             index += len(self)
         if not 0 <= index < len(self):
             raise IndexError(f"row {key} of {len(self)}")
-        return Row(self._native, index)
+        return Row(self, index)
 
     def __iter__(self) -> Iterator[Row]:
-        return (Row(self._native, i) for i in range(len(self)))
+        return (Row(self, i) for i in range(len(self)))
 
     def to_numpy(self, name: str) -> npt.NDArray[Any]:
         """A column as an array of shape (rows, …): a view where there are no nulls; numbers with nulls become float64
@@ -91,7 +106,13 @@ class Reader:
     """A stream of rows. Iterate over rows, or over ``batches()``; or hand it to pyarrow, polars or DuckDB whole."""
 
     def __init__(self, native: _native.Reader) -> None:
-        self._native = native
+        self._held = native
+        self._pid = os.getpid()
+
+    @property
+    def _native(self) -> _native.Reader:
+        process.check(self._pid, "this Reader")
+        return self._held
 
     def batches(self) -> Iterator[Batch]:
         """The batches as they come."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from headrace import _native, tensors
+from headrace import _native, process, tensors
 from headrace.errors import Invalid
 from headrace.hints import argument
 from headrace.sources import Mixture, Pack, bytes_of, snapshot_of
@@ -16,9 +16,6 @@ from headrace.table import Snapshot, Table
 from headrace.transforms import ImageSteps
 
 Batch = dict[str, Any]
-
-# Native objects that came through a fork: their threads are gone, so they must not be taken down.
-_inherited: list[object] = []
 
 
 def _environment(name: str, otherwise: int) -> int:
@@ -175,9 +172,10 @@ class Stream:
         """The rest of the epoch."""
         if os.getpid() != self._pid:
             self._reopen()
-        native = self._native
+        native, pid = self._native, os.getpid()
         while (batch := native.next()) is not None:
             yield batch
+            process.check(pid, "this loop over a stream")
 
     def _batches(self) -> Iterator[_native.StreamBatch]:
         """The rest of the epochs that were asked for; of this epoch where no number was given."""
@@ -352,9 +350,7 @@ class Stream:
 
     def _reopen(self) -> None:
         """In a forked child: everything afresh, since threads do not come along."""
-        _inherited.append((self._native, self._inputs))
         state = self._native.state()
-        self._inputs = [(snapshot._afresh(), where) for snapshot, where in self._inputs]
         self._native = self._open()
         self._native.load(state)
         self._pid = os.getpid()

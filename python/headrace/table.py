@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace import _native
+from headrace import _native, process
 from headrace.errors import Invalid, NotFound
+from headrace.process import Own
 from headrace.rows import Batch, Reader, gathered, is_empty, to_native
 
 
@@ -45,7 +47,12 @@ class Snapshot:
     """A table at one version. It never changes, whatever is committed later."""
 
     def __init__(self, view: _native.View) -> None:
-        self._view = view
+        self._address = (view.location, view.prefix, view.version)
+        self._own = Own(view, functools.partial(process.view, self._address))
+
+    @property
+    def _view(self) -> _native.View:
+        return self._own.get()
 
     @property
     def version(self) -> int:
@@ -96,25 +103,34 @@ class Snapshot:
     def __arrow_c_schema__(self) -> object:
         return self._view.arrow_schema()
 
-    def _afresh(self) -> Snapshot:
-        return Snapshot(_native.reopen_view(self._view.location, self._view.prefix, self._view.version))
-
     def __reduce__(self) -> Any:
-        return _reopen, (self._view.location, self._view.prefix, self._view.version)
+        return _reopen, self._address
 
     def __repr__(self) -> str:
         return f"<Snapshot version {self.version}: {len(self):,} rows, {len(self.columns)} columns>"
 
 
 def _reopen(location: str, prefix: str, version: int) -> Snapshot:
-    return Snapshot(_native.reopen_view(location, prefix, version))
+    return Snapshot(process.view((location, prefix, version)))
+
+
+def _reopen_table(location: str, prefix: str, name: str) -> Table:
+    return Table(_native.reopen_table(location, prefix, name), location)
 
 
 class Table:
     """A table by name. Reading it reads the newest version; ``at`` pins one."""
 
-    def __init__(self, native: _native.Table) -> None:
-        self._native = native
+    def __init__(self, native: _native.Table, location: str) -> None:
+        self._address = (location, native.prefix, native.name)
+        self._own = Own(native, functools.partial(_native.reopen_table, *self._address))
+
+    @property
+    def _native(self) -> _native.Table:
+        return self._own.get()
+
+    def __reduce__(self) -> Any:
+        return _reopen_table, self._address
 
     @property
     def name(self) -> str:

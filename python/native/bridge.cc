@@ -6,6 +6,10 @@
 #include <arrow/chunked_array.h>
 #include <arrow/record_batch.h>
 #include <nanobind/stl/string.h>
+#include <pthread.h>
+
+#include <list>
+#include <mutex>
 
 #include "objects.h"
 #include "table/arrow_bridge.h"
@@ -32,6 +36,22 @@ T* Pointer(nb::handle capsule, const char* name) {
   return pointer;
 }
 
+// What KeepInChild was given; never destroyed, since a child may come from an exit handler.
+struct Kept {
+  std::mutex mutex;
+  std::list<std::weak_ptr<void>> held;
+  size_t sweep_at = 64;
+};
+Kept* kept = nullptr;
+
+void KeepAll() {
+  for (const auto& held : kept->held) {
+    if (auto alive = held.lock()) new std::shared_ptr<void>(std::move(alive));
+  }
+  kept->held.clear();
+  kept->mutex.unlock();
+}
+
 template <typename T>
 T Value(arrow::Result<T> result) {
   if (!result.ok()) Raise(table::FromArrow(result.status()));
@@ -49,6 +69,20 @@ void Raise(const Status& status) {
   PyErr_SetObject(type.ptr(), message);
   Py_XDECREF(message);
   throw nb::python_error();
+}
+
+void KeepInChild(const std::shared_ptr<void>& held) {
+  static const bool installed = [] {
+    kept = new Kept;
+    return pthread_atfork([] { kept->mutex.lock(); }, [] { kept->mutex.unlock(); }, KeepAll) == 0;
+  }();
+  (void)installed;
+  const std::lock_guard lock(kept->mutex);
+  if (kept->held.size() >= kept->sweep_at) {
+    kept->held.remove_if([](const auto& one) { return one.expired(); });
+    kept->sweep_at = 2 * kept->held.size() + 64;
+  }
+  kept->held.push_back(held);
 }
 
 std::shared_ptr<arrow::RecordBatchReader> ImportStream(nb::handle object) {

@@ -59,6 +59,11 @@ auto Interruptible(Fn work) -> decltype(work(StopToken())) {
   return result;
 }
 
+// Threads do not come along into a forked child. What has threads of its own (an environment's pool, a
+// running scan, a stream) is given here, so that a child never takes it down: it would wait for threads that
+// are not there.
+void KeepInChild(const std::shared_ptr<void>& held);
+
 // Anything with __arrow_c_stream__ or __arrow_c_array__ (pyarrow, polars, pandas, DuckDB, our own readers).
 std::shared_ptr<arrow::RecordBatchReader> ImportStream(nb::handle object);
 // One column of an object that speaks Arrow (pyarrow arrays, series of polars and pandas), its chunks joined.

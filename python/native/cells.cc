@@ -137,7 +137,7 @@ nb::object StructToPython(const arrow::Field& field, const std::shared_ptr<arrow
     if (!blobs[0]) return nb::none();
     return nb::bytes(blobs[0]->data(), static_cast<size_t>(blobs[0]->size()));
   });
-  return nb::module_::import_("headrace.blob").attr("Blob")(facts, read);
+  return nb::module_::import_("headrace.blob").attr("Blob")(facts, read, AddressOf(*view));
 }
 
 nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Array>& array, int64_t row,
@@ -242,6 +242,10 @@ class PythonBuffer final : public arrow::Buffer {
 };
 
 }  // namespace
+
+nb::object AddressOf(const table::View& view) {
+  return nb::make_tuple(view.environment()->store->Describe(), view.prefix(), view.snapshot().version);
+}
 
 nb::object Cell(const Batch& batch, int column, int64_t row) {
   return ToPython(*batch.rows->schema()->field(column), batch.rows->column(column), row, batch);

@@ -19,6 +19,8 @@ struct Batch {
   std::shared_ptr<table::View> view;
 };
 
+// Where a view is: (location, prefix, version), for reopen_view.
+nb::object AddressOf(const table::View& view);
 // One cell: int, float, bool, str, bytes, datetime, date, list, dict; tensors as numpy arrays; blobs as
 // headrace.Blob.
 nb::object Cell(const Batch& batch, int column, int64_t row);

@@ -19,6 +19,7 @@
 #include "objects.h"
 #include "query/query.h"
 #include "table/arrow_bridge.h"
+#include "table/conform.h"
 #include "table/table.h"
 #include "trace/committer.h"
 
@@ -176,8 +177,9 @@ void BindTable(nb::module_& m) {
               int64_t batch_rows, bool row_ids) {
              const auto options =
                  ScanOptionsOf(std::move(columns), std::move(where), limit, batch_rows, row_ids);
-             return Reader{Check(Interruptible([&](const StopToken&) { return v.Scan(options); })),
-                           std::make_shared<table::View>(v)};
+             auto reader = Check(Interruptible([&](const StopToken&) { return v.Scan(options); }));
+             KeepInChild(reader);
+             return Reader{std::move(reader), std::make_shared<table::View>(v)};
            })
       .def(
           "take",
@@ -205,6 +207,7 @@ void BindTable(nb::module_& m) {
 
   nb::class_<table::Table>(m, "Table")
       .def_prop_ro("name", &table::Table::name)
+      .def_prop_ro("prefix", &table::Table::prefix)
       .def("at",
            [](const table::Table& t, const std::string& version) {
              return Check(Interruptible([&](const StopToken&) { return t.At(version); }));
@@ -310,6 +313,19 @@ void BindTable(nb::module_& m) {
 }
 
 void BindRows(nb::module_& m) {
+  // The bytes of a blob cell by its facts, as `Cell` gives them.
+  m.def("read_blob", [](const table::View& view, const nb::dict& facts) -> nb::object {
+    nb::list one;
+    one.append(facts);
+    table::Field field;
+    field.name = "blob";
+    field.type.kind = table::Kind::kBlob;
+    field.type.children = table::BlobFields();
+    const auto cell = Check(table::ConformArray(ColumnOf("blob", one).values, field));
+    const auto blobs = Check(Interruptible([&](const StopToken&) { return view.ReadBlobs(cell); }));
+    if (!blobs[0]) return nb::none();
+    return nb::bytes(blobs[0]->data(), static_cast<size_t>(blobs[0]->size()));
+  });
   nb::class_<Batch>(m, "Batch")
       .def_prop_ro("num_rows", [](const Batch& b) { return b.rows->num_rows(); })
       .def_prop_ro("names", [](const Batch& b) { return b.rows->schema()->field_names(); })
@@ -332,6 +348,11 @@ void BindRows(nb::module_& m) {
              auto reader = arrow::RecordBatchReader::Make({b.rows}, b.rows->schema());
              if (!reader.ok()) Raise(table::FromArrow(reader.status()));
              return ExportStream(*reader);
+           })
+      .def("address", [](const Batch& b) -> nb::object { return b.view ? AddressOf(*b.view) : nb::none(); })
+      .def("through",
+           [](const Batch& b, const table::View& v) {
+             return Batch{b.rows, std::make_shared<table::View>(v)};
            })
       .def("blobs", [](const Batch& b, const std::string& name) {
         const auto cells = b.rows->GetColumnByName(name);
@@ -370,6 +391,11 @@ struct CatalogHandle {
   std::shared_ptr<table::Catalog> held;
 };
 
+CatalogHandle Kept(std::shared_ptr<table::Catalog> catalog) {
+  KeepInChild(catalog->environment());
+  return {std::move(catalog)};
+}
+
 // A query engine and the token that stops its statement when the reader is dropped or a signal comes.
 struct Sql {
   std::shared_ptr<query::Engine> engine;
@@ -379,13 +405,13 @@ void BindCatalog(nb::module_& m) {
   nb::class_<CatalogHandle>(m, "Catalog")
       .def_static("init",
                   [](const std::string& location, bool sync) {
-                    return CatalogHandle{Check(Interruptible(
-                        [&](const StopToken&) { return table::Catalog::Init(location, {.sync = sync}); }))};
+                    return Kept(Check(Interruptible(
+                        [&](const StopToken&) { return table::Catalog::Init(location, {.sync = sync}); })));
                   })
       .def_static("open",
                   [](const std::string& location) {
-                    return CatalogHandle{Check(
-                        Interruptible([&](const StopToken&) { return table::Catalog::Open(location); }))};
+                    return Kept(Check(
+                        Interruptible([&](const StopToken&) { return table::Catalog::Open(location); })));
                   })
       .def_prop_ro("location", [](const CatalogHandle& c) { return c.held->Describe(); })
       .def("table_names",
@@ -432,9 +458,10 @@ void BindCatalog(nb::module_& m) {
   nb::class_<Sql>(m, "Sql")
       .def("query",
            [](const Sql& s, const std::string& sql) {
-             return Reader{
-                 Check(Interruptible([&](const StopToken& stop) { return s.engine->Query(sql, {stop}); })),
-                 nullptr};
+             auto reader =
+                 Check(Interruptible([&](const StopToken& stop) { return s.engine->Query(sql, {stop}); }));
+             KeepInChild(reader);
+             return Reader{std::move(reader), nullptr};
            })
       .def("explain",
            [](const Sql& s, const std::string& sql) {
@@ -458,6 +485,11 @@ NB_MODULE(_native, m) {
   BindCatalog(m);
   BindStream(m);
   m.def("import_stream", [](nb::handle object) { return Reader{ImportStream(object), nullptr}; });
+  // For objects with threads of their own, in a forked child: never taken down.
+  m.def("abandon", [](nb::handle object) {
+    object.inc_ref();
+    nb::set_leak_warnings(false);
+  });
   m.def("from_columns", &FromColumns);
   nb::class_<Column>(m, "Column").def("__len__", [](const Column& c) { return c.values->length(); });
   m.def("column_of", &ColumnOf);

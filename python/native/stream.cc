@@ -261,6 +261,16 @@ nb::dict StatsToDict(const stream::StreamStats& s) {
   return dict;
 }
 
+// A table by where it is, whatever it is called by now.
+Result<table::Table> Reopen(const std::string& location, const std::string& prefix, const std::string& name) {
+  HEADRACE_ASSIGN(const auto catalog, table::Catalog::Open(location));
+  KeepInChild(catalog->environment());
+  std::string_view id = prefix;
+  id.remove_suffix(1);
+  HEADRACE_ASSIGN(const Uuid uuid, Uuid::Parse(id.substr(id.rfind('/') + 1)));
+  return table::Table(catalog->environment(), name, uuid);
+}
+
 }  // namespace
 
 void BindStream(nb::module_& m) {
@@ -280,7 +290,9 @@ void BindStream(nb::module_& m) {
               parsed.stop = stop;
               return stream::Stream::Open(sources, parsed);
             }));
-            return StreamHandle{std::move(made)};
+            std::shared_ptr<stream::Stream> held = std::move(made);
+            KeepInChild(held);
+            return StreamHandle{std::move(held)};
           })
       .def("next",
            [](const StreamHandle& s) -> std::optional<StreamBatch> {
@@ -332,12 +344,12 @@ void BindStream(nb::module_& m) {
       });
   m.def("reopen_view", [](const std::string& location, const std::string& prefix, int64_t version) {
     return Check(Interruptible([&](const StopToken&) -> Result<table::View> {
-      HEADRACE_ASSIGN(const auto catalog, table::Catalog::Open(location));
-      std::string_view id = prefix;
-      id.remove_suffix(1);
-      HEADRACE_ASSIGN(const Uuid uuid, Uuid::Parse(id.substr(id.rfind('/') + 1)));
-      return table::Table(catalog->environment(), "the table", uuid).At(std::to_string(version));
+      HEADRACE_ASSIGN(const auto found, Reopen(location, prefix, "the table"));
+      return found.At(std::to_string(version));
     }));
+  });
+  m.def("reopen_table", [](const std::string& location, const std::string& prefix, const std::string& name) {
+    return Check(Interruptible([&](const StopToken&) { return Reopen(location, prefix, name); }));
   });
 }
 

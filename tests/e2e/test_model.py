@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -270,3 +271,20 @@ def test_a_template_that_loops_is_found_out(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1 and "did not finish within" in done.stderr, done.stderr
     assert time.monotonic() - start < 60
+
+
+def test_a_forked_child_loads_the_model_for_itself() -> None:
+    program = """
+import os, sys
+import headrace as hr
+model = hr.Model(sys.argv[1])
+vector = model.embed("a cat")
+if os.fork() == 0:
+    assert (model.embed("a cat") == vector).all()
+    sys.exit(0)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(MINILM)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "0\n" and "nanobind" not in done.stderr, done.stderr
