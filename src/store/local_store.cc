@@ -97,13 +97,14 @@ class MappedReader final : public ObjectReader {
 // no O_TMPFILE, a hidden name stands in.
 class PendingFile {
  public:
-  static Result<PendingFile> Create(const std::string& folder, bool sync) {
+  static Result<PendingFile> Create(const std::string& folder, const LocalOptions& options) {
     PendingFile file;
     file.folder_ = folder;
-    file.sync_ = sync;
+    file.sync_ = options.sync;
+    file.sync_folder_ = options.sync_folder;
     file.fd_ = Fd(open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666));
     if (!file.fd_.ok() && errno == ENOENT) {
-      HEADRACE_TRY(MakeFolders(folder, sync));
+      HEADRACE_TRY(MakeFolders(folder, options.sync));
       file.fd_ = Fd(open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666));
     }
     if (!file.fd_.ok() && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
@@ -119,6 +120,7 @@ class PendingFile {
     folder_ = std::move(other.folder_);
     name_ = std::exchange(other.name_, {});
     sync_ = other.sync_;
+    sync_folder_ = std::move(other.sync_folder_);
     return *this;
   }
   ~PendingFile() {
@@ -141,11 +143,23 @@ class PendingFile {
     } else {
       HEADRACE_TRY(Link(path));
     }
-    return sync_ ? SyncFolder(folder_) : Status::Ok();
+    const Status synced = sync_ ? SyncName() : Status::Ok();
+    if (synced.ok()) return synced;
+    // Everybody sees it, so it did not fail; whether a power cut takes it back, nobody knows.
+    return Status::Unknown(path +
+                           " is written, but the disk did not confirm that its name is kept; a power cut "
+                           "may lose it")
+        .Wrap(synced.ToString());
   }
 
  private:
   PendingFile() = default;
+
+  Status SyncName() const {
+    if (!sync_folder_) return SyncFolder(folder_);
+    const Fd fd(open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    return sync_folder_(fd.get()) == 0 ? Status::Ok() : Status::FromErrno(errno, "sync folder", folder_);
+  }
 
   Status Link(const std::string& path) {
     int failed = 0;
@@ -166,6 +180,7 @@ class PendingFile {
   std::string folder_;
   std::string name_;  // empty: the file has no name yet
   bool sync_ = true;
+  std::function<int(int)> sync_folder_;
 };
 
 class LocalUpload final : public Upload {
@@ -259,7 +274,7 @@ class LocalStore final : public ObjectStore {
   Result<std::unique_ptr<Upload>> StartUpload(std::string_view key) override {
     HEADRACE_TRY(ValidateKey(key));
     const std::string path = Path(key);
-    HEADRACE_ASSIGN(auto file, PendingFile::Create(Parent(path), options_.sync));
+    HEADRACE_ASSIGN(auto file, PendingFile::Create(Parent(path), options_));
     return std::unique_ptr<Upload>(new LocalUpload(std::move(file), path, options_.sync));
   }
 
@@ -302,7 +317,7 @@ class LocalStore final : public ObjectStore {
   Status Write(std::string_view key, std::string_view bytes, bool replace) {
     HEADRACE_TRY(ValidateKey(key));
     const std::string path = Path(key);
-    HEADRACE_ASSIGN(auto file, PendingFile::Create(Parent(path), options_.sync));
+    HEADRACE_ASSIGN(auto file, PendingFile::Create(Parent(path), options_));
     HEADRACE_TRY(WriteAll(file.fd(), bytes, path));
     return file.Publish(path, replace);
   }

@@ -2,6 +2,7 @@
 // disk.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -11,6 +12,7 @@ namespace headrace::store {
 
 struct LocalOptions {
   bool sync = true;  // false: skip every fsync (scratch data; a power cut may lose acknowledged commits)
+  std::function<int(int fd)> sync_folder;  // instead of fsync(2) of a folder (tests); empty: fsync
 };
 
 // The folder is made, with its parents, if it is not there.

@@ -211,5 +211,22 @@ TEST(SigV4, MatchesPublishedExamples) {
             std::string::npos);
 }
 
+// A name that the disk did not confirm is there all the same: neither done nor failed.
+TEST(LocalStore, AFolderThatCannotBeSyncedIsUnknown) {
+  const testing::TempFolder folder;
+  bool fail = false;
+  ASSERT_VALUE(const auto store, OpenLocalStore(folder.path(), {.sync = true, .sync_folder = [&](int) {
+                                                                  errno = EIO;
+                                                                  return fail ? -1 : 0;
+                                                                }}));
+  ASSERT_OK(store->PutIfAbsent("a", "1"));
+  fail = true;
+  EXPECT_TRUE(store->PutIfAbsent("b", "2").Is(Code::kUnknown));
+  EXPECT_TRUE(store->Put("c", "3").Is(Code::kUnknown));
+  ASSERT_VALUE(const auto bytes, store->Get("b"));
+  EXPECT_EQ(bytes.view(), "2");
+  EXPECT_TRUE(store->PutIfAbsent("b", "4").Is(Code::kAlreadyExists));
+}
+
 }  // namespace
 }  // namespace headrace::store

@@ -4,6 +4,7 @@
 #include "store/store.h"
 #include "table/features.h"
 #include "table/json_read.h"
+#include "table/sealed_json.h"
 #include "table/table.h"
 
 namespace headrace::table {
@@ -27,6 +28,10 @@ Result<json> ReadCatalogFile(store::ObjectStore* store) {
                                  std::to_string(format) + "; this program reads " +
                                  std::to_string(kFormatVersion) + ". Update Headrace");
     }
+    if (!SealHolds(file)) {
+      return Status::Corrupt("catalog.json in " + store->Describe() +
+                             " is damaged: its checksum does not match");
+    }
     const Status features = CheckFeatures(file);
     if (!features.ok()) return features.Wrap("cannot open the catalog in " + store->Describe());
     return file;
@@ -42,10 +47,11 @@ Result<std::shared_ptr<Catalog>> Catalog::InitOn(std::shared_ptr<store::ObjectSt
   HEADRACE_ASSIGN(const bool there, store->Exists(kCatalogKey));
   if (there) return Status::AlreadyExists("there is a catalog in " + store->Describe() + " already");
   HEADRACE_TRY(store::ProbeConditionalPut(store.get()));
-  const json file = {{"format", kFormatVersion},
-                     {"id", Uuid::Random().ToString()},
-                     {"created", FormatMicros(NowMicros())},
-                     {"sync", options.sync}};
+  json file = {{"format", kFormatVersion},
+               {"id", Uuid::Random().ToString()},
+               {"created", FormatMicros(NowMicros())},
+               {"sync", options.sync}};
+  Seal(&file);
   const Status put = store->PutIfAbsent(kCatalogKey, file.dump(2) + "\n");
   if (put.Is(Code::kAlreadyExists))
     return Status::AlreadyExists("there is a catalog in " + store->Describe() + " already");
@@ -163,10 +169,29 @@ Result<RefValue> Catalog::PointRef(const std::string& ref, const std::string& ta
   HEADRACE_ASSIGN(const auto target, OpenTable(table));
   HEADRACE_ASSIGN(const View view, target->At(version));
   const int64_t pinned = view.snapshot().version;
-  HEADRACE_TRY(target->Tag("ref/" + ref, std::to_string(pinned), /*move=*/true, options).status());
-  return refs().Move(ref, expected_revision, RefKind::kSnapshot,
-                     target->id().ToString() + "@" + std::to_string(pinned),
-                     options.who.empty() ? DefaultWho() : options.who, options.why);
+  // A tag of this move's own holds the version before the ref points there; whoever loses the race takes back
+  // only that. The one that held where the ref pointed before goes last.
+  const std::string tag = "ref/" + ref + "/" + Uuid::Random().ToString().substr(0, 12);
+  HEADRACE_TRY(target->Tag(tag, std::to_string(pinned), /*move=*/false, options).status());
+  auto moved = refs().Move(ref, expected_revision, RefKind::kSnapshot,
+                           target->id().ToString() + "@" + std::to_string(pinned),
+                           options.who.empty() ? DefaultWho() : options.who, options.why, tag);
+  if (moved.status().Is(Code::kConflict)) {
+    const Status untagged =
+        target->RemoveTag(tag, options).status();  // if it stays, it holds too much: harmless
+    (void)untagged;
+  } else if (moved.ok() && now.kind == RefKind::kSnapshot) {
+    const Status released = ReleaseTag(now, options);  // likewise
+    (void)released;
+  }
+  return moved;
+}
+
+Status Catalog::ReleaseTag(const RefValue& held, const CommitOptions& options) {
+  HEADRACE_ASSIGN(const Uuid id, Uuid::Parse(held.target.substr(0, held.target.find('@'))));
+  return Table(env_, held.name, id)
+      .RemoveTag(held.tag.empty() ? "ref/" + held.name : held.tag, options)
+      .status();
 }
 
 Result<View> Catalog::Resolve(const std::string& name) const {

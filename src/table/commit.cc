@@ -8,13 +8,10 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "table/settle.h"
 
 namespace headrace::table {
 namespace {
-
-bool Ambiguous(const Status& status) {
-  return status.Is(Code::kTimeout) || status.Is(Code::kUnavailable) || status.Is(Code::kUnknown);
-}
 
 Status CheckFields(const Change& change, const Schema& schema) {
   for (const auto& used : change.fields_used) {
@@ -94,12 +91,6 @@ int TierOf(int64_t entries) {
   int tier = 0;
   for (int64_t size = limits::kInlineFragments; size < entries; size *= limits::kManifestFanIn) ++tier;
   return tier;
-}
-
-void Backoff(int64_t attempt) {
-  thread_local std::mt19937_64 random(std::random_device{}());
-  const int64_t cap_us = std::min<int64_t>(100'000, 500 << std::min<int64_t>(attempt, 8));
-  std::this_thread::sleep_for(std::chrono::microseconds(random() % static_cast<uint64_t>(cap_us)));
 }
 
 }  // namespace
@@ -311,29 +302,14 @@ Result<bool> SnapshotLog::PutSnapshot(const Snapshot& next) {
   if (static_cast<int64_t>(text.size()) > limits::kMaxSnapshotBytes) {
     return Status::Limit("the snapshot would have " + std::to_string(text.size()) + " bytes");
   }
-  Status put = env_->store->PutIfAbsent(key, text);
-  if (put.ok()) return true;
-  if (!put.Is(Code::kAlreadyExists) && !Ambiguous(put)) return put;
-  // Someone is there, or the answer was lost: what stands at the key decides. Where nothing stands yet, the
-  // same bytes are offered again, so a late arrival of the first attempt changes nothing.
-  for (int attempt = 0; attempt < 8; ++attempt) {
-    const auto there = env_->store->Get(key);
-    if (there.ok()) {
-      HEADRACE_ASSIGN(const Snapshot theirs, DecodeSnapshot(there->view(), key));
-      return theirs.transaction == next.transaction;
-    }
-    if (there.status().Is(Code::kNotFound)) {
-      put = env_->store->PutIfAbsent(key, text);
-      if (put.ok()) return true;
-      if (!put.Is(Code::kAlreadyExists) && !Ambiguous(put)) return put;
-    } else if (!Ambiguous(there.status())) {
-      return there.status();
-    }
-    Backoff(attempt + 4);
-  }
-  return Status::Unknown("the store never said whether transaction " + next.transaction + " became version " +
-                         std::to_string(next.version) + "; look at the table's log before trying again")
-      .Wrap(put.ToString());
+  return PutSettled(
+      env_->store.get(), key, text,
+      [&](std::string_view there) -> Result<bool> {
+        HEADRACE_ASSIGN(const Snapshot theirs, DecodeSnapshot(there, key));
+        return theirs.transaction == next.transaction;
+      },
+      "the store never said whether transaction " + next.transaction + " became version " +
+          std::to_string(next.version) + "; look at the table's log before trying again");
 }
 
 Status SnapshotLog::Create(const Snapshot& first) {

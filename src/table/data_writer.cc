@@ -11,6 +11,7 @@
 #include "table/arrow_bridge.h"
 #include "table/conform.h"
 #include "table/pack_writer.h"
+#include "table/parquet_tail.h"
 #include "table/tensor_file.h"
 
 namespace headrace::table {
@@ -26,6 +27,7 @@ class ParquetWriter {
     writer->row_group_bytes_ = row_group_bytes;
     writer->file_ = Uuid::Random();
     HEADRACE_ASSIGN(writer->upload_, store->StartUpload(prefix + DataKey(writer->file_, FileKind::kParquet)));
+    writer->stream_ = std::make_shared<KeepingStream>(ToOutputStream(writer->upload_.get()));
     arrow::FieldVector arrow_fields;
     parquet::WriterProperties::Builder properties;
     properties.compression(parquet::Compression::UNCOMPRESSED)
@@ -43,10 +45,9 @@ class ParquetWriter {
     }
     writer->schema_ = arrow::schema(arrow_fields);
     const auto arrow_properties = parquet::ArrowWriterProperties::Builder().set_use_threads(false)->build();
-    HEADRACE_ARROW_ASSIGN(writer->writer_,
-                          parquet::arrow::FileWriter::Open(*writer->schema_, arrow::default_memory_pool(),
-                                                           ToOutputStream(writer->upload_.get()),
-                                                           properties.build(), arrow_properties));
+    HEADRACE_ARROW_ASSIGN(writer->writer_, parquet::arrow::FileWriter::Open(
+                                               *writer->schema_, arrow::default_memory_pool(),
+                                               writer->stream_, properties.build(), arrow_properties));
     return writer;
   }
 
@@ -67,13 +68,16 @@ class ParquetWriter {
   }
 
   Result<DataFile> Finish(const std::shared_ptr<const Family>& family) {
+    ParquetTail tail;
     try {
+      stream_->Keep();  // the last row group's pages are written here too
       HEADRACE_ARROW_TRY(writer_->Close());
+      HEADRACE_ASSIGN(tail, TailOf(stream_->kept(), upload_->written()));
     } catch (const std::exception& error) {
       return Status::Io(error.what());
     }
     HEADRACE_TRY(upload_->Commit());
-    return DataFile{file_, upload_->written(), family};
+    return DataFile{file_, upload_->written(), family, tail};
   }
 
  private:
@@ -89,6 +93,7 @@ class ParquetWriter {
 
   Uuid file_;
   std::unique_ptr<store::Upload> upload_;
+  std::shared_ptr<KeepingStream> stream_;
   std::shared_ptr<arrow::Schema> schema_;
   std::unique_ptr<parquet::arrow::FileWriter> writer_;
   int64_t row_group_bytes_ = limits::kRowGroupBytes;

@@ -26,10 +26,17 @@ struct Family {
   auto operator<=>(const Family&) const = default;
 };
 
+// The end of a Parquet file: its page indexes and its footer.
+struct ParquetTail {
+  int64_t bytes = 0;  // from the first page index, or the footer where there is none, to the end of the file
+  uint64_t sum = 0;   // XXH3 of them; bytes == 0: nothing is known (files written before sums were)
+};
+
 struct DataFile {
   Uuid id;
   int64_t bytes = 0;
   std::shared_ptr<const Family> family;
+  ParquetTail tail;  // of a Parquet file
 };
 
 struct PackUse {

@@ -10,6 +10,7 @@
 
 #include "base/hash.h"
 #include "table/manifest.h"
+#include "table/sealed_json.h"
 #include "table/table_testing.h"
 
 namespace headrace::table {
@@ -100,6 +101,7 @@ TEST(Future, FeaturesThatAreRequired) {
 
   json file = json::parse(made.store->Get("catalog.json")->view());
   file["requires"] = {"encryption"};
+  Seal(&file);
   ASSERT_OK(made.store->Put("catalog.json", file.dump()));
   ExpectRefused(ReadIt(made.store), "'encryption'");
 }
@@ -130,6 +132,7 @@ TEST(Future, KindsOfRefs) {
   ASSERT_VALUE(const auto files, made.store->List("refs/t/", "", 1));
   json ref = json::parse(made.store->Get(files[0].key)->view());
   ref["kind"] = "branch";
+  Seal(&ref);
   ASSERT_OK(made.store->Put(files[0].key, ref.dump()));
   ExpectRefused(ReadIt(made.store), "'branch'");
 }

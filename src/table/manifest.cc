@@ -164,7 +164,7 @@ Status AddStatColumns(const std::vector<Fragment>& entries, int32_t field, Colum
 Status AddFileColumns(const std::vector<Fragment>& entries, const Family& family, size_t index,
                       Columns* columns) {
   arrow::FixedSizeBinaryBuilder ids(arrow::fixed_size_binary(16));
-  arrow::Int64Builder sizes;
+  arrow::Int64Builder sizes, tails, sums;
   for (const auto& entry : entries) {
     const DataFile* found = nullptr;
     for (const auto& file : entry.files) {
@@ -177,12 +177,20 @@ Status AddFileColumns(const std::vector<Fragment>& entries, const Family& family
       HEADRACE_ARROW_TRY(ids.AppendNull());
       HEADRACE_ARROW_TRY(sizes.AppendNull());
     }
+    const bool known = found != nullptr && found->tail.bytes > 0;
+    HEADRACE_ARROW_TRY(known ? tails.Append(found->tail.bytes) : tails.AppendNull());
+    HEADRACE_ARROW_TRY(known ? sums.Append(static_cast<int64_t>(found->tail.sum)) : sums.AppendNull());
   }
   std::shared_ptr<arrow::Array> array;
   HEADRACE_ARROW_TRY(ids.Finish(&array));
   columns->Add("file_" + std::to_string(index), array);
   HEADRACE_ARROW_TRY(sizes.Finish(&array));
   columns->Add("bytes_" + std::to_string(index), array);
+  if (family.kind != FileKind::kParquet) return Status::Ok();
+  HEADRACE_ARROW_TRY(tails.Finish(&array));
+  columns->Add("tail_" + std::to_string(index), array);
+  HEADRACE_ARROW_TRY(sums.Finish(&array));
+  columns->Add("sum_" + std::to_string(index), array);
   return Status::Ok();
 }
 
@@ -318,6 +326,7 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
     return Status::Corrupt("it is no manifest").Wrap(context);
   std::vector<std::shared_ptr<const Family>> families;
   std::vector<std::string> file_columns;
+  std::vector<std::string> tail_columns;  // manifests of before tails had sums have none
   try {
     const std::string format = core.metadata()->Get("headrace.format").ValueOr("");
     if (format != std::to_string(kFormatVersion)) {
@@ -337,6 +346,10 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
       family.fields = JsonInts(entry.at("fields"));
       file_columns.push_back("file_" + std::to_string(families.size()));
       file_columns.push_back("bytes_" + std::to_string(families.size()));
+      if (family.kind == FileKind::kParquet) {
+        tail_columns.push_back("tail_" + std::to_string(families.size()));
+        tail_columns.push_back("sum_" + std::to_string(families.size()));
+      }
       families.push_back(std::make_shared<const Family>(std::move(family)));
     }
     manifest->stat_fields_ = JsonInts(json::parse(core.metadata()->Get("headrace.stats").ValueOr("[]")));
@@ -344,6 +357,7 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
     return Status::Corrupt(error.what()).Wrap(context);
   }
   HEADRACE_ASSIGN(const auto files, ColumnSet::Read(bytes, file_columns, true));
+  HEADRACE_ASSIGN(const auto tails, ColumnSet::Read(bytes, tail_columns, false));
   HEADRACE_ASSIGN(const auto* ids, core.Get<arrow::Int64Array>("fragment"));
   HEADRACE_ASSIGN(const auto* first, core.Get<arrow::Int64Array>("first_row_id"));
   HEADRACE_ASSIGN(const auto* rows, core.Get<arrow::Int64Array>("rows"));
@@ -370,12 +384,17 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
     if (core.rows() > 0 && (file == nullptr || size == nullptr || file->byte_width() != 16)) {
       return Status::Corrupt("a file column is missing").Wrap(context);
     }
+    HEADRACE_ASSIGN(const auto* tail, tails.Get<arrow::Int64Array>("tail_" + std::to_string(k)));
+    HEADRACE_ASSIGN(const auto* sum, tails.Get<arrow::Int64Array>("sum_" + std::to_string(k)));
     for (int64_t i = 0; i < core.rows(); ++i) {
       if (file->IsNull(i)) continue;
       DataFile data;
       std::copy_n(file->GetValue(i), 16, data.id.bytes.data());
       data.bytes = size->Value(i);
       data.family = families[k];
+      if (tail != nullptr && sum != nullptr && tail->IsValid(i) && sum->IsValid(i)) {
+        data.tail = {tail->Value(i), static_cast<uint64_t>(sum->Value(i))};
+      }
       manifest->entries_[static_cast<size_t>(i)].files.push_back(std::move(data));
     }
   }

@@ -94,8 +94,10 @@ Status Guard(const std::string& key, Fn fn) {
 ParquetFile::ParquetFile(std::shared_ptr<store::ObjectReader> reader) : reader_(std::move(reader)) {}
 ParquetFile::~ParquetFile() = default;
 
-Result<std::shared_ptr<ParquetFile>> ParquetFile::Open(std::shared_ptr<store::ObjectReader> reader) {
+Result<std::shared_ptr<ParquetFile>> ParquetFile::Open(std::shared_ptr<store::ObjectReader> reader,
+                                                       bool has_checksums) {
   std::shared_ptr<ParquetFile> file(new ParquetFile(std::move(reader)));
+  file->has_checksums_ = has_checksums;
   HEADRACE_TRY(Guard(file->reader_->key(), [&] { return file->Load(); }));
   return file;
 }
@@ -170,13 +172,18 @@ Result<std::string_view> ParquetFile::Body(Leaf* leaf, size_t page, const store:
   }
   const auto body = bytes.view().substr(static_cast<size_t>(header.header_bytes),
                                         static_cast<size_t>(header.compressed_bytes));
+  if (has_checksums_ && !header.has_crc) {
+    return Status::Corrupt(reader_->key() + ": the header of a page of field " +
+                           std::to_string(leaf->field_id) + " is damaged: it has no checksum");
+  }
   const bool is_data = page != SIZE_MAX;
   if (header.has_crc && !(is_data && leaf->verified[page].load(std::memory_order_relaxed))) {
     if (PageCrc(body) != header.crc) {
       return Status::Corrupt(reader_->key() + ": a page of field " + std::to_string(leaf->field_id) +
                              " does not match its checksum");
     }
-    if (is_data) leaf->verified[page].store(1, std::memory_order_relaxed);
+    // Bytes of a mapping stay; those of a distant store come anew with each read.
+    if (is_data && reader_->is_mapped()) leaf->verified[page].store(1, std::memory_order_relaxed);
   }
   const auto group = is_data ? leaf->pages[page].group : 0;
   const auto codec_id = metadata_->RowGroup(group)->ColumnChunk(leaf->column)->compression();

@@ -24,7 +24,9 @@ namespace headrace::table {
 
 class ParquetFile {
  public:
-  static Result<std::shared_ptr<ParquetFile>> Open(std::shared_ptr<store::ObjectReader> reader);
+  // `has_checksums`: every page must carry one, so that a header that says otherwise is a damaged one.
+  static Result<std::shared_ptr<ParquetFile>> Open(std::shared_ptr<store::ObjectReader> reader,
+                                                   bool has_checksums);
   ~ParquetFile();
 
   int64_t rows() const { return rows_; }
@@ -54,6 +56,7 @@ class ParquetFile {
                                                    std::atomic<int64_t>* bytes_read);
 
   std::shared_ptr<store::ObjectReader> reader_;
+  bool has_checksums_ = false;
   std::unique_ptr<parquet::ParquetFileReader> parquet_;
   std::shared_ptr<parquet::FileMetaData> metadata_;
   std::vector<int64_t> group_first_row_;

@@ -8,6 +8,8 @@
 #include "base/ids.h"
 #include "table/json_read.h"
 #include "table/schema.h"
+#include "table/sealed_json.h"
+#include "table/settle.h"
 
 namespace headrace::table {
 namespace {
@@ -68,6 +70,7 @@ Result<RefValue> Refs::Read(std::string_view name, int64_t revision) const {
   HEADRACE_ASSIGN(const auto bytes, store_->Get(key));
   try {
     const auto in = json::parse(bytes.view());
+    if (!SealHolds(in)) return Status::Corrupt(key + " is damaged: its checksum does not match");
     RefValue value;
     value.name = in.at("name").get<std::string>();
     value.revision = JsonInt<int64_t>(in.at("revision"));
@@ -81,6 +84,7 @@ Result<RefValue> Refs::Read(std::string_view name, int64_t revision) const {
     value.target = in.at("target").get<std::string>();
     value.who = in.value("who", "");
     value.why = in.value("why", "");
+    value.tag = in.value("tag", "");
     value.time_us = JsonInt<int64_t>(in.at("time_us"));
     if (value.revision != revision || value.name != name) return Status::Corrupt(key + " holds another ref");
     return value;
@@ -99,7 +103,7 @@ Result<RefValue> Refs::Get(std::string_view name) const {
 }
 
 Result<RefValue> Refs::Move(std::string_view name, int64_t expected_revision, RefKind kind,
-                            std::string target, std::string who, std::string why) const {
+                            std::string target, std::string who, std::string why, std::string tag) const {
   HEADRACE_TRY(ValidateName("ref", name));
   HEADRACE_ASSIGN(const RefValue now, Get(name));
   const auto conflict = [&] {
@@ -112,28 +116,23 @@ Result<RefValue> Refs::Move(std::string_view name, int64_t expected_revision, Re
                 std::move(target),
                 std::move(who),
                 std::move(why),
-                std::max(NowMicros(), now.time_us + 1)};
+                std::max(NowMicros(), now.time_us + 1),
+                std::move(tag)};
   const std::string transaction = Uuid::Random().ToString();
-  const json out = {
+  json out = {
       {"name", next.name},       {"revision", next.revision}, {"kind", kKinds[static_cast<int>(kind)]},
       {"target", next.target},   {"who", next.who},           {"why", next.why},
       {"time_us", next.time_us}, {"transaction", transaction}};
+  if (!next.tag.empty()) out["tag"] = next.tag;
+  Seal(&out);
   const std::string key = Key(name, next.revision);
   const std::string text = out.dump(-1, ' ', false, json::error_handler_t::replace);
-  const Status put = store_->PutIfAbsent(key, text);
-  if (put.ok()) return next;
-  // What stands at the key settles a lost answer.
-  for (int attempt = 0; attempt < 8; ++attempt) {
-    const auto there = store_->Get(key);
-    if (there.ok()) {
-      if (there->view() == text) return next;
-      return conflict();
-    }
-    if (there.status().Is(Code::kNotFound)) {
-      if (store_->PutIfAbsent(key, text).ok()) return next;
-    }
-  }
-  return put;
+  HEADRACE_ASSIGN(const bool ours, PutSettled(
+                                       store_.get(), key, text,
+                                       [&](std::string_view there) -> Result<bool> { return there == text; },
+                                       "the store never said whether '" + next.name + "' was moved to " +
+                                           next.target + "; look at it before trying again"));
+  return ours ? Result<RefValue>(next) : Result<RefValue>(conflict());
 }
 
 Result<std::vector<RefValue>> Refs::History(std::string_view name) const {

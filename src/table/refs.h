@@ -22,6 +22,7 @@ struct RefValue {
   std::string who;
   std::string why;
   int64_t time_us = 0;
+  std::string tag;  // of the snapshot: holds it while the ref points there
 };
 
 std::string EncodeRefName(std::string_view name);
@@ -35,7 +36,7 @@ class Refs {
   Result<RefValue> Get(std::string_view name) const;
   // Moves the ref from `expected_revision` (0: it must be new); Conflict if it stands elsewhere.
   Result<RefValue> Move(std::string_view name, int64_t expected_revision, RefKind kind, std::string target,
-                        std::string who, std::string why) const;
+                        std::string who, std::string why, std::string tag = "") const;
   // Newest first.
   Result<std::vector<RefValue>> History(std::string_view name) const;
   // The newest value of every name that is set, by name.

@@ -2,6 +2,8 @@
 #include <arrow/compute/api.h>
 #include <arrow/util/byte_size.h>
 
+#include <functional>
+
 #include "base/hash.h"
 #include "store/local_store.h"
 #include "table/conform.h"
@@ -224,8 +226,37 @@ TEST(RoundTrip, LimitsOfGroupsAndFragments) {
   }
 }
 
-// One byte is changed somewhere in the files: the read fails, or what it gives is still right (bytes that
-// nobody looks at).
+// Changes one byte of each file below `folder` whose path holds `part`, many times over, and cuts it off:
+// `read` fails, or what it gives is still right (bytes that nobody looks at).
+void ExpectToldOrHarmless(const std::shared_ptr<store::ObjectStore>& store, const std::string& folder,
+                          const std::string& part, const std::function<Result<std::string>()>& read) {
+  ASSERT_VALUE(const std::string expected, read());
+  std::mt19937_64 random(3);
+  int told = 0;
+  int trials = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    const std::string path = entry.path().string();
+    if (!entry.is_regular_file() || path.ends_with(".lock") || path.find(part) == std::string::npos) continue;
+    const std::string key = std::filesystem::relative(path, folder).string();
+    const std::string whole((*store->Get(key)).view());
+    for (int i = 0; i < testing::Scaled(60); ++i, ++trials) {
+      std::string bad = whole;
+      const size_t at = random() % bad.size();
+      bad[at] = static_cast<char>(bad[at] ^ (1 << (random() % 8)));
+      if (i % 10 == 9) bad = whole.substr(0, at);  // or it is cut off
+      ASSERT_OK(store->Put(key, bad));
+      const auto got = read();
+      told += !got.ok();
+      if (got.ok()) {
+        ASSERT_EQ(*got, expected) << key << " at " << at << " read wrong";
+      }
+    }
+    ASSERT_OK(store->Put(key, whole));
+  }
+  EXPECT_GT(told, trials / 2) << part;
+}
+
+// The files of a table, read whole, by filters and by row.
 TEST(Damage, IsToldOrHarmless) {
   testing::TempFolder folder;
   ASSERT_VALUE(const auto store, store::OpenLocalStore(folder.path(), {.sync = false}));
@@ -252,32 +283,47 @@ TEST(Damage, IsToldOrHarmless) {
     std::string text = all->column(0)->ToString() + all->column(1)->chunk(0)->ToString() +
                        all->column(2)->chunk(0)->ToString();
     for (const auto& blob : blobs) text += Hex64(Xxh3(blob->view()));
+    // Filters follow statistics and page indexes, which a whole read never looks at.
+    for (const char* where : {"id = 7", "id > 290", "name = 'n3'", "name > 'n5' and id < 100", "id is null",
+                              "image.width is not null", "image.length = 3000 and id = 299"}) {
+      HEADRACE_ASSIGN(const auto some, ReadAll(view, {.columns = {"id", "name"}, .where = where}));
+      text += some->num_rows() == 0 ? "none" : some->column(0)->ToString();
+    }
+    HEADRACE_ASSIGN(const auto taken, view.Take({299, 0, 150}, {"id", "name", "vec"}));
+    text += taken->ToString();
     return text;
   };
-  ASSERT_VALUE(const std::string expected, read());
-  std::mt19937_64 random(3);
-  int told = 0;
-  int trials = 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path() + "/tables")) {
-    if (!entry.is_regular_file() || entry.path().filename() == "commit.lock") continue;
-    const std::string path = entry.path().string();
-    const std::string key = std::filesystem::relative(path, folder.path()).string();
-    const std::string whole((*store->Get(key)).view());
-    for (int i = 0; i < testing::Scaled(60); ++i, ++trials) {
-      std::string bad = whole;
-      const size_t at = random() % bad.size();
-      bad[at] = static_cast<char>(bad[at] ^ (1 << (random() % 8)));
-      if (i % 10 == 9) bad = whole.substr(0, at);  // or it is cut off
-      ASSERT_OK(store->Put(key, bad));
-      const auto got = read();
-      told += !got.ok();
-      if (got.ok()) {
-        ASSERT_EQ(*got, expected) << key << " at " << at << " read wrong";
-      }
-    }
-    ASSERT_OK(store->Put(key, whole));
+  ExpectToldOrHarmless(store, folder.path(), "/tables/", read);
+}
+
+// What says which files and rows there are: catalog.json, refs, the newest snapshot, manifests.
+TEST(Damage, OfManifestsRefsAndTheCatalog) {
+  testing::TempFolder folder;
+  ASSERT_VALUE(const auto store, store::OpenLocalStore(folder.path(), {.sync = false}));
+  ASSERT_VALUE(const auto catalog, Catalog::InitOn(store));
+  const auto schema = arrow::schema({arrow::field("id", arrow::int64())});
+  ASSERT_VALUE(const auto table, testing::MakeTable(catalog.get(), "t", schema));
+  for (int64_t i = 0; i < limits::kInlineFragments + 5; ++i) {  // more than ride inline
+    const auto one = BatchFromJson(schema, "[{\"id\":" + std::to_string(i) + "}]");
+    ASSERT_OK(table->Append(ReaderOf({one}).get(), {}).status());
   }
-  EXPECT_GT(told, trials / 2);
+  ASSERT_OK(catalog->PointRef("prod", "t", "v2", 0).status());
+  ASSERT_VALUE(const View newest, table->At());
+  ASSERT_FALSE(newest.snapshot().manifests.empty());
+  const auto read = [&]() -> Result<std::string> {
+    HEADRACE_ASSIGN(const auto fresh, Catalog::OpenOn(store, {.threads = 1}));
+    HEADRACE_ASSIGN(const auto opened, fresh->OpenTable("t"));
+    HEADRACE_ASSIGN(const View view, opened->At());
+    HEADRACE_ASSIGN(const RefValue ref, fresh->refs().Get("prod"));
+    HEADRACE_ASSIGN(const int64_t count, view.Count("id >= 30"));
+    HEADRACE_ASSIGN(const auto some, ReadAll(view, {.where = "id = 7"}));
+    return ref.target + ref.who + ref.why + std::to_string(ref.time_us) + " " + std::to_string(count) +
+           some->ToString();
+  };
+  ExpectToldOrHarmless(store, folder.path(), "/manifests/", read);
+  ExpectToldOrHarmless(store, folder.path(), "/refs/", read);
+  ExpectToldOrHarmless(store, folder.path(), "/catalog.json", read);
+  ExpectToldOrHarmless(store, folder.path(), "/" + SnapshotKey(newest.snapshot().version), read);
 }
 
 TEST(Types, RefusedByNameWithTheCast) {

@@ -63,6 +63,10 @@ json FragmentToJson(const Fragment& fragment) {
                             {"kind", FileKindName(file.family->kind)},
                             {"fields", file.family->fields},
                             {"bytes", file.bytes}});
+    if (file.tail.bytes > 0) {
+      out["files"].back()["tail"] = file.tail.bytes;
+      out["files"].back()["xxh3"] = Hex64(file.tail.sum);
+    }
   }
   for (const auto& pack : fragment.packs)
     out["packs"].push_back({{"id", pack.id.ToString()}, {"live", pack.live_bytes}});
@@ -87,6 +91,10 @@ Result<Fragment> FragmentFromJson(const json& in) {
       DataFile file;
       HEADRACE_ASSIGN(file.id, Uuid::Parse(entry.at("id").get<std::string>()));
       file.bytes = JsonInt<int64_t>(entry.at("bytes"));
+      if (entry.contains("tail")) {
+        file.tail.bytes = JsonInt<int64_t>(entry.at("tail"));
+        file.tail.sum = std::stoull(entry.at("xxh3").get<std::string>(), nullptr, 16);
+      }
       Family family;
       HEADRACE_ASSIGN(family.kind, ParseFileKind(entry.at("kind").get<std::string>()));
       family.fields = JsonInts(entry.at("fields"));

@@ -164,6 +164,7 @@ class Catalog {
 
  private:
   explicit Catalog(std::shared_ptr<Environment> env) : env_(std::move(env)) {}
+  Status ReleaseTag(const RefValue& held, const CommitOptions& options);
   std::shared_ptr<Environment> env_;
 };
 

@@ -205,6 +205,10 @@ TEST_F(TableTest, RefsMoveByCompareAndSwap) {
   ASSERT_VALUE(const auto history, catalog_->refs().History("prod"));
   EXPECT_EQ(history.size(), 2u);
   EXPECT_EQ(history[0].revision, 2);
+  // One tag holds what the ref points to now: neither the loser's nor the one before is left.
+  ASSERT_VALUE(const auto table, catalog_->OpenTable("t"));
+  ASSERT_VALUE(const View newest, table->At());
+  EXPECT_EQ(newest.snapshot().tags, (std::map<std::string, int64_t>{{history[0].tag, 1}}));
   EXPECT_TRUE(catalog_->PointRef("t", "t", "v1", 1).status().Is(Code::kAlreadyExists));
 }
 

@@ -10,6 +10,7 @@
 #include "table/blob_cells.h"
 #include "table/conform.h"
 #include "table/parquet_file.h"
+#include "table/parquet_tail.h"
 #include "table/tensor_file.h"
 
 namespace headrace::table {
@@ -202,7 +203,8 @@ Result<std::shared_ptr<ParquetFile>> View::OpenParquet(const DataFile& file) con
       return Status::Corrupt(key + " has " + std::to_string(reader->size()) + " bytes; its manifest says " +
                              std::to_string(file.bytes));
     }
-    return ParquetFile::Open(store::ReadAhead(std::move(reader)));
+    HEADRACE_ASSIGN(reader, CheckTail(store::ReadAhead(std::move(reader)), file.tail));
+    return ParquetFile::Open(std::move(reader), /*has_checksums=*/file.tail.bytes > 0);
   });
 }
 
