@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _HEAD = struct.Struct("<QQ")  # bytes of the pickle, bytes of the memory file
 _ALIGN = 64
+_INLINE = 4096  # bytes of a message that go through the socket; more lie in a memory file
 _ATTEMPTS = 3
 
 
@@ -43,22 +44,27 @@ def _dump_function(function: Callable[..., Any]) -> bytes:
 
 
 def _send(channel: socket.socket, value: Any) -> None:
+    """Sends a value. Whatever its size, no more than `_INLINE` bytes and a head go through the socket: both sides may
+    send at once, and neither would read if the socket's buffers were full."""
     buffers: list[pickle.PickleBuffer] = []
     body = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     views = [buffer.raw() for buffer in buffers]
-    places, size = [], 0
-    for view in views:
-        places.append((size, view.nbytes))
-        size += -(-view.nbytes // _ALIGN) * _ALIGN
-    message = pickle.dumps((places, body), protocol=5)
+    if len(body) > _INLINE or len(views) > _INLINE // 64:
+        views.append(memoryview(pickle.dumps(([view.nbytes for view in views], body), protocol=5)))
+        message = pickle.dumps(views[-1].nbytes)
+    else:
+        message = pickle.dumps(([view.nbytes for view in views], body), protocol=5)
+    size = sum(_aligned(view.nbytes) for view in views)
     descriptors = []
     if size:
         descriptor = os.memfd_create("headrace-batch", os.MFD_CLOEXEC)
         descriptors.append(descriptor)
         os.ftruncate(descriptor, size)
         with mmap.mmap(descriptor, size) as memory:
-            for (offset, length), view in zip(places, views, strict=True):
-                memory[offset : offset + length] = view
+            offset = 0
+            for view in views:
+                memory[offset : offset + view.nbytes] = view
+                offset += _aligned(view.nbytes)
     try:
         socket.send_fds(channel, [_HEAD.pack(len(message), size)], descriptors)
         channel.sendall(message)
@@ -67,30 +73,42 @@ def _send(channel: socket.socket, value: Any) -> None:
             os.close(descriptor)
 
 
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGN) * _ALIGN
+
+
 def _receive(channel: socket.socket) -> Any:
     head, descriptors, _, _ = socket.recv_fds(channel, _HEAD.size, 1)
-    while 0 < len(head) < _HEAD.size:
-        more = channel.recv(_HEAD.size - len(head))
-        if not more:
-            raise EOFError
-        head += more
+    head += _exactly(channel, _HEAD.size - len(head)) if head else b""
     if not head:
         raise EOFError
     length, size = _HEAD.unpack(head)
-    message = bytearray()
-    while len(message) < length:
-        part = channel.recv(min(1 << 20, length - len(message)))
-        if not part:
-            raise EOFError
-        message += part
-    places, body = pickle.loads(bytes(message))
+    message = pickle.loads(_exactly(channel, length))
     memory = memoryview(b"")
     if size:
         memory = memoryview(
             mmap.mmap(descriptors[0], size, flags=mmap.MAP_PRIVATE)
         )  # stays as long as an array looks at it
         os.close(descriptors[0])
-    return pickle.loads(body, buffers=[memory[offset : offset + size] for offset, size in places])
+    if isinstance(message, int):  # it lies at the end of the memory
+        begin = size - _aligned(message)
+        message = pickle.loads(memory[begin : begin + message])
+    sizes, body = message
+    buffers, offset = [], 0
+    for each in sizes:
+        buffers.append(memory[offset : offset + each])
+        offset += _aligned(each)
+    return pickle.loads(body, buffers=buffers)
+
+
+def _exactly(channel: socket.socket, length: int) -> bytes:
+    message = bytearray()
+    while len(message) < length:
+        part = channel.recv(min(1 << 20, length - len(message)))
+        if not part:
+            raise EOFError
+        message += part
+    return bytes(message)
 
 
 class _Worker:

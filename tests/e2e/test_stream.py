@@ -592,6 +592,38 @@ def test_functions_in_workers(catalog: hr.Catalog, tmp_path: pathlib.Path) -> No
     assert set(pathlib.Path("/dev/shm").iterdir()) <= before
 
 
+SIZES_PROGRAM = """
+import sys
+import headrace as hr
+
+def work(batch):
+    return {"text": batch["text"], "answer": "x" * len(batch["text"][0]), "id": batch["row_id"]}
+
+if __name__ == "__main__":
+    stream = hr.Stream(hr.open(sys.argv[1])["texts"], ["text"], batch_size=2, seed=1)
+    plain = [batch["text"] for batch in stream]
+    for workers in (1, 3):
+        stream.restart(0)
+        mapped = list(stream.map(work, workers=workers))
+        assert [part["text"] for part in mapped] == plain
+        assert all(len(part["answer"]) == len(part["text"][0]) for part in mapped)
+    print("ok")
+"""
+
+
+@pytest.mark.parametrize("size", [0, 4000, 4096, 213_000, 1_600_000])
+def test_functions_in_workers_of_texts_of_any_size(catalog: hr.Catalog, size: int) -> None:
+    catalog.create_table("texts", {"text": ["é" + "t" * (size // 2) for _ in range(12)]})
+    done = subprocess.run(
+        [sys.executable, "-c", SIZES_PROGRAM, catalog.location],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "ok\n", done.stderr
+
+
 def test_mistakes_are_named(catalog: hr.Catalog) -> None:
     table = tables.make(catalog, count=20)
     for options, message in [
