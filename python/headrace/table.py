@@ -226,7 +226,8 @@ class Table:
 
         From data: an Arrow table, or a dict of columns, with a row for each row of the table, in row-id order.
         From a function: it gets a ``Batch`` of ``inputs`` and gives the new columns for it, in any form of data.
-        From names and types (``{"score": "float64"}``): empty columns. Columns that exist have their holes filled.
+        From names and types (``{"score": "float64"}``): empty columns. Columns that exist have their holes filled, and a
+        function is only called for those; where every row has a value, ``Invalid`` says so.
         """
         if callable(columns) and not hasattr(columns, "__arrow_c_stream__"):
             function: Callable[[Batch], Any] = columns

@@ -158,6 +158,16 @@ nb::dict ReportToDict(const ingest::IngestReport& report) {
   return dict;
 }
 
+// All rows of a reader as one batch; null if it has none.
+Result<std::shared_ptr<arrow::RecordBatch>> Whole(const Reader& rows) {
+  const auto table = rows.batches->ToTable();
+  if (!table.ok()) return table::FromArrow(table.status());
+  if ((*table)->num_rows() == 0) return std::shared_ptr<arrow::RecordBatch>();
+  auto joined = (*table)->CombineChunksToBatch();
+  if (!joined.ok()) return table::FromArrow(joined.status());
+  return *joined;
+}
+
 void BindTable(nb::module_& m) {
   nb::class_<table::View>(m, "View")
       .def_prop_ro("version", [](const table::View& v) { return v.snapshot().version; })
@@ -239,7 +249,7 @@ void BindTable(nb::module_& m) {
               const nb::gil_scoped_acquire gil;
               try {
                 const nb::object out = fn(Batch{std::move(in), nullptr});
-                return nb::cast<Reader>(out).batches->Next().ValueOr(nullptr);
+                return Whole(nb::cast<Reader>(out));
               } catch (...) {
                 raised = std::current_exception();
                 return Status::Cancelled("the function raised");

@@ -212,7 +212,7 @@ Result<Snapshot> SnapshotLog::Apply(const Change& change, const std::shared_ptr<
     case OperationKind::kAddColumns: {
       for (const auto& field : change.new_fields) {
         if (next.schema.Find(field.name) != nullptr) {
-          return Status::AlreadyExists("there is a column '" + field.name + "' already");
+          return Status::Conflict("a column '" + field.name + "' was added meanwhile; nothing was committed");
         }
         if (static_cast<int64_t>(next.schema.fields.size()) >= limits::kMaxColumns) {
           return Status::Limit("a table has at most " + std::to_string(limits::kMaxColumns) + " columns");

@@ -289,9 +289,22 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
   };
   if (known_schema) HEADRACE_TRY(begin(*known_schema));
 
+  // Rows given in order come fragment by fragment. A function tells what it makes only once it is called: it
+  // begins where most columns are missing, which is where its own are.
+  std::vector<const Fragment*> order;
+  for (const auto& fragment : *fragments) order.push_back(&fragment);
+  if (!positional) {
+    const auto there = [&](const Fragment* fragment) {
+      const auto& all = view.schema().fields;
+      return std::count_if(all.begin(), all.end(), [&](const Field& f) { return fragment->Fills(f.id); });
+    };
+    std::stable_sort(order.begin(), order.end(),
+                     [&](const Fragment* a, const Fragment* b) { return there(a) < there(b); });
+  }
   std::vector<const Fragment*> filled;
-  int64_t done = 0;
-  for (const auto& fragment : *fragments) {
+  int64_t done = 0, rows_filled = 0;
+  for (const Fragment* next : order) {
+    const Fragment& fragment = *next;
     const auto filled_fields = [&] {
       return std::count_if(fields.begin(), fields.end(),
                            [&](const Field& field) { return fragment.Fills(field.id); });
@@ -300,7 +313,7 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
       done += fragment.rows;  // nothing to compute here
       continue;
     }
-    bool has_hole = true;
+    bool has_hole = true, full = false;
     int64_t got = 0;
     const auto write = [&](const arrow::RecordBatch& batch) -> Status {
       HEADRACE_TRY(options.stop.Check());
@@ -313,6 +326,8 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
           return Status::Unsupported(
               "some rows have one of these columns and not the others; add them one at a time");
         }
+        full = !has_hole && !positional;
+        if (full) return Status::Cancelled();  // nothing to compute here either
       }
       got += batch.num_rows();
       if (got > fragment.rows) return Status::Invalid("the new columns have more rows than the table");
@@ -320,7 +335,12 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
       Report(options, "adding columns", done + got, view.snapshot().rows, writer->bytes());
       return Status::Ok();
     };
-    HEADRACE_TRY(source(view, fragment, write));
+    const Status read = source(view, fragment, write);
+    if (full) {
+      done += fragment.rows;
+      continue;
+    }
+    HEADRACE_TRY(read);
     if (got != fragment.rows) {
       return Status::Invalid("the new columns have " + std::to_string(got) + " values for " +
                              std::to_string(fragment.rows) + " rows from row " +
@@ -330,10 +350,16 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
     if (has_hole) {
       HEADRACE_TRY(writer->EndFragment());
       filled.push_back(&fragment);
+      rows_filled += got;
     }
   }
   if (!writer)
     return Status::Invalid("table '" + name_ + "' has no rows from which new columns could be computed");
+  if (filled.empty() && !fragments->empty()) {
+    return Status::AlreadyExists("every row has a value of the column '" + fields[0].name +
+                                 "' already, and nothing was changed; only holes are filled. To have other "
+                                 "values, add them under another name, or drop the column first");
+  }
   HEADRACE_ASSIGN(change.fragments, writer->Finish());
   if (change.fragments.size() != filled.size()) return Status::Invalid("a fragment got no values");
   for (size_t i = 0; i < filled.size(); ++i) {
@@ -346,7 +372,7 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
   }
   change.operation.fragments = static_cast<int64_t>(filled.size());
   change.operation.bytes = FilesOf(change.fragments);
-  CommitResult result{0, done, change.operation.bytes, change.operation.fragments, false};
+  CommitResult result{0, rows_filled, change.operation.bytes, change.operation.fragments, false};
   HEADRACE_ASSIGN(const Committed committed, log_->Commit(change, options.stop));
   result.version = committed.version;
   return result;
@@ -425,8 +451,11 @@ Result<CommitResult> Table::AddEmptyColumns(std::vector<Field> fields, const Com
   Change change;
   change.operation = MakeOperation(OperationKind::kAddColumns, options);
   int32_t needed = 0;
+  HEADRACE_ASSIGN(const auto head, log_->Latest());
   for (auto& field : fields) {
     HEADRACE_TRY(ValidateName("column", field.name));
+    if (head->schema.Find(field.name) != nullptr)
+      return Status::AlreadyExists("there is a column '" + field.name + "' already");
     field.id = -1;
     change.operation.columns.push_back(field.name);
   }

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import headrace as hr
 import numpy as np
@@ -90,6 +91,53 @@ def test_columns_from_a_function_and_its_errors(catalog: hr.Catalog) -> None:
     with pytest.raises(TypeError, match="inputs"):
         table.add_columns(lambda batch: {})
     assert table.at().columns == table.at(version).columns
+
+
+def test_columns_of_several_chunks_go_in_whole(catalog: hr.Catalog) -> None:
+    table = catalog.create_table("t", {"a": np.arange(5)})
+
+    def chunks(batch: hr.Batch) -> pa.Table:
+        return pa.table({"b": pa.chunked_array([batch["a"][:2], batch["a"][2:]])})
+
+    table.add_columns(chunks, inputs=["a"])
+    table.add_columns(pa.table({"c": pa.chunked_array([[0, 1], [2], [3, 4]])}))
+    assert [(row["b"], row["c"]) for row in table.scan()] == [(i, i) for i in range(5)]
+
+
+def test_only_holes_are_filled(catalog: hr.Catalog) -> None:
+    table = catalog.create_table("t", {"a": np.arange(40_000)})
+    seen: list[int] = []
+
+    def double(batch: hr.Batch) -> dict[str, Any]:
+        seen.extend(batch["a"].tolist())
+        return {"b": batch["a"] * 2}
+
+    table.add_columns(double, inputs=["a"])
+    table.append({"a": [7, 8, 9]})
+    seen.clear()
+    assert table.add_columns(double, inputs=["a"]).rows == 3 and seen == [7, 8, 9]
+    assert table.take([0, 39_999, 40_002], ["b"])["b"].tolist() == [0, 2 * 39_999, 18]
+    version = table.version
+    seen.clear()
+    for columns, inputs in [(double, ["a"]), ({"b": np.zeros(40_003, np.int64)}, None)]:
+        with pytest.raises(hr.Invalid, match=r"has a value of the column 'b' already.*another name"):
+            table.add_columns(columns, inputs=inputs)
+    assert len(seen) <= 16_384 and len(table.at()) == 40_003
+    assert table.at().columns == table.at(version).columns
+    with pytest.raises(hr.Invalid, match="there is a column 'b' already"):
+        table.add_columns({"b": "int64"})
+
+
+def test_columns_added_by_two_at_once_conflict(catalog: hr.Catalog) -> None:
+    table = catalog.create_table("t", {"a": np.arange(5)})
+
+    def slow(batch: hr.Batch) -> dict[str, Any]:
+        table.add_columns({"b": np.arange(5)})  # somebody else is faster
+        return {"b": batch["a"]}
+
+    with pytest.raises(hr.Conflict, match="'b' was added meanwhile"):
+        table.add_columns(slow, inputs=["a"])
+    assert table.history(1)[0].kind == "add_columns" and list(table.columns) == ["a", "b"]
 
 
 def test_time_travel_and_history(catalog: hr.Catalog) -> None:
