@@ -125,6 +125,14 @@ def _typed(kind: Any, value: Any) -> Any:
     return value
 
 
+def _nearest() -> str | None:
+    """The catalog that the command line would take, if there is one."""
+    from headrace.catalog import _find
+
+    found = _find()
+    return found if "://" in found or Path(found, "catalog.json").exists() else None
+
+
 _models: weakref.WeakSet[Model] = weakref.WeakSet()
 
 
@@ -169,6 +177,8 @@ class Model:
     ) -> None:
         module = _module()
         _program()
+        if catalog is None and not Path(model).exists():
+            catalog = _nearest()
         where = catalog if catalog is None or isinstance(catalog, str) else catalog.location
         options = {
             "context": context,

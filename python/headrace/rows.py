@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace import _native, process
-from headrace.errors import Invalid
+from headrace.errors import Invalid, Unsupported
 from headrace.process import Own
 
 
@@ -127,11 +128,34 @@ class Reader:
         """All rows as dicts."""
         return [dict(row) for row in self]
 
+    def to_arrow(self) -> Any:
+        """The rest as a ``pyarrow.Table``."""
+        return _module("pyarrow").table(self)
+
+    def to_pandas(self) -> Any:
+        """The rest as a pandas DataFrame (by pyarrow)."""
+        _module("pandas")
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> Any:
+        """The rest as a polars DataFrame."""
+        return _module("polars").from_arrow(self.to_arrow())
+
+    def __repr__(self) -> str:
+        return "<Reader: rows to iterate over once; batches(), to_pylist(), to_arrow(), to_pandas() and to_polars() read it too>"
+
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self._native.arrow_stream()
 
     def __arrow_c_schema__(self) -> object:
         return self._native.arrow_schema()
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise Unsupported(f"{name} is not installed ({error}); pip install {name}") from error
 
 
 def _column(name: str, values: Any) -> Any:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from headrace import _native, process
 from headrace.errors import Invalid, NotFound
 from headrace.process import Own
-from headrace.rows import Batch, Reader, gathered, is_empty, to_native
+from headrace.rows import Batch, Reader, Row, gathered, is_empty, to_native
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,24 @@ class HistoryEntry:
     columns: list[str]
     inputs: list[str]
     tags: list[str]
+
+
+class Schema(dict[str, str]):
+    """Column names and types."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__(snapshot.columns)
+        self._snapshot = snapshot
+
+    def __arrow_c_schema__(self) -> object:
+        return self._snapshot.__arrow_c_schema__()
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
+
+    def __repr__(self) -> str:
+        width = max((len(name) for name in self), default=0)
+        return "\n".join(f"{name:<{width}}  {kind}" for name, kind in self.items())
 
 
 class Snapshot:
@@ -84,6 +103,38 @@ class Snapshot:
         return Reader(
             self._view.scan(list(columns or []), where or "", -1 if limit is None else limit, batch_rows, row_ids)
         )
+
+    @property
+    def schema(self) -> Schema:
+        """Column names and types, as a dict that ``pyarrow.schema()`` takes too."""
+        return Schema(self)
+
+    def head(self, rows: int = 5) -> Batch:
+        """The first rows."""
+        return self.take(list(range(len(self))[:rows]))
+
+    def __getitem__(self, key: slice | int) -> Any:
+        """``table[:5]``, a Batch, and ``table[-1]``, a Row, by place in row-id order."""
+        rows = range(len(self))
+        if not isinstance(key, slice):
+            place = rows[operator.index(key)]
+            return self[place : place + 1][0]
+        return self.take(list(rows[key]))
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.scan())
+
+    def to_arrow(self) -> Any:
+        """All rows as a ``pyarrow.Table``."""
+        return self.scan().to_arrow()
+
+    def to_pandas(self) -> Any:
+        """All rows as a pandas DataFrame (by pyarrow)."""
+        return self.scan().to_pandas()
+
+    def to_polars(self) -> Any:
+        """All rows as a polars DataFrame."""
+        return self.scan().to_polars()
 
     def take(self, row_ids: Sequence[int], columns: Sequence[str] | None = None) -> Batch:
         """Rows by id, in the order asked for; repeats are allowed. ``NotFound`` names an id that no row has."""
@@ -184,6 +235,38 @@ class Table:
     def count(self, where: str | None = None) -> int:
         """``Snapshot.count`` of the newest version."""
         return self.at().count(where)
+
+    @property
+    def schema(self) -> Schema:
+        """Column names and types, as a dict that ``pyarrow.schema()`` takes too."""
+        return Schema(self.at())
+
+    def head(self, rows: int = 5) -> Batch:
+        """The first rows."""
+        return self.take(list(range(len(self))[:rows]))
+
+    def __getitem__(self, key: slice | int) -> Any:
+        """``table[:5]``, a Batch, and ``table[-1]``, a Row, by place in row-id order."""
+        rows = range(len(self))
+        if not isinstance(key, slice):
+            place = rows[operator.index(key)]
+            return self[place : place + 1][0]
+        return self.take(list(rows[key]))
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.scan())
+
+    def to_arrow(self) -> Any:
+        """All rows as a ``pyarrow.Table``."""
+        return self.scan().to_arrow()
+
+    def to_pandas(self) -> Any:
+        """All rows as a pandas DataFrame (by pyarrow)."""
+        return self.scan().to_pandas()
+
+    def to_polars(self) -> Any:
+        """All rows as a polars DataFrame."""
+        return self.scan().to_polars()
 
     def append(
         self, rows: Any, *, new_columns: bool = False, why: str = "", writer: str = "", sequence: int = -1

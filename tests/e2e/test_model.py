@@ -288,3 +288,9 @@ print(os.waitstatus_to_exitcode(os.wait()[1]))
         [sys.executable, "-c", program, str(MINILM)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout == "0\n" and "nanobind" not in done.stderr, done.stderr
+
+
+def test_a_name_is_looked_up_where_the_command_line_would(catalog: hr.Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_CATALOG", catalog.location)
+    with pytest.raises(hr.NotFound, match=f"no model 'nothing' in {catalog.location}"):
+        hr.Model("nothing")

@@ -140,6 +140,21 @@ def test_columns_added_by_two_at_once_conflict(catalog: hr.Catalog) -> None:
     assert table.history(1)[0].kind == "add_columns" and list(table.columns) == ["a", "b"]
 
 
+def test_looking_at_a_table(catalog: hr.Catalog) -> None:
+    table = catalog.create_table("t", {"a": np.arange(9), "name": [str(i) for i in range(9)]})
+    for looked in (table, table.at()):
+        assert looked.schema == {"a": "int64", "name": "string"} and "name  string" in repr(looked.schema)
+        assert pa.schema(looked.schema).names == ["a", "name"]
+        assert looked.head()["a"].tolist() == [0, 1, 2, 3, 4] == looked[:5]["a"].tolist()
+        assert looked[-2:]["a"].tolist() == [7, 8] and looked[::-4]["a"].tolist() == [8, 4, 0]
+        assert looked[-1]["name"] == "8" and len(looked[20:]) == 0
+        assert looked.to_arrow()["a"].to_pylist() == list(range(9))
+        assert [row["a"] for row in looked] == list(range(9))
+        with pytest.raises(IndexError):
+            looked[9]
+    assert "to_pylist" in repr(table.scan())
+
+
 def test_time_travel_and_history(catalog: hr.Catalog) -> None:
     table = catalog.create_table("t", [{"a": 1}], why="first")
     before = datetime.datetime.now(datetime.timezone.utc)
