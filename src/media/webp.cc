@@ -1,6 +1,8 @@
 #include <webp/decode.h>
 #include <webp/demux.h>
 
+#include <memory>
+
 #include "media/codecs.h"
 
 namespace headrace::media {
@@ -14,6 +16,40 @@ Result<WebPBitstreamFeatures> Features(std::string_view bytes) {
   if (code == VP8_STATUS_NOT_ENOUGH_DATA) return Status::Corrupt("it is truncated inside its header");
   if (code != VP8_STATUS_OK) return Status::Corrupt("its header is damaged");
   return features;
+}
+
+Image OnBlack(const uint8_t* rgba, int32_t width, int32_t height) {
+  Image image;
+  image.width = width;
+  image.height = height;
+  const size_t pixels = static_cast<size_t>(width) * static_cast<size_t>(height);
+  image.pixels.resize(pixels * 3);
+  for (size_t i = 0; i < pixels; ++i) {
+    const unsigned alpha = rgba[i * 4 + 3];
+    for (size_t c = 0; c < 3; ++c)
+      image.pixels[i * 3 + c] = static_cast<uint8_t>(rgba[i * 4 + c] * alpha / 255);
+  }
+  return image;
+}
+
+// The first frame of an animation on its canvas, as viewers show it before they play.
+Result<Image> DecodeFirstFrame(std::string_view bytes, const WebPBitstreamFeatures& features) {
+  WebPAnimDecoderOptions options;
+  if (!WebPAnimDecoderOptionsInit(&options)) return Status::Unsupported("this libwebp decodes no animations");
+  options.color_mode = MODE_RGBA;
+  const WebPData data{Data(bytes), bytes.size()};
+  const std::unique_ptr<WebPAnimDecoder, void (*)(WebPAnimDecoder*)> decoder(
+      WebPAnimDecoderNew(&data, &options), WebPAnimDecoderDelete);
+  uint8_t* frame = nullptr;
+  int shown_until_ms = 0;
+  WebPAnimInfo info;
+  if (!decoder || !WebPAnimDecoderGetInfo(decoder.get(), &info) ||
+      info.canvas_width != static_cast<uint32_t>(features.width) ||
+      info.canvas_height != static_cast<uint32_t>(features.height) ||
+      !WebPAnimDecoderGetNext(decoder.get(), &frame, &shown_until_ms)) {
+    return Status::Corrupt("its first frame cannot be read");
+  }
+  return OnBlack(frame, features.width, features.height);
 }
 
 }  // namespace
@@ -44,6 +80,7 @@ Result<ImageFacts> ProbeWebp(std::string_view bytes) {
 Result<Image> DecodeWebp(std::string_view bytes) {
   HEADRACE_ASSIGN(const WebPBitstreamFeatures features, Features(bytes));
   HEADRACE_TRY(CheckPixels(features.width, features.height));
+  if (features.has_animation) return DecodeFirstFrame(bytes, features);
   Image image;
   image.width = features.width;
   image.height = features.height;
@@ -60,13 +97,7 @@ Result<Image> DecodeWebp(std::string_view bytes) {
   if (WebPDecodeRGBAInto(Data(bytes), bytes.size(), raw.data(), raw.size(), features.width * 4) == nullptr) {
     return Status::Corrupt("its pixels cannot be read");
   }
-  image.pixels.resize(pixels * 3);
-  for (size_t i = 0; i < pixels; ++i) {
-    const unsigned alpha = raw[i * 4 + 3];
-    for (size_t c = 0; c < 3; ++c)
-      image.pixels[i * 3 + c] = static_cast<uint8_t>(raw[i * 4 + c] * alpha / 255);
-  }
-  return image;
+  return OnBlack(raw.data(), features.width, features.height);
 }
 
 }  // namespace headrace::media

@@ -253,3 +253,20 @@ def test_bytes_go_in_as_they_are(catalog: hr.Catalog) -> None:
     assert [row["raw"] for row in rows] == [b"\x00\xff", b"", None, b"4"]
     with pytest.raises(hr.Invalid, match="type str beside bytes"):
         table.append({"data": [b"x", "y"]})
+
+
+def test_an_animation_is_its_first_frame(catalog: hr.Catalog) -> None:
+    """A picture that is taken in can be decoded: Pillow shows the first frame of an animated WebP too."""
+    frames = [Image.new("RGBA", (33, 21), (255 - 80 * i, 40 * i, 10, 255)) for i in range(3)]
+    out = io.BytesIO()
+    frames[0].save(out, "WEBP", save_all=True, append_images=frames[1:], duration=100, lossless=True)
+    table = catalog.create_table("t", {"image": "blob"})
+    table.append([{"image": out.getvalue()}])
+    cell = table.take([0])[0]["image"]
+    assert (cell.width, cell.height, cell.media_type) == (33, 21, "image/webp")
+    expected = np.asarray(Image.open(io.BytesIO(out.getvalue())).convert("RGB"))
+    assert np.array_equal(cell.decode(), expected)
+    batches = list(hr.Stream(table, ["image"], image=hr.Resize((16, 16)), batch_size=1))
+    assert batches[0]["image"].shape == (1, 3, 16, 16)
+    with pytest.raises(hr.Corrupt):
+        hr.decode_image(out.getvalue()[: len(out.getvalue()) // 2])
