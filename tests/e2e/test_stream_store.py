@@ -288,3 +288,16 @@ print(peak - before)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) <= 3 * size * 1.1, f"{int(done.stdout) / 1e6:.0f} MB of {3 * size / 1e6:.0f}"
     _: Any = tmp_path
+
+
+def test_a_bad_range_costs_only_its_own_row(catalog: hr.Catalog, tmp_path: pathlib.Path) -> None:
+    """A pack that was cut off: what lay before the cut is read, though it was asked for in the same request."""
+    blobs(catalog, count=40)
+    (pack,) = pathlib.Path(catalog.location).glob("tables/*/packs/*.pack")
+    sizes = [len(bytes(row["image"])) for row in catalog["photos"].scan()]
+    with pack.open("r+b") as file:
+        file.truncate(sum(sizes) - 10)
+    table, _ = slow(catalog, tmp_path)
+    stream = hr.Stream(table, ["image", "label"], batch_size=40, seed=1, on_error="mask")
+    (batch,) = list(stream)
+    assert batch["row_id"][~batch["valid"]].tolist() == [39]
