@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import functools
 import os
 import pathlib
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace import _native
@@ -107,15 +110,26 @@ class Catalog:
         file that could not be taken in. ``shuffle``: photographs in random order instead of by path."""
         return self._native.ingest([os.fspath(source) for source in sources], table, format, again, shuffle, why)
 
-    def sql(self, query: str, *, into: str | None = None, memory: str = "", threads: int = 0, why: str = "") -> Any:
+    def sql(
+        self,
+        query: str,
+        params: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        into: str | None = None,
+        memory: str = "",
+        threads: int = 0,
+        why: str = "",
+    ) -> Any:
         """Rows of a query, as a ``Reader`` that streams; with ``into``, a new table with its lineage, and the commit.
 
-        Any table by name; ``"photos@v3"`` for a version; media facts as fields, as in ``image.width``.
+        Any table by name; ``"photos@v3"`` for a version; media facts as fields, as in ``image.width``. ``params``: a
+        list for each ``?`` in turn, or a dict for each ``$name``. Columns of one name become ``id``, ``id_1``.
         """
         engine = self._native.engine(memory, threads)
+        values = _params(params)
         if into is not None:
-            return Commit(**engine.into(self._native, query, into, why))
-        return Reader(engine.query(query))
+            return Commit(**engine.into(self._native, query, into, why, values))
+        return Reader(engine.query(query, values))
 
     def explain(self, query: str) -> str:
         """Runs the query and tells what it did and what was read of our files."""
@@ -123,3 +137,26 @@ class Catalog:
 
     def __repr__(self) -> str:
         return f"<Catalog {self.location}: {', '.join(self.tables()) or 'no tables'}>"
+
+
+def _params(given: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
+    """Named values in the types that SQL is given: times and other numbers travel as text or as Python's own."""
+    if isinstance(given, (str, bytes)):
+        raise TypeError("params is a list of values or a dict of names and values; for one text write [text]")
+    pairs = given.items() if isinstance(given, Mapping) else ((str(i), value) for i, value in enumerate(given, 1))
+    named: dict[str, Any] = {}
+    for name, value in pairs:
+        if hasattr(value, "item") and not isinstance(value, (bool, int, float, str)):
+            value = value.item()  # numpy's
+        if isinstance(value, (datetime.date, datetime.time)):
+            value = value.isoformat()
+        elif isinstance(value, (decimal.Decimal, uuid.UUID, os.PathLike)):
+            value = str(value)
+        if value is not None and not isinstance(value, (bool, int, float, str)):
+            raise TypeError(
+                f"the parameter {name!r} is a {type(value).__name__}; SQL takes text, numbers, times and None"
+            )
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"the parameter {name!r}, {value}, does not fit 64 bits; give it as text and cast it")
+        named[name] = value
+    return named

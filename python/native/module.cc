@@ -411,6 +411,25 @@ struct Sql {
   std::shared_ptr<query::Engine> engine;
 };
 
+// {name: None, bool, int, float or str}, as catalog.py makes it.
+std::vector<query::Param> ParamsOf(const nb::dict& given) {
+  std::vector<query::Param> params;
+  for (const auto& [name, value] : given) {
+    query::Param param{nb::cast<std::string>(name), {}};
+    if (nb::isinstance<nb::bool_>(value)) {
+      param.value = nb::cast<bool>(value);
+    } else if (nb::isinstance<nb::int_>(value)) {
+      param.value = nb::cast<int64_t>(value);
+    } else if (nb::isinstance<nb::float_>(value)) {
+      param.value = nb::cast<double>(value);
+    } else if (nb::isinstance<nb::str>(value)) {
+      param.value = nb::cast<std::string>(value);
+    }
+    params.push_back(std::move(param));
+  }
+  return params;
+}
+
 void BindCatalog(nb::module_& m) {
   nb::class_<CatalogHandle>(m, "Catalog")
       .def_static("init",
@@ -467,9 +486,11 @@ void BindCatalog(nb::module_& m) {
       });
   nb::class_<Sql>(m, "Sql")
       .def("query",
-           [](const Sql& s, const std::string& sql) {
-             auto reader =
-                 Check(Interruptible([&](const StopToken& stop) { return s.engine->Query(sql, {stop}); }));
+           [](const Sql& s, const std::string& sql, const nb::dict& params) {
+             const auto values = ParamsOf(params);
+             auto reader = Check(Interruptible([&](const StopToken& stop) {
+               return s.engine->Query(sql, {stop, values});
+             }));
              KeepInChild(reader);
              return Reader{std::move(reader), nullptr};
            })
@@ -480,9 +501,11 @@ void BindCatalog(nb::module_& m) {
            })
       .def("inputs", [](const Sql& s) { return s.engine->inputs(); })
       .def("into", [](const Sql& s, const CatalogHandle& c, const std::string& sql, const std::string& name,
-                      const std::string& why) {
+                      const std::string& why, const nb::dict& params) {
+        const auto values = ParamsOf(params);
         return ToDict(Check(Interruptible([&](const StopToken& stop) {
-          return query::QueryInto(c.held.get(), s.engine.get(), sql, name, Options(why, "", -1, stop));
+          return query::QueryInto(c.held.get(), s.engine.get(), sql, name, Options(why, "", -1, stop),
+                                  values);
         })));
       });
 }

@@ -134,7 +134,7 @@ Status Describe(const Context& context, const std::string& name) {
     if (field.type.kind == table::Kind::kBlob) {
       for (const auto& child : field.type.children) {
         const bool fact = child.name == "media_type" || child.name == "width" || child.name == "height" ||
-                          child.name == "length";
+                          child.name == "length" || child.name == "checksum";
         if (fact) HEADRACE_TRY(add(child, path + "." + child.name, true));
       }
     } else if (field.type.kind == table::Kind::kStruct) {

@@ -2,6 +2,8 @@
 #include <arrow/record_batch.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <iostream>
 #include <iterator>
@@ -27,7 +29,42 @@ struct SqlOptions {
   int64_t rows = 50;
   std::string memory;
   int threads = 0;
+  std::vector<std::string> params;
 };
+
+// "name=value" for $name, a value alone for the next ?. A JSON number, true, false or null is that, a JSON
+// text its content; anything else is text as it stands.
+Result<std::vector<query::Param>> ParamsOf(const std::vector<std::string>& given) {
+  std::vector<query::Param> params;
+  for (const std::string& word : given) {
+    const size_t equals = word.find('=');
+    const bool named = equals != std::string::npos && equals > 0 &&
+                       std::all_of(word.begin(), word.begin() + static_cast<int64_t>(equals),
+                                   [](char c) { return isalnum(static_cast<unsigned char>(c)) || c == '_'; });
+    query::Param param;
+    param.name = named ? word.substr(0, equals) : std::to_string(params.size() + 1);
+    const std::string text = named ? word.substr(equals + 1) : word;
+    const auto json = nlohmann::json::parse(text, nullptr, false);
+    if (json.is_boolean()) {
+      param.value = json.get<bool>();
+    } else if (json.is_number_integer() && !json.is_number_unsigned()) {
+      param.value = json.get<int64_t>();
+    } else if (json.is_number_unsigned() && json.get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX)) {
+      param.value = json.get<int64_t>();
+    } else if (json.is_number_float()) {
+      param.value = json.get<double>();
+    } else if (json.is_string()) {
+      param.value = json.get<std::string>();
+    } else if (!json.is_null()) {
+      param.value = text;
+    }
+    for (const auto& other : params) {
+      if (other.name == param.name) return Status::Invalid("--param " + param.name + " is given twice");
+    }
+    params.push_back(std::move(param));
+  }
+  return params;
+}
 
 Result<std::string> FormatOf(const SqlOptions& options) {
   if (!options.format.empty()) {
@@ -56,7 +93,8 @@ Status Sql(const Context& context, SqlOptions options) {
                                                                    .memory_limit = options.memory,
                                                                    .tailed = trace::TailedTables(),
                                                                    .tail = trace::TailOf(catalog)}));
-  const query::QueryOptions run{context.stop};
+  HEADRACE_ASSIGN(const auto params, ParamsOf(options.params));
+  const query::QueryOptions run{context.stop, params};
   if (options.explain) {
     HEADRACE_ASSIGN(const std::string text, engine->Explain(options.sql, run));
     std::printf("%s", text.c_str());
@@ -67,7 +105,7 @@ Status Sql(const Context& context, SqlOptions options) {
     auto commit = context.Commit(options.why);
     commit.progress = ProgressLine(context.quiet || context.json);
     HEADRACE_ASSIGN(const auto result,
-                    query::QueryInto(catalog.get(), engine.get(), options.sql, options.into, commit));
+                    query::QueryInto(catalog.get(), engine.get(), options.sql, options.into, commit, params));
     EndProgress();
     if (context.json) {
       std::printf("%s\n", nlohmann::ordered_json({{"table", options.into},
@@ -120,6 +158,12 @@ void AddSql(CLI::App* app, Context* context, Action* action) {
   command->add_option("--format", options->format, "table, csv, json (an object a line) or parquet");
   command->add_option("--into", options->into, "Store the result as a new table, with its lineage");
   command->add_option("-m,--why", options->why, "A note for that table's log");
+  command
+      ->add_option("--param", options->params,
+                   "A value: name=value for $name in the query, a value alone for the next ?")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
   command->add_flag("--explain", options->explain,
                     "Run it and show the plan, and what was read of our files");
   command->add_option("--rows", options->rows, "Rows shown of a table; -1 for all")->capture_default_str();
@@ -131,7 +175,8 @@ void AddSql(CLI::App* app, Context* context, Action* action) {
       "fields: image.width.\n\n"
       "Examples:\n  headrace sql \"select count(*), avg(image.width) from photos\"\n"
       "  headrace sql \"select * from photos join captions using (path)\" -o joined.parquet\n"
-      "  headrace sql \"select path from photos where image.width > 2000\" --into large");
+      "  headrace sql \"select path from photos where image.width > 2000\" --into large\n"
+      "  headrace sql 'select path from photos where label = $label' --param label=cat");
   command->callback([=] { *action = [=] { return Sql(*context, *options); }; });
 }
 

@@ -160,6 +160,34 @@ std::string HumanSeconds(double s) {
   return text;
 }
 
+// "1 year 2 months 3 days 04:05:06.5", as DuckDB writes intervals.
+static std::string IntervalText(const arrow::MonthDayNanoIntervalType::MonthDayNanos& value) {
+  std::string text;
+  const auto add = [&](int64_t count, const char* unit) {
+    if (count == 0) return;
+    text += (text.empty() ? "" : " ") + std::to_string(count) + " " + unit +
+            (count == 1 || count == -1 ? "" : "s");
+  };
+  add(value.months / 12, "year");
+  add(value.months % 12, "month");
+  add(value.days, "day");
+  if (value.nanoseconds == 0 && !text.empty()) return text;
+  const uint64_t nanos = value.nanoseconds < 0 ? 0 - static_cast<uint64_t>(value.nanoseconds)
+                                               : static_cast<uint64_t>(value.nanoseconds);
+  const uint64_t seconds = nanos / 1'000'000'000;
+  char clock[64];
+  std::snprintf(clock, sizeof clock, "%s%02llu:%02llu:%02llu", value.nanoseconds < 0 ? "-" : "",
+                static_cast<unsigned long long>(seconds / 3600),
+                static_cast<unsigned long long>(seconds / 60 % 60),
+                static_cast<unsigned long long>(seconds % 60));
+  text += (text.empty() ? "" : " ") + std::string(clock);
+  if (nanos % 1'000'000'000 == 0) return text;
+  std::snprintf(clock, sizeof clock, ".%09llu", static_cast<unsigned long long>(nanos % 1'000'000'000));
+  std::string fraction = clock;
+  while (fraction.back() == '0') fraction.pop_back();
+  return text + fraction;
+}
+
 ordered_json CellToJson(const arrow::Array& array, int64_t row) {
   if (array.IsNull(row)) return nullptr;
   using A = arrow::Type;
@@ -229,6 +257,8 @@ ordered_json CellToJson(const arrow::Array& array, int64_t row) {
       for (int64_t i = 0; i < slice->length(); ++i) list.push_back(CellToJson(*slice, i));
       return list;
     }
+    case A::INTERVAL_MONTH_DAY_NANO:
+      return IntervalText(static_cast<const arrow::MonthDayNanoIntervalArray&>(array).Value(row));
     default: {
       const auto scalar = array.GetScalar(row);
       return scalar.ok() ? ordered_json((*scalar)->ToString()) : ordered_json(nullptr);

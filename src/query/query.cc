@@ -17,27 +17,12 @@
 #include <thread>
 
 #include "query/blob_export.h"
+#include "query/errors.h"
 #include "query/scan_function.h"
 #include "table/arrow_bridge.h"
 
 namespace headrace::query {
 namespace {
-
-Status FromDuckDb(const duckdb::ErrorData& error) {
-  const std::string& text = error.RawMessage();
-  if (error.Type() == duckdb::ExceptionType::INTERRUPT) return Status::Cancelled();
-  // A table that was looked for in vain is told about in our words already.
-  switch (error.Type()) {
-    case duckdb::ExceptionType::OUT_OF_MEMORY:
-      return Status::Limit(text);
-    case duckdb::ExceptionType::IO:
-      return Status::Io(text);
-    case duckdb::ExceptionType::NOT_IMPLEMENTED:
-      return Status::Unsupported(text);
-    default:
-      return Status::Invalid(text);
-  }
-}
 
 // Interrupts DuckDB once the token says so.
 class Watch {
@@ -68,23 +53,58 @@ class Watch {
 
 class ResultReader final : public arrow::RecordBatchReader {
  public:
-  ResultReader(std::shared_ptr<arrow::RecordBatchReader> inner, std::shared_ptr<Watch> watch, StopToken stop)
-      : inner_(std::move(inner)), watch_(std::move(watch)), stop_(std::move(stop)) {}
-  std::shared_ptr<arrow::Schema> schema() const override { return inner_->schema(); }
+  ResultReader(std::shared_ptr<arrow::RecordBatchReader> inner, std::shared_ptr<Session> session,
+               std::shared_ptr<Watch> watch, StopToken stop)
+      : inner_(std::move(inner)),
+        session_(std::move(session)),
+        schema_(DistinctNames(*inner_->schema())),
+        watch_(std::move(watch)),
+        stop_(std::move(stop)) {}
+  std::shared_ptr<arrow::Schema> schema() const override { return schema_; }
   arrow::Status ReadNext(std::shared_ptr<arrow::RecordBatch>* batch) override {
     const arrow::Status status = inner_->ReadNext(batch);
+    if (status.ok() && *batch)
+      *batch = arrow::RecordBatch::Make(schema_, (*batch)->num_rows(), (*batch)->columns());
     if (!status.ok() && stop_.stopped()) return table::ToArrow(Status::Cancelled());
-    if (!status.ok()) return table::ToArrow(Status::Invalid(Plain(status.message())));
-    return status;
+    if (status.ok()) return status;
+    const Status ours = session_->FailureIn(status.message());
+    return table::ToArrow(ours.ok() ? DuckDbStatus(status.message()) : ours);
   }
 
  private:
-  static std::string Plain(const std::string& text) {
+  static std::shared_ptr<arrow::Schema> DistinctNames(const arrow::Schema& given) {
+    std::set<std::string> taken;
+    for (const auto& field : given.fields()) taken.insert(field->name());
+    std::set<std::string> used;
+    arrow::FieldVector fields;
+    for (const auto& field : given.fields()) {
+      std::string name = field->name();
+      for (int k = 1; used.contains(name); ++k) {
+        const std::string other = field->name() + "_" + std::to_string(k);
+        if (!taken.contains(other)) name = other;
+      }
+      taken.insert(name);
+      used.insert(name);
+      fields.push_back(field->WithName(name));
+    }
+    return arrow::schema(fields);
+  }
+
+  // "Out of Memory Error: …": all that is left of the kind of an error that comes while rows stream.
+  static Status DuckDbStatus(const std::string& text) {
     const size_t at = text.find("Error: ");
-    return at != std::string::npos && at < 40 ? text.substr(at + 7) : text;
+    const bool prefixed = at != std::string::npos && at < 40;
+    const std::string plain = prefixed ? text.substr(at + 7) : text;
+    const std::string kind = prefixed ? text.substr(0, at) : "";
+    if (kind.starts_with("Out of Memory")) return Status::Limit(plain);
+    if (kind.starts_with("IO")) return Status::Io(plain);
+    if (kind.starts_with("Not implemented")) return Status::Unsupported(plain);
+    return Status::Invalid(plain);
   }
 
   std::shared_ptr<arrow::RecordBatchReader> inner_;
+  std::shared_ptr<Session> session_;
+  std::shared_ptr<arrow::Schema> schema_;
   std::shared_ptr<Watch> watch_;
   StopToken stop_;
 };
@@ -127,12 +147,13 @@ duckdb::Value CellOf(const arrow::Array& array, int64_t row) {
 }
 
 // A few rows as a table of DuckDB's.
-Status HoldRows(duckdb::Connection* connection, const std::string& name, const arrow::RecordBatch& rows) {
+Status HoldRows(duckdb::Connection* connection, const Session& session, const std::string& name,
+                const arrow::RecordBatch& rows) {
   std::string columns;
   for (const auto& field : rows.schema()->fields())
     columns += (columns.empty() ? "\"" : ", \"") + field->name() + "\" " + TypeOf(*field->type()).ToString();
   const auto made = connection->Query("create or replace temp table " + name + " (" + columns + ")");
-  if (made->HasError()) return FromDuckDb(made->GetErrorObject());
+  if (made->HasError()) return FromDuckDb(made->GetErrorObject(), session, "");
   duckdb::Appender appender(*connection, name);
   for (int64_t i = 0; i < rows.num_rows(); ++i) {
     appender.BeginRow();
@@ -141,6 +162,14 @@ Status HoldRows(duckdb::Connection* connection, const std::string& name, const a
   }
   appender.Close();
   return Status::Ok();
+}
+
+duckdb::Value ParamValue(const table::Value& value) {
+  if (const bool* flag = std::get_if<bool>(&value)) return duckdb::Value::BOOLEAN(*flag);
+  if (const int64_t* whole = std::get_if<int64_t>(&value)) return duckdb::Value::BIGINT(*whole);
+  if (const double* real = std::get_if<double>(&value)) return duckdb::Value::DOUBLE(*real);
+  if (const auto* text = std::get_if<std::string>(&value)) return duckdb::Value(*text);
+  return duckdb::Value();
 }
 
 class DuckEngine final : public Engine {
@@ -179,16 +208,16 @@ class DuckEngine final : public Engine {
     try {
       HEADRACE_ASSIGN(const std::string statement, Readable(sql));
       HEADRACE_TRY(ReadTails(statement, options.stop));
-      auto result = connection_->SendQuery(statement);
-      if (result->HasError()) return FromDuckDb(result->GetErrorObject());
+      auto result = Run(statement, options.params);
+      if (result->HasError()) return FromDuckDb(result->GetErrorObject(), *session_, sql);
       auto* wrapper = new duckdb::ResultArrowArrayStreamWrapper(std::move(result), STANDARD_VECTOR_SIZE * 16);
       // The stream owns its wrapper from here on.
       HEADRACE_ARROW_ASSIGN(auto reader, arrow::ImportRecordBatchReader(
                                              reinterpret_cast<::ArrowArrayStream*>(&wrapper->stream)));
       return std::shared_ptr<arrow::RecordBatchReader>(
-          std::make_shared<ResultReader>(std::move(reader), std::move(watch), options.stop));
+          std::make_shared<ResultReader>(std::move(reader), session_, std::move(watch), options.stop));
     } catch (const std::exception& error) {
-      return FromDuckDb(duckdb::ErrorData(error));
+      return FromDuckDb(duckdb::ErrorData(error), *session_, sql);
     }
   }
 
@@ -248,13 +277,24 @@ class DuckEngine final : public Engine {
   std::vector<ScanReport> scans() const override { return session_->reports(); }
 
  private:
+  duckdb::unique_ptr<duckdb::QueryResult> Run(const std::string& statement,
+                                              const std::vector<Param>& params) {
+    if (params.empty()) return connection_->SendQuery(statement);
+    auto prepared = connection_->Prepare(statement);
+    if (prepared->HasError())
+      return duckdb::make_uniq<duckdb::MaterializedQueryResult>(prepared->GetErrorObject());
+    duckdb::case_insensitive_map_t<duckdb::BoundParameterData> values;
+    for (const auto& param : params) values[param.name] = duckdb::BoundParameterData(ParamValue(param.value));
+    return prepared->Execute(values, true);
+  }
+
   // Whether a column of the result is a blob column's struct. Nothing runs.
   Result<bool> GivesBlobs(const std::string& sql) {
     try {
       HEADRACE_ASSIGN(const std::string statement, Readable(sql));
       session_->Begin({});
       const auto prepared = connection_->Prepare(statement);
-      if (prepared->HasError()) return FromDuckDb(prepared->error);
+      if (prepared->HasError()) return FromDuckDb(prepared->error, *session_, sql);
       for (const auto& type : prepared->GetTypes()) {
         if (type.id() != duckdb::LogicalTypeId::STRUCT) continue;
         std::set<std::string> names;
@@ -267,7 +307,7 @@ class DuckEngine final : public Engine {
         }
       }
     } catch (const std::exception& error) {
-      return FromDuckDb(duckdb::ErrorData(error));
+      return FromDuckDb(duckdb::ErrorData(error), *session_, sql);
     }
     return false;
   }
@@ -323,7 +363,7 @@ class DuckEngine final : public Engine {
         if (!batch.ok()) return batch.status();
         if ((*batch)->num_rows() == 0) break;
         const std::string holder = "headrace_tail_" + name;
-        HEADRACE_TRY(HoldRows(connection_.get(), holder, **batch));
+        HEADRACE_TRY(HoldRows(connection_.get(), *session_, holder, **batch));
         session_->SetTail(name, holder);
         break;
       }
@@ -393,10 +433,11 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::shared_ptr<table::Catalog> cat
 }
 
 Result<table::CommitResult> QueryInto(table::Catalog* catalog, Engine* engine, const std::string& sql,
-                                      const std::string& name, const table::CommitOptions& options) {
+                                      const std::string& name, const table::CommitOptions& options,
+                                      std::vector<Param> params) {
   static const arrow::Status compute_ready = arrow::compute::Initialize();
   HEADRACE_ARROW_TRY(compute_ready);
-  HEADRACE_ASSIGN(auto rows, engine->Query(sql, {options.stop}));
+  HEADRACE_ASSIGN(auto rows, engine->Query(sql, {options.stop, std::move(params)}));
   NarrowingReader narrowed(std::move(rows));
   HEADRACE_ASSIGN(table::Schema schema, table::SchemaFromArrow(*narrowed.schema()));
   table::CommitOptions commit = options;

@@ -21,8 +21,15 @@
 
 namespace headrace::query {
 
+// What a statement's $name or, under the names "1", "2", …, its ? stand for.
+struct Param {
+  std::string name;
+  table::Value value;
+};
+
 struct QueryOptions {
   StopToken stop;
+  std::vector<Param> params;
 };
 
 // What one scan of a table read.
@@ -52,7 +59,8 @@ class Engine {
   static Result<std::unique_ptr<Engine>> Open(std::shared_ptr<table::Catalog> catalog,
                                               const EngineOptions& options = {});
 
-  // Runs one statement; rows stream while it runs. One query at a time: the next ends the last.
+  // Runs one statement; rows stream while it runs. One query at a time: the next ends the last. Columns of
+  // one name are told apart as DuckDB does: id, id_1.
   virtual Result<std::shared_ptr<arrow::RecordBatchReader>> Query(const std::string& sql,
                                                                   const QueryOptions& options) = 0;
   // Writes the result of a SELECT to a file: format "csv", "json" (one object a line) or "parquet". Rows
@@ -69,6 +77,7 @@ class Engine {
 // A query's rows as a new table, its inputs and text as lineage. Sums of integers (HUGEINT) become int64
 // where they fit.
 Result<table::CommitResult> QueryInto(table::Catalog* catalog, Engine* engine, const std::string& sql,
-                                      const std::string& table, const table::CommitOptions& options);
+                                      const std::string& table, const table::CommitOptions& options,
+                                      std::vector<Param> params = {});
 
 }  // namespace headrace::query

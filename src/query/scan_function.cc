@@ -16,13 +16,15 @@
 #include <duckdb/planner/operator/logical_get.hpp>
 
 #include "query/filters.h"
+#include "query/widen.h"
 
 namespace headrace::query {
 namespace {
 
 using table::View;
 
-[[noreturn]] void Throw(const Status& status) {
+[[noreturn]] void Throw(Session* session, const Status& status) {
+  session->Fail(status);
   if (status.Is(Code::kCancelled)) throw duckdb::InterruptException();
   throw duckdb::InvalidInputException(status.ToString());
 }
@@ -57,12 +59,12 @@ duckdb::unique_ptr<duckdb::FunctionData> Bind(duckdb::ClientContext& context,
   bind->session = input.info->Cast<FunctionInfo>().session;
   const std::string name = input.inputs[0].GetValue<std::string>();
   auto view = bind->session->Resolve(name);
-  if (!view.ok()) Throw(view.status());
+  if (!view.ok()) Throw(bind->session.get(), view.status());
   bind->view = *view;
   bind->label = name.substr(0, name.rfind('@')) + "@" + std::to_string(bind->view->snapshot().version);
   arrow::FieldVector fields = bind->view->schema().ToArrow()->fields();
   // Metadata of ours would be taken for extension types.
-  for (auto& field : fields) field = arrow::field(field->name(), field->type());
+  for (auto& field : fields) field = arrow::field(field->name(), Widened(field->type()));
   fields.push_back(arrow::field(std::string(table::kRowIdColumn), arrow::int64()));
   const auto exported = arrow::ExportSchema(
       *arrow::schema(fields), reinterpret_cast<::ArrowSchema*>(&bind->schema_root.arrow_schema));
@@ -79,6 +81,7 @@ duckdb::unique_ptr<duckdb::FunctionData> Bind(duckdb::ClientContext& context,
 }
 
 struct GlobalState : public duckdb::GlobalTableFunctionState {
+  std::shared_ptr<Session> session;
   std::shared_ptr<const table::ScanSource> source;
   std::shared_ptr<Session::Scan> scan;
   std::vector<size_t> columns;  // of the arrays that a task gives, in order
@@ -108,7 +111,8 @@ duckdb::unique_ptr<duckdb::GlobalTableFunctionState> InitGlobal(duckdb::ClientCo
   }
   if (options.columns.empty()) options.columns.push_back(bind.names.back());
   auto source = bind.view->StartScan(options);
-  if (!source.ok()) Throw(source.status());
+  if (!source.ok()) Throw(bind.session.get(), source.status());
+  state->session = bind.session;
   state->source = *source;
   state->scan = bind.session->AddScan(bind.label, bind.view, state->source->planned());
   return state;
@@ -127,9 +131,11 @@ bool NextBatch(const GlobalState& global, LocalState* local, std::atomic<size_t>
     const size_t task = next->fetch_add(1);
     if (task >= global.source->tasks()) return false;
     auto batch = global.source->Run(task);
-    if (!batch.ok()) Throw(batch.status());
+    if (!batch.ok()) Throw(global.session.get(), batch.status());
     if ((*batch)->num_rows() == 0) continue;
     global.scan->rows += (*batch)->num_rows();
+    batch = Widened(std::move(batch).value());
+    if (!batch.ok()) Throw(global.session.get(), batch.status());
     auto chunk = duckdb::make_shared_ptr<duckdb::ArrowArrayWrapper>();
     const auto exported =
         arrow::ExportRecordBatch(**batch, reinterpret_cast<::ArrowArray*>(&chunk->arrow_array));
@@ -224,7 +230,7 @@ duckdb::unique_ptr<duckdb::TableRef> Replace(duckdb::ClientContext&, duckdb::Rep
     const bool looks_like_file =
         name.find_first_of("./*") != std::string::npos && name.find('@') == std::string::npos;
     if (view.status().Is(Code::kNotFound) && looks_like_file) return nullptr;  // DuckDB reads files itself
-    Throw(view.status());
+    Throw(session.get(), view.status());
   }
   if (const std::string tail = session->TailOf(name); !tail.empty()) {
     duckdb::Parser parser;
@@ -248,9 +254,20 @@ duckdb::unique_ptr<duckdb::TableRef> Replace(duckdb::ClientContext&, duckdb::Rep
 void Session::Begin(StopToken stop) {
   const std::lock_guard lock(mutex_);
   stop_ = std::move(stop);
+  failed_ = Status::Ok();
   resolved_.clear();
   scans_.clear();
   tails_.clear();
+}
+
+void Session::Fail(const Status& status) {
+  const std::lock_guard lock(mutex_);
+  if (failed_.ok()) failed_ = status;
+}
+
+Status Session::FailureIn(const std::string& text) const {
+  const std::lock_guard lock(mutex_);
+  return !failed_.ok() && text.find(failed_.ToString()) != std::string::npos ? failed_ : Status::Ok();
 }
 
 std::string Session::TailOf(const std::string& name) const {

@@ -23,6 +23,10 @@ class Session {
   // The view of a name: the same one for the whole statement.
   Result<std::shared_ptr<table::View>> Resolve(const std::string& name);
   StopToken stop() const { return stop_; }
+  // What ended the statement here. DuckDB passes on the text alone: the code would be lost.
+  void Fail(const Status& status);
+  // The failure that `text`, an error of DuckDB's, tells; Ok if it is DuckDB's own.
+  Status FailureIn(const std::string& text) const;
   // The DuckDB table that holds this table's tail, "" for none.
   std::string TailOf(const std::string& name) const;
   void SetTail(const std::string& name, const std::string& holder);
@@ -48,6 +52,7 @@ class Session {
   std::shared_ptr<table::Catalog> catalog_;
   mutable std::mutex mutex_;
   StopToken stop_;
+  Status failed_;
   std::vector<Resolved> resolved_;
   std::map<std::string, std::string> tails_;
   std::vector<std::shared_ptr<Scan>> scans_;

@@ -1,0 +1,49 @@
+#include "query/widen.h"
+
+#include <arrow/array.h>
+#include <arrow/compute/api.h>
+#include <arrow/compute/initialize.h>
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+
+#include "table/arrow_bridge.h"
+
+namespace headrace::query {
+
+std::shared_ptr<arrow::DataType> Widened(const std::shared_ptr<arrow::DataType>& type) {
+  switch (type->id()) {
+    case arrow::Type::HALF_FLOAT:
+      return arrow::float32();
+    case arrow::Type::LIST: {
+      const auto& item = static_cast<const arrow::ListType&>(*type).value_field();
+      return arrow::list(item->WithType(Widened(item->type())));
+    }
+    case arrow::Type::FIXED_SIZE_LIST: {
+      const auto& list = static_cast<const arrow::FixedSizeListType&>(*type);
+      return arrow::fixed_size_list(list.value_field()->WithType(Widened(list.value_type())),
+                                    list.list_size());
+    }
+    case arrow::Type::STRUCT: {
+      arrow::FieldVector fields;
+      for (const auto& field : type->fields()) fields.push_back(field->WithType(Widened(field->type())));
+      return arrow::struct_(fields);
+    }
+    default:
+      return type;
+  }
+}
+
+Result<std::shared_ptr<arrow::RecordBatch>> Widened(std::shared_ptr<arrow::RecordBatch> batch) {
+  for (int i = 0; i < batch->num_columns(); ++i) {
+    const auto& column = batch->column(i);
+    const auto type = Widened(column->type());
+    if (type->Equals(*column->type())) continue;
+    static const arrow::Status ready = arrow::compute::Initialize();
+    HEADRACE_ARROW_TRY(ready);
+    HEADRACE_ARROW_ASSIGN(auto wide, arrow::compute::Cast(*column, type));
+    HEADRACE_ARROW_ASSIGN(batch, batch->SetColumn(i, batch->schema()->field(i)->WithType(type), wide));
+  }
+  return batch;
+}
+
+}  // namespace headrace::query
