@@ -1,9 +1,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "cli/commands.h"
 #include "cli/terminal.h"
@@ -59,6 +62,41 @@ int Report(const Context& context, const Status& status) {
   return status.Is(Code::kCancelled) ? 130 : 1;
 }
 
+// Letters to change, add or take away (Levenshtein).
+size_t Distance(const std::string& a, const std::string& b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row[b.size()];
+}
+
+// Where the first word is no command: what to say. The parser would only miss a command.
+std::string UnknownCommand(const CLI::App& app, int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--catalog") ++i;
+    if (word.starts_with("-")) continue;
+    std::string nearest;
+    for (const auto* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+      if (command->get_name() == word) return "";
+      if (nearest.empty() || Distance(word, command->get_name()) < Distance(word, nearest))
+        nearest = command->get_name();
+    }
+    const bool close = Distance(word, nearest) <= 1 + word.size() / 3;
+    return "there is no command '" + word + "'" + (close ? "; did you mean '" + nearest + "'?" : ";") +
+           " `headrace -h` lists them all";
+  }
+  return "";
+}
+
 int Main(int argc, char** argv) {
   Context context;
   Action action;
@@ -92,6 +130,8 @@ int Main(int argc, char** argv) {
   AddHead(&app, &context, &action);
   AddGet(&app, &context, &action);
   AddTag(&app, &context, &action);
+  AddDrop(&app, &context, &action);
+  AddRename(&app, &context, &action);
   AddStream(&app, &context, &action);
   AddScore(&app, &context, &action);
 #ifdef HEADRACE_ENGINE
@@ -103,6 +143,10 @@ int Main(int argc, char** argv) {
   AddTop(&app, &context, &action);
   AddKey(&app, &context, &action);
 #endif
+  if (const std::string unknown = UnknownCommand(app, argc, argv); !unknown.empty()) {
+    std::fprintf(stderr, "headrace: %s\n", unknown.c_str());
+    return 2;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

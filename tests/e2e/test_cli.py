@@ -175,3 +175,22 @@ def test_a_folder_without_permission(headrace: Run, photos: pathlib.Path) -> Non
         assert "Permission denied" in out.stdout and out.returncode == 1
     finally:
         (photos / "sub").chmod(0o755)
+
+
+def test_unknown_commands_name_the_nearest(headrace: Run) -> None:
+    for words, nearest in ((["ingets"], "did you mean 'ingest'?"), (["--catalog", "x", "describ", "t"], "'describe'")):
+        result = headrace(*words)
+        assert result.returncode == 2 and "there is no command" in result.stderr and nearest in result.stderr
+    assert "did you mean" not in headrace("frobnicate-all").stderr
+
+
+def test_columns_are_renamed_and_dropped_and_tables_dropped(headrace: Run) -> None:
+    headrace("init")
+    headrace("sql", "select 1 as a, 2 as b", "--into", "t")
+    assert headrace("rename", "t", "a", "first").returncode == 0
+    assert headrace("drop", "t", "b").returncode == 0
+    assert json.loads(headrace("--json", "sql", "select * from t").stdout) == {"first": 1}
+    assert json.loads(headrace("--json", "sql", 'select * from "t@v2"').stdout) == {"a": 1, "b": 2}
+    assert headrace("drop", "t").returncode == 0
+    assert "no table" in headrace("describe", "t").stderr
+    assert headrace("drop", "t").returncode == 1
