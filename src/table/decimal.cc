@@ -13,7 +13,8 @@ Float Convert(const Decimal& decimal, int mantissa_bits) {
   if (decimal.scale == 0 || (decimal.unscaled >= -limit && decimal.unscaled <= limit))
     return static_cast<Float>(decimal.unscaled) / power;
   const Int128 whole = PowerOfTen(decimal.scale);
-  return static_cast<Float>(decimal.unscaled / whole) + static_cast<Float>(decimal.unscaled % whole) / power;
+  const Int128 units = decimal.unscaled / whole;
+  return static_cast<Float>(units) + static_cast<Float>(decimal.unscaled % whole) / power;
 }
 
 }  // namespace
