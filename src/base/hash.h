@@ -12,6 +12,20 @@ namespace headrace {
 uint64_t Xxh3(const void* data, size_t bytes);
 inline uint64_t Xxh3(std::string_view bytes) { return Xxh3(bytes.data(), bytes.size()); }
 
+// The same of bytes that come piece by piece.
+class Xxh3Stream {
+ public:
+  Xxh3Stream();
+  ~Xxh3Stream();
+  Xxh3Stream(const Xxh3Stream&) = delete;
+  Xxh3Stream& operator=(const Xxh3Stream&) = delete;
+  void Add(std::string_view bytes);
+  uint64_t Digest() const;
+
+ private:
+  void* state_;
+};
+
 // 16 lower-case hex digits, most significant first.
 std::string Hex64(uint64_t value);
 

@@ -337,6 +337,9 @@ Result<Committed> SnapshotLog::Commit(const Change& change, const StopToken& sto
     HEADRACE_ASSIGN(Snapshot next, Apply(change, head));
     next.transaction = transaction;
     HEADRACE_TRY(Tidy(&next));
+    if (!change.taken.empty()) {
+      HEADRACE_TRY(AddTaken(env_.get(), prefix_, *head, change.taken, &next));
+    }
     HEADRACE_ASSIGN(const bool ours, PutSnapshot(next));
     if (ours) {
       auto committed = std::make_shared<const Snapshot>(std::move(next));

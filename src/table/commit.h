@@ -27,6 +27,7 @@
 #include "base/cancel.h"
 #include "table/environment.h"
 #include "table/snapshot.h"
+#include "table/taken.h"
 #include "table/view.h"
 
 namespace headrace::table {
@@ -50,6 +51,8 @@ struct Change {
   // Fields as I knew them when I read or wrote them: compared by id, name and type with the snapshot I land
   // on.
   std::vector<Field> fields_used;
+  // kAppend: the items whose rows these are; Conflict if one was taken in meanwhile.
+  std::vector<TakenItem> taken;
   // kAddColumns: new fields, with reserved ids. Empty when only holes of existing columns are filled.
   std::vector<Field> new_fields;
 

@@ -3,15 +3,17 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "table/taken.h"
+
 namespace headrace::table {
 namespace {
 
-// In the order in which they came. Version 1 of the format has none.
-constexpr std::string_view kFeatures[] = {""};
+// In the order in which they came.
+constexpr std::string_view kFeatures[] = {kTakenFeature};
 
 bool Has(std::string_view feature) {
   for (const std::string_view known : kFeatures) {
-    if (!known.empty() && known == feature) return true;
+    if (known == feature) return true;
   }
   return false;
 }

@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "table/features.h"
 #include "table/json_read.h"
+#include "table/taken.h"
 
 namespace headrace::table {
 namespace {
@@ -165,6 +166,17 @@ Result<Snapshot> FromJson(const json& in) {
   for (const auto& [name, mark] : in.at("writers").items()) {
     snapshot.writers[name] = {JsonInt<int64_t>(mark.at(0)), JsonInt<int64_t>(mark.at(1))};
   }
+  if (in.contains("taken")) {
+    for (const auto& entry : in.at("taken")) {
+      TakenRef ref;
+      HEADRACE_ASSIGN(ref.id, Uuid::Parse(entry.at("id").get<std::string>()));
+      ref.items = JsonInt<int64_t>(entry.at("items"));
+      ref.bytes = JsonInt<int64_t>(entry.at("bytes"));
+      ref.checksum = std::stoull(entry.at("xxh3").get<std::string>(), nullptr, 16);
+      snapshot.taken.push_back(ref);
+    }
+    snapshot.rows_before_taken = JsonInt<int64_t>(in.at("rows_before_taken"));
+  }
   for (const auto& [name, version] : in.at("tags").items()) snapshot.tags[name] = JsonInt<int64_t>(version);
   return snapshot;
 }
@@ -199,6 +211,16 @@ std::string EncodeSnapshot(const Snapshot& snapshot) {
   }
   for (const auto& fragment : snapshot.inline_entries) out["fragments"].push_back(FragmentToJson(fragment));
   for (const auto& [name, mark] : snapshot.writers) out["writers"][name] = {mark.sequence, mark.version};
+  if (!snapshot.taken.empty()) {  // whoever commits without these lists would forget them
+    out["requires"] = {kTakenFeature};
+    out["rows_before_taken"] = snapshot.rows_before_taken;
+    for (const auto& ref : snapshot.taken) {
+      out["taken"].push_back({{"id", ref.id.ToString()},
+                              {"items", ref.items},
+                              {"bytes", ref.bytes},
+                              {"xxh3", Hex64(ref.checksum)}});
+    }
+  }
   for (const auto& [name, version] : snapshot.tags) out["tags"][name] = version;
   const std::string body = out.dump(-1, ' ', false, json::error_handler_t::replace);
   std::string text;

@@ -40,6 +40,14 @@ struct ManifestRef {
   uint64_t checksum = 0;  // XXH3 of the file
 };
 
+// A list of items that the table has taken in (taken.h).
+struct TakenRef {
+  Uuid id;
+  int64_t items = 0;
+  int64_t bytes = 0;
+  uint64_t checksum = 0;  // XXH3 of the file
+};
+
 struct WriterMark {
   int64_t sequence = 0;  // the last that was committed
   int64_t version = 0;   // by this version
@@ -59,6 +67,8 @@ struct Snapshot {
   std::vector<ManifestRef> manifests;
   std::vector<Fragment> inline_entries;
   std::map<std::string, WriterMark> writers;
+  std::vector<TakenRef> taken;
+  int64_t rows_before_taken = 0;  // the table's rows when its first item was taken in
   std::map<std::string, int64_t> tags;
 };
 

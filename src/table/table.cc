@@ -104,6 +104,11 @@ Result<View> Table::At(const std::string& version) const {
   return View(env_, prefix_, std::move(snapshot));
 }
 
+Result<Taken> Table::TakenIn() const {
+  HEADRACE_ASSIGN(const auto head, log_->Latest());
+  return LoadTaken(env_.get(), prefix_, *head);
+}
+
 Result<std::vector<HistoryEntry>> Table::History(int64_t limit, bool with_reservations) const {
   HEADRACE_ASSIGN(const auto head, log_->Latest());
   std::vector<HistoryEntry> history;
@@ -137,6 +142,7 @@ class TableAppender final : public Appender {
     Report(options_, "writing rows", writer_->rows(), -1, writer_->bytes());
     return Status::Ok();
   }
+  void Take(TakenItem item) override { taken_.push_back(std::move(item)); }
   int64_t rows() const override { return writer_->rows(); }
   int64_t bytes() const override { return writer_->bytes(); }
 
@@ -158,6 +164,7 @@ class TableAppender final : public Appender {
     change.writer = options_.writer;
     change.sequence = options_.sequence;
     change.after = options_.after;
+    change.taken = taken_;
     result.rows = change.operation.rows;
     result.bytes = change.operation.bytes;
     result.fragments = change.operation.fragments;
@@ -174,6 +181,7 @@ class TableAppender final : public Appender {
   std::vector<Field> fields_;
   std::unique_ptr<DataWriter> writer_;
   int64_t repeated_version_;
+  std::vector<TakenItem> taken_;
 };
 
 Result<std::unique_ptr<Appender>> Table::StartAppend(const std::vector<std::string>& columns,

@@ -63,6 +63,8 @@ class Appender {
  public:
   virtual ~Appender() = default;
   virtual Status Write(const arrow::RecordBatch& batch) = 0;
+  // What the rows came from, once: Commit is a Conflict if somebody takes it in meanwhile.
+  virtual void Take(TakenItem item) = 0;
   virtual Result<CommitResult> Commit() = 0;
   virtual int64_t rows() const = 0;
   virtual int64_t bytes() const = 0;
@@ -79,6 +81,8 @@ class Table {
   // "" or "latest": the newest; "7" or "v7": that version; a tag; a time ("2026-11-22T08:00"): the newest
   // then.
   Result<View> At(const std::string& version = "") const;
+  // The files and objects that the newest version has taken in.
+  Result<Taken> TakenIn() const;
   Result<std::vector<HistoryEntry>> History(int64_t limit = -1, bool with_reservations = false) const;
 
   // Any subset of the columns, by name; those left out are holes in the new rows.

@@ -1,0 +1,42 @@
+// What a table has taken in: one item for each file or object whose rows were appended, committed together
+// with those rows. Ingest asks here whether something is in the table; the commit checks it again.
+//
+// The snapshot names a few immutable lists, tables/<uuid>/taken/<id>, merged by size tier as manifests are:
+// snapshots stay small, and nothing is ever forgotten.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "table/environment.h"
+#include "table/snapshot.h"
+
+namespace headrace::table {
+
+// What a program must know to commit to a table that has such lists (features.h).
+inline constexpr const char* kTakenFeature = "taken";
+
+struct TakenItem {
+  std::string source;       // its key: an absolute place or URI, as bytes
+  int64_t bytes = 0;        // its size
+  int64_t modified_ns = 0;  // its time of change
+  uint64_t content = 0;     // XXH3 of its bytes
+  // The version that took it. In an append: the version that is expected there, 0 if the item must be new.
+  int64_t version = 0;
+};
+
+struct Taken {
+  std::unordered_map<std::string, TakenItem> items;  // by source
+  int64_t rows_before = 0;  // rows that the table had before its first item: nothing is known of them
+};
+
+Result<Taken> LoadTaken(Environment* env, const std::string& prefix, const Snapshot& snapshot);
+
+// Adds the items of an append to the snapshot that is about to be put; `head` is the one below it. Conflict
+// if somebody has taken one of them meanwhile.
+Status AddTaken(Environment* env, const std::string& prefix, const Snapshot& head,
+                const std::vector<TakenItem>& items, Snapshot* next);
+
+}  // namespace headrace::table
