@@ -103,12 +103,15 @@ class Catalog:
         table: str,
         format: str = "",
         again: bool = False,
+        on_change: str = "skip",
         shuffle: bool = False,
         why: str = "",
     ) -> dict[str, Any]:
         """Takes files and folders into a table, as ``headrace ingest`` does. The report has ``errors``: one for each
-        file that could not be taken in. ``shuffle``: photographs in random order instead of by path."""
-        return self._native.ingest([os.fspath(source) for source in sources], table, format, again, shuffle, why)
+        file that could not be taken in. ``on_change``: whether files that changed since they were taken in are left out
+        ("skip") or taken as new rows ("add"). ``shuffle``: photographs in random order instead of by path."""
+        paths = [os.fspath(source) for source in sources]
+        return self._native.ingest(paths, table, format, again, on_change, shuffle, why)
 
     def sql(
         self,

@@ -155,6 +155,19 @@ nb::dict ReportToDict(const ingest::IngestReport& report) {
     errors.append(entry);
   }
   dict["errors"] = errors;
+  const auto text = [](const std::string& bytes) {
+    return nb::bytes(bytes.data(), bytes.size()).attr("decode")("utf-8", "replace");
+  };
+  nb::list changed, copies;
+  for (const auto& path : report.changed) changed.append(text(path));
+  for (const auto& copy : report.same_bytes) {
+    nb::dict entry;
+    entry["path"] = text(copy.path);
+    entry["as"] = text(copy.as);
+    copies.append(entry);
+  }
+  dict["changed"] = changed;
+  dict["same_bytes"] = copies;
   return dict;
 }
 
@@ -466,11 +479,13 @@ void BindCatalog(nb::module_& m) {
            })
       .def("ingest",
            [](const CatalogHandle& c, const std::vector<std::string>& sources, const std::string& name,
-              const std::string& format, bool again, bool shuffle, const std::string& why) {
+              const std::string& format, bool again, const std::string& on_change, bool shuffle,
+              const std::string& why) {
              ingest::IngestOptions options;
              options.table = name;
              options.format = format;
              options.again = again;
+             options.on_change = on_change;
              options.shuffle = shuffle;
              return ReportToDict(Check(Interruptible([&](const StopToken& stop) {
                options.stop = stop;

@@ -29,6 +29,27 @@ Status Init(const Context& context, const std::string& where, bool no_sync) {
   return Status::Ok();
 }
 
+// What was taken in or left out in a way that its owner may not expect.
+void PrintNotes(const ingest::IngestReport& report) {
+  if (!report.changed.empty()) {
+    std::printf(
+        "%s files have changed since they were taken in; --on-change add takes them as new rows, skip (the "
+        "default) leaves them out:\n",
+        HumanCount(static_cast<int64_t>(report.changed.size())).c_str());
+    for (size_t i = 0; i < report.changed.size() && i < 5; ++i)
+      std::printf("  %s\n", report.changed[i].c_str());
+    if (report.changed.size() > 5) std::printf("  …\n");
+  }
+  if (!report.same_bytes.empty()) {
+    std::printf("%s files have the same bytes as others; they were taken in:\n",
+                HumanCount(static_cast<int64_t>(report.same_bytes.size())).c_str());
+    for (size_t i = 0; i < report.same_bytes.size() && i < 5; ++i) {
+      std::printf("  %s = %s\n", report.same_bytes[i].path.c_str(), report.same_bytes[i].as.c_str());
+    }
+    if (report.same_bytes.size() > 5) std::printf("  …\n");
+  }
+}
+
 void PrintReport(const ingest::IngestReport& report) {
   if (report.version > 0) {
     std::printf("%s rows from %s files into '%s' (version %ld): %s written in %s",
@@ -48,6 +69,7 @@ void PrintReport(const ingest::IngestReport& report) {
     std::printf("%s files are in the table already and were skipped (--again takes them once more)\n",
                 HumanCount(report.skipped).c_str());
   }
+  PrintNotes(report);
   if (report.errors.empty()) return;
   std::printf("%s could not be taken in:\n", HumanCount(static_cast<int64_t>(report.errors.size())).c_str());
   for (size_t i = 0; i < report.errors.size() && i < 5; ++i) {
@@ -74,6 +96,8 @@ Status RunIngest(const Context& context, const std::vector<std::string>& sources
       errors.push_back(
           {{"path", error.path}, {"code", CodeName(error.error.code())}, {"error", error.error.ToString()}});
     }
+    ordered_json copies = ordered_json::array();
+    for (const auto& copy : report.same_bytes) copies.push_back({{"path", copy.path}, {"as", copy.as}});
     PrintJson({{"table", report.table},
                {"version", report.version},
                {"files", report.files},
@@ -81,6 +105,8 @@ Status RunIngest(const Context& context, const std::vector<std::string>& sources
                {"rows", report.rows},
                {"bytes", report.bytes},
                {"seconds", report.seconds},
+               {"changed", report.changed},
+               {"same_bytes", copies},
                {"errors", errors}});
   } else {
     PrintReport(report);
@@ -116,6 +142,10 @@ void AddIngest(CLI::App* app, Context* context, Action* action) {
                       "images, parquet, jsonl or csv (default: by content and name)");
   command->add_option("-m,--why", *why, "A note for the table's log");
   command->add_flag("--again", options->again, "Also take files that are in the table already");
+  command
+      ->add_option("--on-change", options->on_change,
+                   "Files that changed since they were taken in: skip (default), or add as new rows")
+      ->check(CLI::IsMember({"skip", "add"}));
   command->add_flag(
       "--shuffle", options->shuffle,
       "Photographs in random order: for folders by class that will be streamed from a bucket in order");

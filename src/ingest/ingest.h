@@ -4,7 +4,10 @@
 // headers without decoding pixels. Parquet, JSONL and CSV files become rows as they are; columns that a later
 // file brings are added.
 //
-// One commit per data file, one for all photographs: a stopped or failed ingest leaves whole files or
+// A file is known by its source (an absolute place), size, time of change and content. What a table has taken
+// in is committed with the rows (table/taken.h): each file once, whoever else ingests it at the same time.
+//
+// One commit for all photographs, one for many data files: a stopped or failed ingest leaves whole files or
 // nothing. What cannot be taken in becomes a row (path, error, code, time) of the table `<table>_errors` and
 // never stops the rest.
 #pragma once
@@ -20,10 +23,14 @@ namespace headrace::ingest {
 
 struct IngestOptions {
   std::string table;
-  std::string format;       // "": by content and extension; "images", "parquet", "jsonl" or "csv"
-  bool again = false;       // also take photographs whose path is in the table already
+  std::string format;  // "": by content and extension; "images", "parquet", "jsonl" or "csv"
+  bool again = false;  // also take files that are in the table already
+  std::string on_change =
+      "skip";               // files that changed since they were taken in: "skip" or "add" (as new rows)
   bool shuffle = false;     // photographs in random order (the same each time) instead of by path
   bool keep_errors = true;  // write the errors table
+  int64_t commit_files = 10'000;    // data files of one commit, at most
+  int64_t commit_bytes = 64 << 20;  // their bytes in memory; a file that is larger has a commit of its own
   table::CommitOptions commit;
   StopToken stop;
   ProgressFn progress;
@@ -32,6 +39,7 @@ struct IngestOptions {
 struct IngestError {
   std::string path;  // "photos/broken.jpg", "captions.jsonl:17"
   Status error;
+  std::string source = {};  // the absolute place of the file, as bytes
 };
 
 struct IngestReport {
@@ -42,6 +50,12 @@ struct IngestReport {
   int64_t rows = 0;
   int64_t bytes = 0;  // written
   double seconds = 0;
+  std::vector<std::string> changed;  // files that are not what they were when they were taken in
+  struct Copy {
+    std::string path;
+    std::string as;  // the source that has the same bytes
+  };
+  std::vector<Copy> same_bytes;  // taken in; their bytes were there under another name
   std::vector<IngestError> errors;
   std::string errors_table;  // where they are, if there were any
 };

@@ -4,6 +4,7 @@
 
 #include <arrow/api.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "store/faulty_store.h"
@@ -91,6 +92,57 @@ TEST(Ingest, EveryStoreOperationMayFail) {
     }
   }
   EXPECT_GT(injected, 100);
+}
+
+// Files per commit: one fewer than there are, as many, one more; with and without a column that takes turns.
+TEST(Ingest, FilesOfOneCommit) {
+  testing::TempFolder folder;
+  std::filesystem::create_directories(folder.path() + "/d");
+  for (int i = 0; i < 9; ++i) {
+    std::ofstream(folder.path() + "/d/" + std::to_string(i) + ".csv") << "a" << (i % 2 ? ",b" : ",c") << "\n"
+                                                                      << i << ",x\n";
+  }
+  for (const int64_t limit : {1, 2, 8, 9, 10}) {
+    ASSERT_VALUE(const auto catalog, table::Catalog::InitOn(store::NewMemoryStore(), {.threads = 1}));
+    IngestOptions options;
+    options.table = "t";
+    options.commit_files = limit;
+    ASSERT_VALUE(const auto first, Ingest(catalog.get(), {folder.path() + "/d"}, options));
+    EXPECT_EQ(first.rows, 9);
+    ASSERT_VALUE(const auto again, Ingest(catalog.get(), {folder.path() + "/d"}, options));
+    EXPECT_EQ(again.rows, 0);
+    EXPECT_EQ(again.skipped, 9);
+    ASSERT_VALUE(const auto table, catalog->OpenTable("t"));
+    ASSERT_VALUE(const auto view, table->At());
+    EXPECT_EQ(view.snapshot().rows, 9);
+    EXPECT_LT(view.snapshot().taken.size(), 8u);
+    EXPECT_TRUE(view.snapshot().writers.empty());
+    ASSERT_VALUE(const auto history, table->History());
+    const auto appends = std::count_if(history.begin(), history.end(), [](const auto& entry) {
+      return entry.operation.kind == table::OperationKind::kAppend;
+    });
+    EXPECT_EQ(appends, 1 + (8 + limit - 1) / limit) << limit;  // the first has no column b
+  }
+}
+
+// A file that is larger than what is kept in memory has a commit of its own, or leaves nothing.
+TEST(Ingest, FilesLargerThanMemory) {
+  testing::TempFolder folder;
+  std::ofstream(folder.path() + "/0.csv") << "a\n1\n";
+  std::ofstream large(folder.path() + "/1.csv");
+  large << "a\n";
+  for (int i = 0; i < 10'000; ++i) large << i << "\n";
+  large.close();
+  std::ofstream(folder.path() + "/2.csv") << "a\n2\n";
+  ASSERT_VALUE(const auto catalog, table::Catalog::InitOn(store::NewMemoryStore(), {.threads = 1}));
+  IngestOptions options;
+  options.table = "t";
+  options.commit_bytes = 1000;
+  ASSERT_VALUE(const auto report, Ingest(catalog.get(), {folder.path()}, options));
+  EXPECT_EQ(report.rows, 10'002);
+  EXPECT_EQ(report.version, 4);  // created, and three appends
+  ASSERT_VALUE(const auto again, Ingest(catalog.get(), {folder.path()}, options));
+  EXPECT_EQ(again.skipped, 3);
 }
 
 }  // namespace

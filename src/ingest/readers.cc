@@ -124,6 +124,14 @@ Result<std::shared_ptr<arrow::Table>> ParseJson(const std::string& text,
   return result;
 }
 
+// The parser's words without its name for the error and its line, which is always 1.
+std::string InWords(std::string text) {
+  if (text.starts_with("[json.exception")) text.erase(0, text.find("] ") + 2);
+  const std::string_view place = "parse error at line 1, column ";
+  if (text.starts_with(place)) text.replace(0, place.size(), "it is not JSON: column ");
+  return text;
+}
+
 // Leaves out the lines that are no JSON objects, and reports them.
 std::string GoodLines(const std::string& text, const std::string& name, int64_t first_line,
                       std::vector<IngestError>* errors) {
@@ -139,7 +147,7 @@ std::string GoodLines(const std::string& text, const std::string& name, int64_t 
       if (!parsed.is_object()) throw std::invalid_argument("it is not a JSON object");
       good.append(line).append("\n");
     } catch (const std::exception& error) {
-      errors->push_back({name + ":" + std::to_string(number), Status::Corrupt(error.what())});
+      errors->push_back({name + ":" + std::to_string(number), Status::Corrupt(InWords(error.what()))});
     }
   }
   return good;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <memory>
 #include <set>
 
@@ -29,12 +30,24 @@ FileFormat FormatOf(const std::string& path, const std::string& forced) {
   return FileFormat::kImage;
 }
 
+int64_t ModifiedNs(const struct stat& info) {
+  return int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
+}
+
+// Without links and dots; the path itself where there is no such place. Without the '/' of the root.
+std::string RealPlace(const std::string& path) {
+  const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), std::free);
+  const std::string place = real ? real.get() : path;
+  return place == "/" ? "" : place;
+}
+
 class Walker {
  public:
   Walker(const std::string& format, std::vector<FoundFile>* files, std::vector<IngestError>* errors)
       : format_(format), files_(files), errors_(errors) {}
 
-  void Folder(const std::string& path, const std::string& relative) {
+  // `place`: the folder's absolute place.
+  void Folder(const std::string& path, const std::string& relative, const std::string& place) {
     struct stat info {};
     if (stat(path.c_str(), &info) != 0) return Fail(relative, Status::FromErrno(errno, "look at", path));
     const std::pair<dev_t, ino_t> identity(info.st_dev, info.st_ino);
@@ -58,9 +71,10 @@ class Walker {
       if (stat(inside.c_str(), &info) != 0) {
         Fail(named, Status::FromErrno(errno, "open", inside));
       } else if (S_ISDIR(info.st_mode)) {
-        Folder(inside, named);
+        Folder(inside, named, place + "/" + name);
       } else if (S_ISREG(info.st_mode)) {
-        files_->push_back({inside, named, FormatOf(name, format_), info.st_size});
+        files_->push_back(
+            {inside, named, FormatOf(name, format_), info.st_size, ModifiedNs(info), place + "/" + name});
       } else {
         Fail(named, Status::Unsupported(inside + " is neither a file nor a folder"));
       }
@@ -86,12 +100,14 @@ Status Walk(const std::string& source, const std::string& format, std::vector<Fo
   if (S_ISDIR(info.st_mode)) {
     std::string folder = source;
     while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
-    Walker(format, files, errors).Folder(folder, "");
+    Walker(format, files, errors).Folder(folder, "", RealPlace(folder));
     return Status::Ok();
   }
   const size_t slash = source.rfind('/');
   const std::string name = slash == std::string::npos ? source : source.substr(slash + 1);
-  files->push_back({source, name, FormatOf(name, format), info.st_size});
+  const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : source.substr(0, slash);
+  files->push_back(
+      {source, name, FormatOf(name, format), info.st_size, ModifiedNs(info), RealPlace(folder) + "/" + name});
   return Status::Ok();
 }
 

@@ -15,6 +15,8 @@ struct FoundFile {
   std::string relative;  // to name it: under the folder given
   FileFormat format = FileFormat::kImage;
   int64_t bytes = 0;
+  int64_t modified_ns = 0;
+  std::string source = {};  // its absolute place, the key under which it is known; empty: standard input
 };
 
 // Hidden files are left out. Folders that cannot be read, broken links and loops of links become errors.

@@ -1,0 +1,359 @@
+// Data files: small ones share a commit, a large one has its own. A file's rows are brought into the table's
+// types before any of them is written, so a file that does not fit leaves nothing behind.
+#include <arrow/array.h>
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+#include <arrow/util/byte_size.h>
+
+#include <algorithm>
+#include <deque>
+#include <set>
+
+#include "ingest/items.h"
+#include "ingest/readers.h"
+#include "ingest/run_state.h"
+#include "table/arrow_bridge.h"
+#include "table/conform.h"
+
+namespace headrace::ingest {
+namespace {
+
+using table::Field;
+using table::Schema;
+using Batches = std::vector<std::shared_ptr<arrow::RecordBatch>>;
+
+// A fault of the file is a row of the errors table; a fault of ours (disk, store, a stop) ends the run.
+bool OfTheFile(const Status& status) {
+  switch (status.code()) {
+    case Code::kInvalid:
+    case Code::kCorrupt:
+    case Code::kUnsupported:
+    case Code::kLimit:
+    case Code::kAlreadyExists:
+    case Code::kPermission:
+    case Code::kNotFound:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// A file being read: its columns, and the rows that are in memory.
+struct Opened {
+  std::shared_ptr<arrow::RecordBatchReader> reader;
+  std::vector<std::string> names;  // of the columns that have a type
+  arrow::FieldVector typed;
+  Batches rows;
+  int64_t bytes = 0;
+  bool ended = false;
+};
+
+class DataFiles {
+ public:
+  DataFiles(const std::vector<FoundFile>& files, RunState* run)
+      : run_(run), total_(static_cast<int64_t>(files.size())) {
+    for (const auto& file : files) todo_.push_back(&file);
+  }
+
+  Status Take() {
+    HEADRACE_ASSIGN(items_, Items::Load(*run_));
+    for (;;) {
+      while (!todo_.empty()) {
+        HEADRACE_TRY(run_->options.stop.Check());
+        const FoundFile* file = todo_.front();
+        todo_.pop_front();
+        const size_t errors = run_->report.errors.size();
+        const Status taken = One(*file);
+        for (size_t i = errors; i < run_->report.errors.size(); ++i) {
+          run_->report.errors[i].source = file->source;
+        }
+        if (!taken.ok()) {
+          if (!OfTheFile(taken)) return taken;
+          run_->Fail(*file, taken);
+        }
+        run_->Tell("reading files", total_ - static_cast<int64_t>(todo_.size()), total_, run_->report.bytes);
+        if (batch_.bytes >= run_->options.commit_bytes ||
+            static_cast<int64_t>(batch_.files.size()) >= run_->options.commit_files) {
+          HEADRACE_TRY(Flush());
+        }
+      }
+      HEADRACE_TRY(Flush());
+      if (todo_.empty()) return Status::Ok();
+    }
+  }
+
+ private:
+  // Where the report's lists stood.
+  struct Mark {
+    size_t errors = 0, changed = 0, same_bytes = 0;
+  };
+  Mark Here() const {
+    const IngestReport& report = run_->report;
+    return {report.errors.size(), report.changed.size(), report.same_bytes.size()};
+  }
+  // Takes back what was told of these files since.
+  void Back(const Mark& mark, const std::vector<const FoundFile*>& files) {
+    std::set<std::string> sources, names;
+    for (const auto* file : files) {
+      sources.insert(file->source);
+      names.insert(file->relative);
+    }
+    const auto erase = [](auto* list, size_t from, const auto& of_these) {
+      list->erase(std::remove_if(list->begin() + static_cast<std::ptrdiff_t>(from), list->end(), of_these),
+                  list->end());
+    };
+    IngestReport* report = &run_->report;
+    erase(&report->errors, mark.errors, [&](const IngestError& e) { return sources.contains(e.source); });
+    erase(&report->changed, mark.changed, [&](const std::string& name) { return names.contains(name); });
+    erase(&report->same_bytes, mark.same_bytes,
+          [&](const IngestReport::Copy& copy) { return names.contains(copy.path); });
+  }
+
+  // What the next commit holds.
+  struct Batch {
+    std::unique_ptr<table::Appender> appender;
+    std::vector<Field> fields;  // columns of every row
+    std::vector<const FoundFile*> files;
+    int64_t bytes = 0;
+    Mark before;  // it
+  };
+
+  Status One(const FoundFile& file) {
+    if (file.bytes == 0) return Status::Corrupt("the file is empty");
+    table::TakenItem item;
+    const Mark before = Here();
+    if (!file.source.empty()) {
+      if (!run_->options.again && items_.Unchanged(file)) {
+        ++run_->report.skipped;
+        return Status::Ok();
+      }
+      HEADRACE_ASSIGN(const uint64_t content, HashFile(file));
+      if (items_.Decide(file, content, run_, &item) != Items::Answer::kTake) {
+        ++run_->report.skipped;
+        return Status::Ok();
+      }
+    }
+    HEADRACE_ASSIGN(Opened opened, Open(file));
+    HEADRACE_TRY(Read(run_->options.commit_bytes, &opened));
+    if (opened.ended && !file.source.empty()) HEADRACE_TRY(CheckUnchanged(file));
+    if (opened.ended && opened.rows.empty()) return Status::Corrupt("it holds no rows");
+    const bool alone = !opened.ended;
+    if (alone) HEADRACE_TRY(Flush());
+    // A table or a column is made for rows that fit it only.
+    HEADRACE_ASSIGN(const Schema schema, table::SchemaFromArrow(*arrow::schema(opened.typed)));
+    HEADRACE_ASSIGN(const auto planned, Plan(schema));
+    HEADRACE_ASSIGN(Batches rows, Conform(opened.rows, planned));
+    HEADRACE_ASSIGN(auto fields, MakeColumns(schema));
+    if (!SameTypes(planned, fields)) {
+      HEADRACE_ASSIGN(rows, Conform(opened.rows, fields));
+    }
+    if (!Fits(fields)) HEADRACE_TRY(Flush());
+    HEADRACE_TRY(Begin(std::move(fields), alone, before));
+    HEADRACE_TRY(Write(rows));
+    if (alone) {
+      Status rest = WriteRest(&opened);
+      if (rest.ok() && !file.source.empty()) rest = CheckUnchanged(file);
+      if (!rest.ok()) {
+        batch_ = {};  // with what was written of it
+        return rest;
+      }
+    }
+    if (!file.source.empty()) batch_.appender->Take(std::move(item));
+    batch_.files.push_back(&file);
+    batch_.bytes += opened.bytes;
+    return alone ? Flush() : Status::Ok();
+  }
+
+  Result<Opened> Open(const FoundFile& file) {
+    Opened opened;
+    if (file.format == FileFormat::kParquet) {
+      HEADRACE_ASSIGN(opened.reader, OpenParquet(file.path));
+    } else if (file.format == FileFormat::kCsv) {
+      HEADRACE_ASSIGN(opened.reader, OpenCsv(file.path));
+    } else {
+      HEADRACE_ASSIGN(opened.reader, OpenJsonl(file.path, file.relative, &run_->report.errors));
+    }
+    // Columns without any value have no type: they are left out.
+    for (const auto& field : opened.reader->schema()->fields()) {
+      if (field->type()->id() == arrow::Type::NA) continue;
+      opened.names.push_back(field->name());
+      opened.typed.push_back(field);
+    }
+    if (opened.names.empty()) return Status::Corrupt("it holds no columns with values");
+    return opened;
+  }
+
+  // Rows into memory, until they have so many bytes or the file ends.
+  Status Read(int64_t bytes, Opened* opened) {
+    while (!opened->ended && opened->bytes < bytes) {
+      HEADRACE_TRY(run_->options.stop.Check());
+      std::shared_ptr<arrow::RecordBatch> batch;
+      HEADRACE_ARROW_TRY(opened->reader->ReadNext(&batch));
+      opened->ended = !batch;
+      if (!batch) break;
+      opened->bytes += arrow::util::TotalBufferSize(*batch);
+      if (batch->num_rows() > 0) opened->rows.push_back(std::move(batch));
+    }
+    return Status::Ok();
+  }
+
+  // The columns that a file's will become: the table's, or its own where that has none.
+  Result<std::vector<Field>> Plan(const Schema& schema) {
+    if (!table_) {
+      const auto opened = run_->catalog->OpenTable(run_->options.table);
+      if (opened.status().Is(Code::kNotFound)) return schema.fields;
+      if (!opened.ok()) return opened.status();
+      table_ = *opened;
+      stale_ = true;
+    }
+    if (stale_) {
+      HEADRACE_ASSIGN(const auto view, table_->At());
+      known_ = view.schema();
+      stale_ = false;
+    }
+    std::vector<Field> fields;
+    for (const auto& field : schema.fields) {
+      const Field* there = known_.Find(field.name);
+      fields.push_back(there == nullptr ? field : *there);
+    }
+    return fields;
+  }
+
+  static bool SameTypes(const std::vector<Field>& a, const std::vector<Field>& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](const Field& x, const Field& y) { return x.type.ToString() == y.type.ToString(); });
+  }
+
+  // The same, after the table and its new columns were made.
+  Result<std::vector<Field>> MakeColumns(const Schema& schema) {
+    if (!table_) {
+      HEADRACE_ASSIGN(table_, run_->catalog->OpenOrCreateTable(run_->options.table, schema, run_->commit));
+      HEADRACE_ASSIGN(const auto view, table_->At());
+      known_ = view.schema();
+    }
+    for (int tries = 1;; ++tries) {
+      std::vector<Field> fresh, fields;
+      for (const auto& field : schema.fields) {
+        const Field* there = known_.Find(field.name);
+        there == nullptr ? fresh.push_back(field) : fields.push_back(*there);
+      }
+      if (fresh.empty()) return fields;
+      const Status added = table_->AddEmptyColumns(fresh, run_->commit).status();
+      const bool raced = added.Is(Code::kAlreadyExists) || added.Is(Code::kConflict);
+      if (!added.ok() && (!raced || tries == kMaxRedone)) return added;
+      HEADRACE_ASSIGN(const auto view, table_->At());
+      known_ = view.schema();
+    }
+  }
+
+  static Result<Batches> Conform(const Batches& batches, const std::vector<Field>& fields) {
+    Batches conformed;
+    for (const auto& batch : batches) {
+      arrow::ArrayVector columns;
+      arrow::FieldVector named;
+      for (const auto& field : fields) {
+        HEADRACE_ASSIGN(auto column, table::ConformArray(batch->GetColumnByName(field.name), field));
+        named.push_back(arrow::field(field.name, column->type()));
+        columns.push_back(std::move(column));
+      }
+      conformed.push_back(arrow::RecordBatch::Make(arrow::schema(named), batch->num_rows(), columns));
+    }
+    return conformed;
+  }
+
+  bool Fits(const std::vector<Field>& fields) const {
+    return std::all_of(fields.begin(), fields.end(), [&](const Field& field) {
+      return std::any_of(batch_.fields.begin(), batch_.fields.end(),
+                         [&](const Field& open) { return open.id == field.id; });
+    });
+  }
+
+  // A batch that has these columns, and those of the one before: files that take turns then share commits.
+  Status Begin(std::vector<Field> fields, bool alone, const Mark& before) {
+    if (batch_.appender) return Status::Ok();
+    if (!alone) {
+      for (const auto& field : last_fields_) {
+        const bool has = std::any_of(fields.begin(), fields.end(),
+                                     [&](const Field& other) { return other.id == field.id; });
+        if (!has && known_.FindId(field.id) != nullptr) fields.push_back(field);
+      }
+      last_fields_ = fields;
+    }
+    std::vector<std::string> names;
+    for (const auto& field : fields) names.push_back(field.name);
+    HEADRACE_ASSIGN(batch_.appender, table_->StartAppend(names, run_->commit));
+    batch_.fields = std::move(fields);
+    batch_.before = before;
+    return Status::Ok();
+  }
+
+  Status Write(const Batches& batches) {
+    for (const auto& batch : batches) {
+      arrow::ArrayVector columns;
+      arrow::FieldVector named;
+      for (const auto& field : batch_.fields) {
+        std::shared_ptr<arrow::Array> column = batch->GetColumnByName(field.name);
+        if (!column) {
+          HEADRACE_ASSIGN(column, table::HoleArray(field, batch->num_rows()));
+        }
+        named.push_back(arrow::field(field.name, column->type()));
+        columns.push_back(std::move(column));
+      }
+      HEADRACE_TRY(batch_.appender->Write(
+          *arrow::RecordBatch::Make(arrow::schema(named), batch->num_rows(), columns)));
+    }
+    return Status::Ok();
+  }
+
+  Status WriteRest(Opened* opened) {
+    while (!opened->ended) {
+      opened->rows.clear();
+      opened->bytes = 0;
+      HEADRACE_TRY(Read(8 << 20, opened));
+      HEADRACE_ASSIGN(const Batches rows, Conform(opened->rows, batch_.fields));
+      HEADRACE_TRY(Write(rows));
+      run_->Tell("reading rows", run_->report.rows + batch_.appender->rows(), -1,
+                 run_->report.bytes + batch_.appender->bytes());
+    }
+    return Status::Ok();
+  }
+
+  // Commits the batch. If somebody took some of its files in meanwhile, all of them are to be done again.
+  Status Flush() {
+    if (!batch_.appender) return Status::Ok();
+    Batch batch = std::move(batch_);
+    batch_ = {};
+    stale_ = true;
+    const auto committed = batch.appender->Commit();
+    if (committed.ok()) {
+      run_->Add(*committed);
+      run_->report.files += static_cast<int64_t>(batch.files.size());
+      return Status::Ok();
+    }
+    if (!committed.status().Is(Code::kConflict) || ++redone_ == kMaxRedone) return committed.status();
+    Back(batch.before, batch.files);
+    todo_.insert(todo_.begin(), batch.files.begin(), batch.files.end());
+    last_fields_.clear();
+    HEADRACE_ASSIGN(items_, Items::Load(*run_));
+    return Status::Ok();
+  }
+
+  RunState* run_;
+  int64_t total_;
+  std::deque<const FoundFile*> todo_;
+  Items items_;
+  std::shared_ptr<table::Table> table_;
+  Schema known_;        // the table's, when we last looked
+  bool stale_ = false;  // look again before the next file
+  std::vector<Field> last_fields_;
+  Batch batch_;
+  int redone_ = 0;
+};
+
+}  // namespace
+
+Status TakeDataFiles(const std::vector<FoundFile>& files, RunState* run) {
+  return DataFiles(files, run).Take();
+}
+
+}  // namespace headrace::ingest

@@ -1,0 +1,45 @@
+// Is a file in the table? By its source first; then by size and time of change; then by its content.
+#pragma once
+
+#include <set>
+#include <string>
+#include <unordered_map>
+
+#include "ingest/run_state.h"
+
+namespace headrace::ingest {
+
+// Text for a table: UTF-8 as it is, other bytes as \xHH; a backslash is doubled where it would read as such.
+// Two names never become one.
+std::string TextOfName(const std::string& name);
+
+// XXH3 of the file's bytes. Invalid if it is not what it was when it was found.
+Result<uint64_t> HashFile(const FoundFile& file);
+// Has the file the size and time of change that it was found with?
+Status CheckUnchanged(const FoundFile& file);
+
+class Items {
+ public:
+  // What the newest version of the run's table has taken in; nothing if there is no such table.
+  static Result<Items> Load(const RunState& run);
+
+  // In the table with this size and time of change: no need to read it.
+  bool Unchanged(const FoundFile& file) const;
+
+  // Whether to take a file whose content is known now, told in the run's report. `item`: what to commit with
+  // it; also where the answer is kKnown and the table has its rows without knowing the file.
+  enum class Answer { kTake, kSkip, kKnown };
+  Answer Decide(const FoundFile& file, uint64_t content, RunState* run, table::TakenItem* item);
+
+ private:
+  bool AmongRowsBefore(const FoundFile& file, uint64_t content) const;
+  Status LoadRowsBefore(const table::View& view);
+
+  table::Taken taken_;
+  std::unordered_map<uint64_t, std::string> by_content_;
+  // Photographs that came before the table kept items: path → (length, checksum), -1 and 0 where unknown.
+  std::unordered_multimap<std::string, std::pair<int64_t, uint64_t>> rows_before_;
+  std::set<std::string> marks_;  // of data files that were taken in before there were items
+};
+
+}  // namespace headrace::ingest

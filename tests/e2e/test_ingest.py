@@ -1,0 +1,163 @@
+"""What is taken in, once: by its place and its bytes, whatever it is called and however often it is tried."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+from test_python import jpeg
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def ingest(headrace: Run, *words: str) -> dict[str, Any]:
+    out = headrace("ingest", *words, "--json")
+    assert out.returncode == 0, out.stderr
+    report: dict[str, Any] = json.loads(out.stdout)
+    return report
+
+
+def count(headrace: Run, table: str) -> int:
+    return int(json.loads(headrace("sql", f"select count(*) as n from {table}", "--json").stdout)["n"])
+
+
+def test_equal_names_in_two_folders_are_two_photographs(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    for i, kind in enumerate(("cat", "dog")):
+        (tmp_path / "pets" / kind).mkdir(parents=True)
+        (tmp_path / "pets" / kind / "001.jpg").write_bytes(jpeg(100 + i, 50))
+    assert ingest(headrace, "pets/cat", "-t", "pets")["rows"] == 1
+    assert ingest(headrace, "pets/dog", "-t", "pets")["rows"] == 1
+    # The same files by other ways there: both are known.
+    assert ingest(headrace, "pets", "-t", "pets")["skipped"] == 2
+    assert ingest(headrace, str(tmp_path / "pets" / ".." / "pets" / "cat" / "001.jpg"), "-t", "pets")["skipped"] == 1
+    assert count(headrace, "pets") == 2
+
+
+def test_changed_files_are_told_and_taken_by_choice(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "a.jpg").write_bytes(jpeg(100, 50))
+    (tmp_path / "d.csv").write_text("a\n1\n")
+    for source in ("p", "d.csv"):
+        table = source[0]
+        ingest(headrace, source, "-t", table)
+        if source == "p":
+            (tmp_path / "p" / "a.jpg").write_bytes(jpeg(101, 50))
+        else:
+            (tmp_path / "d.csv").write_text("a\n1\n2\n")
+        told = ingest(headrace, source, "-t", table)
+        assert told["rows"] == 0 and len(told["changed"]) == 1
+        assert "changed since" in headrace("ingest", source, "-t", table).stdout
+        added = ingest(headrace, source, "-t", table, "--on-change", "add")
+        assert added["files"] == 1 and len(added["changed"]) == 1
+        assert ingest(headrace, source, "-t", table)["changed"] == []
+        # A new time of change alone changes nothing.
+        os.utime(tmp_path / ("p/a.jpg" if source == "p" else "d.csv"), (1, 1))
+        same = ingest(headrace, source, "-t", table, "--on-change", "add")
+        assert same["rows"] == 0 and same["skipped"] == 1 and same["changed"] == []
+    assert count(headrace, "p") == 2 and count(headrace, "d") == 3
+    assert headrace("ingest", "p", "-t", "p", "--on-change", "guess").returncode == 2
+
+
+def test_equal_bytes_under_another_name_are_told(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "a.jpg").write_bytes(jpeg(100, 50))
+    (tmp_path / "p" / "b.jpg").write_bytes(jpeg(100, 50))
+    first = ingest(headrace, "p", "-t", "p")
+    assert first["rows"] == 2
+    assert [(pair["path"], pathlib.Path(pair["as"]).name) for pair in first["same_bytes"]] == [("b.jpg", "a.jpg")]
+    shutil.copy(tmp_path / "p" / "a.jpg", tmp_path / "c.jpg")
+    assert ingest(headrace, "c.jpg", "-t", "p")["same_bytes"][0]["path"] == "c.jpg"
+
+
+def test_names_that_are_not_text_stay_apart(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    (tmp_path / "p").mkdir()
+    names = [
+        b"x\xff.jpg",
+        b"x\xfe.jpg",
+        b"x\\xff.jpg",
+        b"x\\\xff.jpg",
+        b"x\\\\xff.jpg",
+        b"\xe0\x80\x80.jpg",
+        b"a\\b.jpg",
+    ]
+    for i, name in enumerate(names):
+        (tmp_path / "p" / os.fsdecode(name)).write_bytes(jpeg(100 + i, 50))
+    assert ingest(headrace, "p", "-t", "p")["rows"] == len(names)
+    rows = [json.loads(line)["path"] for line in headrace("sql", "select path from p", "--json").stdout.splitlines()]
+    assert len(set(rows)) == len(names) and "x\\xff.jpg" in rows and "a\\b.jpg" in rows
+    assert ingest(headrace, "p", "-t", "p")["skipped"] == len(names)
+
+
+def test_processes_that_ingest_one_folder_take_each_file_once(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init", "--no-sync")
+    (tmp_path / "p").mkdir()
+    (tmp_path / "d").mkdir()
+    for i in range(60):
+        (tmp_path / "p" / f"{i}.jpg").write_bytes(jpeg(100 + i, 50))
+        (tmp_path / "d" / f"{i}.csv").write_text(f"a,c{i % 3}\n{i},x\n")
+    program = shutil.which("headrace")
+    assert program
+    for folder in ("p", "d"):
+        running = [
+            subprocess.Popen([program, "ingest", folder, "-t", folder, "--json"], cwd=tmp_path, stdout=subprocess.PIPE)
+            for _ in range(4)
+        ]
+        reports = [json.loads(process.communicate(timeout=100)[0]) for process in running]
+        assert sum(report["rows"] for report in reports) == 60
+        assert all(report["errors"] == [] for report in reports)
+        assert count(headrace, folder) == 60
+
+
+def test_photographs_from_before_items_were_remembered(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "a.jpg").write_bytes(jpeg(100, 50))
+    ingest(headrace, "p", "-t", "old")
+    # A copy by SQL has the rows and knows nothing of the files.
+    assert headrace("sql", "select * from old", "--into", "p").returncode == 0
+    (tmp_path / "p" / "b.jpg").write_bytes(jpeg(101, 50))
+    assert ingest(headrace, "p", "-t", "p")["rows"] == 1
+    assert ingest(headrace, "p", "-t", "p")["skipped"] == 2
+    (tmp_path / "q").mkdir()
+    (tmp_path / "q" / "a.jpg").write_bytes(jpeg(107, 50))  # the same name, other bytes
+    assert ingest(headrace, "q", "-t", "p")["rows"] == 1
+
+
+def test_many_small_files_make_few_commits(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init", "--no-sync")
+    (tmp_path / "d").mkdir()
+    for i in range(4110):
+        (tmp_path / "d" / f"{i}.csv").write_text(f"a,b\n{i},x\n")
+    assert ingest(headrace, "d", "-t", "t")["rows"] == 4110
+    again = ingest(headrace, "d", "-t", "t")
+    assert again["rows"] == 0 and again["skipped"] == 4110
+    assert count(headrace, "t") == 4110
+    assert len(headrace("log", "t", "--json").stdout.splitlines()) < 10
+    assert sum(file.stat().st_size for file in (tmp_path / ".headrace").rglob("*") if file.is_file()) < 4 << 20
+
+
+def test_a_failed_ingest_leaves_no_table(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    (tmp_path / "notes.log").write_text("hello\n")
+    (tmp_path / "bad.jsonl").write_text("nonsense\n")
+    (tmp_path / "empty.csv").touch()
+    failed = headrace("ingest", "notes.log", "-t", "t")
+    assert failed.returncode == 1 and "--format jsonl" in failed.stdout
+    for source in ("bad.jsonl", "empty.csv"):
+        failed = headrace("ingest", source, "-t", "t")
+        assert failed.returncode == 1 and "json.exception" not in failed.stdout
+    names = [table["name"] for table in json.loads(headrace("ls", "--json").stdout)]
+    assert names == ["t_errors"]
+    before = count(headrace, "t_errors")
+    headrace("ingest", "bad.jsonl", "-t", "t")
+    headrace("ingest", "notes.log", "-t", "t")
+    assert count(headrace, "t_errors") == before
