@@ -146,6 +146,13 @@ void AddIngest(CLI::App* app, Context* context, Action* action) {
       ->add_option("--on-change", options->on_change,
                    "Files that changed since they were taken in: skip (default), or add as new rows")
       ->check(CLI::IsMember({"skip", "add"}));
+  auto delimiter = std::make_shared<std::string>();
+  auto types = std::make_shared<std::vector<std::string>>();
+  command->add_option("--delimiter", *delimiter,
+                      "CSV: the separator, one character or \\t (default: by name and first line)");
+  command->add_option("--encoding", options->encoding,
+                      "CSV: utf-8, utf-16 or latin-1 (default: UTF-8, or UTF-16 by its byte order mark)");
+  command->add_option("--type", *types, "CSV: COLUMN=TYPE, such as zip=string; may be given more than once");
   command->add_flag(
       "--shuffle", options->shuffle,
       "Photographs in random order: for folders by class that will be streamed from a bucket in order");
@@ -153,7 +160,19 @@ void AddIngest(CLI::App* app, Context* context, Action* action) {
       "Examples:\n  headrace ingest photos/ --table photos\n  headrace ingest captions.jsonl --table "
       "captions\n"
       "  zcat rows.jsonl.gz | headrace ingest - --table rows");
-  command->callback([=] { *action = [=] { return RunIngest(*context, *sources, *options, *why); }; });
+  command->callback([=] {
+    *action = [=]() -> Status {
+      if (*delimiter == "\\t") *delimiter = "\t";
+      if (delimiter->size() > 1) return Status::Invalid("--delimiter is one character, or \\t");
+      if (!delimiter->empty()) options->delimiter = (*delimiter)[0];
+      for (const auto& type : *types) {
+        const size_t split = type.rfind('=');
+        if (split == std::string::npos) return Status::Invalid("--type " + type + " is not COLUMN=TYPE");
+        options->types[type.substr(0, split)] = type.substr(split + 1);
+      }
+      return RunIngest(*context, *sources, *options, *why);
+    };
+  });
 }
 
 void AddTag(CLI::App* app, Context* context, Action* action) {

@@ -9,6 +9,7 @@
 #include <deque>
 #include <set>
 
+#include "ingest/csv_reader.h"
 #include "ingest/items.h"
 #include "ingest/readers.h"
 #include "ingest/run_state.h"
@@ -169,7 +170,10 @@ class DataFiles {
     if (file.format == FileFormat::kParquet) {
       HEADRACE_ASSIGN(opened.reader, OpenParquet(file.path));
     } else if (file.format == FileFormat::kCsv) {
-      HEADRACE_ASSIGN(opened.reader, OpenCsv(file.path));
+      HEADRACE_ASSIGN(const auto wanted, Wanted());
+      HEADRACE_ASSIGN(opened.reader,
+                      OpenCsv(file.path, file.relative, {run_->options.delimiter, run_->options.encoding},
+                              *wanted, &run_->report.errors));
     } else {
       HEADRACE_ASSIGN(opened.reader, OpenJsonl(file.path, file.relative, &run_->report.errors));
     }
@@ -197,11 +201,37 @@ class DataFiles {
     return Status::Ok();
   }
 
+  // The columns whose type does not come from a file's values: the table's, and those of --type.
+  Result<std::shared_ptr<arrow::Schema>> Wanted() {
+    HEADRACE_TRY(LookAtTable());
+    arrow::FieldVector wanted;
+    if (table_) {
+      for (const auto& field : known_.fields) wanted.push_back(table::ToArrow(field));
+    }
+    for (const auto& [name, text] : run_->options.types) {
+      if (table_ && known_.Find(name) != nullptr) continue;
+      HEADRACE_ASSIGN(const auto type, table::ParseType(text));
+      wanted.push_back(arrow::field(name, table::ToArrow(type)));
+    }
+    return arrow::schema(wanted);
+  }
+
   // The columns that a file's will become: the table's, or its own where that has none.
   Result<std::vector<Field>> Plan(const Schema& schema) {
+    HEADRACE_TRY(LookAtTable());
+    if (!table_) return schema.fields;
+    std::vector<Field> fields;
+    for (const auto& field : schema.fields) {
+      const Field* there = known_.Find(field.name);
+      fields.push_back(there == nullptr ? field : *there);
+    }
+    return fields;
+  }
+
+  Status LookAtTable() {
     if (!table_) {
       const auto opened = run_->catalog->OpenTable(run_->options.table);
-      if (opened.status().Is(Code::kNotFound)) return schema.fields;
+      if (opened.status().Is(Code::kNotFound)) return Status::Ok();
       if (!opened.ok()) return opened.status();
       table_ = *opened;
       stale_ = true;
@@ -211,12 +241,7 @@ class DataFiles {
       known_ = view.schema();
       stale_ = false;
     }
-    std::vector<Field> fields;
-    for (const auto& field : schema.fields) {
-      const Field* there = known_.Find(field.name);
-      fields.push_back(there == nullptr ? field : *there);
-    }
-    return fields;
+    return Status::Ok();
   }
 
   static bool SameTypes(const std::vector<Field>& a, const std::vector<Field>& b) {

@@ -91,6 +91,15 @@ Result<IngestReport> Ingest(table::Catalog* catalog, const std::vector<std::stri
   if (options.on_change != "skip" && options.on_change != "add") {
     return Status::Invalid("on_change is '" + options.on_change + "'; it may be skip or add");
   }
+  static const std::set<std::string> kEncodings = {"", "utf-8", "utf-16", "latin-1"};
+  if (!kEncodings.contains(options.encoding)) {
+    return Status::Invalid("'" + options.encoding +
+                           "' is not an encoding; there are utf-8, utf-16 and latin-1");
+  }
+  for (const auto& [column, type] : options.types) {
+    const auto parsed = table::ParseType(type);
+    if (!parsed.ok()) return parsed.status().Wrap("--type " + column);
+  }
   if (std::count(sources.begin(), sources.end(), "-") > 1) {
     return Status::Invalid("standard input (-) can be read only once");
   }

@@ -12,6 +12,7 @@
 // never stops the rest.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,11 @@ namespace headrace::ingest {
 struct IngestOptions {
   std::string table;
   std::string format;  // "": by content and extension; "images", "parquet", "jsonl" or "csv"
+  // CSV: the separator (0: by name and first line), "utf-8", "utf-16" or "latin-1" (empty: UTF-8, or UTF-16
+  // where a byte order mark says so), and the types of columns by name.
+  char delimiter = 0;
+  std::string encoding;
+  std::map<std::string, std::string> types;
   bool again = false;  // also take files that are in the table already
   std::string on_change =
       "skip";               // files that changed since they were taken in: "skip" or "add" (as new rows)

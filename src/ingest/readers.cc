@@ -1,9 +1,7 @@
 #include "ingest/readers.h"
 
-#include <arrow/csv/api.h>
 #include <arrow/io/file.h>
 #include <arrow/io/memory.h>
-#include <arrow/io/stdio.h>
 #include <arrow/json/api.h>
 #include <arrow/record_batch.h>
 #include <arrow/table.h>
@@ -269,27 +267,6 @@ Result<std::shared_ptr<arrow::RecordBatchReader>> OpenJsonl(const std::string& p
   HEADRACE_ASSIGN(auto chunks, LineChunks::Open(path, name));
   auto reader = std::make_shared<JsonReader>(std::move(chunks), name, errors);
   HEADRACE_TRY(reader->Begin(schema));
-  return std::shared_ptr<arrow::RecordBatchReader>(reader);
-}
-
-Result<std::shared_ptr<arrow::RecordBatchReader>> OpenCsv(const std::string& path) {
-  std::shared_ptr<arrow::io::InputStream> input;
-  if (path == "-") {
-    input = std::make_shared<arrow::io::StdinStream>();
-  } else {
-    HEADRACE_ARROW_ASSIGN(input, arrow::io::ReadableFile::Open(path));
-  }
-  auto read = arrow::csv::ReadOptions::Defaults();
-  read.block_size = 16 << 20;
-  auto parse = arrow::csv::ParseOptions::Defaults();
-  parse.newlines_in_values = true;
-  if (path.ends_with(".tsv")) parse.delimiter = '\t';
-  auto convert = arrow::csv::ConvertOptions::Defaults();
-  convert.strings_can_be_null = true;
-  convert.quoted_strings_can_be_null = false;
-  convert.null_values = {"", "NULL", "null"};
-  HEADRACE_ARROW_ASSIGN(auto reader, arrow::csv::StreamingReader::Make(arrow::io::default_io_context(), input,
-                                                                       read, parse, convert));
   return std::shared_ptr<arrow::RecordBatchReader>(reader);
 }
 

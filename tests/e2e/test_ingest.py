@@ -145,6 +145,23 @@ def test_many_small_files_make_few_commits(headrace: Run, tmp_path: pathlib.Path
     assert sum(file.stat().st_size for file in (tmp_path / ".headrace").rglob("*") if file.is_file()) < 4 << 20
 
 
+def test_csv_values_go_in_as_they_were(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    zips = ["1234"] * 50_000 + ["01234"]
+    (tmp_path / "a.csv").write_text(
+        "zip,n,x\n" + "".join(f"{z},9223372036854775808,9007199254740993\n" for z in zips) + "1,2,2.5\n"
+    )
+    assert ingest(headrace, "a.csv", "-t", "a")["rows"] == 50_002
+    got = json.loads(headrace("sql", "select zip, n, x from a limit 1 offset 50000", "--json").stdout)
+    assert got == {"zip": "01234", "n": 9223372036854775808, "x": "9007199254740993"}
+    (tmp_path / "b.csv").write_bytes(b"name;n\ncaf\xe9;1\nx;oops\ny;2;3\n")
+    out = ingest(headrace, "b.csv", "-t", "b", "--encoding", "latin-1", "--type", "n=int64")
+    assert out["rows"] == 1 and [error["path"] for error in out["errors"]] == ["b.csv:3", "b.csv:4"]
+    assert json.loads(headrace("sql", "select * from b", "--json").stdout) == {"name": "caf\u00e9", "n": 1}
+    assert "latin-1" in headrace("ingest", "b.csv", "-t", "c").stdout
+    assert headrace("ingest", "b.csv", "-t", "c", "--type", "n=nonsense").returncode == 1
+
+
 def test_a_failed_ingest_leaves_no_table(headrace: Run, tmp_path: pathlib.Path) -> None:
     headrace("init")
     (tmp_path / "notes.log").write_text("hello\n")

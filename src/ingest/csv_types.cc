@@ -1,0 +1,185 @@
+#include "ingest/csv_types.h"
+
+#include <arrow/type.h>
+#include <arrow/util/value_parsing.h>
+
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+namespace headrace::ingest {
+namespace {
+
+bool Digit(char c) { return c >= '0' && c <= '9'; }
+
+// -?(0|[1-9][0-9]*): no leading zeros, no plus.
+bool IsInteger(std::string_view text) {
+  if (text.starts_with('-')) text.remove_prefix(1);
+  if (text.empty() || (text[0] == '0' && text.size() > 1)) return false;
+  for (const char c : text) {
+    if (!Digit(c)) return false;
+  }
+  return true;
+}
+
+template <typename T>
+bool IsIntegerOf(const std::string& text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return IsInteger(text) && text != "-0" && error == std::errc() && end == text.data() + text.size();
+}
+
+// Its significant digits, without zeros at either end. False if it is no number as JSON has them (".5" and
+// "5." are taken too).
+bool SignificantDigits(const std::string& text, std::string* digits) {
+  size_t at = text[0] == '-' ? 1 : 0;
+  size_t whole = 0, part = 0;
+  for (; at < text.size() && Digit(text[at]); ++at, ++whole) *digits += text[at];
+  if (whole > 1 && (*digits)[0] == '0') return false;
+  if (at < text.size() && text[at] == '.') {
+    for (++at; at < text.size() && Digit(text[at]); ++at, ++part) *digits += text[at];
+  }
+  if (whole + part == 0) return false;
+  if (at < text.size() && (text[at] == 'e' || text[at] == 'E')) {
+    ++at;
+    if (at < text.size() && (text[at] == '-' || text[at] == '+')) ++at;
+    const size_t first = at;
+    while (at < text.size() && Digit(text[at])) ++at;
+    if (at == first) return false;
+  }
+  if (at != text.size()) return false;
+  digits->erase(0, digits->find_first_not_of('0'));
+  const size_t last = digits->find_last_not_of('0');
+  digits->resize(last == std::string::npos ? 0 : last + 1);
+  return true;
+}
+
+// A number that a float64 gives back with the same digits.
+bool IsDouble(const std::string& text) {
+  if (text == "nan" || text == "NaN" || text == "inf" || text == "-inf" || text == "Infinity" ||
+      text == "-Infinity") {
+    return true;
+  }
+  std::string digits;
+  if (!SignificantDigits(text, &digits)) return false;
+  const double value = std::strtod(text.c_str(), nullptr);
+  if (std::isinf(value) || (value == 0) != digits.empty()) return false;
+  if (digits.empty()) return true;
+  if (digits.size() <= 15 && std::fabs(value) >= 1e-300) return true;
+  char printed[1024];
+  if (digits.size() > 800) return false;
+  std::snprintf(printed, sizeof printed, "%.*e", static_cast<int>(digits.size()) - 1, std::fabs(value));
+  std::string back;
+  for (const char* c = printed; *c != 'e' && *c != '\0'; ++c) {
+    if (Digit(*c)) back += *c;
+  }
+  return back == digits;
+}
+
+template <typename T>
+bool Parses(const T& type, const std::string& text) {
+  typename arrow::internal::StringConverter<T>::value_type value;
+  return arrow::internal::ParseValue(type, text.data(), text.size(), &value);
+}
+
+bool IsDate(const std::string& text) {
+  return text.size() == 10 && Digit(text[0]) && Parses(arrow::Date32Type(), text);
+}
+
+bool HasZone(const std::string& text) {
+  return text.size() > 16 && (text.back() == 'Z' || text.find_first_of("+-", 16) != std::string::npos);
+}
+
+bool IsTimestamp(const std::string& text, arrow::TimeUnit::type unit) {
+  if (text.size() < 16 || (text[10] != ' ' && text[10] != 'T')) return false;
+  return Parses(arrow::TimestampType(unit), text);
+}
+
+bool IsBool(const std::string& text) {
+  return text == "true" || text == "false" || text == "True" || text == "False" || text == "TRUE" ||
+         text == "FALSE";
+}
+
+}  // namespace
+
+void ColumnGuess::Add(const std::string& text) {
+  any_ = true;
+  if (bool_) bool_ = IsBool(text);
+  if (int64_) int64_ = IsIntegerOf<int64_t>(text);
+  if (uint64_) uint64_ = IsIntegerOf<uint64_t>(text);
+  if (double_) double_ = IsDouble(text);
+  if (date_) date_ = IsDate(text);
+  if (!naive_ && !aware_) return;
+  const bool micros = IsTimestamp(text, arrow::TimeUnit::MICRO);
+  const bool either = micros || IsTimestamp(text, arrow::TimeUnit::NANO);
+  if (!micros) nanoseconds_ = true;
+  naive_ = naive_ && either && !HasZone(text);
+  aware_ = aware_ && either && HasZone(text);
+}
+
+std::shared_ptr<arrow::DataType> ColumnGuess::Type() const {
+  if (!any_) return arrow::null();
+  if (bool_) return arrow::boolean();
+  if (int64_) return arrow::int64();
+  if (uint64_) return arrow::uint64();
+  if (double_) return arrow::float64();
+  if (date_) return arrow::date32();
+  if (naive_) return arrow::timestamp(nanoseconds_ ? arrow::TimeUnit::NANO : arrow::TimeUnit::MICRO);
+  if (aware_ && !nanoseconds_) return arrow::timestamp(arrow::TimeUnit::MICRO, "UTC");
+  return arrow::utf8();
+}
+
+std::string WhyNot(const std::string& text, const arrow::DataType& type) {
+  bool fits = false;
+  switch (type.id()) {
+    case arrow::Type::STRING:
+    case arrow::Type::BINARY:
+      return "";
+    case arrow::Type::BOOL:
+      fits = IsBool(text);
+      break;
+    case arrow::Type::INT8:
+      fits = IsIntegerOf<int8_t>(text);
+      break;
+    case arrow::Type::INT16:
+      fits = IsIntegerOf<int16_t>(text);
+      break;
+    case arrow::Type::INT32:
+      fits = IsIntegerOf<int32_t>(text);
+      break;
+    case arrow::Type::INT64:
+      fits = IsIntegerOf<int64_t>(text);
+      break;
+    case arrow::Type::UINT8:
+      fits = IsIntegerOf<uint8_t>(text);
+      break;
+    case arrow::Type::UINT16:
+      fits = IsIntegerOf<uint16_t>(text);
+      break;
+    case arrow::Type::UINT32:
+      fits = IsIntegerOf<uint32_t>(text);
+      break;
+    case arrow::Type::UINT64:
+      fits = IsIntegerOf<uint64_t>(text);
+      break;
+    case arrow::Type::FLOAT:
+    case arrow::Type::DOUBLE:
+      fits = IsDouble(text);
+      break;
+    case arrow::Type::DATE32:
+      fits = IsDate(text);
+      break;
+    case arrow::Type::TIMESTAMP: {
+      const auto& time = static_cast<const arrow::TimestampType&>(type);
+      fits = IsTimestamp(text, time.unit()) && HasZone(text) == !time.timezone().empty();
+      break;
+    }
+    default:
+      return "text cannot become " + type.ToString();
+  }
+  return fits ? "" : "'" + text.substr(0, 100) + "' is no value of " + type.ToString();
+}
+
+}  // namespace headrace::ingest
