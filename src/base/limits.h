@@ -23,6 +23,7 @@ inline constexpr int64_t kRowGroupBytes = 64 << 20;      // bytes of one before 
 inline constexpr int64_t kPageRows = 2'048;              // rows of a Parquet page
 inline constexpr int64_t kPackBytes = 128 << 20;         // a pack closes once it holds this much
 inline constexpr int64_t kTensorChunkBytes = 4'096;      // bytes under one tensor checksum
+inline constexpr int64_t kReadAheadBytes = 512 << 20;       // of a distant store's data files, kept in memory
 inline constexpr int64_t kMaxBlobBytes = int64_t{1} << 40;  // one media object
 inline constexpr int64_t kMaxJsonLineBytes = 64 << 20;      // one line of a JSONL file
 inline constexpr int64_t kMaxPixels = int64_t{1} << 28;     // pixels that a decode may produce (268 million)

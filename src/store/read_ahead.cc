@@ -1,21 +1,65 @@
 #include "store/read_ahead.h"
 
 #include <algorithm>
-#include <cstring>
-#include <list>
-#include <mutex>
 #include <unordered_map>
 
 namespace headrace::store {
+
+uint64_t BlockPool::NextReader() {
+  const std::lock_guard lock(mutex_);
+  return ++readers_;
+}
+
+Bytes BlockPool::Find(uint64_t reader, int64_t block) {
+  const std::lock_guard lock(mutex_);
+  const auto it = index_.find({reader, block});
+  if (it == index_.end()) return {};
+  recent_.splice(recent_.begin(), recent_, it->second);
+  return it->second->second;
+}
+
+void BlockPool::Keep(uint64_t reader, int64_t block, Bytes bytes) {
+  const std::lock_guard lock(mutex_);
+  const Key key{reader, block};
+  if (index_.contains(key)) return;
+  bytes_ += bytes.size();
+  recent_.emplace_front(key, std::move(bytes));
+  index_[key] = recent_.begin();
+  while (bytes_ > budget_) {
+    bytes_ -= recent_.back().second.size();
+    index_.erase(recent_.back().first);
+    recent_.pop_back();
+  }
+}
+
+void BlockPool::Forget(uint64_t reader) {
+  const std::lock_guard lock(mutex_);
+  const auto begin = index_.lower_bound({reader, INT64_MIN});
+  const auto end = index_.upper_bound({reader, INT64_MAX});
+  for (auto it = begin; it != end; ++it) {
+    bytes_ -= it->second->second.size();
+    recent_.erase(it->second);
+  }
+  index_.erase(begin, end);
+}
+
+int64_t BlockPool::bytes() const {
+  const std::lock_guard lock(mutex_);
+  return bytes_;
+}
+
 namespace {
 
-constexpr int64_t kBlock = 1 << 20;
-constexpr size_t kKept = 32;
+constexpr int64_t kBlock = BlockPool::kBlockBytes;
 
 class ReadAheadReader final : public ObjectReader {
  public:
-  explicit ReadAheadReader(std::shared_ptr<ObjectReader> inner)
-      : ObjectReader(inner->key(), inner->size()), inner_(std::move(inner)) {}
+  ReadAheadReader(std::shared_ptr<ObjectReader> inner, std::shared_ptr<BlockPool> pool)
+      : ObjectReader(inner->key(), inner->size()),
+        inner_(std::move(inner)),
+        pool_(std::move(pool)),
+        id_(pool_->NextReader()) {}
+  ~ReadAheadReader() override { pool_->Forget(id_); }
 
  protected:
   Result<Bytes> DoRead(int64_t offset, int64_t length) override {
@@ -26,37 +70,21 @@ class ReadAheadReader final : public ObjectReader {
   Result<std::vector<Bytes>> DoReadMany(const std::vector<ByteRange>& ranges, int64_t /*max_gap*/) override {
     std::unordered_map<int64_t, Bytes> blocks;
     std::vector<ByteRange> missing;
-    {
-      const std::lock_guard lock(mutex_);
-      for (const auto& range : ranges) {
-        if (range.length == 0) continue;
-        for (int64_t b = range.offset / kBlock; b <= (range.offset + range.length - 1) / kBlock; ++b) {
-          if (blocks.contains(b)) continue;
-          const auto it = index_.find(b);
-          if (it != index_.end()) {
-            recent_.splice(recent_.begin(), recent_, it->second);
-            blocks[b] = it->second->second;
-          } else {
-            blocks[b] = {};
-            missing.push_back({b * kBlock, std::min(kBlock, size() - b * kBlock)});
-          }
-        }
+    for (const auto& range : ranges) {
+      if (range.length == 0) continue;
+      for (int64_t b = range.offset / kBlock; b <= (range.offset + range.length - 1) / kBlock; ++b) {
+        if (blocks.contains(b)) continue;
+        blocks[b] = pool_->Find(id_, b);
+        if (blocks[b].size() == 0) missing.push_back({b * kBlock, std::min(kBlock, size() - b * kBlock)});
       }
     }
     if (!missing.empty()) {
       HEADRACE_ASSIGN(const auto fetched, inner_->ReadMany(missing));
-      const std::lock_guard lock(mutex_);
       for (size_t i = 0; i < missing.size(); ++i) {
         const int64_t b = missing[i].offset / kBlock;
         blocks[b] = fetched[i];
-        if (index_.contains(b)) continue;
         // A copy: what was fetched may be a slice of a larger read that must not be held by one block.
-        recent_.emplace_front(b, Bytes::FromString(std::string(fetched[i].view())));
-        index_[b] = recent_.begin();
-        if (recent_.size() > kKept) {
-          index_.erase(recent_.back().first);
-          recent_.pop_back();
-        }
+        pool_->Keep(id_, b, Bytes::FromString(std::string(fetched[i].view())));
       }
     }
     std::vector<Bytes> parts;
@@ -82,16 +110,16 @@ class ReadAheadReader final : public ObjectReader {
   }
 
   std::shared_ptr<ObjectReader> inner_;
-  std::mutex mutex_;
-  std::list<std::pair<int64_t, Bytes>> recent_;
-  std::unordered_map<int64_t, std::list<std::pair<int64_t, Bytes>>::iterator> index_;
+  std::shared_ptr<BlockPool> pool_;
+  uint64_t id_;
 };
 
 }  // namespace
 
-std::shared_ptr<ObjectReader> ReadAhead(std::shared_ptr<ObjectReader> inner) {
+std::shared_ptr<ObjectReader> ReadAhead(std::shared_ptr<ObjectReader> inner,
+                                        std::shared_ptr<BlockPool> pool) {
   if (inner->is_mapped()) return inner;
-  return std::make_shared<ReadAheadReader>(std::move(inner));
+  return std::make_shared<ReadAheadReader>(std::move(inner), std::move(pool));
 }
 
 }  // namespace headrace::store

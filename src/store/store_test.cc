@@ -8,6 +8,7 @@
 #include "store/faulty_store.h"
 #include "store/local_store.h"
 #include "store/memory_store.h"
+#include "store/read_ahead.h"
 #include "store/s3_sign.h"
 #include "testing.h"
 
@@ -226,6 +227,43 @@ TEST(LocalStore, AFolderThatCannotBeSyncedIsUnknown) {
   ASSERT_VALUE(const auto bytes, store->Get("b"));
   EXPECT_EQ(bytes.view(), "2");
   EXPECT_TRUE(store->PutIfAbsent("b", "4").Is(Code::kAlreadyExists));
+}
+
+// Blocks of all readers share one budget: one block below, at and above it.
+TEST(ReadAhead, KeepsNoMoreThanItsBudget) {
+  const int64_t block = BlockPool::kBlockBytes;
+  class Counted final : public ObjectReader {
+   public:
+    Counted(int64_t size, int* reads) : ObjectReader("object", size), reads_(reads) {}
+
+   protected:
+    Result<Bytes> DoRead(int64_t offset, int64_t length) override {
+      ++*reads_;
+      return Bytes::FromString(
+          std::string(static_cast<size_t>(length), static_cast<char>(offset / (1 << 20))));
+    }
+
+   private:
+    int* reads_;
+  };
+  for (const int64_t budget : {2, 3, 4}) {
+    const auto pool = std::make_shared<BlockPool>(budget * block);
+    int reads = 0;
+    {
+      const auto a = ReadAhead(std::make_shared<Counted>(2 * block, &reads), pool);
+      const auto b = ReadAhead(std::make_shared<Counted>(block + 1, &reads), pool);
+      for (const auto& [reader, at] : {std::pair{a, int64_t{0}}, {a, block}, {b, int64_t{0}}}) {
+        ASSERT_VALUE(const auto bytes, reader->Read(at + 5, 10));
+        EXPECT_EQ(bytes.view(), std::string(10, static_cast<char>(at / block)));
+        EXPECT_LE(pool->bytes(), budget * block);
+      }
+      EXPECT_EQ(reads, 3);
+      ASSERT_OK(a->Read(7, 1).status());  // the oldest: still there where three fit
+      EXPECT_EQ(reads, budget >= 3 ? 3 : 4);
+      ASSERT_OK(b->Read(block, 1).status());  // a block of one byte
+    }
+    EXPECT_EQ(pool->bytes(), 0) << "readers that are gone hold nothing";
+  }
 }
 
 }  // namespace

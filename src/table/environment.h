@@ -9,8 +9,10 @@
 #include <type_traits>
 #include <unordered_map>
 
+#include "base/limits.h"
 #include "base/task_pool.h"
 #include "store/object_store.h"
+#include "store/read_ahead.h"
 
 namespace headrace::table {
 
@@ -42,9 +44,13 @@ class FileCache {
 
 struct Environment {
   explicit Environment(std::shared_ptr<store::ObjectStore> s, int threads = DefaultThreads())
-      : store(std::move(s)), files(2048), pool(threads) {}
+      : store(std::move(s)),
+        files(2048),
+        blocks(std::make_shared<store::BlockPool>(limits::kReadAheadBytes)),
+        pool(threads) {}
   std::shared_ptr<store::ObjectStore> store;
   FileCache files;
+  std::shared_ptr<store::BlockPool> blocks;  // of files on a distant store
   TaskPool pool;
 };
 

@@ -203,7 +203,7 @@ Result<std::shared_ptr<ParquetFile>> View::OpenParquet(const DataFile& file) con
       return Status::Corrupt(key + " has " + std::to_string(reader->size()) + " bytes; its manifest says " +
                              std::to_string(file.bytes));
     }
-    HEADRACE_ASSIGN(reader, CheckTail(store::ReadAhead(std::move(reader)), file.tail));
+    HEADRACE_ASSIGN(reader, CheckTail(store::ReadAhead(std::move(reader), env_->blocks), file.tail));
     return ParquetFile::Open(std::move(reader), /*has_checksums=*/file.tail.bytes > 0);
   });
 }
