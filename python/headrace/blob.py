@@ -40,13 +40,13 @@ class Blob:
 
     @property
     def width(self) -> int | None:
-        """Pixels, before the orientation is applied."""
+        """Pixels, as displayed: after the EXIF orientation is applied."""
         width: int | None = self._facts["width"]
         return width
 
     @property
     def height(self) -> int | None:
-        """Pixels, before the orientation is applied."""
+        """Pixels, as displayed: after the EXIF orientation is applied."""
         height: int | None = self._facts["height"]
         return height
 

@@ -17,12 +17,15 @@ namespace headrace::media {
 // What a reader must know before it reads.
 struct ImageFacts {
   std::string media_type;  // "image/jpeg", "image/png", "image/webp"
-  int32_t width = 0;       // as stored, before the orientation is applied
+  int32_t width = 0;       // as displayed: the orientation is applied
   int32_t height = 0;
   int8_t orientation = 1;  // EXIF: 1 (upright) to 8
   std::optional<int64_t>
       taken_us;  // EXIF DateTimeOriginal as a wall-clock time, microseconds since 1970-01-01
 };
+
+// Orientations that swap the axes: what is stored is `height` wide and `width` high.
+inline bool SwapsAxes(int orientation) { return orientation >= 5; }
 
 // The media type by content (magic bytes), or "" if it is none of those known here.
 std::string SniffMediaType(std::string_view bytes);

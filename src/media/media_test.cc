@@ -95,8 +95,8 @@ std::string PngHeader(uint32_t width, uint32_t height) {
 TEST(Probe, ReadsFactsWithoutPixels) {
   ASSERT_VALUE(const ImageFacts facts, ProbeImage(Jpeg(40, 30, Exif(6))));
   EXPECT_EQ(facts.media_type, "image/jpeg");
-  EXPECT_EQ(facts.width, 40);
-  EXPECT_EQ(facts.height, 30);
+  EXPECT_EQ(facts.width, 30);  // as displayed: orientation 6 turns it
+  EXPECT_EQ(facts.height, 40);
   EXPECT_EQ(facts.orientation, 6);
   EXPECT_EQ(*facts.taken_us, 1795335330000000);
   ASSERT_VALUE(const Image upright, DecodeImage(Jpeg(40, 30, Exif(6))));

@@ -48,7 +48,7 @@ void SourceOf(int orientation, int32_t w, int32_t h, int32_t x, int32_t y, int32
 
 Image Upright(const Image& stored, int orientation) {
   Image image;
-  const bool turned = orientation >= 5;
+  const bool turned = SwapsAxes(orientation);
   image.width = turned ? stored.height : stored.width;
   image.height = turned ? stored.width : stored.height;
   image.pixels.resize(stored.pixels.size());
@@ -130,6 +130,7 @@ Result<ImageFacts> ProbeImage(std::string_view bytes) {
   if (!facts.ok()) return facts.status().Wrap("not a usable " + type);
   HEADRACE_TRY(CheckPixels(facts->width, facts->height).Wrap("not a usable " + type));
   facts->media_type = type;
+  if (SwapsAxes(facts->orientation)) std::swap(facts->width, facts->height);
   return facts;
 }
 

@@ -24,7 +24,6 @@ struct StoredRegion {
   int width, height;
 };
 
-bool Swaps(int orientation) { return orientation >= 5; }
 // Whether stored x (y) runs against the direction of the upright axis that it becomes.
 bool FlipsX(int orientation) {
   return orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
@@ -41,7 +40,7 @@ StoredRegion ToStored(const Region& region, const ImageFacts& facts) {
                  {region.bounds_left, region.bounds_top, region.bounds_right, region.bounds_bottom},
                  region.width,
                  region.height};
-  if (Swaps(facts.orientation)) {
+  if (SwapsAxes(facts.orientation)) {
     std::swap(s.left, s.top);
     std::swap(s.right, s.bottom);
     std::swap(s.bounds.left, s.bounds.top);
@@ -117,7 +116,7 @@ void MirrorRow(const uint8_t* in, int width, uint8_t* out) {
 
 // From stored directions to upright ones, mirrored if asked for.
 void Turn(const Canvas& in, int orientation, bool mirror, Canvas* out) {
-  const bool swaps = Swaps(orientation);
+  const bool swaps = SwapsAxes(orientation);
   const bool flip_x = FlipsX(orientation);
   const bool flip_y = FlipsY(orientation);
   for (int y = 0; y < out->height; ++y) {
@@ -142,9 +141,11 @@ void Prepare(Canvas* canvas, int width, int height) {
 
 }  // namespace
 
-Status DecodeRegion(std::string_view bytes, const ImageFacts& facts, const Region& region, Scratch* scratch,
-                    Canvas* out) {
+Status DecodeRegion(std::string_view bytes, const ImageFacts& displayed, const Region& region,
+                    Scratch* scratch, Canvas* out) {
   Scratch::Parts* parts = &scratch->parts();
+  ImageFacts facts = displayed;  // from here on as stored
+  if (SwapsAxes(facts.orientation)) std::swap(facts.width, facts.height);
   HEADRACE_TRY(CheckPixels(facts.width, facts.height));
   HEADRACE_TRY(CheckPixels(region.width, region.height));
   StoredRegion s = ToStored(region, facts);

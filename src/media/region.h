@@ -46,7 +46,7 @@ struct Canvas {
   std::vector<uint8_t> pixels;
 };
 
-// `facts`: what a table says of the image (width and height as stored, orientation). Corrupt if the image
+// `facts`: what a table says of the image (width and height as displayed, orientation). Corrupt if the image
 // itself says otherwise. A JPEG is decoded from the region's first row to its last, in the columns of the
 // region, and at 1/2, 1/4 or 1/8 of its size where the
 // region would still be shrunk twofold (fourfold at 1/8).

@@ -174,6 +174,7 @@ TEST(Region, EqualsTheObviousWay) {
     const int sampling = 1 + static_cast<int>(random() % 2);
     const std::string bytes = Jpeg(width, height, random(), sampling, random() % 4 == 0);
     ImageFacts facts{"image/jpeg", width, height, static_cast<int8_t>(1 + random() % 8), {}};
+    if (SwapsAxes(facts.orientation)) std::swap(facts.width, facts.height);
     ASSERT_VALUE(const Image stored, DecodeImage(bytes, false));
     const Image upright = TurnUpright(stored, facts.orientation);
     const Region region = RandomRegion(&random, upright.width, upright.height);

@@ -280,9 +280,7 @@ Result<ImageOps::Drawn> ImageOps::Draw(int width, int height, uint64_t key) cons
 
 Status ImageOps::Run(std::string_view bytes, const media::ImageFacts& facts, uint64_t key,
                      media::Scratch* scratch, media::Canvas* canvas, void* out) const {
-  const bool swaps = facts.orientation >= 5;
-  HEADRACE_ASSIGN(const Drawn drawn,
-                  Draw(swaps ? facts.height : facts.width, swaps ? facts.width : facts.height, key));
+  HEADRACE_ASSIGN(const Drawn drawn, Draw(facts.width, facts.height, key));
   HEADRACE_TRY(media::DecodeRegion(bytes, facts, drawn.region, scratch, canvas));
   if (drawn.jitter.any()) media::ApplyJitter(drawn.jitter, canvas);
   table_->Write(*canvas, planes_, out);

@@ -83,7 +83,8 @@ Status Pipeline::Fill(Work* work, size_t index) {
         status = Status::Invalid("it is null; add \"" + column.name + " is not null\" to the filter");
       } else {
         media::ImageFacts facts = sample.chunk->media[c].facts[static_cast<size_t>(sample.row)];
-        if (facts.width <= 0 || facts.height <= 0) {
+        // Of turned pictures, earlier writers said what is stored; the file itself knows.
+        if (facts.width <= 0 || facts.height <= 0 || media::SwapsAxes(facts.orientation)) {
           auto probed = media::ProbeImage((*bytes)->view());
           if (probed.ok()) {
             facts = *probed;
