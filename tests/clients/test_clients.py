@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field
-from serving import Server, make_catalog, needs_models, run, serving
+from serving import KERNEL_NOISE, Server, make_catalog, needs_models, run, serving
 
 pytestmark = needs_models
 HERE = pathlib.Path(__file__).resolve().parent
@@ -348,5 +348,5 @@ def test_lm_eval(server: Server, tmp_path: pathlib.Path) -> None:
         for (loglikelihood, _), choice in zip(sample["filtered_resps"], sample["doc"]["choices"], strict=True):
             if choice in top:
                 compared += 1
-                assert loglikelihood == pytest.approx(top[choice], abs=0.1), choice
+                assert loglikelihood == pytest.approx(top[choice], abs=KERNEL_NOISE), choice
     assert compared >= 2

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from serving import Server, make_catalog, needs_models, serving
+from serving import KERNEL_NOISE, Server, make_catalog, needs_models, serving
 
 pytestmark = needs_models
 WEATHER = {
@@ -140,7 +140,10 @@ def test_log_probabilities_of_prompts_are_those_of_answers(server: Server) -> No
         assert judged["finish_reason"] == "length"
         assert logprobs["token_logprobs"][0] is None
         assert len(logprobs["tokens"]) == len(ids)
-        assert logprobs["token_logprobs"][-6:] == pytest.approx(written["logprobs"]["token_logprobs"], abs=8e-2)
+        answered = written["logprobs"]["token_logprobs"]
+        assert logprobs["token_logprobs"][-6:] == pytest.approx(answered, abs=KERNEL_NOISE)
+        shifted = zip(logprobs["token_logprobs"][-7:-1], answered, strict=True)
+        assert max(abs(a - b) for a, b in shifted) > 4 * KERNEL_NOISE  # so that a wrong place would be seen
         assert logprobs["text_offset"] == sorted(logprobs["text_offset"])
     # With an answer behind it, and for a prompt of many chunks.
     long = " ".join(str(i) for i in range(400))
