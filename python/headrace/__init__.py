@@ -25,6 +25,7 @@ from headrace.errors import (
     Unsupported,
 )
 from headrace.model import Answer, Delta, Model, Tokenize
+from headrace.objects import Json
 from headrace.rows import Batch, Reader, Row
 from headrace.sources import Mixture, Pack
 from headrace.stream import Epoch, Stream
@@ -60,6 +61,7 @@ __all__ = [
     "HistoryEntry",
     "HorizontalFlip",
     "Invalid",
+    "Json",
     "Layout",
     "LimitExceeded",
     "Mixture",

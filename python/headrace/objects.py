@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import enum
 import io
+import json
 import os
 import sys
 import uuid
@@ -19,6 +20,32 @@ from headrace.blob import Blob
 
 class Media(bytes):
     """Bytes that belong in a blob column."""
+
+
+class Json:
+    """A value for a column of JSON: whatever ``json`` can write. ``create_table("t", [{"meta": hr.Json({"a": 1})}])``."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"Json({self.value!r})"
+
+
+def json_text(value: Any) -> str:
+    """The value as JSON text; TypeError or ValueError says why it has none."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_json_step)
+
+
+def _json_step(value: Any) -> Any:
+    if isinstance(value, Json):
+        return value.value
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        return value.item()
+    if isinstance(value, (bytes, datetime.date, datetime.time, datetime.timedelta)):
+        raise TypeError(f"JSON has no {type(value).__name__}; write it as text")
+    step = plain(value)
+    return value.tolist() if step is value else step  # an array of numbers
 
 
 class Nanoseconds(datetime.datetime):

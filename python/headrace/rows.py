@@ -6,6 +6,7 @@ import functools
 import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,7 @@ def _module(name: str) -> Any:
         raise Unsupported(f"{name} is not installed ({error}); pip install {name}") from error
 
 
-def _column(name: str, values: Any) -> Any:
+def _column(name: str, values: Any, kind: str = "") -> Any:
     if isinstance(values, np.ndarray):
         if values.dtype.kind in "iuf" and values.ndim >= 1 and values.dtype.itemsize <= 8:
             return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
@@ -168,17 +169,18 @@ def _column(name: str, values: Any) -> Any:
         return values
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise Invalid(f"column {name!r} is a {type(values).__name__}; give a list with a value for each row")
-    return _native.column_of(name, list(values))
+    return _native.column_of(name, list(values), kind)
 
 
-def _from_rows(rows: list[Any]) -> _native.Reader:
+def _from_rows(rows: list[Any], kinds: Mapping[str, str]) -> _native.Reader:
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise Invalid(f"row {number} is a {type(row).__name__}, and the first is a dict")
     names = list(dict.fromkeys(name for row in rows for name in row))
     if strange := next((name for name in names if not isinstance(name, str)), None):
         raise Invalid(f"a column's name is text, not {strange!r}")
-    return _native.from_columns(names, [_native.column_of(name, [row.get(name) for row in rows]) for name in names])
+    columns = [_native.column_of(name, [row.get(name) for row in rows], kinds.get(name, "")) for name in names]
+    return _native.from_columns(names, columns)
 
 
 def is_empty(data: Any) -> bool:
@@ -195,8 +197,9 @@ def gathered(data: Any) -> Any:
     return data
 
 
-def to_native(data: Any) -> _native.Reader:
-    """Rows in any form that ``append`` takes, as a native stream.
+def to_native(data: Any, kinds: Mapping[str, str] = MappingProxyType({})) -> _native.Reader:
+    """Rows in any form that ``append`` takes, as a native stream. ``kinds``: the types of a table's columns, where objects
+    are taken as JSON.
 
     Anything with ``__arrow_c_stream__`` or ``__arrow_c_array__``, a polars LazyFrame, dicts in a list or from a generator, a
     structured numpy array, or a dict of columns (numpy arrays, Arrow arrays or lists).
@@ -207,11 +210,13 @@ def to_native(data: Any) -> _native.Reader:
     if isinstance(data, Row):
         data = [data]
     if isinstance(data, Mapping):
-        return _native.from_columns(list(data), [_column(name, values) for name, values in data.items()])
+        return _native.from_columns(
+            list(data), [_column(name, values, kinds.get(name, "")) for name, values in data.items()]
+        )
     if isinstance(data, np.ndarray) and data.dtype.names:
-        return to_native({name: data[name] for name in data.dtype.names})
+        return to_native({name: data[name] for name in data.dtype.names}, kinds)
     if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
-        return _from_rows(list(data))
+        return _from_rows(list(data), kinds)
     if is_empty(data):
         raise Invalid("there are no rows to take columns from")
     return _native.import_stream(data)

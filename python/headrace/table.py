@@ -280,8 +280,8 @@ class Table:
         rows = gathered(rows)
         if is_empty(rows):
             return Commit(version=self.version, rows=0, bytes=0, fragments=0, repeated=False)
-        native = to_native(rows)
         known = self.columns
+        native = to_native(rows, known)
         added = _native.types_of(native, list(known))
         if added and not new_columns:
             raise Invalid(

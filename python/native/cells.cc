@@ -112,6 +112,20 @@ nb::object Datetime(int64_t value, const arrow::TimestampType& type) {
   return epoch + module.attr("timedelta")(0, 0, micros);
 }
 
+nb::object Timedelta(int64_t value, arrow::TimeUnit::type unit) {
+  constexpr int64_t kPerSecond[] = {1, 1'000, 1'000'000, 1'000'000'000};
+  const int64_t per = kPerSecond[static_cast<int>(unit)];
+  const int64_t seconds = value / per - (value % per < 0);
+  const int64_t rest = value - seconds * per;
+  const int64_t micros = unit == arrow::TimeUnit::NANO ? rest / 1'000 : rest * (1'000'000 / per);
+  return nb::module_::import_("datetime").attr("timedelta")(0, seconds, micros);
+}
+
+nb::object TimeOfDay(const nb::object& since_midnight) {
+  const nb::object module = nb::module_::import_("datetime");
+  return (module.attr("datetime")(1970, 1, 1) + since_midnight).attr("time")();
+}
+
 nb::object Str(std::string_view text) {
   PyObject* object = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
   return nb::steal(object);
@@ -138,6 +152,35 @@ nb::object StructToPython(const arrow::Field& field, const std::shared_ptr<arrow
     return nb::bytes(blobs[0]->data(), static_cast<size_t>(blobs[0]->size()));
   });
   return nb::module_::import_("headrace.blob").attr("Blob")(facts, read, AddressOf(*view));
+}
+
+std::string ExtensionOf(const arrow::Field& field) {
+  return field.metadata() ? field.metadata()->Get("ARROW:extension:name").ValueOr("") : "";
+}
+
+// A dict; a list of pairs where a key is there twice or cannot be one of a dict.
+nb::object MapToPython(const arrow::MapArray& map, int64_t row, const Batch& batch) {
+  const auto keys = map.keys()->Slice(map.value_offset(row), map.value_length(row));
+  const auto values = map.items()->Slice(map.value_offset(row), map.value_length(row));
+  nb::list pairs;
+  nb::dict made;
+  bool hashable = true;
+  for (int64_t i = 0; i < keys->length(); ++i) {
+    const nb::object key = ToPython(*map.map_type()->key_field(), keys, i, batch);
+    const nb::object value = ToPython(*map.map_type()->item_field(), values, i, batch);
+    pairs.append(nb::make_tuple(key, value));
+    hashable &= !nb::isinstance<nb::list>(key) && !nb::isinstance<nb::dict>(key);
+    if (hashable) made[key] = value;
+  }
+  if (hashable && nb::len(made) == nb::len(pairs)) return made;
+  return pairs;
+}
+
+nb::object FixedToPython(const arrow::Field& field, const arrow::FixedSizeBinaryArray& array, int64_t row) {
+  const nb::bytes bytes(reinterpret_cast<const char*>(array.GetValue(row)),
+                        static_cast<size_t>(array.byte_width()));
+  if (ExtensionOf(field) != "arrow.uuid") return bytes;
+  return nb::module_::import_("uuid").attr("UUID")(nb::arg("bytes") = bytes);
 }
 
 nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Array>& array, int64_t row,
@@ -171,8 +214,29 @@ nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Arra
       return nb::float_(static_cast<double>(static_cast<const arrow::FloatArray&>(*array).Value(row)));
     case A::DOUBLE:
       return nb::float_(static_cast<const arrow::DoubleArray&>(*array).Value(row));
-    case A::STRING:
-      return Str(static_cast<const arrow::StringArray&>(*array).GetView(row));
+    case A::STRING: {
+      const nb::object text = Str(static_cast<const arrow::StringArray&>(*array).GetView(row));
+      return ExtensionOf(field) == "arrow.json" ? nb::module_::import_("json").attr("loads")(text) : text;
+    }
+    case A::FIXED_SIZE_BINARY:
+      return FixedToPython(field, static_cast<const arrow::FixedSizeBinaryArray&>(*array), row);
+    case A::TIME32:
+      return TimeOfDay(Timedelta(static_cast<const arrow::Time32Array&>(*array).Value(row),
+                                 static_cast<const arrow::TimeType&>(*array->type()).unit()));
+    case A::TIME64:
+      return TimeOfDay(Timedelta(static_cast<const arrow::Time64Array&>(*array).Value(row),
+                                 static_cast<const arrow::TimeType&>(*array->type()).unit()));
+    case A::DURATION:
+      return Timedelta(static_cast<const arrow::DurationArray&>(*array).Value(row),
+                       static_cast<const arrow::DurationType&>(*array->type()).unit());
+    case A::INTERVAL_MONTH_DAY_NANO: {
+      const auto value = static_cast<const arrow::MonthDayNanoIntervalArray&>(*array).Value(row);
+      if (value.months != 0) return Str((*array->GetScalar(row))->ToString());
+      return Timedelta(value.nanoseconds, arrow::TimeUnit::NANO) +
+             nb::module_::import_("datetime").attr("timedelta")(value.days);
+    }
+    case A::MAP:
+      return MapToPython(static_cast<const arrow::MapArray&>(*array), row, batch);
     case A::BINARY: {
       const auto view = static_cast<const arrow::BinaryArray&>(*array).GetView(row);
       return nb::bytes(view.data(), view.size());

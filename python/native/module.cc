@@ -344,7 +344,7 @@ void BindRows(nb::module_& m) {
     field.name = "blob";
     field.type.kind = table::Kind::kBlob;
     field.type.children = table::BlobFields();
-    const auto cell = Check(table::ConformArray(ColumnOf("blob", one).values, field));
+    const auto cell = Check(table::ConformArray(ColumnOf("blob", one, "").values, field));
     const auto blobs = Check(Interruptible([&](const StopToken&) { return view.ReadBlobs(cell); }));
     if (!blobs[0]) return nb::none();
     return nb::bytes(blobs[0]->data(), static_cast<size_t>(blobs[0]->size()));
@@ -540,7 +540,7 @@ NB_MODULE(_native, m) {
   });
   m.def("from_columns", &FromColumns);
   nb::class_<Column>(m, "Column").def("__len__", [](const Column& c) { return c.values->length(); });
-  m.def("column_of", &ColumnOf);
+  m.def("column_of", &ColumnOf, nb::arg("name"), nb::arg("values"), nb::arg("type") = "");
   // Of the columns that are not in `known`.
   m.def("types_of", [](const Reader& reader, const std::vector<std::string>& known) {
     arrow::FieldVector fields;

@@ -69,7 +69,7 @@ void ObserveStruct(Objects* objects, Node* node, nb::handle value, int64_t row) 
     if (added) {
       auto field = std::make_unique<Node>();
       field->path = node->path + "." + text;
-      field->lists = true;
+      field->lists = field->nested = true;
       node->fields.emplace_back(text, std::move(field));
     }
     Observe(objects, node->fields[known->second].second.get(), item, row);
@@ -80,7 +80,7 @@ void ObserveList(Objects* objects, Node* node, nb::handle value, int64_t row) {
   if (!node->item) {
     node->item = std::make_unique<Node>();
     node->item->path = node->path + "[]";
-    node->item->lists = true;
+    node->item->lists = node->item->nested = true;
   }
   for (const nb::handle item : nb::iter(value)) Observe(objects, node->item.get(), item, row);
 }
@@ -113,6 +113,13 @@ Form Join(Form a, Form b) {
   return Form::kOther;
 }
 
+bool IsContainer(Form form) { return form == Form::kList || form == Form::kStruct; }
+
+bool FitsJson(Form form) {
+  return IsContainer(form) || form == Form::kNull || form == Form::kBool || form == Form::kInt ||
+         form == Form::kFloat || form == Form::kText || form == Form::kJson;
+}
+
 std::string Advice(Form a, Form b) {
   const auto has = [&](Form x) { return a == x || b == x; };
   if (has(Form::kInstant) && has(Form::kDatetime)) return "give all times a zone, or none";
@@ -135,6 +142,8 @@ Objects::Objects() {
   const nb::object own = nb::module_::import_("headrace.objects");
   plain_ = own.attr("plain");
   media_ = own.attr("Media");
+  json_ = own.attr("Json");
+  json_text_ = own.attr("json_text");
   const nb::object numpy = nb::module_::import_("numpy");
   numpy_bool_ = numpy.attr("bool_");
   numpy_number_ = numpy.attr("number");
@@ -154,6 +163,7 @@ Form Objects::Classify(nb::handle type) const {
   if (is(&PyFloat_Type)) return Form::kFloat;
   if (is(&PyUnicode_Type)) return Form::kText;
   if (Subclass(type, media_)) return Form::kMedia;
+  if (Subclass(type, json_)) return Form::kJson;
   if (is(&PyBytes_Type)) return Form::kBytes;
   if (is(PyDateTimeAPI->DateTimeType)) return Form::kDatetime;
   if (is(PyDateTimeAPI->DateType)) return Form::kDate;
@@ -216,13 +226,52 @@ int64_t DaysOf(nb::handle date) {
   return sys_days{day}.time_since_epoch().count();
 }
 
+void Expect(Node* node, const table::Type& type) {
+  const auto part = [&](const std::string& path) {
+    auto made = std::make_unique<Node>();
+    made->path = node->path + path;
+    made->lists = made->nested = true;
+    return made;
+  };
+  if (type.ToString().find("json") == std::string::npos) return;
+  if (type.kind == table::Kind::kJson) {
+    node->form = Form::kJson;
+    node->type = "json";
+  } else if (type.kind == table::Kind::kList) {
+    node->item = part("[]");
+    Expect(node->item.get(), type.children[0].type);
+  } else if (type.kind == table::Kind::kStruct) {
+    for (const auto& child : type.children) {
+      node->field_of[child.name] = node->fields.size();
+      node->fields.emplace_back(child.name, part("." + child.name));
+      Expect(node->fields.back().second.get(), child.type);
+    }
+  }
+}
+
+void Settle(Node* node) {
+  if (node->nested && node->form == Form::kNull) node->form = Form::kJson;
+  if (node->form == Form::kStruct && node->fields.empty()) node->form = Form::kJson;
+  if (node->form == Form::kList && !node->item) {
+    node->item = std::make_unique<Node>();
+    node->item->nested = true;
+  }
+  if (node->form == Form::kList) Settle(node->item.get());
+  if (node->form != Form::kStruct) return;
+  for (auto& [name, field] : node->fields) Settle(field.get());
+}
+
 void Observe(Objects* objects, Node* node, nb::handle given, int64_t row) {
   const nb::handle value = objects->Plain(given, *node, row);
   Form form = objects->FormOf(value);
   if (form == Form::kNull) return;
   if (form == Form::kArray && node->lists) form = Form::kList;
   const bool first = node->form == Form::kNull;
-  const Form joined = first ? form : Join(node->form, form);
+  Form joined = first ? form : Join(node->form, form);
+  const bool mixed = joined == Form::kOther && (node->nested || IsContainer(form) || IsContainer(node->form));
+  if (node->form == Form::kJson || form == Form::kJson || mixed) {
+    joined = FitsJson(form) && FitsJson(node->form) ? Form::kJson : Form::kOther;
+  }
   if (joined == Form::kOther) {
     Refuse(*node, row,
            "a value of the type " + TypeName(value) + " beside " + node->type + " (row " +
@@ -231,6 +280,13 @@ void Observe(Objects* objects, Node* node, nb::handle given, int64_t row) {
   if (first) {
     node->row = row;
     node->type = TypeName(value);
+  }
+  if (joined == Form::kJson) {
+    node->form = joined;
+    node->item = nullptr;
+    node->fields.clear();
+    node->field_of.clear();
+    return;
   }
   if (node->form == Form::kArray && joined == Form::kList) node->lists = true;
   node->form = joined;

@@ -13,6 +13,8 @@
 
 #include <arrow/type_fwd.h>
 
+#include "table/type.h"
+
 namespace headrace::python {
 
 namespace nb = nanobind;
@@ -40,6 +42,7 @@ enum class Form {
   kList,
   kStruct,
   kArray,  // numpy array of numbers
+  kJson,   // values of several kinds, as JSON text
   kOther,  // ask `plain`
 };
 
@@ -57,7 +60,8 @@ struct Node {
   bool nanoseconds = false;
   int64_t digits = 0;  // decimals: before and after the point
   int64_t scale = 0;
-  bool lists = false;  // arrays are taken as lists
+  bool lists = false;   // arrays are taken as lists
+  bool nested = false;  // inside a list or a dict
   std::vector<int64_t> shape;
   std::unique_ptr<Node> item;
   std::vector<std::pair<std::string, std::unique_ptr<Node>>> fields;
@@ -74,11 +78,13 @@ class Objects {
   nb::handle Plain(nb::handle value, const Node& node, int64_t row, int depth = 0);
   std::string WidthOf(nb::handle value) const;  // "float32" of a numpy scalar, "" of Python's numbers
   bool zoned(nb::handle datetime) const;
+  nb::object JsonText(nb::handle value) const { return json_text_(value); }
 
  private:
   Form Classify(nb::handle type) const;
 
-  nb::object plain_, media_, numpy_bool_, numpy_number_, numpy_integer_, ndarray_, decimal_, enum_;
+  nb::object plain_, media_, json_, json_text_, numpy_bool_, numpy_number_, numpy_integer_, ndarray_,
+      decimal_, enum_;
   std::unordered_map<PyObject*, Form> forms_;
   struct Made {
     nb::object from, to;  // `from` is held so that its address stays its own
@@ -86,13 +92,21 @@ class Objects {
   std::unordered_map<PyObject*, Made> made_;
 };
 
-// Adds a value to what is known; raises Invalid, with the column and the row, where no type holds both.
+// Adds a value to what is known; raises Invalid, with the column and the row, where no type holds both. Where
+// a list or a dict stands beside another kind, and inside them, values of several kinds become kJson.
 void Observe(Objects* objects, Node* node, nb::handle value, int64_t row);
-std::shared_ptr<arrow::DataType> TypeOf(const Node& node);
+// The parts that a table's column keeps as JSON are kJson from the start.
+void Expect(Node* node, const table::Type& type);
+// After all values: parts inside that have no type of their own (dicts without keys, nothing but None) are
+// kJson.
+void Settle(Node* node);
+// A field of what the node says, json marked in its metadata.
+std::shared_ptr<arrow::Field> FieldOf(const std::string& name, const Node& node);
 // Days since 1970-01-01 of a date or datetime.
 int64_t DaysOf(nb::handle date);
 [[noreturn]] void Refuse(const Node& node, int64_t row, const std::string& why);
 
-Column ColumnOf(const std::string& name, const nb::list& values);
+// `type`: that of the table's column, as text; empty where there is none.
+Column ColumnOf(const std::string& name, const nb::list& values, const std::string& type);
 
 }  // namespace headrace::python

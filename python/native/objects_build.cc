@@ -61,16 +61,8 @@ class Builder {
         return Int(to, value);
       case Form::kFloat:
         return Float(to, value);
-      case Form::kText: {
-        Py_ssize_t size = 0;
-        const char* text = PyUnicode_AsUTF8AndSize(value.ptr(), &size);
-        if (text == nullptr) {
-          PyErr_Clear();
-          Refuse(node, row,
-                 "the text holds half a surrogate pair, which UTF-8 does not have; write it as bytes");
-        }
-        return Do(static_cast<arrow::LargeStringBuilder*>(to)->Append(text, size));
-      }
+      case Form::kText:
+        return Text(node, to, value, row);
       case Form::kBytes:
       case Form::kMedia:
         return Do(static_cast<arrow::LargeBinaryBuilder*>(to)->Append(
@@ -86,6 +78,8 @@ class Builder {
         return Delta(node, to, value, row);
       case Form::kDecimal:
         return Decimal(to, value);
+      case Form::kJson:
+        return Json(node, to, value, row);
       case Form::kList: {
         auto* list = static_cast<arrow::ListBuilder*>(to);
         Do(list->Append());
@@ -196,6 +190,27 @@ class Builder {
         arrow::Decimal128(static_cast<int64_t>(words[1]), words[0])));
   }
 
+  void Json(const Node& node, arrow::ArrayBuilder* to, nb::handle value, int64_t row) const {
+    nb::object text;
+    try {
+      text = objects_->JsonText(value);
+    } catch (nb::python_error& error) {
+      if (!error.matches(PyExc_TypeError) && !error.matches(PyExc_ValueError)) throw;
+      Refuse(node, row, "it cannot be JSON: " + nb::cast<std::string>(nb::str(error.value())));
+    }
+    Text(node, to, text, row);
+  }
+
+  static void Text(const Node& node, arrow::ArrayBuilder* to, nb::handle value, int64_t row) {
+    Py_ssize_t size = 0;
+    const char* text = PyUnicode_AsUTF8AndSize(value.ptr(), &size);
+    if (text == nullptr) {
+      PyErr_Clear();
+      Refuse(node, row, "the text holds half a surrogate pair, which UTF-8 does not have; write it as bytes");
+    }
+    Do(static_cast<arrow::LargeStringBuilder*>(to)->Append(text, size));
+  }
+
   void Struct(const Node& node, arrow::ArrayBuilder* to, nb::handle value, int64_t row) {
     auto* built = static_cast<arrow::StructBuilder*>(to);
     Do(built->Append());
@@ -247,6 +262,15 @@ Column Tensor(Objects* objects, const Node& node, const nb::list& values) {
 
 }  // namespace
 
+std::shared_ptr<arrow::DataType> TypeOf(const Node& node);
+
+std::shared_ptr<arrow::Field> FieldOf(const std::string& name, const Node& node) {
+  const auto metadata = node.form == Form::kJson
+                            ? arrow::key_value_metadata({"ARROW:extension:name"}, {"arrow.json"})
+                            : nullptr;
+  return arrow::field(name, TypeOf(node), true, metadata);
+}
+
 std::shared_ptr<arrow::DataType> TypeOf(const Node& node) {
   switch (node.form) {
     case Form::kBool:
@@ -264,6 +288,7 @@ std::shared_ptr<arrow::DataType> TypeOf(const Node& node) {
       return type ? type : arrow::float64();
     }
     case Form::kText:
+    case Form::kJson:
       return arrow::large_utf8();
     case Form::kBytes:
     case Form::kMedia:
@@ -284,10 +309,10 @@ std::shared_ptr<arrow::DataType> TypeOf(const Node& node) {
       return precision <= 38 ? arrow::decimal128(precision, scale) : arrow::decimal256(precision, scale);
     }
     case Form::kList:
-      return arrow::list(node.item ? TypeOf(*node.item) : arrow::null());
+      return arrow::list(FieldOf("item", *node.item));
     case Form::kStruct: {
       arrow::FieldVector fields;
-      for (const auto& [name, field] : node.fields) fields.push_back(arrow::field(name, TypeOf(*field)));
+      for (const auto& [name, field] : node.fields) fields.push_back(FieldOf(name, *field));
       return arrow::struct_(fields);
     }
     default:
@@ -295,19 +320,22 @@ std::shared_ptr<arrow::DataType> TypeOf(const Node& node) {
   }
 }
 
-Column ColumnOf(const std::string& name, const nb::list& values) {
+Column ColumnOf(const std::string& name, const nb::list& values, const std::string& type) {
   Objects objects;
+  const auto expected = table::ParseType(type);
   Node node;
   // Arrays of one shape are tensors; where that ends, all are looked at again as lists.
   for (bool lists = false;; lists = true) {
     node = Node{};
     node.path = name;
     node.lists = lists;
+    if (expected.ok()) Expect(&node, *expected);
     int64_t row = 0;
     for (const nb::handle value : values) Observe(&objects, &node, value, row++);
     if (lists || !node.lists) break;
   }
   if (node.form == Form::kArray) return Tensor(&objects, node, values);
+  Settle(&node);
   auto made = arrow::MakeBuilder(TypeOf(node));
   Do(made.status());
   Builder builder(&objects);
@@ -315,9 +343,8 @@ Column ColumnOf(const std::string& name, const nb::list& values) {
   for (const nb::handle value : values) builder.Add(node, made->get(), value, row++);
   auto finished = (*made)->Finish();
   Do(finished.status());
-  const auto metadata =
-      node.form == Form::kMedia ? arrow::key_value_metadata({"headrace.media"}, {"1"}) : nullptr;
-  return {*finished, metadata};
+  if (node.form == Form::kMedia) return {*finished, arrow::key_value_metadata({"headrace.media"}, {"1"})};
+  return {*finished, FieldOf(name, node)->metadata()};
 }
 
 }  // namespace headrace::python

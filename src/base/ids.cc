@@ -51,6 +51,22 @@ std::string Uuid::ToString() const {
   return text;
 }
 
+std::optional<Uuid> Uuid::ParseWritten(std::string_view text) {
+  if (text.size() > 2 && text.front() == '{' && text.back() == '}') text = text.substr(1, text.size() - 2);
+  std::string digits;
+  for (const char c : text) {
+    if (c != '-') digits += c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c;
+  }
+  const auto parsed = Parse(digits);
+  return parsed.ok() ? std::optional(*parsed) : std::nullopt;
+}
+
+std::string Uuid::Hyphenated() const {
+  std::string text = ToString();
+  for (const size_t at : {8, 13, 18, 23}) text.insert(at, 1, '-');
+  return text;
+}
+
 Xxh3Stream::Xxh3Stream() : state_(XXH3_createState()) {
   XXH3_64bits_reset(static_cast<XXH3_state_t*>(state_));
 }

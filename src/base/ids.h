@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -16,7 +17,10 @@ struct Uuid {
 
   static Uuid Random();
   static Result<Uuid> Parse(std::string_view hex);
+  // As people write them: hyphens or none, any case, braces or none.
+  static std::optional<Uuid> ParseWritten(std::string_view text);
   std::string ToString() const;
+  std::string Hyphenated() const;  // "550e8400-e29b-41d4-a716-446655440000"
   bool operator==(const Uuid&) const = default;
   auto operator<=>(const Uuid&) const = default;
 };

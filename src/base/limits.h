@@ -26,6 +26,7 @@ inline constexpr int64_t kTensorChunkBytes = 4'096;      // bytes under one tens
 inline constexpr int64_t kReadAheadBytes = 512 << 20;    // of a distant store's data files, kept in memory
 inline constexpr int64_t kMaxBlobBytes = int64_t{1} << 40;  // one media object
 inline constexpr int64_t kMaxJsonLineBytes = 64 << 20;      // one line of a JSONL file
+inline constexpr int64_t kMaxJsonDepth = 512;               // of a value in a json column
 inline constexpr int64_t kMaxPixels = int64_t{1} << 28;     // pixels that a decode may produce (268 million)
 inline constexpr int64_t kMaxPromptBytes = 64 << 20;        // text of one prompt
 inline constexpr int64_t kMaxStops = 16;                    // stop strings of one request

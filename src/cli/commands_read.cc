@@ -233,14 +233,10 @@ Status Get(const Context& context, const std::string& name, int64_t row, const s
   if (column.empty()) {
     HEADRACE_ASSIGN(const auto batch, view.Take({row}, {}));
     for (int c = 0; c < batch->num_columns() && !context.json; ++c) {
-      std::printf("%-16s %s\n", batch->column_name(c).c_str(), CellToText(*batch->column(c), 0).c_str());
+      std::printf("%-16s %s\n", batch->column_name(c).c_str(),
+                  CellToText(*batch->schema()->field(c), *batch->column(c), 0).c_str());
     }
-    if (context.json) {
-      ordered_json object = ordered_json::object();
-      for (int c = 0; c < batch->num_columns(); ++c)
-        object[batch->column_name(c)] = CellToJson(*batch->column(c), 0);
-      PrintJson(object);
-    }
+    if (context.json) std::printf("%s\n", RowToJson(*batch, 0).c_str());
     return Status::Ok();
   }
   HEADRACE_ASSIGN(const auto batch, view.Take({row}, {column}));
@@ -254,7 +250,7 @@ Status Get(const Context& context, const std::string& name, int64_t row, const s
   } else if (cell->type_id() == arrow::Type::STRING || cell->type_id() == arrow::Type::BINARY) {
     bytes = static_cast<const arrow::BinaryArray&>(*cell).GetString(0);
   } else {
-    bytes = CellToJson(*cell, 0).dump() + "\n";
+    bytes = CellToJson(*batch->schema()->field(0), *cell, 0).dump() + "\n";
   }
   if (output.empty() || output == "-") {
     const bool picture = field != nullptr && field->type.kind == table::Kind::kBlob;

@@ -5,18 +5,29 @@
 #include <arrow/scalar.h>
 #include <arrow/type.h>
 #include <arrow/util/float16.h>
+#include <arrow/util/key_value_metadata.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "base/ids.h"
 #include "table/arrow_bridge.h"
 
 namespace headrace::cli {
 namespace {
 
 using nlohmann::ordered_json;
+
+std::string ExtensionOf(const arrow::Field& field) {
+  return field.metadata() ? field.metadata()->Get("ARROW:extension:name").ValueOr("") : "";
+}
+
+std::string Dumped(const ordered_json& json) {
+  return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
 
 bool IsBlob(const arrow::StructArray& array) {
   return array.struct_type()->GetFieldIndex("media_type") >= 0 &&
@@ -46,8 +57,9 @@ std::string Printable(std::string_view text, size_t limit) {
 
 std::string BlobText(const arrow::StructArray& array, int64_t row) {
   const auto text = [&](const char* name) {
-    const auto field = array.GetFieldByName(name);
-    return field && field->IsValid(row) ? CellToText(*field, row) : std::string();
+    const int at = array.struct_type()->GetFieldIndex(name);
+    if (at < 0 || array.field(at)->IsNull(row)) return std::string();
+    return CellToText(*array.struct_type()->field(at), *array.field(at), row);
   };
   const auto length = array.GetFieldByName("length");
   std::string out = text("media_type");
@@ -113,9 +125,7 @@ void PrintTable(const std::vector<Column>& columns, const std::vector<std::vecto
 
 }  // namespace
 
-void PrintJson(const ordered_json& json) {
-  std::printf("%s\n", json.dump(-1, ' ', false, ordered_json::error_handler_t::replace).c_str());
-}
+void PrintJson(const ordered_json& json) { std::printf("%s\n", Dumped(json).c_str()); }
 
 int DisplayWidth(const std::string& text) {
   int width = 0;
@@ -188,7 +198,30 @@ static std::string IntervalText(const arrow::MonthDayNanoIntervalType::MonthDayN
   return text + fraction;
 }
 
-ordered_json CellToJson(const arrow::Array& array, int64_t row) {
+static std::string DurationText(const arrow::DurationArray& array, int64_t row) {
+  constexpr int64_t kNs[] = {1'000'000'000, 1'000'000, 1'000, 1};
+  const auto unit = static_cast<const arrow::DurationType&>(*array.type()).unit();
+  int64_t nanos = 0;
+  if (__builtin_mul_overflow(array.Value(row), kNs[static_cast<int>(unit)], &nanos))
+    return std::to_string(array.Value(row)) + (unit == arrow::TimeUnit::SECOND ? " s" : " ms or µs");
+  return IntervalText({0, 0, nanos});
+}
+
+// An object where the keys are texts that differ, else a list of [key, value].
+static ordered_json MapToJson(const arrow::MapArray& map, int64_t row) {
+  const auto keys = map.keys()->Slice(map.value_offset(row), map.value_length(row));
+  const auto values = map.items()->Slice(map.value_offset(row), map.value_length(row));
+  ordered_json object = ordered_json::object(), pairs = ordered_json::array();
+  for (int64_t i = 0; i < keys->length(); ++i) {
+    ordered_json key = CellToJson(*map.map_type()->key_field(), *keys, i);
+    ordered_json value = CellToJson(*map.map_type()->item_field(), *values, i);
+    if (key.is_string()) object[key.get<std::string>()] = value;
+    pairs.push_back({std::move(key), std::move(value)});
+  }
+  return object.size() == pairs.size() ? object : pairs;
+}
+
+ordered_json CellToJson(const arrow::Field& field, const arrow::Array& array, int64_t row) {
   if (array.IsNull(row)) return nullptr;
   using A = arrow::Type;
   switch (array.type_id()) {
@@ -232,8 +265,23 @@ ordered_json CellToJson(const arrow::Array& array, int64_t row) {
     }
     case A::DOUBLE:
       return Number(static_cast<const arrow::DoubleArray&>(array).Value(row));
-    case A::STRING:
-      return static_cast<const arrow::StringArray&>(array).GetString(row);
+    case A::STRING: {
+      std::string text = static_cast<const arrow::StringArray&>(array).GetString(row);
+      if (ExtensionOf(field) != "arrow.json") return text;
+      auto parsed = ordered_json::parse(text, nullptr, false);
+      return parsed.is_discarded() ? ordered_json(text) : parsed;
+    }
+    case A::FIXED_SIZE_BINARY: {
+      const auto& values = static_cast<const arrow::FixedSizeBinaryArray&>(array);
+      if (ExtensionOf(field) != "arrow.uuid") return ordered_json{{"bytes", values.byte_width()}};
+      Uuid id;
+      std::memcpy(id.bytes.data(), values.GetValue(row), id.bytes.size());
+      return id.Hyphenated();
+    }
+    case A::MAP:
+      return MapToJson(static_cast<const arrow::MapArray&>(array), row);
+    case A::DURATION:
+      return DurationText(static_cast<const arrow::DurationArray&>(array), row);
     case A::BINARY:
       return ordered_json{{"bytes", static_cast<const arrow::BinaryArray&>(array).value_length(row)}};
     case A::STRUCT: {
@@ -242,7 +290,7 @@ ordered_json CellToJson(const arrow::Array& array, int64_t row) {
       ordered_json object = ordered_json::object();
       for (int i = 0; i < parent.num_fields(); ++i) {
         const std::string& name = parent.struct_type()->field(i)->name();
-        ordered_json value = CellToJson(*parent.field(i), row);
+        ordered_json value = CellToJson(*parent.struct_type()->field(i), *parent.field(i), row);
         if (blob && (name == "inline" || value.is_null())) continue;
         object[name] = std::move(value);
       }
@@ -254,7 +302,8 @@ ordered_json CellToJson(const arrow::Array& array, int64_t row) {
       const auto slice = array.type_id() == A::LIST
                              ? static_cast<const arrow::ListArray&>(array).value_slice(row)
                              : static_cast<const arrow::FixedSizeListArray&>(array).value_slice(row);
-      for (int64_t i = 0; i < slice->length(); ++i) list.push_back(CellToJson(*slice, i));
+      const auto& item = *array.type()->field(0);
+      for (int64_t i = 0; i < slice->length(); ++i) list.push_back(CellToJson(item, *slice, i));
       return list;
     }
     case A::INTERVAL_MONTH_DAY_NANO:
@@ -266,7 +315,7 @@ ordered_json CellToJson(const arrow::Array& array, int64_t row) {
   }
 }
 
-std::string CellToText(const arrow::Array& array, int64_t row) {
+std::string CellToText(const arrow::Field& field, const arrow::Array& array, int64_t row) {
   if (array.IsNull(row)) return "·";
   switch (array.type_id()) {
     case arrow::Type::STRING:
@@ -283,8 +332,7 @@ std::string CellToText(const arrow::Array& array, int64_t row) {
     case arrow::Type::STRUCT: {
       const auto& parent = static_cast<const arrow::StructArray&>(array);
       if (IsBlob(parent)) return BlobText(parent, row);
-      return Printable(CellToJson(array, row).dump(-1, ' ', false, ordered_json::error_handler_t::replace),
-                       48);
+      return Printable(Dumped(CellToJson(field, array, row)), 48);
     }
     case arrow::Type::LIST:
     case arrow::Type::FIXED_SIZE_LIST: {
@@ -293,15 +341,35 @@ std::string CellToText(const arrow::Array& array, int64_t row) {
                              : static_cast<const arrow::FixedSizeListArray&>(array).value_slice(row);
       std::string out = "[";
       for (int64_t i = 0; i < std::min<int64_t>(3, slice->length()); ++i)
-        out += (i ? ", " : "") + CellToText(*slice, i);
+        out += (i ? ", " : "") + CellToText(*array.type()->field(0), *slice, i);
       if (slice->length() > 3) out += ", … " + std::to_string(slice->length());
       return out + "]";
     }
     default: {
-      const auto json = CellToJson(array, row);
+      const auto json = CellToJson(field, array, row);
       return json.is_string() ? Printable(json.get<std::string>(), 48) : json.dump();
     }
   }
+}
+
+std::string RowToJson(const arrow::RecordBatch& batch, int64_t row) {
+  std::string line = "{";
+  for (int c = 0; c < batch.num_columns(); ++c) {
+    const auto& field = *batch.schema()->field(c);
+    const auto& column = *batch.column(c);
+    line += (c > 0 ? "," : "") + Dumped(field.name()) + ":";
+    // Parsing would round long numbers. A newline may stand between tokens only, and would end the line.
+    const bool raw = column.type_id() == arrow::Type::STRING && ExtensionOf(field) == "arrow.json";
+    if (raw && column.IsValid(row)) {
+      std::string text = static_cast<const arrow::StringArray&>(column).GetString(row);
+      std::replace_if(
+          text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+      line += text;
+    } else {
+      line += Dumped(CellToJson(field, column, row));
+    }
+  }
+  return line + "}";
 }
 
 Result<int64_t> Render(arrow::RecordBatchReader* rows, const RenderOptions& options) {
@@ -317,16 +385,13 @@ Result<int64_t> Render(arrow::RecordBatchReader* rows, const RenderOptions& opti
     if (!batch) break;
     for (int64_t row = 0; row < batch->num_rows(); ++row, ++count) {
       if (options.json) {
-        ordered_json object = ordered_json::object();
-        for (int c = 0; c < batch->num_columns(); ++c)
-          object[batch->column_name(c)] = CellToJson(*batch->column(c), row);
-        const std::string line = object.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+        const std::string line = RowToJson(*batch, row) + "\n";
         std::fwrite(line.data(), 1, line.size(), stdout);
         if (std::ferror(stdout)) return Status::Io("cannot write to standard output");
       } else if (options.max_rows < 0 || count < options.max_rows) {
         std::vector<std::string> line;
         for (int c = 0; c < batch->num_columns(); ++c) {
-          line.push_back(CellToText(*batch->column(c), row));
+          line.push_back(CellToText(*batch->schema()->field(c), *batch->column(c), row));
           auto& width = columns[static_cast<size_t>(c)].width;
           width = std::max(width, DisplayWidth(line.back()));
         }

@@ -15,10 +15,12 @@ class RecordBatchReader;
 
 namespace headrace::cli {
 
-// One cell as JSON: blobs as their facts, bytes as {"bytes": n}, NaN and infinities as strings.
-nlohmann::ordered_json CellToJson(const arrow::Array& array, int64_t row);
+// One cell as JSON: blobs as their facts, bytes as {"bytes": n}, decimals, NaN and infinities as strings.
+nlohmann::ordered_json CellToJson(const arrow::Field& field, const arrow::Array& array, int64_t row);
 // One cell as short text for a table on a terminal.
-std::string CellToText(const arrow::Array& array, int64_t row);
+std::string CellToText(const arrow::Field& field, const arrow::Array& array, int64_t row);
+// A row as a JSON object on one line, without its newline; json columns as they were written.
+std::string RowToJson(const arrow::RecordBatch& batch, int64_t row);
 
 struct RenderOptions {
   bool json = false;      // one object a line

@@ -18,6 +18,7 @@
 
 #include "query/blob_export.h"
 #include "query/errors.h"
+#include "query/result_reader.h"
 #include "query/scan_function.h"
 #include "table/arrow_bridge.h"
 
@@ -49,64 +50,6 @@ class Watch {
   std::condition_variable wake_;
   bool done_ = false;
   std::thread thread_;
-};
-
-class ResultReader final : public arrow::RecordBatchReader {
- public:
-  ResultReader(std::shared_ptr<arrow::RecordBatchReader> inner, std::shared_ptr<Session> session,
-               std::shared_ptr<Watch> watch, StopToken stop)
-      : inner_(std::move(inner)),
-        session_(std::move(session)),
-        schema_(DistinctNames(*inner_->schema())),
-        watch_(std::move(watch)),
-        stop_(std::move(stop)) {}
-  std::shared_ptr<arrow::Schema> schema() const override { return schema_; }
-  arrow::Status ReadNext(std::shared_ptr<arrow::RecordBatch>* batch) override {
-    const arrow::Status status = inner_->ReadNext(batch);
-    if (status.ok() && *batch)
-      *batch = arrow::RecordBatch::Make(schema_, (*batch)->num_rows(), (*batch)->columns());
-    if (!status.ok() && stop_.stopped()) return table::ToArrow(Status::Cancelled());
-    if (status.ok()) return status;
-    const Status ours = session_->FailureIn(status.message());
-    return table::ToArrow(ours.ok() ? DuckDbStatus(status.message()) : ours);
-  }
-
- private:
-  static std::shared_ptr<arrow::Schema> DistinctNames(const arrow::Schema& given) {
-    std::set<std::string> taken;
-    for (const auto& field : given.fields()) taken.insert(field->name());
-    std::set<std::string> used;
-    arrow::FieldVector fields;
-    for (const auto& field : given.fields()) {
-      std::string name = field->name();
-      for (int k = 1; used.contains(name); ++k) {
-        const std::string other = field->name() + "_" + std::to_string(k);
-        if (!taken.contains(other)) name = other;
-      }
-      taken.insert(name);
-      used.insert(name);
-      fields.push_back(field->WithName(name));
-    }
-    return arrow::schema(fields);
-  }
-
-  // "Out of Memory Error: …": all that is left of the kind of an error that comes while rows stream.
-  static Status DuckDbStatus(const std::string& text) {
-    const size_t at = text.find("Error: ");
-    const bool prefixed = at != std::string::npos && at < 40;
-    const std::string plain = prefixed ? text.substr(at + 7) : text;
-    const std::string kind = prefixed ? text.substr(0, at) : "";
-    if (kind.starts_with("Out of Memory")) return Status::Limit(plain);
-    if (kind.starts_with("IO")) return Status::Io(plain);
-    if (kind.starts_with("Not implemented")) return Status::Unsupported(plain);
-    return Status::Invalid(plain);
-  }
-
-  std::shared_ptr<arrow::RecordBatchReader> inner_;
-  std::shared_ptr<Session> session_;
-  std::shared_ptr<arrow::Schema> schema_;
-  std::shared_ptr<Watch> watch_;
-  StopToken stop_;
 };
 
 std::string Trimmed(const std::string& sql) {
@@ -210,12 +153,12 @@ class DuckEngine final : public Engine {
       HEADRACE_TRY(ReadTails(statement, options.stop));
       auto result = Run(statement, options.params);
       if (result->HasError()) return FromDuckDb(result->GetErrorObject(), *session_, sql);
+      const duckdb::vector<duckdb::LogicalType> types = result->types;
       auto* wrapper = new duckdb::ResultArrowArrayStreamWrapper(std::move(result), STANDARD_VECTOR_SIZE * 16);
       // The stream owns its wrapper from here on.
       HEADRACE_ARROW_ASSIGN(auto reader, arrow::ImportRecordBatchReader(
                                              reinterpret_cast<::ArrowArrayStream*>(&wrapper->stream)));
-      return std::shared_ptr<arrow::RecordBatchReader>(
-          std::make_shared<ResultReader>(std::move(reader), session_, std::move(watch), options.stop));
+      return ReadResult(std::move(reader), types, session_, std::move(watch), options.stop);
     } catch (const std::exception& error) {
       return FromDuckDb(duckdb::ErrorData(error), *session_, sql);
     }
@@ -390,39 +333,6 @@ class DuckEngine final : public Engine {
   std::shared_ptr<duckdb::Connection> connection_;
 };
 
-// Decimals without digits after the point (DuckDB's sums of integers) as int64.
-class NarrowingReader final : public arrow::RecordBatchReader {
- public:
-  explicit NarrowingReader(std::shared_ptr<arrow::RecordBatchReader> inner) : inner_(std::move(inner)) {
-    arrow::FieldVector fields;
-    for (const auto& field : inner_->schema()->fields())
-      fields.push_back(IsWhole(*field) ? field->WithType(arrow::int64()) : field);
-    schema_ = arrow::schema(fields);
-  }
-  std::shared_ptr<arrow::Schema> schema() const override { return schema_; }
-  arrow::Status ReadNext(std::shared_ptr<arrow::RecordBatch>* out) override {
-    std::shared_ptr<arrow::RecordBatch> batch;
-    ARROW_RETURN_NOT_OK(inner_->ReadNext(&batch));
-    *out = nullptr;
-    if (!batch) return arrow::Status::OK();
-    arrow::ArrayVector columns = batch->columns();
-    for (size_t i = 0; i < columns.size(); ++i) {
-      if (!IsWhole(*inner_->schema()->field(static_cast<int>(i)))) continue;
-      ARROW_ASSIGN_OR_RAISE(columns[i], arrow::compute::Cast(*columns[i], arrow::int64()));
-    }
-    *out = arrow::RecordBatch::Make(schema_, batch->num_rows(), columns);
-    return arrow::Status::OK();
-  }
-
- private:
-  static bool IsWhole(const arrow::Field& field) {
-    return field.type()->id() == arrow::Type::DECIMAL128 &&
-           static_cast<const arrow::Decimal128Type&>(*field.type()).scale() == 0;
-  }
-  std::shared_ptr<arrow::RecordBatchReader> inner_;
-  std::shared_ptr<arrow::Schema> schema_;
-};
-
 }  // namespace
 
 Result<std::unique_ptr<Engine>> Engine::Open(std::shared_ptr<table::Catalog> catalog,
@@ -438,13 +348,13 @@ Result<table::CommitResult> QueryInto(table::Catalog* catalog, Engine* engine, c
   static const arrow::Status compute_ready = arrow::compute::Initialize();
   HEADRACE_ARROW_TRY(compute_ready);
   HEADRACE_ASSIGN(auto rows, engine->Query(sql, {options.stop, std::move(params)}));
-  NarrowingReader narrowed(std::move(rows));
-  HEADRACE_ASSIGN(table::Schema schema, table::SchemaFromArrow(*narrowed.schema()));
+  const auto narrowed = ForTable(std::move(rows));
+  HEADRACE_ASSIGN(table::Schema schema, table::SchemaFromArrow(*narrowed->schema()));
   table::CommitOptions commit = options;
   commit.inputs = engine->inputs();
   if (commit.how.empty()) commit.how = sql;
   HEADRACE_ASSIGN(const auto table, catalog->CreateTable(name, std::move(schema), commit));
-  auto appended = table->Append(&narrowed, commit);
+  auto appended = table->Append(narrowed.get(), commit);
   if (!appended.ok()) {
     const Status dropped = catalog->DropTable(name, commit);  // it never held a row
     (void)dropped;

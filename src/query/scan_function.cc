@@ -4,6 +4,7 @@
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 #include <duckdb/catalog/catalog.hpp>
+#include <duckdb/common/string_util.hpp>
 #include <duckdb/function/replacement_scan.hpp>
 #include <duckdb/function/table/arrow.hpp>
 #include <duckdb/parser/expression/constant_expression.hpp>
@@ -14,6 +15,7 @@
 #include <duckdb/parser/tableref/subqueryref.hpp>
 #include <duckdb/parser/tableref/table_function_ref.hpp>
 #include <duckdb/planner/operator/logical_get.hpp>
+#include <set>
 
 #include "query/filters.h"
 #include "query/widen.h"
@@ -51,6 +53,23 @@ size_t ColumnOf(const BindData& bind, duckdb::column_t id) {
   return id == kRowId ? bind.names.size() - 1 : id;
 }
 
+// The columns' names in SQL, where case makes no difference: one that is taken so gets a number.
+std::vector<std::string> DistinctNames(const arrow::FieldVector& fields) {
+  std::set<std::string> given, used;
+  for (const auto& field : fields) given.insert(duckdb::StringUtil::Lower(field->name()));
+  std::vector<std::string> names;
+  for (const auto& field : fields) {
+    std::string name = field->name();
+    for (int k = 1; used.contains(duckdb::StringUtil::Lower(name)); ++k) {
+      const std::string other = field->name() + "_" + std::to_string(k);
+      if (!given.contains(duckdb::StringUtil::Lower(other))) name = other;
+    }
+    used.insert(duckdb::StringUtil::Lower(name));
+    names.push_back(std::move(name));
+  }
+  return names;
+}
+
 duckdb::unique_ptr<duckdb::FunctionData> Bind(duckdb::ClientContext& context,
                                               duckdb::TableFunctionBindInput& input,
                                               duckdb::vector<duckdb::LogicalType>& types,
@@ -63,18 +82,18 @@ duckdb::unique_ptr<duckdb::FunctionData> Bind(duckdb::ClientContext& context,
   bind->view = *view;
   bind->label = name.substr(0, name.rfind('@')) + "@" + std::to_string(bind->view->snapshot().version);
   arrow::FieldVector fields = bind->view->schema().ToArrow()->fields();
-  // Metadata of ours would be taken for extension types.
-  for (auto& field : fields) field = arrow::field(field->name(), Widened(field->type()));
+  for (auto& field : fields) field = Widened(*field);
   fields.push_back(arrow::field(std::string(table::kRowIdColumn), arrow::int64()));
   const auto exported = arrow::ExportSchema(
       *arrow::schema(fields), reinterpret_cast<::ArrowSchema*>(&bind->schema_root.arrow_schema));
   if (!exported.ok()) throw duckdb::InvalidInputException(exported.ToString());
   duckdb::ArrowTableFunction::PopulateArrowTableSchema(context, bind->arrow_table,
                                                        bind->schema_root.arrow_schema);
+  const auto distinct = DistinctNames(fields);
   for (size_t i = 0; i < fields.size(); ++i) {
     bind->names.push_back(fields[i]->name());
     if (i + 1 == fields.size()) break;
-    names.push_back(fields[i]->name());
+    names.push_back(distinct[i]);
     types.push_back(bind->arrow_table.GetColumns().at(i)->GetDuckType());
   }
   return bind;

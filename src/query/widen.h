@@ -1,7 +1,10 @@
-// float16, which DuckDB does not have, as float32: alone and inside lists, tensors and structs.
+// Between our types and DuckDB's: what it lacks goes in as the nearest type that holds every value, and what
+// it gives back without saying so says so again.
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include <arrow/type_fwd.h>
 
@@ -9,7 +12,12 @@
 
 namespace headrace::query {
 
+// float16 as float32, decimals of more than 38 digits as text, nanosecond durations as microseconds: alone
+// and inside lists, maps, tensors and structs.
 std::shared_ptr<arrow::DataType> Widened(const std::shared_ptr<arrow::DataType>& type);
+// Invalid, with the column, for a time that is no whole number of microseconds.
 Result<std::shared_ptr<arrow::RecordBatch>> Widened(std::shared_ptr<arrow::RecordBatch> batch);
+// The field as DuckDB shall see it: its type widened, and of its metadata the extension name only.
+std::shared_ptr<arrow::Field> Widened(const arrow::Field& field);
 
 }  // namespace headrace::query

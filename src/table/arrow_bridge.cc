@@ -1,5 +1,8 @@
 #include "table/arrow_bridge.h"
 
+#include <arrow/array.h>
+#include <arrow/type.h>
+
 #include <cstring>
 #include <mutex>
 
@@ -122,6 +125,24 @@ std::shared_ptr<arrow::io::RandomAccessFile> ToRandomAccessFile(std::shared_ptr<
 
 std::shared_ptr<arrow::io::OutputStream> ToOutputStream(store::Upload* upload) {
   return std::make_shared<UploadStream>(upload);
+}
+
+namespace {
+
+std::shared_ptr<arrow::ArrayData> DataWithType(const arrow::ArrayData& data,
+                                               const std::shared_ptr<arrow::DataType>& type) {
+  auto typed = data.Copy();
+  typed->type = type;
+  for (size_t i = 0; i < typed->child_data.size(); ++i)
+    typed->child_data[i] = DataWithType(*typed->child_data[i], type->field(static_cast<int>(i))->type());
+  return typed;
+}
+
+}  // namespace
+
+std::shared_ptr<arrow::Array> WithType(const std::shared_ptr<arrow::Array>& array,
+                                       const std::shared_ptr<arrow::DataType>& type) {
+  return type->num_fields() == 0 ? array : arrow::MakeArray(DataWithType(*array->data(), type));
 }
 
 }  // namespace headrace::table

@@ -25,6 +25,10 @@ std::shared_ptr<arrow::io::RandomAccessFile> ToRandomAccessFile(std::shared_ptr<
 // Writes into an upload; Close does not commit it.
 std::shared_ptr<arrow::io::OutputStream> ToOutputStream(store::Upload* upload);
 
+// The array with the type that equals its own but for the metadata of nested fields.
+std::shared_ptr<arrow::Array> WithType(const std::shared_ptr<arrow::Array>& array,
+                                       const std::shared_ptr<arrow::DataType>& type);
+
 }  // namespace headrace::table
 
 #define HEADRACE_ARROW_TRY(expr) HEADRACE_TRY(::headrace::table::FromArrow(expr))

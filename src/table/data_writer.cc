@@ -85,7 +85,7 @@ class ParquetWriter {
   // not repeat.
   static void EnableDictionaries(const Field& field, const std::string& path,
                                  parquet::WriterProperties::Builder* out) {
-    if (field.type.kind == Kind::kString) out->enable_dictionary(path);
+    if (field.type.kind == Kind::kString || field.type.kind == Kind::kJson) out->enable_dictionary(path);
     if (field.type.kind == Kind::kStruct || field.type.kind == Kind::kBlob) {
       for (const auto& child : field.type.children) EnableDictionaries(child, path + "." + child.name, out);
     }

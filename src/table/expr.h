@@ -72,7 +72,8 @@ enum class ExprOp {
   kDiv,
   kMod,
   kNeg,
-  kCast
+  kCast,
+  kJsonText  // `json ->> path`: the text there; the path is `literal`
 };
 
 struct Expr;

@@ -1,7 +1,9 @@
 #include <algorithm>
 
 #include "base/clock.h"
+#include "base/ids.h"
 #include "table/expr_vec.h"
+#include "table/json_text.h"
 
 namespace headrace::table {
 namespace {
@@ -31,7 +33,13 @@ Result<ValueType> TypeOfField(const Field& field, const std::string& text) {
       return ValueType::kFloat;
     case Kind::kFloat64:
       return ValueType::kDouble;
+    case Kind::kDecimal:
+      if (field.type.precision <= kMaxDecimalDigits) return ValueType::kDecimal;
+      return Status::Invalid("the filter compares " + text + ", a " + field.type.ToString() +
+                             "; filters take " + std::to_string(kMaxDecimalDigits) + " digits at most");
     case Kind::kString:
+    case Kind::kJson:
+    case Kind::kUuid:
       return ValueType::kString;
     case Kind::kDate:
       return ValueType::kDate;
@@ -39,7 +47,7 @@ Result<ValueType> TypeOfField(const Field& field, const std::string& text) {
       return field.type.unit == TimeUnit::kNano ? ValueType::kTimestampNs : ValueType::kTimestampUs;
     default:
       return Status::Invalid("the filter compares " + text + ", a " + field.type.ToString() +
-                             "; only 'is null' works on that type");
+                             "; only 'is null' works on that type (SQL has more)");
   }
 }
 
@@ -223,6 +231,8 @@ class Binder {
         return Choice(std::move(bound));
       case ExprOp::kCast:
         return Cast(std::move(bound));
+      case ExprOp::kJsonText:
+        return JsonText(std::move(bound));
       case ExprOp::kLike:
       case ExprOp::kILike:
         return OfText(std::move(bound), "LIKE", ValueType::kBool);
@@ -244,7 +254,34 @@ class Binder {
     const auto type = TypeOfField(bound->field, ToString(*bound));
     if (!type.ok() && !any_type) return type.status();
     bound->type = type.ok() ? *type : ValueType::kNull;
+    if (bound->type == ValueType::kDecimal) bound->decimal.scale = bound->field.type.scale;
     return ExprPtr(bound);
+  }
+
+  static Result<ExprPtr> JsonText(std::shared_ptr<Expr> bound) {
+    const Expr& json = *bound->args[0];
+    if (json.op != ExprOp::kColumn || json.field.type.kind != Kind::kJson)
+      return Status::Invalid("->> looks into a json column, and " + ToString(json) + " is none");
+    HEADRACE_TRY(ParseJsonPath(std::get<std::string>(bound->literal)).status());
+    bound->type = ValueType::kString;
+    return ExprPtr(bound);
+  }
+
+  // Texts beside a column of UUIDs are UUIDs, however they are written.
+  static Status ReadUuids(std::vector<ExprPtr>* args) {
+    const bool any = std::any_of(args->begin(), args->end(), [](const ExprPtr& arg) {
+      return arg->op == ExprOp::kColumn && arg->field.type.kind == Kind::kUuid;
+    });
+    for (auto& arg : *args) {
+      const auto* text = std::get_if<std::string>(&arg->literal);
+      if (!any || arg->op != ExprOp::kLiteral || text == nullptr) continue;
+      const auto uuid = Uuid::ParseWritten(*text);
+      if (!uuid) return Status::Invalid("'" + *text + "' is not a UUID");
+      auto literal = std::make_shared<Expr>(*arg);
+      literal->literal = uuid->Hyphenated();
+      arg = std::move(literal);
+    }
+    return Status::Ok();
   }
 
   static Status IsCondition(const Expr& expr) {
@@ -323,6 +360,7 @@ class Binder {
   static Result<ExprPtr> Compare(std::shared_ptr<Expr> bound) {
     auto& args = bound->args;
     bound->type = ValueType::kBool;
+    HEADRACE_TRY(ReadUuids(&args));
     if (args.size() == 2 && bound->op != ExprOp::kIn && bound->op != ExprOp::kDistinct) {
       if (args[0]->type == ValueType::kInt && IsDecimalLiteral(*args[1]))
         return WholeCompare(bound->op, args[0], args[1]->decimal);
@@ -406,6 +444,10 @@ Result<Field> ResolvePath(const Schema& schema, const std::vector<std::string>& 
     const bool is_struct = field->type.kind == Kind::kStruct || field->type.kind == Kind::kBlob;
     for (const auto& child : field->type.children) {
       if (is_struct && child.name == path[i]) inner = &child;
+    }
+    if (inner == nullptr && field->type.kind == Kind::kJson) {
+      return Status::NotFound("column '" + field->name + "' is json, which has no columns inside: write " +
+                              field->name + "->>'$." + path[i] + "'");
     }
     if (inner == nullptr) {
       std::string text = "column '" + field->name + "' has no field '" + path[i] + "'";

@@ -6,9 +6,11 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 
 #include "base/clock.h"
+#include "base/ids.h"
 #include "table/expr_vec.h"
 
 namespace headrace::table {
@@ -30,6 +32,19 @@ Result<Vec> Timestamps(const Expr& expr, const arrow::TimestampArray& array, Vec
       return Status::Limit("column " + ToString(expr) + " holds a time beyond what microseconds can say");
     }
   }
+  return out;
+}
+
+Vec Uuids(const arrow::FixedSizeBinaryArray& values, Vec out) {
+  auto texts = std::make_shared<std::vector<std::string>>();
+  texts->reserve(static_cast<size_t>(values.length()));
+  for (int64_t i = 0; i < values.length(); ++i) {
+    Uuid id;
+    std::memcpy(id.bytes.data(), values.GetValue(i), id.bytes.size());
+    texts->push_back(id.Hyphenated());
+    out.strings.push_back(texts->back());
+  }
+  out.owners.push_back(texts);
   return out;
 }
 
@@ -247,6 +262,17 @@ Result<Vec> VecOfColumn(const Expr& expr, const std::shared_ptr<arrow::Array>& a
       for (int64_t i = 0; i < rows; ++i) out.strings[static_cast<size_t>(i)] = strings.GetView(i);
       break;
     }
+    case A::DECIMAL128: {
+      const auto& decimals = static_cast<const arrow::Decimal128Array&>(*array);
+      out.decimals.resize(static_cast<size_t>(rows));
+      for (int64_t i = 0; i < rows; ++i)
+        std::memcpy(&out.decimals[static_cast<size_t>(i)], decimals.GetValue(i), sizeof(Int128));
+      break;
+    }
+    case A::FIXED_SIZE_BINARY:
+      if (expr.type == ValueType::kString)
+        return Uuids(static_cast<const arrow::FixedSizeBinaryArray&>(*array), std::move(out));
+      [[fallthrough]];
     default: {  // only IS NULL looks at it
       out.type = ValueType::kNull;
       if (out.nulls.empty()) out.nulls.assign(static_cast<size_t>(rows), 0);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "table/expr_vec.h"
+#include "table/json_text.h"
 
 namespace headrace::table {
 namespace {
@@ -50,6 +51,8 @@ class Evaluator {
         HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
         return ChangeCase(inner, expr.op == ExprOp::kLower, rows_);
       }
+      case ExprOp::kJsonText:
+        return JsonText(expr);
       case ExprOp::kCast:
         return Cast(expr);
       case ExprOp::kIsNan:
@@ -233,6 +236,22 @@ class Evaluator {
     if (expr.type == ValueType::kString) texts->reserve(static_cast<size_t>(inner.constant ? 1 : rows_));
     auto result = Map(inner, expr.type, [&](int64_t i, Vec* out) {
       return ConvertValue(expr, inner, i, out, texts.get(), &problem_);
+    });
+    if (result.ok()) result->owners.push_back(texts);
+    return result;
+  }
+
+  Result<Vec> JsonText(const Expr& expr) {
+    HEADRACE_ASSIGN(const Vec json, Run(*expr.args[0]));
+    HEADRACE_ASSIGN(const JsonPath path, ParseJsonPath(std::get<std::string>(expr.literal)));
+    auto texts = std::make_shared<std::vector<std::string>>();
+    texts->reserve(static_cast<size_t>(rows_));
+    auto result = Map(json, ValueType::kString, [&](int64_t i, Vec* out) {
+      auto text = JsonTextAt(json.String(i), path);
+      if (!text) return out->nulls.push_back(1), true;
+      texts->push_back(std::move(*text));
+      out->strings.push_back(texts->back());
+      return true;
     });
     if (result.ok()) result->owners.push_back(texts);
     return result;

@@ -80,10 +80,10 @@ class Parser {
         token.text = std::string(text_.substr(token.at, at - token.at));
       } else {
         token.kind = TokenKind::kSymbol;
-        static constexpr std::string_view kTwo[] = {"<=", ">=", "<>", "!=", "==", "::"};
+        static constexpr std::string_view kLong[] = {"<=", ">=", "<>", "!=", "==", "::", "->>"};
         token.text = std::string(1, c);
-        for (const auto two : kTwo) {
-          if (text_.substr(at, 2) == two) token.text = std::string(two);
+        for (const auto symbol : kLong) {
+          if (text_.substr(at, symbol.size()) == symbol) token.text = std::string(symbol);
         }
         static constexpr std::string_view kOne = "=<>()+-*/%,.";
         if (token.text.size() == 1 && kOne.find(c) == std::string_view::npos) {
@@ -306,10 +306,25 @@ class Parser {
 
   Result<ExprPtr> Postfix(bool negative) {
     HEADRACE_ASSIGN(ExprPtr expr, Primary(negative));
-    while (EatSymbol("::")) {
-      HEADRACE_ASSIGN(expr, CastTo(std::move(expr)));
+    for (;;) {
+      if (EatSymbol("::")) {
+        HEADRACE_ASSIGN(expr, CastTo(std::move(expr)));
+      } else if (EatSymbol("->>")) {
+        if (Now().kind != TokenKind::kString) return Error("expected a path such as '$.lang' after ->>");
+        expr = JsonText(std::move(expr), tokens_[next_++].text);
+      } else {
+        return expr;
+      }
       HEADRACE_TRY(Bounded(*expr));
     }
+  }
+
+  static ExprPtr JsonText(ExprPtr json, std::string path) {
+    auto expr = std::make_shared<Expr>();
+    expr->op = ExprOp::kJsonText;
+    expr->args = {std::move(json)};
+    expr->literal = std::move(path);
+    Measure(expr.get());
     return expr;
   }
 

@@ -85,6 +85,8 @@ std::string ToString(const Expr& expr) {
     }
     case ExprOp::kIsNull:
       return "(" + ToString(*expr.args[0]) + " is null)";
+    case ExprOp::kJsonText:
+      return "(" + ToString(*expr.args[0]) + " ->> " + LiteralText(expr) + ")";
     case ExprOp::kIn:
       return "(" + ToString(*expr.args[0]) + " in (" + List(expr, 1) + "))";
     case ExprOp::kLike:

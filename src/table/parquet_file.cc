@@ -66,7 +66,7 @@ namespace {
 int FieldIdOf(const parquet::schema::Node& node) { return node.field_id(); }
 
 bool HasList(const Type& type) {
-  if (type.kind == Kind::kList) return true;
+  if (type.kind == Kind::kList || type.kind == Kind::kMap) return true;
   return std::any_of(type.children.begin(), type.children.end(),
                      [](const Field& f) { return HasList(f.type); });
 }
@@ -394,10 +394,8 @@ Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadNested(const Field& field
   if (pieces.size() > 1) {
     HEADRACE_ARROW_ASSIGN(joined, arrow::Concatenate(pieces));
   }
-  if (!joined->type()->Equals(*type)) {
-    HEADRACE_ASSIGN(joined, ConformArray(joined, field));
-  }
-  return joined;
+  if (!joined->type()->Equals(*type)) return ConformArray(joined, field);
+  return WithType(joined, type);
 }
 
 Result<std::shared_ptr<arrow::Array>> ParquetFile::Read(const Field& field, const Rows& rows,

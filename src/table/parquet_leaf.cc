@@ -2,6 +2,7 @@
 
 #include <arrow/array.h>
 #include <arrow/buffer.h>
+#include <arrow/type.h>
 #include <arrow/util/bit_util.h>
 
 #include <cmath>
@@ -126,6 +127,70 @@ class NumberBuilder final : public BuilderBase<NumberBuilder<Stored, Out>> {
   std::shared_ptr<arrow::Buffer> values_;
   Validity validity_;
   int64_t scale_;  // stored units in one given unit (seconds are stored as milliseconds)
+  int64_t at_ = 0;
+};
+
+// Values of one width: fixed-size binary and UUIDs as they are, decimals from big-endian to Arrow's
+// little-endian words.
+class FixedBuilder final : public BuilderBase<FixedBuilder> {
+ public:
+  FixedBuilder(std::shared_ptr<arrow::DataType> type, int64_t rows, std::shared_ptr<arrow::Buffer> values,
+               int64_t stored, bool decimal)
+      : type_(std::move(type)),
+        rows_(rows),
+        values_(std::move(values)),
+        validity_(rows),
+        stored_(stored),
+        given_(static_cast<const arrow::FixedSizeBinaryType&>(*type_).byte_width()),
+        decimal_(decimal) {}
+
+  template <typename ForEachRow>
+  Status Append(const PageView& page, int max_level, const std::vector<std::string_view>*, int64_t, int64_t,
+                ForEachRow for_each) {
+    if (page.encoding != PageEncoding::kPlain)
+      return Status::Corrupt("a page with an encoding that we do not write");
+    const auto* data = reinterpret_cast<const uint8_t*>(page.values.data());
+    const int64_t count = static_cast<int64_t>(page.values.size()) / stored_;
+    return Visit(
+        page, max_level, for_each,
+        [&](int64_t i) -> Status {
+          if (i >= count) return Torn();
+          Put(data + i * stored_);
+          return Status::Ok();
+        },
+        [&]() -> Status {
+          std::memset(Next(), 0, static_cast<size_t>(given_));
+          return validity_.Nulls(at_++);
+        });
+  }
+
+  Result<std::shared_ptr<arrow::Array>> Finish() override {
+    HEADRACE_CHECK(at_ == rows_);
+    return arrow::MakeArray(
+        arrow::ArrayData::Make(type_, rows_, {validity_.buffer(), values_}, validity_.nulls()));
+  }
+
+ private:
+  uint8_t* Next() { return values_->mutable_data() + at_ * given_; }
+  void Put(const uint8_t* value) {
+    uint8_t* out = Next();
+    if (decimal_) {
+      constexpr uint8_t kSign = 0x80;
+      std::memset(out, (value[0] & kSign) != 0 ? 0xff : 0, static_cast<size_t>(given_));
+      for (int64_t i = 0; i < stored_; ++i) out[i] = value[stored_ - 1 - i];
+    } else {
+      std::memcpy(out, value, static_cast<size_t>(given_));
+    }
+    ++at_;
+  }
+
+  std::shared_ptr<arrow::DataType> type_;
+  int64_t rows_;
+  std::shared_ptr<arrow::Buffer> values_;
+  Validity validity_;
+  int64_t stored_;  // bytes of a value in the file
+  int64_t given_;   // and in the array
+  bool decimal_;
   int64_t at_ = 0;
 };
 
@@ -262,6 +327,16 @@ Result<std::unique_ptr<LeafBuilder>> Number(const Type& type, int64_t rows, int6
       std::make_unique<NumberBuilder<Stored, Out>>(table::ToArrow(type), rows, std::move(values), scale));
 }
 
+Result<std::unique_ptr<LeafBuilder>> Fixed(const Type& type, int64_t rows) {
+  auto given = table::ToArrow(type);
+  const bool decimal = type.kind == Kind::kDecimal;
+  const int64_t width = static_cast<const arrow::FixedSizeBinaryType&>(*given).byte_width();
+  const int64_t stored = decimal ? arrow::DecimalType::DecimalSize(type.precision) : width;
+  HEADRACE_ARROW_ASSIGN(std::shared_ptr<arrow::Buffer> values, arrow::AllocateBuffer(rows * width));
+  return std::unique_ptr<LeafBuilder>(
+      std::make_unique<FixedBuilder>(std::move(given), rows, std::move(values), stored, decimal));
+}
+
 template <typename T>
 bool Load(std::string_view encoded, T* value) {
   if (encoded.size() != sizeof(T)) return false;
@@ -305,6 +380,17 @@ Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, parquet::T
       if (!expect(P::INT64)) return mismatch();
       return Number<int64_t, int64_t>(type, rows, type.unit == TimeUnit::kSecond ? 1000 : 1);
     }
+    case Kind::kTime:
+      if (type.unit == TimeUnit::kMicro || type.unit == TimeUnit::kNano)
+        return expect(P::INT64) ? Number<int64_t, int64_t>(type, rows) : mismatch();
+      if (!expect(P::INT32)) return mismatch();
+      return Number<int32_t, int32_t>(type, rows, type.unit == TimeUnit::kSecond ? 1000 : 1);
+    case Kind::kDuration:
+      return expect(P::INT64) ? Number<int64_t, int64_t>(type, rows) : mismatch();
+    case Kind::kDecimal:
+    case Kind::kFixedBinary:
+    case Kind::kUuid:
+      return expect(P::FIXED_LEN_BYTE_ARRAY) ? Fixed(type, rows) : mismatch();
     case Kind::kFloat16:
       return expect(P::FIXED_LEN_BYTE_ARRAY) ? Number<uint16_t, uint16_t>(type, rows) : mismatch();
     case Kind::kFloat32:
@@ -312,6 +398,7 @@ Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, parquet::T
     case Kind::kFloat64:
       return expect(P::DOUBLE) ? Number<double, double>(type, rows) : mismatch();
     case Kind::kString:
+    case Kind::kJson:
     case Kind::kBinary: {
       if (!expect(P::BYTE_ARRAY)) return mismatch();
       HEADRACE_ARROW_ASSIGN(std::shared_ptr<arrow::Buffer> offsets, arrow::AllocateBuffer((rows + 1) * 4));
@@ -343,7 +430,12 @@ Value DecodeBound(const Type& type, parquet::Type::type physical, std::string_vi
     case Kind::kDate:
       return Load(encoded, &narrow) ? Value(int64_t{narrow}) : Value();
     case Kind::kInt64:
+    case Kind::kDuration:
       return Load(encoded, &wide) ? Value(wide) : Value();
+    case Kind::kTime:
+      if (physical == parquet::Type::INT64) return Load(encoded, &wide) ? Value(wide) : Value();
+      if (!Load(encoded, &narrow)) return {};
+      return Value(int64_t{type.unit == TimeUnit::kSecond ? narrow / 1000 : narrow});
     case Kind::kTimestamp:
       return Load(encoded, &wide) ? Value(type.unit == TimeUnit::kSecond ? wide / 1000 : wide) : Value();
     case Kind::kFloat32:
@@ -351,6 +443,7 @@ Value DecodeBound(const Type& type, parquet::Type::type physical, std::string_vi
     case Kind::kFloat64:
       return Load(encoded, &number) && !std::isnan(number) ? Value(number) : Value();
     case Kind::kString:
+    case Kind::kJson:
     case Kind::kBinary:
       return physical == parquet::Type::BYTE_ARRAY ? Value(std::string(encoded)) : Value();
     default:

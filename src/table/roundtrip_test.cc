@@ -35,6 +35,22 @@ const char* kTypes[] = {"bool",
                         "timestamp[us, UTC]",
                         "timestamp[ns]",
                         "float16",
+                        "time[s]",
+                        "time[ms]",
+                        "time[us]",
+                        "time[ns]",
+                        "duration[s]",
+                        "duration[ns]",
+                        "decimal(1, 1)",
+                        "decimal(9, 3)",
+                        "decimal(38, 10)",
+                        "decimal(76, 0)",
+                        "fixed_binary[3]",
+                        "uuid",
+                        "json",
+                        "struct<a: decimal(20, 2), b: uuid, c: struct<d: time[s]>>",
+                        "map<string, decimal(5, 1)>",
+                        "list<map<string, list<json>>>",
                         "list<int32>",
                         "struct<a: int32, b: struct<c: string, d: float64>>",
                         "list<struct<x: int8, y: string>>",
@@ -76,6 +92,31 @@ class Random {
       case Kind::kString:
       case Kind::kBinary:
         return "\"" + Text() + "\"";
+      case Kind::kTime:
+        return std::to_string(engine_() % 86'400);
+      case Kind::kDuration:
+        return std::to_string(static_cast<int64_t>(engine_()));
+      case Kind::kDecimal:
+        return "\"" + Digits(type.precision, type.scale) + "\"";
+      case Kind::kFixedBinary:
+      case Kind::kUuid: {
+        std::string bytes(static_cast<size_t>(type.kind == Kind::kUuid ? 16 : type.width), 'a');
+        for (char& c : bytes) c = static_cast<char>('0' + engine_() % 64);
+        std::replace(bytes.begin(), bytes.end(), '\\', '/');
+        return "\"" + bytes + "\"";
+      }
+      case Kind::kJson: {
+        static const char* kJson[] = {"null", "1e300", R"([{\"a\": []}, 2.50])", R"({\"b\": \"ü\"})"};
+        return std::string("\"") + kJson[engine_() % std::size(kJson)] + "\"";
+      }
+      case Kind::kMap: {
+        std::string out = "[";
+        for (uint64_t n = engine_() % 4; n > 0; --n) {
+          out += (out.size() > 1 ? ",[" : "[") + Json(type.children[0].type, false) + "," +
+                 Json(type.children[1].type, true) + "]";
+        }
+        return out + "]";
+      }
       case Kind::kList: {
         std::string out = "[";
         for (uint64_t n = engine_() % 4; n > 0; --n)
@@ -101,6 +142,16 @@ class Random {
   void nulls(uint64_t one_in) { nulls_ = one_in; }
 
  private:
+  // At most so many digits, often all of them, with a point before the last `scale`.
+  std::string Digits(int precision, int scale) {
+    std::string digits;
+    const int before = OneIn(3) ? 0 : precision - scale;
+    for (int i = 0; i < before; ++i) digits += static_cast<char>('0' + engine_() % 10);
+    if (digits.empty()) digits = "0";
+    if (scale > 0) digits += '.';
+    for (int i = 0; i < scale; ++i) digits += static_cast<char>('0' + engine_() % 10);
+    return (OneIn(2) ? "-" : "") + digits;
+  }
   std::string Text() {
     static const char* kWords[] = {"",     "a",   "headrace", "ünïcode", "日本",
                                    "🙂", "x y", "repeat",   "repeat",  "repeat"};
@@ -331,17 +382,17 @@ TEST(Types, RefusedByNameWithTheCast) {
     const auto result = SchemaFromArrow(*arrow::schema({arrow::field("x", type)}));
     return result.ok() ? std::string() : result.status().ToString();
   };
-  EXPECT_NE(refused(arrow::decimal128(10, 2)).find("cast it to float64"), std::string::npos);
-  EXPECT_NE(refused(arrow::time64(arrow::TimeUnit::MICRO)).find("int64"), std::string::npos);
-  EXPECT_NE(refused(arrow::map(arrow::utf8(), arrow::int32())).find("list<struct<key, value>>"),
-            std::string::npos);
-  EXPECT_NE(refused(arrow::fixed_size_binary(4)).find("binary"), std::string::npos);
+  EXPECT_NE(refused(arrow::decimal128(10, -2)).find("scale is from 0"), std::string::npos);
+  EXPECT_NE(refused(arrow::null()).find("all its values are null"), std::string::npos);
+  EXPECT_NE(refused(arrow::fixed_size_binary(0)).find("binary"), std::string::npos);
   for (const auto& type : {arrow::large_utf8(), arrow::dictionary(arrow::int8(), arrow::utf8()),
                            arrow::large_list(arrow::int32()), arrow::utf8_view()}) {
     EXPECT_EQ(refused(type), "") << type->ToString();
   }
-  for (const char* bad : {"", "int", "list<int32", "tensor<float64>[3]", "tensor<float32>[0]",
-                          "tensor<float32>[99999999999]", "struct<>", "timestamp[m]"}) {
+  for (const char* bad :
+       {"", "int", "list<int32", "tensor<float64>[3]", "tensor<float32>[0]", "tensor<float32>[99999999999]",
+        "struct<>", "timestamp[m]", "decimal(0)", "decimal(77)", "decimal(3, 4)", "time[h]", "fixed_binary",
+        "map<string>", "struct<\"a: int8>"}) {
     EXPECT_FALSE(ParseType(bad).ok()) << bad;
   }
 }

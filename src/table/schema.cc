@@ -3,6 +3,7 @@
 #include <arrow/type.h>
 #include <arrow/util/utf8.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -151,7 +152,14 @@ Result<Field> FieldFromJson(const nlohmann::json& json, int depth) {
   field.name = json.at("name").get<std::string>();
   const auto type = json.at("type").get<std::string>();
   if (json.contains("fields")) {
-    field.type.kind = type == "list" ? Kind::kList : type == "blob" ? Kind::kBlob : Kind::kStruct;
+    static const std::map<std::string, Kind> kNested = {
+        {"list", Kind::kList}, {"struct", Kind::kStruct}, {"map", Kind::kMap}, {"blob", Kind::kBlob}};
+    const auto known = kNested.find(type);
+    if (known == kNested.end()) {
+      return Status::Unsupported("the column '" + field.name + "' has the type '" + type +
+                                 "', which this Headrace does not know; a newer one wrote it");
+    }
+    field.type.kind = known->second;
     for (const auto& child : json.at("fields")) {
       HEADRACE_ASSIGN(Field nested, FieldFromJson(child, depth + 1));
       field.type.children.push_back(std::move(nested));
@@ -160,6 +168,8 @@ Result<Field> FieldFromJson(const nlohmann::json& json, int depth) {
       return Status::Corrupt("a list column has " + std::to_string(field.type.children.size()) +
                              " item types");
     }
+    if (field.type.kind == Kind::kMap && field.type.children.size() != 2)
+      return Status::Corrupt("a map column has " + std::to_string(field.type.children.size()) + " types");
   } else {
     HEADRACE_ASSIGN(field.type, ParseType(type));
   }

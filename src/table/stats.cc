@@ -125,6 +125,12 @@ void AddLeaf(const arrow::Array& array, FieldStats* stats) {
       return AddIntegers(static_cast<const arrow::Date32Array&>(array), stats);
     case A::TIMESTAMP:
       return AddIntegers(static_cast<const arrow::TimestampArray&>(array), stats);
+    case A::TIME32:
+      return AddIntegers(static_cast<const arrow::Time32Array&>(array), stats);
+    case A::TIME64:
+      return AddIntegers(static_cast<const arrow::Time64Array&>(array), stats);
+    case A::DURATION:
+      return AddIntegers(static_cast<const arrow::DurationArray&>(array), stats);
     case A::FLOAT: {
       const auto* values_f = static_cast<const arrow::FloatArray&>(array).raw_values();
       return AddFloats(

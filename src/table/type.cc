@@ -4,6 +4,8 @@
 #include <arrow/type.h>
 #include <arrow/util/key_value_metadata.h>
 
+#include <algorithm>
+
 #include "base/limits.h"
 #include "table/blob_cells.h"
 
@@ -16,14 +18,36 @@ struct KindInfo {
   int bytes;
 };
 constexpr KindInfo kKinds[] = {
-    {Kind::kBool, "bool", 0},         {Kind::kInt8, "int8", 1},           {Kind::kInt16, "int16", 2},
-    {Kind::kInt32, "int32", 4},       {Kind::kInt64, "int64", 8},         {Kind::kUInt8, "uint8", 1},
-    {Kind::kUInt16, "uint16", 2},     {Kind::kUInt32, "uint32", 4},       {Kind::kUInt64, "uint64", 8},
-    {Kind::kFloat16, "float16", 2},   {Kind::kFloat32, "float32", 4},     {Kind::kFloat64, "float64", 8},
-    {Kind::kBFloat16, "bfloat16", 2}, {Kind::kString, "string", 0},       {Kind::kBinary, "binary", 0},
-    {Kind::kDate, "date", 4},         {Kind::kTimestamp, "timestamp", 8}, {Kind::kList, "list", 0},
-    {Kind::kStruct, "struct", 0},     {Kind::kTensor, "tensor", 0},       {Kind::kBlob, "blob", 0},
+    {Kind::kBool, "bool", 0},
+    {Kind::kInt8, "int8", 1},
+    {Kind::kInt16, "int16", 2},
+    {Kind::kInt32, "int32", 4},
+    {Kind::kInt64, "int64", 8},
+    {Kind::kUInt8, "uint8", 1},
+    {Kind::kUInt16, "uint16", 2},
+    {Kind::kUInt32, "uint32", 4},
+    {Kind::kUInt64, "uint64", 8},
+    {Kind::kFloat16, "float16", 2},
+    {Kind::kFloat32, "float32", 4},
+    {Kind::kFloat64, "float64", 8},
+    {Kind::kBFloat16, "bfloat16", 2},
+    {Kind::kString, "string", 0},
+    {Kind::kBinary, "binary", 0},
+    {Kind::kDate, "date", 4},
+    {Kind::kTimestamp, "timestamp", 8},
+    {Kind::kTime, "time", 8},
+    {Kind::kDuration, "duration", 8},
+    {Kind::kDecimal, "decimal", 0},
+    {Kind::kFixedBinary, "fixed_binary", 0},
+    {Kind::kUuid, "uuid", 16},
+    {Kind::kJson, "json", 0},
+    {Kind::kList, "list", 0},
+    {Kind::kStruct, "struct", 0},
+    {Kind::kMap, "map", 0},
+    {Kind::kTensor, "tensor", 0},
+    {Kind::kBlob, "blob", 0},
 };
+constexpr const char* kExtensionName = "ARROW:extension:name";  // of Arrow's C data interface
 constexpr const char* kUnits[] = {"s", "ms", "us", "ns"};
 
 bool IsTensorElement(Kind kind) {
@@ -81,6 +105,15 @@ class TypeParser {
     switch (type.kind) {
       case Kind::kTimestamp:
         return Timestamp(std::move(type));
+      case Kind::kTime:
+      case Kind::kDuration:
+        if (Eat('[') && (!Unit(&type.unit) || !Eat(']'))) return Bad();
+        return type;
+      case Kind::kDecimal:
+        return Decimal(std::move(type));
+      case Kind::kFixedBinary:
+        if (!Eat('[') || !Count(&type.width) || !Eat(']')) return Bad();
+        return type;
       case Kind::kTensor:
         return Tensor(std::move(type));
       case Kind::kBlob:
@@ -93,12 +126,21 @@ class TypeParser {
         type.children.push_back({-1, "item", std::move(item), "", false});
         return type;
       }
+      case Kind::kMap: {
+        if (!Eat('<')) return Bad();
+        HEADRACE_ASSIGN(Type key, One(depth + 1));
+        if (!Eat(',')) return Bad();
+        HEADRACE_ASSIGN(Type value, One(depth + 1));
+        if (!Eat('>')) return Bad();
+        type.children.push_back({-1, "key", std::move(key), "", false});
+        type.children.push_back({-1, "value", std::move(value), "", false});
+        return type;
+      }
       case Kind::kStruct: {
         if (!Eat('<')) return Bad();
         do {
           Field child;
-          child.name = Word();
-          if (child.name.empty() || !Eat(':')) return Bad();
+          if (!Name(&child.name) || !Eat(':')) return Bad();
           HEADRACE_ASSIGN(child.type, One(depth + 1));
           type.children.push_back(std::move(child));
         } while (Eat(','));
@@ -112,17 +154,51 @@ class TypeParser {
     }
   }
 
+  // A word, or any text in double quotes, where "" is a quote.
+  bool Name(std::string* name) {
+    if (!Eat('"')) return !(*name = Word()).empty();
+    for (; at_ < text_.size(); ++at_) {
+      if (text_[at_] == '"' && text_.substr(at_, 2) != "\"\"") return ++at_, true;
+      if (text_[at_] == '"') ++at_;
+      *name += text_[at_];
+    }
+    return false;
+  }
+
+  bool Unit(TimeUnit* unit) {
+    const std::string word = Word();
+    for (size_t i = 0; i < std::size(kUnits); ++i) {
+      if (word != kUnits[i]) continue;
+      *unit = static_cast<TimeUnit>(i);
+      return true;
+    }
+    return false;
+  }
+
+  // A whole number of at most nine digits.
+  bool Count(int32_t* count) {
+    const std::string word = Word();
+    if (word.empty() || word.size() > 9 || word.find_first_not_of("0123456789") != std::string::npos)
+      return false;
+    *count = static_cast<int32_t>(std::stol(word));
+    return true;
+  }
+
+  Result<Type> Decimal(Type type) {
+    if (!Eat('(') || !Count(&type.precision)) return Bad();
+    if (Eat(',') && !Count(&type.scale)) return Bad();
+    if (!Eat(')')) return Bad();
+    if (type.precision < 1 || type.precision > kMaxPrecision || type.scale > type.precision) {
+      return Status::Invalid("'" + std::string(text_) + "': a decimal has 1 to " +
+                             std::to_string(kMaxPrecision) +
+                             " digits, and at most all of them after the point");
+    }
+    return type;
+  }
+
   Result<Type> Timestamp(Type type) {
     if (!Eat('[')) return type;
-    const std::string unit = Word();
-    bool known = false;
-    for (int i = 0; i < 4; ++i) {
-      if (unit == kUnits[i]) {
-        type.unit = static_cast<TimeUnit>(i);
-        known = true;
-      }
-    }
-    if (!known) return Bad();
+    if (!Unit(&type.unit)) return Bad();
     if (Eat(',')) {
       Space();
       const size_t end = text_.find(']', at_);
@@ -146,10 +222,9 @@ class TypeParser {
     }
     if (!known || !Eat('>') || !Eat('[')) return Bad();
     do {
-      const std::string extent = Word();
-      if (extent.empty() || extent.size() > 9 || extent.find_first_not_of("0123456789") != std::string::npos)
-        return Bad();
-      type.shape.push_back(std::stoll(extent));
+      int32_t extent = 0;
+      if (!Count(&extent)) return Bad();
+      type.shape.push_back(extent);
     } while (Eat(','));
     if (!Eat(']')) return Bad();
     const int64_t elements = type.tensor_elements();
@@ -217,6 +292,36 @@ std::vector<int64_t> ShapeFromMetadata(const arrow::Field& field, int64_t elemen
 
 Result<Type> Nested(const arrow::Field& field, Kind kind, int depth);
 
+// The extension that a field names beside its plain type, "" if none.
+std::string ExtensionOf(const arrow::Field& field) {
+  return field.metadata() ? field.metadata()->Get(kExtensionName).ValueOr("") : "";
+}
+
+Result<Type> DecimalFromArrow(const arrow::Field& field) {
+  const auto& decimal = static_cast<const arrow::DecimalType&>(*field.type());
+  if (decimal.scale() < 0 || decimal.scale() > decimal.precision())
+    return Refuse(field, "a decimal whose scale is from 0 to its precision");
+  Type type;
+  type.kind = Kind::kDecimal;
+  type.precision = decimal.precision();
+  type.scale = decimal.scale();
+  return type;
+}
+
+Result<Type> FixedBinaryFromArrow(const arrow::Field& field) {
+  Type type;
+  type.kind = ExtensionOf(field) == "arrow.uuid" ? Kind::kUuid : Kind::kFixedBinary;
+  type.width = static_cast<const arrow::FixedSizeBinaryType&>(*field.type()).byte_width();
+  if (type.width == 0) return Refuse(field, "binary: its values have no bytes");
+  if (type.kind == Kind::kUuid) {
+    if (type.width != KindBytes(Kind::kUuid)) return Refuse(field, "fixed-size binary of 16 bytes");
+    type.width = 0;
+  }
+  return type;
+}
+
+Result<Type> ExtensionFromArrow(const arrow::Field& field, int depth);
+
 Result<Type> FromArrowAt(const arrow::Field& field, int depth) {
   if (depth > limits::kMaxNesting) {
     return Status::Limit("column '" + field.name() + "' nests deeper than " +
@@ -265,7 +370,7 @@ Result<Type> FromArrowAt(const arrow::Field& field, int depth) {
     case A::STRING:
     case A::LARGE_STRING:
     case A::STRING_VIEW:
-      type.kind = Kind::kString;
+      type.kind = ExtensionOf(field) == "arrow.json" ? Kind::kJson : Kind::kString;
       return type;
     case A::BINARY:
     case A::LARGE_BINARY:
@@ -273,8 +378,30 @@ Result<Type> FromArrowAt(const arrow::Field& field, int depth) {
       type.kind = Kind::kBinary;
       return type;
     case A::DATE32:
+    case A::DATE64:  // whole days, by its definition; others are refused when they come
       type.kind = Kind::kDate;
       return type;
+    case A::TIME32:
+    case A::TIME64:
+      type.kind = Kind::kTime;
+      type.unit = static_cast<TimeUnit>(static_cast<const arrow::TimeType&>(source).unit());
+      return type;
+    case A::DURATION:
+      type.kind = Kind::kDuration;
+      type.unit = static_cast<TimeUnit>(static_cast<const arrow::DurationType&>(source).unit());
+      return type;
+    case A::INTERVAL_MONTH_DAY_NANO:  // of SQL; those with months are refused when they come
+      type.kind = Kind::kDuration;
+      return type;
+    case A::DECIMAL32:
+    case A::DECIMAL64:
+    case A::DECIMAL128:
+    case A::DECIMAL256:
+      return DecimalFromArrow(field);
+    case A::FIXED_SIZE_BINARY:
+      return FixedBinaryFromArrow(field);
+    case A::MAP:
+      return Nested(field, Kind::kMap, depth);
     case A::TIMESTAMP: {
       const auto& timestamp = static_cast<const arrow::TimestampType&>(source);
       type.kind = Kind::kTimestamp;
@@ -302,36 +429,27 @@ Result<Type> FromArrowAt(const arrow::Field& field, int depth) {
           field.metadata() && field.metadata()->Get("headrace.element").ValueOr("") == "bfloat16";
       return TensorFromList(field, *list.value_type(), ShapeFromMetadata(field, list.list_size()), bfloat16);
     }
-    case A::EXTENSION: {
-      const auto& extension = static_cast<const arrow::ExtensionType&>(source);
-      if (extension.extension_name() == "arrow.fixed_shape_tensor") {
-        const auto& tensor = static_cast<const arrow::extension::FixedShapeTensorType&>(source);
-        for (size_t i = 0; i < tensor.permutation().size(); ++i) {
-          if (tensor.permutation()[i] != static_cast<int64_t>(i))
-            return Refuse(field, "row-major order (it has a permutation)");
-        }
-        return TensorFromList(field, *tensor.value_type(), tensor.shape(), false);
-      }
-      return FromArrowAt(*field.WithType(extension.storage_type()), depth);
-    }
-    case A::DECIMAL32:
-    case A::DECIMAL64:
-    case A::DECIMAL128:
-    case A::DECIMAL256:
-      return Refuse(field, "float64, or to string to keep every digit");
-    case A::TIME32:
-    case A::TIME64:
-    case A::DURATION:
-      return Refuse(field, "int64 (and name its unit in the column's name)");
-    case A::DATE64:
-      return Refuse(field, "date32 or timestamp[ms]");
-    case A::FIXED_SIZE_BINARY:
-      return Refuse(field, "binary");
-    case A::MAP:
-      return Refuse(field, "list<struct<key, value>>");
+    case A::EXTENSION:
+      return ExtensionFromArrow(field, depth);
     default:
       return Refuse(field, "one of the types in docs/guide/types.md");
   }
+}
+
+Result<Type> ExtensionFromArrow(const arrow::Field& field, int depth) {
+  const auto& extension = static_cast<const arrow::ExtensionType&>(*field.type());
+  const std::string name = extension.extension_name();
+  if (name == "arrow.fixed_shape_tensor") {
+    const auto& tensor = static_cast<const arrow::extension::FixedShapeTensorType&>(extension);
+    for (size_t i = 0; i < tensor.permutation().size(); ++i) {
+      if (tensor.permutation()[i] != static_cast<int64_t>(i))
+        return Refuse(field, "row-major order (it has a permutation)");
+    }
+    return TensorFromList(field, *tensor.value_type(), tensor.shape(), false);
+  }
+  const auto plain = field.WithType(extension.storage_type());
+  if (name != "arrow.json" && name != "arrow.uuid") return FromArrowAt(*plain, depth);
+  return FromArrowAt(*plain->WithMergedMetadata(arrow::key_value_metadata({kExtensionName}, {name})), depth);
 }
 
 Result<Type> Nested(const arrow::Field& field, Kind kind, int depth) {
@@ -345,6 +463,14 @@ Result<Type> Nested(const arrow::Field& field, Kind kind, int depth) {
     type.kind = Kind::kBlob;
     if (depth > 0) return Refuse(field, "a column of its own: a blob may not lie inside a list or a struct");
     type.children = BlobFields();
+    return type;
+  }
+  if (kind == Kind::kMap) {
+    const auto& map = static_cast<const arrow::MapType&>(*field.type());
+    Field key{-1, "key", {}, "", false}, value{-1, "value", {}, "", false};
+    HEADRACE_ASSIGN(key.type, FromArrowAt(*map.key_field(), depth + 1));
+    HEADRACE_ASSIGN(value.type, FromArrowAt(*map.item_field(), depth + 1));
+    type.children = {std::move(key), std::move(value)};
     return type;
   }
   for (const auto& child : field.type()->fields()) {
@@ -381,6 +507,21 @@ const std::vector<Field>& BlobFields() {
 const char* KindName(Kind kind) { return kKinds[static_cast<int>(kind)].name; }
 int KindBytes(Kind kind) { return kKinds[static_cast<int>(kind)].bytes; }
 
+namespace {
+
+// As TypeParser::Name reads it.
+std::string Written(const std::string& name) {
+  const bool word = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+    return isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+  });
+  if (word) return name;
+  std::string quoted = "\"";
+  for (const char c : name) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
+
+}  // namespace
+
 int64_t Type::tensor_elements() const {
   int64_t elements = 1;
   for (const int64_t extent : shape) {
@@ -397,12 +538,21 @@ std::string Type::ToString() const {
     case Kind::kTimestamp:
       return std::string("timestamp[") + kUnits[static_cast<int>(unit)] + (zone.empty() ? "" : ", " + zone) +
              "]";
+    case Kind::kTime:
+    case Kind::kDuration:
+      return std::string(KindName(kind)) + "[" + kUnits[static_cast<int>(unit)] + "]";
+    case Kind::kDecimal:
+      return "decimal(" + std::to_string(precision) + ", " + std::to_string(scale) + ")";
+    case Kind::kFixedBinary:
+      return "fixed_binary[" + std::to_string(width) + "]";
     case Kind::kList:
       return "list<" + children[0].type.ToString() + ">";
+    case Kind::kMap:
+      return "map<" + children[0].type.ToString() + ", " + children[1].type.ToString() + ">";
     case Kind::kStruct: {
       std::string text = "struct<";
       for (size_t i = 0; i < children.size(); ++i) {
-        text += (i ? ", " : "") + children[i].name + ": " + children[i].type.ToString();
+        text += (i ? ", " : "") + Written(children[i].name) + ": " + children[i].type.ToString();
       }
       return text + ">";
     }
@@ -419,6 +569,8 @@ std::string Type::ToString() const {
 bool Type::Equals(const Type& other) const {
   if (kind != other.kind || children.size() != other.children.size()) return false;
   if (kind == Kind::kTimestamp && (unit != other.unit || zone != other.zone)) return false;
+  if ((kind == Kind::kTime || kind == Kind::kDuration) && unit != other.unit) return false;
+  if (precision != other.precision || scale != other.scale || width != other.width) return false;
   if (kind == Kind::kTensor && (element != other.element || shape != other.shape)) return false;
   for (size_t i = 0; i < children.size(); ++i) {
     const Field& a = children[i];
@@ -468,6 +620,21 @@ std::shared_ptr<arrow::DataType> ToArrow(const Type& type) {
       return arrow::date32();
     case Kind::kTimestamp:
       return arrow::timestamp(static_cast<arrow::TimeUnit::type>(type.unit), type.zone);
+    case Kind::kTime:
+      return type.unit < TimeUnit::kMicro ? arrow::time32(static_cast<arrow::TimeUnit::type>(type.unit))
+                                          : arrow::time64(static_cast<arrow::TimeUnit::type>(type.unit));
+    case Kind::kDuration:
+      return arrow::duration(static_cast<arrow::TimeUnit::type>(type.unit));
+    case Kind::kDecimal:
+      return type.precision <= arrow::Decimal128Type::kMaxPrecision
+                 ? arrow::decimal128(type.precision, type.scale)
+                 : arrow::decimal256(type.precision, type.scale);
+    case Kind::kFixedBinary:
+      return arrow::fixed_size_binary(type.width);
+    case Kind::kUuid:
+      return arrow::fixed_size_binary(KindBytes(Kind::kUuid));
+    case Kind::kJson:
+      return arrow::utf8();
     case Kind::kList:
       return arrow::list(ToArrow(type.children[0]));
     case Kind::kStruct:
@@ -476,6 +643,9 @@ std::shared_ptr<arrow::DataType> ToArrow(const Type& type) {
       for (const auto& child : type.children) fields.push_back(ToArrow(child));
       return arrow::struct_(fields);
     }
+    case Kind::kMap:
+      return std::make_shared<arrow::MapType>(ToArrow(type.children[0])->WithNullable(false),
+                                              ToArrow(type.children[1]));
     case Kind::kTensor: {
       Type element;
       element.kind = type.element;
@@ -490,6 +660,8 @@ std::shared_ptr<arrow::Field> ToArrow(const Field& field) {
   auto metadata = std::make_shared<arrow::KeyValueMetadata>();
   if (field.id >= 0) metadata->Append("PARQUET:field_id", std::to_string(field.id));
   if (field.type.kind == Kind::kBlob) metadata->Append("headrace.type", "blob");
+  if (field.type.kind == Kind::kJson) metadata->Append(kExtensionName, "arrow.json");
+  if (field.type.kind == Kind::kUuid) metadata->Append(kExtensionName, "arrow.uuid");
   if (field.type.kind == Kind::kTensor) {
     if (field.type.shape.size() > 1) {
       std::string shape;

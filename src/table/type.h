@@ -1,8 +1,9 @@
 // The types that a table's columns may have, and how Arrow types map onto them.
 //
 // Text forms (used by the format, errors, `headrace describe`): bool, int8 … uint64, float16, float32,
-// float64, string, binary, date, timestamp[us], timestamp[us, UTC], list<T>, struct<a: T, b: T>,
-// tensor<float32>[384], tensor<uint8>[3, 224, 224], blob.
+// float64, string, binary, date, timestamp[us], timestamp[us, UTC], time[us], duration[us], decimal(18, 2),
+// fixed_binary[20], uuid, json, list<T>, struct<a: T, b: T>, map<K, V>, tensor<float32>[384],
+// tensor<uint8>[3, 224, 224], blob.
 #pragma once
 
 #include <cstdint>
@@ -32,13 +33,22 @@ enum class Kind {
   kBFloat16,  // only as a tensor's element
   kString,
   kBinary,
-  kDate,       // days since 1970-01-01
-  kTimestamp,  // since 1970-01-01T00:00:00 in `unit`; an instant if `zone` is set, else a wall-clock time
+  kDate,         // days since 1970-01-01
+  kTimestamp,    // since 1970-01-01T00:00:00 in `unit`; an instant if `zone` is set, else a wall-clock time
+  kTime,         // of day, in `unit`
+  kDuration,     // in `unit`
+  kDecimal,      // exact: `precision` digits, `scale` of them after the point
+  kFixedBinary,  // `width` bytes
+  kUuid,         // 16 bytes
+  kJson,         // text that is valid JSON, kept as it was written
   kList,
   kStruct,
+  kMap,     // list of (key, value); keys are not null
   kTensor,  // fixed shape, row-major, element without nulls
   kBlob,    // bytes of any size in packs, with the facts a reader must know (see BlobFields)
 };
+
+inline constexpr int32_t kMaxPrecision = 76;  // as Arrow's decimal256
 
 enum class TimeUnit { kSecond, kMilli, kMicro, kNano };
 
@@ -46,9 +56,12 @@ struct Field;
 
 struct Type {
   Kind kind = Kind::kInt64;
-  TimeUnit unit = TimeUnit::kMicro;  // timestamps
+  TimeUnit unit = TimeUnit::kMicro;  // timestamps, times, durations
   std::string zone;                  // timestamps
-  std::vector<Field> children;       // list: one, "item"; struct: its fields; blob: BlobFields()
+  int32_t precision = 0;             // decimals: 1 to kMaxPrecision
+  int32_t scale = 0;                 // decimals: 0 to precision
+  int32_t width = 0;                 // fixed-size binary: bytes
+  std::vector<Field> children;       // list: "item"; struct: its fields; map: key, value; blob: BlobFields()
   Kind element = Kind::kFloat32;     // tensors
   std::vector<int64_t> shape;        // tensors
 
@@ -75,10 +88,12 @@ Result<Type> ParseType(std::string_view text);
 const char* KindName(Kind kind);
 int KindBytes(Kind kind);  // of a fixed-width scalar, else 0
 
-// Maps an Arrow type losslessly, or refuses it by name with the cast to use. Extension types known here:
-// arrow.fixed_shape_tensor, headrace.bfloat16 (fixed-size list of uint16), headrace.blob.
+// Maps an Arrow type losslessly, or refuses it by name with the cast to use. Extension types known here, as
+// types or as a field's metadata: arrow.fixed_shape_tensor, arrow.json, arrow.uuid, headrace.bfloat16
+// (fixed-size list of uint16), headrace.blob.
 Result<Type> TypeFromArrow(const arrow::Field& field);
-// The Arrow form of stored data. Nested fields carry their ids as PARQUET:field_id.
+// The Arrow form of stored data. Nested fields carry their ids as PARQUET:field_id; fields of json and uuid
+// say so in their metadata (ARROW:extension:name), and their arrays are of the plain type below it.
 std::shared_ptr<arrow::DataType> ToArrow(const Type& type);
 std::shared_ptr<arrow::Field> ToArrow(const Field& field);
 

@@ -1,0 +1,496 @@
+"""Columns of any type come back as they went in, by every way out of a table, or are refused before the commit."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import math
+import random
+import subprocess
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import headrace as hr
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+UTC = datetime.timezone.utc
+Case = tuple[pa.DataType, pa.DataType, Callable[[random.Random], Any]]  # given, expected, a value
+
+
+def whole(bits: int, signed: bool) -> Callable[[random.Random], int]:
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    return lambda rng: rng.choice([low, high, 0, 1, rng.randint(low, high)])
+
+
+def real(rng: random.Random) -> float:
+    return rng.choice([0.0, -0.0, 1.5, math.inf, -math.inf, math.nan, -2.0, 1024.0])
+
+
+def text(rng: random.Random) -> str:
+    return rng.choice(["", "a", "ß", "日本", "x" * 50, "\x00", 'say "hi"', "NULL", "01234"])
+
+
+def number(precision: int, scale: int) -> Callable[[random.Random], decimal.Decimal]:
+    top = 10**precision - 1
+    context = decimal.Context(prec=100)
+    return lambda rng: decimal.Decimal(rng.choice([0, 1, -1, top, -top, rng.randint(-top, top)])).scaleb(
+        -scale, context
+    )
+
+
+def json_text(rng: random.Random) -> str:
+    values = ["null", "1", '"x"', "[1, 2.50]", '{"a": {"b": [true]}, "n": 12345678901234567890123}', '"ünï"']
+    return rng.choice(values)
+
+
+def scalars() -> list[Case]:
+    same: list[tuple[pa.DataType, Callable[[random.Random], Any]]] = [
+        (pa.bool_(), lambda rng: rng.random() < 0.5),
+        *[(getattr(pa, f"int{bits}")(), whole(bits, True)) for bits in (8, 16, 32, 64)],
+        *[(getattr(pa, f"uint{bits}")(), whole(bits, False)) for bits in (8, 16, 32, 64)],
+        (pa.float16(), real),
+        (pa.float32(), real),
+        (pa.float64(), real),
+        (pa.string(), text),
+        (pa.binary(), lambda rng: text(rng).encode() + b"\xff"),
+        (pa.binary(5), lambda rng: rng.randbytes(5)),
+        (pa.date32(), lambda rng: rng.choice([datetime.date(1, 1, 1), datetime.date(9999, 12, 31)])),
+        *[(pa.time32(unit), lambda rng: rng.randint(0, 86_399)) for unit in ("s", "ms")],
+        *[(pa.time64(unit), lambda rng: rng.randint(0, 86_399_999_999) // 1000 * 1000) for unit in ("us", "ns")],
+        *[(pa.timestamp(unit), lambda rng: rng.randint(-(10**9), 10**9) * 1000) for unit in ("s", "ms", "us", "ns")],
+        *[(pa.timestamp(unit, "UTC"), lambda rng: rng.randint(-(10**9), 10**9) * 1000) for unit in ("ms", "us", "ns")],
+        *[(pa.duration(unit), lambda rng: rng.randint(-(10**9), 10**9) * 1000) for unit in ("s", "ms", "us", "ns")],
+        *[(pa.decimal128(p, s), number(p, s)) for p, s in ((1, 0), (4, 4), (18, 2), (19, 5), (38, 0), (38, 37))],
+        (pa.decimal256(39, 2), number(39, 2)),
+        (pa.decimal256(76, 10), number(76, 10)),
+        (pa.uuid(), lambda rng: uuid.UUID(int=rng.getrandbits(128)).bytes),
+        (pa.json_(), json_text),
+    ]
+    widths: list[Case] = [
+        (pa.large_string(), pa.string(), text),
+        (pa.string_view(), pa.string(), text),
+        (pa.large_binary(), pa.binary(), lambda rng: rng.randbytes(3)),
+        (pa.date64(), pa.date32(), lambda rng: datetime.date(2026, 1, rng.randint(1, 31))),
+        (pa.dictionary(pa.int8(), pa.string()), pa.string(), lambda rng: rng.choice(["a", "b"])),
+        (pa.dictionary(pa.uint32(), pa.large_string()), pa.string(), lambda rng: rng.choice(["a", "b"])),
+        (pa.decimal32(7, 2), pa.decimal128(7, 2), number(7, 2)),
+        (pa.decimal64(16, 2), pa.decimal128(16, 2), number(16, 2)),
+    ]
+    return [(kind, kind, make) for kind, make in same] + widths
+
+
+def nested(rng: random.Random, depth: int) -> Case:
+    if depth == 0 or rng.random() < 0.4:
+        return rng.choice(scalars())
+    given, expected, make = nested(rng, depth - 1)
+    shape = rng.choice(["list", "large_list", "struct", "map"])
+
+    def maybe(made: Callable[[random.Random], Any]) -> Callable[[random.Random], Any]:
+        return lambda r: None if r.random() < 0.2 else made(r)
+
+    if shape == "struct":
+        other_given, other_expected, other = nested(rng, depth - 1)
+        return (
+            pa.struct([("a", given), ("b c", other_given)]),
+            pa.struct([("a", expected), ("b c", other_expected)]),
+            lambda r: {"a": maybe(make)(r), "b c": maybe(other)(r)},
+        )
+    if shape == "map":
+        return (
+            pa.map_(pa.string(), given),
+            pa.map_(pa.string(), expected),
+            lambda r: [(f"k{i}", maybe(make)(r)) for i in range(r.randint(0, 3))],
+        )
+    wrap = pa.list_ if shape == "list" else pa.large_list
+    return wrap(given), pa.list_(expected), lambda r: [maybe(make)(r) for _ in range(r.randint(0, 3))]
+
+
+def storage(kind: pa.DataType) -> pa.DataType:
+    """The type below extension types, which is what pyarrow builds arrays of."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return storage(kind.storage_type)
+    if pa.types.is_map(kind):
+        return pa.map_(storage(kind.key_type), storage(kind.item_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, storage(field.type)) for field in kind])
+    if pa.types.is_large_list(kind):
+        return pa.large_list(storage(kind.value_type))
+    if pa.types.is_list(kind):
+        return pa.list_(storage(kind.value_type))
+    return kind
+
+
+def built(values: list[Any], kind: pa.DataType) -> pa.Array:
+    plain = storage(kind)
+    if pa.types.is_dictionary(plain):
+        array = pa.array(values, plain.value_type).cast(plain)
+    elif pa.types.is_decimal32(plain) or pa.types.is_decimal64(plain):
+        array = pa.array(values, pa.decimal128(plain.precision, plain.scale)).cast(plain)
+    else:
+        array = pa.array(values, plain)
+    return array if plain == kind else rewrapped(array, kind)
+
+
+def rewrapped(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, rewrapped(array, kind.storage_type))
+    if array.type == kind:
+        return array
+    if pa.types.is_struct(kind):
+        fields = [rewrapped(array.field(i), kind.field(i).type) for i in range(kind.num_fields)]
+        return pa.StructArray.from_arrays(fields, fields=list(kind), mask=array.is_null())
+    mask = array.is_null()
+    if pa.types.is_map(kind):
+        keys = rewrapped(array.keys, kind.key_type)
+        return pa.MapArray.from_arrays(
+            array.offsets, keys, rewrapped(array.items, kind.item_type), type=kind, mask=mask
+        )
+    maker = pa.LargeListArray if pa.types.is_large_list(kind) else pa.ListArray
+    return maker.from_arrays(array.offsets, rewrapped(array.values, kind.value_type), type=kind, mask=mask)
+
+
+def plain(array: pa.Array) -> list[Any]:
+    """Values as Python objects without rounding: times as integers, NaN and the sign of zero as text."""
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain(array.storage)
+    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind) or pa.types.is_time64(kind):
+        return array.view(pa.int64()).to_pylist()
+    if pa.types.is_time32(kind):
+        return array.view(pa.int32()).to_pylist()
+    if pa.types.is_floating(kind):
+        return [None if value is None else repr(float(value)) for value in array.to_pylist()]
+    if pa.types.is_struct(kind):
+        columns = {field.name: plain(array.field(i)) for i, field in enumerate(kind)}
+        return [
+            {name: column[i] for name, column in columns.items()} if array[i].is_valid else None
+            for i in range(len(array))
+        ]
+    if pa.types.is_map(kind):
+        pairs = list(zip(plain(array.keys), plain(array.items), strict=True))
+        offsets = array.offsets.to_pylist()
+        return [pairs[offsets[i] : offsets[i + 1]] if array[i].is_valid else None for i in range(len(array))]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        values, offsets = plain(array.values), array.offsets.to_pylist()
+        return [values[offsets[i] : offsets[i + 1]] if array[i].is_valid else None for i in range(len(array))]
+    return array.to_pylist()
+
+
+def flat(table: pa.Table, name: str) -> pa.Array:
+    column = table[name].combine_chunks()
+    return column if isinstance(column, pa.Array) else column.chunk(0)
+
+
+def same_types(got: pa.DataType, expected: pa.DataType) -> bool:
+    """Up to the names of a list's items and whether parts may be null."""
+    if isinstance(expected, pa.BaseExtensionType):
+        return isinstance(got, pa.BaseExtensionType) and got.extension_name == expected.extension_name
+    if pa.types.is_struct(expected):
+        return [f.name for f in got] == [f.name for f in expected] and all(
+            same_types(a.type, b.type) for a, b in zip(got, expected, strict=True)
+        )
+    if pa.types.is_map(expected):
+        return same_types(got.key_type, expected.key_type) and same_types(got.item_type, expected.item_type)
+    if pa.types.is_list(expected):
+        return pa.types.is_list(got) and same_types(got.value_type, expected.value_type)
+    return bool(got == expected)
+
+
+def random_table(seed: int, columns: int, rows: int) -> tuple[pa.Table, list[pa.DataType]]:
+    rng = random.Random(seed)
+    arrays, kinds = [], []
+    for _ in range(columns):
+        given, expected, make = nested(rng, 2)
+        values = [None if rng.random() < 0.15 else make(rng) for _ in range(rows)]
+        arrays.append(built(values, given))
+        kinds.append(expected)
+    return pa.table(arrays, names=[f"c{i}" for i in range(columns)]), kinds
+
+
+def holds(kind: pa.DataType, test: Callable[[pa.DataType], bool]) -> bool:
+    if test(kind):
+        return True
+    if isinstance(kind, pa.BaseExtensionType):
+        return holds(kind.storage_type, test)
+    return any(holds(kind.field(i).type, test) for i in range(kind.num_fields))
+
+
+def lossy_in_sql(kind: pa.DataType) -> bool:
+    """DuckDB's own type differs: values are equal, the type that comes back is the nearest one."""
+    return holds(
+        kind,
+        lambda t: (
+            pa.types.is_float16(t)
+            or pa.types.is_decimal256(t)
+            or pa.types.is_time32(t)
+            or pa.types.is_duration(t)
+            or (pa.types.is_timestamp(t) and t.tz is not None)
+            or (pa.types.is_fixed_size_binary(t))
+        ),
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_types_come_back(catalog: hr.Catalog, seed: int) -> None:
+    rows = 40
+    given, kinds = random_table(seed, columns=8, rows=rows)
+    table = catalog.create_table("t", given.slice(0, 25))
+    table.append(given.slice(25))
+    expected = [plain(flat(given, name)) for name in given.column_names]
+    scanned = table.to_arrow()
+    taken = pa.table(table.take(list(range(rows))[::-1]))
+    for i, name in enumerate(given.column_names):
+        assert same_types(scanned.schema.field(name).type, kinds[i]), (kinds[i], scanned.schema.field(name))
+        assert plain(flat(scanned, name)) == expected[i], kinds[i]
+        assert plain(flat(taken, name)) == expected[i][::-1], kinds[i]
+    # One column at a time, read where others are not.
+    for i, name in enumerate(given.column_names):
+        alone = table.scan([name], where="_row_id >= 20").to_arrow()
+        assert plain(flat(alone, name)) == expected[i][20:], kinds[i]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_sql_gives_back_what_tables_hold(catalog: hr.Catalog, seed: int) -> None:
+    given, kinds = random_table(100 + seed, columns=8, rows=30)
+    catalog.create_table("t", given)
+    catalog.sql("select * from t", into="copy")
+    copy = catalog["copy"].to_arrow()
+    original = catalog["t"].to_arrow()
+    for i, name in enumerate(given.column_names):
+        if lossy_in_sql(kinds[i]):
+            continue
+        assert same_types(copy.schema.field(name).type, kinds[i]), (kinds[i], copy.schema.field(name))
+        assert plain(flat(copy, name)) == plain(flat(original, name)), kinds[i]
+
+
+def one(catalog: hr.Catalog, values: list[Any], kind: pa.DataType) -> hr.Table:
+    return catalog.create_table("t", pa.table({"x": built(values, kind)}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "back"),
+    [
+        (pa.float16(), [0.5, None], [0.5, None]),
+        (pa.decimal256(40, 1), [decimal.Decimal("9" * 39 + ".5")], ["9" * 39 + ".5"]),
+        (pa.time32("s"), [5], [datetime.time(0, 0, 5)]),
+        (pa.duration("s"), [90_061], [datetime.timedelta(days=1, seconds=3661)]),
+        (pa.duration("ns"), [5_000], [datetime.timedelta(microseconds=5)]),
+        (pa.binary(3), [b"abc"], [b"abc"]),
+        (pa.uuid(), [uuid.UUID(int=7).bytes], [uuid.UUID(int=7)]),
+        (pa.json_(), ['{"a": [1]}'], [{"a": [1]}]),
+        (pa.timestamp("ns", "UTC"), [1_000], [datetime.datetime(1970, 1, 1, 0, 0, 0, 1, UTC)]),
+    ],
+)
+def test_values_in_sql(catalog: hr.Catalog, kind: pa.DataType, values: list[Any], back: list[Any]) -> None:
+    one(catalog, values, kind)
+    assert [row["x"] for row in catalog.sql("select x from t")] == back
+    catalog.sql("select x from t", into="copy")
+    assert [row["x"] for row in catalog["copy"].scan()] == back
+
+
+@pytest.mark.parametrize(("kind", "value"), [(pa.duration("ns"), 1), (pa.timestamp("ns", "UTC"), 1)])
+def test_sql_refuses_what_it_would_round(catalog: hr.Catalog, kind: pa.DataType, value: int) -> None:
+    table = one(catalog, [value], kind)
+    with pytest.raises(hr.Invalid, match="SQL cannot take the column 'x'"):
+        catalog.sql("select x from t").to_pylist()
+    assert plain(flat(table.to_arrow(), "x")) == [value]
+
+
+def test_what_no_column_holds_is_refused_with_the_cast(catalog: hr.Catalog) -> None:
+    refused = {
+        "the type that it should have": pa.nulls(2),
+        "a decimal whose scale": pa.array([decimal.Decimal(1000)], pa.decimal128(4, -3)),
+        "cast it to one of the types": pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])]),
+    }
+    for advice, array in refused.items():
+        with pytest.raises(hr.HeadraceError, match=advice):
+            catalog.create_table("t", pa.table({"x": array}))
+    assert catalog.tables() == []
+    table = one(catalog, [datetime.date(2026, 1, 1)], pa.date32())
+    with pytest.raises(hr.Invalid, match=r"row 1: a date64 that is no whole day"):
+        table.append(pa.table({"x": pa.array([0, 1], pa.int64()).cast(pa.date64(), safe=False)}))
+    json_table = catalog.create_table("j", pa.table({"x": built(["1"], pa.json_())}))
+    with pytest.raises(hr.Invalid, match="row 1: it is not JSON"):
+        json_table.append(pa.table({"x": ["{}", "{"]}))
+    with pytest.raises(hr.HeadraceError, match="nests deeper than 512"):
+        json_table.append(pa.table({"x": ["[" * 513 + "]" * 513]}))
+    json_table.append(pa.table({"x": ["[" * 512 + "]" * 512]}))
+    assert len(json_table) == 2
+
+
+def test_an_interval_of_months_is_no_duration(catalog: hr.Catalog) -> None:
+    catalog.create_table("t", [{"a": 1}])
+    catalog.sql("select interval '36 hours' as d from t", into="hours")
+    assert catalog["hours"].columns == {"d": "duration[us]"}
+    assert catalog["hours"].scan().to_pylist() == [{"d": datetime.timedelta(hours=36)}]
+    with pytest.raises(hr.Invalid, match="months"):
+        catalog.sql("select interval '1 month' as d from t", into="months")
+    assert catalog.tables() == ["hours", "t"]
+
+
+def test_rows_of_python_objects(catalog: hr.Catalog) -> None:
+    row = {
+        "price": decimal.Decimal("12.50"),
+        "at": datetime.time(23, 59, 59, 999_999),
+        "took": datetime.timedelta(days=-1, microseconds=5),
+    }
+    table = catalog.create_table("t", [row, dict.fromkeys(row)])
+    assert table.columns == {"price": "decimal(4, 2)", "at": "time[us]", "took": "duration[us]"}
+    assert table.scan().to_pylist() == [row, dict.fromkeys(row)]
+    table.append([{"price": decimal.Decimal("0.1"), "at": None, "took": None}])
+    assert table[-1]["price"] == decimal.Decimal("0.10")
+
+
+MESSAGES = [
+    [{"role": "user", "content": "hi"}],
+    [
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "what is this?"}, {"type": "image_url", "image_url": {"url": "x"}}],
+        }
+    ],
+    [
+        {
+            "role": "assistant",
+            "content": None,
+            "refusal": None,
+            "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "4"},
+    ],
+    [
+        {
+            "role": "assistant",
+            "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"n": 2**70, "deep": [[1, "a"], {}]}}],
+        }
+    ],
+    [
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t",
+                    "content": [{"type": "text", "text": "ok"}],
+                    "is_error": False,
+                }
+            ],
+        }
+    ],
+]
+
+
+def without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def test_chats_of_every_shape_come_back(catalog: hr.Catalog) -> None:
+    table = catalog.create_table("chats", [{"messages": messages} for messages in MESSAGES])
+    assert "content: json" in table.columns["messages"]
+    table.append([{"messages": [{"role": "user", "content": "plain text in a column of JSON"}]}])
+    back = [row["messages"] for row in table.scan()]
+    assert without_nulls(back[:-1]) == without_nulls(MESSAGES)
+    assert back[-1][0]["content"] == "plain text in a column of JSON"
+    copied = catalog.create_table("copy", table.to_arrow())
+    assert [row["messages"] for row in copied.scan()] == back
+    catalog.sql("select * from chats", into="selected")
+    assert [row["messages"] for row in catalog["selected"].scan()] == back
+    found = catalog.sql("select messages[1].content->>'$[0].type' as kind from chats").to_pylist()
+    assert [row["kind"] for row in found] == [None, "text", None, "tool_use", "tool_result", None]
+
+
+def test_json_columns(catalog: hr.Catalog, tmp_path: Any) -> None:
+    metas: list[Any] = [
+        {"lang": "en", "score": 0.5, "n": 2**65},
+        {"lang": "de", "tags": ["a", "b"]},
+        [1, "x"],
+        "text",
+        7,
+        None,
+    ]
+    table = catalog.create_table("t", [{"meta": hr.Json(value)} for value in metas])
+    assert table.columns == {"meta": "json"}
+    assert [row["meta"] for row in table.scan()] == metas
+    assert table.count("meta->>'lang' = 'en'") == 1
+    assert table.count("(meta->>'$.score')::float64 > 0.25 and meta->>'$.tags[0]' is null") == 1
+    assert table.count("meta->>'/tags/1' = 'b'") == 1
+    assert table.count("meta->>'$.tags' is not null") == 1
+    for text in ["meta->>'lang' = 'en'", "meta->>'$.tags[1]' = 'b'", "meta->>'/tags/0' in ('a', 'c')", "meta is null"]:
+        where = text.replace("meta->>", "(meta->>").replace("' =", "') =").replace("' in", "') in")
+        assert table.count(text) == catalog.sql(f"select count(*) as n from t where {where}").to_pylist()[0]["n"], text
+    with pytest.raises(hr.NotFound, match=r"write meta->>'\$\.lang'"):
+        table.count("meta.lang = 'en'")
+    with pytest.raises(hr.Invalid, match="not a path into JSON"):
+        table.count("meta->>'$.[' = 'en'")
+    table.append([{"meta": {"later": [None]}}, {"meta": "a string stays a string"}])
+    assert [row["meta"] for row in table.scan()][-2:] == [{"later": [None]}, "a string stays a string"]
+    for bad, reason in [(math.nan, "JSON"), (b"x", "JSON|json"), (datetime.date(2026, 1, 1), "JSON|json")]:
+        with pytest.raises(hr.Invalid, match=reason):
+            table.append([{"meta": bad}])
+    lines = catalog.sql("select meta from t order by _row_id").to_arrow()["meta"].to_pylist()
+    assert json.loads(lines[0]) == metas[0] and "36893488147419103232" in lines[0]
+
+
+def test_scalars_of_two_kinds_are_still_refused(catalog: hr.Catalog) -> None:
+    with pytest.raises(hr.Invalid, match="type str beside int"):
+        catalog.create_table("t", [{"x": 1}, {"x": "a"}])
+    assert catalog.create_table("u", [{"x": {"a": 1}}, {"x": "a"}]).columns == {"x": "json"}
+
+
+def test_filters_on_decimals_and_uuids_are_those_of_sql(catalog: hr.Catalog) -> None:
+    rng = random.Random(5)
+    numbers = [None if rng.random() < 0.1 else decimal.Decimal(rng.randint(-500, 500)).scaleb(-2) for _ in range(300)]
+    ids = [uuid.UUID(int=rng.getrandbits(128)) for _ in range(300)]
+    catalog.create_table(
+        "t",
+        pa.table({"d": pa.array(numbers, pa.decimal128(10, 2)), "u": built([i.bytes for i in ids], pa.uuid())}),
+    )
+    texts = [
+        "d = 0.5",
+        "d > 1",
+        "d >= -0.255",
+        "d <> 1.10",
+        "d in (1, 2.5, -1.25)",
+        "d between -1 and 1.005",
+        "d is null",
+    ]
+    texts += ["d + 1 > 2.25", "abs(d) < 1", "d::double > 0.1e0", "d is distinct from 0.5", "d = 2"]
+    texts += [f"u = '{ids[3]}'", f"u = '{str(ids[4]).upper()}'", f"u < '{ids[5]}'", f"u in ('{ids[6]}', '{ids[7]}')"]
+    for where in texts:
+        ours = catalog["t"].count(where)
+        theirs = catalog.sql(f"select count(*) as n from t where {where}").to_pylist()[0]["n"]
+        assert ours == theirs, where
+    with pytest.raises(hr.Invalid, match="'abc' is not a UUID"):
+        catalog["t"].count("u = 'abc'")
+
+
+def test_names_that_sql_finds_hard(catalog: hr.Catalog) -> None:
+    table = catalog.create_table("select", pa.table({"Name": [1], "name": [2], "order": [3], "two words": [4]}))
+    assert table.scan(["name", "Name"]).to_pylist() == [{"name": 2, "Name": 1}]
+    rows = catalog.sql('select * from "select"').to_pylist()
+    assert sorted(value for row in rows for value in row.values()) == [1, 2, 3, 4]
+    with pytest.raises(hr.Invalid, match='"select"'):
+        catalog.sql("select * from select").to_pylist()
+
+
+def test_a_table_without_rows(
+    catalog: hr.Catalog, headrace: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Any
+) -> None:
+    pq.write_table(
+        pa.table({"a": pa.array([], pa.int64()), "b": pa.array([], pa.string())}), tmp_path / "empty.parquet"
+    )
+    (tmp_path / "header.csv").write_text("a,b\n")
+    assert headrace("init").returncode == 0
+    done = headrace("ingest", "empty.parquet", "--table", "p")
+    assert done.returncode == 0, done.stderr
+    done = headrace("ingest", "header.csv", "--table", "c")
+    assert done.returncode == 0, done.stderr
+    shown = headrace("describe", "p", "--json")
+    assert json.loads(shown.stdout)["rows"] == 0
+    assert headrace("sql", "select count(*) as n from c", "--json").stdout == '{"n":0}\n'
