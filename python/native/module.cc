@@ -528,6 +528,8 @@ void BindCatalog(nb::module_& m) {
 }  // namespace
 
 NB_MODULE(_native, m) {
+  // What daemon threads and other modules still hold when the interpreter ends is no leak of a program's.
+  nb::set_leak_warnings(false);
   BindTable(m);
   BindRows(m);
   BindCatalog(m);

@@ -270,3 +270,25 @@ def test_an_animation_is_its_first_frame(catalog: hr.Catalog) -> None:
     assert batches[0]["image"].shape == (1, 3, 16, 16)
     with pytest.raises(hr.Corrupt):
         hr.decode_image(out.getvalue()[: len(out.getvalue()) // 2])
+
+
+def test_a_program_that_keeps_everything_ends_quietly(catalog: hr.Catalog, tmp_path: pathlib.Path) -> None:
+    catalog.create_table("t", [{"a": 1}, {"a": 2}])
+    program = """
+import builtins, sys, threading, time
+import headrace as hr
+catalog = hr.open(sys.argv[1])
+table = catalog["t"]
+class Keep: pass
+keep = Keep()
+keep.me, keep.table, keep.reader, keep.stream = keep, table, table.scan(), hr.Stream(table, ["a"], batch_size=1)
+keep.rows, keep.batch, keep.sql = iter(table.scan()), table.take([0]), catalog.sql("select 1")
+next(keep.rows)
+builtins.keep = sys.modules["keep"] = keep
+def function(table=table): return function
+threading.Thread(target=lambda table=table: time.sleep(60), daemon=True).start()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "catalog")], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
