@@ -273,6 +273,7 @@ nb::capsule MakeTokenizer(const std::string& name, const std::optional<std::stri
 }  // namespace
 
 NB_MODULE(_engine, m) {
+  nb::set_leak_warnings(false);  // as in _native
   m.def("tokenizer", &MakeTokenizer);
   nb::class_<ByteGrammar>(m, "ByteGrammar")
       .def("accepts", &ByteGrammar::Accepts)

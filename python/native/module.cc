@@ -536,10 +536,7 @@ NB_MODULE(_native, m) {
   BindStream(m);
   m.def("import_stream", [](nb::handle object) { return Reader{ImportStream(object), nullptr}; });
   // For objects with threads of their own, in a forked child: never taken down.
-  m.def("abandon", [](nb::handle object) {
-    object.inc_ref();
-    nb::set_leak_warnings(false);
-  });
+  m.def("abandon", [](nb::handle object) { object.inc_ref(); });
   m.def("from_columns", &FromColumns);
   nb::class_<Column>(m, "Column").def("__len__", [](const Column& c) { return c.values->length(); });
   m.def("column_of", &ColumnOf, nb::arg("name"), nb::arg("values"), nb::arg("type") = "");
