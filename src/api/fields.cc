@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "base/exception_text.h"
+
 namespace headrace::api {
 namespace {
 
@@ -54,10 +56,8 @@ Json ParseBody(std::string_view body) {
   try {
     parsed = Json::parse(body);
   } catch (const Json::exception& error) {
-    std::string what = error.what();  // "[json.exception.parse_error.101] parse error at line 1, …"
-    if (const size_t end = what.find("] "); end != std::string::npos) what = what.substr(end + 2);
     // What it quotes of the body may not be UTF-8; it is replaced where the error is written.
-    Refuse("", "the body is not JSON: " + what);
+    Refuse("", "the body is not JSON: " + ExceptionText(error));
   }
   if (!parsed.is_object()) Refuse("", "the body is " + KindOf(parsed) + "; a JSON object is expected");
   return parsed;

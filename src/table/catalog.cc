@@ -1,6 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
+#include "base/exception_text.h"
 #include "store/store.h"
 #include "table/features.h"
 #include "table/json_read.h"
@@ -36,7 +37,7 @@ Result<json> ReadCatalogFile(store::ObjectStore* store) {
     if (!features.ok()) return features.Wrap("cannot open the catalog in " + store->Describe());
     return file;
   } catch (const std::exception& error) {
-    return Status::Corrupt("cannot read catalog.json in " + store->Describe() + ": " + error.what());
+    return Status::Corrupt("cannot read catalog.json in " + store->Describe() + ": " + ExceptionText(error));
   }
 }
 

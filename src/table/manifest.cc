@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/exception_text.h"
 #include "base/hash.h"
 #include "table/arrow_bridge.h"
 #include "table/features.h"
@@ -354,7 +355,7 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
     }
     manifest->stat_fields_ = JsonInts(json::parse(core.metadata()->Get("headrace.stats").ValueOr("[]")));
   } catch (const std::exception& error) {
-    return Status::Corrupt(error.what()).Wrap(context);
+    return Status::Corrupt(ExceptionText(error)).Wrap(context);
   }
   HEADRACE_ASSIGN(const auto files, ColumnSet::Read(bytes, file_columns, true));
   HEADRACE_ASSIGN(const auto tails, ColumnSet::Read(bytes, tail_columns, false));

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
+#include "base/exception_text.h"
 #include "base/ids.h"
 #include "table/json_read.h"
 #include "table/schema.h"
@@ -89,7 +90,7 @@ Result<RefValue> Refs::Read(std::string_view name, int64_t revision) const {
     if (value.revision != revision || value.name != name) return Status::Corrupt(key + " holds another ref");
     return value;
   } catch (const std::exception& error) {
-    return Status::Corrupt("cannot read " + key + ": " + error.what());
+    return Status::Corrupt("cannot read " + key + ": " + ExceptionText(error));
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/exception_text.h"
 #include "base/hash.h"
 #include "base/limits.h"
 #include "table/features.h"
@@ -248,7 +249,7 @@ Result<Snapshot> DecodeSnapshot(std::string_view text, const std::string& key) {
     if (!snapshot.ok()) return snapshot.status().Wrap(context);
     return snapshot;
   } catch (const std::exception& error) {
-    return Status::Corrupt(error.what()).Wrap(context);
+    return Status::Corrupt(ExceptionText(error)).Wrap(context);
   }
 }
 
