@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace import _native, process
+from headrace import _native, display, process
+from headrace.hints import Hinted
 
 
 def decode_image(data: bytes, *, upright: bool = True) -> npt.NDArray[np.uint8]:
@@ -21,8 +22,16 @@ def decode_image(data: bytes, *, upright: bool = True) -> npt.NDArray[np.uint8]:
     return _native.decode_image(data, upright)
 
 
-class Blob:
+class Blob(Hinted):
     """A cell of a blob column: facts at once, bytes when asked for (``bytes(blob)`` or ``blob.read()``)."""
+
+    _elsewhere: ClassVar[dict[str, str]] = {
+        "shape": "blob.height and blob.width; blob.decode() is the picture's array",
+        "size": "len(blob) is its bytes, blob.width and blob.height its pixels",
+        "show": "a notebook shows the cell itself; PIL.Image.fromarray(blob.decode()).show() elsewhere",
+        "bytes": "bytes(blob) or blob.read()",
+        "data": "bytes(blob) or blob.read()",
+    }
 
     def __init__(
         self, facts: Mapping[str, Any], read: Callable[[], bytes | None], address: tuple[str, str, int]
@@ -65,6 +74,9 @@ class Blob:
     def decode(self, *, upright: bool = True) -> npt.NDArray[np.uint8]:
         """The picture as an array of shape (height, width, 3), RGB, uint8. See ``decode_image``."""
         return decode_image(self.read(), upright=upright)
+
+    def _repr_png_(self) -> bytes | None:
+        return display.thumbnail(self, display.PICTURE)
 
     def __reduce__(self) -> Any:
         return _at, (dict(self._facts), self._address)

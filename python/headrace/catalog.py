@@ -8,10 +8,13 @@ import functools
 import os
 import pathlib
 import uuid
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from headrace import _native
+from headrace.errors import Invalid
+from headrace.hints import Hinted
 from headrace.process import Own
 from headrace.rows import Reader, to_native
 from headrace.table import Commit, Table
@@ -44,8 +47,26 @@ def open(location: str | os.PathLike[str] | None = None, *, create: bool = False
     return Catalog(_native.Catalog.open(path))
 
 
-class Catalog:
+class Catalog(Hinted):
     """An opened catalog. Safe to use from many threads."""
+
+    _elsewhere: ClassVar[dict[str, str]] = {
+        "open_table": "catalog['name'] or catalog.table('name')",
+        "get_table": "catalog['name'] or catalog.table('name')",
+        "list_tables": "tables()",
+        "table_names": "tables()",
+        "list": "tables()",
+        "ls": "tables()",
+        "create": "create_table(name, columns)",
+        "drop": "drop_table(name)",
+        "delete": "drop_table(name)",
+        "delete_table": "drop_table(name)",
+        "query": "sql('…')",
+        "execute": "sql('…')",
+        "add": "ingest(files, table=…), or create_table(name, rows)",
+        "path": "location",
+        "close": "nothing needs to be closed",
+    }
 
     def __init__(self, native: _native.Catalog) -> None:
         self._location = native.location
@@ -74,23 +95,30 @@ class Catalog:
     def __getitem__(self, name: str) -> Table:
         return self.table(name)
 
-    def create_table(self, name: str, columns: Any, *, why: str = "") -> Table:
+    def create_table(self, name: str, columns: Any, *, types: Mapping[str, str] | None = None, why: str = "") -> Table:
         """Makes a table.
 
         ``columns``: types by name (``{"path": "string", "image": "blob", "vec": "tensor<float32>[384]"}``), an Arrow
-        schema, or rows in any form that ``append`` takes, which become its first rows.
+        schema, or rows in any form that ``append`` takes, which become its first rows. ``types``: of some of the rows' columns,
+        instead of what the rows say, as in ``{"vec": "tensor<float32>[384]"}`` for lists of one length.
         """
         if isinstance(columns, Mapping) and columns and all(isinstance(kind, str) for kind in columns.values()):
             return Table(self._native.create_table(name, list(columns.items()), why), self._location)
         if hasattr(columns, "__arrow_c_schema__") and not hasattr(columns, "__arrow_c_stream__"):
             return Table(self._native.create_table(name, _native.types_of_schema(columns), why), self._location)
         rows = to_native(columns)
-        table = Table(self._native.create_table(name, _native.types_of(rows, []), why), self._location)
+        wanted = dict(types or {})
+        kinds = [(column, wanted.pop(column, kind)) for column, kind in _native.types_of(rows, [])]
+        if wanted:
+            raise Invalid(f"the rows have no column {', '.join(map(repr, wanted))}; they have {', '.join(dict(kinds))}")
+        table = Table(self._native.create_table(name, kinds, why), self._location)
         try:
             table.append(Reader(rows), why=why)
         except BaseException:
             self.drop_table(name)  # it never held a row
             raise
+        for hint in _tensor_hints(table):
+            warnings.warn(hint, stacklevel=2)
         return table
 
     def drop_table(self, name: str) -> None:
@@ -140,6 +168,28 @@ class Catalog:
 
     def __repr__(self) -> str:
         return f"<Catalog {self.location}: {', '.join(self.tables()) or 'no tables'}>"
+
+
+LOOKED_AT = 100  # rows
+_OF_TENSORS = {f"list<{kind}>": kind for kind in ("float32", "float16")}
+
+
+def _tensor_hints(table: Table) -> list[str]:
+    """What to say of columns of lists that are all of one length."""
+    hints = []
+    snapshot = table.at()
+    for column, kind in snapshot.columns.items():
+        if kind not in _OF_TENSORS:
+            continue
+        cells = snapshot.take(range(min(len(snapshot), LOOKED_AT)), [column])[column]
+        lengths = {len(cell) for cell in cells if cell is not None}
+        if len(lengths) == 1 and (length := lengths.pop()) > 1:
+            tensor = f"tensor<{_OF_TENSORS[kind]}>[{length}]"
+            hints.append(
+                f"the column {column!r} is a {kind}, and each row that was looked at has {length} numbers: as a {tensor} it is one array "
+                f"for numpy, streams and array_cosine_distance: create_table({table.name!r}, …, types={{{column!r}: {tensor!r}}})"
+            )
+    return hints
 
 
 def _params(given: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:

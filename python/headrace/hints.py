@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 # What other loaders call things.
 _ELSEWHERE = {
@@ -29,3 +29,30 @@ def argument(name: str, function: Callable[..., Any]) -> str:
     if near := difflib.get_close_matches(name, known, 1, 0.75):
         return f"did you mean {near[0]}?"
     return f"image steps for a column {name!r} are made with hr.Resize(…) and the like"
+
+
+class Hinted:
+    """A class whose missing attributes are told with what to write instead."""
+
+    __slots__ = ()
+    _elsewhere: ClassVar[dict[str, str]] = {}  # what other libraries call things, and what to write here
+
+    if not TYPE_CHECKING:  # to a type checker a misspelt attribute stays an error
+
+        def __getattr__(self, name: str) -> Any:
+            # Without `name=`: Python would add a guess of its own to the text.
+            raise AttributeError(attribute(self, name), name=None, obj=None)
+
+
+def attribute(thing: Hinted, name: str) -> str:
+    """What to say of an attribute that an object does not have."""
+    kind = type(thing)
+    text = f"{kind.__name__} has no attribute {name!r}"
+    if name.startswith("_"):
+        return text
+    if name in kind._elsewhere:
+        return f"{text}; {kind._elsewhere[name]}"
+    known = [each for each in dir(kind) if not each.startswith("_")]
+    if near := difflib.get_close_matches(name, known, 1):
+        return f"{text}; did you mean {near[0]}?"
+    return f"{text}; it has {', '.join(known)}"

@@ -7,17 +7,33 @@ import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace import _native, process
+from headrace import _native, display, process
 from headrace.errors import Invalid, Unsupported
+from headrace.hints import Hinted
 from headrace.process import Own
 
 
-class Row(Mapping[str, Any]):
+class _Named(Hinted):
+    """Names of columns are no attributes: says so."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            batch = self._batch if isinstance(self, Row) else self
+            if not name.startswith("_") and name in batch.columns:
+                this = type(self).__name__.lower()
+                raise AttributeError(f"{name!r} is a column: {this}[{name!r}]", name=None, obj=None)
+            return super().__getattr__(name)
+
+
+class Row(_Named, Mapping[str, Any]):
     """One row: a mapping from column names to values. Blobs are ``Blob`` objects, tensors numpy arrays."""
 
     __slots__ = ("_batch", "_index")
@@ -38,6 +54,9 @@ class Row(Mapping[str, Any]):
     def __reduce__(self) -> Any:
         return dict, (dict(self),)
 
+    def _repr_html_(self) -> str:
+        return display.row(self)
+
     def __repr__(self) -> str:
         return f"Row({dict(self)!r})"
 
@@ -47,7 +66,7 @@ def _through(batch: _native.Batch) -> _native.Batch:
     return batch if address is None else batch.through(process.view(address))
 
 
-class Batch(Sequence[Row]):
+class Batch(_Named, Sequence[Row]):
     """Some rows in columns. ``batch["name"]`` is a whole column as numpy, ``batch[3]`` a row."""
 
     def __init__(self, native: _native.Batch) -> None:
@@ -100,12 +119,28 @@ class Batch(Sequence[Row]):
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self._native.arrow_stream()
 
+    def _repr_html_(self) -> str:
+        names = dict.fromkeys(self.columns, "")
+        return display.table(f"{len(self):,} rows", names, self[: display.ROWS], len(self) - display.ROWS)
+
     def __repr__(self) -> str:
         return f"<Batch of {len(self)} rows: {', '.join(self.columns)}>"
 
 
-class Reader:
+class Reader(Hinted):
     """A stream of rows. Iterate over rows, or over ``batches()``; or hand it to pyarrow, polars or DuckDB whole."""
+
+    _elsewhere: ClassVar[dict[str, str]] = {
+        "fetchall": "to_pylist() gives all rows as dicts",
+        "fetchone": "next(iter(reader)) is the first row",
+        "head": "table.head(5) gives a table's first rows; scan(limit=5) and a query with limit 5 read no more",
+        "df": "to_pandas()",
+        "pl": "to_polars()",
+        "arrow": "to_arrow()",
+        "to_list": "to_pylist()",
+        "to_dicts": "to_pylist()",
+        "collect": "to_pylist(), to_arrow(), to_pandas() or to_polars()",
+    }
 
     def __init__(self, native: _native.Reader) -> None:
         self._held = native
@@ -115,6 +150,11 @@ class Reader:
     def _native(self) -> _native.Reader:
         process.check(self._pid, "this Reader")
         return self._held
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns' names."""
+        return self._held.names
 
     def batches(self) -> Iterator[Batch]:
         """The batches as they come."""
@@ -143,7 +183,8 @@ class Reader:
         return _module("polars").from_arrow(self.to_arrow())
 
     def __repr__(self) -> str:
-        return "<Reader: rows to iterate over once; batches(), to_pylist(), to_arrow(), to_pandas() and to_polars() read it too>"
+        names = ", ".join(self.columns)
+        return f"<Reader of {names}: rows to iterate over once; batches(), to_pylist(), to_arrow(), to_pandas() and to_polars() read it too>"
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self._native.arrow_stream()

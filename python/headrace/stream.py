@@ -6,11 +6,11 @@ import json
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from headrace import _native, process, tensors
 from headrace.errors import Invalid
-from headrace.hints import argument
+from headrace.hints import Hinted, argument
 from headrace.sources import Mixture, Pack, bytes_of, snapshot_of
 from headrace.table import Snapshot, Table
 from headrace.transforms import ImageSteps
@@ -52,7 +52,7 @@ class Epoch:
         return f"<Epoch {self.number} of {self._stream!r}>"
 
 
-class Stream:
+class Stream(Hinted):
     """Batches of the wanted rows and columns, shuffled, decoded and collated on threads of its own.
 
         stream = hr.Stream(table.at(tag="v3"), columns=["image", "caption", "vec"], where="image.width >= 512",
@@ -77,6 +77,20 @@ class Stream:
     keeps up to ``cache_size`` of what was fetched from a distant store, over epochs and for all processes of the machine.
     ``image=…`` and the like give the steps of a column by its name.
     """
+
+    _elsewhere: ClassVar[dict[str, str]] = {
+        "set_epoch": "restart(epoch) goes to an epoch's beginning; epochs follow each other by themselves",
+        "reset": "restart()",
+        "shuffle": "Stream(…, shuffle=…, seed=…)",
+        "batch": "Stream(…, batch_size=…)",
+        "filter": "Stream(…, where='…')",
+        "dataset": "torch_dataset()",
+        "dataloader": "DataLoader(stream.torch_dataset(), batch_size=None)",
+        "to_torch": "torch()",
+        "state": "state_dict()",
+        "save": "state_dict() is what to save",
+        "load": "load_state_dict(state)",
+    }
 
     def __init__(
         self,

@@ -7,10 +7,11 @@ import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from headrace import _native, process
+from headrace import _native, display, process
 from headrace.errors import Invalid, NotFound
+from headrace.hints import Hinted
 from headrace.process import Own
 from headrace.rows import Batch, Reader, Row, gathered, is_empty, to_native
 
@@ -62,7 +63,54 @@ class Schema(dict[str, str]):
         return "\n".join(f"{name:<{width}}  {kind}" for name, kind in self.items())
 
 
-class Snapshot:
+class _Shown(Hinted):
+    """What a table and its versions have in common: what other libraries call their methods, and what notebooks show."""
+
+    _elsewhere: ClassVar[dict[str, str]] = {
+        "shape": "len(table) is the number of rows, table.columns the columns",
+        "num_rows": "len(table)",
+        "count_rows": "len(table), or count(where=…)",
+        "dtypes": "table.schema",
+        "describe": "table.schema, and `headrace describe` for bounds",
+        "filter": "scan(where='…') reads the rows that a filter keeps",
+        "where": "scan(where='…') reads the rows that a filter keeps",
+        "select": "scan(columns=[…]) reads some columns",
+        "search": "scan(where='…'), or catalog.sql('…')",
+        "query": "scan(where='…'), or catalog.sql('…') with the table's name",
+        "sql": "catalog.sql('…') with the table's name",
+        "rows": "len(table) is their number; for row in table gives them",
+        "tail": "table[-5:]",
+        "sample": "hr.Stream(table) shuffles; catalog.sql('… using sample 5') draws rows",
+        "iter_batches": "scan().batches()",
+        "to_batches": "scan().batches()",
+        "to_pylist": "scan().to_pylist()",
+        "to_list": "scan().to_pylist()",
+        "to_dicts": "scan().to_pylist()",
+        "read": "scan(), take(row_ids) or table[:5]",
+        "get": "take([row_id]) or table[0]",
+        "add": "append(rows), or add_columns(…)",
+        "insert": "append(rows)",
+        "extend": "append(rows)",
+        "write": "append(rows)",
+        "add_column": "add_columns({'name': values}), or add_columns(function, inputs=[…])",
+        "map": "add_columns(function, inputs=[…]) keeps the results; hr.Stream(table).map(function) passes them on",
+        "apply": "add_columns(function, inputs=[…])",
+        "drop": "drop_column(name), or catalog.drop_table(name)",
+        "rename": "rename_column(old, new)",
+        "versions": "history()",
+        "log": "history()",
+        "tags": "history() has the tags of each version",
+        "checkout": "at(version)",
+        "snapshot": "at() is the newest version, at(version) another",
+    }
+
+    def _html(self, caption: str, snapshot: Snapshot) -> str:
+        names = dict(list(snapshot.columns.items())[: display.COLUMNS])
+        rows = snapshot.take(range(min(len(snapshot), display.ROWS)), list(names))
+        return display.table(caption, snapshot.columns, rows, len(snapshot) - len(rows))
+
+
+class Snapshot(_Shown):
     """A table at one version. It never changes, whatever is committed later."""
 
     def __init__(self, view: _native.View) -> None:
@@ -157,6 +205,9 @@ class Snapshot:
     def __reduce__(self) -> Any:
         return _reopen, self._address
 
+    def _repr_html_(self) -> str:
+        return self._html(f"version {self.version}: {len(self):,} rows", self)
+
     def __repr__(self) -> str:
         return f"<Snapshot version {self.version}: {len(self):,} rows, {len(self.columns)} columns>"
 
@@ -169,7 +220,7 @@ def _reopen_table(location: str, prefix: str, name: str) -> Table:
     return Table(_native.reopen_table(location, prefix, name), location)
 
 
-class Table:
+class Table(_Shown):
     """A table by name. Reading it reads the newest version; ``at`` pins one."""
 
     def __init__(self, native: _native.Table, location: str) -> None:
@@ -350,6 +401,10 @@ class Table:
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.scan().__arrow_c_stream__()
+
+    def _repr_html_(self) -> str:
+        snapshot = self.at()
+        return self._html(f"{self.name}, version {snapshot.version}: {len(snapshot):,} rows", snapshot)
 
     def __repr__(self) -> str:
         snapshot = self.at()

@@ -392,6 +392,7 @@ void BindRows(nb::module_& m) {
         return list;
       });
   nb::class_<Reader>(m, "Reader")
+      .def_prop_ro("names", [](const Reader& r) { return r.batches->schema()->field_names(); })
       .def("next",
            [](const Reader& r) -> std::optional<Batch> {
              auto next =
@@ -492,6 +493,10 @@ void BindCatalog(nb::module_& m) {
                options.commit = Options(why, "", -1, stop);
                return ingest::Ingest(c.held.get(), sources, options);
              })));
+           })
+      .def("record_traces",
+           [](const CatalogHandle& c, const std::string& rows) {
+             Check(Interruptible([&](const StopToken&) { return trace::CommitTraces(c.held.get(), rows); }));
            })
       .def("engine", [](const CatalogHandle& c, const std::string& memory, int threads) {
         return Sql{Check(query::Engine::Open(c.held, {.threads = threads,

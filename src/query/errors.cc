@@ -50,6 +50,18 @@ std::string Quoting(const std::string& text, const Session& session, const std::
   return "";
 }
 
+// What to write instead, where a function of vectors got lists.
+std::string OfVectors(const std::string& text) {
+  const size_t begin = text.find("'array_");
+  const size_t end = text.find("(", begin);
+  if (begin == std::string::npos || end == std::string::npos || text.find("[]", end) == std::string::npos)
+    return "";
+  const std::string name = text.substr(begin + 7, end - begin - 7);
+  return "\nA list has any length: list_" + name + "(…) takes lists, and array_" + name +
+         "(…) vectors of one length. A list becomes a vector by a cast, vec::FLOAT[384], for good with\n"
+         "select * replace (vec::FLOAT[384] as vec) from …  --into a new table";
+}
+
 }  // namespace
 
 Status FromDuckDb(const duckdb::ErrorData& error, const Session& session, const std::string& sql) {
@@ -66,6 +78,8 @@ Status FromDuckDb(const duckdb::ErrorData& error, const Session& session, const 
     case duckdb::ExceptionType::PARSER:
     case duckdb::ExceptionType::SYNTAX:
       return Status::Invalid(text + Quoting(text, session, sql));
+    case duckdb::ExceptionType::BINDER:
+      return Status::Invalid(text + OfVectors(text));
     default:
       return Status::Invalid(text);
   }

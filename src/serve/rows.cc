@@ -51,8 +51,10 @@ std::string Why(const engine::Usage& u, engine::Finish finish, double total) {
 json StartRow(const Services& services, const http::Exchange& exchange, const Caller& caller,
               const std::string& model) {
   const http::HttpRequest& http = exchange.request();
-  json row = {{"id", caller.request_id}, {"started", caller.arrived_us}, {"endpoint", http.path},
-              {"model", model},          {"engine", services.build},     {"key", caller.key.id}};
+  json row = {{"id", caller.request_id},    {"started", caller.arrived_us},
+              {"endpoint", http.path},      {"model", model},
+              {"engine", services.build},   {"key", caller.key.id},
+              {"key_name", caller.key.name}};
   if (const auto client = http.Header("user-agent"); !client.empty()) row["client"] = client;
   // W3C trace context: version-trace_id-parent_id-flags.
   if (const auto parent = http.Header("traceparent");

@@ -23,10 +23,11 @@ constexpr Column kTraceColumns[] = {
     {"model", Type::kText},         // as it was asked for
     {"model_sha256", Type::kText},  // what answered
     {"adapter", Type::kText},
-    {"engine", Type::kText},  // build
-    {"key", Type::kText},     // id of the API key, "" without one
-    {"user", Type::kText},    // what the client says of its user
-    {"client", Type::kText},  // User-Agent
+    {"engine", Type::kText},    // build
+    {"key", Type::kText},       // id of the API key, "" without one
+    {"key_name", Type::kText},  // what it was called then
+    {"user", Type::kText},      // what the client says of its user
+    {"client", Type::kText},    // User-Agent
     {"trace_id", Type::kText},
     {"parent_span_id", Type::kText},  // both from traceparent
     {"priority", Type::kInteger},

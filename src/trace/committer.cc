@@ -96,9 +96,19 @@ Position Replay::Oldest(Position otherwise) const {
 
 Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const char* name,
                                                    std::span<const Column> columns) {
-  HEADRACE_ASSIGN(table::Schema schema, table::SchemaFromArrow(*ArrowSchema(columns)));
-  return catalog->OpenOrCreateTable(name, std::move(schema),
-                                    {.why = "filled by serving", .how = "headrace serve"});
+  HEADRACE_ASSIGN(const table::Schema schema, table::SchemaFromArrow(*ArrowSchema(columns)));
+  const table::CommitOptions options{.why = "filled by serving", .how = "headrace serve"};
+  HEADRACE_ASSIGN(auto opened, catalog->OpenOrCreateTable(name, schema, options));
+  // A table that an earlier program made lacks the columns that came later.
+  HEADRACE_ASSIGN(const table::View view, opened->At());
+  std::vector<table::Field> missing;
+  for (const table::Field& field : schema.fields) {
+    if (view.schema().Find(field.name) == nullptr) missing.push_back(field);
+  }
+  if (missing.empty()) return opened;
+  const Status grown = opened->AddEmptyColumns(missing, options).status();
+  if (!grown.ok() && !grown.Is(Code::kConflict)) return grown;  // Conflict: another was faster
+  return opened;
 }
 
 Committer::Committer(std::shared_ptr<table::Catalog> catalog, std::string folder)
@@ -246,13 +256,29 @@ std::function<Result<std::shared_ptr<arrow::RecordBatch>>(const std::string&, co
 
 std::vector<std::string> TailedTables() { return {kTraces, kScores}; }
 
-Result<table::CommitResult> CommitScore(table::Catalog* catalog, const json& score) {
-  HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog, kScores, ScoreColumns()));
-  HEADRACE_ASSIGN(const auto batch, ToBatch(ScoreColumns(), {score}));
-  HEADRACE_ASSIGN(const auto appender, table->StartAppend(batch->schema()->field_names(),
-                                                          {.why = "a score", .how = "headrace score"}));
+namespace {
+
+Result<table::CommitResult> CommitOnce(table::Catalog* catalog, const char* name,
+                                       std::span<const Column> columns, const std::vector<json>& rows,
+                                       const table::CommitOptions& options) {
+  HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog, name, columns));
+  HEADRACE_ASSIGN(const auto batch, ToBatch(columns, rows));
+  HEADRACE_ASSIGN(const auto appender, table->StartAppend(batch->schema()->field_names(), options));
   HEADRACE_TRY(appender->Write(*batch));
   return appender->Commit();
+}
+
+}  // namespace
+
+Result<table::CommitResult> CommitTraces(table::Catalog* catalog, const std::string& rows) {
+  const json list = json::parse(rows, nullptr, false);
+  if (!list.is_array()) return Status::Invalid("the rows of `traces` are not a JSON list");
+  return CommitOnce(catalog, kTraces, TraceColumns(), list.get<std::vector<json>>(),
+                    {.why = "answers in a program", .how = "python"});
+}
+
+Result<table::CommitResult> CommitScore(table::Catalog* catalog, const json& score) {
+  return CommitOnce(catalog, kScores, ScoreColumns(), {score}, {.why = "a score", .how = "headrace score"});
 }
 
 }  // namespace headrace::trace

@@ -89,6 +89,9 @@ std::vector<std::string> TailedTables();
 Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const char* name,
                                                    std::span<const Column> columns);
 
+// Whole rows of `traces` as a JSON list, committed at once (for programs that run no spool).
+Result<table::CommitResult> CommitTraces(table::Catalog* catalog, const std::string& rows);
+
 // One score, committed at once (for programs that run no spool).
 Result<table::CommitResult> CommitScore(table::Catalog* catalog, const nlohmann::json& score);
 

@@ -81,7 +81,12 @@ def test_keys(tmp_path: pathlib.Path, catalog: pathlib.Path) -> None:
         while server.ask("/v1/completions", body, authorization=f"Bearer {one}").status != 401:
             assert time.monotonic() < until
             time.sleep(0.2)
-        assert {row["key"] for row in server.sql("select distinct key from traces where status = 200")} >= {mine["id"]}
+        told = server.sql("select distinct key, key_name from traces where status = 200")
+        assert {"key": mine["id"], "key_name": "mine"} in told
+        joined = server.sql(
+            "select distinct k.name from traces t join keys k on k.id = t.key where t.key_name = 'mine'"
+        )
+        assert joined == [{"name": "mine"}]
     # No keys, but strangers: refused.
     bare = tmp_path / "bare"
     run("init", str(bare))
