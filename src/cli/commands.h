@@ -38,6 +38,7 @@ void AddSql(CLI::App* app, Context* context, Action* action);
 void AddHead(CLI::App* app, Context* context, Action* action);
 void AddGet(CLI::App* app, Context* context, Action* action);
 void AddTag(CLI::App* app, Context* context, Action* action);
+void AddAddColumns(CLI::App* app, Context* context, Action* action);
 void AddDrop(CLI::App* app, Context* context, Action* action);
 void AddRename(CLI::App* app, Context* context, Action* action);
 void AddStream(CLI::App* app, Context* context, Action* action);

@@ -101,6 +101,12 @@ void AddKey(CLI::App* app, Context* context, Action* action) {
       ->capture_default_str();
   create->add_option("--class", facts->group, "Its class in metrics")->capture_default_str();
   create->add_option("--expires", *expires, "A time (2027-01-01), or days (30d)");
+  create->footer(
+      "Clients send it as `Authorization: Bearer hr-…` or `x-api-key: hr-…`.\n\n"
+      "Examples:\n  headrace key create ada\n  headrace key create ada --rpm 60 --tpm 100000 --expires 30d\n"
+      "  headrace key create nightly --class batch --weight 0.5 --concurrent 4\n"
+      "  headrace key create boss --scopes all          # may read /metrics and /load too\n"
+      "  export OPENAI_API_KEY=$(headrace key create ada -q)");
   create->callback([=] { *action = [=] { return Create(*context, *facts, *expires); }; });
   CLI::App* list = key->add_subcommand("ls", "All keys, revoked ones too");
   list->callback([=] { *action = [=] { return List(*context); }; });

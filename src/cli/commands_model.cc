@@ -178,6 +178,8 @@ Status RunQuantize(const Context& context, const std::string& from, const std::s
   return Status::Ok();
 }
 
+constexpr size_t kShownHash = 8;  // hex digits of a content hash
+
 Status RunList(const Context& context) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto entries, registry::Registry(catalog).List());
@@ -192,13 +194,50 @@ Status RunList(const Context& context) {
       json["revision"] = entry.revision;
       PrintJson(json);
     } else {
-      std::printf("%-20s %-8s %8s  %-14s %-16s %s\n", entry.name.c_str(), entry.sha256.substr(0, 8).c_str(),
+      std::printf("%-20s r%-4lld %-8s %8s  %-14s %-16s %s\n", entry.name.c_str(),
+                  static_cast<long long>(entry.revision), entry.sha256.substr(0, kShownHash).c_str(),
                   HumanBytes(static_cast<double>(entry.bytes)).c_str(), entry.facts.architecture.c_str(),
                   entry.facts.quantization.c_str(), entry.licence.empty() ? "" : entry.licence.c_str());
     }
   }
   if (entries.empty() && !context.json && !context.quiet)
     std::fprintf(stderr, "no models yet; `headrace model add FILE.gguf --name NAME` adds one\n");
+  return Status::Ok();
+}
+
+Status RunLog(const Context& context, const std::string& name) {
+  HEADRACE_ASSIGN(const auto catalog, context.Open());
+  HEADRACE_ASSIGN(const auto history, registry::Registry(catalog).History(name));
+  for (const registry::Revision& one : history) {
+    if (context.json) {
+      PrintJson({{"name", name},
+                 {"revision", one.revision},
+                 {"sha256", one.sha256},
+                 {"kept", one.there},
+                 {"time", FormatMicros(one.time_us)},
+                 {"who", one.who},
+                 {"why", one.why}});
+    } else {
+      const std::string what = one.sha256.empty() ? "removed" : one.sha256.substr(0, kShownHash);
+      std::printf("r%-4lld %-19.19s  %-8s %-9s %-12s %s\n", static_cast<long long>(one.revision),
+                  FormatMicros(one.time_us).c_str(), what.c_str(),
+                  one.sha256.empty() || one.there ? "" : "(deleted)", one.who.c_str(), one.why.c_str());
+    }
+  }
+  return Status::Ok();
+}
+
+Status RunRollback(const Context& context, const std::string& name, int64_t revision) {
+  HEADRACE_ASSIGN(const auto catalog, context.Open());
+  HEADRACE_ASSIGN(
+      const registry::Entry entry,
+      registry::Registry(catalog).Rollback(name, revision, table::DefaultWho(), context.command_line));
+  if (context.json) {
+    PrintJson({{"name", name}, {"sha256", entry.sha256}, {"revision", entry.revision}});
+  } else {
+    std::printf("%s is %s again (r%lld); running servers take it within seconds\n", name.c_str(),
+                entry.sha256.substr(0, kShownHash).c_str(), static_cast<long long>(entry.revision));
+  }
   return Status::Ok();
 }
 
@@ -229,10 +268,11 @@ Status RunAdd(const Context& context, const std::string& path, const std::string
 }  // namespace
 
 void AddModel(CLI::App* app, Context* context, Action* action) {
-  auto* group = app->add_subcommand("model", "Models: add, list, inspect, quantize, remove");
+  auto* group = app->add_subcommand("model", "Models: add, list, inspect, quantize, go back, remove");
   group->require_subcommand(1);
   struct Words {
     std::string model, to, type = "Q4_K_M", name, licence, chat_template;
+    int64_t revision = 0;
     bool quick = false, data = false;
   };
   auto words = std::make_shared<Words>();
@@ -265,6 +305,17 @@ void AddModel(CLI::App* app, Context* context, Action* action) {
   quantize->callback([=] {
     *action = [=] { return RunQuantize(*context, words->model, words->to, words->type, words->quick); };
   });
+
+  auto* log = group->add_subcommand("log", "What a name stood for, newest first");
+  log->add_option("model", words->model, "Its name")->required();
+  log->callback([=] { *action = [=] { return RunLog(*context, words->model); }; });
+
+  auto* rollback = group->add_subcommand("rollback", "Gives a name back the model that it had before");
+  rollback->add_option("model", words->model, "Its name")->required();
+  rollback->add_option("revision", words->revision,
+                       "A revision of `model log` (default: the model before this one)");
+  rollback->footer("Examples:\n  headrace model rollback gemma\n  headrace model rollback gemma 3");
+  rollback->callback([=] { *action = [=] { return RunRollback(*context, words->model, words->revision); }; });
 
   auto* rm = group->add_subcommand("rm", "Forgets a model's name");
   rm->add_option("model", words->model, "Its name")->required();

@@ -181,6 +181,30 @@ std::string WhatHappened(const table::Operation& operation) {
   return text;
 }
 
+// "3, 5-7" of ascending numbers.
+std::string Ranges(const std::vector<int64_t>& numbers) {
+  std::string text;
+  for (size_t i = 0; i < numbers.size();) {
+    size_t end = i + 1;
+    while (end < numbers.size() && numbers[end] == numbers[end - 1] + 1) ++end;
+    text += (i ? ", " : "") + std::to_string(numbers[i]);
+    if (end - i > 1) text += "-" + std::to_string(numbers[end - 1]);
+    i = end;
+  }
+  return text;
+}
+
+// The versions between those that are shown (newest first), and before the last where nothing older is left.
+std::vector<int64_t> Gaps(const std::vector<table::HistoryEntry>& shown, bool whole) {
+  std::vector<int64_t> gaps;
+  int64_t next = whole || shown.empty() ? 1 : shown.back().version;
+  for (auto entry = shown.rbegin(); entry != shown.rend(); ++entry) {
+    for (; next < entry->version; ++next) gaps.push_back(next);
+    ++next;
+  }
+  return gaps;
+}
+
 Status Log(const Context& context, const std::string& name, int64_t limit, bool all) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto opened, catalog->OpenTable(name));
@@ -212,7 +236,14 @@ Status Log(const Context& context, const std::string& name, int64_t limit, bool 
                     WhatHappened(operation), operation.who,
                     operation.why.empty() ? operation.how.substr(0, 60) : operation.why});
   }
-  if (!context.json) PrintAligned(rows, 2, 4);
+  if (context.json) return Status::Ok();
+  PrintAligned(rows, 2, 4);
+  const bool whole = limit < 0 || static_cast<int64_t>(history.size()) < limit;
+  if (const auto gaps = Gaps(history, whole); !gaps.empty() && !context.quiet) {
+    std::printf("%s %s: only ids for new columns were reserved (--all shows %s)\n",
+                gaps.size() == 1 ? "Version" : "Versions", Ranges(gaps).c_str(),
+                gaps.size() == 1 ? "it" : "them");
+  }
   return Status::Ok();
 }
 

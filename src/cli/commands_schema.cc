@@ -1,9 +1,93 @@
-// drop, rename.
+// add-columns, drop, rename.
+#include <unistd.h>
+
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/render.h"
+#include "cli/terminal.h"
+#include "query/query.h"
 
 namespace headrace::cli {
+namespace {
+
+struct AddColumnsWords {
+  std::string table, expressions, from, why;
+  std::vector<std::string> inputs;
+};
+
+// Gives the process to Python, which has the package of the same build beside this program, or its own.
+Status RunPython(const Context& context, const AddColumnsWords& words) {
+  HEADRACE_ASSIGN(const std::string location, context.Location());
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  const auto beside = self.parent_path().parent_path() / "python";
+  if (!error && std::filesystem::exists(beside / "headrace" / "__init__.py", error)) {
+    const char* before = getenv("PYTHONPATH");
+    const std::string path =
+        before == nullptr || *before == '\0' ? beside.string() : beside.string() + ":" + before;
+    setenv("PYTHONPATH", path.c_str(), 1);
+  }
+  const char* named = getenv("HEADRACE_PYTHON");
+  const std::string python = named == nullptr || *named == '\0' ? "python3" : named;
+  std::vector<std::string> line = {python, "-m",    "headrace.columns", "--catalog", location,  "--inputs",
+                                   "",     "--why", words.why,          words.table, words.from};
+  for (const std::string& input : words.inputs) line[6] += (line[6].empty() ? "" : ",") + input;
+  if (context.json) line.insert(line.begin() + 3, "--json");
+  std::vector<char*> arguments;
+  for (std::string& word : line) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  execvp(python.c_str(), arguments.data());
+  return Status::FromErrno(errno, "start", python + " (HEADRACE_PYTHON names another)");
+}
+
+Status RunAddColumns(const Context& context, const AddColumnsWords& words) {
+  if (words.from.empty() == words.expressions.empty())
+    return Status::Invalid("give SQL expressions, or --from file.py:function");
+  if (!words.from.empty() && words.inputs.empty())
+    return Status::Invalid("a function needs --inputs: the columns that it reads");
+  if (!words.from.empty()) return RunPython(context, words);
+  HEADRACE_ASSIGN(const auto catalog, context.Open());
+  HEADRACE_ASSIGN(const auto engine, query::Engine::Open(catalog));
+  auto commit = context.Commit(words.why);
+  commit.progress = ProgressLine(context.quiet || context.json);
+  HEADRACE_ASSIGN(const auto done,
+                  query::AddColumns(catalog.get(), engine.get(), words.expressions, words.table, commit));
+  EndProgress();
+  if (context.json) {
+    PrintJson(
+        {{"table", words.table}, {"version", done.version}, {"rows", done.rows}, {"bytes", done.bytes}});
+  } else if (!context.quiet) {
+    std::printf("%s rows of '%s' have them (version %lld)\n", HumanCount(done.rows).c_str(),
+                words.table.c_str(), static_cast<long long>(done.version));
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+void AddAddColumns(CLI::App* app, Context* context, Action* action) {
+  auto* command = app->add_subcommand("add-columns", "Add columns to a table, from SQL or a Python function");
+  auto words = std::make_shared<AddColumnsWords>();
+  command->add_option("table", words->table, "The table")->required();
+  command->add_option(
+      "expressions", words->expressions,
+      "SQL expressions over its columns, with names: \"image.width * image.height as pixels\"");
+  command->add_option("--from", words->from,
+                      "file.py:function; it gets a headrace.Batch of --inputs and gives a dict of columns");
+  command->add_option("--inputs", words->inputs, "With --from: the columns that the function reads")
+      ->delimiter(',');
+  command->add_option("-m,--why", words->why, "A note for the table's log");
+  command->footer(
+      "Only the new columns are written. Of a column that is there, rows without a value are filled. Python "
+      "is `python3`, or HEADRACE_PYTHON.\n\n"
+      "Examples:\n  headrace add-columns photos \"image.width * image.height as pixels\"\n"
+      "  headrace add-columns photos --from features.py:brightness --inputs image");
+  command->callback([=] { *action = [=] { return RunAddColumns(*context, *words); }; });
+}
 
 void AddDrop(CLI::App* app, Context* context, Action* action) {
   auto* command = app->add_subcommand("drop", "Take a table's name away, or a column of a table");

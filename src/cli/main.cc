@@ -130,6 +130,7 @@ int Main(int argc, char** argv) {
   AddHead(&app, &context, &action);
   AddGet(&app, &context, &action);
   AddTag(&app, &context, &action);
+  AddAddColumns(&app, &context, &action);
   AddDrop(&app, &context, &action);
   AddRename(&app, &context, &action);
   AddStream(&app, &context, &action);

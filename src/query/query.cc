@@ -362,4 +362,24 @@ Result<table::CommitResult> QueryInto(table::Catalog* catalog, Engine* engine, c
   return appended;
 }
 
+Result<table::CommitResult> AddColumns(table::Catalog* catalog, Engine* engine,
+                                       const std::string& expressions, const std::string& name,
+                                       const table::CommitOptions& options) {
+  static const arrow::Status compute_ready = arrow::compute::Initialize();
+  HEADRACE_ARROW_TRY(compute_ready);
+  HEADRACE_ASSIGN(const auto table, catalog->OpenTable(name));
+  std::string quoted;
+  for (const char c : name) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  auto rows = engine->Query("select " + expressions + "\nfrom \"" + quoted + "\" order by _row_id",
+                            {options.stop, {}});
+  if (rows.status().message().find("\"_row_id\" must appear in the GROUP BY") != std::string::npos)
+    return Status::Invalid(
+        "an aggregate gives one value, not one for each row; over all rows it is written count(*) over ()");
+  HEADRACE_TRY(rows.status());
+  NarrowingReader narrowed(std::move(*rows));
+  table::CommitOptions commit = options;
+  commit.inputs = engine->inputs();
+  return table->AddColumns(&narrowed, commit);
+}
+
 }  // namespace headrace::query

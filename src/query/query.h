@@ -80,4 +80,9 @@ Result<table::CommitResult> QueryInto(table::Catalog* catalog, Engine* engine, c
                                       const std::string& table, const table::CommitOptions& options,
                                       std::vector<Param> params = {});
 
+// Columns that expressions make of a table's rows (`image.width * image.height as pixels`), added to it.
+Result<table::CommitResult> AddColumns(table::Catalog* catalog, Engine* engine,
+                                       const std::string& expressions, const std::string& table,
+                                       const table::CommitOptions& options);
+
 }  // namespace headrace::query

@@ -13,6 +13,7 @@
 
 #include "base/cache_folder.h"
 #include "base/clock.h"
+#include "base/exception_text.h"
 #include "model/probe.h"
 
 namespace headrace::registry {
@@ -142,7 +143,7 @@ Result<Entry> FromJson(const std::string& text, const std::string& key) {
           model::Memory::kHybrid, model::Memory::kEncoder})
       if (model::MemoryName(memory) == m.at("memory").get<std::string>()) f.memory = memory;
   } catch (const nlohmann::json::exception& error) {
-    return Status::Corrupt(key + " is not a model's manifest: " + error.what());
+    return Status::Corrupt(key + " is not a model's manifest: " + ExceptionText(error));
   }
   return e;
 }
@@ -239,6 +240,49 @@ Result<Entry> Registry::Get(const std::string& name) const {
   return Status::NotFound("there is no model '" + name + "' in " + catalog_->Describe() +
                           (known.empty() ? "; it has none yet: `headrace model add FILE.gguf --name NAME`"
                                          : "; there are " + known));
+}
+
+Result<std::vector<Revision>> Registry::History(const std::string& name) const {
+  HEADRACE_ASSIGN(const std::vector<table::RefValue> moves, catalog_->refs().History(name));
+  std::vector<Revision> found;
+  bool model = false;
+  for (const table::RefValue& move : moves) {
+    if (move.kind != table::RefKind::kModel && move.kind != table::RefKind::kNone) continue;
+    Revision one{move.revision, move.target, false, move.who, move.why, move.time_us};
+    if (move.kind == table::RefKind::kModel) {
+      model = true;
+      HEADRACE_ASSIGN(one.there, catalog_->environment()->store->Exists(ManifestKey(move.target)));
+    }
+    found.push_back(std::move(one));
+  }
+  if (!model)
+    return Get(name).status().ok() ? Status::Invalid("name the model, not its hash") : Get(name).status();
+  return found;
+}
+
+Result<Entry> Registry::Rollback(const std::string& name, int64_t revision, const std::string& who,
+                                 const std::string& why) {
+  HEADRACE_ASSIGN(const std::vector<Revision> history, History(name));
+  const Revision& now = history.front();
+  const auto chosen = std::find_if(history.begin(), history.end(), [&](const Revision& one) {
+    return revision > 0 ? one.revision == revision : !one.sha256.empty() && one.sha256 != now.sha256;
+  });
+  const std::string see = "; `headrace model log " + name + "` shows them";
+  if (chosen == history.end())
+    return Status::NotFound("'" + name + "' has no " +
+                            (revision > 0 ? "revision " + std::to_string(revision) : "earlier model") + see);
+  if (!chosen->there)
+    return Status::NotFound("the weights of '" + name + "' at revision " + std::to_string(chosen->revision) +
+                            " are not kept any more" + see);
+  HEADRACE_ASSIGN(Entry entry, ReadManifest(chosen->sha256));
+  entry.name = name;
+  entry.revision = now.revision;
+  if (chosen->sha256 == now.sha256) return entry;
+  HEADRACE_ASSIGN(
+      const table::RefValue after,
+      catalog_->refs().Move(name, now.revision, table::RefKind::kModel, chosen->sha256, who, why));
+  entry.revision = after.revision;
+  return entry;
 }
 
 Status Registry::Remove(const std::string& name, bool data, const std::string& who) {

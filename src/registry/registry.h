@@ -29,6 +29,15 @@ struct Entry {
   model::Facts facts;
 };
 
+// One move of a model's name.
+struct Revision {
+  int64_t revision = 0;
+  std::string sha256;  // "": the name was taken away
+  bool there = false;  // its weights are still kept
+  std::string who, why;
+  int64_t time_us = 0;
+};
+
 struct AddOptions {
   std::string source;   // default: the file's absolute path
   std::string licence;  // default: what the file says
@@ -48,6 +57,11 @@ class Registry {
   Result<std::vector<Entry>> List() const;
   // By name, or by a hash's beginning of at least 8 hex digits.
   Result<Entry> Get(const std::string& name) const;
+  // What the name stood for, newest first. NotFound if no model ever had it.
+  Result<std::vector<Revision>> History(const std::string& name) const;
+  // Moves the name back to what it stood for at `revision`; 0: before what it stands for now. A new revision.
+  Result<Entry> Rollback(const std::string& name, int64_t revision, const std::string& who,
+                         const std::string& why);
   // The name goes; with `data`, also the file, if no other name points at it.
   Status Remove(const std::string& name, bool data, const std::string& who);
   // A file on this machine that holds the model: the catalog's own where it is a folder, else a checked copy

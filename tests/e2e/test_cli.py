@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -194,3 +195,81 @@ def test_columns_are_renamed_and_dropped_and_tables_dropped(headrace: Run) -> No
     assert headrace("drop", "t").returncode == 0
     assert "no table" in headrace("describe", "t").stderr
     assert headrace("drop", "t").returncode == 1
+
+
+def test_columns_are_added_by_expressions(headrace: Run) -> None:
+    headrace("init")
+    headrace("sql", "select range as a, 'x' || range as name from range(1000)", "--into", "t")
+    done = headrace("add-columns", "t", "a * 2 as double, upper(name) as loud", "-m", "twice")
+    assert done.returncode == 0 and "1,000 rows of 't'" in done.stdout, done.stderr
+    assert json.loads(headrace("--json", "sql", "select * from t where a = 7").stdout) == {
+        "a": 7,
+        "name": "x7",
+        "double": 14,
+        "loud": "X7",
+    }
+    log = json.loads(headrace("log", "t", "-n", "1", "--json").stdout)
+    assert log["why"] == "twice" and log["columns"] == ["double", "loud"] and log["inputs"] == ["t@2"]
+    assert "every row has a value" in headrace("add-columns", "t", "'x' as loud").stderr
+    assert "count(*) over ()" in headrace("add-columns", "t", "count(*) as n").stderr
+    assert '"nothing" not found' in headrace("add-columns", "t", "nothing as n").stderr
+    assert headrace("add-columns", "t", "count(*) over () as n").returncode == 0
+    assert "give SQL expressions" in headrace("add-columns", "t").stderr
+    headrace("sql", "select 1 as a", "--into", 'odd "name"')
+    assert headrace("add-columns", 'odd "name"', "a + 1 as b").returncode == 0
+
+
+def test_columns_are_added_by_a_python_function(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    headrace("sql", "select range as a from range(10)", "--into", "t")
+    (tmp_path / "beside.py").write_text("STEP = 3\n")
+    (tmp_path / "features.py").write_text(
+        "from beside import STEP\n\ndef triple(batch):\n    return {'triple': batch['a'] * STEP}\n"
+    )
+    environment = {**os.environ, "HEADRACE_PYTHON": sys.executable}
+    environment.pop("HEADRACE_CATALOG", None)
+
+    def add(*words: str) -> subprocess.CompletedProcess[str]:
+        return headrace("add-columns", "t", *words, env=environment)
+
+    assert "--inputs" in add("--from", "features.py:triple").stderr
+    done = add("--from", "features.py:triple", "--inputs", "a", "-m", "three")
+    assert done.returncode == 0 and "10 rows of 't'" in done.stdout, done.stderr
+    assert json.loads(headrace("--json", "sql", "select max(triple) m from t").stdout) == {"m": 27}
+    for words, told in (
+        (["--from", "features.py:tripel", "--inputs", "a"], "has no function 'tripel'; it has triple"),
+        (["--from", "nothing.py:f", "--inputs", "a"], "there is no file nothing.py"),
+        (["--from", "features.py", "--inputs", "a"], "is not file.py:function"),
+        (["--from", "features.py:triple", "--inputs", "b"], "headrace: "),
+    ):
+        result = add(*words)
+        assert result.returncode == 1 and told in result.stderr, result.stderr
+
+
+def test_the_log_says_what_the_versions_between_were(headrace: Run) -> None:
+    headrace("init")
+    headrace("sql", "select 1 as a", "--into", "t")
+    headrace("add-columns", "t", "a + 1 as b")
+    headrace("add-columns", "t", "a + 2 as c")
+    versions = [json.loads(line)["version"] for line in headrace("log", "t", "--json").stdout.splitlines()]
+    missing = [version for version in range(1, max(versions)) if version not in versions]
+    assert missing  # column ids are reserved before columns are written
+    told = headrace("log", "t").stdout.splitlines()[-1]
+    assert told == f"Versions {missing[0]}, {missing[1]}: only ids for new columns were reserved (--all shows them)"
+    assert "reserved" not in headrace("log", "t", "--all").stdout.splitlines()[-1]
+    assert "reserved" not in headrace("log", "t", "-n", "1").stdout
+
+
+def test_keys_are_explained_by_examples(headrace: Run) -> None:
+    shown = headrace("key", "create", "-h").stdout
+    assert "headrace key create ada --rpm 60" in shown and "Authorization: Bearer" in shown
+
+
+def test_a_score_needs_a_request(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    for word in ("0123456789abcdef", "@last"):
+        refused = headrace("score", word, "--value", "1")
+        assert refused.returncode == 1 and "there is no request" in refused.stderr and "--force" in refused.stderr
+    forced = headrace("score", "chatcmpl-0123456789abcdef", "--value", "1", "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert json.loads(headrace("--json", "sql", "select request from scores").stdout) == {"request": "0123456789abcdef"}

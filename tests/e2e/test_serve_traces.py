@@ -61,7 +61,8 @@ def test_a_row_says_what_happened(catalog: pathlib.Path) -> None:
         assert "prompt" in seen[1]["error"]
         # Scores join.
         assert server.ask("/v1/scores", {"request": answer["id"], "value": 0.25, "name": "helpful"}).status == 200
-        run("--catalog", str(catalog), "score", answer["id"], "--label", "good", "--who", "ada")
+        run("--catalog", str(catalog), "score", answer["id"][:20], "--label", "good", "--who", "ada")
+        assert "there is no request" in run("--catalog", str(catalog), "score", "chatcmpl-0", "--value", "1", code=1)
         joined = server.sql(
             "select s.name, s.value, s.label, t.model from scores s join traces t on s.request = t.id order by s.time"
         )
@@ -69,6 +70,9 @@ def test_a_row_says_what_happened(catalog: pathlib.Path) -> None:
             {"name": "helpful", "value": 0.25, "label": None, "model": "gemma"},
             {"name": "score", "value": None, "label": "good", "model": "gemma"},
         ]
+        run("--catalog", str(catalog), "score", "@last", "--value", "1", "--name", "last")
+        (last,) = server.sql("select t.endpoint from scores s join traces t on s.request = t.id where s.name = 'last'")
+        assert last == {"endpoint": "/v1/embeddings"}
         # A request that runs is seen as such.
         running = threading.Thread(
             target=lambda: server.ask("/v1/completions", {"prompt": "x", "max_tokens": 200, "ignore_eos": True})
