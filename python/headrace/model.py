@@ -9,13 +9,15 @@ import os
 import shutil
 import typing
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace import _native, process
+from headrace import _native, answers, process
+from headrace.answers import Answer, Delta
 from headrace.errors import HeadraceError, Invalid, NotFound, Unsupported
+from headrace.hints import Hinted
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -43,31 +45,6 @@ def _program() -> None:
     beside = Path(__file__).resolve().parents[2] / "build" / "release" / "bin" / "headrace"
     if beside.exists():
         os.environ["HEADRACE_PROGRAM"] = str(beside)
-
-
-@dataclass(frozen=True)
-class Delta:
-    """A piece of an answer as it comes. The last has ``finish``: end, stop, length, cancelled or timeout."""
-
-    text: str
-    tokens: list[int]
-    finish: str = ""
-    usage: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A whole answer. ``value`` is what a schema asked for, None without one (or where the answer was cut off)."""
-
-    text: str
-    tokens: list[int]
-    finish: str
-    usage: dict[str, Any] = field(repr=False)
-    logprobs: list[tuple[float, list[tuple[int, float]]]] = field(default_factory=list, repr=False)
-    value: Any = None
-
-    def __str__(self) -> str:
-        return self.text
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
@@ -144,7 +121,7 @@ def _abandon() -> None:
 os.register_at_fork(after_in_child=_abandon)
 
 
-class Model:
+class Model(Hinted):
     """A model and the engine over it.
 
         model = hr.Model("gemma.gguf")                       # or a name: hr.Model("gemma", catalog=catalog)
@@ -160,6 +137,20 @@ class Model:
     in seconds between two tokens of somebody who is being answered, while others' prompts are read. ``deterministic``: the same
     bits whatever else runs. ``chat_template``: for models without one of their own: chatml, gemma, llama3, plain or a text.
     """
+
+    _elsewhere: typing.ClassVar[dict[str, str]] = {
+        "chat": "generate([{'role': 'user', 'content': '…'}])",
+        "complete": "generate(prompt)",
+        "predict": "generate(prompt)",
+        "invoke": "generate(prompt)",
+        "encode": "embed(texts) gives vectors, tokenize(text) tokens",
+        "decode": "detokenize(tokens)",
+        "tokenizer": "tokenize(text) and detokenize(tokens)",
+        "apply_chat_template": "render(messages)",
+        "name": "facts['name']",
+        "config": "facts",
+        "from_pretrained": "hr.Model('model.gguf'), or a name that `headrace model add` gave",
+    }
 
     def __init__(
         self,
@@ -180,6 +171,7 @@ class Model:
         if catalog is None and not Path(model).exists():
             catalog = _nearest()
         where = catalog if catalog is None or isinstance(catalog, str) else catalog.location
+        self._name, self._catalog = os.fspath(model), where
         options = {
             "context": context,
             "threads": threads,
@@ -223,56 +215,65 @@ class Model:
         self, prompt: Sequence[Sequence[Message]] | Sequence[Sequence[int]], **options: Any
     ) -> list[Answer]: ...
 
-    def generate(self, prompt: Any, **options: Any) -> Answer | list[Answer]:
+    def generate(
+        self,
+        prompt: Any,
+        *,
+        progress: bool | Callable[[int, int], Any] | None = None,
+        record: bool | None = None,
+        **options: Any,
+    ) -> Answer | list[Answer]:
         """The answer to a prompt: a text, a conversation (dicts with role and content) or tokens; or a list of them.
 
         Options: ``max_tokens`` (256 where a text is continued, else what the context holds), ``temperature`` (1), ``top_p``,
         ``top_k``, ``min_p``, ``seed``, ``stop``, ``repetition_penalty``, ``frequency_penalty``, ``presence_penalty``,
         ``logit_bias``, ``logprobs``, ``schema``, ``regex``, ``grammar``, ``timeout``, ``priority``, ``key``, ``adapter``.
+
+        Of a list, 64 prompts are with the engine at a time. ``progress``: a function of (answers that are there, prompts), or
+        True or False for a line on stderr (by default on a terminal). ``record``: whether the answers become rows of the
+        catalog's ``traces`` (by default where the model is of a catalog). What ends a list early, Ctrl-C too, is raised with the
+        answers that are whole as its ``answers``, and None for the others.
         """
         many = not isinstance(prompt, str) and len(prompt) > 0 and not isinstance(prompt[0], (dict, int))
         kind = options.get("schema")
-        readers = [self._submit(one, options) for one in (prompt if many else [prompt])]
-        answers = []
+
+        def submit(one: Any) -> answers.Pending:
+            return answers.Pending(one, self._submit(one, options))
+
+        def wait(pending: answers.Pending) -> Answer:
+            return pending.wait(options.get("logprobs") is not None, lambda text, end: _value(kind, text, end))
+
+        rows = self._record(record, many)
+
+        def keep(pending: answers.Pending, answer: Answer) -> Answer:
+            if rows is None:
+                return answer
+            rows.add(answers.trace_row(pending, answer, str(self._name), options))
+            return dataclasses.replace(answer, id=pending.id)
+
         try:
-            for reader in readers:
-                text, finish = "", ""
-                tokens: list[int] = []
-                logprobs: list[Any] = []
-                usage: dict[str, Any] = {}
-                while (piece := reader.next()) is not None:
-                    text += piece[0]
-                    tokens += piece[1]
-                    logprobs += piece[2]
-                    finish, usage = piece[3] or finish, piece[5] or usage
-                answers.append(
-                    Answer(
-                        text,
-                        tokens,
-                        finish,
-                        usage,
-                        logprobs if options.get("logprobs") is not None else [],
-                        _value(kind, text, finish),
-                    )
-                )
-        except BaseException:
-            for reader in readers:
-                reader.cancel()
-            raise
-        return answers if many else answers[0]
+            given = answers.gather(prompt if many else [prompt], submit, wait, progress if many else False, keep)
+        finally:
+            if rows is not None:
+                rows.flush()
+        return given if many else given[0]
+
+    def _record(self, wanted: bool | None, many: bool) -> answers.Record | None:
+        if wanted is None:
+            wanted = many and self._catalog is not None
+        if not wanted:
+            return None
+        if self._catalog is None:
+            raise Invalid(
+                "record=True writes rows into a catalog, and this model is a file: give hr.Model(…, catalog=…)"
+            )
+        from headrace.catalog import open
+
+        return answers.Record(open(self._catalog)._native.record_traces)
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[Delta]:
         """The pieces of an answer as they come. Leaving the loop ends the answer within one step."""
-        reader = self._submit(prompt, options)
-
-        def pieces() -> Iterator[Delta]:
-            try:
-                while (piece := reader.next()) is not None:
-                    yield Delta(piece[0], piece[1], piece[3], piece[5])
-            finally:
-                reader.cancel()
-
-        return pieces()
+        return answers.pieces(self._submit(prompt, options))
 
     def _submit(self, prompt: Prompt, options: Mapping[str, Any]) -> Any:
         known = {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <map>
 
 namespace headrace::engine {
 namespace {
@@ -57,6 +58,9 @@ Result<Embeddings> Embedder::EmbedTokens(std::vector<std::vector<model::Token>> 
   if (texts.empty()) return result;
   const auto shared = std::make_shared<Batch>();  // the thread may still hold it when the last vector is told
   Batch& batch = *shared;
+  // A vector's last digits depend on the texts that share its step: the same text is computed once.
+  std::map<std::vector<model::Token>, size_t> places;
+  std::vector<size_t> place(texts.size());
   const auto most = static_cast<size_t>(whole_->max_tokens());
   for (size_t i = 0; i < texts.size(); ++i) {
     std::vector<model::Token>& tokens = texts[i];
@@ -73,7 +77,9 @@ Result<Embeddings> Embedder::EmbedTokens(std::vector<std::vector<model::Token>> 
       if (model_->facts().memory == model::Memory::kEncoder) tokens.back() = last;
     }
     result.tokens += static_cast<int64_t>(tokens.size());
-    batch.texts.push_back(std::move(tokens));
+    const auto [known, is_new] = places.try_emplace(tokens, batch.texts.size());
+    place[i] = known->second;
+    if (is_new) batch.texts.push_back(std::move(tokens));
   }
   const auto width = static_cast<size_t>(result.width);
   batch.values.resize(batch.texts.size() * width);
@@ -82,13 +88,13 @@ Result<Embeddings> Embedder::EmbedTokens(std::vector<std::vector<model::Token>> 
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return Status::Cancelled("the embedder is shutting down");
-    for (size_t i = 0; i < batch.texts.size(); ++i) waiting_.push_back({shared, i});
+    for (size_t i = 0; i < places.size(); ++i) waiting_.push_back({shared, i});
   }
   wake_.notify_one();
   done.wait();
   if (!batch.error.ok()) return batch.error;
   if (options.normalise) {
-    for (size_t i = 0; i < texts.size(); ++i) {
+    for (size_t i = 0; i < places.size(); ++i) {
       float* v = batch.values.data() + i * width;
       double square = 0;
       for (size_t j = 0; j < width; ++j) square += double{v[j]} * v[j];
@@ -96,7 +102,14 @@ Result<Embeddings> Embedder::EmbedTokens(std::vector<std::vector<model::Token>> 
       for (size_t j = 0; j < width; ++j) v[j] *= scale;
     }
   }
-  result.values = std::move(batch.values);
+  if (places.size() == texts.size()) {
+    result.values = std::move(batch.values);
+    return result;
+  }
+  result.values.resize(texts.size() * width);
+  for (size_t i = 0; i < texts.size(); ++i)
+    std::copy_n(batch.values.begin() + static_cast<ptrdiff_t>(place[i] * width), width,
+                result.values.begin() + static_cast<ptrdiff_t>(i * width));
   return result;
 }
 

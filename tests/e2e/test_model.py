@@ -12,11 +12,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import headrace as hr
 import numpy as np
 import pytest
+from headrace import answers
 
 MODELS = Path(os.environ.get("HEADRACE_CACHE", Path.home() / ".cache/headrace")) / "models"
 GEMMA = MODELS / "gemma-3-270m-q4_k_m.gguf"
@@ -85,6 +86,78 @@ def test_deterministic_text_does_not_depend_on_neighbours() -> None:
             thread.join()
         for i, answer in enumerate(alone):
             assert together[i].tokens == answer.tokens and together[i].logprobs == answer.logprobs, i
+
+
+def test_many_prompts_go_a_bounded_number_at_a_time(gemma: hr.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "IN_FLIGHT", 3)
+    flying, most = 0, 0
+    submit, wait = gemma._submit, answers.Pending.wait
+
+    def counted(*given: Any) -> Any:
+        nonlocal flying, most
+        flying += 1
+        most = max(most, flying)
+        return submit(*given)
+
+    def waited(self: answers.Pending, *given: Any) -> hr.Answer:
+        nonlocal flying
+        answer = wait(self, *given)
+        flying -= 1
+        return answer
+
+    monkeypatch.setattr(gemma, "_submit", counted)
+    monkeypatch.setattr(answers.Pending, "wait", waited)
+    told: list[tuple[int, int]] = []
+    prompts = [f"The number {i} is" for i in range(8)]
+    given = gemma.generate(
+        prompts, max_tokens=3, temperature=0, progress=lambda done, total: told.append((done, total))
+    )
+    assert most == 3 and told == [(i, 8) for i in range(1, 9)]
+    assert [answer.text for answer in given[:2]] == [
+        gemma.generate(prompt, max_tokens=3, temperature=0).text for prompt in prompts[:2]
+    ]
+
+
+def test_what_is_done_is_kept_when_a_list_ends_early(gemma: hr.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "IN_FLIGHT", 2)
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        gemma.generate(["a", "b", "c", "d", "e", "f"], max_tokens=2, progress=stop)
+    kept = raised.value.answers  # type: ignore[attr-defined]
+    assert len(kept) == 6 and all(isinstance(answer, hr.Answer) for answer in kept[:3]) and kept[4:] == [None, None]
+    assert "of 6 answers are whole" in raised.value.__notes__[0]
+    with pytest.raises(hr.HeadraceError) as broken:
+        gemma.generate(["a", "b", "word " * 40_000, "d"], max_tokens=2)
+    kept = broken.value.answers  # type: ignore[attr-defined]
+    assert [answer is None for answer in kept] == [False, False, True, True]
+    # The engine goes on.
+    assert gemma.generate("a", max_tokens=2).finish == "length"
+
+
+def test_answers_of_a_list_are_rows(catalog: hr.Catalog) -> None:
+    subprocess.run(
+        ["headrace", "--catalog", catalog.location, "model", "add", str(GEMMA), "--name", "gemma", "-q"], check=True
+    )
+    with hr.Model("gemma", catalog=catalog, context=2048) as model:
+        given = model.generate(["One, two,", "Red, green,"], max_tokens=4, temperature=0, seed=5)
+        rows = catalog.sql("select * from traces order by started").to_pylist()
+        assert [row["id"] for row in rows] == [answer.id for answer in given] and len(rows[0]["id"]) == 32
+        assert [row["answer"] for row in rows] == [answer.text for answer in given]
+        assert rows[0]["prompt"] == "One, two," and rows[0]["model"] == "gemma" and rows[0]["finish"] == "length"
+        assert rows[0]["answer_tokens"] == 4 and json.loads(rows[0]["sampling"])["seed"] == 5
+        assert rows[0]["started"] <= rows[0]["ended"] and rows[0]["endpoint"] == "python"
+        run("--catalog", catalog.location, "score", given[0].id, "--value", "1")
+        assert model.generate("one", max_tokens=1).id == ""
+        model.generate(["x", "y"], max_tokens=1, record=False)
+        assert catalog.sql("select count(*) n from traces").to_pylist() == [{"n": 2}]
+        assert model.generate("one", max_tokens=1, record=True).id
+        assert catalog.sql("select count(*) n from traces").to_pylist() == [{"n": 3}]
+    with hr.Model(GEMMA, context=2048) as model, pytest.raises(hr.Invalid, match=r"hr.Model\(…, catalog=…\)"):
+        model.generate(["x"], record=True)
 
 
 def test_schemas_become_values(gemma: hr.Model) -> None:
@@ -157,6 +230,12 @@ def test_embeds() -> None:
         assert model.embed("a cat").shape == (384,)
         with pytest.raises(hr.Invalid, match="embedding model"):
             model.generate("x")
+        # The same text is the same bits, whatever stands beside it in the call.
+        texts = [f"text number {i} " * (i % 7 + 1) if i % 3 else "one text that comes again" for i in range(60)]
+        vectors = model.embed(texts)
+        again = vectors[::3]
+        assert (again == again[0]).all() and len(np.unique(vectors, axis=0)) == 41
+        np.testing.assert_allclose(vectors[1], model.embed(texts[1]), atol=2e-3)
 
 
 def test_the_shell(tmp_path: Path) -> None:
@@ -202,6 +281,23 @@ def test_the_shell(tmp_path: Path) -> None:
     assert hr.Model("minilm", catalog=hr.open(env_catalog)).embed(["x"]).shape == (1, 384)
     assert "there is no model 'mini'; " not in run("--catalog", env_catalog, "embed", "mini", "x", code=1)
     assert "there are minilm" in run("--catalog", env_catalog, "embed", "mini", "x", code=1)
+    at = ("--catalog", env_catalog, "model")
+    run(*at, "add", model, "--name", "minilm")
+    assert json.loads(run(*at, "ls", "--json"))["revision"] == 2 and " r2 " in run(*at, "ls")
+    assert "has no revision 7" in run(*at, "rollback", "minilm", "7", code=1)
+    assert json.loads(run(*at, "rollback", "minilm", "--json"))["sha256"] == listed["sha256"]
+    moves = [json.loads(line) for line in run(*at, "log", "minilm", "--json").splitlines()]
+    assert [move["revision"] for move in moves] == [3, 2, 1] and all(move["kept"] for move in moves)
+    assert moves[0]["sha256"] == moves[2]["sha256"] == listed["sha256"] != moves[1]["sha256"]
+    assert "model rollback minilm" in moves[0]["why"] and "r3" in run(*at, "log", "minilm")
+    assert "there is no model 'mini'" in run(*at, "log", "mini", code=1)
+    run(*at, "rm", "minilm")
+    assert "removed" in run(*at, "log", "minilm")
+    assert json.loads(run(*at, "rollback", "minilm", "--json"))["revision"] == 5
+    run(*at, "rollback", "minilm", "2")
+    run(*at, "rm", "minilm", "--data")
+    assert "not kept any more" in run(*at, "rollback", "minilm", "2", code=1)
+    run(*at, "rollback", "minilm", "1")
     run("--catalog", env_catalog, "model", "rm", "minilm", "--data")
     assert not list((tmp_path / "cat/models").rglob("*.gguf"))
 
