@@ -1,19 +1,15 @@
-"""Against the real torch, and the migration guides as they are written. Torch is large: these run where `./dev bench stream` or
-`./dev test --long` has installed it, and are skipped elsewhere."""
+"""Against the real torch, which is large: these run where `./dev bench stream` or `./dev test --long` has installed it, and are
+skipped elsewhere. (So do the pages of the guide that need it: test_docs.py.)"""
 
 from __future__ import annotations
 
 import os
 import pathlib
-import re
 import subprocess
 
 import headrace as hr
-import numpy as np
 import pytest
 import stream_tables as tables
-from conftest import ROOT
-from PIL import Image
 
 CACHE = pathlib.Path(os.environ.get("HEADRACE_CACHE", pathlib.Path.home() / ".cache" / "headrace"))
 PYTHON = next(
@@ -35,40 +31,6 @@ def python(code: str, folder: pathlib.Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def blocks(page: str) -> dict[str, str]:
-    text = (ROOT / "docs" / "guide" / page).read_text()
-    return dict(re.findall(r"```python (\w+)\n(.*?)```", text, re.S))
-
-
-def prepare_imagefolder(folder: pathlib.Path) -> None:
-    for name in ("cat", "dog"):
-        (folder / "pictures" / name).mkdir(parents=True)
-        for index in range(12):
-            (folder / "pictures" / name / f"{index}.jpg").write_bytes(tables.jpeg(index, 90, 80))
-    assert Image
-
-
-def prepare_huggingface(folder: pathlib.Path) -> None:
-    python(
-        "import datasets, numpy as np\n"
-        "datasets.Dataset.from_dict({'vec': np.random.rand(40, 16).astype('float32'), 'label': list(range(40))}).save_to_disk('imdb')",
-        folder,
-    )
-
-
-def prepare_dataset(folder: pathlib.Path) -> None:
-    np.save(folder / "features.npy", np.random.default_rng(1).random((40, 16), np.float32))
-    np.save(folder / "labels.npy", np.arange(40))
-
-
-@pytest.mark.parametrize("name", ["imagefolder", "huggingface", "dataset"])
-def test_migration_guides_run(name: str, tmp_path: pathlib.Path) -> None:
-    globals()[f"prepare_{name}"](tmp_path)
-    parts = blocks(f"migrate-{name}.md")
-    for part in ("before", "once", "after"):
-        python(parts[part], tmp_path)
 
 
 LOADERS = """

@@ -1,0 +1,59 @@
+"""Files that pages of the docs take for granted: their hidden set-up blocks call these functions."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import struct
+
+CACHE = pathlib.Path(os.environ.get("HEADRACE_CACHE", pathlib.Path.home() / ".cache" / "headrace"))
+MODELS = {
+    "gemma": CACHE / "models" / "gemma-3-270m-q4_k_m.gguf",
+    "minilm": CACHE / "models" / "all-minilm-l6-v2-f16.gguf",
+}
+
+
+def photographs(folder: str, count: int = 8, width: int = 90, height: int = 80) -> None:
+    """`count` small JPEG pictures, 001.jpg and so on."""
+    import numpy as np
+    from PIL import Image
+
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        coarse = np.random.default_rng(index).integers(0, 255, (4, 4, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        picture.save(pathlib.Path(folder) / f"{index + 1:03}.jpg", "JPEG")
+
+
+def lines(name: str, *rows: object) -> None:
+    """A file with a line for each: texts as they are, everything else as JSON."""
+    text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+    pathlib.Path(name).write_text(text)
+
+
+def model(name: str, which: str) -> None:
+    """A small model, "gemma" or "minilm", under another name."""
+    pathlib.Path(name).symlink_to(MODELS[which])
+
+
+def adapter(name: str) -> None:
+    """A LoRA adapter for the small Gemma, at random, as a GGUF file (the format's specification: ggml's docs/gguf.md)."""
+    import numpy as np
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value.encode())) + value.encode()
+
+    rank, width, heads = 4, 640, 1024  # of Gemma 3 270M: its rows, and four heads of 256
+    keys = [("general.type", "adapter"), ("general.architecture", "gemma3"), ("adapter.type", "lora")]
+    tensors = {"blk.0.attn_q.weight.lora_a": (width, rank), "blk.0.attn_q.weight.lora_b": (rank, heads)}
+    string, float32, alignment = 8, 6, 32
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys) + 1)
+    for key, value in keys:
+        head += text(key) + struct.pack("<I", string) + text(value)
+    head += text("adapter.lora.alpha") + struct.pack("<If", float32, 4.0)
+    data = b""
+    for key, (inner, outer) in tensors.items():
+        head += text(key) + struct.pack("<IQQIQ", 2, inner, outer, 0, len(data))  # two axes, of type F32
+        data += np.random.default_rng(inner).normal(0, 0.02, (outer, inner)).astype("<f4").tobytes()
+    pathlib.Path(name).write_bytes(head + b"\0" * (-len(head) % alignment) + data)
