@@ -53,7 +53,7 @@ std::string Quoting(const std::string& text, const Session& session, const std::
 // What to write instead, where a function of vectors got lists.
 std::string OfVectors(const std::string& text) {
   const size_t begin = text.find("'array_");
-  const size_t end = text.find("(", begin);
+  const size_t end = text.find('(', begin);
   if (begin == std::string::npos || end == std::string::npos || text.find("[]", end) == std::string::npos)
     return "";
   const std::string name = text.substr(begin + 7, end - begin - 7);

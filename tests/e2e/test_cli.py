@@ -222,8 +222,9 @@ def test_columns_are_added_by_expressions(headrace: Run) -> None:
 def test_columns_are_added_by_a_python_function(headrace: Run, tmp_path: pathlib.Path) -> None:
     headrace("init")
     headrace("sql", "select range as a from range(10)", "--into", "t")
-    (tmp_path / "beside.py").write_text("STEP = 3\n")
-    (tmp_path / "features.py").write_text(
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "beside.py").write_text("STEP = 3\n")
+    (tmp_path / "code" / "features.py").write_text(
         "from beside import STEP\n\ndef triple(batch):\n    return {'triple': batch['a'] * STEP}\n"
     )
     environment = {**os.environ, "HEADRACE_PYTHON": sys.executable}
@@ -232,15 +233,15 @@ def test_columns_are_added_by_a_python_function(headrace: Run, tmp_path: pathlib
     def add(*words: str) -> subprocess.CompletedProcess[str]:
         return headrace("add-columns", "t", *words, env=environment)
 
-    assert "--inputs" in add("--from", "features.py:triple").stderr
-    done = add("--from", "features.py:triple", "--inputs", "a", "-m", "three")
+    assert "--inputs" in add("--from", "code/features.py:triple").stderr
+    done = add("--from", "code/features.py:triple", "--inputs", "a", "-m", "three")
     assert done.returncode == 0 and "10 rows of 't'" in done.stdout, done.stderr
     assert json.loads(headrace("--json", "sql", "select max(triple) m from t").stdout) == {"m": 27}
     for words, told in (
-        (["--from", "features.py:tripel", "--inputs", "a"], "has no function 'tripel'; it has triple"),
+        (["--from", "code/features.py:tripel", "--inputs", "a"], "has no function 'tripel'; it has triple"),
         (["--from", "nothing.py:f", "--inputs", "a"], "there is no file nothing.py"),
-        (["--from", "features.py", "--inputs", "a"], "is not file.py:function"),
-        (["--from", "features.py:triple", "--inputs", "b"], "headrace: "),
+        (["--from", "code/features.py", "--inputs", "a"], "is not file.py:function"),
+        (["--from", "code/features.py:triple", "--inputs", "b"], "headrace: "),
     ):
         result = add(*words)
         assert result.returncode == 1 and told in result.stderr, result.stderr
