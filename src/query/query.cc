@@ -376,10 +376,10 @@ Result<table::CommitResult> AddColumns(table::Catalog* catalog, Engine* engine,
     return Status::Invalid(
         "an aggregate gives one value, not one for each row; over all rows it is written count(*) over ()");
   HEADRACE_TRY(rows.status());
-  NarrowingReader narrowed(std::move(*rows));
+  const auto narrowed = ForTable(std::move(*rows));
   table::CommitOptions commit = options;
   commit.inputs = engine->inputs();
-  return table->AddColumns(&narrowed, commit);
+  return table->AddColumns(narrowed.get(), commit);
 }
 
 }  // namespace headrace::query
