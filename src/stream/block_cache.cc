@@ -89,6 +89,13 @@ void EachEntry(const std::string& folder, const Fn& fn) {
 
 bool IsBlock(const std::string& name) { return name.size() > 4 && name.ends_with(".blk"); }
 
+// Not written to within the hour.
+bool IsOld(const std::string& path) {
+  constexpr time_t kHour = 3600;
+  struct stat info {};
+  return stat(path.c_str(), &info) == 0 && info.st_mtime < time(nullptr) - kHour;
+}
+
 int64_t FileBytes(const std::string& path) {
   struct stat info {};
   return stat(path.c_str(), &info) == 0 ? info.st_size : 0;
@@ -108,9 +115,10 @@ bool WriteAll(int fd, const char* data, size_t bytes) {
 }  // namespace
 
 Result<std::unique_ptr<BlockCache>> BlockCache::Open(const std::string& folder, int64_t budget_bytes,
-                                                     uint64_t identity, int64_t blocks,
-                                                     double expected_bytes) {
+                                                     uint64_t identity, int64_t blocks, double expected_bytes,
+                                                     bool unnamed) {
   std::unique_ptr<BlockCache> cache(new BlockCache());
+  cache->unnamed_ = unnamed;
   cache->folder_ = folder;
   cache->own_ = folder + "/" + Hex64(identity);
   cache->budget_ = budget_bytes;
@@ -146,6 +154,7 @@ Status BlockCache::Recount() {
   EachEntry(folder_, [&](const std::string& name) {
     const std::string path = folder_ + "/" + name;
     EachEntry(path, [&](const std::string& file) {
+      if (file.ends_with(".part") && IsOld(path + "/" + file)) unlink((path + "/" + file).c_str());
       if (!IsBlock(file)) return;
       total += FileBytes(path + "/" + file);
       const bool kept = path == own_ && Chosen(std::strtoll(file.c_str(), nullptr, 10));
@@ -195,29 +204,39 @@ Status BlockCache::Keep(int64_t block, const std::string& bytes) {
   std::memcpy(head + 8, &payload, 8);
   std::memcpy(head + 16, &sum, 8);
   const auto size = static_cast<int64_t>(bytes.size() + kHead);
-  const int fd = open(own_.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
-  if (fd < 0) return Status::FromErrno(errno, "write to the cache in", own_);
-  if (!WriteAll(fd, head, kHead) || !WriteAll(fd, bytes.data(), bytes.size())) {
-    const Status status = Status::FromErrno(errno, "write to the cache in", own_);
-    close(fd);
-    return status;
+  std::string part;  // its name while it is written; "": none
+  int fd = unnamed_ ? open(own_.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666) : -1;
+  if (fd < 0 && (!unnamed_ || errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+    part = own_ + "/" + std::to_string(block) + ".part";  // the block's lock is ours
+    fd = open(part.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0666);
   }
-  const FileLock lock(folder_ + "/lock");
-  const int64_t count = lock.Count();
+  if (fd < 0) return Status::FromErrno(errno, "write to the cache in", own_);
   Status status;
-  if (count + size > budget_) {
-    status = Status::Limit("the cache is full");
-    full_ = true;
+  if (!WriteAll(fd, head, kHead) || !WriteAll(fd, bytes.data(), bytes.size())) {
+    status = Status::FromErrno(errno, "write to the cache in", own_);
   } else {
-    lock.SetCount(count + size);  // first: a count that is too high keeps the budget
-    const std::string link = "/proc/self/fd/" + std::to_string(fd);
-    if (linkat(AT_FDCWD, link.c_str(), AT_FDCWD, PathOf(block).c_str(), AT_SYMLINK_FOLLOW) != 0) {
-      status = Status::FromErrno(errno, "keep a block in", own_);
-      lock.SetCount(count);
+    const FileLock lock(folder_ + "/lock");
+    const int64_t count = lock.Count();
+    if (count + size > budget_) {
+      status = Status::Limit("the cache is full");
+      full_ = true;
+    } else {
+      lock.SetCount(count + size);  // first: a count that is too high keeps the budget
+      status = Publish(fd, part, block);
+      if (!status.ok()) lock.SetCount(count);
     }
   }
+  if (!status.ok() && !part.empty()) unlink(part.c_str());
   close(fd);
   return status;
+}
+
+Status BlockCache::Publish(int fd, const std::string& part, int64_t block) const {
+  const std::string path = PathOf(block);
+  const std::string link = "/proc/self/fd/" + std::to_string(fd);
+  const int done = part.empty() ? linkat(AT_FDCWD, link.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW)
+                                : rename(part.c_str(), path.c_str());
+  return done == 0 ? Status::Ok() : Status::FromErrno(errno, "keep a block in", own_);
 }
 
 Result<store::Bytes> BlockCache::Load(int64_t block, const std::function<Result<std::string>()>& fetch) {

@@ -4,7 +4,9 @@
 // Every block is used once an epoch, so no policy does better than keeping a fixed share of them: a block is
 // kept if it is among the first that fit in an order by a key (an LRU would evict each just before its use).
 // A block file appears whole or not at all (O_TMPFILE and linkat), blocks are fetched under a lock that the
-// system frees with the process, and whoever is killed leaves nothing behind.
+// system frees with the process, and whoever is killed leaves nothing behind. Where the file system has no
+// O_TMPFILE a block is written as <n>.part and renamed; what a killed process left of such is written over,
+// or removed an hour later.
 #pragma once
 
 #include <atomic>
@@ -23,9 +25,11 @@ namespace headrace::stream {
 
 class BlockCache {
  public:
-  // `identity`: of what the blocks hold. `expected_bytes`: of all `blocks` together.
+  // `identity`: of what the blocks hold. `expected_bytes`: of all `blocks` together. `unnamed`: use O_TMPFILE
+  // where there is one.
   static Result<std::unique_ptr<BlockCache>> Open(const std::string& folder, int64_t budget_bytes,
-                                                  uint64_t identity, int64_t blocks, double expected_bytes);
+                                                  uint64_t identity, int64_t blocks, double expected_bytes,
+                                                  bool unnamed = true);
   ~BlockCache();
 
   // Whether to ask for this block here: it is of the share, and lies here or still fits.
@@ -43,10 +47,12 @@ class BlockCache {
   Result<store::Bytes> Map(int64_t block);
   Result<store::Bytes> Load(int64_t block, const std::function<Result<std::string>()>& fetch);
   Status Keep(int64_t block, const std::string& bytes);
+  Status Publish(int fd, const std::string& part, int64_t block) const;
   Status Recount();
 
   std::string folder_;
   std::string own_;  // folder_/<identity>
+  bool unnamed_ = true;
   int64_t budget_ = 0;
   int64_t chosen_ = 0;  // blocks that fit
   std::optional<Permutation> choice_;
