@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from headrace import _native, process, tensors
+from headrace import _native, process, ranks, tensors
 from headrace.errors import Invalid
 from headrace.hints import Hinted, argument
 from headrace.sources import Mixture, Pack, bytes_of, snapshot_of
@@ -69,6 +69,7 @@ class Stream(Hinted):
     ``rank`` and ``world_size`` (by default RANK and WORLD_SIZE) share each step's positions among machines. The sequence
     of rows does not depend on any machine's memory. It is the same for every world size that divides 48 (on a local disk for every
     world size, unless the columns read in pages have more than 512 MiB); a ``state_dict()`` goes on at any other.
+    In a job of torchrun or Slurm (or one that HEADRACE_JOB names) a rank that would see other rows than the first one is refused.
 
     ``epoch_end``: ``pad`` fills the last batch with rows that are not valid, ``drop`` leaves it out, ``short`` makes it shorter,
     ``wrap`` goes on with the next epoch inside it. With ``epochs`` nothing is read ahead for later ones. ``on_error`` of samples that cannot be made: ``raise``, ``mask`` (not valid)
@@ -172,6 +173,7 @@ class Stream(Hinted):
         self._away = mmap.mmap(-1, 1)  # set by workers that make this stream's batches in other processes
         self._mapped: str | None = None  # the state after the last batch that a map gave
         self._native = self._open()
+        ranks.check(inputs, options, json.loads(self._native.state()))
 
     def _open(self, **more: Any) -> _native.Stream:
         if self._tokenize is not None:

@@ -187,6 +187,18 @@ void BindTable(nb::module_& m) {
       .def_prop_ro("rows", [](const table::View& v) { return v.snapshot().rows; })
       .def_prop_ro("location", [](const table::View& v) { return v.environment()->store->Describe(); })
       .def_prop_ro("prefix", &table::View::prefix)
+      // Writes an object into the table's store if there is none of this key; gives what lies there.
+      .def("claim",
+           [](const table::View& v, const std::string& key, const std::string& text) {
+             const auto& store = v.environment()->store;
+             return Check(Interruptible([&](const StopToken&) -> Result<std::string> {
+               const Status put = store->PutIfAbsent(key, text);
+               if (put.ok()) return text;
+               if (!put.Is(Code::kAlreadyExists) && !put.Is(Code::kUnknown)) return put;
+               HEADRACE_ASSIGN(const auto there, store->Get(key));
+               return std::string(there.view());
+             }));
+           })
       .def_prop_ro("columns",
                    [](const table::View& v) {
                      std::vector<std::pair<std::string, std::string>> columns;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import json
+import os
 import pathlib
 import random
 import subprocess
@@ -730,3 +731,40 @@ def test_sizes_of_turned_pictures_are_those_people_see(catalog: hr.Catalog, tmp_
         (batch,) = hr.Stream(source, columns=["image"], image=hr.Resize((96, 48)), batch_size=1)
         pictures.append(np.asarray(batch["image"])[0])
     assert np.array_equal(*pictures)
+
+
+def test_ranks_that_differ_are_refused(catalog: hr.Catalog, tmp_path: pathlib.Path) -> None:
+    table = catalog.create_table("t", [{"a": i} for i in range(100)])
+    program = """
+import json, sys
+import headrace as hr
+table = hr.open(sys.argv[1])["t"]
+for ask in json.loads(sys.argv[2]):
+    at = ask.pop("at", None)
+    hr.Stream(table if at is None else table.at(at), ["a"], **ask)
+print("same")
+"""
+
+    def rank(number: int, asks: list[dict[str, Any]], job: str = "j", size: int = 2) -> str:
+        environment = {**os.environ, "RANK": str(number), "WORLD_SIZE": str(size), "HEADRACE_JOB": job}
+        words = [sys.executable, "-W", "error", "-c", program, str(tmp_path / "catalog"), json.dumps(asks)]
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
+        return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
+    train = {"batch_size": 8, "seed": 3}
+    assert rank(0, [train]) == "same"
+    assert rank(1, [train]) == "same"
+    table.append([{"a": 100}])
+    told = rank(1, [train])
+    assert "rank 1 of job j reads version [3]" in told and "rank 0 reads [2]" in told and "table.at(2)" in told
+    assert rank(1, [{**train, "at": 2}]) == "same"
+    # What only one rank asks for, another job, one rank alone: nothing to compare with.
+    assert rank(1, [{**train, "batch_size": 4}]) == "same"
+    assert rank(1, [train], job="k") == "same" and rank(0, [train], size=1) == "same"
+    # A stream that is opened again is another one: the table may have grown on purpose.
+    assert rank(0, [train, {**train, "at": 2}], job="m") == "same"
+    assert rank(1, [train, train], job="m").startswith("headrace.errors.Invalid")
+    # A catalog that cannot be written to: told, and no reason to stop.
+    if os.geteuid() != 0:
+        (tmp_path / "catalog").chmod(0o555)
+        assert "are not compared" in rank(0, [train], job="n")
