@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from headrace import _native
-from headrace.errors import Invalid
+from headrace.errors import Invalid, NotFound
 from headrace.hints import Hinted
 from headrace.process import Own
 from headrace.rows import Reader, to_native
@@ -44,7 +44,18 @@ def open(location: str | os.PathLike[str] | None = None, *, create: bool = False
     path = _find() if location is None else os.fspath(location)
     if create and "://" not in path and not (pathlib.Path(path) / "catalog.json").exists():
         return init(path)
-    return Catalog(_native.Catalog.open(path))
+    try:
+        return Catalog(_native.Catalog.open(path))
+    except NotFound as error:
+        if location is None and not os.environ.get("HEADRACE_CATALOG"):
+            raise NotFound(
+                f"there is no catalog in {pathlib.Path.cwd()} or above it; make one with hr.init(), or name one: hr.open(location)"
+            ) from error
+        if "://" not in path and not pathlib.Path(path).exists():
+            raise NotFound(
+                f"there is no folder {path}; hr.open({path!r}, create=True) makes a catalog there"
+            ) from error
+        raise
 
 
 class Catalog(Hinted):

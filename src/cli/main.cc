@@ -32,7 +32,13 @@ Result<std::string> Context::Location() const {
 
 Result<std::shared_ptr<table::Catalog>> Context::Open() const {
   HEADRACE_ASSIGN(const std::string location, Location());
-  return table::Catalog::Open(location);
+  auto opened = table::Catalog::Open(location);
+  struct stat info {};
+  const bool folder = location.find("://") == std::string::npos;
+  if (folder && opened.status().Is(Code::kNotFound) && stat(location.c_str(), &info) != 0)
+    return Status::NotFound("there is no folder " + location + "; `headrace init " + location +
+                            "` makes a catalog there");
+  return opened;
 }
 
 table::CommitOptions Context::Commit(const std::string& why) const {

@@ -58,6 +58,7 @@ def test_first_steps(headrace: Run, photos: pathlib.Path, tmp_path: pathlib.Path
 
 
 def test_errors_name_the_thing_and_the_fix(headrace: Run) -> None:
+    assert "`headrace init /nowhere` makes a catalog there" in headrace("--catalog", "/nowhere", "ls").stderr
     nothing = headrace("ls")
     assert nothing.returncode == 1 and "headrace init" in nothing.stderr and "\033" not in nothing.stderr
     headrace("init")

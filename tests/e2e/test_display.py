@@ -148,3 +148,16 @@ def test_arrays_in_rows_are_tensors_when_appended_too(catalog: hr.Catalog) -> No
     assert table.columns == {"vec": "tensor<float32>[4]"}
     table.append([{"vec": np.ones(4, np.float32)}, {"vec": None}])
     assert table[1]["vec"].tolist() == [1, 1, 1, 1] and table[2]["vec"] is None
+
+
+def test_a_catalog_that_is_not_there_is_told_with_how_to_make_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HEADRACE_CATALOG", raising=False)
+    with pytest.raises(hr.NotFound, match=r"or above it; make one with hr.init\(\)"):
+        hr.open()
+    with pytest.raises(hr.NotFound, match=r"no folder nowhere; hr.open\('nowhere', create=True\)"):
+        hr.open("nowhere")
+    with pytest.raises(hr.NotFound, match="no Headrace catalog in"):
+        hr.open(tmp_path)
