@@ -1,0 +1,172 @@
+// Catalogs: their tables, files taken in, SQL.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "ingest/ingest.h"
+#include "module.h"
+#include "query/query.h"
+#include "trace/committer.h"
+
+namespace headrace::python {
+namespace {
+
+nb::dict ReportToDict(const ingest::IngestReport& report) {
+  nb::dict dict;
+  dict["table"] = report.table;
+  dict["version"] = report.version;
+  dict["files"] = report.files;
+  dict["skipped"] = report.skipped;
+  dict["rows"] = report.rows;
+  dict["bytes"] = report.bytes;
+  dict["seconds"] = report.seconds;
+  nb::list errors;
+  for (const auto& error : report.errors) {
+    nb::dict entry;
+    entry["path"] = nb::bytes(error.path.data(), error.path.size()).attr("decode")("utf-8", "replace");
+    entry["code"] = std::string(CodeName(error.error.code()));
+    entry["error"] = error.error.ToString();
+    errors.append(entry);
+  }
+  dict["errors"] = errors;
+  const auto text = [](const std::string& bytes) {
+    return nb::bytes(bytes.data(), bytes.size()).attr("decode")("utf-8", "replace");
+  };
+  nb::list changed, copies;
+  for (const auto& path : report.changed) changed.append(text(path));
+  for (const auto& copy : report.same_bytes) {
+    nb::dict entry;
+    entry["path"] = text(copy.path);
+    entry["as"] = text(copy.as);
+    copies.append(entry);
+  }
+  dict["changed"] = changed;
+  dict["same_bytes"] = copies;
+  return dict;
+}
+
+// Holds the catalog as plain C++: a shared_ptr that came through Python would want the GIL wherever its last
+// copy dies.
+struct CatalogHandle {
+  std::shared_ptr<table::Catalog> held;
+};
+
+CatalogHandle Kept(std::shared_ptr<table::Catalog> catalog) {
+  KeepInChild(catalog->environment());
+  return {std::move(catalog)};
+}
+
+// A query engine and the token that stops its statement when the reader is dropped or a signal comes.
+struct Sql {
+  std::shared_ptr<query::Engine> engine;
+};
+
+// {name: None, bool, int, float or str}, as catalog.py makes it.
+std::vector<query::Param> ParamsOf(const nb::dict& given) {
+  std::vector<query::Param> params;
+  for (const auto& [name, value] : given) {
+    query::Param param{nb::cast<std::string>(name), {}};
+    if (nb::isinstance<nb::bool_>(value)) {
+      param.value = nb::cast<bool>(value);
+    } else if (nb::isinstance<nb::int_>(value)) {
+      param.value = nb::cast<int64_t>(value);
+    } else if (nb::isinstance<nb::float_>(value)) {
+      param.value = nb::cast<double>(value);
+    } else if (nb::isinstance<nb::str>(value)) {
+      param.value = nb::cast<std::string>(value);
+    }
+    params.push_back(std::move(param));
+  }
+  return params;
+}
+
+}  // namespace
+
+void BindCatalog(nb::module_& m) {
+  nb::class_<CatalogHandle>(m, "Catalog")
+      .def_static("init",
+                  [](const std::string& location, bool sync) {
+                    return Kept(Check(Interruptible(
+                        [&](const StopToken&) { return table::Catalog::Init(location, {.sync = sync}); })));
+                  })
+      .def_static("open",
+                  [](const std::string& location) {
+                    return Kept(Check(
+                        Interruptible([&](const StopToken&) { return table::Catalog::Open(location); })));
+                  })
+      .def_prop_ro("location", [](const CatalogHandle& c) { return c.held->Describe(); })
+      .def("table_names",
+           [](const CatalogHandle& c) {
+             return Check(Interruptible([&](const StopToken&) { return c.held->TableNames(); }));
+           })
+      .def("table",
+           [](const CatalogHandle& c, const std::string& name) {
+             return *Check(Interruptible([&](const StopToken&) { return c.held->OpenTable(name); }));
+           })
+      .def("create_table",
+           [](const CatalogHandle& c, const std::string& name,
+              const std::vector<std::pair<std::string, std::string>>& columns, const std::string& why) {
+             auto schema = SchemaFromTypes(columns);
+             return *Check(Interruptible([&](const StopToken& stop) {
+               return c.held->CreateTable(name, schema, CommitOf(why, "", -1, stop));
+             }));
+           })
+      .def("drop_table",
+           [](const CatalogHandle& c, const std::string& name) {
+             Check(Interruptible(
+                 [&](const StopToken& stop) { return c.held->DropTable(name, CommitOf("", "", -1, stop)); }));
+           })
+      .def("ingest",
+           [](const CatalogHandle& c, const std::vector<std::string>& sources, const std::string& name,
+              const std::string& format, bool again, const std::string& on_change, bool shuffle,
+              const std::string& why) {
+             ingest::IngestOptions options;
+             options.table = name;
+             options.format = format;
+             options.again = again;
+             options.on_change = on_change;
+             options.shuffle = shuffle;
+             return ReportToDict(Check(Interruptible([&](const StopToken& stop) {
+               options.stop = stop;
+               options.commit = CommitOf(why, "", -1, stop);
+               return ingest::Ingest(c.held.get(), sources, options);
+             })));
+           })
+      .def("record_traces",
+           [](const CatalogHandle& c, const std::string& rows) {
+             Check(Interruptible([&](const StopToken&) { return trace::CommitTraces(c.held.get(), rows); }));
+           })
+      .def("engine", [](const CatalogHandle& c, const std::string& memory, int threads) {
+        return Sql{Check(query::Engine::Open(c.held, {.threads = threads,
+                                                      .memory_limit = memory,
+                                                      .tailed = trace::TailedTables(),
+                                                      .tail = trace::TailOf(c.held)}))};
+      });
+  nb::class_<Sql>(m, "Sql")
+      .def("query",
+           [](const Sql& s, const std::string& sql, const nb::dict& params) {
+             const auto values = ParamsOf(params);
+             auto reader = Check(Interruptible([&](const StopToken& stop) {
+               return s.engine->Query(sql, {stop, values});
+             }));
+             KeepInChild(reader);
+             return Reader{std::move(reader), nullptr};
+           })
+      .def("explain",
+           [](const Sql& s, const std::string& sql) {
+             return Check(
+                 Interruptible([&](const StopToken& stop) { return s.engine->Explain(sql, {stop}); }));
+           })
+      .def("inputs", [](const Sql& s) { return s.engine->inputs(); })
+      .def("into", [](const Sql& s, const CatalogHandle& c, const std::string& sql, const std::string& name,
+                      const std::string& why, const nb::dict& params) {
+        const auto values = ParamsOf(params);
+        return ToDict(Check(Interruptible([&](const StopToken& stop) {
+          return query::QueryInto(c.held.get(), s.engine.get(), sql, name, CommitOf(why, "", -1, stop),
+                                  values);
+        })));
+      });
+}
+
+}  // namespace headrace::python

@@ -1,0 +1,92 @@
+// Batches and readers of rows.
+#include <arrow/array.h>
+#include <arrow/table.h>
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include "module.h"
+#include "objects.h"
+#include "table/arrow_bridge.h"
+#include "table/conform.h"
+
+namespace headrace::python {
+
+void BindRows(nb::module_& m) {
+  // The bytes of a blob cell by its facts, as `Cell` gives them.
+  m.def("read_blob", [](const table::View& view, const nb::dict& facts) -> nb::object {
+    nb::list one;
+    one.append(facts);
+    table::Field field;
+    field.name = "blob";
+    field.type.kind = table::Kind::kBlob;
+    field.type.children = table::BlobFields();
+    const auto cell = Check(table::ConformArray(ColumnOf("blob", one, "").values, field));
+    const auto blobs = Check(Interruptible([&](const StopToken&) { return view.ReadBlobs(cell); }));
+    if (!blobs[0]) return nb::none();
+    return nb::bytes(blobs[0]->data(), static_cast<size_t>(blobs[0]->size()));
+  });
+  nb::class_<Batch>(m, "Batch")
+      .def_prop_ro("num_rows", [](const Batch& b) { return b.rows->num_rows(); })
+      .def_prop_ro("names", [](const Batch& b) { return b.rows->schema()->field_names(); })
+      .def("cell",
+           [](const Batch& b, const std::string& name, int64_t row) {
+             const int column = b.rows->schema()->GetFieldIndex(name);
+             if (column < 0) throw nb::key_error(name.c_str());
+             if (row < 0 || row >= b.rows->num_rows()) throw nb::index_error();
+             return Cell(b, column, row);
+           })
+      .def("to_numpy",
+           [](const Batch& b, const std::string& name) {
+             const int column = b.rows->schema()->GetFieldIndex(name);
+             if (column < 0) throw nb::key_error(name.c_str());
+             return ColumnToNumpy(b, column);
+           })
+      .def("arrow_array", [](const Batch& b) { return ExportBatch(*b.rows); })
+      .def("arrow_stream",
+           [](const Batch& b) {
+             auto reader = arrow::RecordBatchReader::Make({b.rows}, b.rows->schema());
+             if (!reader.ok()) Raise(table::FromArrow(reader.status()));
+             return ExportStream(*reader);
+           })
+      .def("address", [](const Batch& b) -> nb::object { return b.view ? AddressOf(*b.view) : nb::none(); })
+      .def("through",
+           [](const Batch& b, const table::View& v) {
+             return Batch{b.rows, std::make_shared<table::View>(v)};
+           })
+      .def("blobs", [](const Batch& b, const std::string& name) {
+        const auto cells = b.rows->GetColumnByName(name);
+        if (!cells) throw nb::key_error(name.c_str());
+        if (!b.view)
+          Raise(Status::Invalid(
+              "these rows came from SQL and cannot fetch blobs; take them by _row_id from the table"));
+        const auto blobs = Check(Interruptible([&](const StopToken&) { return b.view->ReadBlobs(cells); }));
+        nb::list list;
+        for (const auto& blob : blobs) {
+          list.append(blob ? nb::object(nb::bytes(blob->data(), static_cast<size_t>(blob->size())))
+                           : nb::object(nb::none()));
+        }
+        return list;
+      });
+  nb::class_<Reader>(m, "Reader")
+      .def_prop_ro("names", [](const Reader& r) { return r.batches->schema()->field_names(); })
+      .def("next",
+           [](const Reader& r) -> std::optional<Batch> {
+             auto next =
+                 Check(Interruptible([&](const StopToken&) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+                   std::shared_ptr<arrow::RecordBatch> batch;
+                   const auto status = r.batches->ReadNext(&batch);
+                   if (!status.ok()) return table::FromArrow(status);
+                   return batch;
+                 }));
+             if (!next) return std::nullopt;
+             return Batch{std::move(next), r.view};
+           })
+      .def("arrow_stream", [](const Reader& r) { return ExportStream(r.batches); })
+      .def("arrow_schema", [](const Reader& r) { return ExportSchema(*r.batches->schema()); });
+}
+
+}  // namespace headrace::python

@@ -1,0 +1,265 @@
+// Versions of tables, and what is done to them.
+#include <arrow/array.h>
+#include <arrow/table.h>
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include "ingest/ingest.h"
+#include "module.h"
+#include "table/arrow_bridge.h"
+
+namespace headrace::python {
+namespace {
+
+// Gives blob columns that come as bytes their media facts on the way.
+class BlobReader final : public arrow::RecordBatchReader {
+ public:
+  BlobReader(std::shared_ptr<arrow::RecordBatchReader> inner, table::Schema schema)
+      : inner_(std::move(inner)), fields_(std::move(schema)) {}
+  std::shared_ptr<arrow::Schema> schema() const override { return inner_->schema(); }
+  arrow::Status ReadNext(std::shared_ptr<arrow::RecordBatch>* out) override {
+    std::shared_ptr<arrow::RecordBatch> batch;
+    ARROW_RETURN_NOT_OK(inner_->ReadNext(&batch));
+    *out = batch;
+    if (!batch) return arrow::Status::OK();
+    for (int i = 0; i < batch->num_columns(); ++i) {
+      const table::Field* field = fields_.Find(batch->column_name(i));
+      if (field == nullptr || field->type.kind != table::Kind::kBlob) continue;
+      const auto blobs = ingest::BlobsFromBytes(*field, batch->column(i));
+      if (!blobs.ok()) return table::ToArrow(blobs.status());
+      ARROW_ASSIGN_OR_RAISE(batch, batch->SetColumn(i, arrow::field(field->name, (*blobs)->type()), *blobs));
+    }
+    *out = batch;
+    return arrow::Status::OK();
+  }
+
+ private:
+  std::shared_ptr<arrow::RecordBatchReader> inner_;
+  table::Schema fields_;
+};
+
+table::ScanOptions ScanOptionsOf(std::vector<std::string> columns, std::string where, int64_t limit,
+                                 int64_t batch_rows, bool row_ids) {
+  table::ScanOptions options;
+  options.columns = std::move(columns);
+  options.where = std::move(where);
+  options.limit = limit;
+  options.batch_rows = batch_rows;
+  options.with_row_ids = row_ids;
+  return options;
+}
+
+// All rows of a reader as one batch; null if it has none.
+Result<std::shared_ptr<arrow::RecordBatch>> Whole(const Reader& rows) {
+  const auto table = rows.batches->ToTable();
+  if (!table.ok()) return table::FromArrow(table.status());
+  if ((*table)->num_rows() == 0) return std::shared_ptr<arrow::RecordBatch>();
+  auto joined = (*table)->CombineChunksToBatch();
+  if (!joined.ok()) return table::FromArrow(joined.status());
+  return *joined;
+}
+
+}  // namespace
+
+table::CommitOptions CommitOf(const std::string& why, const std::string& writer, int64_t sequence,
+                              const StopToken& stop) {
+  table::CommitOptions options;
+  options.why = why;
+  options.how = "python";
+  options.writer = writer;
+  options.sequence = sequence;
+  options.stop = stop;
+  return options;
+}
+
+nb::dict ToDict(const table::CommitResult& result) {
+  nb::dict dict;
+  dict["version"] = result.version;
+  dict["rows"] = result.rows;
+  dict["bytes"] = result.bytes;
+  dict["fragments"] = result.fragments;
+  dict["repeated"] = result.repeated;
+  return dict;
+}
+
+table::Schema SchemaFromTypes(const std::vector<std::pair<std::string, std::string>>& columns) {
+  table::Schema schema;
+  for (const auto& [name, type] : columns) {
+    table::Field field;
+    field.name = name;
+    field.type = Check(table::ParseType(type));
+    schema.fields.push_back(std::move(field));
+  }
+  return schema;
+}
+
+void BindTable(nb::module_& m) {
+  nb::class_<table::View>(m, "View")
+      .def_prop_ro("version", [](const table::View& v) { return v.snapshot().version; })
+      .def_prop_ro("rows", [](const table::View& v) { return v.snapshot().rows; })
+      .def_prop_ro("location", [](const table::View& v) { return v.environment()->store->Describe(); })
+      .def_prop_ro("prefix", &table::View::prefix)
+      // Writes an object into the table's store if there is none of this key; gives what lies there.
+      .def("claim",
+           [](const table::View& v, const std::string& key, const std::string& text) {
+             const auto& store = v.environment()->store;
+             return Check(Interruptible([&](const StopToken&) -> Result<std::string> {
+               const Status put = store->PutIfAbsent(key, text);
+               if (put.ok()) return text;
+               if (!put.Is(Code::kAlreadyExists) && !put.Is(Code::kUnknown)) return put;
+               HEADRACE_ASSIGN(const auto there, store->Get(key));
+               return std::string(there.view());
+             }));
+           })
+      .def_prop_ro("columns",
+                   [](const table::View& v) {
+                     std::vector<std::pair<std::string, std::string>> columns;
+                     for (const auto& field : v.schema().fields)
+                       columns.emplace_back(field.name, field.type.ToString());
+                     return columns;
+                   })
+      .def("arrow_schema", [](const table::View& v) { return ExportSchema(*v.schema().ToArrow()); })
+      .def("scan",
+           [](const table::View& v, std::vector<std::string> columns, std::string where, int64_t limit,
+              int64_t batch_rows, bool row_ids) {
+             const auto options =
+                 ScanOptionsOf(std::move(columns), std::move(where), limit, batch_rows, row_ids);
+             auto reader = Check(Interruptible([&](const StopToken&) { return v.Scan(options); }));
+             KeepInChild(reader);
+             return Reader{std::move(reader), std::make_shared<table::View>(v)};
+           })
+      .def(
+          "take",
+          [](const table::View& v, const std::vector<int64_t>& ids, const std::vector<std::string>& columns) {
+            auto rows = Check(Interruptible([&](const StopToken&) { return v.Take(ids, columns); }));
+            return Batch{std::move(rows), std::make_shared<table::View>(v)};
+          })
+      .def("count",
+           [](const table::View& v, const std::string& where) {
+             return Check(Interruptible([&](const StopToken& stop) { return v.Count(where, stop); }));
+           })
+      .def("files", [](const table::View& v) {
+        std::vector<std::tuple<std::string, int64_t, int64_t>> files;
+        const auto fragments = Check(v.Fragments());
+        for (const auto& fragment : *fragments) {
+          for (const auto& file : fragment.files) {
+            const std::string key = v.prefix() + table::DataKey(file.id, file.family->kind);
+            const auto path = v.environment()->store->LocalPath(key);
+            files.emplace_back(path ? *path : v.environment()->store->Describe() + key, fragment.first_row_id,
+                               fragment.rows);
+          }
+        }
+        return files;
+      });
+
+  nb::class_<table::Table>(m, "Table")
+      .def_prop_ro("name", &table::Table::name)
+      .def_prop_ro("prefix", &table::Table::prefix)
+      .def("at",
+           [](const table::Table& t, const std::string& version) {
+             return Check(Interruptible([&](const StopToken&) { return t.At(version); }));
+           })
+      .def("append",
+           [](table::Table& t, const Reader& rows, const std::string& why, const std::string& writer,
+              int64_t sequence) {
+             return ToDict(Check(Interruptible([&](const StopToken& stop) -> Result<table::CommitResult> {
+               HEADRACE_ASSIGN(const auto view, t.At());
+               BlobReader reader(rows.batches, view.schema());
+               return t.Append(&reader, CommitOf(why, writer, sequence, stop));
+             })));
+           })
+      .def("add_columns",
+           [](table::Table& t, const Reader& columns, const std::string& why) {
+             return ToDict(Check(Interruptible([&](const StopToken& stop) {
+               return t.AddColumns(columns.batches.get(), CommitOf(why, "", -1, stop));
+             })));
+           })
+      .def(
+          "add_columns_from",
+          [](table::Table& t, const std::vector<std::string>& inputs, const nb::callable& fn,
+             const std::string& why) {
+            // The function runs on the worker thread, holding the GIL; what it raises is kept and raised
+            // here.
+            std::exception_ptr raised;
+            const auto call =
+                [&](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+              const nb::gil_scoped_acquire gil;
+              try {
+                const nb::object out = fn(Batch{std::move(in), nullptr});
+                return Whole(nb::cast<Reader>(out));
+              } catch (...) {
+                raised = std::current_exception();
+                return Status::Cancelled("the function raised");
+              }
+            };
+            auto result = Interruptible([&](const StopToken& stop) {
+              return t.AddColumns(
+                  inputs,
+                  [&](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+                    HEADRACE_ASSIGN(auto out, call(std::move(in)));
+                    if (!out) return Status::Invalid("the function gave no rows");
+                    return out;
+                  },
+                  CommitOf(why, "", -1, stop));
+            });
+            if (raised) std::rethrow_exception(raised);
+            return ToDict(Check(std::move(result)));
+          })
+      .def("add_empty_columns",
+           [](table::Table& t, const std::vector<std::pair<std::string, std::string>>& columns,
+              const std::string& why) {
+             const auto schema = SchemaFromTypes(columns);
+             return ToDict(Check(Interruptible([&](const StopToken& stop) {
+               return t.AddEmptyColumns(schema.fields, CommitOf(why, "", -1, stop));
+             })));
+           })
+      .def("rename_column",
+           [](table::Table& t, const std::string& from, const std::string& to, const std::string& why) {
+             return ToDict(Check(Interruptible([&](const StopToken& stop) {
+               return t.RenameColumn(from, to, CommitOf(why, "", -1, stop));
+             })));
+           })
+      .def("drop_column",
+           [](table::Table& t, const std::string& name, const std::string& why) {
+             return ToDict(Check(Interruptible(
+                 [&](const StopToken& stop) { return t.DropColumn(name, CommitOf(why, "", -1, stop)); })));
+           })
+      .def("tag",
+           [](table::Table& t, const std::string& tag, const std::string& version, bool move,
+              const std::string& why) {
+             return ToDict(Check(Interruptible([&](const StopToken& stop) {
+               return t.Tag(tag, version, move, CommitOf(why, "", -1, stop));
+             })));
+           })
+      .def("remove_tag",
+           [](table::Table& t, const std::string& tag) {
+             return ToDict(Check(Interruptible(
+                 [&](const StopToken& stop) { return t.RemoveTag(tag, CommitOf("", "", -1, stop)); })));
+           })
+      .def("history", [](const table::Table& t, int64_t limit) {
+        nb::list list;
+        const auto history = Check(Interruptible([&](const StopToken&) { return t.History(limit); }));
+        for (const auto& entry : history) {
+          nb::dict dict;
+          dict["version"] = entry.version;
+          dict["time_us"] = entry.time_us;
+          dict["kind"] = table::OperationName(entry.operation.kind);
+          dict["who"] = entry.operation.who;
+          dict["why"] = entry.operation.why;
+          dict["how"] = entry.operation.how;
+          dict["rows"] = entry.operation.rows;
+          dict["rows_after"] = entry.rows;
+          dict["bytes"] = entry.operation.bytes;
+          dict["columns"] = entry.operation.columns;
+          dict["inputs"] = entry.operation.inputs;
+          dict["tags"] = entry.tags;
+          list.append(dict);
+        }
+        return list;
+      });
+}
+
+}  // namespace headrace::python
