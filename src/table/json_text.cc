@@ -3,32 +3,12 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
-#include "base/limits.h"
+#include "base/json_tape.h"
 
 namespace headrace::table {
 namespace {
 
 using nlohmann::json;
-
-// How deep the text nests, if it is JSON.
-int64_t DepthOf(std::string_view text) {
-  int64_t depth = 0, deepest = 0;
-  bool quoted = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quoted) {
-      if (c == '\\') ++i;
-      if (c == '"') quoted = false;
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == '{' || c == '[') {
-      deepest = std::max(deepest, ++depth);
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return deepest;
-}
 
 Status BadPath(std::string_view text, const char* why) {
   return Status::Invalid("'" + std::string(text) + "' is not a path into JSON: " + why +
@@ -92,19 +72,10 @@ Result<JsonPath> ParseDollar(std::string_view text) {
 }  // namespace
 
 Status CheckJson(std::string_view text) {
-  if (!json::accept(text)) {
-    try {
-      const json parsed = json::parse(text);
-      (void)parsed;
-    } catch (const json::parse_error& error) {
-      std::string why = error.what();
-      if (const size_t at = why.find("parse error"); at != std::string::npos) why.erase(0, at);
-      return Status::Invalid("it is not JSON: " + why);
-    }
-  }
-  if (DepthOf(text) > limits::kMaxJsonDepth)
-    return Status::Limit("it nests deeper than " + std::to_string(limits::kMaxJsonDepth));
-  return Status::Ok();
+  JsonTape tape;
+  const Status read = tape.Read(text);
+  if (read.Is(Code::kLimit)) return read;
+  return read.ok() ? read : Status::Invalid("it is not JSON: " + read.message());
 }
 
 Result<JsonPath> ParseJsonPath(std::string_view text) {
