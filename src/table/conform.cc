@@ -11,7 +11,8 @@
 #include <arrow/type.h>
 #include <arrow/util/utf8.h>
 
-#include <mutex>
+#include <algorithm>
+#include <set>
 
 #include "table/arrow_bridge.h"
 #include "table/json_text.h"
@@ -21,55 +22,43 @@ namespace {
 
 using ArrayPtr = std::shared_ptr<arrow::Array>;
 
+Result<ArrayPtr> Conform(const ArrayPtr& input, const Field& field, std::vector<RowFault>* faults);
+
 Status EnsureCompute() {
   static const arrow::Status initialized = arrow::compute::Initialize();
   return FromArrow(initialized);
 }
 
-Status CheckUtf8(const arrow::BinaryArray& strings, const std::string& column) {
+Status Wrong(const Field& field, const arrow::DataType& given) {
+  return Status::Invalid("column '" + field.name + "' is " + given.ToString() + " and the table's is " +
+                         field.type.ToString());
+}
+
+void FindBadText(const arrow::BinaryArray& strings, const std::string& column,
+                 std::vector<RowFault>* faults) {
   arrow::util::InitializeUTF8();
   for (int64_t i = 0; i < strings.length(); ++i) {
     if (strings.IsNull(i)) continue;
     const std::string_view text = strings.GetView(i);
     if (!arrow::util::ValidateUTF8(reinterpret_cast<const uint8_t*>(text.data()),
                                    static_cast<int64_t>(text.size()))) {
-      return Status::Invalid("column '" + column + "', row " + std::to_string(i) +
-                             ": the text is not valid UTF-8; fix its encoding or store it as binary");
+      faults->push_back({i, column, "the text is not valid UTF-8; fix its encoding or store it as binary"});
     }
   }
-  return Status::Ok();
 }
 
-// Offsets from outside must rise and stay within the values before anyone follows them.
-Status CheckOffsets(const arrow::ListArray& list, const std::string& column) {
-  for (int64_t i = 0; i < list.length(); ++i) {
-    if (list.value_offset(i) >= 0 && list.value_offset(i) <= list.value_offset(i + 1) &&
-        list.value_offset(i + 1) <= list.values()->length()) {
-      continue;
-    }
-    return Status::Invalid("column '" + column + "' is not a valid Arrow array: the offsets of row " +
-                           std::to_string(i) + " are wrong");
+void FindBadJson(const arrow::BinaryArray& texts, const std::string& column, std::vector<RowFault>* faults) {
+  for (int64_t i = 0; i < texts.length(); ++i) {
+    if (texts.IsNull(i)) continue;
+    const Status json = CheckJson(texts.GetView(i));
+    if (!json.ok()) faults->push_back({i, column, json.message()});
   }
-  return Status::Ok();
-}
-
-Result<ArrayPtr> CastTo(const ArrayPtr& array, const std::shared_ptr<arrow::DataType>& type,
-                        const std::string& name) {
-  if (array->type()->Equals(*type)) return array;
-  HEADRACE_TRY(EnsureCompute());
-  auto cast = arrow::compute::Cast(*array, type, arrow::compute::CastOptions::Safe());
-  if (!cast.ok()) {
-    return FromArrow(cast.status())
-        .Wrap("column '" + name + "' is " + array->type()->ToString() + " and the table's is " +
-              type->ToString());
-  }
-  return *cast;
 }
 
 // Bytes given for a blob column: wrapped into the struct with everything else unknown; the writer fills in
 // the rest.
-Result<ArrayPtr> WrapBytes(const ArrayPtr& array, const Field& field) {
-  HEADRACE_ASSIGN(const ArrayPtr bytes, CastTo(array, arrow::binary(), field.name));
+Result<ArrayPtr> WrapBytes(const ArrayPtr& array, const Field& field, std::vector<RowFault>* faults) {
+  HEADRACE_ASSIGN(const ArrayPtr bytes, ExactCast(array, arrow::binary(), field.name, faults));
   arrow::ArrayVector children;
   for (const auto& child : field.type.children) {
     if (child.name == "inline") {
@@ -80,23 +69,20 @@ Result<ArrayPtr> WrapBytes(const ArrayPtr& array, const Field& field) {
     }
   }
   // The struct's validity is that of the bytes, brought to offset 0 as the children are.
-  std::shared_ptr<arrow::Buffer> validity;
-  if (bytes->null_count() > 0) {
-    arrow::TypedBufferBuilder<bool> bits;
-    for (int64_t i = 0; i < bytes->length(); ++i) HEADRACE_ARROW_TRY(bits.Append(bytes->IsValid(i)));
-    HEADRACE_ARROW_ASSIGN(validity, bits.Finish());
-  }
+  HEADRACE_ASSIGN(auto validity, ValidityOf(*bytes));
   return ArrayPtr(std::make_shared<arrow::StructArray>(ToArrow(field.type), array->length(), children,
                                                        validity, bytes->null_count()));
 }
 
 // A struct's children, each conformed; children are matched by name and missing ones are null.
-Result<ArrayPtr> ConformStruct(const ArrayPtr& array, const Field& field) {
+Result<ArrayPtr> ConformStruct(const ArrayPtr& array, const Field& field, std::vector<RowFault>* faults) {
   const auto& source = static_cast<const arrow::StructArray&>(*array);
   for (const auto& given : source.type()->fields()) {
     bool known = false;
     for (const auto& child : field.type.children) known |= child.name == given->name();
     if (!known) return Status::Invalid("column '" + field.name + "' has no field '" + given->name() + "'");
+    if (source.struct_type()->GetAllFieldIndices(given->name()).size() > 1)
+      return Status::Invalid("column '" + field.name + "' has two fields named '" + given->name() + "'");
   }
   arrow::ArrayVector children;
   for (const auto& child : field.type.children) {
@@ -108,53 +94,190 @@ Result<ArrayPtr> ConformStruct(const ArrayPtr& array, const Field& field) {
     }
     Field named = child;
     named.name = field.name + "." + child.name;
-    HEADRACE_ASSIGN(auto conformed, ConformArray(given, named));
+    std::vector<RowFault> inside;
+    HEADRACE_ASSIGN(auto conformed, Conform(given, named, &inside));
+    for (auto& fault : inside) {
+      if (source.IsValid(fault.row)) faults->push_back(std::move(fault));
+    }
     children.push_back(conformed);
   }
-  std::shared_ptr<arrow::Buffer> validity;
-  if (source.null_count() > 0) {
-    arrow::TypedBufferBuilder<bool> bits;
-    for (int64_t i = 0; i < source.length(); ++i) HEADRACE_ARROW_TRY(bits.Append(source.IsValid(i)));
-    HEADRACE_ARROW_ASSIGN(validity, bits.Finish());
-  }
+  HEADRACE_ASSIGN(auto validity, ValidityOf(source));
   return ArrayPtr(std::make_shared<arrow::StructArray>(ToArrow(field.type), array->length(), children,
                                                        validity, source.null_count()));
 }
 
-bool IsText(const arrow::DataType& type) {
-  using A = arrow::Type;
-  return type.id() == A::STRING || type.id() == A::LARGE_STRING || type.id() == A::STRING_VIEW;
+// A list's or map's arrays for exactly its rows, whatever its offset: offsets from 0, and validity. Offsets
+// come from outside: they are proven before anyone follows them.
+struct Lists {
+  std::shared_ptr<arrow::Buffer> offsets, validity;
+  int64_t begin = 0, count = 0;  // of its values
+};
+
+Result<Lists> ListsOf(const arrow::ListArray& list, const std::string& column) {
+  Lists lists;
+  const int64_t rows = list.length();
+  arrow::TypedBufferBuilder<int32_t> offsets;
+  HEADRACE_ARROW_TRY(offsets.Append(0));
+  for (int64_t i = 0; i < rows; ++i) {
+    if (list.value_offset(i) < 0 || list.value_offset(i) > list.value_offset(i + 1) ||
+        list.value_offset(i + 1) > list.values()->length()) {
+      return Status::Invalid("column '" + column + "' is not a valid Arrow array: the offsets of row " +
+                             std::to_string(i) + " are wrong");
+    }
+    if (i == 0) lists.begin = list.value_offset(0);
+    HEADRACE_ARROW_TRY(offsets.Append(static_cast<int32_t>(list.value_offset(i + 1) - lists.begin)));
+    lists.count = list.value_offset(i + 1) - lists.begin;
+  }
+  HEADRACE_ARROW_ASSIGN(lists.offsets, offsets.Finish());
+  HEADRACE_ASSIGN(lists.validity, ValidityOf(list));
+  return lists;
 }
 
-Result<ArrayPtr> ConformJson(const ArrayPtr& array, const Field& field) {
-  if (!IsText(*array->type())) {
-    return Status::Invalid("column '" + field.name + "' is " + array->type()->ToString() +
-                           " and the table's is json; give each value as JSON text");
+// Faults of values as faults of the rows that hold them, one each.
+void TellRows(std::vector<RowFault> inside, const arrow::ListArray& list, const Lists& lists,
+              std::vector<RowFault>* faults) {
+  std::sort(inside.begin(), inside.end(), [](const RowFault& a, const RowFault& b) { return a.row < b.row; });
+  size_t at = 0;
+  for (int64_t row = 0; row < list.length(); ++row) {
+    bool told = list.IsNull(row);
+    for (; at < inside.size() && inside[at].row < list.value_offset(row + 1) - lists.begin; ++at) {
+      if (!told) faults->push_back({row, inside[at].column, inside[at].why});
+      told = true;
+    }
   }
-  HEADRACE_ASSIGN(auto texts, CastTo(array, arrow::utf8(), field.name));
-  const auto& strings = static_cast<const arrow::StringArray&>(*texts);
-  HEADRACE_TRY(CheckUtf8(strings, field.name));
-  for (int64_t i = 0; i < strings.length(); ++i) {
-    if (strings.IsNull(i)) continue;
-    const Status json = CheckJson(strings.GetView(i));
-    if (!json.ok()) return json.Wrap("column '" + field.name + "', row " + std::to_string(i));
-  }
-  return texts;
 }
 
-// Arrow's 64-bit dates are milliseconds of whole days; anything else would lose its time.
-Status CheckWholeDays(const arrow::Date64Array& dates, const std::string& column) {
-  constexpr int64_t kDayMs = 86'400'000;
-  for (int64_t i = 0; i < dates.length(); ++i) {
-    if (dates.IsNull(i) || dates.Value(i) % kDayMs == 0) continue;
-    return Status::Invalid("column '" + column + "', row " + std::to_string(i) +
-                           ": a date64 that is no whole day; cast it to timestamp[ms]");
+bool IsList(const arrow::Array& array) {
+  switch (array.type_id()) {
+    case arrow::Type::LIST:
+    case arrow::Type::LARGE_LIST:
+    case arrow::Type::LIST_VIEW:
+    case arrow::Type::LARGE_LIST_VIEW:
+    case arrow::Type::FIXED_SIZE_LIST:
+      return true;
+    default:
+      return false;
   }
-  return Status::Ok();
+}
+
+// Any list as arrow::list of the same values.
+Result<std::shared_ptr<arrow::ListArray>> PlainList(const ArrayPtr& array, const Field& field) {
+  if (!IsList(*array)) return Wrong(field, *array->type());
+  if (array->type_id() == arrow::Type::LIST) return std::static_pointer_cast<arrow::ListArray>(array);
+  const arrow::Status full = array->ValidateFull();
+  if (!full.ok()) return FromArrow(full).Wrap("column '" + field.name + "' is not a valid Arrow array");
+  HEADRACE_TRY(EnsureCompute());
+  HEADRACE_ARROW_ASSIGN(const auto plain, arrow::compute::Cast(*array, arrow::list(array->type()->field(0))));
+  return std::static_pointer_cast<arrow::ListArray>(plain);
+}
+
+Result<ArrayPtr> ConformList(const ArrayPtr& array, const Field& field, std::vector<RowFault>* faults) {
+  HEADRACE_ASSIGN(const auto list, PlainList(array, field));
+  HEADRACE_ASSIGN(const Lists lists, ListsOf(*list, field.name));
+  Field item = field.type.children[0];
+  item.name = field.name + "[]";
+  std::vector<RowFault> inside;
+  HEADRACE_ASSIGN(const auto values, Conform(list->values()->Slice(lists.begin, lists.count), item, &inside));
+  TellRows(std::move(inside), *list, lists, faults);
+  return ArrayPtr(std::make_shared<arrow::ListArray>(ToArrow(field.type), list->length(), lists.offsets,
+                                                     values, lists.validity, list->null_count()));
+}
+
+Result<ArrayPtr> ConformMap(const ArrayPtr& array, const Field& field, std::vector<RowFault>* faults) {
+  if (array->type_id() != arrow::Type::MAP) return Wrong(field, *array->type());
+  const auto& map = static_cast<const arrow::MapArray&>(*array);
+  HEADRACE_ASSIGN(const Lists lists, ListsOf(map, field.name));
+  Field key = field.type.children[0], value = field.type.children[1];
+  key.name = field.name + ".key";
+  value.name = field.name + ".value";
+  std::vector<RowFault> inside;
+  HEADRACE_ASSIGN(const auto keys, Conform(map.keys()->Slice(lists.begin, lists.count), key, &inside));
+  HEADRACE_ASSIGN(const auto values, Conform(map.items()->Slice(lists.begin, lists.count), value, &inside));
+  for (int64_t i = 0; keys->null_count() > 0 && i < keys->length(); ++i) {
+    if (keys->IsNull(i)) inside.push_back({i, field.name, "a key of a map is null"});
+  }
+  TellRows(std::move(inside), map, lists, faults);
+  return ArrayPtr(std::make_shared<arrow::MapArray>(ToArrow(field.type), map.length(), lists.offsets, keys,
+                                                    values, lists.validity, map.null_count()));
+}
+
+// Lists as fixed-size lists of the tensor's size; those of another length are at fault.
+Result<ArrayPtr> FixedSize(const ArrayPtr& array, int32_t size, const Field& field,
+                           std::vector<RowFault>* faults) {
+  HEADRACE_ASSIGN(const auto list, PlainList(array, field));
+  HEADRACE_TRY(ListsOf(*list, field.name).status());
+  arrow::Int64Builder picks;
+  for (int64_t row = 0; row < list->length(); ++row) {
+    const bool fits = list->IsValid(row) && list->value_length(row) == size;
+    if (list->IsValid(row) && !fits) {
+      faults->push_back({row, field.name,
+                         "a list of " + std::to_string(list->value_length(row)) + " is no value of " +
+                             field.type.ToString()});
+    }
+    for (int32_t i = 0; i < size; ++i)
+      HEADRACE_ARROW_TRY(fits ? picks.Append(list->value_offset(row) + i) : picks.AppendNull());
+  }
+  HEADRACE_ARROW_ASSIGN(const auto indices, picks.Finish());
+  HEADRACE_TRY(EnsureCompute());
+  HEADRACE_ARROW_ASSIGN(const auto values, arrow::compute::Take(*list->values(), *indices));
+  HEADRACE_ASSIGN(auto validity, ValidityOf(*list));
+  return ArrayPtr(std::make_shared<arrow::FixedSizeListArray>(
+      arrow::fixed_size_list(values->type(), size), list->length(), values, validity, list->null_count()));
+}
+
+// A tensor's elements in its type; rows with null among them are at fault.
+Result<ArrayPtr> Elements(const arrow::FixedSizeListArray& typed, const Field& field,
+                          const arrow::FixedSizeListType& target, std::vector<RowFault>* faults) {
+  const int64_t size = target.list_size();
+  // The elements of exactly these rows, whatever the array's offset.
+  ArrayPtr values = typed.values()->Slice(typed.value_offset(0), typed.length() * size);
+  if (field.type.element == Kind::kBFloat16 && values->type_id() != arrow::Type::UINT16)
+    return Wrong(field, *typed.type());  // it holds bits
+  std::vector<RowFault> inside;
+  HEADRACE_ASSIGN(values, ExactCast(values, target.value_type(), field.name, &inside));
+  int64_t last = -1;
+  const auto tell = [&](int64_t row, std::string why) {
+    if (row != last && typed.IsValid(row)) faults->push_back({row, field.name, std::move(why)});
+    last = row;
+  };
+  for (auto& fault : inside) tell(fault.row / size, std::move(fault.why));
+  if (values->null_count() == 0) return values;
+  std::set<int64_t> told;
+  for (const auto& fault : *faults) told.insert(fault.row);
+  for (int64_t row = 0; row < typed.length(); ++row) {
+    if (typed.IsNull(row) || told.contains(row)) continue;
+    for (int64_t i = row * size; i < (row + 1) * size; ++i) {
+      if (values->IsNull(i))
+        tell(row, "a tensor's elements may not be null (NaN may); fill it, or make the cell null");
+    }
+  }
+  HEADRACE_TRY(EnsureCompute());
+  HEADRACE_ARROW_ASSIGN(const auto zero, arrow::Scalar::Parse(target.value_type(), "0"));
+  HEADRACE_ARROW_ASSIGN(const auto filled, arrow::compute::CallFunction("coalesce", {values, zero}));
+  return filled.make_array();
+}
+
+Result<ArrayPtr> ConformTensor(const ArrayPtr& array, const Field& field, std::vector<RowFault>* faults) {
+  const auto target = std::static_pointer_cast<arrow::FixedSizeListType>(ToArrow(field.type));
+  ArrayPtr lists = array;
+  if (array->type_id() != arrow::Type::FIXED_SIZE_LIST) {
+    HEADRACE_ASSIGN(lists, FixedSize(array, target->list_size(), field, faults));
+  }
+  const auto& typed = static_cast<const arrow::FixedSizeListArray&>(*lists);
+  const auto& given = static_cast<const arrow::FixedSizeListType&>(*typed.type());
+  if (given.list_size() != target->list_size()) {
+    return Status::Invalid("column '" + field.name + "' has cells of " + std::to_string(given.list_size()) +
+                           " elements and the table's is " + field.type.ToString());
+  }
+  HEADRACE_ASSIGN(const auto values, Elements(typed, field, *target, faults));
+  HEADRACE_ASSIGN(auto validity, ValidityOf(typed));
+  return ArrayPtr(std::make_shared<arrow::FixedSizeListArray>(target, typed.length(), values, validity,
+                                                              typed.null_count()));
 }
 
 // Intervals of SQL as durations: days are 24 hours, months have no length.
-Result<ArrayPtr> DurationsOf(const arrow::MonthDayNanoIntervalArray& intervals, const Field& field) {
+Result<ArrayPtr> DurationsOf(const arrow::MonthDayNanoIntervalArray& intervals, const Field& field,
+                             std::vector<RowFault>* faults) {
   constexpr int64_t kUnitNs[] = {1'000'000'000, 1'000'000, 1'000, 1};
   constexpr __int128 kDayNs = __int128{86'400} * 1'000'000'000;
   const int64_t unit = kUnitNs[static_cast<int>(field.type.unit)];
@@ -168,9 +291,9 @@ Result<ArrayPtr> DurationsOf(const arrow::MonthDayNanoIntervalArray& intervals, 
     const __int128 nanos = value.days * kDayNs + value.nanoseconds;
     const auto count = static_cast<int64_t>(nanos / unit);
     if (value.months != 0 || nanos % unit != 0 || count != nanos / unit) {
-      return Status::Invalid("column '" + field.name + "', row " + std::to_string(i) +
-                             ": an interval of months, or one that is no " + field.type.ToString() +
-                             "; write it as text");
+      faults->push_back(
+          {i, field.name,
+           "an interval of months, or one that is no " + field.type.ToString() + "; write it as text"});
     }
     HEADRACE_ARROW_TRY(out.Append(count));
   }
@@ -178,180 +301,97 @@ Result<ArrayPtr> DurationsOf(const arrow::MonthDayNanoIntervalArray& intervals, 
   return made;
 }
 
-// A list's or map's arrays for exactly its rows, whatever its offset: offsets from 0, and validity.
-struct Lists {
-  std::shared_ptr<arrow::Buffer> offsets, validity;
-  int64_t begin = 0, end = 0;  // of its values
-};
-
-Result<Lists> ListsOf(const arrow::ListArray& list, const std::string& column) {
-  const arrow::Status valid = list.Validate();
-  if (valid.ok()) HEADRACE_TRY(CheckOffsets(list, column));
-  if (!valid.ok()) return FromArrow(valid).Wrap("column '" + column + "' is not valid");
-  Lists lists;
-  const int64_t rows = list.length();
-  lists.begin = rows > 0 ? list.value_offset(0) : 0;
-  lists.end = rows > 0 ? list.value_offset(rows) : 0;
-  arrow::TypedBufferBuilder<int32_t> offsets;
-  for (int64_t i = 0; i <= rows; ++i)
-    HEADRACE_ARROW_TRY(
-        offsets.Append(rows > 0 ? static_cast<int32_t>(list.value_offset(i) - lists.begin) : 0));
-  HEADRACE_ARROW_ASSIGN(lists.offsets, offsets.Finish());
-  if (list.null_count() == 0) return lists;
-  arrow::TypedBufferBuilder<bool> bits;
-  for (int64_t i = 0; i < rows; ++i) HEADRACE_ARROW_TRY(bits.Append(list.IsValid(i)));
-  HEADRACE_ARROW_ASSIGN(lists.validity, bits.Finish());
-  return lists;
+// Strings and bytes whose offsets are proven, and that are UTF-8 where they are text.
+Result<ArrayPtr> CheckText(const ArrayPtr& array, const Field& field, std::vector<RowFault>* faults) {
+  // As bytes: ValidateFull checks UTF-8 too, but does not say which row.
+  const auto as_binary = array->data()->Copy();
+  as_binary->type = arrow::binary();
+  const auto offsets = arrow::MakeArray(as_binary);
+  const arrow::Status full = offsets->ValidateFull();
+  if (!full.ok()) return FromArrow(full).Wrap("column '" + field.name + "' is not a valid Arrow array");
+  const auto& texts = static_cast<const arrow::BinaryArray&>(*offsets);
+  if (field.type.kind == Kind::kJson) {
+    FindBadJson(texts, field.name, faults);
+  } else if (array->type_id() == arrow::Type::STRING) {
+    FindBadText(texts, field.name, faults);
+  }
+  return array;
 }
 
-Result<ArrayPtr> ConformList(const ArrayPtr& array, const Field& field) {
-  using A = arrow::Type;
-  const auto id = array->type_id();
-  const bool is_list = id == A::LIST || id == A::LARGE_LIST || id == A::LIST_VIEW ||
-                       id == A::LARGE_LIST_VIEW || id == A::FIXED_SIZE_LIST;
-  if (!is_list) {
-    return Status::Invalid("column '" + field.name + "' is " + array->type()->ToString() +
-                           " and the table's is " + field.type.ToString());
-  }
-  HEADRACE_ASSIGN(const auto plain, CastTo(array, arrow::list(array->type()->field(0)->type()), field.name));
-  const auto& list = static_cast<const arrow::ListArray&>(*plain);
-  HEADRACE_ASSIGN(const Lists lists, ListsOf(list, field.name));
-  Field item = field.type.children[0];
-  item.name = field.name + "[]";
-  HEADRACE_ASSIGN(const auto values,
-                  ConformArray(list.values()->Slice(lists.begin, lists.end - lists.begin), item));
-  return ArrayPtr(std::make_shared<arrow::ListArray>(ToArrow(field.type), list.length(), lists.offsets,
-                                                     values, lists.validity, list.null_count()));
-}
-
-Result<ArrayPtr> ConformMap(const ArrayPtr& array, const Field& field) {
-  if (array->type_id() != arrow::Type::MAP) {
-    return Status::Invalid("column '" + field.name + "' is " + array->type()->ToString() +
-                           " and the table's is " + field.type.ToString());
-  }
-  const auto& map = static_cast<const arrow::MapArray&>(*array);
-  HEADRACE_ASSIGN(const Lists lists, ListsOf(map, field.name));
-  const int64_t count = lists.end - lists.begin;
-  Field key = field.type.children[0], value = field.type.children[1];
-  key.name = field.name + ".key";
-  value.name = field.name + ".value";
-  HEADRACE_ASSIGN(const auto keys, ConformArray(map.keys()->Slice(lists.begin, count), key));
-  HEADRACE_ASSIGN(const auto values, ConformArray(map.items()->Slice(lists.begin, count), value));
-  if (keys->null_count() > 0) return Status::Invalid("column '" + field.name + "': a key of a map is null");
-  return ArrayPtr(std::make_shared<arrow::MapArray>(ToArrow(field.type), map.length(), lists.offsets, keys,
-                                                    values, lists.validity, map.null_count()));
-}
-
-Result<ArrayPtr> ConformTensor(const ArrayPtr& array, const Field& field) {
-  const auto target = std::static_pointer_cast<arrow::FixedSizeListType>(ToArrow(field.type));
-  ArrayPtr lists = array;
-  if (array->type_id() == arrow::Type::LIST || array->type_id() == arrow::Type::LARGE_LIST) {
-    HEADRACE_ASSIGN(
-        lists, CastTo(array, arrow::fixed_size_list(target->value_type(), target->list_size()), field.name));
-  }
-  if (lists->type_id() != arrow::Type::FIXED_SIZE_LIST) {
-    return Status::Invalid("column '" + field.name + "' is " + array->type()->ToString() +
-                           " and the table's is " + field.type.ToString());
-  }
-  const auto& typed = static_cast<const arrow::FixedSizeListArray&>(*lists);
-  const auto& given = static_cast<const arrow::FixedSizeListType&>(*typed.type());
-  if (given.list_size() != target->list_size()) {
-    return Status::Invalid("column '" + field.name + "' has cells of " + std::to_string(given.list_size()) +
-                           " elements and the table's is " + field.type.ToString());
-  }
-  // The elements of exactly these rows, whatever the array's offset.
-  ArrayPtr values = typed.values()->Slice(typed.value_offset(0), typed.length() * target->list_size());
-  HEADRACE_ASSIGN(values, CastTo(values, target->value_type(), field.name));
-  if (values->null_count() > 0) {
-    for (int64_t row = 0; row < typed.length(); ++row) {
-      if (typed.IsNull(row)) continue;
-      for (int64_t i = row * target->list_size(); i < (row + 1) * target->list_size(); ++i) {
-        if (values->IsNull(i)) {
-          return Status::Invalid(
-              "column '" + field.name + "', row " + std::to_string(row) +
-              ": a tensor's elements may not be null (NaN may); fill it, or make the cell null");
-        }
-      }
-    }
-    HEADRACE_TRY(EnsureCompute());
-    HEADRACE_ARROW_ASSIGN(const auto zero, arrow::Scalar::Parse(target->value_type(), "0"));
-    HEADRACE_ARROW_ASSIGN(const auto filled, arrow::compute::CallFunction("coalesce", {values, zero}));
-    values = filled.make_array();
-  }
-  std::shared_ptr<arrow::Buffer> validity;
-  if (typed.null_count() > 0) {
-    arrow::TypedBufferBuilder<bool> bits;
-    for (int64_t i = 0; i < typed.length(); ++i) HEADRACE_ARROW_TRY(bits.Append(typed.IsValid(i)));
-    HEADRACE_ARROW_ASSIGN(validity, bits.Finish());
-  }
-  return ArrayPtr(std::make_shared<arrow::FixedSizeListArray>(target, typed.length(), values, validity,
-                                                              typed.null_count()));
-}
-
-}  // namespace
-
-Result<ArrayPtr> ConformArray(const ArrayPtr& input, const Field& field) {
+Result<ArrayPtr> Conform(const ArrayPtr& input, const Field& field, std::vector<RowFault>* faults) {
   ArrayPtr array = input;
   const arrow::Status valid = array->Validate();
   if (!valid.ok()) return FromArrow(valid).Wrap("column '" + field.name + "' is not a valid Arrow array");
   if (array->type_id() == arrow::Type::EXTENSION) {
     array = static_cast<const arrow::ExtensionArray&>(*array).storage();
   }
+  const auto type = ToArrow(field.type);
   // Nothing but nulls fits any column, whatever type it is said to have.
   if (array->type_id() == arrow::Type::NA || array->null_count() == array->length()) {
-    HEADRACE_ARROW_ASSIGN(auto nulls, arrow::MakeArrayOfNull(ToArrow(field.type), array->length()));
+    HEADRACE_ARROW_ASSIGN(auto nulls, arrow::MakeArrayOfNull(type, array->length()));
     return nulls;
   }
   if (array->type_id() == arrow::Type::DICTIONARY) {
-    HEADRACE_ASSIGN(
-        array,
-        CastTo(array, static_cast<const arrow::DictionaryType&>(*array->type()).value_type(), field.name));
+    HEADRACE_TRY(EnsureCompute());
+    auto decoded =
+        arrow::compute::Cast(*array, static_cast<const arrow::DictionaryType&>(*array->type()).value_type());
+    if (!decoded.ok()) return FromArrow(decoded.status()).Wrap("column '" + field.name + "'");
+    array = *decoded;
   }
   switch (field.type.kind) {
     case Kind::kTensor:
-      return ConformTensor(array, field);
+      return ConformTensor(array, field, faults);
     case Kind::kBlob:
-      if (array->type_id() != arrow::Type::STRUCT) return WrapBytes(array, field);
-      return ConformStruct(array, field);
+      if (array->type_id() != arrow::Type::STRUCT) return WrapBytes(array, field, faults);
+      return ConformStruct(array, field, faults);
     case Kind::kStruct:
-      if (array->type_id() != arrow::Type::STRUCT) break;
-      return ConformStruct(array, field);
-    case Kind::kJson:
-      return ConformJson(array, field);
+      if (array->type_id() != arrow::Type::STRUCT) return Wrong(field, *array->type());
+      return ConformStruct(array, field, faults);
     case Kind::kList:
-      return ConformList(array, field);
+      return ConformList(array, field, faults);
     case Kind::kMap:
-      return ConformMap(array, field);
-    case Kind::kDate:
-      if (array->type_id() == arrow::Type::DATE64)
-        HEADRACE_TRY(CheckWholeDays(static_cast<const arrow::Date64Array&>(*array), field.name));
-      break;
+      return ConformMap(array, field, faults);
     case Kind::kDuration:
       if (array->type_id() == arrow::Type::INTERVAL_MONTH_DAY_NANO)
-        return DurationsOf(static_cast<const arrow::MonthDayNanoIntervalArray&>(*array), field);
+        return DurationsOf(static_cast<const arrow::MonthDayNanoIntervalArray&>(*array), field, faults);
+      break;
+    case Kind::kJson:
+      if (!arrow::is_string(array->type_id()) && array->type_id() != arrow::Type::STRING_VIEW) {
+        return Status::Invalid("column '" + field.name + "' is " + array->type()->ToString() +
+                               " and the table's is json; give each value as JSON text");
+      }
       break;
     default:
       break;
   }
-  const auto type = ToArrow(field.type);
-  HEADRACE_ASSIGN(array, CastTo(array, type, field.name));
-  const auto id = type->id();
-  if (id == arrow::Type::STRING || id == arrow::Type::BINARY) {
-    // Offsets from outside must be proven before anyone follows them.
-    if (id == arrow::Type::STRING) {
-      // ValidateFull checks UTF-8 too, but does not say which row.
-      const auto as_binary = array->data()->Copy();
-      as_binary->type = arrow::binary();
-      const auto offsets = arrow::MakeArray(as_binary);
-      const arrow::Status full = offsets->ValidateFull();
-      if (!full.ok()) return FromArrow(full).Wrap("column '" + field.name + "' is not a valid Arrow array");
-      HEADRACE_TRY(CheckUtf8(static_cast<const arrow::BinaryArray&>(*offsets), field.name));
-    } else {
-      const arrow::Status full = array->ValidateFull();
-      if (!full.ok()) return FromArrow(full).Wrap("column '" + field.name + "' is not valid");
-    }
+  if (arrow::is_binary_view_like(array->type_id())) {
+    // Views point anywhere: proven before they are followed, as bytes.
+    const auto bytes = array->data()->Copy();
+    bytes->type = arrow::binary_view();
+    array = arrow::MakeArray(bytes);
+    const arrow::Status full = array->ValidateFull();
+    if (!full.ok()) return FromArrow(full).Wrap("column '" + field.name + "' is not a valid Arrow array");
   }
+  HEADRACE_ASSIGN(array, ExactCast(array, type, field.name, faults));
+  if (type->id() == arrow::Type::STRING || type->id() == arrow::Type::BINARY)
+    return CheckText(array, field, faults);
   return array;
+}
+
+}  // namespace
+
+Result<ArrayPtr> ConformRows(const ArrayPtr& array, const Field& field, std::vector<RowFault>* faults) {
+  return Conform(array, field, faults);
+}
+
+Result<ArrayPtr> ConformArray(const ArrayPtr& array, const Field& field) {
+  std::vector<RowFault> faults;
+  HEADRACE_ASSIGN(auto conformed, Conform(array, field, &faults));
+  if (faults.empty()) return conformed;
+  const auto& first = *std::min_element(faults.begin(), faults.end(),
+                                        [](const RowFault& a, const RowFault& b) { return a.row < b.row; });
+  return Status::Invalid("column '" + first.column + "', row " + std::to_string(first.row) + ": " +
+                         first.why);
 }
 
 Result<ArrayPtr> HoleArray(const Field& field, int64_t rows) {
