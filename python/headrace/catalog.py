@@ -141,16 +141,52 @@ class Catalog(Hinted):
         *sources: str | os.PathLike[str],
         table: str,
         format: str = "",
+        types: Mapping[str, str] | None = None,
+        on_error: str = "skip",
+        delimiter: str = "",
+        names: Sequence[str] = (),
+        header: bool | None = None,
+        encoding: str = "",
         again: bool = False,
         on_change: str = "skip",
         shuffle: bool = False,
         why: str = "",
     ) -> dict[str, Any]:
         """Takes files and folders into a table, as ``headrace ingest`` does. The report has ``errors``: one for each
-        file that could not be taken in. ``on_change``: whether files that changed since they were taken in are left out
-        ("skip") or taken as new rows ("add"). ``shuffle``: photographs in random order instead of by path."""
-        paths = [os.fspath(source) for source in sources]
-        return self._native.ingest(paths, table, format, again, on_change, shuffle, why)
+        file or row that could not be taken in, and ``notices``: what was left out without being an error.
+
+        ``types``: the types of columns, ``{"zip": "string", "meta": "json"}``; the others' come from all of their values.
+        ``on_error``: leave out rows that cannot be taken in ("skip"), or take nothing of their file and raise
+        ``Invalid`` when the others are in ("fail"). ``on_change``: whether files that changed since they were taken
+        in are left out ("skip") or taken as new rows ("add"). ``shuffle``: photographs in random order instead of by
+        path.
+
+        CSV: ``delimiter`` (one character), ``names`` of the columns of a file without a header, ``header`` (whether the
+        first row holds names; by default where no names are given). CSV and JSON: ``encoding`` ("utf-8", "utf-16",
+        "latin-1")."""
+        report = self._native.ingest(
+            [os.fspath(source) for source in sources],
+            table,
+            {
+                "format": format,
+                "types": dict(types or {}),
+                "on_error": on_error,
+                "delimiter": delimiter,
+                "names": list(names),
+                "header": header,
+                "encoding": encoding,
+                "again": again,
+                "on_change": on_change,
+                "shuffle": shuffle,
+            },
+            why,
+        )
+        if report["refused"]:
+            first = report["errors"][0]
+            raise Invalid(
+                f"nothing was taken of {report['refused']} files: {first['path']}: {first['error']} (on_error is 'fail')"
+            )
+        return report
 
     def sql(
         self,

@@ -43,7 +43,30 @@ nb::dict ReportToDict(const ingest::IngestReport& report) {
   }
   dict["changed"] = changed;
   dict["same_bytes"] = copies;
+  nb::list notices;
+  for (const auto& notice : report.notices) notices.append(text(notice));
+  dict["notices"] = notices;
+  dict["refused"] = report.refused;
   return dict;
+}
+
+// catalog.ingest's keywords.
+ingest::IngestOptions IngestOptionsOf(const nb::dict& given) {
+  ingest::IngestOptions options;
+  options.format = nb::cast<std::string>(given["format"]);
+  options.again = nb::cast<bool>(given["again"]);
+  options.on_change = nb::cast<std::string>(given["on_change"]);
+  options.on_error = nb::cast<std::string>(given["on_error"]);
+  options.shuffle = nb::cast<bool>(given["shuffle"]);
+  options.encoding = nb::cast<std::string>(given["encoding"]);
+  const auto delimiter = nb::cast<std::string>(given["delimiter"]);
+  if (delimiter.size() > 1) Raise(Status::Invalid("delimiter is one character"));
+  if (!delimiter.empty()) options.delimiter = delimiter[0];
+  options.names = nb::cast<std::vector<std::string>>(given["names"]);
+  if (!given["header"].is_none()) options.header = nb::cast<bool>(given["header"]);
+  for (const auto& [column, type] : nb::cast<nb::dict>(given["types"]))
+    options.types[nb::cast<std::string>(column)] = nb::cast<std::string>(type);
+  return options;
 }
 
 // Holds the catalog as plain C++: a shared_ptr that came through Python would want the GIL wherever its last
@@ -119,14 +142,9 @@ void BindCatalog(nb::module_& m) {
            })
       .def("ingest",
            [](const CatalogHandle& c, const std::vector<std::string>& sources, const std::string& name,
-              const std::string& format, bool again, const std::string& on_change, bool shuffle,
-              const std::string& why) {
-             ingest::IngestOptions options;
+              const nb::dict& given, const std::string& why) {
+             ingest::IngestOptions options = IngestOptionsOf(given);
              options.table = name;
-             options.format = format;
-             options.again = again;
-             options.on_change = on_change;
-             options.shuffle = shuffle;
              return ReportToDict(Check(Interruptible([&](const StopToken& stop) {
                options.stop = stop;
                options.commit = CommitOf(why, "", -1, stop);

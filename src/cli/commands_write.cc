@@ -48,6 +48,7 @@ void PrintNotes(const ingest::IngestReport& report) {
     }
     if (report.same_bytes.size() > 5) std::printf("  …\n");
   }
+  for (const auto& notice : report.notices) std::printf("%s\n", notice.c_str());
 }
 
 void PrintReport(const ingest::IngestReport& report) {
@@ -107,9 +108,15 @@ Status RunIngest(const Context& context, const std::vector<std::string>& sources
                {"seconds", report.seconds},
                {"changed", report.changed},
                {"same_bytes", copies},
+               {"notices", report.notices},
+               {"refused", report.refused},
                {"errors", errors}});
   } else {
     PrintReport(report);
+  }
+  if (report.refused > 0) {
+    return Status::Invalid("nothing was taken of " + std::to_string(report.refused) +
+                           (report.refused == 1 ? " file" : " files") + ": --on-error is fail");
   }
   if (report.files == 0 && report.skipped == 0 && !report.errors.empty()) {
     return Status::Invalid("none of the files could be taken in");
@@ -132,14 +139,14 @@ void AddInit(CLI::App* app, Context* context, Action* action) {
 }
 
 void AddIngest(CLI::App* app, Context* context, Action* action) {
-  auto* command = app->add_subcommand("ingest", "Take files into a table: photographs, Parquet, JSONL, CSV");
+  auto* command = app->add_subcommand("ingest", "Take files into a table: photographs, Parquet, JSON, CSV");
   auto sources = std::make_shared<std::vector<std::string>>();
   auto options = std::make_shared<ingest::IngestOptions>();
   auto why = std::make_shared<std::string>();
-  command->add_option("source", *sources, "Files and folders; - is standard input (JSONL)")->required();
+  command->add_option("source", *sources, "Files and folders; - is standard input (JSON)")->required();
   command->add_option("-t,--table", options->table, "The table; made if it is not there")->required();
   command->add_option("--format", options->format,
-                      "images, parquet, jsonl or csv (default: by content and name)");
+                      "images, parquet, json, jsonl or csv (default: by content and name)");
   command->add_option("-m,--why", *why, "A note for the table's log");
   command->add_flag("--again", options->again, "Also take files that are in the table already");
   command
@@ -150,21 +157,38 @@ void AddIngest(CLI::App* app, Context* context, Action* action) {
   auto types = std::make_shared<std::vector<std::string>>();
   command->add_option("--delimiter", *delimiter,
                       "CSV: the separator, one character or \\t (default: by name and first line)");
-  command->add_option("--encoding", options->encoding,
-                      "CSV: utf-8, utf-16 or latin-1 (default: UTF-8, or UTF-16 by its byte order mark)");
-  command->add_option("--type", *types, "CSV: COLUMN=TYPE, such as zip=string; may be given more than once");
+  command->add_option("--names", options->names, "CSV: the columns' names, a,b,c, of a file without a header")
+      ->delimiter(',');
+  auto header = std::make_shared<bool>(true);
+  auto* header_flag = command->add_flag("--header,!--no-header", *header,
+                                        "CSV: the first row holds names, or is a row like the others "
+                                        "(default: names, unless --names is given)");
+  command
+      ->add_option(
+          "--encoding", options->encoding,
+          "CSV and JSON: utf-8, utf-16 or latin-1 (default: UTF-8, or UTF-16 by its byte order mark)")
+      ->check(CLI::IsMember({"utf-8", "utf-16", "latin-1"}));
+  command->add_option("--type", *types,
+                      "COLUMN=TYPE, such as zip=string or meta=json; may be given more than once");
+  command
+      ->add_option(
+          "--on-error", options->on_error,
+          "Rows that cannot be taken in: skip them (default), or fail: nothing of their file comes in")
+      ->check(CLI::IsMember({"skip", "fail"}));
   command->add_flag(
       "--shuffle", options->shuffle,
       "Photographs in random order: for folders by class that will be streamed from a bucket in order");
   command->footer(
       "Examples:\n  headrace ingest photos/ --table photos\n  headrace ingest captions.jsonl --table "
       "captions\n"
-      "  zcat rows.jsonl.gz | headrace ingest - --table rows");
+      "  zcat rows.jsonl.gz | headrace ingest - --table rows\n"
+      "  headrace ingest log.csv --table log --names time,level,text --type level=string");
   command->callback([=] {
     *action = [=]() -> Status {
       if (*delimiter == "\\t") *delimiter = "\t";
       if (delimiter->size() > 1) return Status::Invalid("--delimiter is one character, or \\t");
       if (!delimiter->empty()) options->delimiter = (*delimiter)[0];
+      if (header_flag->count() > 0) options->header = *header;
       for (const auto& type : *types) {
         const size_t split = type.rfind('=');
         if (split == std::string::npos) return Status::Invalid("--type " + type + " is not COLUMN=TYPE");

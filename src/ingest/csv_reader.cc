@@ -6,10 +6,12 @@
 #include <arrow/compute/initialize.h>
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
+#include <arrow/util/key_value_metadata.h>
 #include <arrow/util/utf8.h>
 
 #include <set>
 
+#include "base/json_tape.h"
 #include "ingest/csv_types.h"
 #include "table/arrow_bridge.h"
 
@@ -24,12 +26,19 @@ bool IsUtf8(const std::string& text) {
                                    static_cast<int64_t>(text.size()));
 }
 
-Result<std::vector<std::string>> Header(CsvText* text) {
+// The columns' names. Reads the header, where there is one.
+Result<std::vector<std::string>> Header(CsvText* text, const CsvOptions& options) {
+  if (!options.header && !options.names.empty()) return options.names;
   CsvRecord first;
   HEADRACE_ASSIGN(const bool more, text->Next(&first));
   if (!more) return Status::Corrupt("the file holds no text");
-  if (!first.fault.ok()) return first.fault;
+  if (!options.names.empty()) return options.names;
   std::vector<std::string> names;
+  if (!options.header) {
+    for (size_t i = 0; i < first.cells.size(); ++i) names.push_back("column" + std::to_string(i + 1));
+    return names;
+  }
+  if (!first.fault.ok()) return first.fault;
   std::set<std::string> seen;
   for (const auto& cell : first.cells) {
     if (!IsUtf8(cell.text)) {
@@ -43,13 +52,17 @@ Result<std::vector<std::string>> Header(CsvText* text) {
   return names;
 }
 
+bool IsJson(const arrow::Field& field) {
+  return field.metadata() && field.metadata()->Get("ARROW:extension:name").ValueOr("") == "arrow.json";
+}
+
 // Why the record cannot be a row of these columns.
 Status Fault(const CsvRecord& record, const arrow::Schema& schema) {
   if (!record.fault.ok()) return record.fault;
   const auto columns = static_cast<size_t>(schema.num_fields());
   if (record.cells.size() != columns) {
-    return Status::Corrupt("the row has " + std::to_string(record.cells.size()) + " cells and the header " +
-                           std::to_string(columns));
+    return Status::Corrupt("the row has " + std::to_string(record.cells.size()) + " cells and there are " +
+                           std::to_string(columns) + " columns");
   }
   for (size_t i = 0; i < columns; ++i) {
     const auto& cell = record.cells[i];
@@ -60,6 +73,10 @@ Status Fault(const CsvRecord& record, const arrow::Schema& schema) {
                              "the text is not valid UTF-8; say how it is encoded: --encoding latin-1");
     }
     if (cell.IsNull() || field.type()->id() == arrow::Type::NA) continue;
+    if (IsJson(field)) {
+      const std::string not_json = WhyNotJson(cell.text);
+      if (!not_json.empty()) return Status::Invalid(where + "it is not JSON: " + not_json);
+    }
     const std::string why = WhyNot(cell.text, *field.type());
     if (!why.empty()) return Status::Invalid(where + why);
   }
@@ -130,8 +147,11 @@ Result<std::shared_ptr<arrow::RecordBatchReader>> OpenCsv(const std::string& pat
   static const arrow::Status compute = arrow::compute::Initialize();
   HEADRACE_ARROW_TRY(compute);
   arrow::util::InitializeUTF8();
-  HEADRACE_ASSIGN(const auto probe, CsvText::Open(path, options));
-  HEADRACE_ASSIGN(const auto names, Header(probe.get()));
+  HEADRACE_ASSIGN(auto probe, CsvText::Open(path, options));
+  HEADRACE_ASSIGN(const auto names, Header(probe.get(), options));
+  if (!options.header && options.names.empty()) {  // the row that was counted is data
+    HEADRACE_ASSIGN(probe, CsvText::Open(path, options));
+  }
   std::vector<ColumnGuess> guesses(names.size());
   CsvRecord record;
   for (;;) {
@@ -146,11 +166,10 @@ Result<std::shared_ptr<arrow::RecordBatchReader>> OpenCsv(const std::string& pat
   for (size_t i = 0; i < names.size(); ++i) {
     const auto given = wanted.GetFieldByName(names[i]);
     const auto guessed = guesses[i].Type();
-    fields.push_back(
-        arrow::field(names[i], given && guessed->id() != arrow::Type::NA ? given->type() : guessed));
+    fields.push_back(given && guessed->id() != arrow::Type::NA ? given : arrow::field(names[i], guessed));
   }
   HEADRACE_ASSIGN(auto text, CsvText::Open(path, options));
-  HEADRACE_TRY(Header(text.get()).status());
+  if (options.header) HEADRACE_TRY(Header(text.get(), options).status());
   return std::shared_ptr<arrow::RecordBatchReader>(
       std::make_shared<CsvReader>(std::move(text), arrow::schema(fields), name, errors));
 }

@@ -1,7 +1,6 @@
 #include "ingest/csv_text.h"
 
 #include <algorithm>
-#include <cerrno>
 
 #include "base/limits.h"
 
@@ -9,20 +8,6 @@ namespace headrace::ingest {
 namespace {
 
 constexpr size_t kBlock = 1 << 20;
-
-void AppendUtf8(uint32_t c, std::string* out) {
-  if (c < 0x80) {
-    *out += static_cast<char>(c);
-  } else if (c < 0x800) {
-    *out += {static_cast<char>(0xc0 | c >> 6), static_cast<char>(0x80 | (c & 63))};
-  } else if (c < 0x10000) {
-    *out += {static_cast<char>(0xe0 | c >> 12), static_cast<char>(0x80 | (c >> 6 & 63)),
-             static_cast<char>(0x80 | (c & 63))};
-  } else {
-    *out += {static_cast<char>(0xf0 | c >> 18), static_cast<char>(0x80 | (c >> 12 & 63)),
-             static_cast<char>(0x80 | (c >> 6 & 63)), static_cast<char>(0x80 | (c & 63))};
-  }
-}
 
 char GuessDelimiter(std::string_view line) {
   char best = ',';
@@ -51,27 +36,7 @@ Result<std::unique_ptr<CsvText>> CsvText::Open(const std::string& path, const Cs
 }
 
 Status CsvText::Begin(const std::string& path, const CsvOptions& options) {
-  path_ = path;
-  file_.reset(std::fopen(path.c_str(), "rb"));
-  if (!file_) return Status::FromErrno(errno, "read", path);
-  std::string mark(3, '\0');
-  mark.resize(std::fread(mark.data(), 1, 3, file_.get()));
-  size_t skip = 0;
-  if (mark == "\xef\xbb\xbf") {
-    skip = 3;
-  } else if (mark.starts_with("\xff\xfe") || mark.starts_with("\xfe\xff")) {
-    encoding_ = mark[0] == '\xff' ? Encoding::kUtf16Le : Encoding::kUtf16Be;
-    skip = 2;
-  } else if (options.encoding == "utf-16") {
-    encoding_ = Encoding::kUtf16Le;
-  }
-  if (options.encoding == "latin-1") {
-    encoding_ = Encoding::kLatin1;
-    skip = 0;
-  }
-  if (std::fseek(file_.get(), static_cast<long>(skip), SEEK_SET) != 0) {
-    return Status::FromErrno(errno, "read", path);
-  }
+  HEADRACE_ASSIGN(file_, TextFile::Open(path, options.encoding));
   HEADRACE_TRY(Has(kBlock / 2).status());
   delimiter_ = options.delimiter;
   if (delimiter_ == 0 && path.ends_with(".tsv")) delimiter_ = '\t';
@@ -79,47 +44,8 @@ Status CsvText::Begin(const std::string& path, const CsvOptions& options) {
   return Status::Ok();
 }
 
-Status CsvText::Fill() {
-  std::string bytes(kBlock, '\0');
-  bytes.resize(std::fread(bytes.data(), 1, bytes.size(), file_.get()));
-  if (std::ferror(file_.get())) return Status::FromErrno(errno, "read", path_);
-  ended_ = bytes.empty();
-  return Decode(std::move(bytes));
-}
-
-Status CsvText::Decode(std::string bytes) {
-  if (encoding_ == Encoding::kUtf8) {
-    buffer_ += bytes;
-    return Status::Ok();
-  }
-  if (encoding_ == Encoding::kLatin1) {
-    for (const char c : bytes) AppendUtf8(static_cast<unsigned char>(c), &buffer_);
-    return Status::Ok();
-  }
-  undecoded_ += bytes;
-  const auto unit = [&](size_t at) {
-    const auto a = static_cast<unsigned char>(undecoded_[at]),
-               b = static_cast<unsigned char>(undecoded_[at + 1]);
-    return static_cast<uint32_t>(encoding_ == Encoding::kUtf16Le ? a | b << 8 : a << 8 | b);
-  };
-  size_t at = 0;
-  while (at + 2 <= undecoded_.size()) {
-    uint32_t c = unit(at);
-    const bool pair = c >= 0xd800 && c < 0xdc00;
-    if (pair && at + 4 > undecoded_.size()) break;
-    if (pair) c = 0x10000 + ((c - 0xd800) << 10) + (unit(at + 2) - 0xdc00);
-    if (c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) return Status::Corrupt("its text is not valid UTF-16");
-    AppendUtf8(c, &buffer_);
-    at += pair ? 4 : 2;
-  }
-  undecoded_.erase(0, at);
-  if (ended_ && !undecoded_.empty())
-    return Status::Corrupt("its text is not valid UTF-16: it ends in half a character");
-  return Status::Ok();
-}
-
 Result<bool> CsvText::Has(size_t at) {
-  while (at >= buffer_.size() && !ended_) HEADRACE_TRY(Fill());
+  while (at >= buffer_.size() && !file_->ended()) HEADRACE_TRY(file_->Read(&buffer_));
   return at < buffer_.size();
 }
 

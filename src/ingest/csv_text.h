@@ -1,18 +1,20 @@
 // Delimited text as records: RFC 4180, any separator, three encodings, and the line of every record.
 #pragma once
 
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
+#include "ingest/text_file.h"
 
 namespace headrace::ingest {
 
 struct CsvOptions {
   char delimiter = 0;  // 0: tab for .tsv, else comma, semicolon or tab, whichever the first line has most of
-  std::string encoding;  // "": UTF-8, or UTF-16 where a byte order mark says so; "utf-8", "utf-16", "latin-1"
+  std::string encoding;            // as TextFile's
+  std::vector<std::string> names;  // of the columns; empty: the first row's, or column1, column2, …
+  bool header = true;              // the first row holds names
 };
 
 struct CsvCell {
@@ -36,24 +38,16 @@ class CsvText {
   char delimiter() const { return delimiter_; }
 
  private:
-  enum class Encoding { kUtf8, kUtf16Le, kUtf16Be, kLatin1 };
-
   Status Begin(const std::string& path, const CsvOptions& options);
-  Status Fill();  // more of the file at the end of buffer_
-  Status Decode(std::string bytes);
   Result<bool> Has(size_t at);  // reads on until there is a byte here
   Status Parse(CsvRecord* record);
   Result<size_t> Quoted(size_t at, CsvRecord* record);
   Status SkipLine();
 
-  std::unique_ptr<FILE, int (*)(FILE*)> file_{nullptr, std::fclose};
-  std::string path_;
-  Encoding encoding_ = Encoding::kUtf8;
+  std::unique_ptr<TextFile> file_;
   char delimiter_ = ',';
   std::string buffer_;  // UTF-8
-  std::string undecoded_;
-  size_t begin_ = 0;  // of what is not read yet, in buffer_
-  bool ended_ = false;
+  size_t begin_ = 0;    // of what is not read yet, in buffer_
   int64_t line_ = 1;
 };
 

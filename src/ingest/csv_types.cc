@@ -3,57 +3,20 @@
 #include <arrow/type.h>
 #include <arrow/util/value_parsing.h>
 
-#include <charconv>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <string_view>
+
+#include "ingest/exact_numbers.h"
 
 namespace headrace::ingest {
 namespace {
 
 bool Digit(char c) { return c >= '0' && c <= '9'; }
 
-// -?(0|[1-9][0-9]*): no leading zeros, no plus.
-bool IsInteger(std::string_view text) {
-  if (text.starts_with('-')) text.remove_prefix(1);
-  if (text.empty() || (text[0] == '0' && text.size() > 1)) return false;
-  for (const char c : text) {
-    if (!Digit(c)) return false;
-  }
-  return true;
-}
-
 template <typename T>
 bool IsIntegerOf(const std::string& text) {
   T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return IsInteger(text) && text != "-0" && error == std::errc() && end == text.data() + text.size();
-}
-
-// Its significant digits, without zeros at either end. False if it is no number as JSON has them (".5" and
-// "5." are taken too).
-bool SignificantDigits(const std::string& text, std::string* digits) {
-  size_t at = text[0] == '-' ? 1 : 0;
-  size_t whole = 0, part = 0;
-  for (; at < text.size() && Digit(text[at]); ++at, ++whole) *digits += text[at];
-  if (whole > 1 && (*digits)[0] == '0') return false;
-  if (at < text.size() && text[at] == '.') {
-    for (++at; at < text.size() && Digit(text[at]); ++at, ++part) *digits += text[at];
-  }
-  if (whole + part == 0) return false;
-  if (at < text.size() && (text[at] == 'e' || text[at] == 'E')) {
-    ++at;
-    if (at < text.size() && (text[at] == '-' || text[at] == '+')) ++at;
-    const size_t first = at;
-    while (at < text.size() && Digit(text[at])) ++at;
-    if (at == first) return false;
-  }
-  if (at != text.size()) return false;
-  digits->erase(0, digits->find_first_not_of('0'));
-  const size_t last = digits->find_last_not_of('0');
-  digits->resize(last == std::string::npos ? 0 : last + 1);
-  return true;
+  return ParseInteger(text, &value);
 }
 
 // A number that a float64 gives back with the same digits.
@@ -62,20 +25,7 @@ bool IsDouble(const std::string& text) {
       text == "-Infinity") {
     return true;
   }
-  std::string digits;
-  if (!SignificantDigits(text, &digits)) return false;
-  const double value = std::strtod(text.c_str(), nullptr);
-  if (std::isinf(value) || (value == 0) != digits.empty()) return false;
-  if (digits.empty()) return true;
-  if (digits.size() <= 15 && std::fabs(value) >= 1e-300) return true;
-  char printed[1024];
-  if (digits.size() > 800) return false;
-  std::snprintf(printed, sizeof printed, "%.*e", static_cast<int>(digits.size()) - 1, std::fabs(value));
-  std::string back;
-  for (const char* c = printed; *c != 'e' && *c != '\0'; ++c) {
-    if (Digit(*c)) back += *c;
-  }
-  return back == digits;
+  return IsExactDouble(text);
 }
 
 template <typename T>
@@ -164,7 +114,14 @@ std::string WhyNot(const std::string& text, const arrow::DataType& type) {
     case arrow::Type::UINT64:
       fits = IsIntegerOf<uint64_t>(text);
       break;
-    case arrow::Type::FLOAT:
+    case arrow::Type::FLOAT: {
+      // Digits are rounded to its precision, but neither integers nor to infinity.
+      const double value = DoubleOf(text);
+      int64_t whole = 0;
+      fits = IsDouble(text) && std::isinf(static_cast<float>(value)) == std::isinf(value) &&
+             (!ParseInteger(text, &whole) || static_cast<double>(static_cast<float>(value)) == value);
+      break;
+    }
     case arrow::Type::DOUBLE:
       fits = IsDouble(text);
       break;

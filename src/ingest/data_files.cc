@@ -1,17 +1,21 @@
 // Data files: small ones share a commit, a large one has its own. A file's rows are brought into the table's
 // types before any of them is written, so a file that does not fit leaves nothing behind.
 #include <arrow/array.h>
+#include <arrow/builder.h>
+#include <arrow/compute/api.h>
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 #include <arrow/util/byte_size.h>
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <set>
 
 #include "ingest/csv_reader.h"
 #include "ingest/items.h"
-#include "ingest/readers.h"
+#include "ingest/json_reader.h"
+#include "ingest/parquet_reader.h"
 #include "ingest/run_state.h"
 #include "table/arrow_bridge.h"
 #include "table/conform.h"
@@ -45,9 +49,13 @@ struct Opened {
   std::vector<std::string> names;  // of the columns that have a type
   arrow::FieldVector typed;
   Batches rows;
+  int64_t first_row = 0;  // of them, in the file
   int64_t bytes = 0;
   bool ended = false;
 };
+
+// Rows of a file that its columns do not hold, by their number in it.
+using Refused = std::map<int64_t, table::RowFault>;
 
 class DataFiles {
  public:
@@ -79,8 +87,9 @@ class DataFiles {
         }
       }
       HEADRACE_TRY(Flush());
-      if (todo_.empty()) return Status::Ok();
+      if (todo_.empty()) break;
     }
+    return TellColumns();
   }
 
  private:
@@ -143,16 +152,24 @@ class DataFiles {
     // A table or a column is made for rows that fit it only.
     HEADRACE_ASSIGN(const Schema schema, table::SchemaFromArrow(*arrow::schema(opened.typed)));
     HEADRACE_ASSIGN(const auto planned, Plan(schema));
-    HEADRACE_ASSIGN(Batches rows, Conform(opened.rows, planned));
+    Refused refused;
+    HEADRACE_ASSIGN(Batches rows, Conform(opened, planned, &refused));
+    if (rows.empty() && opened.ended) {
+      Tell(file, refused);
+      return Status::Corrupt("none of its rows could be taken in");
+    }
+    HEADRACE_TRY(AllOrNothing(file, before, refused));
     HEADRACE_ASSIGN(auto fields, MakeColumns(schema));
     if (!SameTypes(planned, fields)) {
-      HEADRACE_ASSIGN(rows, Conform(opened.rows, fields));
+      refused.clear();
+      HEADRACE_ASSIGN(rows, Conform(opened, fields, &refused));
     }
+    Tell(file, refused);
     if (!Fits(fields)) HEADRACE_TRY(Flush());
     HEADRACE_TRY(Begin(std::move(fields), alone, before));
     HEADRACE_TRY(Write(rows));
     if (alone) {
-      Status rest = WriteRest(&opened);
+      Status rest = WriteRest(file, before, &opened);
       if (rest.ok() && !file.source.empty()) rest = CheckUnchanged(file);
       if (!rest.ok()) {
         batch_ = {};  // with what was written of it
@@ -165,26 +182,87 @@ class DataFiles {
     return alone ? Flush() : Status::Ok();
   }
 
-  Result<Opened> Open(const FoundFile& file) {
-    Opened opened;
-    if (file.format == FileFormat::kParquet) {
-      HEADRACE_ASSIGN(opened.reader, OpenParquet(file.path));
-    } else if (file.format == FileFormat::kCsv) {
-      HEADRACE_ASSIGN(const auto wanted, Wanted());
-      HEADRACE_ASSIGN(opened.reader,
-                      OpenCsv(file.path, file.relative, {run_->options.delimiter, run_->options.encoding},
-                              *wanted, &run_->report.errors));
-    } else {
-      HEADRACE_ASSIGN(opened.reader, OpenJsonl(file.path, file.relative, &run_->report.errors));
+  // Rows that do not fit, in the report.
+  void Tell(const FoundFile& file, const Refused& refused) {
+    for (const auto& [row, fault] : refused) {
+      run_->report.errors.push_back({file.relative + ":row " + std::to_string(row),
+                                     Status::Invalid("column '" + fault.column + "': " + fault.why),
+                                     file.source});
     }
-    // Columns without any value have no type: they are left out.
+  }
+
+  // With on_error "fail": an error if any row of the file was refused.
+  Status AllOrNothing(const FoundFile& file, const Mark& before, const Refused& refused) {
+    if (run_->options.on_error != "fail") return Status::Ok();
+    if (refused.empty() && run_->report.errors.size() == before.errors) return Status::Ok();
+    Tell(file, refused);
+    ++run_->report.refused;
+    return Status::Invalid(
+        "nothing of it was taken in: not all of its rows can be (on_error is fail; with skip, the others "
+        "come in)");
+  }
+
+  Result<std::shared_ptr<arrow::RecordBatchReader>> Reader(const FoundFile& file,
+                                                           const std::vector<Field>& given) {
+    const IngestOptions& options = run_->options;
+    if (file.format == FileFormat::kParquet) return OpenParquet(file.path);
+    if (file.format == FileFormat::kJsonl) {
+      return OpenJson({.path = file.path,
+                       .name = file.relative,
+                       .encoding = options.encoding,
+                       .given = given,
+                       .pool = &run_->catalog->environment()->pool,
+                       .stop = options.stop},
+                      &run_->report.errors);
+    }
+    arrow::FieldVector wanted;
+    for (const auto& field : given) wanted.push_back(table::ToArrow(field));
+    return OpenCsv(file.path, file.relative,
+                   {.delimiter = options.delimiter,
+                    .encoding = options.encoding,
+                    .names = options.names,
+                    .header = options.header.value_or(options.names.empty())},
+                   *arrow::schema(wanted), &run_->report.errors);
+  }
+
+  Result<Opened> Open(const FoundFile& file) {
+    HEADRACE_ASSIGN(const auto given, Given());
+    Opened opened;
+    HEADRACE_ASSIGN(opened.reader, Reader(file, given));
+    opened_any_ = true;
     for (const auto& field : opened.reader->schema()->fields()) {
-      if (field->type()->id() == arrow::Type::NA) continue;
+      const auto known = std::find_if(given.begin(), given.end(),
+                                      [&](const Field& each) { return each.name == field->name(); });
+      if (known == given.end() && field->type()->id() == arrow::Type::NA) {
+        auto& [first, more] = without_values_[field->name()];
+        first.empty() ? first = file.relative : (++more, first);
+        continue;
+      }
+      types_used_.insert(field->name());
       opened.names.push_back(field->name());
-      opened.typed.push_back(field);
+      opened.typed.push_back(known == given.end() ? field : table::ToArrow(*known));
     }
     if (opened.names.empty()) return Status::Corrupt("it holds no columns with values");
     return opened;
+  }
+
+  // Columns that were left out, and types that were given for none.
+  Status TellColumns() {
+    HEADRACE_TRY(LookAtTable());
+    auto* notices = &run_->report.notices;
+    for (const auto& [name, where] : without_values_) {
+      if (table_ && known_.Find(name) != nullptr) continue;  // it reads null, as it was
+      const std::string more =
+          where.second == 0 ? "" : " and " + std::to_string(where.second) + " more files";
+      notices->push_back("column '" + name + "' of " + where.first + more +
+                         " has no values and was left out; to keep it, give its type: --type " + name +
+                         "=string");
+    }
+    for (const auto& [name, type] : run_->options.types) {
+      if (opened_any_ && !types_used_.contains(name))
+        notices->push_back("no file has the column '" + name + "' of --type");
+    }
+    return Status::Ok();
   }
 
   // Rows into memory, until they have so many bytes or the file ends.
@@ -202,18 +280,23 @@ class DataFiles {
   }
 
   // The columns whose type does not come from a file's values: the table's, and those of --type.
-  Result<std::shared_ptr<arrow::Schema>> Wanted() {
+  Result<std::vector<Field>> Given() {
     HEADRACE_TRY(LookAtTable());
-    arrow::FieldVector wanted;
-    if (table_) {
-      for (const auto& field : known_.fields) wanted.push_back(table::ToArrow(field));
-    }
+    std::vector<Field> given;
+    if (table_) given = known_.fields;
     for (const auto& [name, text] : run_->options.types) {
-      if (table_ && known_.Find(name) != nullptr) continue;
-      HEADRACE_ASSIGN(const auto type, table::ParseType(text));
-      wanted.push_back(arrow::field(name, table::ToArrow(type)));
+      Field field;
+      field.name = name;
+      HEADRACE_ASSIGN(field.type, table::ParseType(text));
+      const Field* there = table_ ? known_.Find(name) : nullptr;
+      if (there == nullptr) {
+        given.push_back(std::move(field));
+      } else if (there->type.ToString() != field.type.ToString()) {
+        return Status::Invalid("column '" + name + "' is " + there->type.ToString() +
+                               " in the table, which --type " + name + "=" + text + " cannot change");
+      }
     }
-    return arrow::schema(wanted);
+    return given;
   }
 
   // The columns that a file's will become: the table's, or its own where that has none.
@@ -271,19 +354,46 @@ class DataFiles {
     }
   }
 
-  static Result<Batches> Conform(const Batches& batches, const std::vector<Field>& fields) {
+  // The rows that fit the fields; the others are `refused`.
+  static Result<Batches> Conform(const Opened& opened, const std::vector<Field>& fields, Refused* refused) {
     Batches conformed;
-    for (const auto& batch : batches) {
+    int64_t first = opened.first_row;
+    for (const auto& batch : opened.rows) {
       arrow::ArrayVector columns;
       arrow::FieldVector named;
+      std::vector<table::RowFault> faults;
       for (const auto& field : fields) {
-        HEADRACE_ASSIGN(auto column, table::ConformArray(batch->GetColumnByName(field.name), field));
+        HEADRACE_ASSIGN(auto column, table::ConformRows(batch->GetColumnByName(field.name), field, &faults));
         named.push_back(arrow::field(field.name, column->type()));
         columns.push_back(std::move(column));
       }
-      conformed.push_back(arrow::RecordBatch::Make(arrow::schema(named), batch->num_rows(), columns));
+      auto rows = arrow::RecordBatch::Make(arrow::schema(named), batch->num_rows(), columns);
+      std::set<int64_t> bad;
+      for (auto& fault : faults) {
+        bad.insert(fault.row);
+        refused->emplace(first + fault.row, std::move(fault));
+      }
+      first += batch->num_rows();
+      HEADRACE_ASSIGN(rows, Without(bad, rows));
+      if (rows->num_rows() > 0) conformed.push_back(std::move(rows));
     }
     return conformed;
+  }
+
+  static Result<std::shared_ptr<arrow::RecordBatch>> Without(
+      const std::set<int64_t>& bad, const std::shared_ptr<arrow::RecordBatch>& rows) {
+    if (bad.empty()) return rows;
+    arrow::Int64Builder picks;
+    for (int64_t i = 0; i < rows->num_rows(); ++i) {
+      if (!bad.contains(i)) HEADRACE_ARROW_TRY(picks.Append(i));
+    }
+    HEADRACE_ARROW_ASSIGN(const auto indices, picks.Finish());
+    arrow::ArrayVector columns;
+    for (const auto& column : rows->columns()) {
+      HEADRACE_ARROW_ASSIGN(auto taken, arrow::compute::Take(*column, *indices));
+      columns.push_back(std::move(taken));
+    }
+    return arrow::RecordBatch::Make(rows->schema(), indices->length(), std::move(columns));
   }
 
   bool Fits(const std::vector<Field>& fields) const {
@@ -330,12 +440,16 @@ class DataFiles {
     return Status::Ok();
   }
 
-  Status WriteRest(Opened* opened) {
+  Status WriteRest(const FoundFile& file, const Mark& before, Opened* opened) {
     while (!opened->ended) {
+      for (const auto& batch : opened->rows) opened->first_row += batch->num_rows();
       opened->rows.clear();
       opened->bytes = 0;
       HEADRACE_TRY(Read(8 << 20, opened));
-      HEADRACE_ASSIGN(const Batches rows, Conform(opened->rows, batch_.fields));
+      Refused refused;
+      HEADRACE_ASSIGN(const Batches rows, Conform(*opened, batch_.fields, &refused));
+      HEADRACE_TRY(AllOrNothing(file, before, refused));
+      Tell(file, refused);
       HEADRACE_TRY(Write(rows));
       run_->Tell("reading rows", run_->report.rows + batch_.appender->rows(), -1,
                  run_->report.bytes + batch_.appender->bytes());
@@ -373,6 +487,10 @@ class DataFiles {
   std::vector<Field> last_fields_;
   Batch batch_;
   int redone_ = 0;
+  std::map<std::string, std::pair<std::string, int64_t>>
+      without_values_;  // column → first file, how many more
+  std::set<std::string> types_used_;
+  bool opened_any_ = false;
 };
 
 }  // namespace

@@ -83,14 +83,19 @@ Result<IngestReport> Run(const std::vector<std::string>& sources, RunState* run)
 Result<IngestReport> Ingest(table::Catalog* catalog, const std::vector<std::string>& sources,
                             const IngestOptions& options) {
   if (sources.empty()) return Status::Invalid("there is nothing to ingest: name files or folders");
-  static const std::set<std::string> kFormats = {"", "images", "parquet", "jsonl", "csv"};
+  static const std::set<std::string> kFormats = {"", "images", "parquet", "json", "jsonl", "csv"};
   if (!kFormats.contains(options.format)) {
     return Status::Invalid("'" + options.format +
-                           "' is not a format; there are images, parquet, jsonl and csv");
+                           "' is not a format; there are images, parquet, json, jsonl and csv");
   }
   if (options.on_change != "skip" && options.on_change != "add") {
     return Status::Invalid("on_change is '" + options.on_change + "'; it may be skip or add");
   }
+  if (options.on_error != "skip" && options.on_error != "fail") {
+    return Status::Invalid("on_error is '" + options.on_error + "'; it may be skip or fail");
+  }
+  if (std::set<std::string>(options.names.begin(), options.names.end()).size() != options.names.size())
+    return Status::Invalid("two of the names are equal");
   static const std::set<std::string> kEncodings = {"", "utf-8", "utf-16", "latin-1"};
   if (!kEncodings.contains(options.encoding)) {
     return Status::Invalid("'" + options.encoding +

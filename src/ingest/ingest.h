@@ -1,8 +1,8 @@
 // ingest: files into tables. Begin here.
 //
 // Folders of photographs become rows (path, image, taken): the bytes go into packs, facts are read from
-// headers without decoding pixels. Parquet, JSONL and CSV files become rows as they are; columns that a later
-// file brings are added.
+// headers without decoding pixels. Parquet, JSON, JSONL and CSV files become rows whose values are as they
+// were, or the row is refused; columns that a later file brings are added.
 //
 // A file is known by its source (an absolute place), size, time of change and content. What a table has taken
 // in is committed with the rows (table/taken.h): each file once, whoever else ingests it at the same time.
@@ -13,6 +13,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,13 +25,17 @@ namespace headrace::ingest {
 
 struct IngestOptions {
   std::string table;
-  std::string format;  // "": by content and extension; "images", "parquet", "jsonl" or "csv"
-  // CSV: the separator (0: by name and first line), "utf-8", "utf-16" or "latin-1" (empty: UTF-8, or UTF-16
-  // where a byte order mark says so), and the types of columns by name.
-  char delimiter = 0;
+  std::string format;  // "": by content and extension; "images", "parquet", "json", "jsonl" or "csv"
+  std::map<std::string, std::string> types;  // of columns, by name; of the others they come from all values
+  // CSV and JSON: "utf-8", "utf-16" or "latin-1"; empty: UTF-8, or UTF-16 where a byte order mark says so.
   std::string encoding;
-  std::map<std::string, std::string> types;
-  bool again = false;  // also take files that are in the table already
+  // CSV: the separator (0: by name and first line); the columns' names; whether the first row holds names
+  // (by default where none are given here).
+  char delimiter = 0;
+  std::vector<std::string> names;
+  std::optional<bool> header;
+  std::string on_error = "skip";  // rows that cannot be taken in: "skip" them, or "fail" their whole file
+  bool again = false;             // also take files that are in the table already
   std::string on_change =
       "skip";               // files that changed since they were taken in: "skip" or "add" (as new rows)
   bool shuffle = false;     // photographs in random order (the same each time) instead of by path
@@ -43,7 +48,7 @@ struct IngestOptions {
 };
 
 struct IngestError {
-  std::string path;  // "photos/broken.jpg", "captions.jsonl:17"
+  std::string path;  // "photos/broken.jpg", "captions.jsonl:17", "all.json[17]", "a.parquet:row 17"
   Status error;
   std::string source = {};  // the absolute place of the file, as bytes
 };
@@ -61,7 +66,9 @@ struct IngestReport {
     std::string path;
     std::string as;  // the source that has the same bytes
   };
-  std::vector<Copy> same_bytes;  // taken in; their bytes were there under another name
+  std::vector<Copy> same_bytes;      // taken in; their bytes were there under another name
+  std::vector<std::string> notices;  // what was left out without being an error
+  int64_t refused = 0;               // files of which nothing was taken, because of on_error
   std::vector<IngestError> errors;
   std::string errors_table;  // where they are, if there were any
 };

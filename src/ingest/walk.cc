@@ -21,7 +21,7 @@ bool EndsWith(const std::string& text, std::string_view end) {
 FileFormat FormatOf(const std::string& path, const std::string& forced) {
   if (forced == "images") return FileFormat::kImage;
   if (forced == "parquet") return FileFormat::kParquet;
-  if (forced == "jsonl") return FileFormat::kJsonl;
+  if (forced == "jsonl" || forced == "json") return FileFormat::kJsonl;
   if (forced == "csv") return FileFormat::kCsv;
   if (EndsWith(path, ".parquet")) return FileFormat::kParquet;
   if (EndsWith(path, ".jsonl") || EndsWith(path, ".ndjson") || EndsWith(path, ".json"))
