@@ -136,6 +136,12 @@ bool JsonTape::Fail(const char* why) {
   return false;
 }
 
+bool JsonTape::TooDeep() {
+  too_deep_ = true;
+  why_ = "it nests deeper than " + std::to_string(limits::kMaxJsonDepth);
+  return false;
+}
+
 void JsonTape::Space() {
   while (at_ < text_.size() &&
          (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\r' || text_[at_] == '\t')) {
@@ -166,10 +172,7 @@ bool JsonTape::Value(int depth) {
 }
 
 bool JsonTape::Array(uint32_t self, int depth) {
-  if (depth == limits::kMaxJsonDepth) {
-    too_deep_ = true;
-    return Fail("arrays and objects nest deeper than the limit");
-  }
+  if (depth == limits::kMaxJsonDepth) return TooDeep();
   values_.push_back({.kind = JsonKind::kArray, .begin = static_cast<uint32_t>(at_)});
   ++at_;
   Space();
@@ -192,10 +195,7 @@ bool JsonTape::Array(uint32_t self, int depth) {
 }
 
 bool JsonTape::Object(uint32_t self, int depth) {
-  if (depth == limits::kMaxJsonDepth) {
-    too_deep_ = true;
-    return Fail("arrays and objects nest deeper than the limit");
-  }
+  if (depth == limits::kMaxJsonDepth) return TooDeep();
   values_.push_back({.kind = JsonKind::kObject, .begin = static_cast<uint32_t>(at_)});
   const size_t first = keys_.size();
   ++at_;

@@ -57,6 +57,7 @@ class JsonTape {
   bool NonFinite();
   bool DistinctKeys(size_t first);
   bool Fail(const char* why);
+  bool TooDeep();
   void Space();
   Status Fault() const;
 

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "ingest/csv_reader.h"
@@ -89,6 +90,8 @@ class DataFiles {
       HEADRACE_TRY(Flush());
       if (todo_.empty()) break;
     }
+    HEADRACE_TRY(LookAtTable());
+    if (!table_ && empty_) HEADRACE_TRY(MakeColumns(*empty_).status());
     return TellColumns();
   }
 
@@ -146,7 +149,8 @@ class DataFiles {
     HEADRACE_ASSIGN(Opened opened, Open(file));
     HEADRACE_TRY(Read(run_->options.commit_bytes, &opened));
     if (opened.ended && !file.source.empty()) HEADRACE_TRY(CheckUnchanged(file));
-    if (opened.ended && opened.rows.empty()) return Status::Corrupt("it holds no rows");
+    if (opened.ended && opened.rows.empty()) return NoRows(file, before, opened);
+    if (opened.names.empty()) return Status::Corrupt("it holds no columns with values");
     const bool alone = !opened.ended;
     if (alone) HEADRACE_TRY(Flush());
     // A table or a column is made for rows that fit it only.
@@ -242,13 +246,30 @@ class DataFiles {
       opened.names.push_back(field->name());
       opened.typed.push_back(known == given.end() ? field : table::ToArrow(*known));
     }
-    if (opened.names.empty()) return Status::Corrupt("it holds no columns with values");
     return opened;
+  }
+
+  // A file with columns and no rows takes nothing in; if there is no table in the end, it makes one.
+  Status NoRows(const FoundFile& file, const Mark& before, const Opened& opened) {
+    const auto schema = opened.reader->schema();
+    if (schema->num_fields() == 0 || run_->report.errors.size() > before.errors)
+      return Status::Corrupt("it holds no rows");
+    run_->report.notices.push_back(file.relative + " holds no rows");
+    if (empty_) return Status::Ok();
+    arrow::FieldVector fields = opened.typed;
+    for (const auto& field : schema->fields()) {
+      const auto told = without_values_.find(field->name());
+      if (told != without_values_.end() && told->second.first == file.relative) without_values_.erase(told);
+      const bool typed =
+          std::find(opened.names.begin(), opened.names.end(), field->name()) != opened.names.end();
+      if (!typed) fields.push_back(field->WithType(arrow::utf8()));
+    }
+    HEADRACE_ASSIGN(empty_, table::SchemaFromArrow(*arrow::schema(fields)));
+    return Status::Ok();
   }
 
   // Columns that were left out, and types that were given for none.
   Status TellColumns() {
-    HEADRACE_TRY(LookAtTable());
     auto* notices = &run_->report.notices;
     for (const auto& [name, where] : without_values_) {
       if (table_ && known_.Find(name) != nullptr) continue;  // it reads null, as it was
@@ -490,6 +511,7 @@ class DataFiles {
   std::map<std::string, std::pair<std::string, int64_t>>
       without_values_;  // column → first file, how many more
   std::set<std::string> types_used_;
+  std::optional<Schema> empty_;  // of a file without rows
   bool opened_any_ = false;
 };
 

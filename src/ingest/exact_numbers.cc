@@ -75,12 +75,25 @@ std::string DigitsOf(const char* begin, const char* end) {
   return out;
 }
 
+// An integer is one to its last digit: 10^30 has one digit of its own, and no float64 is that number.
+bool IsExactInteger(std::string_view text) {
+  if (text[0] == '-') text.remove_prefix(1);
+  if (text.size() > kMaxDigits) return false;
+  const double value = DoubleOf(text);
+  if (!std::isfinite(value)) return false;
+  char printed[kMaxDigits];
+  const auto done = std::to_chars(printed, printed + sizeof printed, value, std::chars_format::fixed, 0);
+  return std::string_view(printed, static_cast<size_t>(done.ptr - printed)) == text;
+}
+
 }  // namespace
 
 bool IsExactDouble(std::string_view text) {
   Decimal decimal;
   if (!Split(text, &decimal)) return false;
   if (decimal.digits.empty()) return true;
+  if (text.size() > kSurelyExact && text.find_first_of(".eE") == std::string_view::npos)
+    return IsExactInteger(text);
   if (decimal.digits.size() <= kSurelyExact && std::abs(decimal.power) < kSurelyNormal) return true;
   const std::string digits = WithoutPoint(decimal.digits);
   if (digits.size() > kMaxDigits) return false;

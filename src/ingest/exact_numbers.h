@@ -19,7 +19,8 @@ bool ParseInteger(std::string_view text, T* value) {
   return text[0] != '0' || text.size() == 1;
 }
 
-// A decimal number that a float64 gives back with the same digits (".5" and "5." are numbers too).
+// A decimal number that a float64 gives back with the same digits, an integer to its last one (".5" and "5."
+// are numbers too).
 bool IsExactDouble(std::string_view text);
 
 // The nearest float64 of such a number, or of NaN, Infinity, -Infinity.

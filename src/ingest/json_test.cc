@@ -33,6 +33,8 @@ TEST(Json, TypesHoldEveryDigit) {
   EXPECT_EQ(TypeOf({"18446744073709551616"}), "json");
   EXPECT_EQ(TypeOf({"9007199254740993", "2.5"}), "json");
   EXPECT_EQ(TypeOf({"2.5", "9007199254740992"}), "float64");
+  EXPECT_EQ(TypeOf({"2.5", "1000000000000000000000000000000"}), "json");  // 10^30 is no float64
+  EXPECT_EQ(TypeOf({"2.5", "1e30"}), "float64");
   EXPECT_EQ(TypeOf({"-0"}), "float64");
   EXPECT_EQ(TypeOf({"0.30000000000000004", "1e-7"}), "float64");
   EXPECT_EQ(TypeOf({"3.14159265358979323846"}), "json");

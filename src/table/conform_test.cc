@@ -79,6 +79,15 @@ TEST(Conform, TimesInAnotherUnit) {
   EXPECT_TRUE(micros->Equals(*Of(arrow::timestamp(arrow::TimeUnit::MICRO), "[5000, 6000]")));
 }
 
+TEST(Conform, DecimalsOfAnotherScale) {
+  const auto cents = Of(arrow::decimal128(10, 2), R"(["1.50", "1.25", null, "12345678.00"])");
+  EXPECT_EQ(Faults(cents, "decimal(12, 3)"), "");
+  EXPECT_EQ(Faults(cents, "decimal(12, 1)"), "1: 1.25 is no value of decimal128(12, 1)\n");
+  EXPECT_EQ(Faults(cents, "decimal(4, 2)"), "3: 12345678.00 is no value of decimal128(4, 2)\n");
+  EXPECT_EQ(Faults(Of(arrow::decimal64(10, 2), R"(["1.50"])"), "decimal(40, 2)"), "");
+  EXPECT_NE(Faults(cents, "float64").find("cast it"), std::string::npos);
+}
+
 TEST(Conform, TextOfAnyLayout) {
   EXPECT_EQ(Faults(Of(arrow::large_utf8(), "[\"a\", null]"), "string"), "");
   EXPECT_EQ(Faults(Of(arrow::utf8_view(), "[\"a\", \"longer than twelve bytes\"]"), "string"), "");

@@ -1,6 +1,7 @@
 #include "table/exact_cast.h"
 
 #include <arrow/array.h>
+#include <arrow/array/builder_primitive.h>
 #include <arrow/array/util.h>
 #include <arrow/buffer_builder.h>
 #include <arrow/compute/api.h>
@@ -22,7 +23,7 @@ using ArrayPtr = std::shared_ptr<arrow::Array>;
 using A = arrow::Type;
 
 // Types between which values can keep their meaning.
-enum class Class { kNumber, kText, kWallClock, kInstant, kTimeOfDay, kDuration, kDate, kOther };
+enum class Class { kNumber, kText, kWallClock, kInstant, kTimeOfDay, kDuration, kDate, kDecimal, kOther };
 
 Class ClassOf(const arrow::DataType& type) {
   if (arrow::is_integer(type.id()) || arrow::is_floating(type.id())) return Class::kNumber;
@@ -42,6 +43,11 @@ Class ClassOf(const arrow::DataType& type) {
     case A::DATE32:
     case A::DATE64:
       return Class::kDate;
+    case A::DECIMAL32:
+    case A::DECIMAL64:
+    case A::DECIMAL128:
+    case A::DECIMAL256:
+      return Class::kDecimal;
     default:
       return Class::kOther;
   }
@@ -238,6 +244,35 @@ Result<ArrayPtr> Rescale(const ArrayPtr& array, const std::shared_ptr<arrow::Dat
   return arrow::MakeArray(arrow::ArrayData::Make(type, array->length(), {validity, values}));
 }
 
+// The array with null in those rows, cast.
+Result<ArrayPtr> CastWithout(const ArrayPtr& array, const std::shared_ptr<arrow::DataType>& type,
+                             const std::string& column, const std::vector<int64_t>& rows) {
+  arrow::Int64Builder picks;
+  size_t at = 0;
+  for (int64_t i = 0; i < array->length(); ++i) {
+    const bool bad = at < rows.size() && rows[at] == i;
+    at += bad ? 1 : 0;
+    HEADRACE_ARROW_TRY(bad ? picks.AppendNull() : picks.Append(i));
+  }
+  HEADRACE_ARROW_ASSIGN(const auto indices, picks.Finish());
+  HEADRACE_ARROW_ASSIGN(const auto kept, arrow::compute::Take(*array, *indices));
+  return ArrowCast(kept, type, arrow::compute::CastOptions::Safe(), column);
+}
+
+// Decimals of another width, precision or scale. `rows`: those that it does not hold.
+Result<ArrayPtr> CastDecimals(const ArrayPtr& array, const std::shared_ptr<arrow::DataType>& type,
+                              const std::string& column, std::vector<int64_t>* rows) {
+  const auto safe = arrow::compute::CastOptions::Safe();
+  auto whole = ArrowCast(array, type, safe, column);
+  if (whole.ok()) return whole;
+  for (int64_t i = 0; i < array->length(); ++i) {
+    if (array->IsValid(i) && !ArrowCast(array->Slice(i, 1), type, safe, column).ok()) rows->push_back(i);
+  }
+  if (rows->empty()) return whole;
+  // The rows that are left are cast once the others are gone.
+  return CastWithout(array, type, column, *rows);
+}
+
 std::string InWords(const arrow::Array& array, int64_t row) {
   constexpr size_t kShown = 100;
   const auto scalar = array.GetScalar(row);
@@ -272,6 +307,8 @@ Result<ArrayPtr> ExactCast(const ArrayPtr& input, const std::shared_ptr<arrow::D
     }
     HEADRACE_ASSIGN(rows, NumbersThatDoNotFit(*array, type->id()));
     HEADRACE_ASSIGN(result, ArrowCast(array, type, arrow::compute::CastOptions::Unsafe(), column));
+  } else if (from == Class::kDecimal) {
+    HEADRACE_ASSIGN(result, CastDecimals(array, type, column, &rows));
   } else if (from == Class::kText) {
     auto options = arrow::compute::CastOptions::Safe();
     options.allow_invalid_utf8 = true;  // told by row, by who asked
@@ -280,8 +317,12 @@ Result<ArrayPtr> ExactCast(const ArrayPtr& input, const std::shared_ptr<arrow::D
     HEADRACE_ASSIGN(const auto validity, ValidityOf(*array));
     HEADRACE_ASSIGN(result, Rescale(array, type, validity, &rows));
   }
-  for (const int64_t row : rows)
-    faults->push_back({row, column, InWords(*input, row) + " is no value of " + type->ToString()});
+  for (const int64_t row : rows) {
+    faults->push_back({row, column,
+                       input->type_id() == A::DATE64
+                           ? "a date64 that is no whole day; cast it to timestamp[ms]"
+                           : InWords(*input, row) + " is no value of " + type->ToString()});
+  }
   return result;
 }
 

@@ -20,6 +20,7 @@
 #include "table/conform.h"
 #include "table/page.h"
 #include "table/parquet_leaf.h"
+#include "table/stored_form.h"
 
 namespace headrace::table {
 
@@ -394,7 +395,7 @@ Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadNested(const Field& field
   if (pieces.size() > 1) {
     HEADRACE_ARROW_ASSIGN(joined, arrow::Concatenate(pieces));
   }
-  if (!joined->type()->Equals(*type)) return ConformArray(joined, field);
+  if (!joined->type()->Equals(*type)) return ConformArray(FromStored(joined, field.type), field);
   return WithType(joined, type);
 }
 
