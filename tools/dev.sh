@@ -376,9 +376,13 @@ sanitize() {
     HEADRACE_TEST_SMALL=1 ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=tools/lsan.supp:print_suppressions=0 \
       "$t" --gtest_brief=1 || return 1
   done
-  bold "ThreadSanitizer: the engine's queues and delivery, the server's connections"
+  bold "ThreadSanitizer: stores, and streams over tables; the engine's queues and delivery, the server's connections"
   configure "$BUILD/tsan" -DHEADRACE_TESTS=ON -DHEADRACE_CORE_ONLY=ON -DHEADRACE_SANITIZE=thread
-  ninja_in "$BUILD/tsan" engine_test http_test || return 1
+  ninja_in "$BUILD/tsan" engine_test http_test store_test stream_test || return 1
+  for t in store stream; do
+    HEADRACE_TEST_SMALL=1 ARROW_DEFAULT_MEMORY_POOL=system TSAN_OPTIONS=suppressions=tools/tsan.supp \
+      "$BUILD/tsan/tests/${t}_test" --gtest_brief=1 || return 1
+  done
   "$BUILD/tsan/tests/engine_test" --gtest_brief=1 --gtest_filter="Threads.*" || return 1
   HEADRACE_TEST_SMALL=1 "$BUILD/tsan/tests/http_test" --gtest_brief=1 || return 1
 }
