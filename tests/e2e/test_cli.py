@@ -275,3 +275,17 @@ def test_a_score_needs_a_request(headrace: Run, tmp_path: pathlib.Path) -> None:
     forced = headrace("score", "chatcmpl-0123456789abcdef", "--value", "1", "--force")
     assert forced.returncode == 0, forced.stderr
     assert json.loads(headrace("--json", "sql", "select request from scores").stdout) == {"request": "0123456789abcdef"}
+
+
+def test_a_table_that_an_earlier_program_made_gets_the_columns_that_came_later(headrace: Run) -> None:
+    headrace("init")
+    headrace("sql", "select 'old' as request, 'helpful' as name", "--into", "scores")
+    for value in ("1", "2"):
+        scored = headrace("score", "new", "--value", value, "--who", "ada", "--force")
+        assert scored.returncode == 0, scored.stderr
+    rows = [json.loads(line) for line in headrace("--json", "sql", "select * from scores").stdout.splitlines()]
+    assert [(row["request"], row["value"], row["who"]) for row in rows] == [
+        ("old", None, None),
+        ("new", 1.0, "ada"),
+        ("new", 2.0, "ada"),
+    ]
