@@ -99,7 +99,8 @@ class Progress:
             return
         self._drawn, self._line = now, True
         left = (now - self._begin) / max(done, 1) * (self._total - done)
-        sys.stderr.write(f"\r{done:,} of {self._total:,} answers, about {left:.0f} s left \x1b[K")
+        known = done > IN_FLIGHT  # the first answers, which ran together, say little about the others
+        sys.stderr.write(f"\r{done:,} of {self._total:,} answers{f', about {left:.0f} s left' if known else ''} \x1b[K")
         sys.stderr.flush()
 
     def end(self) -> None:

@@ -29,6 +29,11 @@ Status Init(const Context& context, const std::string& where, bool no_sync) {
   return Status::Ok();
 }
 
+// "1 file", "2,000 files".
+std::string Counted(int64_t count, const std::string& noun) {
+  return HumanCount(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
 // What was taken in or left out in a way that its owner may not expect.
 void PrintNotes(const ingest::IngestReport& report) {
   if (!report.changed.empty()) {
@@ -53,8 +58,8 @@ void PrintNotes(const ingest::IngestReport& report) {
 
 void PrintReport(const ingest::IngestReport& report) {
   if (report.version > 0) {
-    std::printf("%s rows from %s files into '%s' (version %ld): %s written in %s",
-                HumanCount(report.rows).c_str(), HumanCount(report.files).c_str(), report.table.c_str(),
+    std::printf("%s from %s into '%s' (version %ld): %s written in %s", Counted(report.rows, "row").c_str(),
+                Counted(report.files, "file").c_str(), report.table.c_str(),
                 static_cast<long>(report.version), HumanBytes(static_cast<double>(report.bytes)).c_str(),
                 HumanSeconds(report.seconds).c_str());
     if (report.seconds > 0.05) {
@@ -67,8 +72,8 @@ void PrintReport(const ingest::IngestReport& report) {
     std::printf("Nothing new for '%s'\n", report.table.c_str());
   }
   if (report.skipped > 0) {
-    std::printf("%s files are in the table already and were skipped (--again takes them once more)\n",
-                HumanCount(report.skipped).c_str());
+    std::printf("%s in the table already, and skipped (--again takes what is there once more)\n",
+                Counted(report.skipped, "file").c_str());
   }
   PrintNotes(report);
   if (report.errors.empty()) return;
