@@ -5,7 +5,9 @@
 #include <arrow/compute/api.h>
 #include <arrow/compute/initialize.h>
 #include <arrow/record_batch.h>
+#include <arrow/scalar.h>
 #include <arrow/type.h>
+#include <arrow/type_traits.h>
 #include <arrow/util/key_value_metadata.h>
 #include <arrow/util/utf8.h>
 
@@ -83,6 +85,22 @@ Status Fault(const CsvRecord& record, const arrow::Schema& schema) {
   return Status::Ok();
 }
 
+// Times of day from texts that are such; Arrow has no cast for them.
+Result<std::shared_ptr<arrow::Array>> TimesOf(const arrow::StringArray& texts,
+                                              const std::shared_ptr<arrow::DataType>& type) {
+  HEADRACE_ARROW_ASSIGN(auto builder, arrow::MakeBuilder(type));
+  for (int64_t i = 0; i < texts.length(); ++i) {
+    if (texts.IsNull(i)) {
+      HEADRACE_ARROW_TRY(builder->AppendNull());
+      continue;
+    }
+    HEADRACE_ARROW_ASSIGN(const auto time, arrow::Scalar::Parse(type, texts.GetView(i)));
+    HEADRACE_ARROW_TRY(builder->AppendScalar(*time));
+  }
+  HEADRACE_ARROW_ASSIGN(auto times, builder->Finish());
+  return times;
+}
+
 class CsvReader final : public arrow::RecordBatchReader {
  public:
   CsvReader(std::unique_ptr<CsvText> text, std::shared_ptr<arrow::Schema> schema, std::string name,
@@ -124,6 +142,8 @@ class CsvReader final : public arrow::RecordBatchReader {
       const auto& type = schema_->field(static_cast<int>(i))->type();
       if (type->id() == arrow::Type::NA) {
         array = std::make_shared<arrow::NullArray>(rows);
+      } else if (arrow::is_time(type->id())) {
+        HEADRACE_ASSIGN(array, TimesOf(static_cast<const arrow::StringArray&>(*array), type));
       } else if (type->id() != arrow::Type::STRING) {
         HEADRACE_ARROW_ASSIGN(array, arrow::compute::Cast(*array, type));
       }

@@ -54,6 +54,16 @@ bool IsBool(const std::string& text) {
 
 }  // namespace
 
+bool ParseDecimal(std::string_view text, int32_t precision, int32_t scale, arrow::Decimal256* value) {
+  arrow::Decimal256 given;
+  int32_t digits = 0, places = 0;
+  if (!arrow::Decimal256::FromString(text, &given, &digits, &places).ok()) return false;
+  const auto scaled = given.Rescale(places, scale);
+  if (!scaled.ok() || !scaled->FitsInPrecision(precision)) return false;
+  *value = *scaled;
+  return true;
+}
+
 void ColumnGuess::Add(const std::string& text) {
   any_ = true;
   if (bool_) bool_ = IsBool(text);
@@ -131,6 +141,19 @@ std::string WhyNot(const std::string& text, const arrow::DataType& type) {
     case arrow::Type::TIMESTAMP: {
       const auto& time = static_cast<const arrow::TimestampType&>(type);
       fits = IsTimestamp(text, time.unit()) && HasZone(text) == !time.timezone().empty();
+      break;
+    }
+    case arrow::Type::TIME32:
+      fits = Parses(static_cast<const arrow::Time32Type&>(type), text);
+      break;
+    case arrow::Type::TIME64:
+      fits = Parses(static_cast<const arrow::Time64Type&>(type), text);
+      break;
+    case arrow::Type::DECIMAL128:
+    case arrow::Type::DECIMAL256: {
+      const auto& decimal = static_cast<const arrow::DecimalType&>(type);
+      arrow::Decimal256 value;
+      fits = ParseDecimal(text, decimal.precision(), decimal.scale(), &value);
       break;
     }
     default:

@@ -4,9 +4,11 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <arrow/type_fwd.h>
+#include <arrow/util/decimal.h>
 
 #include "base/status.h"
 
@@ -28,5 +30,8 @@ class ColumnGuess {
 
 // What is wrong with the text as a value of the type: "" if it is one, digit for digit.
 std::string WhyNot(const std::string& text, const arrow::DataType& type);
+
+// The number in units of 10^-scale, if it has no more digits than that.
+bool ParseDecimal(std::string_view text, int32_t precision, int32_t scale, arrow::Decimal256* value);
 
 }  // namespace headrace::ingest

@@ -12,6 +12,7 @@
 
 #include <cmath>
 
+#include "base/ids.h"
 #include "ingest/csv_types.h"
 #include "ingest/exact_numbers.h"
 
@@ -55,13 +56,7 @@ bool IsFloat(const JsonTape& tape, uint32_t value, Kind kind) {
 bool ParseDecimal(const JsonTape& tape, uint32_t value, const table::Type& type, arrow::Decimal256* out) {
   const JsonKind kind = tape[value].kind;
   if ((kind != JsonKind::kNumber && kind != JsonKind::kString) || tape[value].escaped) return false;
-  arrow::Decimal256 number;
-  int32_t precision = 0, scale = 0;
-  if (!arrow::Decimal256::FromString(tape.Inner(value), &number, &precision, &scale).ok()) return false;
-  const auto scaled = number.Rescale(scale, type.scale);
-  if (!scaled.ok() || !scaled->FitsInPrecision(type.precision)) return false;
-  *out = *scaled;
-  return true;
+  return ingest::ParseDecimal(tape.Inner(value), type.precision, type.scale, out);
 }
 
 std::string WhyNotText(const JsonTape& tape, uint32_t value, const table::Type& type) {
@@ -101,6 +96,8 @@ bool ScalarFits(const JsonTape& tape, uint32_t value, const table::Type& type) {
     case Kind::kString:
     case Kind::kBinary:
       return kind == JsonKind::kString;
+    case Kind::kUuid:
+      return kind == JsonKind::kString && Uuid::ParseWritten(tape.Inner(value)).has_value();
     default:
       return false;
   }
@@ -232,6 +229,15 @@ arrow::Status AppendScalar(const JsonTape& tape, uint32_t value, const table::Ty
       return AppendParsed(static_cast<const arrow::Date32Type&>(*to->type()), tape, value, to);
     case Kind::kTimestamp:
       return AppendParsed(static_cast<const arrow::TimestampType&>(*to->type()), tape, value, to);
+    case Kind::kTime:
+      if (to->type()->id() == arrow::Type::TIME32)
+        return AppendParsed(static_cast<const arrow::Time32Type&>(*to->type()), tape, value, to);
+      return AppendParsed(static_cast<const arrow::Time64Type&>(*to->type()), tape, value, to);
+    case Kind::kUuid: {
+      const auto uuid = Uuid::ParseWritten(tape.Inner(value));
+      if (!uuid) return arrow::Status::Invalid("not a UUID");
+      return static_cast<arrow::FixedSizeBinaryBuilder*>(to)->Append(uuid->bytes.data());
+    }
     default:
       return arrow::Status::Invalid("JSON does not hold ", type.ToString());
   }
@@ -276,6 +282,7 @@ std::string WhyNot(const JsonTape& tape, uint32_t value, const table::Type& type
     case Kind::kJson:
       return WhyNotJsonIn(tape, value, path);
     case Kind::kDate:
+    case Kind::kTime:
     case Kind::kTimestamp: {
       std::string why = WhyNotText(tape, value, type);
       return why.empty() ? why : path + ": " + why;
