@@ -1,8 +1,6 @@
 // Data files: small ones share a commit, a large one has its own. A file's rows are brought into the table's
 // types before any of them is written, so a file that does not fit leaves nothing behind.
 #include <arrow/array.h>
-#include <arrow/builder.h>
-#include <arrow/compute/api.h>
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 #include <arrow/util/byte_size.h>
@@ -17,6 +15,7 @@
 #include "ingest/items.h"
 #include "ingest/json_reader.h"
 #include "ingest/parquet_reader.h"
+#include "ingest/row_fit.h"
 #include "ingest/run_state.h"
 #include "table/arrow_bridge.h"
 #include "table/conform.h"
@@ -26,7 +25,6 @@ namespace {
 
 using table::Field;
 using table::Schema;
-using Batches = std::vector<std::shared_ptr<arrow::RecordBatch>>;
 
 // A fault of the file is a row of the errors table; a fault of ours (disk, store, a stop) ends the run.
 bool OfTheFile(const Status& status) {
@@ -54,9 +52,6 @@ struct Opened {
   int64_t bytes = 0;
   bool ended = false;
 };
-
-// Rows of a file that its columns do not hold, by their number in it.
-using Refused = std::map<int64_t, table::RowFault>;
 
 class DataFiles {
  public:
@@ -157,7 +152,7 @@ class DataFiles {
     HEADRACE_ASSIGN(const Schema schema, table::SchemaFromArrow(*arrow::schema(opened.typed)));
     HEADRACE_ASSIGN(const auto planned, Plan(schema));
     Refused refused;
-    HEADRACE_ASSIGN(Batches rows, Conform(opened, planned, &refused));
+    HEADRACE_ASSIGN(Batches rows, RowsThatFit(opened.rows, opened.first_row, planned, &refused));
     if (rows.empty() && opened.ended) {
       Tell(file, refused);
       return Status::Corrupt("none of its rows could be taken in");
@@ -166,7 +161,7 @@ class DataFiles {
     HEADRACE_ASSIGN(auto fields, MakeColumns(schema));
     if (!SameTypes(planned, fields)) {
       refused.clear();
-      HEADRACE_ASSIGN(rows, Conform(opened, fields, &refused));
+      HEADRACE_ASSIGN(rows, RowsThatFit(opened.rows, opened.first_row, fields, &refused));
     }
     Tell(file, refused);
     if (!Fits(fields)) HEADRACE_TRY(Flush());
@@ -375,48 +370,6 @@ class DataFiles {
     }
   }
 
-  // The rows that fit the fields; the others are `refused`.
-  static Result<Batches> Conform(const Opened& opened, const std::vector<Field>& fields, Refused* refused) {
-    Batches conformed;
-    int64_t first = opened.first_row;
-    for (const auto& batch : opened.rows) {
-      arrow::ArrayVector columns;
-      arrow::FieldVector named;
-      std::vector<table::RowFault> faults;
-      for (const auto& field : fields) {
-        HEADRACE_ASSIGN(auto column, table::ConformRows(batch->GetColumnByName(field.name), field, &faults));
-        named.push_back(arrow::field(field.name, column->type()));
-        columns.push_back(std::move(column));
-      }
-      auto rows = arrow::RecordBatch::Make(arrow::schema(named), batch->num_rows(), columns);
-      std::set<int64_t> bad;
-      for (auto& fault : faults) {
-        bad.insert(fault.row);
-        refused->emplace(first + fault.row, std::move(fault));
-      }
-      first += batch->num_rows();
-      HEADRACE_ASSIGN(rows, Without(bad, rows));
-      if (rows->num_rows() > 0) conformed.push_back(std::move(rows));
-    }
-    return conformed;
-  }
-
-  static Result<std::shared_ptr<arrow::RecordBatch>> Without(
-      const std::set<int64_t>& bad, const std::shared_ptr<arrow::RecordBatch>& rows) {
-    if (bad.empty()) return rows;
-    arrow::Int64Builder picks;
-    for (int64_t i = 0; i < rows->num_rows(); ++i) {
-      if (!bad.contains(i)) HEADRACE_ARROW_TRY(picks.Append(i));
-    }
-    HEADRACE_ARROW_ASSIGN(const auto indices, picks.Finish());
-    arrow::ArrayVector columns;
-    for (const auto& column : rows->columns()) {
-      HEADRACE_ARROW_ASSIGN(auto taken, arrow::compute::Take(*column, *indices));
-      columns.push_back(std::move(taken));
-    }
-    return arrow::RecordBatch::Make(rows->schema(), indices->length(), std::move(columns));
-  }
-
   bool Fits(const std::vector<Field>& fields) const {
     return std::all_of(fields.begin(), fields.end(), [&](const Field& field) {
       return std::any_of(batch_.fields.begin(), batch_.fields.end(),
@@ -468,7 +421,8 @@ class DataFiles {
       opened->bytes = 0;
       HEADRACE_TRY(Read(8 << 20, opened));
       Refused refused;
-      HEADRACE_ASSIGN(const Batches rows, Conform(*opened, batch_.fields, &refused));
+      HEADRACE_ASSIGN(const Batches rows,
+                      RowsThatFit(opened->rows, opened->first_row, batch_.fields, &refused));
       HEADRACE_TRY(AllOrNothing(file, before, refused));
       Tell(file, refused);
       HEADRACE_TRY(Write(rows));

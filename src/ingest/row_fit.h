@@ -1,0 +1,23 @@
+// Which rows of a file its columns hold.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include <arrow/type_fwd.h>
+
+#include "table/conform.h"
+
+namespace headrace::ingest {
+
+using Batches = std::vector<std::shared_ptr<arrow::RecordBatch>>;
+// Rows that the columns do not hold, by their number in the file.
+using Refused = std::map<int64_t, table::RowFault>;
+
+// The rows that fit the fields, in their types; the others are `refused`. `first`: the number of the first
+// row.
+Result<Batches> RowsThatFit(const Batches& batches, int64_t first, const std::vector<table::Field>& fields,
+                            Refused* refused);
+
+}  // namespace headrace::ingest
