@@ -41,6 +41,7 @@ Result<std::shared_ptr<arrow::RecordBatchReader>> OpenParquet(const std::string&
     parquet::ArrowReaderProperties properties;
     properties.set_batch_size(limits::kRowGroupRows);
     properties.set_pre_buffer(false);
+    properties.set_arrow_extensions_enabled(true);  // Parquet's JSON and UUID are ours
     std::unique_ptr<parquet::arrow::FileReader> reader;
     HEADRACE_ARROW_TRY(builder.properties(properties)->Build(&reader));
     HEADRACE_ARROW_ASSIGN(auto batches, reader->GetRecordBatchReader());

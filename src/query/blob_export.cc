@@ -8,6 +8,7 @@
 
 #include "table/arrow_bridge.h"
 #include "table/blob_cells.h"
+#include "table/conform.h"
 
 namespace headrace::query {
 namespace {
@@ -31,6 +32,36 @@ Result<int64_t> RowsThatFit(const arrow::RecordBatch& batch, const std::vector<i
   return row - begin;
 }
 
+// SQL's intervals as durations, which keep microseconds (Parquet's own intervals end at milliseconds).
+table::Field DurationField(const std::string& name) {
+  table::Field field;
+  field.name = name;
+  field.type.kind = table::Kind::kDuration;
+  return field;
+}
+
+bool IsInterval(const arrow::Field& field) {
+  return field.type()->id() == arrow::Type::INTERVAL_MONTH_DAY_NANO;
+}
+
+std::shared_ptr<arrow::Schema> WithDurations(const arrow::Schema& schema) {
+  arrow::FieldVector fields;
+  for (const auto& field : schema.fields())
+    fields.push_back(IsInterval(*field) ? table::ToArrow(DurationField(field->name())) : field);
+  return arrow::schema(fields);
+}
+
+Result<std::shared_ptr<arrow::RecordBatch>> WithDurations(std::shared_ptr<arrow::RecordBatch> batch) {
+  const auto schema = batch->schema();
+  for (int i = 0; i < batch->num_columns(); ++i) {
+    if (!IsInterval(*schema->field(i))) continue;
+    const auto field = DurationField(schema->field(i)->name());
+    HEADRACE_ASSIGN(const auto column, table::ConformArray(batch->column(i), field));
+    HEADRACE_ARROW_ASSIGN(batch, batch->SetColumn(i, table::ToArrow(field), column));
+  }
+  return batch;
+}
+
 Result<int64_t> Write(arrow::RecordBatchReader* rows, store::ObjectStore* store,
                       arrow::io::OutputStream* file, const StopToken& stop) {
   std::vector<int> blobs;
@@ -39,16 +70,18 @@ Result<int64_t> Write(arrow::RecordBatchReader* rows, store::ObjectStore* store,
   }
   const auto properties =
       parquet::WriterProperties::Builder().compression(parquet::Compression::SNAPPY)->build();
+  const auto types = parquet::ArrowWriterProperties::Builder().store_schema()->build();
   HEADRACE_ARROW_ASSIGN(const auto writer,
                         parquet::arrow::FileWriter::Open(
-                            *rows->schema(), arrow::default_memory_pool(),
-                            std::shared_ptr<arrow::io::OutputStream>(file, [](auto*) {}), properties));
+                            *WithDurations(*rows->schema()), arrow::default_memory_pool(),
+                            std::shared_ptr<arrow::io::OutputStream>(file, [](auto*) {}), properties, types));
   const auto open = [&](const std::string& key) { return store->Open(key); };
   int64_t written = 0;
   for (;;) {
     std::shared_ptr<arrow::RecordBatch> batch;
     HEADRACE_ARROW_TRY(rows->ReadNext(&batch));
     if (!batch) break;
+    HEADRACE_ASSIGN(batch, WithDurations(std::move(batch)));
     for (int64_t begin = 0; begin < batch->num_rows();) {
       HEADRACE_TRY(stop.Check());
       HEADRACE_ASSIGN(const int64_t count, RowsThatFit(*batch, blobs, begin));

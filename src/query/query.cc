@@ -172,8 +172,8 @@ class DuckEngine final : public Engine {
                             : format == "json" ? "format json"
                                                : "format parquet";
     if (format == "parquet") {
-      HEADRACE_ASSIGN(const bool blobs, GivesBlobs(sql));
-      if (blobs) {
+      HEADRACE_ASSIGN(const bool ours, NeedsOurWriter(sql));
+      if (ours) {
         HEADRACE_ASSIGN(const auto rows, Query(sql, options));
         return WriteParquetWithBytes(rows.get(), session_->catalog()->environment()->store.get(), path,
                                      options.stop);
@@ -231,14 +231,15 @@ class DuckEngine final : public Engine {
     return prepared->Execute(values, true);
   }
 
-  // Whether a column of the result is a blob column's struct. Nothing runs.
-  Result<bool> GivesBlobs(const std::string& sql) {
+  // Whether the result has blobs, or intervals, which DuckDB would cut to milliseconds. Nothing runs.
+  Result<bool> NeedsOurWriter(const std::string& sql) {
     try {
       HEADRACE_ASSIGN(const std::string statement, Readable(sql));
       session_->Begin({});
       const auto prepared = connection_->Prepare(statement);
       if (prepared->HasError()) return FromDuckDb(prepared->error, *session_, sql);
       for (const auto& type : prepared->GetTypes()) {
+        if (type.id() == duckdb::LogicalTypeId::INTERVAL) return true;
         if (type.id() != duckdb::LogicalTypeId::STRUCT) continue;
         std::set<std::string> names;
         for (const auto& child : duckdb::StructType::GetChildTypes(type)) names.insert(child.first);

@@ -494,3 +494,41 @@ def test_a_table_without_rows(
     shown = headrace("describe", "p", "--json")
     assert json.loads(shown.stdout)["rows"] == 0
     assert headrace("sql", "select count(*) as n from c", "--json").stdout == '{"n":0}\n'
+
+
+def test_parquet_files_keep_json_uuids_and_microseconds(catalog: hr.Catalog, tmp_path: Any, headrace: Any) -> None:
+    rows = [
+        {
+            "j": hr.Json({"n": 2**70}),
+            "d": datetime.timedelta(microseconds=1_000_001),
+            "u": i,
+            "p": decimal.Decimal("0.10"),
+        }
+        for i in range(3)
+    ]
+    catalog.create_table("t", rows)
+    query = "select j, d, ('00000000-0000-0000-0000-00000000000' || u)::uuid as u, p from t"
+    done = headrace("--catalog", str(tmp_path / "catalog"), "sql", query, "-o", "t.parquet")
+    assert done.returncode == 0, done.stderr
+    plain_file = headrace(
+        "--catalog",
+        str(tmp_path / "catalog"),
+        "sql",
+        "select j, u::uuid as u from (select j, '00000000-0000-0000-0000-000000000007' as u from t)",
+        "-o",
+        "plain.parquet",
+    )
+    assert plain_file.returncode == 0, plain_file.stderr
+    for name, columns in [
+        ("t", {"j": "json", "d": "duration[us]", "u": "uuid", "p": "decimal(3, 2)"}),
+        ("plain", {"j": "json", "u": "uuid"}),
+    ]:
+        catalog.ingest(str(tmp_path / f"{name}.parquet"), table=f"back_{name}")
+        assert catalog[f"back_{name}"].columns == columns
+    back = list(catalog["back_t"].scan())
+    assert [row["j"] for row in back] == [{"n": 2**70}] * 3 and [row["u"].int for row in back] == [0, 1, 2]
+    assert {row["d"] for row in back} == {datetime.timedelta(microseconds=1_000_001)}
+    months = headrace(
+        "--catalog", str(tmp_path / "catalog"), "sql", "select interval '1 month' as m", "-o", "m.parquet"
+    )
+    assert months.returncode != 0 and "months" in months.stderr and not (tmp_path / "m.parquet").exists()
