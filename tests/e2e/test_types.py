@@ -254,6 +254,22 @@ def test_any_types_come_back(catalog: hr.Catalog, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
+def test_streams_give_back_what_tables_hold(catalog: hr.Catalog, seed: int) -> None:
+    given, kinds = random_table(200 + seed, columns=6, rows=30)
+    table = catalog.create_table("t", given)
+    for i, name in enumerate(given.column_names):
+        expected = plain(flat(given, name))
+        number = pa.types.is_integer(kinds[i]) or pa.types.is_floating(kinds[i]) or pa.types.is_boolean(kinds[i])
+        if number:  # arrays of numbers have no place for nulls
+            expected = [value for value in expected if value is not None]
+        where = f"{name} is not null" if number else None
+        stream = hr.Stream(table, [name], where, batch_size=7, shuffle=False, epoch_end="short")
+        batches = pa.Table.from_batches([pa.record_batch(batch) for batch in stream.arrow()])
+        assert same_types(batches.schema.field(name).type, kinds[i]), kinds[i]
+        assert plain(flat(batches, name)) == expected, kinds[i]
+
+
+@pytest.mark.parametrize("seed", range(6))
 def test_sql_gives_back_what_tables_hold(catalog: hr.Catalog, seed: int) -> None:
     given, kinds = random_table(100 + seed, columns=8, rows=30)
     catalog.create_table("t", given)
