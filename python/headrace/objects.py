@@ -40,6 +40,8 @@ def json_text(value: Any) -> str:
 def _json_step(value: Any) -> Any:
     if isinstance(value, Json):
         return value.value
+    if isinstance(value, uuid.UUID):
+        return str(value)
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
         return value.item()
     if isinstance(value, (bytes, datetime.date, datetime.time, datetime.timedelta)):
@@ -103,8 +105,6 @@ def _picture(picture: Any) -> Media:
 
 
 def _object(value: Any) -> Any:
-    if isinstance(value, uuid.UUID):
-        return str(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

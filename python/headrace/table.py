@@ -363,16 +363,19 @@ class Table(_Shown):
         From names and types (``{"score": "float64"}``): empty columns. Columns that exist have their holes filled, and a
         function is only called for those; where every row has a value, ``Invalid`` says so.
         """
+        known = self.columns
         if callable(columns) and not hasattr(columns, "__arrow_c_stream__"):
             function: Callable[[Batch], Any] = columns
             if inputs is None:
                 raise TypeError("a function needs inputs=[…]: the columns that it reads")
             return Commit(
-                **self._native.add_columns_from(list(inputs), lambda batch: to_native(function(Batch(batch))), why)
+                **self._native.add_columns_from(
+                    list(inputs), lambda batch: to_native(function(Batch(batch)), known), why
+                )
             )
         if isinstance(columns, Mapping) and columns and all(isinstance(kind, str) for kind in columns.values()):
             return Commit(**self._native.add_empty_columns(list(columns.items()), why))
-        return Commit(**self._native.add_columns(to_native(columns), why))
+        return Commit(**self._native.add_columns(to_native(columns, known), why))
 
     def rename_column(self, old: str, new: str, *, why: str = "") -> Commit:
         """Renames a column: metadata only."""

@@ -109,6 +109,7 @@ Form Join(Form a, Form b) {
   if (are(Form::kInt, Form::kFloat)) return Form::kFloat;
   if (are(Form::kInt, Form::kDecimal)) return Form::kDecimal;
   if (are(Form::kBytes, Form::kMedia)) return Form::kMedia;
+  if (are(Form::kUuid, Form::kText)) return Form::kText;
   if (are(Form::kList, Form::kArray)) return Form::kList;
   return Form::kOther;
 }
@@ -117,7 +118,7 @@ bool IsContainer(Form form) { return form == Form::kList || form == Form::kStruc
 
 bool FitsJson(Form form) {
   return IsContainer(form) || form == Form::kNull || form == Form::kBool || form == Form::kInt ||
-         form == Form::kFloat || form == Form::kText || form == Form::kJson;
+         form == Form::kFloat || form == Form::kText || form == Form::kUuid || form == Form::kJson;
 }
 
 std::string Advice(Form a, Form b) {
@@ -151,6 +152,7 @@ Objects::Objects() {
   ndarray_ = numpy.attr("ndarray");
   decimal_ = nb::module_::import_("decimal").attr("Decimal");
   enum_ = nb::module_::import_("enum").attr("Enum");
+  uuid_ = nb::module_::import_("uuid").attr("UUID");
 }
 
 Form Objects::Classify(nb::handle type) const {
@@ -172,6 +174,7 @@ Form Objects::Classify(nb::handle type) const {
   if (is(&PyDict_Type)) return Form::kStruct;
   if (is(&PyList_Type) || is(&PyTuple_Type)) return Form::kList;
   if (Subclass(type, decimal_)) return Form::kDecimal;
+  if (Subclass(type, uuid_)) return Form::kUuid;
   const std::string name = nb::cast<std::string>(type.attr("__name__"));
   if (Subclass(type, numpy_integer_) && name != "timedelta64") return Form::kInt;
   if (name == "float16" || name == "float32") return Form::kFloat;
@@ -233,8 +236,11 @@ void Expect(Node* node, const table::Type& type) {
     made->lists = made->nested = true;
     return made;
   };
-  if (type.ToString().find("json") == std::string::npos) return;
-  if (type.kind == table::Kind::kJson) {
+  const std::string text = type.ToString();
+  if (text.find("json") == std::string::npos && text.find("string") == std::string::npos) return;
+  if (type.kind == table::Kind::kString) {
+    node->texts = true;
+  } else if (type.kind == table::Kind::kJson) {
     node->form = Form::kJson;
     node->type = "json";
   } else if (type.kind == table::Kind::kList) {
@@ -266,6 +272,7 @@ void Observe(Objects* objects, Node* node, nb::handle given, int64_t row) {
   Form form = objects->FormOf(value);
   if (form == Form::kNull) return;
   if (form == Form::kArray && node->lists) form = Form::kList;
+  if (form == Form::kUuid && node->texts) form = Form::kText;
   const bool first = node->form == Form::kNull;
   Form joined = first ? form : Join(node->form, form);
   const bool mixed = joined == Form::kOther && (node->nested || IsContainer(form) || IsContainer(node->form));

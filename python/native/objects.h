@@ -39,6 +39,7 @@ enum class Form {
   kTime,
   kDelta,
   kDecimal,
+  kUuid,
   kList,
   kStruct,
   kArray,  // numpy array of numbers
@@ -62,6 +63,7 @@ struct Node {
   int64_t scale = 0;
   bool lists = false;   // arrays are taken as lists
   bool nested = false;  // inside a list or a dict
+  bool texts = false;   // a table's column of text: UUIDs are written as such
   std::vector<int64_t> shape;
   std::unique_ptr<Node> item;
   std::vector<std::pair<std::string, std::unique_ptr<Node>>> fields;
@@ -84,7 +86,7 @@ class Objects {
   Form Classify(nb::handle type) const;
 
   nb::object plain_, media_, json_, json_text_, numpy_bool_, numpy_number_, numpy_integer_, ndarray_,
-      decimal_, enum_;
+      decimal_, enum_, uuid_;
   std::unordered_map<PyObject*, Form> forms_;
   struct Made {
     nb::object from, to;  // `from` is held so that its address stays its own
@@ -95,7 +97,7 @@ class Objects {
 // Adds a value to what is known; raises Invalid, with the column and the row, where no type holds both. Where
 // a list or a dict stands beside another kind, and inside them, values of several kinds become kJson.
 void Observe(Objects* objects, Node* node, nb::handle value, int64_t row);
-// The parts that a table's column keeps as JSON are kJson from the start.
+// What a table's column has: its json parts are kJson from the start, and UUIDs go into its texts as text.
 void Expect(Node* node, const table::Type& type);
 // After all values: parts inside that have no type of their own (dicts without keys, nothing but None) are
 // kJson.

@@ -62,7 +62,12 @@ class Builder {
       case Form::kFloat:
         return Float(to, value);
       case Form::kText:
-        return Text(node, to, value, row);
+        return Text(node, to, objects_->FormOf(value) == Form::kUuid ? nb::str(value) : value, row);
+      case Form::kUuid: {
+        const auto bytes = nb::cast<nb::bytes>(value.attr("bytes"));
+        return Do(static_cast<arrow::FixedSizeBinaryBuilder*>(to)->Append(
+            reinterpret_cast<const uint8_t*>(bytes.c_str())));
+      }
       case Form::kBytes:
       case Form::kMedia:
         return Do(static_cast<arrow::LargeBinaryBuilder*>(to)->Append(
@@ -265,10 +270,11 @@ Column Tensor(Objects* objects, const Node& node, const nb::list& values) {
 std::shared_ptr<arrow::DataType> TypeOf(const Node& node);
 
 std::shared_ptr<arrow::Field> FieldOf(const std::string& name, const Node& node) {
-  const auto metadata = node.form == Form::kJson
-                            ? arrow::key_value_metadata({"ARROW:extension:name"}, {"arrow.json"})
-                            : nullptr;
-  return arrow::field(name, TypeOf(node), true, metadata);
+  const char* extension = node.form == Form::kJson   ? "arrow.json"
+                          : node.form == Form::kUuid ? "arrow.uuid"
+                                                     : nullptr;
+  return arrow::field(name, TypeOf(node), true,
+                      extension ? arrow::key_value_metadata({"ARROW:extension:name"}, {extension}) : nullptr);
 }
 
 std::shared_ptr<arrow::DataType> TypeOf(const Node& node) {
@@ -308,6 +314,8 @@ std::shared_ptr<arrow::DataType> TypeOf(const Node& node) {
       const auto scale = static_cast<int32_t>(node.scale);
       return precision <= 38 ? arrow::decimal128(precision, scale) : arrow::decimal256(precision, scale);
     }
+    case Form::kUuid:
+      return arrow::fixed_size_binary(table::KindBytes(table::Kind::kUuid));
     case Form::kList:
       return arrow::list(FieldOf("item", *node.item));
     case Form::kStruct: {

@@ -56,7 +56,7 @@ def arrow(values: list[Any]) -> pa.ChunkedArray:
         ([decimal.Decimal("12.50"), decimal.Decimal("-0.001"), 7], pa.decimal128(23, 3), None),
         ([decimal.Decimal("9" * 50), None], pa.decimal256(50, 0), None),
         ([decimal.Decimal("1E+3")], pa.decimal128(4, 0), None),
-        ([uuid.UUID(int=5)], pa.large_string(), [str(uuid.UUID(int=5))]),
+        ([uuid.UUID(int=5), "x"], pa.large_string(), [str(uuid.UUID(int=5)), "x"]),
         ([pathlib.Path("a/b"), "c"], pa.large_string(), ["a/b", "c"]),
         ([b"a", bytearray(b"b"), memoryview(b"c")], pa.large_binary(), [b"a", b"b", b"c"]),
         ([{3, 1, 2}, frozenset()], pa.list_(pa.int64()), [[1, 2, 3], []]),

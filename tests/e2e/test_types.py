@@ -155,12 +155,28 @@ def test_rows_of_python_objects(catalog: hr.Catalog) -> None:
         "price": decimal.Decimal("12.50"),
         "at": datetime.time(23, 59, 59, 999_999),
         "took": datetime.timedelta(days=-1, microseconds=5),
+        "id": uuid.UUID(int=5),
+        "ids": [uuid.UUID(int=6), None],
+        "meta": hr.Json({"id": uuid.UUID(int=7)}),
     }
     table = catalog.create_table("t", [row, dict.fromkeys(row)])
-    assert table.columns == {"price": "decimal(4, 2)", "at": "time[us]", "took": "duration[us]"}
-    assert table.scan().to_pylist() == [row, dict.fromkeys(row)]
+    assert table.columns == {
+        "price": "decimal(4, 2)",
+        "at": "time[us]",
+        "took": "duration[us]",
+        "id": "uuid",
+        "ids": "list<uuid>",
+        "meta": "json",
+    }
+    assert table.scan().to_pylist() == [{**row, "meta": {"id": str(uuid.UUID(int=7))}}, dict.fromkeys(row)]
     table.append([{"price": decimal.Decimal("0.1"), "at": None, "took": None}])
     assert table[-1]["price"] == decimal.Decimal("0.10")
+    # Into a column of text a UUID goes as text, inside of lists too.
+    texts = catalog.create_table("texts", columns={"id": "string", "ids": "list<string>"})
+    texts.append([{"id": uuid.UUID(int=5), "ids": [uuid.UUID(int=6), "x"]}])
+    assert texts[0]["id"] == str(uuid.UUID(int=5)) and texts[0]["ids"] == [str(uuid.UUID(int=6)), "x"]
+    texts.append({"id": [uuid.UUID(int=8)], "ids": [[uuid.UUID(int=9)]]})
+    assert texts[-1]["ids"] == [str(uuid.UUID(int=9))]
 
 
 MESSAGES = [
