@@ -189,7 +189,13 @@ def test_lost_answers_are_settled_and_nothing_happens_twice(monkeypatch: pytest.
         assert not table.append([{"n": i}], writer="w", sequence=i).repeated
     assert [row["n"] for row in hr.open("s3://bucket/x")["t"].scan()] == list(range(12))
     assert len(table.history()) == 13
+    # A server that is gone is told as such by SQL too.
+    monkeypatch.setenv("HEADRACE_S3_DEADLINE", "1")
+    catalog = hr.open("s3://bucket/x")
     server.shutdown()
+    server.server_close()
+    with pytest.raises(hr.Unavailable, match="gave up"):
+        catalog.sql("select n from t").to_pylist()
 
 
 def test_a_dead_server_and_wrong_keys_say_so_and_no_secret(

@@ -114,3 +114,13 @@ def test_errors_keep_their_kind_on_the_way_through_sql(catalog: hr.Catalog) -> N
         list(again.sql("select i, s from t"))
     with pytest.raises(hr.Corrupt):
         again.sql("select i, s from t", into="copy")
+
+
+def test_a_query_beyond_its_memory_is_a_limit(catalog: hr.Catalog) -> None:
+    catalog.create_table("t", [{"a": i} for i in range(1000)])
+    query = "select list(x.a + y.a * z.a) as l from t x, t y, (select a from t limit 20) z"
+    with pytest.raises(hr.LimitExceeded, match="allocate"):
+        catalog.sql(query, memory="50MB").to_pylist()
+    with pytest.raises(hr.LimitExceeded, match="allocate"):
+        catalog.sql(query, memory="50MB", into="copy")
+    assert catalog.tables() == ["t"]
