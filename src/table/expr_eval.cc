@@ -12,6 +12,10 @@ constexpr uint8_t kFalse = 0;
 constexpr uint8_t kTrue = 1;
 constexpr uint8_t kNullOutcome = 2;
 
+// Trees are up to limits::kMaxExpressionTree deep. Inlined into Run, the locals of every operation would make
+// one frame of many kilobytes, for each level.
+#define HEADRACE_OWN_FRAME [[gnu::noinline]]
+
 class Evaluator {
  public:
   Evaluator(int64_t rows, const ColumnFn& column) : rows_(rows), column_(column) {}
@@ -25,13 +29,8 @@ class Evaluator {
       case ExprOp::kAnd:
       case ExprOp::kOr:
         return Logic(expr);
-      case ExprOp::kNot: {
-        HEADRACE_ASSIGN(Vec inner, Run(*expr.args[0]));
-        return Map(inner, ValueType::kBool, [&](int64_t i, Vec* out) {
-          out->ints.push_back(inner.type == ValueType::kNull ? 0 : !inner.Int(i));
-          return true;
-        });
-      }
+      case ExprOp::kNot:
+        return Not(expr);
       case ExprOp::kIsNull:
         return IsNullTest(expr);
       case ExprOp::kIn:
@@ -47,10 +46,8 @@ class Evaluator {
       case ExprOp::kLength:
         return Length(expr);
       case ExprOp::kLower:
-      case ExprOp::kUpper: {
-        HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
-        return ChangeCase(inner, expr.op == ExprOp::kLower, rows_);
-      }
+      case ExprOp::kUpper:
+        return Cased(expr);
       case ExprOp::kJsonText:
         return JsonText(expr);
       case ExprOp::kCast:
@@ -115,7 +112,20 @@ class Evaluator {
         fn);
   }
 
-  Result<Vec> Column(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> Not(const Expr& expr) {
+    HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
+    return Map(inner, ValueType::kBool, [&](int64_t i, Vec* out) {
+      out->ints.push_back(inner.type == ValueType::kNull ? 0 : !inner.Int(i));
+      return true;
+    });
+  }
+
+  HEADRACE_OWN_FRAME Result<Vec> Cased(const Expr& expr) {
+    HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
+    return ChangeCase(inner, expr.op == ExprOp::kLower, rows_);
+  }
+
+  HEADRACE_OWN_FRAME Result<Vec> Column(const Expr& expr) {
     HEADRACE_ASSIGN(const auto array, column_(expr));
     return VecOfColumn(expr, array, rows_);
   }
@@ -125,7 +135,7 @@ class Evaluator {
     return false;
   }
 
-  Result<Vec> IsNullTest(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> IsNullTest(const Expr& expr) {
     HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
     Vec out;
     out.type = ValueType::kBool;
@@ -141,7 +151,7 @@ class Evaluator {
     return vec.Int(i) ? kTrue : kFalse;
   }
 
-  Result<Vec> Logic(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> Logic(const Expr& expr) {
     HEADRACE_ASSIGN(const Vec a, Run(*expr.args[0]));
     HEADRACE_ASSIGN(const Vec b, Run(*expr.args[1]));
     const uint8_t decisive = expr.op == ExprOp::kAnd ? kFalse : kTrue;
@@ -174,7 +184,7 @@ class Evaluator {
     return x < y ? -1 : x > y;
   }
 
-  Result<Vec> Compare(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> Compare(const Expr& expr) {
     HEADRACE_ASSIGN(const Vec a, Run(*expr.args[0]));
     HEADRACE_ASSIGN(const Vec b, Run(*expr.args[1]));
     const auto run = [&](auto test) {
@@ -199,7 +209,7 @@ class Evaluator {
     }
   }
 
-  Result<Vec> In(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> In(const Expr& expr) {
     HEADRACE_ASSIGN(const Vec value, Run(*expr.args[0]));
     std::vector<Vec> list;
     bool constant = value.constant;
@@ -230,7 +240,7 @@ class Evaluator {
         });
   }
 
-  Result<Vec> Cast(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> Cast(const Expr& expr) {
     HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
     auto texts = std::make_shared<std::vector<std::string>>();
     if (expr.type == ValueType::kString) texts->reserve(static_cast<size_t>(inner.constant ? 1 : rows_));
@@ -241,7 +251,7 @@ class Evaluator {
     return result;
   }
 
-  Result<Vec> JsonText(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> JsonText(const Expr& expr) {
     HEADRACE_ASSIGN(const Vec json, Run(*expr.args[0]));
     HEADRACE_ASSIGN(const JsonPath path, ParseJsonPath(std::get<std::string>(expr.literal)));
     auto texts = std::make_shared<std::vector<std::string>>();
@@ -257,7 +267,7 @@ class Evaluator {
     return result;
   }
 
-  Result<Vec> Negated(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> Negated(const Expr& expr) {
     HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
     const bool absolute = expr.op == ExprOp::kAbs;
     return Map(inner, expr.type, [&](int64_t i, Vec* out) {
@@ -277,7 +287,7 @@ class Evaluator {
     });
   }
 
-  Result<Vec> IsNan(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> IsNan(const Expr& expr) {
     HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
     return Map(inner, ValueType::kBool, [&](int64_t i, Vec* out) {
       out->ints.push_back(std::isnan(inner.Double(i)));
@@ -285,7 +295,7 @@ class Evaluator {
     });
   }
 
-  Result<Vec> Length(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> Length(const Expr& expr) {
     HEADRACE_ASSIGN(const Vec inner, Run(*expr.args[0]));
     return Map(inner, ValueType::kInt, [&](int64_t i, Vec* out) {
       out->ints.push_back(CountCharacters(inner.String(i)));
@@ -293,7 +303,7 @@ class Evaluator {
     });
   }
 
-  Result<Vec> LikeTest(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> LikeTest(const Expr& expr) {
     HEADRACE_ASSIGN(Vec text, Run(*expr.args[0]));
     HEADRACE_ASSIGN(Vec pattern, Run(*expr.args[1]));
     Vec escape;
@@ -324,7 +334,7 @@ class Evaluator {
 
   // Of the rows in `active_`: for COALESCE the first value that is not null, for CASE the value behind the
   // first condition that is true. What is not asked of a row is not calculated for it either.
-  Result<Vec> Choice(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> Choice(const Expr& expr) {
     const bool is_case = expr.op == ExprOp::kCase;
     const std::vector<uint8_t>* outer = active_;
     std::vector<uint8_t> open = outer ? *outer : std::vector<uint8_t>(static_cast<size_t>(rows_), 1);
@@ -363,7 +373,7 @@ class Evaluator {
     return chosen;
   }
 
-  Result<Vec> Distinct(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> Distinct(const Expr& expr) {
     HEADRACE_ASSIGN(const Vec a, Run(*expr.args[0]));
     HEADRACE_ASSIGN(const Vec b, Run(*expr.args[1]));
     return Build(
@@ -376,7 +386,7 @@ class Evaluator {
         });
   }
 
-  Result<Vec> Arithmetic(const Expr& expr) {
+  HEADRACE_OWN_FRAME Result<Vec> Arithmetic(const Expr& expr) {
     HEADRACE_ASSIGN(const Vec a, Run(*expr.args[0]));
     HEADRACE_ASSIGN(const Vec b, Run(*expr.args[1]));
     if (IsReal(expr.type)) return RealArithmetic(expr, a, b);
@@ -409,7 +419,7 @@ class Evaluator {
     });
   }
 
-  Result<Vec> RealArithmetic(const Expr& expr, const Vec& a, const Vec& b) {
+  HEADRACE_OWN_FRAME Result<Vec> RealArithmetic(const Expr& expr, const Vec& a, const Vec& b) {
     const bool narrow = expr.type == ValueType::kFloat;
     return Map2(a, b, expr.type, [&](int64_t i, Vec* out) {
       const double x = a.Double(i);
@@ -425,7 +435,7 @@ class Evaluator {
     });
   }
 
-  Result<Vec> DecimalArithmetic(const Expr& expr, const Vec& a, const Vec& b) {
+  HEADRACE_OWN_FRAME Result<Vec> DecimalArithmetic(const Expr& expr, const Vec& a, const Vec& b) {
     const int scale = expr.decimal.scale;
     const auto operand = [](const Vec& vec, int64_t i) {
       return vec.type == ValueType::kInt ? Int128{vec.Int(i)} : vec.Decimals(i);
