@@ -42,9 +42,11 @@ std::optional<Decimal> ParseDecimal(std::string_view text) {
     if (c == '.' && !point) {
       point = true;
     } else if (isdigit(static_cast<unsigned char>(c))) {
-      decimal.unscaled = decimal.unscaled * 10 + (c - '0');
+      const bool overflow = __builtin_mul_overflow(decimal.unscaled, Int128{10}, &decimal.unscaled) ||
+                            __builtin_add_overflow(decimal.unscaled, Int128{c - '0'}, &decimal.unscaled);
       decimal.scale += point;
-      if (!FitsDecimal(decimal.unscaled) || decimal.scale > kMaxDecimalDigits) return std::nullopt;
+      if (overflow || !FitsDecimal(decimal.unscaled) || decimal.scale > kMaxDecimalDigits)
+        return std::nullopt;
     } else {
       return std::nullopt;
     }

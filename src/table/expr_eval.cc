@@ -449,8 +449,9 @@ class Evaluator {
         value = x % y;
       } else if (expr.op == ExprOp::kMul) {
         if (__builtin_mul_overflow(x, y, &value)) return Problem(Digits(scale));
-      } else {
-        value = expr.op == ExprOp::kAdd ? x + y : x - y;
+      } else if (expr.op == ExprOp::kAdd ? __builtin_add_overflow(x, y, &value)
+                                         : __builtin_sub_overflow(x, y, &value)) {
+        return Problem(Digits(scale));
       }
       if (!FitsDecimal(value)) return Problem(Digits(scale));
       out->decimals.push_back(value);

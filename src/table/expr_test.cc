@@ -50,6 +50,19 @@ std::string Repeat(const std::string& first, const std::string& more, int64_t ti
   return text;
 }
 
+TEST(Expr, DecimalsEndAt38Digits) {
+  const std::string most(38, '9');
+  EXPECT_TRUE(ParseDecimal(most).has_value());
+  EXPECT_TRUE(ParseDecimal("-" + most.substr(1) + ".9").has_value());
+  for (const char* first : {"1", "34", "66", "9"}) {  // some of these wrap into the range of 128 bits
+    for (size_t digits = 39; digits < 45; ++digits) {
+      std::string text = first;
+      text.resize(digits, '6');
+      EXPECT_FALSE(ParseDecimal(text).has_value()) << text;
+    }
+  }
+}
+
 // Chains and nestings of every operator: below, at and above the limits and as long as a filter's bytes
 // allow, each is a filter or an error, and means what the short one means.
 TEST(Expr, LongChainsAreFiltersOrErrors) {
