@@ -7,48 +7,33 @@
 #include <list>
 #include <map>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/limits.h"
-#include "engine/schema.h"
 #include "engine/text_out.h"
+#include "schema/json_schema.h"
 
 namespace headrace::engine {
 
-// Tokens that would put a raw control character into a JSON string (RFC 8259, 7). XGrammar keeps them out of
-// plain strings, but not out of those with a pattern or a length.
+// The vocabulary as grammars need it.
 struct Pieces {
   std::vector<std::string> pieces;
-  std::vector<int32_t> inside;   // a bit per token: it may not come within a string
-  std::vector<int32_t> outside;  // nor outside of one: it opens a string and goes on with a control character
-
   std::vector<bool> silent;  // control tokens: they stand for nothing and never fit, ends apart
 
   Pieces(const std::vector<std::string>& all, const std::vector<Token>& ends)
-      : pieces(all), inside((all.size() + 31) / 32), outside(inside.size()), silent(all.size()) {
+      : pieces(all), silent(all.size()) {
     for (size_t t = 0; t < all.size(); ++t) silent[t] = all[t].empty();
     for (const Token end : ends) silent[static_cast<size_t>(end)] = false;
-    for (size_t t = 0; t < all.size(); ++t) {
-      bool quote = false, any = false, after = false;
-      for (const char c : all[t]) {
-        const bool control = static_cast<unsigned char>(c) < 0x20;
-        any = any || control;
-        after = after || (control && quote);
-        quote = quote || c == '"';
-      }
-      if (any) inside[t / 32] |= static_cast<int32_t>(1U << (t % 32));
-      if (after) outside[t / 32] |= static_cast<int32_t>(1U << (t % 32));
-    }
   }
 };
 
 class CompiledGrammar {
  public:
-  CompiledGrammar(xgrammar::CompiledGrammar grammar, std::shared_ptr<const Pieces> pieces, bool json)
-      : grammar(std::move(grammar)), pieces(std::move(pieces)), json(json) {}
+  CompiledGrammar(xgrammar::CompiledGrammar grammar, std::shared_ptr<const Pieces> pieces)
+      : grammar(std::move(grammar)), pieces(std::move(pieces)) {}
   xgrammar::CompiledGrammar grammar;
   std::shared_ptr<const Pieces> pieces;
-  bool json;  // its answers are JSON
 };
 
 struct Grammars::State {
@@ -118,39 +103,19 @@ class XMatcher : public Matcher {
     tensor.ndim = 1;
     tensor.dtype = xgrammar::GetBitmaskDLType();
     tensor.shape = shape;
-    bool some = true;
     try {
-      some = matcher_.FillNextTokenBitmask(&tensor);
+      return matcher_.FillNextTokenBitmask(&tensor);
     } catch (const std::exception&) {
       std::fill(mask.begin(), mask.end(), 0);
       return true;
     }
-    if (!grammar_->json) return some;
-    if (!some) std::fill(mask.begin(), mask.end(), -1);
-    const std::vector<int32_t>& bad = in_string_ ? grammar_->pieces->inside : grammar_->pieces->outside;
-    for (size_t i = 0; i < bad.size(); ++i) mask[i] &= ~bad[i];
-    return true;
   }
   bool Allows(Token token) override {
     if (!Take(token)) return false;
     matcher_.Rollback(1);
     return true;
   }
-  bool Accept(Token token) override {
-    if (!Take(token)) return false;
-    if (grammar_->json) {
-      for (const char c : grammar_->pieces->pieces[static_cast<size_t>(token)]) {
-        if (escaped_) {
-          escaped_ = false;
-        } else if (in_string_ && c == '\\') {
-          escaped_ = true;
-        } else if (c == '"') {
-          in_string_ = !in_string_;
-        }
-      }
-    }
-    return true;
-  }
+  bool Accept(Token token) override { return Take(token); }
   // XGrammar's FindJumpForwardString goes on as long as there is no choice: for ever where a grammar never
   // ends ({"a": {"a": …, seen: a server out of memory). So byte by byte, by what is refused, and no further
   // than a step takes.
@@ -193,11 +158,6 @@ class XMatcher : public Matcher {
 
   bool Take(Token token) {
     if (grammar_->pieces->silent[static_cast<size_t>(token)]) return false;
-    if (grammar_->json) {
-      const std::vector<int32_t>& bad = in_string_ ? grammar_->pieces->inside : grammar_->pieces->outside;
-      const auto t = static_cast<size_t>(token);
-      if (((static_cast<uint32_t>(bad[t / 32]) >> (t % 32)) & 1U) != 0) return false;
-    }
     try {
       return !matcher_.IsTerminated() && matcher_.AcceptToken(token);
     } catch (const std::exception&) {
@@ -207,8 +167,32 @@ class XMatcher : public Matcher {
 
   std::shared_ptr<const CompiledGrammar> grammar_;
   xgrammar::GrammarMatcher matcher_;
-  bool in_string_ = false, escaped_ = false;  // of JSON
 };
+
+// A structural tag whose schemas are grammars: XGrammar's own reading of a schema holds less.
+Status CompileSchemas(nlohmann::ordered_json* tag) {
+  if (!tag->is_structured()) return Status::Ok();
+  if (tag->is_object() && tag->value("type", nlohmann::ordered_json()) == "json_schema" &&
+      tag->contains("json_schema")) {
+    HEADRACE_ASSIGN(std::string grammar, schema::SchemaGrammar((*tag)["json_schema"].dump()));
+    *tag = {{"type", "grammar"}, {"grammar", std::move(grammar)}};
+    return Status::Ok();
+  }
+  for (auto& part : *tag) HEADRACE_TRY(CompileSchemas(&part));
+  return Status::Ok();
+}
+
+// The structure's text as XGrammar is told.
+Result<std::string> Prepared(const Structure& structure) {
+  using Kind = Structure::Kind;
+  if (structure.kind == Kind::kJson) return schema::AnyObjectGrammar();
+  if (structure.kind == Kind::kSchema) return schema::SchemaGrammar(structure.text);
+  if (structure.kind != Kind::kTag) return structure.text;
+  HEADRACE_TRY(schema::CheckJsonText(structure.text));
+  nlohmann::ordered_json tag = nlohmann::ordered_json::parse(structure.text);
+  HEADRACE_TRY(CompileSchemas(&tag));
+  return tag.dump();
+}
 
 }  // namespace
 
@@ -231,12 +215,7 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
     return Status::Limit("a schema or grammar of " + std::to_string(structure.text.size()) +
                          " bytes is larger than the limit of " + std::to_string(limits::kMaxSchemaBytes) +
                          " (kMaxSchemaBytes)");
-  std::string schema;  // as XGrammar is told
-  if (structure.kind == Kind::kSchema) {
-    HEADRACE_ASSIGN(schema, PrepareSchema(structure.text));
-  } else if (structure.kind == Kind::kTag) {
-    HEADRACE_TRY(CheckJsonText(structure.text));
-  }
+  HEADRACE_ASSIGN(const std::string text, Prepared(structure));
   const std::lock_guard lock(state_->mutex);
   if (auto found = Find(structure)) return found;
   try {
@@ -250,30 +229,21 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
     std::optional<xgrammar::CompiledGrammar> compiled;
     switch (structure.kind) {
       case Kind::kJson:
-        compiled = state_->compiler->CompileJSONSchema(R"({"type": "object"})", true, std::nullopt,
-                                                       std::nullopt, false);
-        break;
       case Kind::kSchema:
-        // Written as Python's json.dumps writes: where blanks are no choice, names and punctuation are none
-        // either, and are given without asking the model.
-        compiled = state_->compiler->CompileJSONSchema(schema, false, std::nullopt,
-                                                       std::pair<std::string, std::string>{", ", ": "}, true);
+      case Kind::kGrammar:
+        compiled = state_->compiler->CompileGrammar(text);
         break;
       case Kind::kRegex:
-        compiled = state_->compiler->CompileRegex(structure.text);
-        break;
-      case Kind::kGrammar:
-        compiled = state_->compiler->CompileGrammar(structure.text);
+        compiled = state_->compiler->CompileRegex(text);
         break;
       case Kind::kTag:
-        compiled = state_->compiler->CompileStructuralTag(structure.text);
+        compiled = state_->compiler->CompileStructuralTag(text);
         break;
       case Kind::kNone:
         break;
     }
     if (!state_->bytes) state_->bytes = std::make_shared<const Pieces>(state_->pieces, state_->ends);
-    const bool json = structure.kind == Kind::kSchema || structure.kind == Kind::kJson;
-    auto result = std::make_shared<const CompiledGrammar>(*compiled, state_->bytes, json);
+    auto result = std::make_shared<const CompiledGrammar>(*compiled, state_->bytes);
     std::vector<int32_t> first((state_->pieces.size() + 31) / 32, -1);
     if (XMatcher(result).Mask(first) &&
         std::all_of(first.begin(), first.end(), [](int32_t m) { return m == 0; }))
