@@ -42,7 +42,7 @@ std::optional<api::Fault> Embed(Services* services, http::Exchange* exchange, co
   *allowance = services->meter.Begin(caller.key, count, caller.arrived);
   if (!allowance->admitted)
     return api::Fault{429, "rate_limit_exceeded", "", allowance->why, allowance->retry_after};
-  const auto metrics = services->metrics->Request(served.name, exchange->request().path, caller.key.group);
+  const auto metrics = services->metrics->Request(served.name, caller.route, caller.key.group);
   json row = StartRow(*services, *exchange, caller, served.name);
   row["model_sha256"] = served.sha256;
   services->recorder->SetText(&row, "input", "prompt_hash", input);

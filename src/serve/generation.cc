@@ -44,11 +44,11 @@ std::string PublicId(api::Dialect dialect, const std::string& id) {
 // The network's thread owns all of it once it was submitted.
 class Generation final : public std::enable_shared_from_this<Generation> {
  public:
-  Generation(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect,
+  Generation(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect, bool count,
              Caller caller)
       : services_(*services), exchange_(std::move(exchange)), caller_(std::move(caller)) {
     call_.dialect = dialect;
-    call_.count = exchange_->request().path == "/v1/messages/count_tokens";
+    call_.count = count;
   }
 
   void Run() {
@@ -190,10 +190,10 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     head.created = caller_.arrived_us / 1000000;
     head.piece = [model = chosen_.served->model](model::Token token) { return model->Piece(token); };
     writer_ = api::Writer::Make(call_, std::move(head));
-    metrics_ = services_.metrics->Request(chosen_.served->name, exchange_->request().path, caller_.key.group);
+    metrics_ = services_.metrics->Request(chosen_.served->name, caller_.route, caller_.key.group);
     in_flight_ = std::make_shared<InFlight>();
     in_flight_->id = caller_.request_id;
-    in_flight_->endpoint = exchange_->request().path;
+    in_flight_->endpoint = caller_.route;
     in_flight_->model = chosen_.served->name;
     in_flight_->key = caller_.key.name;
     in_flight_->arrived = caller_.arrived;
@@ -428,9 +428,9 @@ class Generation final : public std::enable_shared_from_this<Generation> {
 
 }  // namespace
 
-void Generate(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect,
+void Generate(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect, bool count,
               Caller caller) {
-  std::make_shared<Generation>(services, std::move(exchange), dialect, std::move(caller))->Run();
+  std::make_shared<Generation>(services, std::move(exchange), dialect, count, std::move(caller))->Run();
 }
 
 }  // namespace headrace::serve

@@ -8,8 +8,8 @@
 
 namespace headrace::serve {
 
-// Answers the exchange, now or later. Called on a worker.
-void Generate(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect,
+// Answers the exchange, now or later: with `count`, only how many tokens the prompt has. Called on a worker.
+void Generate(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect, bool count,
               Caller caller);
 
 }  // namespace headrace::serve

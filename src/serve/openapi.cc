@@ -25,7 +25,9 @@ std::string OpenApiDocument() {
  "/health": {"get": {"operationId": "health", "responses": {"200": {"description": "It lives", "content": {"application/json": {"schema": {"type": "object", "required": ["status"], "properties": {"status": {"enum": ["ok", "degraded"]}}}}}}}}},
  "/ready": {"get": {"operationId": "ready", "responses": {"200": {"description": "It takes requests", "content": {"application/json": {"schema": {"type": "object"}}}}, "503": {"description": "It does not", "content": {"application/json": {"schema": {"type": "object"}}}}}}},
  "/metrics": {"get": {"operationId": "metrics", "responses": {"200": {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}, "default": {"$ref": "#/components/responses/Error"}}}},
- "/load": {"get": {"operationId": "load", "responses": {"200": {"description": "What is going on", "content": {"application/json": {"schema": {"type": "object"}}}}, "default": {"$ref": "#/components/responses/Error"}}}}
+ "/load": {"get": {"operationId": "load", "responses": {"200": {"description": "What is going on", "content": {"application/json": {"schema": {"type": "object"}}}}, "default": {"$ref": "#/components/responses/Error"}}}},
+ "/openapi.json": {"get": {"operationId": "description", "responses": {"200": {"description": "This", "content": {"application/json": {"schema": {"type": "object"}}}}}}},
+ "/": {"get": {"operationId": "about", "responses": {"200": {"description": "What is served", "content": {"text/plain": {"schema": {"type": "string"}}}}}}}
 },
 )json"
          R"json("components": {

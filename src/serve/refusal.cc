@@ -52,6 +52,10 @@ std::optional<api::Fault> NotTokens(const Served& served, const std::vector<mode
   return std::nullopt;
 }
 
+bool SpeaksAnthropic(const http::HttpRequest& request) {
+  return request.path.starts_with("/v1/messages") || !request.Header("anthropic-version").empty();
+}
+
 http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const Caller& caller,
                                const Allowance& allowance, const std::vector<std::string>& unknown) {
   http::HttpResponse response{
@@ -65,7 +69,7 @@ http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const Ca
 void Refuse(Services* services, http::Exchange* exchange, const Caller& caller, const api::Fault& fault,
             const Allowance* allowance) {
   const http::HttpRequest& http = exchange->request();
-  services->metrics->Refused(http.path, fault.status);
+  services->metrics->Refused(caller.route, fault.status);
   if (fault.status != 401 && services->recorder->on()) {
     json row = StartRow(*services, *exchange, caller, "");
     row["ended"] = caller.Now();
@@ -74,9 +78,8 @@ void Refuse(Services* services, http::Exchange* exchange, const Caller& caller, 
     row["error"] = (fault.param.empty() ? "" : fault.param + " ") + fault.message;
     services->recorder->Write(trace::Kind::kEnd, row);
   }
-  const bool anthropic = http.path.starts_with("/v1/messages") || !http.Header("anthropic-version").empty();
   http::HttpResponse response =
-      FaultAnswer(fault, anthropic, caller, allowance != nullptr ? *allowance : Allowance(), {});
+      FaultAnswer(fault, SpeaksAnthropic(http), caller, allowance != nullptr ? *allowance : Allowance(), {});
   if (fault.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   exchange->Answer(std::move(response));
 }

@@ -22,6 +22,9 @@ std::optional<api::Fault> UnknownFields(const Services& services, const std::vec
 std::optional<api::Fault> NotTokens(const Served& served, const std::vector<model::Token>& tokens,
                                     const char* field);
 
+// Whether the client speaks Anthropic's API: its errors have another shape.
+bool SpeaksAnthropic(const http::HttpRequest& request);
+
 http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const Caller& caller,
                                const Allowance& allowance, const std::vector<std::string>& unknown);
 

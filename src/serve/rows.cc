@@ -52,7 +52,7 @@ json StartRow(const Services& services, const http::Exchange& exchange, const Ca
               const std::string& model) {
   const http::HttpRequest& http = exchange.request();
   json row = {{"id", caller.request_id},    {"started", caller.arrived_us},
-              {"endpoint", http.path},      {"model", model},
+              {"endpoint", caller.route},   {"model", model},
               {"engine", services.build},   {"key", caller.key.id},
               {"key_name", caller.key.name}};
   if (const auto client = http.Header("user-agent"); !client.empty()) row["client"] = client;

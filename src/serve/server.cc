@@ -7,9 +7,8 @@
 #include "api/writer.h"
 #include "base/clock.h"
 #include "base/ids.h"
-#include "serve/endpoints.h"
-#include "serve/generation.h"
 #include "serve/refusal.h"
+#include "serve/routes.h"
 
 namespace headrace::serve {
 namespace {
@@ -19,41 +18,6 @@ constexpr int kWorkers = 2, kWaiters = 32;
 
 bool IsLoopback(const std::string& host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
-}
-
-// What a path takes, and the scope that a key needs for it: "" for none.
-struct Route {
-  const char* method;
-  const char* path;
-  const char* scope;
-};
-constexpr Route kRoutes[] = {
-    {"POST", "/v1/chat/completions", "inference"},
-    {"POST", "/v1/completions", "inference"},
-    {"POST", "/v1/responses", "inference"},
-    {"POST", "/v1/messages", "inference"},
-    {"POST", "/v1/messages/count_tokens", "inference"},
-    {"POST", "/v1/embeddings", "inference"},
-    {"POST", "/v1/rerank", "inference"},
-    {"POST", "/rerank", "inference"},
-    {"POST", "/tokenize", "inference"},
-    {"POST", "/detokenize", "inference"},
-    {"GET", "/tokenizer_info", "inference"},
-    {"GET", "/v1/models", "inference"},
-    {"POST", "/v1/scores", "scores"},
-    {"GET", "/metrics", "admin"},
-    {"GET", "/load", "admin"},
-    {"GET", "/health", ""},
-    {"GET", "/ready", ""},
-    {"GET", "/openapi.json", ""},
-    {"GET", "/", ""},
-};
-
-const Route* FindRoute(const std::string& path) {
-  for (const Route& route : kRoutes)
-    if (path == route.path) return &route;
-  static constexpr Route kModel = {"GET", "/v1/models/", "inference"};
-  return path.starts_with(kModel.path) && path.size() > 11 ? &kModel : nullptr;
 }
 
 }  // namespace
@@ -82,12 +46,12 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
                   }));
   services.http = server->http_.get();
   server->Tick();
-  server->ready_ = true;
+  services.ready = true;
   return server;
 }
 
 Server::~Server() {
-  stopping_ = true;
+  services_.stopping = true;
   Drain(0, {});
   services_.workers.reset();  // bodies that were being read
   services_.waiters.reset();
@@ -105,7 +69,7 @@ std::string Server::url() const {
 
 // The clock; keys that were made, changed or revoked: their weights go to every model.
 void Server::Tick() {
-  if (stopping_) return;
+  if (services_.stopping) return;
   if (const std::string told = services_.clock.Look(NowMicros(), MonotonicSeconds()); !told.empty())
     std::fprintf(stderr, "headrace: %s; serving goes on\n", told.c_str());
   (void)services_.keys->Refresh();
@@ -114,7 +78,7 @@ void Server::Tick() {
       for (const KeyFacts& key : services_.keys->all())
         if (key.weight != 1) served->engine->SetWeight(key.id, key.weight);
   http_->After(kTickSeconds, [this] {
-    if (!stopping_) services_.workers->Submit([this] { Tick(); });
+    if (!services_.stopping) services_.workers->Submit([this] { Tick(); });
   });
 }
 
@@ -138,88 +102,47 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
   caller.arrived_us = NowMicros();
   const http::HttpRequest& request = exchange->request();
   const auto refuse = [&](api::Fault fault) { Refuse(&services_, exchange.get(), caller, fault); };
-  const auto say = [&](std::string body, std::string type = "application/json") {
-    exchange->Answer({200, {{"x-request-id", caller.request_id}}, std::move(body), std::move(type)});
-  };
-  const Route* route = FindRoute(request.path);
-  const bool reads = request.method == "GET" || request.method == "HEAD";
-  if (route == nullptr ||
-      (reads ? std::string_view("GET") : std::string_view(request.method)) != route->method) {
-    // Unknown paths are not told of to strangers' spiders as rows.
-    const int status = route == nullptr ? 404 : 405;
-    services_.metrics->Refused(route == nullptr ? "other" : request.path, status);
-    http::HttpResponse response{
-        status,
-        {{"x-request-id", caller.request_id}},
-        api::OpenAiError({status, "", "",
-                          route == nullptr
-                              ? "there is nothing at " + request.path
-                              : request.path + " takes " + route->method + ", not " + request.method,
-                          0})};
-    if (route != nullptr) response.headers.emplace_back("Allow", route->method);
+  Match match = FindRoute(request.method, request.path);
+  caller.route = match.name;
+  if (match.route == nullptr) {
+    // Not told of as rows: strangers' spiders ask for much.
+    const int status = match.allowed.empty() ? 404 : 405;
+    services_.metrics->Refused(match.name, status);
+    http::HttpResponse response =
+        FaultAnswer({status, "", "",
+                     match.allowed.empty()
+                         ? "there is nothing at " + request.path
+                         : request.path + " takes " + match.allowed + ", not " + request.method,
+                     0},
+                    SpeaksAnthropic(request), caller, {}, {});
+    if (!match.allowed.empty()) response.headers.emplace_back("Allow", match.allowed);
     return exchange->Answer(std::move(response));
   }
-  const std::string_view path = request.path;
-  if (path == "/health") return say(Health(services_));
-  if (path == "/ready") {
-    const bool ready = ready_ && !stopping_;
-    return exchange->Answer(
-        {ready ? 200 : 503, {}, ready ? R"({"status":"ready"})" : R"({"status":"stopping"})"});
+  const Route& route = *match.route;
+  if (*route.scope != '\0') {
+    auto key = Authenticate(request);
+    if (!key)
+      return refuse({401, "invalid_api_key", "",
+                     request.Header("authorization").empty() && request.Header("x-api-key").empty()
+                         ? "this server wants an API key: send it as `Authorization: Bearer …`"
+                         : "this API key is unknown, revoked or expired",
+                     0});
+    caller.key = std::move(*key);
+    if (!caller.key.May(route.scope))
+      return refuse(
+          {403, "", "", "the key '" + caller.key.name + "' has no scope '" + route.scope + "'", 0});
   }
-  if (path == "/openapi.json") return say(OpenApiDocument());
-  if (path == "/")
-    return say("headrace serves " + services_.models->names() +
-                   "\nAPIs: /v1/chat/completions /v1/completions /v1/responses /v1/messages /v1/embeddings "
-                   "/v1/rerank "
-                   "/v1/models /v1/scores\nDescription: /openapi.json\n",
-               "text/plain; charset=utf-8");
-  auto key = Authenticate(request);
-  if (!key)
-    return refuse({401, "invalid_api_key", "",
-                   request.Header("authorization").empty() && request.Header("x-api-key").empty()
-                       ? "this server wants an API key: send it as `Authorization: Bearer …`"
-                       : "this API key is unknown, revoked or expired",
-                   0});
-  caller.key = std::move(*key);
-  if (!caller.key.May(route->scope))
-    return refuse({403, "", "", "the key '" + caller.key.name + "' has no scope '" + route->scope + "'", 0});
-  if (path == "/metrics") return say(MetricsText(&services_), "text/plain; version=0.0.4; charset=utf-8");
-  if (path == "/load") return say(Load(services_));
-  if (path == "/v1/models") return say(ModelList(services_));
-  if (path == "/tokenizer_info") return say(TokenizerInfo(services_));
-  if (path.starts_with("/v1/models/")) {
-    const std::string name(path.substr(11));
-    std::string entry = ModelEntry(services_, name);
-    if (entry.empty()) return refuse(NoSuchModel(services_, name));
-    return say(std::move(entry));
-  }
-  if (stopping_ || services_.workers == nullptr)
-    return refuse({503, "shutting_down", "", "the server is shutting down", 5});
-  const bool waits = path == "/v1/embeddings" || path == "/v1/rerank" || path == "/rerank";
-  (waits ? services_.waiters : services_.workers)->Submit([this, exchange, caller] {
-    Work(exchange, caller);
-  });
-}
-
-void Server::Work(const std::shared_ptr<http::Exchange>& exchange, Caller caller) {
-  const std::string_view path = exchange->request().path;
-  using api::Dialect;
-  if (path == "/v1/chat/completions")
-    return Generate(&services_, exchange, Dialect::kChat, std::move(caller));
-  if (path == "/v1/completions")
-    return Generate(&services_, exchange, Dialect::kCompletions, std::move(caller));
-  if (path == "/v1/responses") return Generate(&services_, exchange, Dialect::kResponses, std::move(caller));
-  if (path.starts_with("/v1/messages"))
-    return Generate(&services_, exchange, Dialect::kMessages, std::move(caller));
-  if (path == "/v1/embeddings") return Embeddings(&services_, exchange, caller);
-  if (path == "/tokenize" || path == "/detokenize")
-    return Tokenize(&services_, exchange, caller, path == "/detokenize");
-  if (path == "/v1/scores") return Scores(&services_, exchange, caller);
-  return Rerank(&services_, exchange, caller);
+  Asked asked{exchange, std::move(caller), std::move(match.rest)};
+  if (route.runs == Runs::kInline) return route.answer(&services_, asked);
+  if (services_.stopping || services_.workers == nullptr)
+    return Refuse(&services_, exchange.get(), asked.caller,
+                  {503, "shutting_down", "", "the server is shutting down", 5});
+  (route.runs == Runs::kWaiter ? services_.waiters : services_.workers)
+      ->Submit([this, &route, asked = std::move(asked)] { route.answer(&services_, asked); });
 }
 
 size_t Server::Drain(double seconds, const StopToken& now) {
-  stopping_ = true;
+  services_.stopping = true;
   if (!http_) return 0;  // it never began
   http_->Drain();
   const double until = MonotonicSeconds() + seconds;

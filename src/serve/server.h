@@ -45,14 +45,12 @@ class Server {
  private:
   Server() = default;
   void Handle(std::shared_ptr<http::Exchange> exchange);
-  void Work(const std::shared_ptr<http::Exchange>& exchange, Caller caller);
   std::optional<KeyFacts> Authenticate(const http::HttpRequest& request) const;
   void Tick();
 
   ServeOptions options_;
   Services services_;
   std::unique_ptr<http::HttpServer> http_;
-  std::atomic<bool> ready_{false}, stopping_{false};
 };
 
 // The description of all of it: openapis.org, version 3.1.

@@ -69,14 +69,19 @@ struct Services {
   http::HttpServer* http = nullptr;
   bool strict_fields = false;
   std::string build;  // of the engine
+  std::atomic<bool> ready{false}, stopping{false};
 };
+
+// In metrics: what no route is. See routes.h.
+inline constexpr char kUnknownRoute[] = "other";
 
 // Who asks, and when it came.
 struct Caller {
   KeyFacts key;  // id "" without keys
   std::string request_id;
-  double arrived = 0;      // monotonic seconds
-  int64_t arrived_us = 0;  // since 1970
+  const char* route = kUnknownRoute;  // its name
+  double arrived = 0;                 // monotonic seconds
+  int64_t arrived_us = 0;             // since 1970
 
   // Microseconds since 1970, as many after the arrival as have passed: never before it, whatever the clock
   // does.

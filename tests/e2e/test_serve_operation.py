@@ -57,6 +57,7 @@ def test_keys(tmp_path: pathlib.Path, catalog: pathlib.Path) -> None:
         assert none.status == 401 and none.json["error"]["code"] == "invalid_api_key"
         assert server.ask("/v1/completions", body, authorization="Bearer hr-wrong").status == 401
         assert server.ask("/health").status == 200
+        assert server.ask("/v1/models/wrong-key", authorization="Bearer hr-wrong").status == 401
         bearer = f"Bearer {mine['key']}"
         first = server.ask("/v1/completions", body, authorization=bearer)
         assert first.status == 200 and first.headers["x-ratelimit-limit-requests"] == "3"
@@ -67,7 +68,8 @@ def test_keys(tmp_path: pathlib.Path, catalog: pathlib.Path) -> None:
         assert limited.status == 429 and limited.json["error"]["code"] == "rate_limit_exceeded"
         assert 1 <= int(limited.headers["retry-after"]) <= 21
         assert server.ask("/metrics", authorization=bearer).status == 403
-        assert server.ask("/metrics", authorization=f"Bearer {boss}").status == 200
+        told = server.ask("/metrics", authorization=f"Bearer {boss}")
+        assert told.status == 200 and b"wrong-key" not in told.body
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             slow = pool.submit(
                 server.ask, "/v1/completions", {**LONG, "max_tokens": 100}, authorization=f"Bearer {one}"
@@ -213,6 +215,26 @@ def test_metrics_are_clean(opened: Server) -> None:
     if promtool := shutil.which("promtool"):
         done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
         assert done.returncode == 0 and not done.stderr.strip(), done.stdout + done.stderr
+
+
+def test_labels_are_names_of_routes(opened: Server) -> None:
+    """What strangers ask for makes no new series."""
+    for path, method, status in (
+        ("/v1/models/stray-1", "POST", 405),
+        ("/v1/models/stray-2", "GET", 404),
+        ("/stray-3", "GET", 404),
+        ("/v1/stray-4", "PUT", 404),
+    ):
+        assert opened.ask(path, method=method).status == status
+    assert opened.ask("/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}).status == 200
+    assert opened.ask("/models").json == opened.ask("/v1/models").json
+    labels = set(re.findall(r'endpoint="([^"]*)"', opened.ask("/metrics").body.decode()))
+    assert {"other", "/v1/models/{model}", "/v1/chat/completions"} <= labels
+    assert labels <= {"other", *opened.ask("/openapi.json").json["paths"]}
+    wrong = opened.ask("/v1/messages", method="GET")
+    assert wrong.status == 405 and wrong.headers["allow"] == "POST" and wrong.json["type"] == "error"
+    told = opened.ask("/").body.decode().split()
+    assert set(opened.ask("/openapi.json").json["paths"]) - {"/"} <= set(told)
 
 
 def test_top(opened: Server) -> None:
