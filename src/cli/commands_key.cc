@@ -1,5 +1,6 @@
 // key: who may ask a server.
 #include <cstdio>
+#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
@@ -29,7 +30,19 @@ nlohmann::ordered_json KeyJson(const KeyFacts& k) {
   return json;
 }
 
-Status Create(const Context& context, KeyFacts facts, const std::string& expires) {
+Result<std::string> ReadValue(const std::string& value) {
+  if (value.empty()) return std::string();
+  if (value != "-")
+    return Status::Invalid(
+        "--value takes - only, and reads the key from standard input: a command line is no secret");
+  std::string line;
+  std::getline(std::cin, line);
+  if (line.ends_with('\r')) line.pop_back();
+  if (line.empty()) return Status::Invalid("there is no key on standard input");
+  return line;
+}
+
+Status Create(const Context& context, KeyFacts facts, const std::string& expires, const std::string& value) {
   if (!expires.empty()) {
     char* end = nullptr;
     const double days = std::strtod(expires.c_str(), &end);
@@ -39,12 +52,17 @@ Status Create(const Context& context, KeyFacts facts, const std::string& expires
       HEADRACE_ASSIGN(facts.expires_us, ParseMicros(expires));
     }
   }
+  HEADRACE_ASSIGN(const std::string given, ReadValue(value));
   HEADRACE_ASSIGN(const auto catalog, context.Open());
-  HEADRACE_ASSIGN(const serve::NewKey made, serve::CreateKey(catalog.get(), std::move(facts)));
+  HEADRACE_ASSIGN(const serve::NewKey made, serve::CreateKey(catalog.get(), std::move(facts), given));
   if (context.json) {
     auto json = KeyJson(made.facts);
-    json["key"] = made.key;
+    if (given.empty()) json["key"] = made.key;
     PrintJson(json);
+  } else if (!given.empty()) {
+    if (!context.quiet)
+      std::printf("what was read is the key of '%s' (%s) now\n", made.facts.name.c_str(),
+                  made.facts.id.c_str());
   } else {
     std::printf("%s\n", made.key.c_str());
     if (!context.quiet)
@@ -86,7 +104,7 @@ void AddKey(CLI::App* app, Context* context, Action* action) {
   CLI::App* key = app->add_subcommand("key", "API keys of `headrace serve`");
   key->require_subcommand(1);
   auto facts = std::make_shared<KeyFacts>();
-  auto expires = std::make_shared<std::string>();
+  auto expires = std::make_shared<std::string>(), value = std::make_shared<std::string>();
   CLI::App* create = key->add_subcommand("create", "Make a key; it is printed once");
   create->add_option("name", facts->name, "Whose it is")->required();
   create->add_option("--scopes", facts->scopes, "inference, scores, admin (metrics and load), all")
@@ -101,13 +119,16 @@ void AddKey(CLI::App* app, Context* context, Action* action) {
       ->capture_default_str();
   create->add_option("--class", facts->group, "Its class in metrics")->capture_default_str();
   create->add_option("--expires", *expires, "A time (2027-01-01), or days (30d)");
+  create->add_option("--value", *value,
+                     "-: the key is read from standard input, for clients that have one already");
   create->footer(
-      "Clients send it as `Authorization: Bearer hr-…` or `x-api-key: hr-…`.\n\n"
+      "Clients send it as `Authorization: Bearer hr-…`, `x-api-key: hr-…` or `api-key: hr-…`.\n\n"
       "Examples:\n  headrace key create ada\n  headrace key create ada --rpm 60 --tpm 100000 --expires 30d\n"
       "  headrace key create nightly --class batch --weight 0.5 --concurrent 4\n"
       "  headrace key create boss --scopes all          # may read /metrics and /load too\n"
+      "  printf %s \"$OLD_KEY\" | headrace key create ada --value -\n"
       "  export OPENAI_API_KEY=$(headrace key create ada -q)");
-  create->callback([=] { *action = [=] { return Create(*context, *facts, *expires); }; });
+  create->callback([=] { *action = [=] { return Create(*context, *facts, *expires, *value); }; });
   CLI::App* list = key->add_subcommand("ls", "All keys, revoked ones too");
   list->callback([=] { *action = [=] { return List(*context); }; });
   auto which = std::make_shared<std::string>();

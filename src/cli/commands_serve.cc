@@ -229,6 +229,11 @@ void AddServe(CLI::App* app, Context* context, Action* action) {
                        "Between commits of traces (SQL sees newer rows all the same)")
           ->capture_default_str(),
       "COMMIT_SECONDS");
+  env(command
+          ->add_option("--cors-origins", o.cors_origins,
+                       "Whose pages may ask from a browser: https://example.org,…; * for any")
+          ->delimiter(','),
+      "CORS_ORIGINS");
   env(command->add_flag("--open", o.open, "Anyone may ask, keys or not"), "OPEN");
   env(command->add_flag("--strict-fields", o.strict_fields,
                         "Refuse fields that nothing reads, instead of naming them in x-headrace-ignored"),

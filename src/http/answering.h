@@ -17,14 +17,18 @@ namespace headrace::http {
 class Answering final : public Exchange, public std::enable_shared_from_this<Answering> {
  public:
   // `chunks`: pieces go in HTTP's chunks (HTTP/1.1), and not up to the connection's end.
-  Answering(std::shared_ptr<Loop> loop, HttpRequest request, bool chunks)
-      : loop_(std::move(loop)), request_(std::move(request)), chunks_(chunks) {}
+  Answering(std::shared_ptr<Loop> loop, HttpRequest request, bool chunks,
+            std::function<void(const HttpRequest&, HttpResponse*)> finish_head)
+      : loop_(std::move(loop)),
+        request_(std::move(request)),
+        chunks_(chunks),
+        finish_head_(std::move(finish_head)) {}
   const HttpRequest& request() const override { return request_; }
 
   void Answer(HttpResponse response) override {
     Later([response = std::move(response)](Answering& self) mutable {
       if (self.head_ || self.ended_) return;
-      self.head_ = std::make_unique<HttpResponse>(std::move(response));
+      self.SetHead(std::move(response));
       self.whole_ = self.ended_ = true;
       self.Wake();
     });
@@ -32,7 +36,7 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
   void Begin(HttpResponse head) override {
     Later([head = std::move(head)](Answering& self) mutable {
       if (self.head_ || self.ended_) return;
-      self.head_ = std::make_unique<HttpResponse>(std::move(head));
+      self.SetHead(std::move(head));
       self.Wake();
     });
   }
@@ -67,6 +71,10 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
   void Later(Fn fn) {
     loop_->Run([self = shared_from_this(), fn = std::move(fn)]() mutable { fn(*self); });
   }
+  void SetHead(HttpResponse head) {
+    head_ = std::make_unique<HttpResponse>(std::move(head));
+    if (finish_head_) finish_head_(request_, head_.get());
+  }
   void Wake() {
     if (wake_ != nullptr) wake_->cancel();
   }
@@ -92,6 +100,7 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
   std::shared_ptr<Loop> loop_;
   HttpRequest request_;
   const bool chunks_;
+  const std::function<void(const HttpRequest&, HttpResponse*)> finish_head_;
   asio::steady_timer* wake_ = nullptr;  // the connection's, while it answers this
   std::unique_ptr<HttpResponse> head_;
   std::string out_;                                    // framed, waiting to be written

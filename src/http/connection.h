@@ -183,7 +183,8 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     request.body = std::move(message.body());
     request.peer = peer_;
     head_only_ = request.method == "HEAD";
-    co_return std::make_shared<Answering>(shared_->loop, std::move(request), version_ >= 11);
+    co_return std::make_shared<Answering>(shared_->loop, std::move(request), version_ >= 11,
+                                           shared_->options.finish_head);
   }
 
   // Tells what is wrong with a request that cannot be read, where there is a point in it.
@@ -258,7 +259,7 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     error_code error;
     message::response<message::string_body> response{Head(from).base()};
     response.body() = from.body;
-    response.content_length(from.body.size());
+    if (from.status != 204) response.content_length(from.body.size());  // RFC 9110, 8.6
     if (head_only_) response.body().clear();
     Lowest().expires_after(Milliseconds(shared_->options.write_seconds));
     message::response_serializer<message::string_body> serializer(response);

@@ -18,22 +18,6 @@
 
 namespace headrace::http {
 
-struct HttpOptions {
-  std::string host = "127.0.0.1";
-  uint16_t port = 8000;     // 0: any free one
-  std::string certificate;  // PEM files; TLS where both are given
-  std::string private_key;
-  int64_t max_body = 32 << 20;
-  int64_t max_header = 64 << 10;
-  int max_connections = 4096;
-  double header_seconds = 15;  // from a connection's first byte, or from the last answer, to a whole header
-  double idle_seconds = 90;    // without a request
-  double body_seconds = 60;    // for a body to arrive
-  double write_seconds = 30;   // for a peer to take what is written
-  // The body of an answer to what is not HTTP, too large or too slow.
-  std::function<std::string(int status, const std::string& message)> error_body;
-};
-
 struct HttpRequest {
   std::string method, path, query;  // the path without the query, percent-encoding undone
   std::vector<std::pair<std::string, std::string>> headers;
@@ -48,6 +32,24 @@ struct HttpResponse {
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
   std::string type = "application/json";
+};
+
+struct HttpOptions {
+  std::string host = "127.0.0.1";
+  uint16_t port = 8000;     // 0: any free one
+  std::string certificate;  // PEM files; TLS where both are given
+  std::string private_key;
+  int64_t max_body = 32 << 20;
+  int64_t max_header = 64 << 10;
+  int max_connections = 4096;
+  double header_seconds = 15;  // from a connection's first byte, or from the last answer, to a whole header
+  double idle_seconds = 90;    // without a request
+  double body_seconds = 60;    // for a body to arrive
+  double write_seconds = 30;   // for a peer to take what is written
+  // The body of an answer to what is not HTTP, too large or too slow.
+  std::function<std::string(int status, const std::string& message)> error_body;
+  // Adds to the head of every answer what all have, before it is sent.
+  std::function<void(const HttpRequest& request, HttpResponse* head)> finish_head;
 };
 
 // One request and its answer. Thread-safe.

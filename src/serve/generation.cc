@@ -314,6 +314,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     http::HttpResponse head{200, AnswerHeaders(caller_, allowance_, call_.unknown), "",
                             "text/event-stream; charset=utf-8"};
     head.headers.emplace_back("Cache-Control", "no-cache");
+    head.headers.emplace_back("X-Accel-Buffering", "no");  // nginx would gather the events otherwise
     exchange_->Begin(std::move(head));
     int64_t prompt_tokens = 0;
     for (const Prompt& prompt : prompts_) prompt_tokens += static_cast<int64_t>(prompt.tokens.size());

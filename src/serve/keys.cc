@@ -13,6 +13,7 @@ namespace headrace::serve {
 namespace {
 
 constexpr char kTable[] = "keys";
+constexpr size_t kFewestLetters = 8, kMostLetters = 1024;  // of a key that comes from elsewhere
 
 std::shared_ptr<arrow::Schema> KeySchema() {
   const auto time = arrow::timestamp(arrow::TimeUnit::MICRO, "UTC");
@@ -135,6 +136,17 @@ Result<std::string> Random(size_t letters) {
   return text;
 }
 
+// What can be sent in a header, and is not too easily guessed.
+Status CheckValue(const std::string& value) {
+  if (value.size() < kFewestLetters || value.size() > kMostLetters)
+    return Status::Invalid("a key has " + std::to_string(kFewestLetters) + " to " +
+                           std::to_string(kMostLetters) + " characters, this has " +
+                           std::to_string(value.size()));
+  for (const char c : value)
+    if (c <= ' ' || c > '~') return Status::Invalid("a key is printable ASCII without spaces");
+  return Status::Ok();
+}
+
 }  // namespace
 
 bool KeyFacts::May(std::string_view scope) const {
@@ -151,7 +163,7 @@ Result<std::vector<KeyFacts>> ListKeys(const table::Catalog& catalog) {
   return Read(view);
 }
 
-Result<NewKey> CreateKey(table::Catalog* catalog, KeyFacts facts) {
+Result<NewKey> CreateKey(table::Catalog* catalog, KeyFacts facts, const std::string& value) {
   for (const std::string& scope : facts.scopes)
     if (scope != "inference" && scope != "scores" && scope != "admin" && scope != "all")
       return Status::Invalid("there is no scope '" + scope + "'; there are inference, scores, admin and all");
@@ -163,9 +175,17 @@ Result<NewKey> CreateKey(table::Catalog* catalog, KeyFacts facts) {
     if (other.name == facts.name && !other.revoked)
       return Status::AlreadyExists("there is a key '" + facts.name + "' (" + other.id + "); revoke it first");
   NewKey made;
-  HEADRACE_ASSIGN(const std::string secret, Random(43));  // 256 bits
+  if (value.empty()) {
+    HEADRACE_ASSIGN(const std::string secret, Random(43));  // 256 bits
+    made.key = "hr-" + secret;
+  } else {
+    HEADRACE_TRY(CheckValue(value));
+    for (const KeyFacts& other : known)
+      if (other.hash == KeyHash(value) && !other.revoked)
+        return Status::AlreadyExists("this is the key '" + other.name + "' (" + other.id + ") already");
+    made.key = value;
+  }
   HEADRACE_ASSIGN(const std::string id, Random(10));
-  made.key = "hr-" + secret;
   facts.id = "key_" + id;
   facts.hash = KeyHash(made.key);
   facts.created_us = NowMicros();

@@ -36,7 +36,8 @@ struct NewKey {
   KeyFacts facts;
   std::string key;  // "hr-…", told once
 };
-Result<NewKey> CreateKey(table::Catalog* catalog, KeyFacts facts);
+// `value`: a key that clients have already; "": a new one.
+Result<NewKey> CreateKey(table::Catalog* catalog, KeyFacts facts, const std::string& value = "");
 Result<KeyFacts> RevokeKey(table::Catalog* catalog, const std::string& id_or_name);
 // All of them, oldest first, revoked ones too.
 Result<std::vector<KeyFacts>> ListKeys(const table::Catalog& catalog);

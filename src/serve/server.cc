@@ -20,6 +20,15 @@ bool IsLoopback(const std::string& host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
 }
 
+// As OpenAI's clients send it, as Anthropic's do, and as Azure's; "" for none.
+std::string_view GivenKey(const http::HttpRequest& request) {
+  const std::string_view bearer = request.Header("authorization");
+  if (bearer.size() > 7 && (bearer.starts_with("Bearer ") || bearer.starts_with("bearer ")))
+    return bearer.substr(7);
+  const std::string_view key = request.Header("x-api-key");
+  return key.empty() ? request.Header("api-key") : key;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> catalog, ServeOptions options) {
@@ -39,6 +48,10 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
   HEADRACE_ASSIGN(services.recorder, Recorder::Start(catalog, options.record, options.commit_seconds));
   options.http.error_body = [](int status, const std::string& message) {
     return api::OpenAiError({status, "", "", message, 0});
+  };
+  HEADRACE_ASSIGN(server->cors_, Cors::Make(options.cors_origins));
+  options.http.finish_head = [raw = server.get()](const auto& request, auto* head) {
+    raw->cors_.Tell(request, head);
   };
   server->options_ = options;
   HEADRACE_ASSIGN(server->http_, http::HttpServer::Start(options.http, [raw = server.get()](auto exchange) {
@@ -83,10 +96,7 @@ void Server::Tick() {
 }
 
 std::optional<KeyFacts> Server::Authenticate(const http::HttpRequest& request) const {
-  std::string_view key = request.Header("x-api-key");
-  const std::string_view bearer = request.Header("authorization");
-  if (bearer.size() > 7 && (bearer.starts_with("Bearer ") || bearer.starts_with("bearer ")))
-    key = bearer.substr(7);
+  const std::string_view key = GivenKey(request);
   if (!key.empty())
     if (auto found = services_.keys->Find(key)) return found;
   if (!options_.open && !services_.keys->empty()) return std::nullopt;
@@ -104,6 +114,8 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
   const auto refuse = [&](api::Fault fault) { Refuse(&services_, exchange.get(), caller, fault); };
   Match match = FindRoute(request.method, request.path);
   caller.route = match.name;
+  if (request.method == "OPTIONS" && !match.allowed.empty())
+    return exchange->Answer(cors_.Preflight(request, match.allowed));
   if (match.route == nullptr) {
     // Not told of as rows: strangers' spiders ask for much.
     const int status = match.allowed.empty() ? 404 : 405;
@@ -123,7 +135,7 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
     auto key = Authenticate(request);
     if (!key)
       return refuse({401, "invalid_api_key", "",
-                     request.Header("authorization").empty() && request.Header("x-api-key").empty()
+                     GivenKey(request).empty()
                          ? "this server wants an API key: send it as `Authorization: Bearer …`"
                          : "this API key is unknown, revoked or expired",
                      0});

@@ -13,6 +13,7 @@
 
 #include "base/cancel.h"
 #include "http/http_server.h"
+#include "serve/cors.h"
 #include "serve/models.h"
 #include "serve/recorder.h"
 #include "serve/services.h"
@@ -26,6 +27,7 @@ struct ServeOptions {
   RecordMode record = RecordMode::kFull;
   double commit_seconds = 30;
   bool strict_fields = false;
+  std::vector<std::string> cors_origins;  // whose pages may ask from a browser; see Cors
   bool open = false;  // anyone may ask, though there are keys, or though strangers can reach the port
 };
 
@@ -49,6 +51,7 @@ class Server {
   void Tick();
 
   ServeOptions options_;
+  Cors cors_;
   Services services_;
   std::unique_ptr<http::HttpServer> http_;
 };

@@ -46,6 +46,11 @@ def test_keys(tmp_path: pathlib.Path, catalog: pathlib.Path) -> None:
     mine = json.loads(run(*at, "--json", "key", "create", "mine", "--rpm", "3", "--tpm", "100000"))
     one = run(*at, "key", "create", "one", "--concurrent", "1", "-q").strip()
     boss = run(*at, "key", "create", "boss", "--scopes", "all").strip()
+    theirs = run(*at, "key", "create", "theirs", "--value", "-", input="sk-from-elsewhere\n")
+    assert "sk-from" not in theirs and "the key of 'theirs'" in theirs
+    for value, fault in (("short", "8 to 1024"), ("has a space", "printable"), ("sk-from-elsewhere", "'theirs'")):
+        assert fault in run(*at, "key", "create", "fourth", "--value", "-", input=value, code=1)
+    assert "standard input" in run(*at, "key", "create", "fourth", "--value", "sk-in-the-open", code=1)
     assert mine["key"].startswith("hr-") and mine["key"] not in run(
         *at, "sql", "select * from keys", "--format", "json"
     )
@@ -63,6 +68,9 @@ def test_keys(tmp_path: pathlib.Path, catalog: pathlib.Path) -> None:
         assert first.status == 200 and first.headers["x-ratelimit-limit-requests"] == "3"
         assert int(first.headers["x-ratelimit-remaining-requests"]) == 2
         assert server.ask("/v1/completions", body, x_api_key=mine["key"]).status == 200
+        assert server.ask("/v1/models", api_key=mine["key"]).status == 200  # as Azure's clients send it
+        assert server.ask("/v1/models", api_key="hr-wrong").status == 401
+        assert server.ask("/v1/models", authorization="Bearer sk-from-elsewhere").status == 200
         server.ask("/v1/completions", body, authorization=bearer)
         limited = server.ask("/v1/completions", body, authorization=bearer)
         assert limited.status == 429 and limited.json["error"]["code"] == "rate_limit_exceeded"
@@ -97,6 +105,7 @@ def test_keys(tmp_path: pathlib.Path, catalog: pathlib.Path) -> None:
     )
     run(*at, "key", "revoke", "mine")
     run(*at, "key", "revoke", "boss")
+    run(*at, "key", "revoke", "theirs")
 
 
 @pytest.fixture(scope="module")
