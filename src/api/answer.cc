@@ -52,8 +52,9 @@ std::vector<Event> Assembler::Add(engine::Delta&& delta) {
   if (whole) {
     choice_.finish = delta.finish;
     choice_.stop = std::move(delta.stop);
-    choice_.usage = delta.usage;
+    choice_.stop_token = delta.stop_token;
   }
+  choice_.usage = delta.usage;
   if (!format_) {
     if (!delta.text.empty()) {
       choice_.message.content += delta.text;

@@ -21,8 +21,9 @@ struct Choice {
   std::string prompt_text;               // with echo
   std::vector<model::Token> prompt_tokens;
   engine::Finish finish = engine::Finish::kNone;
-  std::string stop;  // the stop string that was met
-  engine::Usage usage;
+  std::string stop;              // the stop string that was met
+  model::Token stop_token = -1;  // or token
+  engine::Usage usage;           // at the end; before that where it is reported
 };
 
 // Something that was added.

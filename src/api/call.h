@@ -6,7 +6,8 @@
 //
 // Extensions of vLLM and llama.cpp that clients send are honoured: top_k, min_p, repetition_penalty,
 // ignore_eos, chat_template_kwargs, structured_outputs and the older guided_*, grammar, cache_prompt,
-// priority, add_generation_prompt, continue_final_message, add_special_tokens, prompt_logprobs; our own are
+// priority, add_generation_prompt, continue_final_message, add_special_tokens, prompt_logprobs,
+// stop_token_ids, min_tokens, bad_words, dry_*, xtc_*, timings_per_token, return_progress; our own are
 // deadline (seconds to the end of the answer) and lookup.
 #pragma once
 
@@ -50,11 +51,14 @@ struct Call {
   bool echo = false;
   bool count = false;  // asked for before parsing: only the prompt's tokens are wanted, so no limit is needed
 
-  engine::Request request;  // all but its prompt, adapter, key and scope
-  bool seeded = false;      // the client gave the seed
-  int n = 1;                // answers to each prompt
+  engine::Request request;             // all but its prompt, adapter, key and scope
+  std::vector<std::string> bad_words;  // for request.sampling: their tokens are the model's
+  bool seeded = false;                 // the client gave the seed
+  int n = 1;                           // answers to each prompt
   bool stream = false;
   bool include_usage = false;
+  bool timings = false;   // with each piece of a stream
+  bool progress = false;  // of the prompt, before the first piece of a stream
   bool give_reasoning = true;
   std::string user;
   std::string input;  // what was said, as JSON, for the trace

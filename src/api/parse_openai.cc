@@ -178,7 +178,9 @@ void ReadResponseTools(Fields* body, Call* call) {
   call->tools.parallel = body->Flag("parallel_tool_calls", true);
   if (const Json* choice = body->Find("tool_choice")) {
     call->given_back["tool_choice"] = choice->dump();
-    if (choice->is_object()) {
+    if (choice->is_object() && choice->value("type", Json()) == "allowed_tools") {
+      AllowTools(*choice, "tool_choice", false, &call->tools);
+    } else if (choice->is_object()) {
       Fields named(*choice, "tool_choice");
       call->tools.choice = Choice::kNamed;
       call->tools.named = named.NeedText("name");

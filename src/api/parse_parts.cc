@@ -96,6 +96,7 @@ void ReadSampling(Fields* body, Call* call) {
   if (const auto deadline = body->Number("deadline", 0.001, 7 * kDay)) request.timeout = *deadline;
   call->n = static_cast<int>(body->Integer("n", 1, 128).value_or(1));
   call->user = body->Text("user").value_or("");
+  ReadPeers(body, call);
 }
 
 void SetSchema(const Json& schema, const std::string& at, Call* call) {
@@ -218,7 +219,10 @@ void ReadTools(Fields* body, Call* call) {
   call->tools.parallel = body->Flag("parallel_tool_calls", true);
   if (const Json* choice = body->Find("tool_choice")) {
     const std::string word = choice->is_string() ? choice->get<std::string>() : "";
-    if (choice->is_object()) {
+    if (choice->is_object() && choice->value("type", Json()) == "allowed_tools") {
+      Fields outer(*choice, "tool_choice");
+      AllowTools(outer.Need("allowed_tools"), outer.PathOf("allowed_tools"), true, &call->tools);
+    } else if (choice->is_object()) {
       Fields outer(*choice, "tool_choice");
       Fields function(outer.Need("function"), "tool_choice.function");
       call->tools.choice = Choice::kNamed;

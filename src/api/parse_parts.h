@@ -8,6 +8,10 @@ namespace headrace::api {
 
 // temperature, top_p, seed, penalties, logit_bias and the extensions.
 void ReadSampling(Fields* body, Call* call);
+// Those of vLLM and llama.cpp that need more than a number: ReadSampling calls it.
+void ReadPeers(Fields* body, Call* call);
+// tool_choice of type allowed_tools; `nested`: functions are named as chat completions name them.
+void AllowTools(const Json& choice, const std::string& at, bool nested, Tools* tools);
 // A JSON schema as the answer's structure.
 void SetSchema(const Json& schema, const std::string& at, Call* call);
 // structured_outputs, guided_json, guided_regex, guided_choice, guided_grammar, grammar, json_schema.

@@ -18,6 +18,7 @@ class ChatWriter final : public Writer {
         logprobs_(call.request.top_logprobs >= 0),
         usage_(call.include_usage),
         reasoning_(call.give_reasoning),
+        timings_(call.timings),
         lead_(EventLead(head_, "chat.completion.chunk")) {}
 
   std::string Whole(const std::vector<Choice>& choices) override {
@@ -36,7 +37,7 @@ class ChatWriter final : public Writer {
       ordered_json one = {{"index", choice.index}, {"message", std::move(message)}, {"logprobs", nullptr}};
       if (logprobs_) one["logprobs"] = {{"content", ChatLogprobs(choice.tokens, 0, head_)}};
       one["finish_reason"] = FinishReason(choice);
-      if (choice.finish == engine::Finish::kStop) one["stop_reason"] = choice.stop;
+      if (choice.finish == engine::Finish::kStop) one["stop_reason"] = StopReason(choice);
       list.push_back(std::move(one));
     }
     return WholeBody(head_, "chat.completion", std::move(list), choices, n_);
@@ -48,6 +49,10 @@ class ChatWriter final : public Writer {
     return text;
   }
 
+  std::string Progress(const Choice& choice, int32_t processed) override {
+    return Chunk(choice.index, "{}", "null", "null", ProgressField(choice.usage, processed));
+  }
+
   std::string Say(const Choice& choice, const std::vector<Event>& events, size_t fresh) override {
     std::string text;
     std::string logprobs = "null";
@@ -55,15 +60,15 @@ class ChatWriter final : public Writer {
       logprobs = Dump({{"content", ChatLogprobs(choice.tokens, fresh, head_)}});
     for (const Event& event : events) {
       if (event.kind == Event::Kind::kReasoning && !reasoning_) continue;
-      text += Chunk(choice.index, Part(choice, event), logprobs, "null");
+      text += Chunk(choice.index, Part(choice, event), logprobs, "null", Timed(choice));
       logprobs = "null";
     }
-    if (logprobs != "null") text += Chunk(choice.index, "{}", logprobs, "null");
+    if (logprobs != "null") text += Chunk(choice.index, "{}", logprobs, "null", Timed(choice));
     return text;
   }
 
   std::string EndChoice(const Choice& choice) override {
-    return Chunk(choice.index, "{}", "null", "\"" + FinishReason(choice) + "\"");
+    return Chunk(choice.index, "{}", "null", "\"" + FinishReason(choice) + "\"", TimingsField(choice.usage));
   }
 
   std::string End(const std::vector<Choice>& choices) override {
@@ -73,6 +78,8 @@ class ChatWriter final : public Writer {
   std::string Error(const Fault& fault) override { return "data: " + OpenAiError(fault) + "\n\n"; }
 
  private:
+  std::string Timed(const Choice& choice) const { return timings_ ? TimingsField(choice.usage) : ""; }
+
   static std::string Part(const Choice& choice, const Event& event) {
     const auto call = [&](const std::string& inner) {
       return "{\"tool_calls\":[{\"index\":" + std::to_string(event.call) + "," + inner + "}]}";
@@ -93,9 +100,9 @@ class ChatWriter final : public Writer {
   }
 
   std::string Chunk(int index, const std::string& delta, const std::string& logprobs,
-                    const std::string& finish) const {
+                    const std::string& finish, const std::string& more = "") const {
     std::string text = lead_;
-    text.reserve(lead_.size() + delta.size() + logprobs.size() + 96);
+    text.reserve(lead_.size() + delta.size() + logprobs.size() + more.size() + 96);
     text += "{\"index\":";
     text += std::to_string(index);
     text += ",\"delta\":";
@@ -105,13 +112,13 @@ class ChatWriter final : public Writer {
     text += ",\"finish_reason\":";
     text += finish;
     text += '}';
-    text += EventEnd(usage_);
+    text += EventEnd(usage_, more);
     return text;
   }
 
   Head head_;
   int n_;
-  bool logprobs_, usage_, reasoning_;
+  bool logprobs_, usage_, reasoning_, timings_;
   std::string lead_;
 };
 
@@ -151,14 +158,16 @@ std::string WholeBody(const Head& head, const char* object, ordered_json list,
                {"object", object},
                {"created", head.created},
                {"model", head.model},
+               {"system_fingerprint", head.fingerprint},
                {"choices", std::move(list)},
-               {"usage", UsageJson(choices, n)}});
+               {"usage", UsageJson(choices, n)},
+               {"timings", Timings(choices.front().usage)}});
 }
 
 std::string EventLead(const Head& head, const char* object) {
   return "data: {\"id\":" + JsonText(head.id) + ",\"object\":\"" + object +
          "\",\"created\":" + std::to_string(head.created) + ",\"model\":" + JsonText(head.model) +
-         ",\"choices\":[";
+         ",\"system_fingerprint\":" + JsonText(head.fingerprint) + ",\"choices\":[";
 }
 
 std::string LastEvents(const std::string& lead, bool usage, const std::vector<Choice>& choices, int n) {

@@ -15,6 +15,7 @@ class CompletionsWriter final : public Writer {
         echo_(call.echo),
         prompt_(call.request.prompt_logprobs >= 0),
         usage_(call.include_usage),
+        timings_(call.timings),
         choices_(call.n * static_cast<int>(call.prompts.size())),
         lead_(EventLead(head_, "text_completion")) {}
 
@@ -27,7 +28,7 @@ class CompletionsWriter final : public Writer {
                           {"finish_reason", FinishReason(choice)}};
       if (logprobs_) one["logprobs"] = Logprobs(choice, 0, true);
       if (prompt_) one["prompt_logprobs"] = PromptLogprobs(choice);
-      if (choice.finish == engine::Finish::kStop) one["stop_reason"] = choice.stop;
+      if (choice.finish == engine::Finish::kStop) one["stop_reason"] = StopReason(choice);
       list.push_back(std::move(one));
     }
     return WholeBody(head_, "text_completion", std::move(list), choices, n_);
@@ -45,11 +46,16 @@ class CompletionsWriter final : public Writer {
     for (const Event& event : events) said += event.text;
     const bool tokens = logprobs_ && (fresh < choice.tokens.size() || (first && echo_));
     if (said.empty() && !tokens) return "";
-    return Chunk(choice.index, said, tokens ? Dump(Logprobs(choice, fresh, first)) : "null", "null");
+    return Chunk(choice.index, said, tokens ? Dump(Logprobs(choice, fresh, first)) : "null", "null",
+                 timings_ ? TimingsField(choice.usage) : "");
+  }
+
+  std::string Progress(const Choice& choice, int32_t processed) override {
+    return Chunk(choice.index, "", "null", "null", ProgressField(choice.usage, processed));
   }
 
   std::string EndChoice(const Choice& choice) override {
-    return Chunk(choice.index, "", "null", "\"" + FinishReason(choice) + "\"");
+    return Chunk(choice.index, "", "null", "\"" + FinishReason(choice) + "\"", TimingsField(choice.usage));
   }
 
   std::string End(const std::vector<Choice>& choices) override {
@@ -60,9 +66,9 @@ class CompletionsWriter final : public Writer {
 
  private:
   std::string Chunk(int index, const std::string& said, const std::string& logprobs,
-                    const std::string& finish) const {
+                    const std::string& finish, const std::string& more) const {
     return lead_ + "{\"index\":" + std::to_string(index) + ",\"text\":" + JsonText(said) +
-           ",\"logprobs\":" + logprobs + ",\"finish_reason\":" + finish + "}" + EventEnd(usage_);
+           ",\"logprobs\":" + logprobs + ",\"finish_reason\":" + finish + "}" + EventEnd(usage_, more);
   }
 
   // {"tokens", "token_logprobs", "top_logprobs", "text_offset"}: the prompt's first where it is echoed.
@@ -116,7 +122,7 @@ class CompletionsWriter final : public Writer {
 
   Head head_;
   int n_;
-  bool logprobs_, echo_, prompt_, usage_;
+  bool logprobs_, echo_, prompt_, usage_, timings_;
   int choices_;
   std::string lead_;
   std::vector<int64_t> offsets_;

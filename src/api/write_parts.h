@@ -21,7 +21,16 @@ ordered_json UsageJson(const std::vector<Choice>& choices, int n);
 std::string WholeBody(const Head& head, const char* object, ordered_json list,
                       const std::vector<Choice>& choices, int n);
 std::string EventLead(const Head& head, const char* object);
-inline const char* EventEnd(bool usage) { return usage ? "],\"usage\":null}\n\n" : "]}\n\n"; }
+// `more`: other fields, each with a comma before it.
+inline std::string EventEnd(bool usage, const std::string& more = "") {
+  return (usage ? "],\"usage\":null" : "]") + more + "}\n\n";
+}
+// llama.cpp's (tools/server/README.md): how fast it was; how far a prompt is.
+ordered_json Timings(const engine::Usage& usage);
+std::string TimingsField(const engine::Usage& usage);  // as `more` of EventEnd
+std::string ProgressField(const engine::Usage& usage, int32_t processed);
+// What ended it, as vLLM tells it: the stop string, or the token's number.
+ordered_json StopReason(const Choice& choice);
 std::string LastEvents(const std::string& lead, bool usage, const std::vector<Choice>& choices, int n);
 
 std::unique_ptr<Writer> MakeChat(const Call& call, Head head);

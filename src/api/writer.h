@@ -17,6 +17,7 @@ struct Head {
   std::string model;                                    // as it is told
   int64_t created = 0;                                  // seconds since 1970
   std::function<std::string_view(model::Token)> piece;  // the bytes of a token
+  std::string fingerprint;                              // of the model and the engine
 };
 
 class Writer {
@@ -29,6 +30,8 @@ class Writer {
   // Streams, in this order; each gives the events to send, "" for none. `fresh`: the choice's tokens from
   // there on are new.
   virtual std::string Begin(int64_t prompt_tokens) = 0;
+  // Instead of words: so much of the prompt is computed.
+  virtual std::string Progress(const Choice& /*choice*/, int32_t /*processed*/) { return ""; }
   virtual std::string Say(const Choice& choice, const std::vector<Event>& events, size_t fresh) = 0;
   virtual std::string EndChoice(const Choice& choice) = 0;
   virtual std::string End(const std::vector<Choice>& choices) = 0;

@@ -31,6 +31,8 @@ Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOpti
       tree_(facts_.paths),
       admit_(options_.expected_answer),
       drawer_(facts_.vocabulary, options.draw_threads) {
+  for (Token token = 0; token < facts_.vocabulary; ++token)
+    if (vocabulary_->IsEnd(token)) ends_.push_back(token);
   limits_.max_rows = facts_.max_rows;
   limits_.max_gap = options_.max_gap;
   limits_.grid = options_.deterministic ? options_.grid : 0;
@@ -236,6 +238,7 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
                  std::span<const Token>(job.tokens.data() + job.computed, static_cast<size_t>(own)));
     job.computed += own;
     job.reserved -= own;
+    if (job.request.progress && job.committed == 0) job.out.processed = job.computed;
     if (!part.samples) continue;
     const int first_output = part.first + own - 1;
     SampleRows(job, first_output, part.rows - own + 1, after,
@@ -269,6 +272,8 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
 }
 
 Draw Core::DrawOf(Job& job, int row) {
+  job.history.said = job.tokens;
+  job.history.begin = job.request.prompt.size();
   return {decoder_->Logits(row), &job.request.sampling, &job.history, job.matcher.get(), job.sampled};
 }
 
@@ -323,6 +328,12 @@ bool Core::TakeToken(Job& job, Token token, std::span<const float> logits, bool 
     job.out.finish = Finish::kEnd;
     return false;
   }
+  const std::vector<Token>& stops = job.request.stop_tokens;
+  if (std::find(stops.begin(), stops.end(), token) != stops.end()) {
+    job.out.finish = Finish::kStop;
+    job.out.stop_token = token;
+    return false;
+  }
   job.tokens.push_back(token);
   ++job.committed;
   job.history.Said(token);
@@ -334,7 +345,11 @@ bool Core::TakeToken(Job& job, Token token, std::span<const float> logits, bool 
     ++job.usage.forced_tokens;
     ++stats_.forced;
   }
-  job.out.text += job.text.Add(vocabulary_->Piece(token), !job.matcher || job.matcher->may_end());
+  if (job.committed <= job.request.sampling.min_tokens) {
+    job.out.text += job.text.AddPlain(vocabulary_->Piece(token));
+  } else {
+    job.out.text += job.text.Add(vocabulary_->Piece(token), !job.matcher || job.matcher->may_end());
+  }
   if (job.text.stopped()) {
     job.out.finish = Finish::kStop;
     return false;
@@ -364,15 +379,25 @@ void Core::TakeForced(Job& job) {
     if (!TakeToken(job, tokens[i], {}, true)) return;
 }
 
+Usage Core::UsageNow(const Job& job) const {
+  Usage usage = job.usage;
+  usage.answer_tokens = job.committed;
+  const double now = clock_();
+  if (job.first_token == 0) usage.prefill_seconds = now - job.started;
+  if (job.first_token > 0) usage.decode_seconds = now - job.first_token;
+  return usage;
+}
+
 // Hands out what the step gave, and ends what has ended.
 void Core::Deliver() {
   std::vector<std::shared_ptr<Job>> ended;
   for (const auto& [id, job] : running_) {
     if (job->out.finish != Finish::kNone || !job->out.error.ok()) {
       ended.push_back(job);
-    } else if (!job->out.tokens.empty() || !job->out.prompt.empty()) {
+    } else if (!job->out.tokens.empty() || !job->out.prompt.empty() || job->out.processed >= 0) {
       Delta delta = std::move(job->out);
       job->out = {};
+      if (job->request.report) delta.usage = UsageNow(*job);
       if (job->sink) job->sink(std::move(delta));
     }
   }

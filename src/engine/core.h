@@ -156,6 +156,7 @@ class Core {
   void ClosePath(int path);
 
   // core.cc
+  Usage UsageNow(const Job& job) const;
   void Deliver();
   std::vector<Work> BuildWork(double now);
   bool ChooseApart(const std::vector<Work>& work, int adapter);
@@ -173,6 +174,7 @@ class Core {
   CostTable costs_;
   Clock clock_;
   model::DecoderFacts facts_;
+  std::vector<Token> ends_;  // the vocabulary's
   ScheduleLimits limits_;
   PrefixTree tree_;
   Fair fair_;

@@ -72,6 +72,11 @@ void Core::Add(std::shared_ptr<Job> job) {
     job->history.prompt.erase(std::unique(job->history.prompt.begin(), job->history.prompt.end()),
                               job->history.prompt.end());
   }
+  if (job->request.sampling.min_tokens > 0) {
+    std::vector<Token>& held = job->request.sampling.held;
+    held = request.stop_tokens;
+    held.insert(held.end(), ends_.begin(), ends_.end());
+  }
   if (job->grammar) job->matcher = Grammars::Match(job->grammar);
   StepShape shape{std::min<int32_t>(job->usage.prompt_tokens, facts_.max_rows), 1, 0};
   const double prefill = costs_.Predict(shape, facts_.threads) * job->usage.prompt_tokens / shape.rows;
@@ -336,7 +341,7 @@ void Core::Finish(const std::shared_ptr<Job>& job, engine::Finish how, Status er
   ReleasePath(*job, how != Finish::kError);
   Delta delta = std::move(job->out);
   job->out = {};
-  if (how != Finish::kStop) delta.text += job->text.Finish();
+  if (!job->text.stopped()) delta.text += job->text.Finish();
   delta.finish = how;
   if (how == Finish::kStop && job->text.stopped()) delta.stop = job->text.stop();
   delta.error = std::move(error);

@@ -157,11 +157,38 @@ Status Engine::Check(const Request& request) const {
     return Status::Unsupported("this engine has no grammars");
   if (const std::string problem = request.sampling.Problem(); !problem.empty())
     return Status::Invalid(problem);
+  if (request.max_tokens >= 0 && request.sampling.min_tokens > request.max_tokens)
+    return Status::Invalid("min_tokens must be at most max_tokens");
+  const auto none = [&](const std::vector<Token>& tokens) {
+    return std::any_of(tokens.begin(), tokens.end(), [size = decoder_->facts().vocabulary](Token token) {
+      return token < 0 || token >= size;
+    });
+  };
+  if (none(request.stop_tokens)) return Status::Invalid("stop_token_ids has one that this model lacks");
+  for (const auto& word : request.sampling.bad_words)
+    if (none(word)) return Status::Invalid("bad_words has a token that this model lacks");
   return Status::Ok();
+}
+
+// The tokens of a request's breakers: few lists of them are in use.
+std::shared_ptr<const DryBreakers> Engine::BreakersOf(const std::vector<std::string>& breakers) {
+  constexpr size_t kMostLists = 64;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto known = breakers_.find(breakers);
+    if (known != breakers_.end()) return known->second;
+  }
+  auto found = std::make_shared<const DryBreakers>(
+      FindDryBreakers(*vocabulary_, decoder_->facts().vocabulary, breakers));
+  const std::lock_guard lock(mutex_);
+  if (breakers_.size() >= kMostLists) breakers_.clear();
+  breakers_[breakers] = found;
+  return found;
 }
 
 Result<std::shared_ptr<Stream>> Engine::Submit(Request request, std::function<void()> news) {
   HEADRACE_TRY(Check(request));
+  if (Dry& dry = request.sampling.dry; dry.on() && !dry.tokens) dry.tokens = BreakersOf(dry.breakers);
   auto stream = std::make_shared<Stream>();
   stream->news_ = std::move(news);
   auto job = std::make_shared<Job>();

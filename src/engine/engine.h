@@ -90,6 +90,7 @@ class Engine {
   void Tell(const std::shared_ptr<Stream>& stream);
   void TellAll();
   Status Check(const Request& request) const;
+  std::shared_ptr<const DryBreakers> BreakersOf(const std::vector<std::string>& breakers);
 
   EngineOptions options_;
   std::shared_ptr<const model::Model> model_;
@@ -104,6 +105,7 @@ class Engine {
   std::vector<std::shared_ptr<Job>> inbox_;
   std::vector<std::shared_ptr<Job>> to_compile_;
   std::map<std::string, double> weights_;  // that were changed
+  std::map<std::vector<std::string>, std::shared_ptr<const DryBreakers>> breakers_;
   CoreStats stats_;
   bool stopping_ = false;
   std::atomic<uint64_t> next_id_{1};

@@ -193,6 +193,65 @@ TEST(Sampler, MasksBiasesAndPenalties) {
   EXPECT_NEAR(mean, 0.5, 0.02);
 }
 
+TEST(Sampler, WhatMayNotCome) {
+  Sampler sampler(100);
+  std::vector<float> logits(100, 0.0F);
+  logits[10] = 5;
+  logits[20] = 4;
+  logits[30] = 3;
+  Sampling greedy;
+  greedy.temperature = 0;
+  // A word of several tokens: only its last one, and only after its others.
+  greedy.bad_words = {{5, 6, 10}, {20, 10}};
+  const std::vector<Token> said = {5, 6, 20, 5, 6};
+  History history;
+  history.said = said;
+  EXPECT_EQ(sampler.Sample(logits, greedy, history, {}, 0), 20);  // 5, 6 and then 10 is the word
+  history.begin = 4;                                              // of the answer is only the 6
+  EXPECT_EQ(sampler.Sample(logits, greedy, history, {}, 0), 10);
+  history.said = std::span<const Token>(said).first(3);
+  history.begin = 2;
+  EXPECT_EQ(sampler.Sample(logits, greedy, history, {}, 0), 20);
+  greedy.bad_words = {{10}, {20}};
+  EXPECT_EQ(sampler.Sample(logits, greedy, {}, {}, 0), 30);
+  EXPECT_EQ(sampler.SampleAsking(
+                logits, greedy, {}, [](Token) { return true; }, 0),
+            30);
+  // The end is held back for so many tokens, unless a grammar leaves nothing else.
+  Sampling held;
+  held.temperature = 0;
+  held.min_tokens = 2;
+  held.held = {10};
+  history = {};
+  EXPECT_EQ(sampler.Sample(logits, held, history, {}, 0), 20);
+  history.said = std::span<const Token>(said).first(2);
+  EXPECT_EQ(sampler.Sample(logits, held, history, {}, 0), 10);
+  std::vector<int32_t> mask(4, 0);
+  mask[0] = 1 << 10;
+  EXPECT_EQ(sampler.Sample(logits, held, {}, mask, 0), 10);
+}
+
+TEST(Sampler, ExcludesTopChoices) {
+  Sampler sampler(4);
+  const std::vector<float> logits = {std::log(0.5F), std::log(0.3F), std::log(0.15F), std::log(0.05F)};
+  const auto drawn = [&](float probability, float threshold, float top_p) {
+    Sampling s;
+    s.xtc_probability = probability;
+    s.xtc_threshold = threshold;
+    s.top_p = top_p;
+    std::set<Token> tokens;
+    for (uint64_t n = 0; n < 400; ++n) tokens.insert(sampler.Sample(logits, s, {}, {}, n));
+    return tokens;
+  };
+  using Tokens = std::set<Token>;
+  EXPECT_EQ(drawn(1, 0.1F, 1), (Tokens{2, 3}));  // 0 and 1 are likelier than the last above a tenth
+  EXPECT_EQ(drawn(1, 0.2F, 1), (Tokens{1, 2, 3}));
+  EXPECT_EQ(drawn(1, 0.4F, 1), (Tokens{0, 1, 2, 3}));  // one alone stays
+  EXPECT_EQ(drawn(1, 0.6F, 1), (Tokens{0, 1, 2, 3}));
+  EXPECT_EQ(drawn(1, 0.1F, 0.75F), (Tokens{1}));  // after top_p
+  EXPECT_EQ(drawn(0.5F, 0.1F, 1), (Tokens{0, 1, 2, 3}));
+}
+
 // ---------------------------------------------------------------- prefix tree
 
 // Against the plainest thing that could be right: every path its own list of (cell, token).

@@ -39,14 +39,17 @@ struct Request {
   std::vector<std::string>
       turn_ends;            // the chat template's: the same as an end token, so only where one may come
   bool ignore_end = false;  // go on after an end token (benchmarks)
+  std::vector<Token> stop_tokens;  // end the answer as a stop string does; they are no part of it
   Structure structure;
   int top_logprobs = -1;  // log-probabilities of each token and of so many likeliest; -1: none
   int prompt_logprobs =
-      -1;             // the same of the prompt's tokens, from the second on. With max_tokens = 0, that is all
-  int adapter = -1;   // see model::Model::LoadAdapter
-  std::string key;    // whose request: fairness is between keys
-  std::string scope;  // cached prefixes are shared within a scope
-  int priority = 0;   // higher begins earlier
+      -1;  // the same of the prompt's tokens, from the second on. With max_tokens = 0, that is all
+  bool report = false;      // usage comes with each piece
+  bool progress = false;    // pieces without text tell how much of the prompt is computed
+  int adapter = -1;         // see model::Model::LoadAdapter
+  std::string key;          // whose request: fairness is between keys
+  std::string scope;        // cached prefixes are shared within a scope
+  int priority = 0;         // higher begins earlier
   double timeout = 0;       // seconds from now to the end of the answer, 0: none
   bool interactive = true;  // somebody watches the tokens arrive
   bool reuse = true;        // use cached prefixes and leave one
@@ -90,9 +93,11 @@ struct Delta {
   std::vector<TokenOut> tokens;
   std::vector<TokenOut> prompt;  // of the prompt, in order, where they were asked for
   Finish finish = Finish::kNone;
-  std::string stop;  // the stop string that was met
-  Status error;      // with kError
-  Usage usage;       // with the last
+  std::string stop;        // the stop string that was met
+  Token stop_token = -1;   // or the token of Request::stop_tokens
+  Status error;            // with kError
+  Usage usage;             // with the last; with Request::report, with each
+  int32_t processed = -1;  // with Request::progress, before the first token: tokens of the prompt
 };
 
 // Called on the compute thread: it must be quick and must not call the engine.

@@ -14,6 +14,7 @@ namespace {
 constexpr float kNever = -1e30F;  // of what a mask or a bias forbids; no logit comes near
 
 constexpr size_t kBlock = 4096;
+constexpr uint64_t kOtherStream = 0x517CC1B727220A95ULL;  // of random numbers, beside the one that draws
 
 double TotalExp(std::span<const float> values, float top, float scale) {
   double sum = 0;
@@ -37,6 +38,17 @@ void Gather(std::span<const float> values, float bound, std::vector<std::pair<fl
 
 bool Before(const std::pair<float, Token>& a, const std::pair<float, Token>& b) {
   return a.first != b.first ? a.first > b.first : a.second < b.second;
+}
+
+// Whether min_tokens still keeps the answer from ending.
+bool Holds(const Sampling& sampling, const History& history) {
+  return !sampling.held.empty() && history.own().size() < static_cast<size_t>(sampling.min_tokens);
+}
+
+// Whether XTC strikes at the n-th token.
+bool Excludes(const Sampling& sampling, uint64_t n) {
+  return sampling.xtc_probability > 0 && sampling.xtc_threshold <= 0.5F &&
+         Uniform(sampling.seed + kOtherStream, n) < sampling.xtc_probability;
 }
 
 }  // namespace
@@ -80,7 +92,12 @@ std::string Sampling::Problem() const {
   for (const auto& [token, bias] : logit_bias)
     if (!inside(bias, -100, 100))
       return "logit_bias of token " + std::to_string(token) + " must be from -100 to 100";
-  return "";
+  if (!inside(xtc_probability, 0, 1)) return "xtc_probability must be from 0 to 1";
+  if (!inside(xtc_threshold, 0, 1)) return "xtc_threshold must be from 0 to 1";
+  for (const auto& word : bad_words)
+    if (word.empty()) return "a word of bad_words has no tokens";
+  if (min_tokens < 0) return "min_tokens must be 0 or more";
+  return dry.Problem();
 }
 
 void History::Said(Token token) {
@@ -96,10 +113,11 @@ void History::Said(Token token) {
 Sampler::Sampler(int32_t vocabulary) { work_.resize(static_cast<size_t>(vocabulary)); }
 
 std::span<const float> Sampler::Adjust(std::span<const float> logits, const Sampling& sampling,
-                                       const History& history, std::span<const int32_t> mask) {
+                                       const History& history, std::span<const int32_t> mask, bool hold) {
   const bool penalties = sampling.repetition_penalty != 1.0F || sampling.frequency_penalty != 0.0F ||
-                         sampling.presence_penalty != 0.0F;
-  if (mask.empty() && !penalties && sampling.logit_bias.empty()) return logits;
+                         sampling.presence_penalty != 0.0F || sampling.dry.on();
+  if (mask.empty() && !penalties && sampling.logit_bias.empty() && sampling.bad_words.empty() && !hold)
+    return logits;
   if (mask.empty()) {
     work_.assign(logits.begin(), logits.end());
   } else {
@@ -112,6 +130,15 @@ std::span<const float> Sampler::Adjust(std::span<const float> logits, const Samp
   for (const auto& [token, bias] : sampling.logit_bias)
     if (token >= 0 && static_cast<size_t>(token) < work_.size())
       work_[static_cast<size_t>(token)] += bias <= -100.0F ? kNever : bias;
+  if (hold)
+    for (const Token token : sampling.held) work_[static_cast<size_t>(token)] = kNever;
+  const std::span<const Token> own = history.own();
+  for (const std::vector<Token>& word : sampling.bad_words) {
+    const size_t before = word.size() - 1;
+    if (own.size() >= before &&
+        std::equal(word.begin(), word.end() - 1, own.end() - static_cast<ptrdiff_t>(before)))
+      work_[static_cast<size_t>(word.back())] = kNever;
+  }
   if (sampling.repetition_penalty != 1.0F) {
     const auto punish = [&](Token token) {
       float& value = work_[static_cast<size_t>(token)];
@@ -124,20 +151,25 @@ std::span<const float> Sampler::Adjust(std::span<const float> logits, const Samp
   for (const auto& [token, count] : history.answer)
     work_[static_cast<size_t>(token)] -=
         sampling.presence_penalty + sampling.frequency_penalty * static_cast<float>(count);
+  PunishRepetition(sampling.dry, history.said, work_);
   return work_;
 }
 
 Token Sampler::Sample(std::span<const float> logits, const Sampling& sampling, const History& history,
                       std::span<const int32_t> mask, uint64_t n) {
   candidates_.clear();
-  const std::span<const float> values = Adjust(logits, sampling, history, mask);
-  const float top = Largest(values);
+  const bool hold = Holds(sampling, history);
+  std::span<const float> values = Adjust(logits, sampling, history, mask, hold);
+  float top = Largest(values);
+  if (hold && !(top > kNever / 2)) {  // a grammar may leave nothing but the end
+    values = Adjust(logits, sampling, history, mask, false);
+    top = Largest(values);
+  }
   if (!(top > kNever / 2)) return -1;  // nothing is allowed, or nothing is a number
   if (sampling.temperature <= 0 || sampling.top_k == 1) return ArgMax(values);
   const float scale = 1.0F / sampling.temperature;
-  const double u = Uniform(sampling.seed, n);
   if (sampling.top_k > 0 && static_cast<size_t>(sampling.top_k) < values.size())
-    return AmongLikeliest(values, sampling, top, scale, u);
+    return AmongLikeliest(values, sampling, top, scale, n);
 
   terms_.resize(values.size());
   double total = 0;
@@ -148,9 +180,10 @@ Token Sampler::Sample(std::span<const float> logits, const Sampling& sampling, c
     block_sums_.push_back(sum);
     total += sum;
   }
-  if (sampling.top_p < 1.0F || sampling.min_p > 0.0F) return AmongNucleus(sampling, total, u);
+  if (sampling.top_p < 1.0F || sampling.min_p > 0.0F || Excludes(sampling, n))
+    return AmongNucleus(sampling, total, n);
   // The whole distribution: the block where the sum passes u, then the token in it.
-  double left = u * total;
+  double left = Uniform(sampling.seed, n) * total;
   Token last = -1;
   for (size_t block = 0; block < block_sums_.size(); ++block) {
     if (block_sums_[block] <= 0) continue;
@@ -180,17 +213,35 @@ Token Sampler::Pick(double u) const {
   return candidates_.front().second;
 }
 
+Token Sampler::Choose(const Sampling& sampling, uint64_t n) {
+  if (Excludes(sampling, n)) ExcludeTop(sampling.xtc_threshold);
+  return Pick(Uniform(sampling.seed, n));
+}
+
+void Sampler::ExcludeTop(float threshold) {
+  double total = 0;
+  for (const auto& [p, token] : candidates_) total += p;
+  const double bound = threshold * total;
+  const auto is_top = [&](const auto& candidate) { return candidate.first >= bound; };
+  const auto least = std::min_element(
+      candidates_.begin(), candidates_.end(),
+      [&](const auto& a, const auto& b) { return is_top(a) != is_top(b) ? is_top(a) : Before(b, a); });
+  if (least == candidates_.end() || !is_top(*least)) return;
+  const auto stays = *least;
+  std::erase_if(candidates_, [&](const auto& candidate) { return is_top(candidate) && candidate != stays; });
+}
+
 // top_p and min_p over the whole vocabulary. Terms below (1 − p)·Z/V sum to less than (1 − p)·Z, so the
 // nucleus lies above them; of what is left, buckets by the float's leading bits find the boundary, and only
 // its bucket is sorted.
-Token Sampler::AmongNucleus(const Sampling& sampling, double total, double u) {
+Token Sampler::AmongNucleus(const Sampling& sampling, double total, uint64_t n) {
   const double goal = sampling.top_p * total;
   float bound = sampling.top_p < 1.0F
                     ? static_cast<float>((total - goal) / static_cast<double>(terms_.size()) * 0.999)
                     : 0.0F;
   bound = std::max({bound, sampling.min_p, std::numeric_limits<float>::min()});  // the likeliest term is 1
   Gather(terms_, bound, &candidates_);
-  if (sampling.top_p >= 1.0F) return Pick(u);
+  if (sampling.top_p >= 1.0F) return Choose(sampling, n);
   constexpr int kShift = 17;  // 8 bits of exponent, 6 of mantissa
   const auto bucket = [](float term) { return std::bit_cast<uint32_t>(term) >> kShift; };
   masses_.assign(bucket(1.0F) + 2, 0.0);
@@ -213,7 +264,7 @@ Token Sampler::AmongNucleus(const Sampling& sampling, double total, double u) {
     return keep == 0 || Before(ties[keep - 1], c);
   };
   std::erase_if(candidates_, out);
-  return Pick(u);
+  return Choose(sampling, n);
 }
 
 void Sampler::Likeliest(std::span<const float> values, size_t k) {
@@ -245,10 +296,10 @@ Token Sampler::SampleAsking(std::span<const float> logits, const Sampling& sampl
   constexpr double kFaint = 1e-25;  // of the likeliest token's: too near to where floats end
   constexpr double kSlack = 1e-5;   // Sample's sums are of floats: closer than this, either may be right
   const bool greedy = sampling.temperature <= 0 || sampling.top_k == 1;
-  if (!greedy && (sampling.top_k > 0 || sampling.top_p >= 1.0F)) return kUnresolved;
-  const std::span<const float> values = Adjust(logits, sampling, history, {});
+  if (!greedy && (sampling.top_k > 0 || sampling.top_p >= 1.0F || Excludes(sampling, n))) return kUnresolved;
+  const std::span<const float> values = Adjust(logits, sampling, history, {}, Holds(sampling, history));
   const float top = Largest(values);
-  if (!(top > kNever / 2)) return -1;
+  if (!(top > kNever / 2)) return kUnresolved;
   Likeliest(values, kAsked);
   if (greedy) {
     for (const auto& [value, token] : candidates_)
@@ -318,7 +369,7 @@ Token Sampler::SampleAsking(std::span<const float> logits, const Sampling& sampl
 
 // top_k, and then top_p and min_p among the k.
 Token Sampler::AmongLikeliest(std::span<const float> values, const Sampling& sampling, float top, float scale,
-                              double u) {
+                              uint64_t n) {
   Likeliest(values, static_cast<size_t>(sampling.top_k));
   double total = 0;
   for (auto& [value, token] : candidates_) {
@@ -331,7 +382,7 @@ Token Sampler::AmongLikeliest(std::span<const float> values, const Sampling& sam
          (sampling.top_p >= 1.0F || sum < sampling.top_p * total))
     sum += candidates_[keep++].first;
   candidates_.resize(std::max<size_t>(keep, 1));
-  return Pick(u);
+  return Choose(sampling, n);
 }
 
 LogProb Sampler::LogProbability(std::span<const float> logits, Token chosen, int top,

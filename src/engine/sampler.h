@@ -1,7 +1,9 @@
 // Sampling: from logits to one token, without sorting a vocabulary of 262,144. The order of the steps is that
-// of vLLM and OpenAI's API: grammar mask, logit bias, penalties, temperature, top-k, top-p, min-p.
+// of vLLM and OpenAI's API: grammar mask, logit bias, what may not come, penalties, DRY, temperature, top-k,
+// top-p, min-p, XTC.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -9,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/dry.h"
 #include "model/decoder.h"
 
 namespace headrace::engine {
@@ -24,6 +27,14 @@ struct Sampling {
   float frequency_penalty = 0.0F;   // per occurrence in the answer (OpenAI)
   float presence_penalty = 0.0F;    // once for every token in the answer (OpenAI)
   std::vector<std::pair<Token, float>> logit_bias;
+  Dry dry;
+  // "Exclude top choices" (p-e-w 2024; llama.cpp's formulas): with this probability, of the tokens that are
+  // likelier than the threshold only the least likely stays. Not at temperature 0.
+  float xtc_probability = 0.0F;
+  float xtc_threshold = 0.1F;                 // above 0.5: never
+  std::vector<std::vector<Token>> bad_words;  // the last token of one may not come after its others (vLLM)
+  int32_t min_tokens = 0;   // of the answer; before that none of `held` comes, where anything else may
+  std::vector<Token> held;  // ends of an answer: the engine adds the model's own
   uint64_t seed = 0;
   // Names the first field that is out of its range, "" where all is well. NaN is out of every range.
   std::string Problem() const;
@@ -37,6 +48,9 @@ double Uniform(uint64_t seed, uint64_t n);
 struct History {
   std::vector<std::pair<Token, int32_t>> answer;  // ascending by token: occurrences in the answer
   std::vector<Token> prompt;                      // ascending, distinct; filled only where a penalty needs it
+  std::span<const Token> said;                    // prompt and answer, in order
+  size_t begin = 0;                               // of the answer, in `said`
+  std::span<const Token> own() const { return said.subspan(std::min(begin, said.size())); }
   void Said(Token token);
 };
 
@@ -70,15 +84,18 @@ class Sampler {
   size_t candidates() const { return candidates_.size(); }
 
  private:
-  // With mask, bias and penalties: `logits`, or work_.
+  // With mask, bias and penalties: `logits`, or work_. `hold`: what min_tokens holds back does not come.
   std::span<const float> Adjust(std::span<const float> logits, const Sampling& sampling,
-                                const History& history, std::span<const int32_t> mask);
+                                const History& history, std::span<const int32_t> mask, bool hold);
+  // XTC: of candidates_ (in proportion to probabilities) that reach the threshold, the least likely stays.
+  void ExcludeTop(float threshold);
   // Fills candidates_ with the k largest values, in descending order.
   void Likeliest(std::span<const float> values, size_t k);
-  Token AmongNucleus(const Sampling& sampling, double total, double u);
+  Token AmongNucleus(const Sampling& sampling, double total, uint64_t n);
   Token AmongLikeliest(std::span<const float> values, const Sampling& sampling, float top, float scale,
-                       double u);
-  Token Pick(double u) const;
+                       uint64_t n);
+  Token Pick(double u) const;                          // of candidates_, by `u` in [0, 1)
+  Token Choose(const Sampling& sampling, uint64_t n);  // after XTC, by the n-th random number
 
   std::vector<float> work_;        // adjusted logits, where they are adjusted
   std::vector<float> terms_;       // e^((logit − top) / temperature)

@@ -39,6 +39,12 @@ Outcome Reference(const Request& request, int32_t context, bool loops) {
     history.prompt.erase(std::unique(history.prompt.begin(), history.prompt.end()), history.prompt.end());
   }
   TextOut text(request.stops, request.ignore_end ? std::vector<std::string>{} : request.turn_ends);
+  std::vector<Token> said = request.prompt;
+  Sampling sampling = request.sampling;
+  if (sampling.min_tokens > 0) {
+    sampling.held = request.stop_tokens;
+    sampling.held.push_back(0);
+  }
   uint64_t hash = 0;
   for (const Token token : request.prompt) hash = FakeDecoder::Mix(hash, token, request.adapter);
   Token last = request.prompt.back();
@@ -47,14 +53,22 @@ Outcome Reference(const Request& request, int32_t context, bool loops) {
   std::vector<float> logits(kVocabulary);
   for (uint64_t n = 0; static_cast<int32_t>(outcome.tokens.size()) < limit; ++n) {
     FakeDecoder::LogitsOf(loops ? FakeDecoder::Mix(7, last, request.adapter) : hash, &logits);
-    const Token token = sampler.Sample(logits, request.sampling, history, {}, n);
+    history.said = said;
+    history.begin = request.prompt.size();
+    const Token token = sampler.Sample(logits, sampling, history, {}, n);
     if (vocabulary.IsEnd(token) && !request.ignore_end) {
       outcome.finish = Finish::kEnd;
       break;
     }
+    if (std::count(request.stop_tokens.begin(), request.stop_tokens.end(), token) > 0) {
+      outcome.finish = Finish::kStop;
+      break;
+    }
     outcome.tokens.push_back(token);
+    said.push_back(token);
     history.Said(token);
-    outcome.text += text.Add(vocabulary.Piece(token));
+    const bool free = static_cast<int32_t>(outcome.tokens.size()) > sampling.min_tokens;
+    outcome.text += free ? text.Add(vocabulary.Piece(token)) : text.AddPlain(vocabulary.Piece(token));
     if (text.stopped() || text.turn_ended()) {
       outcome.finish = text.stopped() ? Finish::kStop : Finish::kEnd;
       return outcome;
@@ -150,6 +164,11 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
     r.sampling.top_k = chance(20) ? 5 : 0;
     r.sampling.frequency_penalty = chance(10) ? 0.5F : 0.0F;
     r.sampling.repetition_penalty = chance(10) ? 1.2F : 1.0F;
+    r.sampling.xtc_probability = chance(10) ? 0.5F : 0.0F;
+    if (chance(10)) r.sampling.dry.multiplier = 3;
+    if (chance(10)) r.sampling.min_tokens = static_cast<int32_t>(pick(1, 20));
+    if (chance(10)) r.stop_tokens = {static_cast<Token>(pick(1, 5)), 7};
+    if (chance(10)) r.sampling.bad_words = {{3}, {4, 5}};
     r.sampling.seed = random();
     if (chance(15)) r.stops = {"B", "CD"};
     if (chance(15)) r.turn_ends = {"DC", "AAA"};

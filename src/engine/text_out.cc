@@ -105,6 +105,14 @@ std::string TextOut::Add(std::string_view bytes, bool may_end) {
   return out;
 }
 
+std::string TextOut::AddPlain(std::string_view bytes) {
+  held_ += bytes;
+  const size_t shown = CompleteUtf8(held_);
+  std::string out = CleanUtf8(std::string_view(held_).substr(0, shown));
+  held_.erase(0, shown);
+  return out;
+}
+
 std::string TextOut::Finish() {
   std::string out = CleanUtf8(held_);
   held_.clear();

@@ -18,6 +18,8 @@ class TextOut {
   // Adds a token's bytes; returns what may now be shown. After a stop or the end of a turn, nothing more
   // comes. `may_end`: whether an end token could follow these bytes.
   std::string Add(std::string_view bytes, bool may_end = true);
+  // Adds bytes that end nothing, whatever they say: a stop string may only begin after them.
+  std::string AddPlain(std::string_view bytes);
   // The end came: what was held back. Bytes that are no UTF-8 become U+FFFD.
   std::string Finish();
 

@@ -184,7 +184,7 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     request.peer = peer_;
     head_only_ = request.method == "HEAD";
     co_return std::make_shared<Answering>(shared_->loop, std::move(request), version_ >= 11,
-                                           shared_->options.finish_head);
+                                          shared_->options.finish_head);
   }
 
   // Tells what is wrong with a request that cannot be read, where there is a point in it.

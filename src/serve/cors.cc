@@ -38,8 +38,9 @@ Result<Cors> Cors::Make(std::vector<std::string> origins) {
     const size_t host = origin.find("://");
     if (origin != "null" && (host == std::string::npos || host + 3 >= origin.size() ||
                              origin.find_first_of("/ *?#", host + 3) != std::string::npos))
-      return Status::Invalid("--cors-origins has '" + origin +
-                             "'; an origin is like https://example.org or http://localhost:3000, and * is any");
+      return Status::Invalid(
+          "--cors-origins has '" + origin +
+          "'; an origin is like https://example.org or http://localhost:3000, and * is any");
     cors.origins_.push_back(Lower(origin));
   }
   return cors;

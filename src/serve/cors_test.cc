@@ -19,8 +19,7 @@ TEST(Cors, OnlyWhoMay) {
   for (const char* other : {"", "null", "http://example.org", "https://example.org.evil.net",
                             "https://example.org:8443", "http://localhost"})
     EXPECT_FALSE(cors->Allows(other)) << other;
-  EXPECT_FALSE(Cors()
-                   .Allows("https://example.org"));
+  EXPECT_FALSE(Cors().Allows("https://example.org"));
   for (const char* wrong : {"example.org", "https://", "https://example.org/", "https://*.example.org", ""})
     EXPECT_FALSE(Cors::Make({wrong}).ok()) << wrong;
 }

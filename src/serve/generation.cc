@@ -5,6 +5,7 @@
 #include "api/tool_calls.h"
 #include "api/writer.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "serve/refusal.h"
 #include "serve/rows.h"
 
@@ -88,6 +89,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     }
     guessed_ = most + (call_.request.max_tokens >= 0 ? call_.request.max_tokens : kGuessedAnswer) * call_.n *
                           static_cast<int64_t>(prompts_.size());
+    if (auto fault = TokensOfWords()) return fault;
     if (!call_.seeded) call_.request.sampling.seed = RandomSeed();
     allowance_ = services_.meter.Begin(caller_.key, guessed_, caller_.arrived);
     if (!allowance_.admitted)
@@ -97,6 +99,25 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     call_.request.adapter = chosen_.adapter;
     call_.request.scope = caller_.key.cache == "key" ? caller_.key.id : caller_.key.cache;
     call_.request.interactive = call_.stream || call_.n == 1;
+    call_.request.report = call_.stream && (call_.timings || call_.progress);
+    call_.request.progress = call_.stream && call_.progress;
+    return std::nullopt;
+  }
+
+  // bad_words as vLLM reads them: at the beginning of a text and, where that is one more token, after a
+  // space.
+  std::optional<api::Fault> TokensOfWords() {
+    if (auto fault = NotTokens(*chosen_.served, call_.request.stop_tokens, "stop_token_ids")) return fault;
+    std::vector<std::vector<model::Token>>& words = call_.request.sampling.bad_words;
+    for (const std::string& word : call_.bad_words) {
+      const std::string bare = word.substr(word.find_first_not_of(' '));
+      const auto plain = chosen_.served->model->Tokenize(bare, false, false);
+      const auto spaced = chosen_.served->model->Tokenize(" " + bare, false, false);
+      if (!plain.ok() || !spaced.ok() || plain->empty())
+        return api::Fault::Field("bad_words", "has '" + word + "', which this model cannot write");
+      words.push_back(*plain);
+      if (spaced->size() == plain->size() && spaced->front() != plain->front()) words.push_back(*spaced);
+    }
     return std::nullopt;
   }
 
@@ -188,6 +209,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     head.id = PublicId(call_.dialect, caller_.request_id);
     head.model = call_.model.empty() ? chosen_.served->name : call_.model;
     head.created = caller_.arrived_us / 1000000;
+    head.fingerprint = "fp_" + Hex64(Xxh3(chosen_.served->sha256 + services_.build)).substr(0, 10);
     head.piece = [model = chosen_.served->model](model::Token token) { return model->Piece(token); };
     writer_ = api::Writer::Make(call_, std::move(head));
     metrics_ = services_.metrics->Request(chosen_.served->name, caller_.route, caller_.key.group);
@@ -281,7 +303,13 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       return Close();
     }
     if (ended) usage_.Add(delta.usage);
+    const int32_t processed = delta.processed;
     const std::vector<api::Event> events = assembler.Add(std::move(delta));
+    if (call_.stream && processed >= 0) {
+      news_ += (begun_ ? "" : Begin()) + writer_->Progress(assembler.choice(), processed);
+      spoken_ = now;
+      if (!ended && fresh == assembler.choice().tokens.size()) return;
+    }
     if (call_.stream) {
       std::string text = begun_ ? "" : Begin();
       text += writer_->Say(assembler.choice(), events, fresh);

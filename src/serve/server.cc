@@ -120,13 +120,12 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
     // Not told of as rows: strangers' spiders ask for much.
     const int status = match.allowed.empty() ? 404 : 405;
     services_.metrics->Refused(match.name, status);
-    http::HttpResponse response =
-        FaultAnswer({status, "", "",
-                     match.allowed.empty()
-                         ? "there is nothing at " + request.path
-                         : request.path + " takes " + match.allowed + ", not " + request.method,
-                     0},
-                    SpeaksAnthropic(request), caller, {}, {});
+    http::HttpResponse response = FaultAnswer(
+        {status, "", "",
+         match.allowed.empty() ? "there is nothing at " + request.path
+                               : request.path + " takes " + match.allowed + ", not " + request.method,
+         0},
+        SpeaksAnthropic(request), caller, {}, {});
     if (!match.allowed.empty()) response.headers.emplace_back("Allow", match.allowed);
     return exchange->Answer(std::move(response));
   }
@@ -141,8 +140,7 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
                      0});
     caller.key = std::move(*key);
     if (!caller.key.May(route.scope))
-      return refuse(
-          {403, "", "", "the key '" + caller.key.name + "' has no scope '" + route.scope + "'", 0});
+      return refuse({403, "", "", "the key '" + caller.key.name + "' has no scope '" + route.scope + "'", 0});
   }
   Asked asked{exchange, std::move(caller), std::move(match.rest)};
   if (route.runs == Runs::kInline) return route.answer(&services_, asked);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from serving import Server, make_catalog, needs_models, serving
@@ -16,6 +17,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     catalog = make_catalog(tmp_path_factory.mktemp("serve"))
     with serving(catalog, "--chat-template", "chatml", "-c", "4096", "--cors-origins", PAGE) as running:
         yield running
+
+
+def complete(server: Server, prompt: str, **fields: Any) -> Any:
+    answer = server.ask("/v1/completions", {"model": "gemma", "prompt": prompt, "temperature": 0, **fields})
+    assert answer.status == 200, answer.body
+    return answer.json["choices"][0]
+
+
+def tokens_of(server: Server, text: str) -> list[int]:
+    found: list[int] = server.ask("/tokenize", {"prompt": text, "add_special_tokens": False}).json["tokens"]
+    return found
 
 
 def test_pages_of_browsers(server: Server) -> None:
@@ -40,3 +52,87 @@ def test_pages_of_browsers(server: Server) -> None:
 def test_streams_are_not_gathered_by_proxies(server: Server) -> None:
     stream = server.ask("/v1/completions", {"prompt": "Hi", "max_tokens": 1, "stream": True})
     assert stream.headers["x-accel-buffering"] == "no"
+
+
+def test_tokens_that_stop_and_words_that_may_not_come(server: Server) -> None:
+    """As vLLM's SamplingParams mean them."""
+    free = complete(server, "1, 2, 3, 4,", max_tokens=12, logprobs=0)
+    third = tokens_of(server, free["logprobs"]["tokens"][2])
+    assert len(third) == 1
+    cut = complete(server, "1, 2, 3, 4,", max_tokens=12, stop_token_ids=third)
+    assert cut["finish_reason"] == "stop" and cut["stop_reason"] == third[0]
+    assert free["text"].startswith(cut["text"]) and len(cut["text"]) < len(free["text"])
+    held = complete(server, "1, 2, 3, 4,", max_tokens=12, stop_token_ids=third, min_tokens=8, logprobs=0)
+    assert len(held["logprobs"]["tokens"]) >= 8
+    assert free["logprobs"]["tokens"][2] not in held["logprobs"]["tokens"][:8]
+    # A stop string that was said before so many tokens ends nothing.
+    stop = free["text"][2:4]
+    assert complete(server, "1, 2, 3, 4,", max_tokens=12, stop=stop)["text"] == free["text"][: free["text"].index(stop)]
+    assert len(complete(server, "1, 2, 3, 4,", max_tokens=12, stop=stop, min_tokens=12)["text"]) == len(free["text"])
+    capital = complete(server, "The capital of France is", max_tokens=1)["text"]
+    other = complete(server, "The capital of France is", max_tokens=1, bad_words=[capital.strip()])["text"]
+    assert capital.strip() and other.strip() != capital.strip()
+    for wrong in (
+        {"min_tokens": 9, "max_tokens": 3},
+        {"stop_token_ids": [1 << 29]},
+        {"bad_words": [" "]},
+        {"dry_sequence_breakers": []},
+        {"xtc_probability": 2},
+    ):
+        refused = server.ask("/v1/completions", {"prompt": "Hi", **wrong})
+        assert refused.status == 400, wrong
+
+
+def test_dry_ends_a_loop(server: Server) -> None:
+    loop = "la di da do la di da do la di da do la di da do"
+    again = complete(server, loop, max_tokens=8)["text"]
+    assert again.strip().startswith("la di")
+    fresh = complete(server, loop, max_tokens=8, dry_multiplier=20, dry_penalty_last_n=-1)["text"]
+    assert not fresh.strip().startswith("la di")
+    assert complete(server, "Once upon", temperature=1, seed=3, xtc_probability=1, xtc_threshold=0.05, max_tokens=4)
+
+
+def test_how_fast_it_was_and_how_far(server: Server) -> None:
+    prompt = "How fast? " + "word " * 600
+    body = {"prompt": prompt, "max_tokens": 4, "temperature": 0, "model": "gemma"}
+    fields = {**body, "stream": True, "timings_per_token": True, "return_progress": True}
+    events = [data for _, data in server.ask("/v1/completions", fields).events][:-1]
+    far = [e["prompt_progress"] for e in events if "prompt_progress" in e]
+    assert far and far[-1]["processed"] == far[-1]["total"] > 600
+    assert [p["processed"] for p in far] == sorted(p["processed"] for p in far)
+    words = [e for e in events if "prompt_progress" not in e]
+    assert [e["timings"]["predicted_n"] for e in words][-1] == 4
+    assert all(e["timings"]["prompt_n"] + e["timings"]["cache_n"] == far[-1]["total"] for e in words)
+    whole = server.ask("/v1/completions", body).json
+    assert whole["timings"]["cache_n"] > 0 and whole["timings"]["predicted_per_second"] > 0
+    assert whole["system_fingerprint"].startswith("fp_")
+    assert {e["system_fingerprint"] for e in events} == {whole["system_fingerprint"]}
+    plain = [data for _, data in server.ask("/v1/completions", {**body, "stream": True}).events][:-1]
+    assert ["timings" in e for e in plain] == [False] * (len(plain) - 1) + [True]
+    chat = {"messages": [{"role": "user", "content": prompt}], "max_tokens": 2, "stream": True}
+    said = [d for _, d in server.ask("/v1/chat/completions", {**chat, "return_progress": True}).events][:-1]
+    assert any("prompt_progress" in e for e in said) and said[-1]["timings"]["predicted_n"] == 2
+
+
+def test_only_allowed_tools_are_called(server: Server) -> None:
+    def tool(name: str) -> dict[str, Any]:
+        return {"name": name, "parameters": {"type": "object", "properties": {}, "additionalProperties": False}}
+
+    named = [{"type": "function", "function": {"name": "second"}}]
+    chat = {
+        "messages": [{"role": "user", "content": "Call first."}],
+        "tools": [{"type": "function", "function": tool(name)} for name in ("first", "second", "third")],
+        "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": named}},
+    }
+    answer = server.ask("/v1/chat/completions", chat).json["choices"][0]["message"]
+    assert [call["function"]["name"] for call in answer["tool_calls"]] == ["second"]
+    response = {
+        "input": "Call first.",
+        "tools": [{"type": "function", **tool(name)} for name in ("first", "second")],
+        "tool_choice": {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "second"}]},
+    }
+    items = server.ask("/v1/responses", response).json["output"]
+    assert [item["name"] for item in items if item["type"] == "function_call"] == ["second"]
+    response["tool_choice"]["tools"] = [{"type": "function", "name": "fourth"}]  # type: ignore[index]
+    wrong = server.ask("/v1/responses", response)
+    assert wrong.status == 400 and wrong.json["error"]["param"] == "tool_choice.tools[0].name"
