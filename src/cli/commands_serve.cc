@@ -16,7 +16,7 @@ namespace headrace::cli {
 namespace {
 
 struct ServeWords {
-  std::vector<std::string> models, adapters;
+  std::vector<std::string> models, adapters, aliases;
   std::string config, record = "full", memory, chat_template;
   bool print_config = false;
   double drain = 30, max_itl = 0;
@@ -124,6 +124,12 @@ Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
       return Status::Invalid("--adapter is NAME=FILE, not '" + word + "'");
     options.model.adapters.emplace_back(word.substr(0, equals), word.substr(equals + 1));
   }
+  for (const std::string& word : words->aliases) {
+    const size_t equals = word.find('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == word.size())
+      return Status::Invalid("--alias is NAME=MODEL, not '" + word + "'");
+    options.model.aliases.emplace_back(word.substr(0, equals), word.substr(equals + 1));
+  }
   options.model.engine.core.max_gap = words->max_itl;
   options.model.engine.core.queue = words->queue;
   options.model.engine.core.slots = words->slots;
@@ -200,6 +206,8 @@ void AddServe(CLI::App* app, Context* context, Action* action) {
       "CHAT_TEMPLATE");
   command->add_option("--adapter", words->adapters,
                       "NAME=FILE: a LoRA adapter of the first language model; repeatable");
+  command->add_option("--alias", words->aliases,
+                      "NAME=MODEL: another name of a served model, loaded once; * for any name; repeatable");
   env(command->add_option("--memory", words->memory,
                           "What weights and caches may take, like 8GB (default: 80 % of what is free)"),
       "MEMORY");

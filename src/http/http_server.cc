@@ -160,6 +160,17 @@ std::string_view HttpRequest::Header(std::string_view name) const {
   return {};
 }
 
+std::string QueryValue(std::string_view query, std::string_view name) {
+  while (!query.empty()) {
+    const size_t end = std::min(query.find('&'), query.size());
+    const std::string_view part = query.substr(0, end);
+    if (part.size() > name.size() && part.starts_with(name) && part[name.size()] == '=')
+      return Unescaped(part.substr(name.size() + 1));
+    query.remove_prefix(std::min(end + 1, query.size()));
+  }
+  return "";
+}
+
 Result<std::unique_ptr<HttpServer>> HttpServer::Start(HttpOptions options, Handler handler) {
   auto server = std::make_unique<BeastServer>(std::move(options), std::move(handler));
   HEADRACE_TRY(server->Open());

@@ -52,6 +52,9 @@ struct HttpOptions {
   std::function<void(const HttpRequest& request, HttpResponse* head)> finish_head;
 };
 
+// The value of a name in a query ("a=1&b=2"), percent-encoding undone; "" where there is none.
+std::string QueryValue(std::string_view query, std::string_view name);
+
 // One request and its answer. Thread-safe.
 class Exchange {
  public:

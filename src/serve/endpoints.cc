@@ -93,22 +93,6 @@ std::optional<api::Fault> TokensOf(
   return std::nullopt;
 }
 
-ordered_json EntryOf(const Served& served, const std::string& name) {
-  const model::Facts& facts = served.model->facts();
-  return {{"id", name},
-          {"object", "model"},
-          {"created", served.loaded_us / 1000000},
-          {"owned_by", "headrace"},
-          {"root", served.name},
-          {"parent", name == served.name ? ordered_json() : ordered_json(served.name)},
-          {"max_model_len", served.embeds() ? served.model->facts().trained_context : served.context},
-          {"kind", served.embeds() ? "embedding" : "language"},
-          {"sha256", served.sha256},
-          {"architecture", facts.architecture},
-          {"quantization", facts.quantization},
-          {"chat", served.chat != nullptr}};
-}
-
 }  // namespace
 
 void Embeddings(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller) {
@@ -280,20 +264,6 @@ std::string TokenizerInfo(const Services& services) {
   }
   body["data"] = std::move(list);
   return Dump(body);
-}
-
-std::string ModelList(const Services& services) {
-  ordered_json list = ordered_json::array();
-  for (const auto& served : services.models->all()) {
-    list.push_back(EntryOf(*served, served->name));
-    for (const auto& [name, index] : served->adapters) list.push_back(EntryOf(*served, name));
-  }
-  return Dump({{"object", "list"}, {"data", list}});
-}
-
-std::string ModelEntry(const Services& services, const std::string& name) {
-  Chosen chosen = services.models->Find(name, false);
-  return chosen.served && !name.empty() ? Dump(EntryOf(*chosen.served, name)) : "";
 }
 
 std::string MetricsText(Services* services) {

@@ -15,9 +15,6 @@ void Tokenize(Services* services, const std::shared_ptr<http::Exchange>& exchang
 void Scores(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller);
 
 std::string TokenizerInfo(const Services& services);
-std::string ModelList(const Services& services);
-// One entry of the list; "" where there is no such model.
-std::string ModelEntry(const Services& services, const std::string& name);
 std::string MetricsText(Services* services);
 // What is going on now: models, requests in flight.
 std::string Load(const Services& services);

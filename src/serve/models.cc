@@ -56,6 +56,7 @@ Result<std::unique_ptr<Models>> Models::Start(std::shared_ptr<table::Catalog> ca
     models->served_.push_back(std::move(served));
     models->choices_.push_back(choice);
   }
+  HEADRACE_TRY(models->CheckAliases());
   models->watcher_ = std::thread([raw = models.get()] { raw->Watch(); });
   return models;
 }
@@ -128,7 +129,41 @@ Result<std::shared_ptr<Served>> Models::Load(const ModelChoice& choice, int64_t 
   return served;
 }
 
+// Each leads to a model, and hides none.
+Status Models::CheckAliases() const {
+  const auto& aliases = options_.aliases;
+  for (size_t i = 0; i < aliases.size(); ++i) {
+    const auto& [alias, target] = aliases[i];
+    if (alias.empty() || target.empty()) return Status::Invalid("an alias is NAME=MODEL");
+    const Chosen chosen = FindLoaded(target, false);
+    if (!chosen.served)
+      return Status::NotFound("the alias '" + alias + "' stands for '" + target +
+                              "', which is not served; there are " + names());
+    if (FindLoaded(alias, false).served)
+      return Status::Invalid("'" + alias + "' is served already: it can be no alias");
+    for (size_t j = 0; j < i; ++j)
+      if (aliases[j].first == alias &&
+          (alias != kAnyName ||
+           FindLoaded(aliases[j].second, false).served->embeds() == chosen.served->embeds()))
+        return Status::Invalid("there are two aliases '" + alias + "'");
+  }
+  return Status::Ok();
+}
+
 Chosen Models::Find(const std::string& name, bool embedding) const {
+  Chosen chosen = FindLoaded(name, embedding);
+  if (chosen.served || name.empty()) return chosen;
+  for (const auto& [alias, target] : options_.aliases)
+    if (alias == name) return FindLoaded(target, embedding);
+  for (const auto& [alias, target] : options_.aliases) {
+    if (alias != kAnyName) continue;
+    chosen = FindLoaded(target, embedding);
+    if (chosen.served && chosen.served->embeds() == embedding) return chosen;
+  }
+  return {};
+}
+
+Chosen Models::FindLoaded(const std::string& name, bool embedding) const {
   const std::lock_guard lock(mutex_);
   for (const auto& served : served_) {
     if (served->embeds() == embedding && name.empty()) return {served, -1, ""};
@@ -154,6 +189,8 @@ std::string Models::names() const {
     text += (text.empty() ? "" : ", ") + served->name;
     for (const auto& [name, index] : served->adapters) text += ", " + name;
   }
+  for (const auto& [alias, target] : options_.aliases)
+    if (alias != kAnyName) text += ", " + alias;
   return text;
 }
 

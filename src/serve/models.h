@@ -25,9 +25,15 @@ struct ModelChoice {
   std::string from;  // a name in the catalog, or a file
 };
 
+// What stands in an alias for every name that nothing else has.
+inline constexpr char kAnyName[] = "*";
+
 struct ModelOptions {
   std::string chat_template;  // for models without one; see ChatTemplate::Make
   std::vector<std::pair<std::string, std::string>> adapters;  // name, file; of the first language model
+  // Other names of what is loaded: alias, and what Find takes. kAnyName may come once for a language model
+  // and once for an embedding model.
+  std::vector<std::pair<std::string, std::string>> aliases;
   engine::EngineOptions engine;
   int64_t memory = 0;  // bytes that weights and caches of all may take; 0: 80 % of what is free at the start
   std::function<void(const std::string&)> say;  // what happens, for the log
@@ -61,15 +67,18 @@ class Models {
   ~Models();
 
   // By name; "" is the first language (or, for `embedding`, embedding) model. "name:adapter" and an adapter's
-  // own name choose it.
+  // own name choose it; then aliases, and the one for any name.
   Chosen Find(const std::string& name, bool embedding) const;
   std::vector<std::shared_ptr<Served>> all() const;
   std::string names() const;  // for errors
+  const std::vector<std::pair<std::string, std::string>>& aliases() const { return options_.aliases; }
   int64_t swaps() const { return swaps_; }
   std::string trouble() const;  // of the last swap
 
  private:
   Models() = default;
+  Chosen FindLoaded(const std::string& name, bool embedding) const;
+  Status CheckAliases() const;
   Result<std::shared_ptr<Served>> Load(const ModelChoice& choice, int64_t used);
   void Watch();
   void Look();

@@ -4,6 +4,7 @@
 
 #include "serve/endpoints.h"
 #include "serve/generation.h"
+#include "serve/model_list.h"
 #include "serve/refusal.h"
 #include "serve/server.h"
 
@@ -34,13 +35,18 @@ void Tokens(Services* services, const Asked& asked) {
 void Judge(Services* services, const Asked& asked) { Scores(services, asked.exchange, asked.caller); }
 
 void OneModel(Services* services, const Asked& asked) {
-  std::string entry = ModelEntry(*services, asked.rest);
+  const bool anthropic = SpeaksAnthropic(asked.exchange->request());
+  std::string entry =
+      anthropic ? AnthropicModelEntry(*services, asked.rest) : ModelEntry(*services, asked.rest);
   if (entry.empty())
     return Refuse(services, asked.exchange.get(), asked.caller, NoSuchModel(*services, asked.rest));
   Say(asked, std::move(entry));
 }
 
-void AllModels(Services* services, const Asked& asked) { Say(asked, ModelList(*services)); }
+void AllModels(Services* services, const Asked& asked) {
+  const http::HttpRequest& request = asked.exchange->request();
+  Say(asked, SpeaksAnthropic(request) ? AnthropicModelList(*services, request.query) : ModelList(*services));
+}
 
 void Ready(Services* services, const Asked& asked) {
   const bool ready = services->ready && !services->stopping;

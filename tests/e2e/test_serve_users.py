@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from serving import Server, make_catalog, needs_models, serving
+from serving import GEMMA, Server, make_catalog, needs_models, run, serving
 
 pytestmark = needs_models
 PAGE = "https://page.example"
@@ -15,7 +15,8 @@ PAGE = "https://page.example"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     catalog = make_catalog(tmp_path_factory.mktemp("serve"))
-    with serving(catalog, "--chat-template", "chatml", "-c", "4096", "--cors-origins", PAGE) as running:
+    names = ("--alias", "gpt-4o=gemma", "--alias", "*=gemma", "--alias", "*=minilm")
+    with serving(catalog, "--chat-template", "chatml", "-c", "4096", "--cors-origins", PAGE, *names) as running:
         yield running
 
 
@@ -52,6 +53,43 @@ def test_pages_of_browsers(server: Server) -> None:
 def test_streams_are_not_gathered_by_proxies(server: Server) -> None:
     stream = server.ask("/v1/completions", {"prompt": "Hi", "max_tokens": 1, "stream": True})
     assert stream.headers["x-accel-buffering"] == "no"
+
+
+def test_other_names_of_models(server: Server) -> None:
+    for name in ("gemma", "gpt-4o", "whatever/they:say"):
+        answer = server.ask("/v1/completions", {"model": name, "prompt": "Hi", "max_tokens": 1})
+        assert answer.status == 200 and answer.json["model"] == name
+        assert server.ask(f"/v1/models/{name}").json["root"] == "gemma"
+    vectors = server.ask("/v1/embeddings", {"model": "text-embedding-3-small", "input": "Hi"})
+    assert vectors.status == 200 and len(vectors.json["data"][0]["embedding"]) == 384
+    assert [m["id"] for m in server.ask("/v1/models").json["data"]] == ["gemma", "minilm", "gpt-4o"]
+    loaded = server.ask("/load").json["models"]
+    assert [m["name"] for m in loaded] == ["gemma", "minilm"]  # once
+
+
+def test_aliases_lead_somewhere() -> None:
+    def fault(*words: str) -> str:
+        return run("serve", f"gemma={GEMMA}", "-c", "512", "--port", "0", *words, code=1)
+
+    assert "which is not served; there are gemma" in fault("--alias", "a=b")
+    assert "is served already" in fault("--alias", "gemma=gemma")
+    assert "two aliases '*'" in fault("--alias", "*=gemma", "--alias", "*=gemma")
+    assert "NAME=MODEL" in fault("--alias", "gemma")
+
+
+def test_models_as_anthropic_lists_them(server: Server) -> None:
+    def models(query: str = "") -> Any:
+        return server.ask(f"/v1/models{query}", anthropic_version="2023-06-01").json
+
+    whole = models()
+    assert [m["id"] for m in whole["data"]] == ["gemma", "minilm", "gpt-4o"] and whole["has_more"] is False
+    assert whole["first_id"] == "gemma" and whole["last_id"] == "gpt-4o"
+    one = server.ask("/v1/models/gemma", anthropic_version="2023-06-01").json
+    assert one == whole["data"][0] and one["type"] == "model" and one["created_at"].endswith("Z")
+    page = models("?limit=2")
+    assert page["has_more"] and [m["id"] for m in page["data"]] == ["gemma", "minilm"]
+    assert [m["id"] for m in models(f"?limit=2&after_id={page['last_id']}")["data"]] == ["gpt-4o"]
+    assert [m["id"] for m in models("?limit=1&before_id=gpt-4o")["data"]] == ["minilm"]
 
 
 def test_tokens_that_stop_and_words_that_may_not_come(server: Server) -> None:
