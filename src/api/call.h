@@ -61,7 +61,9 @@ struct Call {
   bool progress = false;  // of the prompt, before the first piece of a stream
   bool give_reasoning = true;
   std::string user;
-  std::string input;  // what was said, as JSON, for the trace
+  std::string input;     // what was said, as JSON, for the trace
+  std::string previous;  // of /v1/responses: what it goes on with (Continue)
+  bool store = true;     // of /v1/responses: it may be asked for again
   // Given back as they came (/v1/responses): JSON texts by name.
   std::map<std::string, std::string> given_back;
   std::vector<std::string> unknown;  // paths of fields that nothing here reads
@@ -69,6 +71,10 @@ struct Call {
 
 // Reads a body. The fault, if there is one, names the field. `call` is complete otherwise.
 std::optional<Fault> ParseCall(Dialect dialect, std::string_view body, Call* call);
+
+// Puts what was said before in front of a call to /v1/responses that names a previous one: `input` as that
+// call's trace has it, `response` as it was told.
+std::optional<Fault> Continue(std::string_view input, std::string_view response, Call* call);
 
 struct EmbeddingsCall {
   std::string model;

@@ -216,9 +216,11 @@ void ParseResponses(const Json& json, Call* call) {
     call->messages.insert(call->messages.begin(), {"system", *text});
     call->given_back["instructions"] = Json(*text).dump();
   }
-  if (body.Find("previous_response_id") != nullptr || body.Find("conversation") != nullptr)
-    Refuse("previous_response_id",
-           "is not supported: this server keeps no conversations; send the whole input");
+  call->previous = body.Text("previous_response_id").value_or("");
+  if (!call->previous.empty()) call->given_back["previous_response_id"] = Json(call->previous).dump();
+  if (body.Find("conversation") != nullptr)
+    Refuse("conversation", "is not supported: go on with previous_response_id, or send the whole input");
+  call->store = body.Flag("store", true);
   if (body.Flag("background", false)) Refuse("background", "is not supported");
   ReadSampling(&body, call);
   call->stream = body.Flag("stream", false);
@@ -243,10 +245,38 @@ void ParseResponses(const Json& json, Call* call) {
   if (const auto top = body.Integer("top_logprobs", 0, 20); top && *top > 0)
     call->request.top_logprobs = static_cast<int>(*top);
   if (const Json* metadata = body.Object("metadata")) call->given_back["metadata"] = metadata->dump();
-  Skip(&body, {"store", "include", "service_tier", "safety_identifier", "prompt_cache_key", "truncation",
+  Skip(&body, {"include", "service_tier", "safety_identifier", "prompt_cache_key", "truncation",
                "prompt_cache_retention", "max_tool_calls"});
   call->input = Json{{"input", json.at("input")}}.dump();
   body.Rest(&call->unknown);
+}
+
+std::optional<Fault> Continue(std::string_view input, std::string_view response, Call* call) {
+  const Json before = Json::parse(input, nullptr, false), told = Json::parse(response, nullptr, false);
+  const Json now = Json::parse(call->input, nullptr, false);
+  if (!before.contains("input") || !told.contains("output") || !now.contains("input"))
+    return Fault::Field("previous_response_id", "names a response that cannot be read again");
+  Json all = Json::array();
+  const auto add = [&](const Json& items) {
+    if (items.is_array()) {
+      all.insert(all.end(), items.begin(), items.end());
+    } else {
+      all.push_back({{"type", "message"}, {"role", "user"}, {"content", items}});
+    }
+  };
+  add(before["input"]);
+  add(told["output"]);
+  try {
+    std::vector<model::Message> messages = ReadItems(all);
+    add(now["input"]);
+    const bool instructed = call->given_back.contains("instructions");
+    call->messages.insert(call->messages.begin() + (instructed ? 1 : 0), messages.begin(), messages.end());
+  } catch (const Fault& fault) {
+    return Fault::Field("previous_response_id",
+                        "cannot be gone on with: " + fault.param + " " + fault.message);
+  }
+  call->input = Json{{"input", all}}.dump();
+  return std::nullopt;
 }
 
 std::optional<Fault> ParseCall(Dialect dialect, std::string_view body, Call* call) {

@@ -1,4 +1,4 @@
-// response: OpenAI's newer API, without conversations kept.
+// response: OpenAI's newer API.
 #include "api/write_parts.h"
 
 namespace headrace::api {
@@ -25,7 +25,7 @@ class ResponsesWriter final : public Writer {
              {"parallel_tool_calls", call.tools.parallel},
              {"previous_response_id", nullptr},
              {"reasoning", {{"effort", nullptr}, {"summary", nullptr}}},
-             {"store", false},
+             {"store", call.store},
              {"temperature", s.temperature},
              {"text", {{"format", {{"type", "text"}}}}},
              {"tool_choice", "auto"},

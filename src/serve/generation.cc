@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "serve/refusal.h"
 #include "serve/rows.h"
+#include "trace/columns.h"
 
 namespace headrace::serve {
 namespace {
@@ -55,13 +56,19 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   void Run() {
     if (auto fault = Prepare()) return Refuse(&services_, exchange_.get(), caller_, *fault, &allowance_);
     if (call_.count)
-      return exchange_->Answer({200, AnswerHeaders(caller_, allowance_, call_.unknown),
-                                json{{"input_tokens", prompts_[0].tokens.size()}}.dump()});
+      return exchange_->Answer(
+          {200, AnswerHeaders(caller_, allowance_, call_.unknown), CountBody(prompts_[0].tokens.size())});
     // Somebody may have hung up, or a piece may come, at any time from here on.
     exchange_->Post([self = shared_from_this()] { self->Submit(); });
   }
 
  private:
+  std::string CountBody(size_t tokens) const {
+    json body = {{"input_tokens", tokens}};
+    if (call_.dialect != api::Dialect::kMessages) body["object"] = "response.input_tokens";
+    return body.dump();
+  }
+
   struct Prompt {
     std::string text;
     std::vector<model::Token> tokens;
@@ -71,6 +78,8 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     const http::HttpRequest& http = exchange_->request();
     if (auto fault = api::ParseCall(call_.dialect, http.body, &call_)) return fault;
     if (auto fault = UnknownFields(services_, call_.unknown)) return fault;
+    if (call_.dialect == api::Dialect::kResponses)
+      if (auto fault = GoOn()) return fault;
     chosen_ = services_.models->Find(call_.model, false);
     if (!chosen_.served) return NoSuchModel(services_, call_.model);
     const Served& served = *chosen_.served;
@@ -102,6 +111,21 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     call_.request.report = call_.stream && (call_.timings || call_.progress);
     call_.request.progress = call_.stream && call_.progress;
     return std::nullopt;
+  }
+
+  // With what an earlier response said.
+  std::optional<api::Fault> GoOn() {
+    call_.store = call_.store && services_.responses->on();
+    if (call_.previous.empty()) return std::nullopt;
+    if (!services_.responses->on())
+      return api::Fault::Field("previous_response_id",
+                               "is not supported here: this server keeps no texts; send the whole input");
+    const auto before = services_.responses->Find(trace::RowIdOf(call_.previous), caller_.key.id);
+    if (!before.ok()) return api::Fault::From(before.status());
+    if (!*before)
+      return api::Fault{400, "previous_response_not_found", "previous_response_id",
+                        "there is no response '" + call_.previous + "' here"};
+    return api::Continue((*before)->input, (*before)->response, &call_);
   }
 
   // bad_words as vLLM reads them: at the beginning of a text and, where that is one more token, after a
@@ -425,9 +449,14 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   }
 
   void RecordEnd(int status, const std::string& error, const std::vector<api::Choice>& choices) {
-    if (services_.recorder->on())
-      services_.recorder->Write(trace::Kind::kEnd, EndRow(*services_.recorder, caller_, status, error,
-                                                          choices, usage_.sum, first_token_));
+    if (!services_.recorder->on()) return;
+    json row = EndRow(*services_.recorder, caller_, status, error, choices, usage_.sum, first_token_);
+    if (call_.dialect == api::Dialect::kResponses && call_.store && status == 200) {
+      const std::string told = writer_->Whole(choices);
+      row["response"] = told;
+      services_.responses->Put(caller_.request_id, {caller_.key.id, call_.input, told});
+    }
+    services_.recorder->Write(trace::Kind::kEnd, row);
   }
 
   Services& services_;

@@ -2,11 +2,13 @@
 
 #include <set>
 
+#include "api/writer.h"
 #include "serve/endpoints.h"
 #include "serve/generation.h"
 #include "serve/model_list.h"
 #include "serve/refusal.h"
 #include "serve/server.h"
+#include "trace/columns.h"
 
 namespace headrace::serve {
 namespace {
@@ -54,12 +56,38 @@ void Ready(Services* services, const Asked& asked) {
       {ready ? 200 : 503, {}, ready ? R"({"status":"ready"})" : R"({"status":"stopping"})"});
 }
 
+api::Fault NoSuchResponse(const std::string& id) {
+  return {404, "not_found", "", "there is no response '" + id + "' here", 0};
+}
+
+void OldResponse(Services* services, const Asked& asked) {
+  const auto found = services->responses->Find(trace::RowIdOf(asked.rest), asked.caller.key.id);
+  if (!found.ok() || !*found)
+    return Refuse(services, asked.exchange.get(), asked.caller,
+                  found.ok() ? NoSuchResponse(asked.rest) : api::Fault::From(found.status()));
+  Say(asked, (*found)->response);
+}
+
+void DeleteResponse(Services* services, const Asked& asked) {
+  const auto gone = services->responses->Delete(trace::RowIdOf(asked.rest), asked.caller.key.id);
+  if (!gone.ok() || !*gone)
+    return Refuse(services, asked.exchange.get(), asked.caller,
+                  gone.ok() ? NoSuchResponse(asked.rest) : api::Fault::From(gone.status()));
+  Say(asked, R"({"id":)" + api::JsonText(asked.rest) + R"(,"object":"response","deleted":true})");
+}
+
 constexpr char kAsk[] = "inference", kAdmin[] = "admin", kAnyone[] = "";
 
 constexpr Route kRoutes[] = {
     {"POST", "/v1/chat/completions", "/v1/chat/completions", kAsk, Runs::kWorker, Text<Dialect::kChat>},
     {"POST", "/v1/completions", "/v1/completions", kAsk, Runs::kWorker, Text<Dialect::kCompletions>},
     {"POST", "/v1/responses", "/v1/responses", kAsk, Runs::kWorker, Text<Dialect::kResponses>},
+    {"POST", "/v1/responses/input_tokens", "/v1/responses/input_tokens", kAsk, Runs::kWorker,
+     Text<Dialect::kResponses, true>},
+    {"GET", "/v1/responses/{id}", "/v1/responses/{id}", kAsk, Runs::kWaiter, OldResponse},
+    {"DELETE", "/v1/responses/{id}", "/v1/responses/{id}", kAsk, Runs::kWaiter, DeleteResponse},
+    {"POST", "/v1/chat/completions/input_tokens", "/v1/chat/completions/input_tokens", kAsk, Runs::kWorker,
+     Text<Dialect::kChat, true>},
     {"POST", "/v1/messages", "/v1/messages", kAsk, Runs::kWorker, Text<Dialect::kMessages>},
     {"POST", "/v1/messages/count_tokens", "/v1/messages/count_tokens", kAsk, Runs::kWorker,
      Text<Dialect::kMessages, true>},
@@ -90,6 +118,10 @@ constexpr Route kRoutes[] = {
     // For clients whose base address lacks the /v1, and those of llama.cpp and vLLM.
     {"POST", "/chat/completions", "/v1/chat/completions", kAsk, Runs::kWorker, Text<Dialect::kChat>},
     {"POST", "/completions", "/v1/completions", kAsk, Runs::kWorker, Text<Dialect::kCompletions>},
+    {"POST", "/chat/completions/input_tokens", "/v1/chat/completions/input_tokens", kAsk, Runs::kWorker,
+     Text<Dialect::kChat, true>},
+    {"POST", "/responses/input_tokens", "/v1/responses/input_tokens", kAsk, Runs::kWorker,
+     Text<Dialect::kResponses, true>},
     {"POST", "/responses", "/v1/responses", kAsk, Runs::kWorker, Text<Dialect::kResponses>},
     {"POST", "/embeddings", "/v1/embeddings", kAsk, Runs::kWaiter, Embed},
     {"POST", "/rerank", "/v1/rerank", kAsk, Runs::kWaiter, Rank},

@@ -46,6 +46,7 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
   services.waiters = std::make_unique<TaskPool>(kWaiters, "hr-serve");
   HEADRACE_ASSIGN(services.models, Models::Start(catalog, options.models, options.model));
   HEADRACE_ASSIGN(services.recorder, Recorder::Start(catalog, options.record, options.commit_seconds));
+  services.responses = std::make_unique<KeptResponses>(catalog, services.recorder.get());
   options.http.error_body = [](int status, const std::string& message) {
     return api::OpenAiError({status, "", "", message, 0});
   };

@@ -13,6 +13,7 @@
 #include "base/task_pool.h"
 #include "http/http_server.h"
 #include "serve/clock_watch.h"
+#include "serve/kept_responses.h"
 #include "serve/keys.h"
 #include "serve/meter.h"
 #include "serve/metrics.h"
@@ -59,6 +60,7 @@ class InFlightList {
 struct Services {
   std::unique_ptr<Models> models;
   std::unique_ptr<Recorder> recorder;
+  std::unique_ptr<KeptResponses> responses;
   std::unique_ptr<Metrics> metrics;
   std::unique_ptr<KeyRing> keys;
   Meter meter;

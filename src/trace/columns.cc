@@ -48,6 +48,7 @@ constexpr Column kTraceColumns[] = {
     {"reasoning", Type::kText},
     {"tool_calls", Type::kText},  // JSON
     {"answer_hash", Type::kText},
+    {"response", Type::kText},  // of /v1/responses, as it was told, where the client wants it kept; JSON
     {"prompt_tokens", Type::kInteger},
     {"cached_tokens", Type::kInteger},
     {"answer_tokens", Type::kInteger},

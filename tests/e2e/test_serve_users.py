@@ -174,3 +174,31 @@ def test_only_allowed_tools_are_called(server: Server) -> None:
     response["tool_choice"]["tools"] = [{"type": "function", "name": "fourth"}]  # type: ignore[index]
     wrong = server.ask("/v1/responses", response)
     assert wrong.status == 400 and wrong.json["error"]["param"] == "tool_choice.tools[0].name"
+
+
+def test_responses_again(server: Server) -> None:
+    first = server.ask("/v1/responses", {"input": "My name is Zebedee.", "max_output_tokens": 6, "instructions": "Be brief."})
+    assert first.status == 200 and first.json["store"] is True
+    told = first.json
+    assert server.ask(f"/v1/responses/{told['id']}").json == told
+    body = {"input": "What is my name?", "max_output_tokens": 4, "previous_response_id": told["id"]}
+    for stream in (False, True):
+        second = server.ask("/v1/responses", {**body, "stream": stream})
+        assert second.status == 200
+        later = second.events[-1][1]["response"] if stream else second.json
+        assert later["previous_response_id"] == told["id"]
+        prompt = server.sql(f"select prompt from traces where id = '{later['id'].removeprefix('resp_')}'")[0]["prompt"]
+        said = told["output"][0]["content"][0]["text"].strip()
+        parts = ["My name is Zebedee.", said, "What is my name?"]
+        assert [prompt.find(p) for p in parts] == sorted(prompt.find(p) for p in parts) and "Zebedee" in prompt
+        assert "Be brief." not in prompt  # instructions are each call's own
+        third = server.ask("/v1/responses/input_tokens", {"input": "And?", "previous_response_id": later["id"]}).json
+        assert third["object"] == "response.input_tokens" and third["input_tokens"] > later["usage"]["input_tokens"]
+    plain = server.ask("/v1/responses", {"input": "Hi", "max_output_tokens": 2, "store": False}).json
+    assert plain["store"] is False and server.ask(f"/v1/responses/{plain['id']}").status == 404
+    assert server.ask(f"/v1/responses/{told['id']}", method="DELETE").json["deleted"] is True
+    assert server.ask(f"/v1/responses/{told['id']}").status == 404
+    gone = server.ask("/v1/responses", body)
+    assert gone.status == 400 and gone.json["error"]["code"] == "previous_response_not_found"
+    assert server.ask(f"/v1/responses/{told['id']}", method="DELETE").status == 404
+    assert server.ask("/v1/responses/resp_x'%20or%201=1").status == 404

@@ -1,0 +1,93 @@
+#include "trace/find.h"
+
+#include <arrow/array/array_binary.h>
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+
+#include <algorithm>
+
+#include "table/arrow_bridge.h"
+#include "trace/committer.h"
+
+namespace headrace::trace {
+namespace {
+
+using nlohmann::json;
+
+// What stands between quotes in a condition.
+bool IsPlain(const std::string& word) {
+  return !word.empty() && std::all_of(word.begin(), word.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '.' || c == '-' || c == '_';
+  });
+}
+
+// Rows that have ended, of all spools.
+Status EachInSpools(
+    const table::Catalog& catalog,
+    const std::function<void(const std::vector<json>& traces, const std::vector<json>& scores)>& each) {
+  for (const std::string& folder : SpoolFolders(SpoolRoot(catalog))) {
+    Replay replay;
+    std::vector<json> traces, scores;
+    const auto report = ReadSpool(folder, {}, [&](const Record& record) {
+      replay.Take(record, &traces, &scores);
+      each(traces, scores);
+      traces.clear();
+      scores.clear();
+      return Status::Ok();
+    });
+    if (!report.ok()) return report.status();
+  }
+  return Status::Ok();
+}
+
+// The first row of a table for which `where` holds: its texts.
+Result<std::optional<json>> FindInTable(const table::Catalog& catalog, const char* name,
+                                        const std::string& where) {
+  const auto table = catalog.OpenTable(name);
+  if (!table.ok() && table.status().Is(Code::kNotFound)) return std::optional<json>();
+  if (!table.ok()) return table.status();
+  HEADRACE_ASSIGN(const table::View view, (*table)->At());
+  HEADRACE_ASSIGN(const auto reader, view.Scan({.where = where, .limit = 1}));
+  for (;;) {
+    std::shared_ptr<arrow::RecordBatch> batch;
+    HEADRACE_ARROW_TRY(reader->ReadNext(&batch));
+    if (!batch) return std::optional<json>();
+    if (batch->num_rows() == 0) continue;
+    json row = json::object();
+    for (int i = 0; i < batch->num_columns(); ++i) {
+      if (batch->column(i)->type_id() != arrow::Type::STRING || batch->column(i)->IsNull(0)) continue;
+      row[batch->schema()->field(i)->name()] =
+          static_cast<const arrow::StringArray&>(*batch->column(i)).GetString(0);
+    }
+    return std::optional<json>(std::move(row));
+  }
+}
+
+}  // namespace
+
+// The spools first: what is committed meanwhile is in the table by then.
+Result<std::optional<json>> FindTrace(const table::Catalog& catalog, const std::string& id) {
+  if (!IsPlain(id)) return std::optional<json>();
+  std::optional<json> found;
+  HEADRACE_TRY(EachInSpools(catalog, [&](const auto& traces, const auto&) {
+    for (const json& row : traces)
+      if (row.value("id", "") == id) found = row;
+  }));
+  if (found) return found;
+  return FindInTable(catalog, kTraces, "id = '" + id + "'");
+}
+
+Result<bool> HasScore(const table::Catalog& catalog, const std::string& request, const std::string& name) {
+  if (!IsPlain(request) || !IsPlain(name)) return false;
+  bool found = false;
+  HEADRACE_TRY(EachInSpools(catalog, [&](const auto&, const auto& scores) {
+    for (const json& row : scores)
+      found = found || (row.value("request", "") == request && row.value("name", "") == name);
+  }));
+  if (found) return true;
+  HEADRACE_ASSIGN(const auto row,
+                  FindInTable(catalog, kScores, "request = '" + request + "' and name = '" + name + "'"));
+  return row.has_value();
+}
+
+}  // namespace headrace::trace
