@@ -235,7 +235,10 @@ def test_labels_are_names_of_routes(opened: Server) -> None:
         ("/v1/stray-4", "PUT", 404),
     ):
         assert opened.ask(path, method=method).status == status
-    assert opened.ask("/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}).status == 200
+    assert (
+        opened.ask("/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}).status
+        == 200
+    )
     assert opened.ask("/models").json == opened.ask("/v1/models").json
     labels = set(re.findall(r'endpoint="([^"]*)"', opened.ask("/metrics").body.decode()))
     assert {"other", "/v1/models/{model}", "/v1/chat/completions"} <= labels

@@ -177,7 +177,9 @@ def test_only_allowed_tools_are_called(server: Server) -> None:
 
 
 def test_responses_again(server: Server) -> None:
-    first = server.ask("/v1/responses", {"input": "My name is Zebedee.", "max_output_tokens": 6, "instructions": "Be brief."})
+    first = server.ask(
+        "/v1/responses", {"input": "My name is Zebedee.", "max_output_tokens": 6, "instructions": "Be brief."}
+    )
     assert first.status == 200 and first.json["store"] is True
     told = first.json
     assert server.ask(f"/v1/responses/{told['id']}").json == told
