@@ -3,6 +3,7 @@
 //
 //   OpenAI   POST /v1/chat/completions, /v1/completions, /v1/responses
 //   Anthropic POST /v1/messages
+//   llama.cpp POST /completion
 //
 // Extensions of vLLM and llama.cpp that clients send are honoured: top_k, min_p, repetition_penalty,
 // ignore_eos, chat_template_kwargs, structured_outputs and the older guided_*, grammar, cache_prompt,
@@ -24,7 +25,16 @@
 
 namespace headrace::api {
 
-enum class Dialect { kChat, kCompletions, kResponses, kMessages };
+enum class Dialect { kChat, kCompletions, kResponses, kMessages, kNative };  // the last: llama.cpp's own
+// Whether its prompts are texts, and not conversations.
+inline bool TakesTexts(Dialect dialect) {
+  return dialect == Dialect::kCompletions || dialect == Dialect::kNative;
+}
+
+// A prompt as a client may give it: a text, tokens, or both in a row.
+using MixedText = std::vector<std::variant<std::string, model::Token>>;
+using PromptInput = std::variant<std::string, std::vector<model::Token>, MixedText>;
+using EmbeddingInput = std::variant<std::string, std::vector<model::Token>>;
 
 struct Tools {
   enum class Choice { kAuto, kNone, kRequired, kNamed };
@@ -44,22 +54,25 @@ struct Call {
   std::vector<model::Message> messages;
   model::RenderOptions render;
   Tools tools;
-  // Of completions: texts, or tokens.
-  std::vector<std::variant<std::string, std::vector<model::Token>>> prompts;
-  bool special = true;  // a text begins with the model's beginning-of-sequence token
-  bool parse = true;    // names of control tokens in it stand for them: a prompt is what the model reads
+  std::vector<PromptInput> prompts;  // of completions
+  bool special = true;               // a text begins with the model's beginning-of-sequence token
+  bool parse = true;  // names of control tokens in it stand for them: a prompt is what the model reads
   bool echo = false;
   bool count = false;  // asked for before parsing: only the prompt's tokens are wanted, so no limit is needed
 
-  engine::Request request;             // all but its prompt, adapter, key and scope
-  std::vector<std::string> bad_words;  // for request.sampling: their tokens are the model's
-  bool seeded = false;                 // the client gave the seed
-  int n = 1;                           // answers to each prompt
+  engine::Request request;  // all but its prompt, adapter, key and scope
+  // For request.sampling, whose tokens are the model's.
+  std::vector<std::string> bad_words;
+  std::vector<std::pair<std::string, float>> bias_texts;  // for each token of the text
+  bool seeded = false;                                    // the client gave the seed
+  int n = 1;                                              // answers to each prompt
   bool stream = false;
   bool include_usage = false;
   bool timings = false;   // with each piece of a stream
   bool progress = false;  // of the prompt, before the first piece of a stream
   bool give_reasoning = true;
+  bool return_tokens = false;                // of llama.cpp's API, as are these
+  std::vector<std::string> response_fields;  // empty: all
   std::string user;
   std::string input;     // what was said, as JSON, for the trace
   std::string previous;  // of /v1/responses: what it goes on with (Continue)
@@ -78,7 +91,7 @@ std::optional<Fault> Continue(std::string_view input, std::string_view response,
 
 struct EmbeddingsCall {
   std::string model;
-  std::vector<std::variant<std::string, std::vector<model::Token>>> inputs;
+  std::vector<EmbeddingInput> inputs;
   int dimensions = 0;   // 0: all
   bool base64 = false;  // little-endian floats
   bool cut = false;     // truncate_prompt_tokens = -1, truncate = true
@@ -92,9 +105,21 @@ struct RerankCall {
   std::vector<std::string> documents;
   int top_n = 0;  // 0: all
   bool return_documents = false;
+  // As text-embeddings-inference has it: `texts`, and a list alone as the answer; its scores lie between 0
+  // and 1 (the logistic function of the cosine), or are raw.
+  bool tei = false, raw_scores = false;
   std::vector<std::string> unknown;
 };
 std::optional<Fault> ParseRerank(std::string_view body, RerankCall* call);
+
+// vLLM's /score: one text, or as many as there are others, against others.
+struct PairsCall {
+  std::string model;
+  std::vector<std::string> first, second;
+  bool cut = false;  // truncate_prompt_tokens = -1
+  std::vector<std::string> unknown;
+};
+std::optional<Fault> ParsePairs(std::string_view body, PairsCall* call);
 
 struct TokenizeCall {
   std::string model, text;

@@ -50,9 +50,9 @@ void ReadEffort(const std::optional<std::string>& effort, Call* call) {
   if (*effort == "none" || *effort == "minimal") call->render.think = false;
 }
 
-std::vector<std::variant<std::string, std::vector<model::Token>>> ReadInputs(const Json& value,
-                                                                             const std::string& at) {
-  std::vector<std::variant<std::string, std::vector<model::Token>>> inputs;
+template <typename Input>
+std::vector<Input> ReadInputs(const Json& value, const std::string& at) {
+  std::vector<Input> inputs;
   if (value.is_string()) return {value.get<std::string>()};
   if (!value.is_array() || value.empty())
     Refuse(at, "must be a string, an array of strings, or tokens; not empty");
@@ -109,7 +109,7 @@ void ParseChat(const Json& json, Call* call) {
 void ParseCompletions(const Json& json, Call* call) {
   Fields body(json, "");
   call->model = body.Text("model").value_or("");
-  call->prompts = ReadInputs(body.Need("prompt"), "prompt");
+  call->prompts = ReadInputs<PromptInput>(body.Need("prompt"), "prompt");
   ReadSampling(&body, call);
   ReadStream(&body, call);
   const auto most = body.Integer("max_tokens", 0, kMostTokens);
@@ -193,17 +193,6 @@ void ReadResponseTools(Fields* body, Call* call) {
     }
     CheckChoice("tool_choice", call->tools);
   }
-}
-
-// A body, read by `read`; what it refuses is what comes back.
-template <typename Read>
-std::optional<Fault> Reading(std::string_view body, Read read) {
-  try {
-    read(ParseBody(body));
-  } catch (Fault& fault) {
-    return std::move(fault);
-  }
-  return std::nullopt;
 }
 
 }  // namespace
@@ -292,6 +281,9 @@ std::optional<Fault> ParseCall(Dialect dialect, std::string_view body, Call* cal
       case Dialect::kResponses:
         ParseResponses(json, call);
         break;
+      case Dialect::kNative:
+        ParseNative(json, call);
+        break;
       case Dialect::kMessages:
         ParseMessages(json, call);
         break;
@@ -303,7 +295,7 @@ std::optional<Fault> ParseEmbeddings(std::string_view text, EmbeddingsCall* call
   return Reading(text, [&](const Json& json) {
     Fields body(json, "");
     call->model = body.Text("model").value_or("");
-    call->inputs = ReadInputs(body.Need("input"), "input");
+    call->inputs = ReadInputs<EmbeddingInput>(body.Need("input"), "input");
     for (size_t i = 0; i < call->inputs.size(); ++i)
       if (const auto* one = std::get_if<std::string>(&call->inputs[i]); one != nullptr && one->empty())
         Refuse(json["input"].is_string() ? "input" : At("input", i), "is empty");
@@ -315,29 +307,6 @@ std::optional<Fault> ParseEmbeddings(std::string_view text, EmbeddingsCall* call
     call->cut =
         body.Flag("truncate", false) || body.Integer("truncate_prompt_tokens", -1, 1 << 20).has_value();
     call->user = body.Text("user").value_or("");
-    body.Rest(&call->unknown);
-  });
-}
-
-std::optional<Fault> ParseRerank(std::string_view text, RerankCall* call) {
-  return Reading(text, [&](const Json& json) {
-    Fields body(json, "");
-    call->model = body.Text("model").value_or("");
-    call->query = body.NeedText("query");
-    const Json& documents = body.Need("documents");
-    if (!documents.is_array() || documents.empty())
-      Refuse("documents", "must be an array of texts, not empty");
-    if (documents.size() > kMostInputs) Refuse("documents", "has more than 2,048 entries");
-    for (size_t i = 0; i < documents.size(); ++i) {
-      if (documents[i].is_string()) {
-        call->documents.push_back(documents[i].get<std::string>());
-      } else {
-        Fields document(documents[i], At("documents", i));
-        call->documents.push_back(document.NeedText("text"));
-      }
-    }
-    call->top_n = static_cast<int>(body.Integer("top_n", 1, 1 << 20).value_or(0));
-    call->return_documents = body.Flag("return_documents", false);
     body.Rest(&call->unknown);
   });
 }

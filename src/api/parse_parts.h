@@ -30,9 +30,21 @@ void CheckChoice(const std::string& at, const Tools& tools);
 void ReadTemplate(Fields* body, model::RenderOptions* render);
 std::vector<model::Token> ReadTokens(const Json& list, const std::string& at);
 
+// A body, read by `read`; what it refuses is what comes back.
+template <typename Read>
+std::optional<Fault> Reading(std::string_view body, Read read) {
+  try {
+    read(ParseBody(body));
+  } catch (Fault& fault) {
+    return std::move(fault);
+  }
+  return std::nullopt;
+}
+
 void ParseChat(const Json& json, Call* call);
 void ParseCompletions(const Json& json, Call* call);
 void ParseResponses(const Json& json, Call* call);
 void ParseMessages(const Json& json, Call* call);
+void ParseNative(const Json& json, Call* call);
 
 }  // namespace headrace::api

@@ -204,6 +204,8 @@ std::unique_ptr<Writer> Writer::Make(const Call& call, Head head) {
       return MakeCompletions(call, std::move(head));
     case Dialect::kResponses:
       return MakeResponses(call, std::move(head));
+    case Dialect::kNative:
+      return MakeNative(call, std::move(head));
     case Dialect::kMessages:
       return MakeMessages(call, std::move(head));
   }

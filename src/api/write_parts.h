@@ -28,6 +28,7 @@ inline std::string EventEnd(bool usage, const std::string& more = "") {
 // llama.cpp's (tools/server/README.md): how fast it was; how far a prompt is.
 ordered_json Timings(const engine::Usage& usage);
 std::string TimingsField(const engine::Usage& usage);  // as `more` of EventEnd
+ordered_json ProgressJson(const engine::Usage& usage, int32_t processed);
 std::string ProgressField(const engine::Usage& usage, int32_t processed);
 // What ended it, as vLLM tells it: the stop string, or the token's number.
 ordered_json StopReason(const Choice& choice);
@@ -35,6 +36,7 @@ std::string LastEvents(const std::string& lead, bool usage, const std::vector<Ch
 
 std::unique_ptr<Writer> MakeChat(const Call& call, Head head);
 std::unique_ptr<Writer> MakeCompletions(const Call& call, Head head);
+std::unique_ptr<Writer> MakeNative(const Call& call, Head head);
 std::unique_ptr<Writer> MakeResponses(const Call& call, Head head);
 std::unique_ptr<Writer> MakeMessages(const Call& call, Head head);
 

@@ -29,11 +29,15 @@ ordered_json Timings(const engine::Usage& usage) {
 
 std::string TimingsField(const engine::Usage& usage) { return ",\"timings\":" + Dump(Timings(usage)); }
 
+ordered_json ProgressJson(const engine::Usage& usage, int32_t processed) {
+  return {{"total", usage.prompt_tokens},
+          {"cache", usage.cached_tokens},
+          {"processed", processed},
+          {"time_ms", Milliseconds(usage.prefill_seconds)}};
+}
+
 std::string ProgressField(const engine::Usage& usage, int32_t processed) {
-  return ",\"prompt_progress\":" + Dump({{"total", usage.prompt_tokens},
-                                         {"cache", usage.cached_tokens},
-                                         {"processed", processed},
-                                         {"time_ms", Milliseconds(usage.prefill_seconds)}});
+  return ",\"prompt_progress\":" + Dump(ProgressJson(usage, processed));
 }
 
 ordered_json StopReason(const Choice& choice) {

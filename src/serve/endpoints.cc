@@ -134,6 +134,45 @@ void Embeddings(Services* services, const std::shared_ptr<http::Exchange>& excha
   if (const auto fault = answer()) Refuse(services, exchange.get(), caller, *fault);
 }
 
+// As vLLM's /score does for embedding models: the cosines of pairs.
+void PairScores(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller) {
+  api::PairsCall call;
+  const auto answer = [&]() -> std::optional<api::Fault> {
+    if (auto fault = api::ParsePairs(exchange->request().body, &call)) return fault;
+    if (auto fault = UnknownFields(*services, call.unknown)) return fault;
+    Chosen chosen;
+    if (auto fault = FindEmbedder(*services, call.model, &chosen)) return fault;
+    std::vector<api::EmbeddingInput> texts(call.first.begin(), call.first.end());
+    texts.insert(texts.end(), call.second.begin(), call.second.end());
+    std::vector<std::vector<model::Token>> tokens;
+    if (auto fault = TokensOf(*chosen.served, texts, &tokens)) return fault;
+    Allowance allowance;
+    engine::Embeddings vectors;
+    if (auto fault = Embed(services, exchange.get(), caller, chosen, tokens, call.cut,
+                           exchange->request().body, &allowance, &vectors))
+      return fault;
+    const auto width = static_cast<size_t>(vectors.width);
+    ordered_json data = ordered_json::array();
+    for (size_t i = 0; i < call.second.size(); ++i) {
+      const float* a = vectors.values.data() + (call.first.size() == 1 ? 0 : i) * width;
+      const float* b = vectors.values.data() + (call.first.size() + i) * width;
+      double dot = 0;
+      for (size_t j = 0; j < width; ++j) dot += double{a[j]} * b[j];
+      data.push_back({{"index", i}, {"object", "score"}, {"score", dot}});
+    }
+    exchange->Answer(
+        {200, AnswerHeaders(caller, allowance, call.unknown),
+         Dump({{"id", "score-" + caller.request_id},
+               {"object", "list"},
+               {"created", caller.arrived_us / 1000000},
+               {"model", call.model.empty() ? chosen.served->name : call.model},
+               {"data", data},
+               {"usage", {{"prompt_tokens", vectors.tokens}, {"total_tokens", vectors.tokens}}}})});
+    return std::nullopt;
+  };
+  if (const auto fault = answer()) Refuse(services, exchange.get(), caller, *fault);
+}
+
 // By the cosine of two embeddings: what a bi-encoder can say.
 void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller) {
   api::RerankCall call;
@@ -164,6 +203,16 @@ void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange,
     if (call.top_n > 0 && static_cast<size_t>(call.top_n) < order.size())
       order.resize(static_cast<size_t>(call.top_n));
     ordered_json results = ordered_json::array();
+    if (call.tei) {  // a list alone
+      for (const auto& [score, index] : order) {
+        ordered_json one = {{"index", index},
+                            {"score", call.raw_scores ? score : 1 / (1 + std::exp(-score))}};
+        if (call.return_documents) one["text"] = call.documents[index];
+        results.push_back(std::move(one));
+      }
+      exchange->Answer({200, AnswerHeaders(caller, allowance, call.unknown), Dump(results)});
+      return std::nullopt;
+    }
     for (const auto& [score, index] : order) {
       ordered_json one = {{"index", index}, {"relevance_score", score}};
       if (call.return_documents) one["document"] = {{"text", call.documents[index]}};

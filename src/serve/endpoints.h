@@ -10,6 +10,7 @@ namespace headrace::serve {
 
 void Embeddings(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller);
 void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller);
+void PairScores(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller);
 void Tokenize(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller,
               bool back);
 void Scores(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller);

@@ -7,8 +7,8 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "serve/refusal.h"
+#include "serve/resolve.h"
 #include "serve/rows.h"
-#include "trace/columns.h"
 
 namespace headrace::serve {
 namespace {
@@ -46,18 +46,20 @@ std::string PublicId(api::Dialect dialect, const std::string& id) {
 // The network's thread owns all of it once it was submitted.
 class Generation final : public std::enable_shared_from_this<Generation> {
  public:
-  Generation(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect, bool count,
+  Generation(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect, Want want,
              Caller caller)
       : services_(*services), exchange_(std::move(exchange)), caller_(std::move(caller)) {
     call_.dialect = dialect;
-    call_.count = count;
+    call_.count = want != Want::kAnswer;
+    show_ = want == Want::kPrompt;
   }
 
   void Run() {
     if (auto fault = Prepare()) return Refuse(&services_, exchange_.get(), caller_, *fault, &allowance_);
     if (call_.count)
-      return exchange_->Answer(
-          {200, AnswerHeaders(caller_, allowance_, call_.unknown), CountBody(prompts_[0].tokens.size())});
+      return exchange_->Answer({200, AnswerHeaders(caller_, allowance_, call_.unknown),
+                                show_ ? "{\"prompt\":" + api::JsonText(prompts_[0].text) + "}"
+                                      : CountBody(prompts_[0].tokens.size())});
     // Somebody may have hung up, or a piece may come, at any time from here on.
     exchange_->Post([self = shared_from_this()] { self->Submit(); });
   }
@@ -79,7 +81,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     if (auto fault = api::ParseCall(call_.dialect, http.body, &call_)) return fault;
     if (auto fault = UnknownFields(services_, call_.unknown)) return fault;
     if (call_.dialect == api::Dialect::kResponses)
-      if (auto fault = GoOn()) return fault;
+      if (auto fault = GoOn(&services_, caller_, &call_)) return fault;
     chosen_ = services_.models->Find(call_.model, false);
     if (!chosen_.served) return NoSuchModel(services_, call_.model);
     const Served& served = *chosen_.served;
@@ -88,7 +90,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     if (static_cast<size_t>(call_.n) * std::max<size_t>(call_.prompts.size(), 1) > kMostAnswers)
       return api::Fault::Field("n",
                                "asks for more than " + std::to_string(kMostAnswers) + " answers in one call");
-    if (auto fault = call_.dialect == api::Dialect::kCompletions ? RenderTexts() : RenderChat()) return fault;
+    if (auto fault = api::TakesTexts(call_.dialect) ? RenderTexts() : RenderChat()) return fault;
     if (call_.count) return std::nullopt;
     int64_t most = 0;
     for (const Prompt& prompt : prompts_) {
@@ -98,7 +100,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     }
     guessed_ = most + (call_.request.max_tokens >= 0 ? call_.request.max_tokens : kGuessedAnswer) * call_.n *
                           static_cast<int64_t>(prompts_.size());
-    if (auto fault = TokensOfWords()) return fault;
+    if (auto fault = FindTokens(*chosen_.served, &call_)) return fault;
     if (!call_.seeded) call_.request.sampling.seed = RandomSeed();
     allowance_ = services_.meter.Begin(caller_.key, guessed_, caller_.arrived);
     if (!allowance_.admitted)
@@ -113,41 +115,8 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     return std::nullopt;
   }
 
-  // With what an earlier response said.
-  std::optional<api::Fault> GoOn() {
-    call_.store = call_.store && services_.responses->on();
-    if (call_.previous.empty()) return std::nullopt;
-    if (!services_.responses->on())
-      return api::Fault::Field("previous_response_id",
-                               "is not supported here: this server keeps no texts; send the whole input");
-    const auto before = services_.responses->Find(trace::RowIdOf(call_.previous), caller_.key.id);
-    if (!before.ok()) return api::Fault::From(before.status());
-    if (!*before)
-      return api::Fault{400, "previous_response_not_found", "previous_response_id",
-                        "there is no response '" + call_.previous + "' here"};
-    return api::Continue((*before)->input, (*before)->response, &call_);
-  }
-
-  // bad_words as vLLM reads them: at the beginning of a text and, where that is one more token, after a
-  // space.
-  std::optional<api::Fault> TokensOfWords() {
-    if (auto fault = NotTokens(*chosen_.served, call_.request.stop_tokens, "stop_token_ids")) return fault;
-    std::vector<std::vector<model::Token>>& words = call_.request.sampling.bad_words;
-    for (const std::string& word : call_.bad_words) {
-      const std::string bare = word.substr(word.find_first_not_of(' '));
-      const auto plain = chosen_.served->model->Tokenize(bare, false, false);
-      const auto spaced = chosen_.served->model->Tokenize(" " + bare, false, false);
-      if (!plain.ok() || !spaced.ok() || plain->empty())
-        return api::Fault::Field("bad_words", "has '" + word + "', which this model cannot write");
-      words.push_back(*plain);
-      if (spaced->size() == plain->size() && spaced->front() != plain->front()) words.push_back(*spaced);
-    }
-    return std::nullopt;
-  }
-
   api::Fault TooLong(const std::string& tokens) const {
-    return {400, "context_length_exceeded",
-            call_.dialect == api::Dialect::kCompletions ? "prompt" : "messages",
+    return {400, "context_length_exceeded", api::TakesTexts(call_.dialect) ? "prompt" : "messages",
             "this model's context holds " + std::to_string(chosen_.served->context) +
                 " tokens, and the prompt has " + tokens +
                 "; shorten it, or serve the model with a longer --context"};
@@ -170,6 +139,8 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     for (size_t i = 0; i < call_.prompts.size(); ++i) {
       if (const auto* text = std::get_if<std::string>(&call_.prompts[i])) {
         if (auto fault = Tokenize(*text, call_.special, call_.parse)) return fault;
+      } else if (const auto* mixed = std::get_if<api::MixedText>(&call_.prompts[i])) {
+        if (auto fault = Join(*mixed)) return fault;
       } else {
         const auto& tokens = std::get<std::vector<model::Token>>(call_.prompts[i]);
         if (auto fault = NotTokens(*chosen_.served, tokens, "prompt")) return fault;
@@ -178,6 +149,25 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       if (prompts_.back().tokens.empty())
         return api::Fault::Field("prompt", "is empty, and this model has no token for an empty text");
     }
+    return std::nullopt;
+  }
+
+  // Texts and tokens in a row: only a text that begins it gets the token that begins texts.
+  std::optional<api::Fault> Join(const api::MixedText& mixed) {
+    const model::Model& model = *chosen_.served->model;
+    std::vector<model::Token> all;
+    for (size_t i = 0; i < mixed.size(); ++i) {
+      if (const auto* text = std::get_if<std::string>(&mixed[i])) {
+        if (auto fault = Tokenize(*text, i == 0 && call_.special, call_.parse)) return fault;
+        const std::vector<model::Token> tokens = std::move(prompts_.back().tokens);
+        prompts_.pop_back();
+        all.insert(all.end(), tokens.begin(), tokens.end());
+      } else {
+        all.push_back(std::get<model::Token>(mixed[i]));
+      }
+    }
+    if (auto fault = NotTokens(*chosen_.served, all, "prompt")) return fault;
+    prompts_.push_back({model.Detokenize(all), all});
     return std::nullopt;
   }
 
@@ -271,7 +261,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
         const auto index = static_cast<int>(streams_.size());
         assemblers_.emplace_back(index, format_, CallId);
         api::Choice& choice = assemblers_.back().choice();
-        if (call_.echo) {
+        if (call_.echo || call_.dialect == api::Dialect::kNative) {
           choice.prompt_text = prompts_[p].text;
           choice.prompt_tokens = prompts_[p].tokens;
         }
@@ -467,7 +457,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   std::vector<Prompt> prompts_;
   std::shared_ptr<const model::AnswerFormat> format_;
   Allowance allowance_;
-  bool admitted_ = false;
+  bool admitted_ = false, show_ = false;
   int64_t guessed_ = 0;
 
   std::unique_ptr<api::Writer> writer_;
@@ -486,9 +476,9 @@ class Generation final : public std::enable_shared_from_this<Generation> {
 
 }  // namespace
 
-void Generate(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect, bool count,
+void Generate(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect, Want want,
               Caller caller) {
-  std::make_shared<Generation>(services, std::move(exchange), dialect, count, std::move(caller))->Run();
+  std::make_shared<Generation>(services, std::move(exchange), dialect, want, std::move(caller))->Run();
 }
 
 }  // namespace headrace::serve

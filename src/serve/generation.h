@@ -8,8 +8,11 @@
 
 namespace headrace::serve {
 
-// Answers the exchange, now or later: with `count`, only how many tokens the prompt has. Called on a worker.
-void Generate(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect, bool count,
+// What of a call is wanted: its answer, how many tokens its prompt has, or the prompt itself.
+enum class Want { kAnswer, kCount, kPrompt };
+
+// Answers the exchange, now or later. Called on a worker.
+void Generate(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect, Want want,
               Caller caller);
 
 }  // namespace headrace::serve

@@ -72,6 +72,7 @@ class Models {
   std::vector<std::shared_ptr<Served>> all() const;
   std::string names() const;  // for errors
   const std::vector<std::pair<std::string, std::string>>& aliases() const { return options_.aliases; }
+  int32_t slots() const { return options_.engine.core.slots; }  // requests that run at once
   int64_t swaps() const { return swaps_; }
   std::string trouble() const;  // of the last swap
 

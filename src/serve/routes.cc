@@ -5,6 +5,7 @@
 #include "api/writer.h"
 #include "serve/endpoints.h"
 #include "serve/generation.h"
+#include "serve/llama_endpoints.h"
 #include "serve/model_list.h"
 #include "serve/refusal.h"
 #include "serve/server.h"
@@ -20,9 +21,9 @@ void Say(const Asked& asked, std::string body, std::string type = "application/j
       {200, {{"x-request-id", asked.caller.request_id}}, std::move(body), std::move(type)});
 }
 
-template <Dialect dialect, bool count = false>
+template <Dialect dialect, Want want = Want::kAnswer>
 void Text(Services* services, const Asked& asked) {
-  Generate(services, asked.exchange, dialect, count, asked.caller);
+  Generate(services, asked.exchange, dialect, want, asked.caller);
 }
 
 void Embed(Services* services, const Asked& asked) { Embeddings(services, asked.exchange, asked.caller); }
@@ -32,6 +33,17 @@ void Rank(Services* services, const Asked& asked) { Rerank(services, asked.excha
 template <bool back>
 void Tokens(Services* services, const Asked& asked) {
   Tokenize(services, asked.exchange, asked.caller, back);
+}
+
+void Pairs(Services* services, const Asked& asked) { PairScores(services, asked.exchange, asked.caller); }
+
+void AllSlots(Services* services, const Asked& asked) {
+  size_t free = 0;
+  std::string body = Slots(*services, &free);
+  const bool wanted = !http::QueryValue(asked.exchange->request().query, "fail_on_no_slot").empty();
+  if (wanted && free == 0)
+    return Refuse(services, asked.exchange.get(), asked.caller, {503, "no_slot", "", "no slot is free", 1});
+  Say(asked, std::move(body));
 }
 
 void Judge(Services* services, const Asked& asked) { Scores(services, asked.exchange, asked.caller); }
@@ -83,16 +95,22 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/completions", "/v1/completions", kAsk, Runs::kWorker, Text<Dialect::kCompletions>},
     {"POST", "/v1/responses", "/v1/responses", kAsk, Runs::kWorker, Text<Dialect::kResponses>},
     {"POST", "/v1/responses/input_tokens", "/v1/responses/input_tokens", kAsk, Runs::kWorker,
-     Text<Dialect::kResponses, true>},
+     Text<Dialect::kResponses, Want::kCount>},
     {"GET", "/v1/responses/{id}", "/v1/responses/{id}", kAsk, Runs::kWaiter, OldResponse},
     {"DELETE", "/v1/responses/{id}", "/v1/responses/{id}", kAsk, Runs::kWaiter, DeleteResponse},
     {"POST", "/v1/chat/completions/input_tokens", "/v1/chat/completions/input_tokens", kAsk, Runs::kWorker,
-     Text<Dialect::kChat, true>},
+     Text<Dialect::kChat, Want::kCount>},
     {"POST", "/v1/messages", "/v1/messages", kAsk, Runs::kWorker, Text<Dialect::kMessages>},
     {"POST", "/v1/messages/count_tokens", "/v1/messages/count_tokens", kAsk, Runs::kWorker,
-     Text<Dialect::kMessages, true>},
+     Text<Dialect::kMessages, Want::kCount>},
     {"POST", "/v1/embeddings", "/v1/embeddings", kAsk, Runs::kWaiter, Embed},
     {"POST", "/v1/rerank", "/v1/rerank", kAsk, Runs::kWaiter, Rank},
+    {"POST", "/v1/score", "/v1/score", kAsk, Runs::kWaiter, Pairs},
+    {"POST", "/completion", "/completion", kAsk, Runs::kWorker, Text<Dialect::kNative>},
+    {"POST", "/apply-template", "/apply-template", kAsk, Runs::kWorker, Text<Dialect::kChat, Want::kPrompt>},
+    {"GET", "/props", "/props", kAsk, Runs::kInline,
+     [](Services* services, const Asked& asked) { Say(asked, Props(*services)); }},
+    {"GET", "/slots", "/slots", kAdmin, Runs::kInline, AllSlots},
     {"GET", "/v1/models", "/v1/models", kAsk, Runs::kInline, AllModels},
     {"GET", "/v1/models/{model}", "/v1/models/{model}", kAsk, Runs::kInline, OneModel},
     {"POST", "/tokenize", "/tokenize", kAsk, Runs::kWorker, Tokens<false>},
@@ -119,14 +137,15 @@ constexpr Route kRoutes[] = {
     {"POST", "/chat/completions", "/v1/chat/completions", kAsk, Runs::kWorker, Text<Dialect::kChat>},
     {"POST", "/completions", "/v1/completions", kAsk, Runs::kWorker, Text<Dialect::kCompletions>},
     {"POST", "/chat/completions/input_tokens", "/v1/chat/completions/input_tokens", kAsk, Runs::kWorker,
-     Text<Dialect::kChat, true>},
+     Text<Dialect::kChat, Want::kCount>},
     {"POST", "/responses/input_tokens", "/v1/responses/input_tokens", kAsk, Runs::kWorker,
-     Text<Dialect::kResponses, true>},
+     Text<Dialect::kResponses, Want::kCount>},
     {"POST", "/responses", "/v1/responses", kAsk, Runs::kWorker, Text<Dialect::kResponses>},
     {"POST", "/embeddings", "/v1/embeddings", kAsk, Runs::kWaiter, Embed},
     {"POST", "/rerank", "/v1/rerank", kAsk, Runs::kWaiter, Rank},
     {"POST", "/reranking", "/v1/rerank", kAsk, Runs::kWaiter, Rank},
     {"POST", "/v1/reranking", "/v1/rerank", kAsk, Runs::kWaiter, Rank},
+    {"POST", "/score", "/v1/score", kAsk, Runs::kWaiter, Pairs},
     {"GET", "/models", "/v1/models", kAsk, Runs::kInline, AllModels},
     {"GET", "/v1/health", "/health", kAnyone, Runs::kInline,
      [](Services* services, const Asked& asked) { Say(asked, Health(*services)); }},

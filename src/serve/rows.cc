@@ -73,7 +73,7 @@ json StartRow(const Services& services, const http::Exchange& exchange, const Ca
   row["user"] = call.user;
   row["priority"] = call.request.priority;
   row["stream"] = call.stream;
-  if (call.dialect != api::Dialect::kCompletions) row["template_hash"] = chosen.served->chat->hash();
+  if (!api::TakesTexts(call.dialect)) row["template_hash"] = chosen.served->chat->hash();
   services.recorder->SetText(&row, "input", nullptr, call.input);
   services.recorder->SetText(&row, "prompt", "prompt_hash", prompt);
   json sampling = SamplingJson(call.request);

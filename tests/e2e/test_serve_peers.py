@@ -1,0 +1,98 @@
+"""The endpoints of comparable servers: llama.cpp's own, vLLM's scores, text-embeddings-inference's rerank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from serving import Server, make_catalog, needs_models, serving
+
+pytestmark = needs_models
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    catalog = make_catalog(tmp_path_factory.mktemp("serve"))
+    with serving(catalog, "--chat-template", "chatml", "-c", "2048", "--slots", "3") as running:
+        yield running
+
+
+def complete(server: Server, **fields: Any) -> Any:
+    answer = server.ask("/completion", {"prompt": "1, 2, 3, 4,", "n_predict": 8, "temperature": 0, **fields})
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+def test_completion_of_llama(server: Server) -> None:
+    whole = complete(server, return_tokens=True, n_probs=3)
+    assert whole["stop"] is True and whole["stop_type"] == "limit" and whole["truncated"] is False
+    assert whole["tokens_predicted"] == len(whole["tokens"]) == len(whole["completion_probabilities"]) == 8
+    assert all(len(p["top_logprobs"]) == 3 and p["id"] in whole["tokens"] for p in whole["completion_probabilities"])
+    assert whole["timings"]["predicted_n"] == 8 and whole["prompt"] == "1, 2, 3, 4,"
+    assert whole["generation_settings"]["n_predict"] == 8
+    plain = complete(server)
+    assert plain["content"] == whole["content"] and plain["tokens"] == [] and "completion_probabilities" not in plain
+    body = {"prompt": "1, 2, 3, 4,", "n_predict": 8, "temperature": 0, "stream": True}
+    events = [data for _, data in server.ask("/completion", body).events]
+    assert [e["stop"] for e in events] == [False] * (len(events) - 1) + [True]
+    assert "".join(e["content"] for e in events) == whole["content"] and events[-1]["content"] == ""
+    assert [t for e in events[:-1] for t in e["tokens"]] == whole["tokens"]
+    stopped = complete(server, stop=[whole["content"][2:4]])
+    assert stopped["stop_type"] == "word" and stopped["stopping_word"] == whole["content"][2:4]
+    assert set(complete(server, response_fields=["content", "timings/predicted_n", "no"])) == {
+        "content",
+        "timings/predicted_n",
+    }
+
+
+def test_prompts_of_llama(server: Server) -> None:
+    tokens = server.ask("/tokenize", {"prompt": "1, 2, 3, 4,", "add_special_tokens": True}).json["tokens"]
+    begin = server.ask("/tokenize", {"prompt": "1, 2,", "add_special_tokens": True}).json["tokens"]
+    want = complete(server)["content"]
+    mixed = [*begin, " 3, 4,"]
+    for prompt in (tokens, mixed, {"prompt_string": "1, 2, 3, 4,"}):
+        assert complete(server, prompt=prompt)["content"] == want
+    several = complete(server, prompt=["1, 2, 3, 4,", tokens, mixed])
+    assert [one["content"] for one in several] == [want] * 3 and [one["index"] for one in several] == [0, 1, 2]
+    assert len(complete(server, n_cmpl=2)) == 2
+    picture = server.ask("/completion", {"prompt": {"prompt_string": "a", "multimodal_data": ["x"]}})
+    assert picture.status == 400 and "multimodal_data" in picture.json["error"]["param"]
+    first = server.ask("/tokenize", {"prompt": want[:2], "add_special_tokens": False}).json["tokens"][0]
+    for bias in ([[first, False]], [[want[:2], -100]], {str(first): -100}):
+        assert not complete(server, logit_bias=bias)["content"].startswith(want[:2])
+
+
+def test_props_slots_and_templates(server: Server) -> None:
+    props = server.ask("/props").json
+    assert props["total_slots"] == 3 and props["default_generation_settings"]["n_ctx"] == 2048
+    assert props["default_generation_settings"]["params"]["temperature"] == pytest.approx(0.8)
+    assert "<|im_start|>" in props["chat_template"] and "/" not in props["model_path"]
+    slots = server.ask("/slots?fail_on_no_slot=1").json
+    assert [slot["is_processing"] for slot in slots] == [False] * 3 and slots[0]["n_ctx"] == 2048
+    chat = {"messages": [{"role": "user", "content": "What is today?"}]}
+    rendered = server.ask("/apply-template", chat).json["prompt"]
+    assert "What is today?" in rendered and rendered.endswith("<|im_start|>assistant\n")
+
+
+def test_scores_of_vllm(server: Server) -> None:
+    one = server.ask(
+        "/v1/score", {"model": "minilm", "text_1": "a cat", "text_2": ["a kitten", "the stock exchange"]}
+    ).json
+    assert one["object"] == "list" and [d["index"] for d in one["data"]] == [0, 1]
+    assert one["data"][0]["score"] > 0.7 > 0.3 > one["data"][1]["score"]
+    assert one["usage"]["prompt_tokens"] > 0
+    pairs = {"model": "minilm", "text_1": ["a cat", "the stock exchange"], "text_2": ["a kitten", "a kitten"]}
+    two = server.ask("/score", pairs).json["data"]
+    assert two[0]["score"] == pytest.approx(one["data"][0]["score"], abs=0.02) and two[1]["score"] < 0.3
+    wrong = server.ask("/score", {"text_1": ["a", "b"], "text_2": ["c", "d", "e"]})
+    assert wrong.status == 400 and wrong.json["error"]["param"] == "text_2"
+
+
+def test_rerank_of_text_embeddings_inference(server: Server) -> None:
+    body = {"query": "a cat", "texts": ["the stock exchange", "a kitten"], "raw_scores": True, "return_text": True}
+    raw = server.ask("/rerank", body).json
+    assert [r["index"] for r in raw] == [1, 0] and raw[0]["text"] == "a kitten" and raw[0]["score"] > 0.7
+    between = server.ask("/rerank", {**body, "raw_scores": False, "return_text": False}).json
+    assert [r["index"] for r in between] == [1, 0] and "text" not in between[0]
+    assert all(0 < r["score"] < 1 for r in between)
