@@ -194,7 +194,10 @@ void AddServe(CLI::App* app, Context* context, Action* action) {
   command->add_option(
       "models", words->models,
       "GGUF files, or models of the catalog; NAME=MODEL names one for clients. None: all of the catalog");
-  env(command->add_option("--host", h.host, "Where to listen; others can reach 0.0.0.0")
+  env(command
+          ->add_option("--host", h.hosts,
+                       "Where to listen; others can reach 0.0.0.0; unix:PATH is a socket file; repeatable")
+          ->delimiter(',')
           ->capture_default_str(),
       "HOST");
   env(command->add_option("--port", h.port, "0: any free one")->capture_default_str(), "PORT");

@@ -7,7 +7,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -27,8 +27,9 @@ namespace message = beast::http;
 using asio::redirect_error;
 using asio::use_awaitable;
 using beast::error_code;
-using PlainStream = beast::tcp_stream;
-using TlsStream = beast::ssl_stream<beast::tcp_stream>;
+// TCP, or a socket file.
+using PlainStream = beast::basic_stream<asio::generic::stream_protocol>;
+using TlsStream = beast::ssl_stream<PlainStream>;
 
 inline std::chrono::milliseconds Milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
@@ -70,7 +71,7 @@ struct Shared {
 // slow is told so.
 class Deadline {
  public:
-  Deadline(beast::tcp_stream* stream, std::shared_ptr<void> owner, double seconds)
+  Deadline(PlainStream* stream, std::shared_ptr<void> owner, double seconds)
       : timer_(stream->get_executor(), Milliseconds(seconds)), passed_(std::make_shared<bool>(false)) {
     timer_.async_wait([stream, owner = std::move(owner), passed = passed_](error_code error) {
       if (error) return;
@@ -129,10 +130,10 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
   }
 
  private:
-  beast::tcp_stream& Lowest() { return beast::get_lowest_layer(stream_); }
+  PlainStream& Lowest() { return beast::get_lowest_layer(stream_); }
   void Close() {
     error_code ignored;
-    Lowest().socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
+    Lowest().socket().shutdown(asio::socket_base::shutdown_both, ignored);
     Lowest().close();
   }
 
@@ -214,7 +215,7 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     co_await WriteWhole(response);
     // A peer that is still sending would get a reset instead of the answer: what it sends is taken a while.
     error_code ignored;
-    Lowest().socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    Lowest().socket().shutdown(asio::socket_base::shutdown_send, ignored);
     Lowest().expires_after(std::chrono::seconds(2));
     char waste[4096];
     for (size_t taken = 0; taken < (8U << 20);) {
@@ -231,7 +232,7 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     watching_ = true;
     watched_ = answering;
     Lowest().socket().async_wait(
-        asio::ip::tcp::socket::wait_read, [self = this->shared_from_this()](error_code error) {
+        asio::socket_base::wait_read, [self = this->shared_from_this()](error_code error) {
           self->watching_ = false;
           const auto now = self->watched_.lock();
           if (error || !now) return;

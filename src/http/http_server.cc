@@ -1,10 +1,16 @@
 #include "http/http_server.h"
 
 #include <pthread.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
 #include <csignal>
+#include <list>
 #include <thread>
 
 #include "http/connection.h"
@@ -13,11 +19,21 @@ namespace headrace::http {
 namespace {
 
 using asio::ip::tcp;
+using Local = asio::local::stream_protocol;
+
+constexpr std::string_view kUnix = "unix:";
+constexpr mode_t kOwnerAndGroup = 0660;
+
+std::string PeerName(const tcp::socket& socket) {
+  error_code ignored;
+  return socket.remote_endpoint(ignored).address().to_string();
+}
+std::string PeerName(const Local::socket&) { return "unix"; }
 
 class BeastServer final : public HttpServer {
  public:
   BeastServer(HttpOptions options, Handler handler)
-      : shared_(std::make_shared<Shared>()), stay_(asio::make_work_guard(io_)), acceptor_(io_) {
+      : shared_(std::make_shared<Shared>()), stay_(asio::make_work_guard(io_)) {
     shared_->loop = std::make_shared<Loop>(&io_);
     shared_->options = std::move(options);
     shared_->handler = std::move(handler);
@@ -26,6 +42,7 @@ class BeastServer final : public HttpServer {
     io_.stop();
     if (thread_.joinable()) thread_.join();
     shared_->loop->Ended();
+    for (const std::string& path : files_) unlink(path.c_str());
   }
 
   Status Open() {
@@ -44,22 +61,12 @@ class BeastServer final : public HttpServer {
       if (error)
         return Status::Invalid("cannot use the private key " + options.private_key + ": " + error.message());
     }
-    tcp::resolver resolver(io_);
-    const auto found = resolver.resolve(options.host, std::to_string(options.port), error);
-    if (error || found.empty())
-      return Status::Invalid("there is no address '" + options.host + "' here: " + error.message());
-    const tcp::endpoint endpoint = *found.begin();
-    const std::string where = options.host + ":" + std::to_string(options.port);
-    acceptor_.open(endpoint.protocol(), error);
-    if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
-    if (!error) acceptor_.bind(endpoint, error);
-    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
-    if (error)
-      return Status::Io("cannot listen at " + where + ": " + error.message() +
-                        (error == asio::error::address_in_use ? "; name another with --port" : ""));
-    port_ = acceptor_.local_endpoint().port();
+    if (options.hosts.empty()) return Status::Invalid("there is no host to listen at");
+    for (const std::string& host : options.hosts)
+      HEADRACE_TRY(host.starts_with(kUnix) ? ListenAtFile(host.substr(kUnix.size())) : ListenAt(host));
     std::signal(SIGPIPE, SIG_IGN);
-    asio::co_spawn(io_, Accept(), asio::detached);
+    for (tcp::acceptor& acceptor : acceptors_) asio::co_spawn(io_, Accept(&acceptor), asio::detached);
+    for (Local::acceptor& acceptor : local_) asio::co_spawn(io_, Accept(&acceptor), asio::detached);
     thread_ = std::thread([this] {
       pthread_setname_np(pthread_self(),
                          "hr-http");  // told apart in top -H, and by the benchmark of overhead
@@ -84,7 +91,8 @@ class BeastServer final : public HttpServer {
     shared_->draining = true;
     asio::post(io_, [this] {
       error_code ignored;
-      acceptor_.close(ignored);
+      for (tcp::acceptor& acceptor : acceptors_) acceptor.close(ignored);
+      for (Local::acceptor& acceptor : local_) acceptor.close(ignored);
     });
     const std::lock_guard lock(mutex_);
     for (const auto& weak : open_)
@@ -92,11 +100,60 @@ class BeastServer final : public HttpServer {
   }
 
  private:
-  asio::awaitable<void> Accept() {
+  Status ListenAt(const std::string& host) {
+    error_code error;
+    const uint16_t port = port_ != 0 ? port_ : shared_->options.port;  // the first one's, where any would do
+    tcp::resolver resolver(io_);
+    const auto found = resolver.resolve(host, std::to_string(port), error);
+    if (error || found.empty())
+      return Status::Invalid("there is no address '" + host + "' here: " + error.message());
+    const tcp::endpoint endpoint = *found.begin();
+    tcp::acceptor acceptor(io_);
+    acceptor.open(endpoint.protocol(), error);
+    if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
+    if (!error && endpoint.protocol() == tcp::v6() && shared_->options.hosts.size() > 1)  // beside 0.0.0.0
+      acceptor.set_option(asio::ip::v6_only(true), error);
+    if (!error) acceptor.bind(endpoint, error);
+    if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+    if (error)
+      return Status::Io("cannot listen at " + host + ":" + std::to_string(port) + ": " + error.message() +
+                        (error == asio::error::address_in_use ? "; name another with --port" : ""));
+    port_ = acceptor.local_endpoint().port();
+    acceptors_.push_back(std::move(acceptor));
+    return Status::Ok();
+  }
+
+  Status ListenAtFile(const std::string& path) {
+    if (path.empty() || path.size() >= sizeof(sockaddr_un::sun_path))
+      return Status::Invalid("the path of a socket file has 1 to " +
+                             std::to_string(sizeof(sockaddr_un::sun_path) - 1) + " bytes: unix:" + path);
+    error_code error;
+    struct stat info {};
+    if (lstat(path.c_str(), &info) == 0) {  // one that a killed server left is in the way of nobody
+      if (!S_ISSOCK(info.st_mode)) return Status::Invalid(path + " is there already, and is no socket");
+      Local::socket(io_).connect(Local::endpoint(path), error);
+      if (!error) return Status::Io("somebody listens at unix:" + path + " already");
+      unlink(path.c_str());
+    }
+    error = {};
+    Local::acceptor acceptor(io_);
+    acceptor.open(Local(), error);
+    if (!error) acceptor.bind(Local::endpoint(path), error);
+    if (!error) files_.push_back(path);
+    if (!error && chmod(path.c_str(), kOwnerAndGroup) != 0)
+      return Status::FromErrno(errno, "change the mode of", path);
+    if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+    if (error) return Status::Io("cannot listen at unix:" + path + ": " + error.message());
+    local_.push_back(std::move(acceptor));
+    return Status::Ok();
+  }
+
+  template <typename Acceptor>
+  asio::awaitable<void> Accept(Acceptor* acceptor) {
     for (;;) {
       error_code error;
-      tcp::socket socket(io_);
-      co_await acceptor_.async_accept(socket, redirect_error(use_awaitable, error));
+      typename Acceptor::protocol_type::socket socket(io_);
+      co_await acceptor->async_accept(socket, redirect_error(use_awaitable, error));
       if (shared_->draining || error == asio::error::operation_aborted) co_return;
       if (error) {  // out of descriptors: wait for some
         asio::steady_timer pause(io_, std::chrono::milliseconds(100));
@@ -115,14 +172,14 @@ class BeastServer final : public HttpServer {
         continue;
       }
       error_code ignored;
-      const std::string peer = socket.remote_endpoint(ignored).address().to_string();
-      socket.set_option(tcp::no_delay(true), ignored);
+      const std::string peer = PeerName(socket);
+      if constexpr (std::is_same_v<Acceptor, tcp::acceptor>) socket.set_option(tcp::no_delay(true), ignored);
       socket.non_blocking(true, ignored);
-      if (tls_) {
-        Open(std::make_shared<Connection<TlsStream>>(TlsStream(beast::tcp_stream(std::move(socket)), *tls_),
-                                                     shared_, peer));
+      PlainStream plain{asio::generic::stream_protocol::socket(std::move(socket))};
+      if (tls_ && std::is_same_v<Acceptor, tcp::acceptor>) {
+        Open(std::make_shared<Connection<TlsStream>>(TlsStream(std::move(plain), *tls_), shared_, peer));
       } else {
-        Open(std::make_shared<Connection<PlainStream>>(PlainStream(std::move(socket)), shared_, peer));
+        Open(std::make_shared<Connection<PlainStream>>(std::move(plain), shared_, peer));
       }
     }
   }
@@ -145,7 +202,9 @@ class BeastServer final : public HttpServer {
   asio::io_context io_{1};
   asio::executor_work_guard<asio::io_context::executor_type> stay_;
   std::unique_ptr<asio::ssl::context> tls_;
-  tcp::acceptor acceptor_;
+  std::list<tcp::acceptor> acceptors_;
+  std::list<Local::acceptor> local_;
+  std::vector<std::string> files_;  // socket files, which go with the server
   uint16_t port_ = 0;
   std::mutex mutex_;
   std::vector<std::weak_ptr<Closable>> open_;

@@ -22,7 +22,7 @@ struct HttpRequest {
   std::string method, path, query;  // the path without the query, percent-encoding undone
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
-  std::string peer;  // "127.0.0.1"
+  std::string peer;  // "127.0.0.1"; "unix"
   // Case does not matter; "" where there is none.
   std::string_view Header(std::string_view name) const;
 };
@@ -35,8 +35,9 @@ struct HttpResponse {
 };
 
 struct HttpOptions {
-  std::string host = "127.0.0.1";
-  uint16_t port = 8000;     // 0: any free one
+  // Addresses and names of this machine, and "unix:PATH": a socket file, which its owner and group may use.
+  std::vector<std::string> hosts = {"127.0.0.1"};
+  uint16_t port = 8000;     // of all hosts; 0: any free one
   std::string certificate;  // PEM files; TLS where both are given
   std::string private_key;
   int64_t max_body = 32 << 20;
@@ -87,7 +88,7 @@ class HttpServer {
   static Result<std::unique_ptr<HttpServer>> Start(HttpOptions options, Handler handler);
   virtual ~HttpServer() = default;  // stops
 
-  virtual uint16_t port() const = 0;
+  virtual uint16_t port() const = 0;  // 0 where all hosts are socket files
   virtual HttpStats stats() const = 0;
   // Runs later on the network's thread.
   virtual void After(double seconds, std::function<void()> work) = 0;

@@ -17,7 +17,7 @@ constexpr double kTickSeconds = 1;  // between looks at the keys
 constexpr int kWorkers = 2, kWaiters = 32;
 
 bool IsLoopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
+  return host == "localhost" || host == "::1" || host.starts_with("127.") || host.starts_with("unix:");
 }
 
 // As OpenAI's clients send it, as Anthropic's do, and as Azure's; "" for none.
@@ -39,9 +39,10 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
   services.metrics = Metrics::Make();
   services.keys = std::make_unique<KeyRing>(catalog);
   HEADRACE_TRY(services.keys->Refresh());
-  if (services.keys->empty() && !options.open && !IsLoopback(options.http.host))
-    return Status::Invalid("there are no keys, and strangers can reach " + options.http.host +
-                           ": make one with `headrace key create NAME`, or serve anyone with --open");
+  for (const std::string& host : options.http.hosts)
+    if (services.keys->empty() && !options.open && !IsLoopback(host))
+      return Status::Invalid("there are no keys, and strangers can reach " + host +
+                             ": make one with `headrace key create NAME`, or serve anyone with --open");
   services.workers = std::make_unique<TaskPool>(kWorkers, "hr-serve");
   services.waiters = std::make_unique<TaskPool>(kWaiters, "hr-serve");
   HEADRACE_ASSIGN(services.models, Models::Start(catalog, options.models, options.model));
@@ -76,9 +77,12 @@ Server::~Server() {
 
 std::string Server::url() const {
   const std::string scheme = options_.http.certificate.empty() ? "http://" : "https://";
-  const bool v6 = options_.http.host.find(':') != std::string::npos;
-  return scheme + (v6 ? "[" + options_.http.host + "]" : options_.http.host) + ":" +
-         std::to_string(http_->port());
+  const std::vector<std::string>& hosts = options_.http.hosts;
+  const auto reached = std::find_if(hosts.begin(), hosts.end(),
+                                    [](const std::string& host) { return !host.starts_with("unix:"); });
+  if (reached == hosts.end()) return hosts.front();
+  const bool v6 = reached->find(':') != std::string::npos;
+  return scheme + (v6 ? "[" + *reached + "]" : *reached) + ":" + std::to_string(http_->port());
 }
 
 // The clock; keys that were made, changed or revoked: their weights go to every model.

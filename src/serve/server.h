@@ -37,7 +37,7 @@ class Server {
   static Result<std::unique_ptr<Server>> Start(std::shared_ptr<table::Catalog> catalog, ServeOptions options);
   ~Server();
 
-  std::string url() const;
+  std::string url() const;  // of the first host; "unix:PATH" where all are socket files
   uint16_t port() const { return http_->port(); }
   Services& services() { return services_; }
   // Takes nothing new; waits for what runs, at most so long or until `now` says stop; then ends the rest with

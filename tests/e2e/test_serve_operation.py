@@ -337,6 +337,41 @@ def test_tls(tmp_path: pathlib.Path) -> None:
     assert "both a certificate and its private key" in missing
 
 
+def test_several_hosts_and_a_socket_file(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "s.sock"
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(path))
+    stale.close()  # as a killed server leaves it
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+        six = True
+    except OSError:
+        six = False
+    hosts = ("--host", "127.0.0.1", "--host", f"unix:{path}", *(("--host", "::1") if six else ()))
+
+    def health(family: int, address: object) -> bytes:
+        with socket.socket(family) as peer:
+            peer.connect(address)
+            peer.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            got = b""
+            while piece := peer.recv(4096):
+                got += piece
+            return got
+
+    with serving(None, f"g={GEMMA}", "-c", "1024", *hosts) as server:
+        assert health(socket.AF_INET, ("127.0.0.1", server.port)).startswith(b"HTTP/1.1 200")
+        if six:
+            assert health(socket.AF_INET6, ("::1", server.port)).startswith(b"HTTP/1.1 200")
+        assert health(socket.AF_UNIX, str(path)).startswith(b"HTTP/1.1 200")
+        assert path.stat().st_mode & 0o777 == 0o660
+        assert "already" in run("serve", str(GEMMA), "-c", "1024", "--host", f"unix:{path}", code=1)
+        assert server.stop() == 0
+    assert not path.exists()
+    path.write_text("mine")
+    assert "is no socket" in run("serve", str(GEMMA), "-c", "1024", "--host", f"unix:{path}", code=1)
+
+
 def test_stopping_waits_for_what_runs(catalog: pathlib.Path) -> None:
     with (
         serving(catalog, "gemma", "--open", "-c", "4096", "--drain", "20") as server,
