@@ -67,8 +67,8 @@ void ReadNativeBias(const Json& bias, Call* call) {
   if (bias.size() > 1024) Refuse("logit_bias", "has more than 1,024 entries");
   if (bias.is_object()) {
     for (const auto& [name, amount] : bias.items()) {
-      const bool number = !name.empty() && name.size() < 10 &&
-                          name.find_first_not_of("0123456789") == std::string::npos;
+      const bool number =
+          !name.empty() && name.size() < 10 && name.find_first_not_of("0123456789") == std::string::npos;
       add(number ? Json(std::stol(name)) : Json(name), amount, "logit_bias." + name);
     }
   } else if (bias.is_array()) {
@@ -115,12 +115,35 @@ void ParseNative(const Json& json, Call* call) {
   call->input = Json{{"prompt", json.at("prompt")}}.dump();
   // What ReadSampling has read, and what changes nothing here.
   for (const auto& [name, value] : rest.items()) (void)sampled.Find(name);
-  for (const char* name :
-       {"temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "repeat_penalty",
-        "repetition_penalty", "seed", "ignore_eos", "cache_prompt", "lookup", "priority", "deadline", "n", "user",
-        "stop_token_ids", "min_tokens", "bad_words", "xtc_probability", "xtc_threshold", "dry_multiplier",
-        "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers", "timings_per_token",
-        "return_progress", "id_slot"})
+  for (const char* name : {"temperature",
+                           "top_p",
+                           "top_k",
+                           "min_p",
+                           "frequency_penalty",
+                           "presence_penalty",
+                           "repeat_penalty",
+                           "repetition_penalty",
+                           "seed",
+                           "ignore_eos",
+                           "cache_prompt",
+                           "lookup",
+                           "priority",
+                           "deadline",
+                           "n",
+                           "user",
+                           "stop_token_ids",
+                           "min_tokens",
+                           "bad_words",
+                           "xtc_probability",
+                           "xtc_threshold",
+                           "dry_multiplier",
+                           "dry_base",
+                           "dry_allowed_length",
+                           "dry_penalty_last_n",
+                           "dry_sequence_breakers",
+                           "timings_per_token",
+                           "return_progress",
+                           "id_slot"})
     body.Find(name);
   body.Rest(&call->unknown);
 }

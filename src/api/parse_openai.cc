@@ -234,8 +234,9 @@ void ParseResponses(const Json& json, Call* call) {
   if (const auto top = body.Integer("top_logprobs", 0, 20); top && *top > 0)
     call->request.top_logprobs = static_cast<int>(*top);
   if (const Json* metadata = body.Object("metadata")) call->given_back["metadata"] = metadata->dump();
-  Skip(&body, {"include", "service_tier", "safety_identifier", "prompt_cache_key", "truncation",
-               "prompt_cache_retention", "max_tool_calls"});
+  for (const char* name : {"safety_identifier", "prompt_cache_key", "max_tool_calls"})
+    if (const Json* value = body.Find(name)) call->given_back[name] = value->dump();
+  Skip(&body, {"include", "service_tier", "truncation", "prompt_cache_retention"});
   call->input = Json{{"input", json.at("input")}}.dump();
   body.Rest(&call->unknown);
 }

@@ -1,4 +1,6 @@
 // response: OpenAI's newer API.
+#include <algorithm>
+
 #include "api/write_parts.h"
 
 namespace headrace::api {
@@ -14,12 +16,14 @@ class ResponsesWriter final : public Writer {
     base_ = {{"id", "resp_" + head_.id},
              {"object", "response"},
              {"created_at", head_.created},
+             {"completed_at", nullptr},
              {"status", "in_progress"},
              {"background", false},
              {"error", nullptr},
              {"incomplete_details", nullptr},
              {"instructions", nullptr},
              {"max_output_tokens", nullptr},
+             {"max_tool_calls", nullptr},
              {"model", head_.model},
              {"output", ordered_json::array()},
              {"parallel_tool_calls", call.tools.parallel},
@@ -31,6 +35,12 @@ class ResponsesWriter final : public Writer {
              {"tool_choice", "auto"},
              {"tools", ordered_json::array()},
              {"top_p", s.top_p},
+             {"top_logprobs", std::max(call.request.top_logprobs, 0)},
+             {"presence_penalty", s.presence_penalty},
+             {"frequency_penalty", s.frequency_penalty},
+             {"service_tier", "default"},
+             {"safety_identifier", nullptr},
+             {"prompt_cache_key", nullptr},
              {"truncation", "disabled"},
              {"usage", nullptr},
              {"user", nullptr},
@@ -205,6 +215,9 @@ class ResponsesWriter final : public Writer {
     const bool cut = choice.finish == engine::Finish::kLength;
     body["status"] = cut ? "incomplete" : "completed";
     if (cut) body["incomplete_details"] = {{"reason", "max_output_tokens"}};
+    const engine::Usage& u = choice.usage;
+    body["completed_at"] =
+        head_.created + static_cast<int64_t>(u.queue_seconds + u.prefill_seconds + u.decode_seconds);
     body["output"] = std::move(output);
     body["usage"] = {{"input_tokens", choice.usage.prompt_tokens},
                      {"input_tokens_details", {{"cached_tokens", choice.usage.cached_tokens}}},

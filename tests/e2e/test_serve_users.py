@@ -182,6 +182,7 @@ def test_responses_again(server: Server) -> None:
     )
     assert first.status == 200 and first.json["store"] is True
     told = first.json
+    assert told["completed_at"] >= told["created_at"] and told["frequency_penalty"] == 0 and told["top_logprobs"] == 0
     assert server.ask(f"/v1/responses/{told['id']}").json == told
     body = {"input": "What is my name?", "max_output_tokens": 4, "previous_response_id": told["id"]}
     for stream in (False, True):
