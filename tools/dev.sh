@@ -135,7 +135,14 @@ llama_flags() {
     -DCMAKE_POSITION_INDEPENDENT_CODE=ON ${HEADRACE_CUDA:+-DGGML_CUDA=ON}
 }
 
-llama_dir() { echo "$DEPS/llama-0.5.0-$(cpu_key)-$(llama_flags | sha256sum | cut -c1-8)"; }
+# No AMX: ggml's tile kernels die of an illegal instruction on some virtual machines that offer tiles (decision 020).
+llama_compiler_flags() {
+  local flags="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+  # shellcheck disable=SC2086
+  g++ $flags -fsyntax-only -x c++ /dev/null 2>/dev/null && echo "$flags"
+}
+
+llama_dir() { echo "$DEPS/llama-0.5.0-$(cpu_key)-$( (llama_flags; llama_compiler_flags) | sha256sum | cut -c1-8)"; }
 
 build_llama() {  # llama.cpp v0.5.0 from the source that node-llama-cpp carries; about 6 minutes on 2 cores, once
   local dir; dir=$(llama_dir)
@@ -146,7 +153,7 @@ build_llama() {  # llama.cpp v0.5.0 from the source that node-llama-cpp carries;
     git clone -q -c advice.detachedHead=false "$dir/gitRelease.bundle" "$dir/src"
     rm "$dir/gitRelease.bundle"
     # shellcheck disable=SC2046
-    cmake -S "$dir/src" -B "$dir/build" -G Ninja -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache $(llama_flags) \
+    CFLAGS=$(llama_compiler_flags) CXXFLAGS=$(llama_compiler_flags) cmake -S "$dir/src" -B "$dir/build" -G Ninja -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache $(llama_flags) \
       >"$dir/cmake.log" 2>&1 || { tail -20 "$dir/cmake.log" >&2; fail "llama.cpp: cmake failed"; }
     quietly "$dir" llama ggml llama-common || fail "llama.cpp did not build: see $dir/build.log"
     touch "$dir/.done"
