@@ -11,6 +11,7 @@
 #include <map>
 #include <mutex>
 
+#include "base/utf8.h"
 #include "bridge.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
@@ -135,7 +136,7 @@ std::shared_ptr<AnswerReader> Submit(ModelHandle* handle, const nb::object& prom
       if (!handle->chat)
         handle->chat = Check(model::ChatTemplate::Make(*handle->model, handle->chat_template));
       model::Prompt rendered = Check(handle->chat->Render(messages));
-      request.prompt = Check(handle->model->Tokenize(rendered.text, true, true));
+      request.prompt = Check(rendered.Tokenize(*handle->model));
       request.turn_ends = std::move(rendered.turn_ends);
     } else {
       request.prompt = nb::cast<std::vector<model::Token>>(list);
@@ -309,7 +310,7 @@ NB_MODULE(_engine, m) {
            })
       .def("detokenize",
            [](ModelHandle* handle, const std::vector<model::Token>& tokens) {
-             const std::string text = engine::CleanUtf8(handle->model->Detokenize(tokens));
+             const std::string text = CleanUtf8(handle->model->Detokenize(tokens));
              return nb::str(text.data(), text.size());
            })
       .def("render",
@@ -318,7 +319,7 @@ NB_MODULE(_engine, m) {
                handle->chat = Check(model::ChatTemplate::Make(*handle->model, handle->chat_template));
              std::vector<model::Message> list;
              for (const auto& [role, content] : messages) list.push_back({role, content});
-             return Check(handle->chat->Render(list)).text;
+             return Check(handle->chat->Render(list)).text();
            })
       .def("embed",
            [](ModelHandle* handle, const std::vector<std::string>& texts, bool normalise, bool cut) {

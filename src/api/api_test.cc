@@ -4,6 +4,7 @@
 #include "api/call.h"
 #include "api/tool_calls.h"
 #include "api/writer.h"
+#include "schema/json_schema.h"
 #include "testing.h"
 
 #include <nlohmann/json.hpp>
@@ -133,8 +134,8 @@ TEST(ToolCalls, PlansHoldAnswersToTheTools) {
   EXPECT_TRUE(many.instructions.empty());
   const json schema = json::parse(many.structure.text);
   EXPECT_EQ(schema["type"], "array");
-  EXPECT_EQ(schema["items"]["anyOf"][0]["properties"]["arguments"]["properties"]["a"]["$ref"],
-            "#/items/anyOf/0/properties/arguments/$defs/x");
+  EXPECT_EQ(schema["items"]["anyOf"][0]["properties"]["arguments"]["properties"]["a"]["$ref"], "#/$defs/x");
+  EXPECT_TRUE(schema::SchemaGrammar(many.structure.text).ok());
   tools.choice = Tools::Choice::kNamed;
   tools.named = "g";
   EXPECT_EQ(json::parse(PlanTools(tools, false).structure.text)["anyOf"].size(), 1U);
@@ -145,6 +146,120 @@ TEST(ToolCalls, PlansHoldAnswersToTheTools) {
   EXPECT_EQ(PlanTools(tools, true).structure.kind, engine::Structure::Kind::kNone);
   tools.choice = Tools::Choice::kNone;
   EXPECT_EQ(PlanTools(tools, false).format, nullptr);
+}
+
+// What cannot be held is let go where a call is free, and said; refused where the call is enforced or strict.
+TEST(ToolCalls, SchemasThatCannotBeHeld) {
+  for (const char* parameters :
+       {R"({"type": "object", "properties": {"a": {"type": "array", "uniqueItems": true}}})",
+        R"({"type": "string", "pattern": "\\p{L}"})", R"({"type": "whatever"})",
+        R"({"$ref": "https://example.com/schema"})"}) {
+    Tools tools;
+    tools.list = {{"odd", "", parameters, false, "tools[0].function.parameters"},
+                  {"even", "", R"({"type": "object", "properties": {"n": {"type": "integer"}}})", false,
+                   "tools[1].function.parameters"}};
+    const ToolPlan plan = PlanTools(tools, false);
+    EXPECT_FALSE(plan.fault) << plan.fault->message;
+    EXPECT_EQ(plan.loose, std::vector<std::string>{"tools[0].function.parameters"}) << parameters;
+    EXPECT_NE(plan.structure.text.find("\"integer\""), std::string::npos)
+        << "the other tool is held all the same";
+    tools.choice = Tools::Choice::kRequired;
+    EXPECT_EQ(PlanTools(tools, false).fault.value_or(Fault{}).param, "tools[0].function.parameters");
+    tools.choice = Tools::Choice::kNamed;
+    tools.named = "even";
+    EXPECT_FALSE(PlanTools(tools, false).fault);
+    tools.choice = Tools::Choice::kAuto;
+    tools.list[0].strict = true;
+    EXPECT_TRUE(PlanTools(tools, true).fault);
+  }
+}
+
+std::string ParamOf(Dialect dialect, const std::string& body) {
+  Call call;
+  const auto fault = ParseCall(dialect, body, &call);
+  return fault ? fault->param : "no fault";
+}
+
+TEST(Calls, OrderOfPropertiesIsKept) {
+  const std::string schema =
+      R"({"type":"object","properties":{"zeta":{"type":"string"},"alpha":{"type":"integer"},"mid":{"type":"null"}},"required":["zeta","alpha"]})";
+  Call call;
+  ASSERT_FALSE(ParseCall(
+      Dialect::kChat,
+      R"({"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_schema", "json_schema": {"schema": )" +
+          schema + "}}}",
+      &call));
+  EXPECT_EQ(call.request.structure.text, schema);
+  call = {};
+  ASSERT_FALSE(ParseCall(
+      Dialect::kMessages,
+      R"({"model": "m", "max_tokens": 3, "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content":
+    [{"type": "tool_use", "id": "1", "name": "f", "input": {"z": 1, "a": 2}}]}, {"role": "user", "content": "go on"}],
+    "tools": [{"name": "f", "input_schema": )" +
+          schema + "}], \"output_config\": {\"format\": {\"type\": \"json_schema\", \"schema\": " + schema +
+          "}}}",
+      &call));
+  EXPECT_EQ(call.tools.list[0].parameters, schema);
+  EXPECT_EQ(call.messages[1].tool_calls[0].arguments, R"({"z":1,"a":2})");
+  EXPECT_EQ(call.request.structure.text, schema);
+}
+
+TEST(Calls, FaultsNameTheirPlace) {
+  const std::string hi = R"("messages": [{"role": "user", "content": "x"}])";
+  EXPECT_EQ(
+      ParamOf(
+          Dialect::kChat,
+          "{" + hi +
+              R"(, "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "any"}}}})"),
+      "response_format.json_schema.schema");
+  EXPECT_EQ(ParamOf(Dialect::kChat, "{" + hi + R"(, "stop": ["a", ""]})"), "stop");
+  EXPECT_EQ(
+      ParamOf(Dialect::kMessages, R"({"model": "m", "max_tokens": 1, "stop_sequences": [""], )" + hi + "}"),
+      "stop_sequences");
+  EXPECT_EQ(ParamOf(Dialect::kResponses, R"({"input": [{"role": "user", "content": 5}]})"),
+            "input[0].content");
+  EXPECT_EQ(ParamOf(Dialect::kChat,
+                    "{" + hi + R"(, "continue_final_message": true, "add_generation_prompt": true})"),
+            "continue_final_message");
+  EXPECT_EQ(ParamOf(Dialect::kChat, "{" + hi + R"(, "max_tokens": -1})"), "no fault");
+  EXPECT_EQ(ParamOf(Dialect::kChat, "{" + hi + R"(, "max_tokens": -2})"), "max_tokens");
+  Call call;
+  const auto twice = ParseCall(
+      Dialect::kChat, R"({"messages": [{"role": "user", "content": "x", "role": "system"}]})", &call);
+  ASSERT_TRUE(twice);
+  EXPECT_NE(twice->message.find("'messages[0].role' appears twice"), std::string::npos) << twice->message;
+}
+
+// Codex and other programs offer tools that only a service has, and send back what these did.
+TEST(Calls, ServicesOwnToolsAreLeftOut) {
+  Call call;
+  const auto fault =
+      ParseCall(Dialect::kResponses, R"({"input": [{"type": "message", "role": "user", "content": "x"},
+    {"type": "local_shell_call", "id": "l", "call_id": "c1", "status": "completed", "action": {"type": "exec", "command": ["ls"]}},
+    {"type": "local_shell_call_output", "id": "l", "call_id": "c1", "output": "a.txt"},
+    {"type": "custom_tool_call", "call_id": "c2", "name": "apply_patch", "input": "*** Begin"},
+    {"type": "custom_tool_call_output", "call_id": "c2", "output": "Done"},
+    {"type": "web_search_call", "id": "w", "status": "completed"}],
+    "tools": [{"type": "local_shell"}, {"type": "function", "name": "f", "parameters": {}}, {"type": "web_search"},
+    {"type": "custom", "name": "apply_patch", "format": {"type": "grammar"}}]})",
+                &call);
+  ASSERT_FALSE(fault) << fault->param << fault->message;
+  EXPECT_EQ(call.tools.list.size(), 1U);
+  EXPECT_EQ(call.unknown, (std::vector<std::string>{"input[5]", "tools[0]", "tools[2]", "tools[3]"}));
+  ASSERT_EQ(call.messages.size(), 5U);
+  EXPECT_EQ(call.messages[1].tool_calls[0].name, "local_shell");
+  EXPECT_EQ(call.messages[2].content, "a.txt");
+  EXPECT_EQ(call.messages[3].tool_calls[0].arguments, R"({"input":"*** Begin"})");
+  call = {};
+  ASSERT_FALSE(ParseCall(Dialect::kMessages,
+                         R"({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"},
+    {"role": "assistant", "content": [{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}},
+    {"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"type": "web_search_result", "title": "T", "url": "u"}]},
+    {"type": "text", "text": "found"}]}, {"role": "user", "content": "and?"}],
+    "tools": [{"type": "web_search_20250305", "name": "web_search"}, {"name": "f", "input_schema": {"type": "object"}}]})",
+                         &call));
+  EXPECT_EQ(call.tools.list.size(), 1U);
+  EXPECT_EQ(call.unknown, std::vector<std::string>{"tools[0]"});
 }
 
 TEST(Calls, FieldsAreRead) {

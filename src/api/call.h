@@ -94,7 +94,7 @@ struct EmbeddingsCall {
   std::vector<EmbeddingInput> inputs;
   int dimensions = 0;   // 0: all
   bool base64 = false;  // little-endian floats
-  bool cut = false;     // truncate_prompt_tokens = -1, truncate = true
+  int cut = 0;          // longer inputs are cut to so many tokens; -1: to the model's limit, 0: refused
   std::string user;
   std::vector<std::string> unknown;
 };
@@ -124,6 +124,7 @@ std::optional<Fault> ParsePairs(std::string_view body, PairsCall* call);
 struct TokenizeCall {
   std::string model, text;
   std::vector<model::Message> messages;  // instead of a text
+  Tools tools;                           // with them
   model::RenderOptions render;
   std::vector<model::Token> tokens;  // of /detokenize
   bool special = true;

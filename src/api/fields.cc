@@ -2,10 +2,9 @@
 
 #include <cmath>
 
-#include "base/exception_text.h"
+#include "base/ordered_json.h"
 
 namespace headrace::api {
-namespace {
 
 std::string KindOf(const Json& value) {
   switch (value.type()) {
@@ -24,43 +23,17 @@ std::string KindOf(const Json& value) {
   }
 }
 
-int Depth(std::string_view text) {
-  int depth = 0, most = 0;
-  bool quoted = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quoted) {
-      if (c == '\\') ++i;
-      if (c == '"') quoted = false;
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == '[' || c == '{') {
-      most = std::max(most, ++depth);
-    } else if (c == ']' || c == '}') {
-      --depth;
-    }
-  }
-  return most;
-}
-
-}  // namespace
-
 void Refuse(const std::string& param, const std::string& message) { throw Fault::Field(param, message); }
 
 Json ParseBody(std::string_view body) {
   if (body.find_first_not_of(" \t\r\n") == std::string_view::npos)
     Refuse("", "the request has no body; a JSON object is expected");
-  if (Depth(body) > kMaxJsonDepth)
+  if (JsonDepth(body) > kMaxJsonDepth)
     Refuse("", "the JSON is nested deeper than " + std::to_string(kMaxJsonDepth) + " levels");
-  Json parsed;
-  try {
-    parsed = Json::parse(body);
-  } catch (const Json::exception& error) {
-    // What it quotes of the body may not be UTF-8; it is replaced where the error is written.
-    Refuse("", "the body is not JSON: " + ExceptionText(error));
-  }
-  if (!parsed.is_object()) Refuse("", "the body is " + KindOf(parsed) + "; a JSON object is expected");
-  return parsed;
+  auto parsed = ParseOrderedJson(body);
+  if (!parsed.ok()) Refuse("", "the body is not JSON: " + parsed.status().message());
+  if (!parsed->is_object()) Refuse("", "the body is " + KindOf(*parsed) + "; a JSON object is expected");
+  return std::move(*parsed);
 }
 
 Fields::Fields(const Json& object, std::string at) : object_(object), at_(std::move(at)) {

@@ -15,11 +15,11 @@
 
 namespace headrace::api {
 
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json;
 
 inline constexpr int kMaxJsonDepth = 128;
 
-// The body as a JSON object; throws a Fault.
+// The body as a JSON object; throws a Fault. A name that appears twice in one object is refused.
 Json ParseBody(std::string_view body);
 
 class Fields {
@@ -53,5 +53,7 @@ class Fields {
 };
 
 [[noreturn]] void Refuse(const std::string& param, const std::string& message);
+// "an object", "a number", …
+std::string KindOf(const Json& value);
 
 }  // namespace headrace::api

@@ -22,14 +22,14 @@ void ReadBlocks(const Json& content, const std::string& at, const std::string& r
     if (type == "text") {
       message.content += block.NeedText("text");
       any = true;
-    } else if (type == "tool_use") {
+    } else if (type == "tool_use" || type == "server_tool_use") {
       message.tool_calls.push_back(
           {block.NeedText("id"), block.NeedText("name"), block.Need("input").dump()});
       any = true;
-    } else if (type == "tool_result") {
+    } else if (type == "tool_result" || type.ends_with("_tool_result")) {
       model::Message result{"tool", ""};
       if (const Json* inner = block.Find("content"))
-        result.content = ReadContent(*inner, block.PathOf("content"));
+        result.content = type == "tool_result" ? ReadContent(*inner, block.PathOf("content")) : inner->dump();
       result.tool_call_id = block.NeedText("tool_use_id");
       out->push_back(std::move(result));
     } else if (type == "thinking") {
@@ -61,6 +61,14 @@ void ReadChoice(Fields* body, Call* call) {
   CheckChoice("tool_choice", call->tools);
 }
 
+// {"type": "json_schema", "schema": …}
+void ReadFormat(const Json& format, const std::string& at, Call* call) {
+  Fields inner(format, at);
+  if (const std::string type = inner.NeedText("type"); type != "json_schema")
+    Refuse(inner.PathOf("type"), "is '" + type + "'; there is json_schema");
+  SetSchema(inner.Need("schema"), inner.PathOf("schema"), call);
+}
+
 }  // namespace
 
 void ParseMessages(const Json& json, Call* call) {
@@ -78,15 +86,21 @@ void ParseMessages(const Json& json, Call* call) {
     ReadBlocks(message.Need("content"), message.PathOf("content"), role, &call->messages);
   }
   if (messages.back()["role"] == "assistant") call->render.reply = false;  // the answer goes on with it
-  const auto most = body.Integer("max_tokens", 0, 1 << 30);
+  const auto most = ReadMost(&body, "max_tokens");
   if (!most && !call->count) Refuse("max_tokens", "is missing");
-  call->request.max_tokens = static_cast<int32_t>(most.value_or(0));
+  call->request.max_tokens = most.value_or(0);
   ReadSampling(&body, call);
-  call->request.stops = body.Texts("stop_sequences");
+  call->request.stops = ReadStops(&body, "stop_sequences");
   call->stream = body.Flag("stream", false);
-  if (const Json* tools = body.Array("tools"))
-    for (size_t i = 0; i < tools->size(); ++i)
-      call->tools.list.push_back(ReadFunction((*tools)[i], At("tools", i), "input_schema"));
+  if (const Json* tools = body.Array("tools")) {
+    for (size_t i = 0; i < tools->size(); ++i) {
+      if (Fields((*tools)[i], At("tools", i)).Text("type").value_or("custom") == "custom") {
+        call->tools.list.push_back(ReadFunction((*tools)[i], At("tools", i), "input_schema"));
+      } else {  // a service's own (web_search_20250305): it is not offered
+        call->unknown.push_back(At("tools", i));
+      }
+    }
+  }
   ReadChoice(&body, call);
   if (const Json* thinking = body.Object("thinking")) {
     Fields inner(*thinking, "thinking");
@@ -97,7 +111,17 @@ void ParseMessages(const Json& json, Call* call) {
     Fields inner(*metadata, "metadata");
     call->user = inner.Text("user_id").value_or("");
   }
+  if (const Json* config = body.Object("output_config")) {
+    Fields inner(*config, "output_config");
+    if (const Json* format = inner.Object("format")) ReadFormat(*format, "output_config.format", call);
+    inner.Find("effort");
+    inner.Rest(&call->unknown);
+  }
+  if (const Json* format = body.Object("output_format"))
+    ReadFormat(*format, "output_format", call);  // the beta's
   ReadStructures(&body, call);
+  if (call->tools.enforced() && call->request.structure.kind != engine::Structure::Kind::kNone)
+    Refuse("tool_choice", "asks for a call, and output_config.format for something else");
   ReadTemplate(&body, &call->render);
   if (messages.back()["role"] == "assistant") call->render.reply = false;
   for (const char* name : {"service_tier", "container", "context_management", "mcp_servers", "cache_control"})

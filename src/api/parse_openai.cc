@@ -2,11 +2,11 @@
 #include <algorithm>
 
 #include "api/parse_parts.h"
+#include "base/ordered_json.h"
 
 namespace headrace::api {
 namespace {
 
-constexpr int64_t kMostTokens = 1 << 30;
 constexpr size_t kMostInputs = 2048;
 
 std::string At(const std::string& path, size_t i) { return path + "[" + std::to_string(i) + "]"; }
@@ -79,10 +79,10 @@ void ParseChat(const Json& json, Call* call) {
   call->messages = ReadMessages(body.Need("messages"), "messages");
   ReadSampling(&body, call);
   ReadStream(&body, call);
-  const auto old = body.Integer("max_tokens", 0, kMostTokens);
-  const auto most = body.Integer("max_completion_tokens", 0, kMostTokens);
-  if (most || old) call->request.max_tokens = static_cast<int32_t>(most ? *most : *old);
-  call->request.stops = body.Texts("stop");
+  const auto old = ReadMost(&body, "max_tokens");
+  const auto most = ReadMost(&body, "max_completion_tokens");
+  if (most || old) call->request.max_tokens = most ? *most : *old;
+  call->request.stops = ReadStops(&body, "stop");
   const bool logprobs = body.Flag("logprobs", false);
   const auto top = body.Integer("top_logprobs", 0, 20);
   if (top && *top > 0 && !logprobs) Refuse("top_logprobs", "needs logprobs to be true");
@@ -112,9 +112,8 @@ void ParseCompletions(const Json& json, Call* call) {
   call->prompts = ReadInputs<PromptInput>(body.Need("prompt"), "prompt");
   ReadSampling(&body, call);
   ReadStream(&body, call);
-  const auto most = body.Integer("max_tokens", 0, kMostTokens);
-  call->request.max_tokens = static_cast<int32_t>(most.value_or(16));  // OpenAI's default
-  call->request.stops = body.Texts("stop");
+  call->request.max_tokens = ReadMost(&body, "max_tokens").value_or(16);  // OpenAI's default
+  call->request.stops = ReadStops(&body, "stop");
   if (const auto top = body.Integer("logprobs", 0, 100)) call->request.top_logprobs = static_cast<int>(*top);
   call->echo = body.Flag("echo", false);
   if (const auto top = body.Integer("prompt_logprobs", 0, 100))
@@ -135,42 +134,63 @@ void ParseCompletions(const Json& json, Call* call) {
 
 namespace {
 
-// Items of /v1/responses: messages, calls of functions and what they gave.
-std::vector<model::Message> ReadItems(const Json& input) {
-  if (input.is_string()) return {{"user", input.get<std::string>()}};
-  if (!input.is_array()) Refuse("input", "must be a string or an array of items");
-  std::vector<model::Message> messages;
-  for (size_t i = 0; i < input.size(); ++i) {
-    Fields item(input[i], At("input", i));
+// Items of /v1/responses: messages, calls and what they gave. Calls of a service's own tools stay in the
+// history as calls; what says nothing to a model (a search's progress) is left out and told.
+class Items {
+ public:
+  explicit Items(Call* call) : call_(*call) {}
+
+  std::vector<model::Message> Read(const Json& input) {
+    if (input.is_string()) return {{"user", input.get<std::string>()}};
+    if (!input.is_array()) Refuse("input", "must be a string or an array of items");
+    for (size_t i = 0; i < input.size(); ++i) ReadOne(input[i], At("input", i));
+    if (messages_.empty()) Refuse("input", "is empty: there is nothing to answer");
+    return std::move(messages_);
+  }
+
+ private:
+  void ReadOne(const Json& json, const std::string& at) {
+    Fields item(json, at);
     const std::string type = item.Text("type").value_or("message");
     if (type == "message") {
-      Json one = Json::array({input[i]});
-      auto read = ReadMessages(one, At("input", i));
-      messages.push_back(std::move(read[0]));
+      messages_.push_back(ReadMessage(json, at));
     } else if (type == "function_call") {
-      if (messages.empty() || messages.back().role != "assistant") messages.push_back({"assistant", ""});
-      messages.back().tool_calls.push_back(
-          {item.NeedText("call_id"), item.NeedText("name"), item.NeedText("arguments")});
-    } else if (type == "function_call_output") {
-      model::Message message{"tool", ReadContent(item.Need("output"), item.PathOf("output"))};
-      message.tool_call_id = item.NeedText("call_id");
-      messages.push_back(std::move(message));
+      Called({item.NeedText("call_id"), item.NeedText("name"), item.NeedText("arguments")});
+    } else if (type == "custom_tool_call") {
+      Called(
+          {item.NeedText("call_id"), item.NeedText("name"), Json{{"input", item.NeedText("input")}}.dump()});
+    } else if (type == "local_shell_call") {
+      Called({item.NeedText("call_id"), "local_shell", item.Need("action").dump()});
+    } else if (type == "function_call_output" || type == "custom_tool_call_output" ||
+               type == "local_shell_call_output") {
+      const Json& output = item.Need("output");
+      model::Message message{"tool", output.is_string() || output.is_array()
+                                         ? ReadContent(output, item.PathOf("output"))
+                                         : output.dump()};
+      message.tool_call_id = item.Text("call_id").value_or(item.Text("id").value_or(""));
+      messages_.push_back(std::move(message));
     } else if (type != "reasoning") {
-      Refuse(item.PathOf("type"),
-             "is '" + type + "'; there are message, function_call, function_call_output");
+      call_.unknown.push_back(at);
     }
   }
-  if (messages.empty()) Refuse("input", "is empty: there is nothing to answer");
-  return messages;
-}
+  void Called(model::ToolCall made) {
+    if (messages_.empty() || messages_.back().role != "assistant") messages_.push_back({"assistant", ""});
+    messages_.back().tool_calls.push_back(std::move(made));
+  }
+
+  Call& call_;
+  std::vector<model::Message> messages_;
+};
 
 void ReadResponseTools(Fields* body, Call* call) {
   using Choice = Tools::Choice;
   if (const Json* tools = body->Array("tools")) {
     for (size_t i = 0; i < tools->size(); ++i) {
       Fields tool((*tools)[i], At("tools", i));
-      if (const std::string type = tool.NeedText("type"); type != "function")
-        Refuse(tool.PathOf("type"), "is '" + type + "'; there are functions");
+      if (tool.NeedText("type") != "function") {  // a service's own: it is not offered
+        call->unknown.push_back(At("tools", i));
+        continue;
+      }
       call->tools.list.push_back(ReadFunction((*tools)[i], At("tools", i), "parameters"));
     }
     call->given_back["tools"] = tools->dump();
@@ -200,7 +220,7 @@ void ReadResponseTools(Fields* body, Call* call) {
 void ParseResponses(const Json& json, Call* call) {
   Fields body(json, "");
   call->model = body.Text("model").value_or("");
-  call->messages = ReadItems(body.Need("input"));
+  call->messages = Items(call).Read(body.Need("input"));
   if (const auto text = body.Text("instructions")) {
     call->messages.insert(call->messages.begin(), {"system", *text});
     call->given_back["instructions"] = Json(*text).dump();
@@ -214,8 +234,7 @@ void ParseResponses(const Json& json, Call* call) {
   ReadSampling(&body, call);
   call->stream = body.Flag("stream", false);
   body.Find("stream_options");
-  if (const auto most = body.Integer("max_output_tokens", 0, kMostTokens))
-    call->request.max_tokens = static_cast<int32_t>(*most);
+  if (const auto most = ReadMost(&body, "max_output_tokens")) call->request.max_tokens = *most;
   if (const Json* text = body.Object("text")) {
     Fields inner(*text, "text");
     if (const Json* format = inner.Object("format")) ReadFormat(*format, "text.format", false, call);
@@ -242,8 +261,11 @@ void ParseResponses(const Json& json, Call* call) {
 }
 
 std::optional<Fault> Continue(std::string_view input, std::string_view response, Call* call) {
-  const Json before = Json::parse(input, nullptr, false), told = Json::parse(response, nullptr, false);
-  const Json now = Json::parse(call->input, nullptr, false);
+  const auto read = [](std::string_view text) {
+    auto json = ParseOrderedJson(text);
+    return json.ok() ? std::move(*json) : Json();
+  };
+  const Json before = read(input), told = read(response), now = read(call->input);
   if (!before.contains("input") || !told.contains("output") || !now.contains("input"))
     return Fault::Field("previous_response_id", "names a response that cannot be read again");
   Json all = Json::array();
@@ -257,7 +279,7 @@ std::optional<Fault> Continue(std::string_view input, std::string_view response,
   add(before["input"]);
   add(told["output"]);
   try {
-    std::vector<model::Message> messages = ReadItems(all);
+    std::vector<model::Message> messages = Items(call).Read(all);
     add(now["input"]);
     const bool instructed = call->given_back.contains("instructions");
     call->messages.insert(call->messages.begin() + (instructed ? 1 : 0), messages.begin(), messages.end());
@@ -305,8 +327,11 @@ std::optional<Fault> ParseEmbeddings(std::string_view text, EmbeddingsCall* call
     if (format != "float" && format != "base64")
       Refuse("encoding_format", "is '" + format + "'; there are float and base64");
     call->base64 = format == "base64";
-    call->cut =
-        body.Flag("truncate", false) || body.Integer("truncate_prompt_tokens", -1, 1 << 20).has_value();
+    call->cut = body.Flag("truncate", false) ? -1 : 0;
+    if (const auto most = body.Integer("truncate_prompt_tokens", -1, 1 << 20)) {
+      if (*most == 0) Refuse("truncate_prompt_tokens", "must be -1 or at least 1; it is 0");
+      call->cut = static_cast<int>(*most);
+    }
     call->user = body.Text("user").value_or("");
     body.Rest(&call->unknown);
   });
@@ -325,12 +350,16 @@ std::optional<Fault> ParseTokenize(std::string_view text, bool back, TokenizeCal
     if (const Json* messages = body.Find("messages")) {
       call->messages = ReadMessages(*messages, "messages");
       ReadTemplate(&body, &call->render);
+      Call tools;
+      ReadTools(&body, &tools);
+      call->tools = std::move(tools.tools);
     } else if (const auto content = body.Text("content")) {
-      call->text = *content;  // llama.cpp's name
+      call->text = *content;  // llama.cpp's name,
+      call->special = false;  // and its default
     } else {
       call->text = body.NeedText("prompt");
     }
-    call->special = body.Flag("add_special_tokens", body.Flag("add_special", true));
+    call->special = body.Flag("add_special_tokens", body.Flag("add_special", call->special));
     call->parse = body.Flag("parse_special", true);
     call->pieces = body.Flag("return_token_strs", false) || body.Flag("with_pieces", false);
   });

@@ -3,11 +3,13 @@
 #include <limits>
 
 #include "base/limits.h"
+#include "schema/json_schema.h"
 
 namespace headrace::api {
 namespace {
 
 constexpr double kDay = 86400;
+constexpr int64_t kMostAnswer = 1 << 30;
 constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max();
 
 std::string At(const std::string& path, size_t i) { return path + "[" + std::to_string(i) + "]"; }
@@ -101,7 +103,13 @@ void ReadSampling(Fields* body, Call* call) {
 
 void SetSchema(const Json& schema, const std::string& at, Call* call) {
   if (!schema.is_object() && !schema.is_boolean()) Refuse(at, "must be a JSON schema: an object");
-  SetStructure(engine::Structure::Kind::kSchema, schema.dump(), at, call);
+  SetSchemaText(schema.dump(), at, call);
+}
+
+void SetSchemaText(std::string text, const std::string& at, Call* call) {
+  if (const auto grammar = schema::SchemaGrammar(text); !grammar.ok())
+    Refuse(at, grammar.status().ToString());
+  SetStructure(engine::Structure::Kind::kSchema, std::move(text), at, call);
 }
 
 void ReadStructures(Fields* body, Call* call) {
@@ -110,7 +118,7 @@ void ReadStructures(Fields* body, Call* call) {
                         const char* grammar) {
     if (const Json* schema = from->Find(json)) {
       if (schema->is_string()) {
-        SetStructure(Kind::kSchema, schema->get<std::string>(), from->PathOf(json), call);
+        SetSchemaText(schema->get<std::string>(), from->PathOf(json), call);
       } else {
         SetSchema(*schema, from->PathOf(json), call);
       }
@@ -131,6 +139,26 @@ void ReadStructures(Fields* body, Call* call) {
   if (const auto grammar = body->Text("grammar"); grammar && !grammar->empty())
     SetStructure(Kind::kGrammar, *grammar, "grammar", call);
   if (const Json* schema = body->Object("json_schema")) SetSchema(*schema, "json_schema", call);
+}
+
+std::vector<std::string> ReadStops(Fields* body, const char* name) {
+  std::vector<std::string> stops = body->Texts(name);
+  if (static_cast<int64_t>(stops.size()) > limits::kMaxStops)
+    Refuse(body->PathOf(name), "has " + std::to_string(stops.size()) + " strings; at most " +
+                                   std::to_string(limits::kMaxStops) + " are taken");
+  for (const std::string& stop : stops) {
+    if (stop.empty()) Refuse(body->PathOf(name), "has an empty string");
+    if (static_cast<int64_t>(stop.size()) > limits::kMaxStopBytes)
+      Refuse(body->PathOf(name), "has a string of " + std::to_string(stop.size()) + " bytes; at most " +
+                                     std::to_string(limits::kMaxStopBytes) + " are taken");
+  }
+  return stops;
+}
+
+std::optional<int32_t> ReadMost(Fields* body, const char* name) {
+  const auto most = body->Integer(name, -1, kMostAnswer);
+  if (!most) return std::nullopt;
+  return static_cast<int32_t>(*most);
 }
 
 std::string ReadContent(const Json& content, const std::string& at) {
@@ -156,31 +184,33 @@ std::string ReadContent(const Json& content, const std::string& at) {
   return text;
 }
 
+model::Message ReadMessage(const Json& json, const std::string& at) {
+  Fields fields(json, at);
+  model::Message message;
+  message.role = fields.NeedText("role");
+  if (message.role == "developer") message.role = "system";
+  if (message.role == "function") message.role = "tool";
+  if (message.role != "system" && message.role != "user" && message.role != "assistant" &&
+      message.role != "tool")
+    Refuse(fields.PathOf("role"),
+           "is '" + message.role + "'; there are system, developer, user, assistant and tool");
+  const Json* content = fields.Find("content");
+  const Json* calls = fields.Find("tool_calls");
+  if (content == nullptr && calls == nullptr && message.role != "assistant")
+    Refuse(fields.PathOf("content"), "is missing");
+  if (content != nullptr) message.content = ReadContent(*content, fields.PathOf("content"));
+  if (calls != nullptr) ReadCalls(*calls, fields.PathOf("tool_calls"), &message);
+  message.reasoning = fields.Text("reasoning_content").value_or("");
+  message.name = fields.Text("name").value_or("");
+  message.tool_call_id = fields.Text("tool_call_id").value_or("");
+  return message;
+}
+
 std::vector<model::Message> ReadMessages(const Json& messages, const std::string& at) {
   if (!messages.is_array()) Refuse(at, "must be an array");
   if (messages.empty()) Refuse(at, "is empty: there is nothing to answer");
   std::vector<model::Message> out;
-  for (size_t i = 0; i < messages.size(); ++i) {
-    Fields fields(messages[i], At(at, i));
-    model::Message message;
-    message.role = fields.NeedText("role");
-    if (message.role == "developer") message.role = "system";
-    if (message.role == "function") message.role = "tool";
-    if (message.role != "system" && message.role != "user" && message.role != "assistant" &&
-        message.role != "tool")
-      Refuse(fields.PathOf("role"),
-             "is '" + message.role + "'; there are system, developer, user, assistant and tool");
-    const Json* content = fields.Find("content");
-    const Json* calls = fields.Find("tool_calls");
-    if (content == nullptr && calls == nullptr && message.role != "assistant")
-      Refuse(fields.PathOf("content"), "is missing");
-    if (content != nullptr) message.content = ReadContent(*content, fields.PathOf("content"));
-    if (calls != nullptr) ReadCalls(*calls, fields.PathOf("tool_calls"), &message);
-    message.reasoning = fields.Text("reasoning_content").value_or("");
-    message.name = fields.Text("name").value_or("");
-    message.tool_call_id = fields.Text("tool_call_id").value_or("");
-    out.push_back(std::move(message));
-  }
+  for (size_t i = 0; i < messages.size(); ++i) out.push_back(ReadMessage(messages[i], At(at, i)));
   return out;
 }
 
@@ -191,7 +221,9 @@ model::Tool ReadFunction(const Json& function, const std::string& at, const char
   if (tool.name.empty() || tool.name.size() > 256)
     Refuse(fields.PathOf("name"), "must have 1 to 256 characters");
   tool.description = fields.Text("description").value_or("");
+  tool.strict = fields.Flag("strict", false);
   const Json* schema = fields.Object(schema_name);
+  tool.at = fields.PathOf(schema_name);
   tool.parameters = schema == nullptr ? R"({"type": "object", "properties": {}})" : schema->dump();
   return tool;
 }
@@ -211,8 +243,10 @@ void ReadTools(Fields* body, Call* call) {
   if (const Json* tools = body->Array("tools")) {
     for (size_t i = 0; i < tools->size(); ++i) {
       Fields tool((*tools)[i], At("tools", i));
-      if (const std::string type = tool.Text("type").value_or("function"); type != "function")
-        Refuse(tool.PathOf("type"), "is '" + type + "'; there are functions");
+      if (tool.Text("type").value_or("function") != "function") {  // a service's own: it is not offered
+        call->unknown.push_back(At("tools", i));
+        continue;
+      }
       call->tools.list.push_back(ReadFunction(tool.Need("function"), tool.PathOf("function"), "parameters"));
     }
   }
@@ -247,6 +281,9 @@ void ReadTemplate(Fields* body, model::RenderOptions* render) {
   }
   const bool generation = body->Flag("add_generation_prompt", true);
   if (body->Flag("continue_final_message", false)) {
+    if (generation && body->Find("add_generation_prompt") != nullptr)
+      Refuse("continue_final_message",
+             "asks for the last message to go on, and add_generation_prompt for a new one");
     render->reply = false;
   } else if (!generation) {
     Refuse("add_generation_prompt",

@@ -14,9 +14,15 @@ void ReadPeers(Fields* body, Call* call);
 void AllowTools(const Json& choice, const std::string& at, bool nested, Tools* tools);
 // A JSON schema as the answer's structure.
 void SetSchema(const Json& schema, const std::string& at, Call* call);
+void SetSchemaText(std::string schema, const std::string& at, Call* call);
 // structured_outputs, guided_json, guided_regex, guided_choice, guided_grammar, grammar, json_schema.
 void ReadStructures(Fields* body, Call* call);
-// OpenAI's messages; `at` is their path.
+// Stop strings, within the engine's limits.
+std::vector<std::string> ReadStops(Fields* body, const char* name);
+// The most tokens of an answer; -1: as many as the context holds, as llama.cpp's clients say it.
+std::optional<int32_t> ReadMost(Fields* body, const char* name);
+// OpenAI's messages, and one of them; `at` is their path.
+model::Message ReadMessage(const Json& json, const std::string& at);
 std::vector<model::Message> ReadMessages(const Json& messages, const std::string& at);
 // A text, or parts of type text.
 std::string ReadContent(const Json& content, const std::string& at);

@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "schema/json_schema.h"
+
 namespace headrace::api {
 namespace {
 
@@ -19,30 +21,19 @@ size_t SkipSpace(const std::string& text, size_t at) {
   return at;
 }
 
-// References inside a schema, once it stands at `place` of another.
-void MoveReferences(ordered_json* schema, const std::string& place) {
-  if (schema->is_object()) {
-    for (auto& [name, value] : schema->items()) {
-      if (name == "$ref" && value.is_string()) {
-        const std::string target = value.get<std::string>();
-        if (target.starts_with("#")) value = "#" + place + target.substr(1);
-      } else {
-        MoveReferences(&value, place);
-      }
-    }
-  } else if (schema->is_array()) {
-    for (ordered_json& value : *schema) MoveReferences(&value, place);
-  }
-}
-
-// {"name": "f", "arguments": …} for one of the tools. `place`: where this schema will stand.
-ordered_json CallSchema(const Tools& tools, const std::string& place) {
+// {"name": "f", "arguments": …} for one of the tools. Each parameters' schema has an $id, so that "#" in it
+// means that schema. Where one cannot be held, the arguments are any object, and `loose` gets its place.
+ordered_json CallSchema(const Tools& tools, std::vector<std::string>* loose) {
   ordered_json options = ordered_json::array();
   for (const model::Tool& tool : tools.list) {
     if (tools.choice == Tools::Choice::kNamed && tool.name != tools.named) continue;
     ordered_json arguments = ordered_json::parse(tool.parameters, nullptr, false);
     if (!arguments.is_object() || arguments.empty()) arguments = {{"type", "object"}};
-    MoveReferences(&arguments, place + "/anyOf/" + std::to_string(options.size()) + "/properties/arguments");
+    if (loose != nullptr && !schema::SchemaGrammar(arguments.dump()).ok()) {
+      loose->push_back(tool.at);
+      arguments = {{"type", "object"}};
+    }
+    if (!arguments.contains("$id")) arguments["$id"] = "urn:tool:" + std::to_string(options.size());
     options.push_back(
         {{"type", "object"},
          {"properties", {{"name", {{"const", tool.name}}}, {"arguments", std::move(arguments)}}},
@@ -50,6 +41,17 @@ ordered_json CallSchema(const Tools& tools, const std::string& place) {
          {"additionalProperties", false}});
   }
   return {{"anyOf", std::move(options)}};
+}
+
+// A call that must be made, or must match, needs a schema that can be held.
+std::optional<Fault> NotHeld(const Tools& tools) {
+  for (const model::Tool& tool : tools.list) {
+    if (tools.choice == Tools::Choice::kNamed && tool.name != tools.named) continue;
+    if (!tools.enforced() && !tool.strict) continue;
+    if (const auto grammar = schema::SchemaGrammar(tool.parameters); !grammar.ok())
+      return Fault::Field(tool.at, grammar.status().ToString());
+  }
+  return std::nullopt;
 }
 
 // Text that may be the beginning of `word` and so must wait.
@@ -200,15 +202,17 @@ std::unique_ptr<model::AnswerFormat> EnforcedCalls() { return std::make_unique<E
 ToolPlan PlanTools(const Tools& tools, bool template_knows_tools) {
   ToolPlan plan;
   if (!tools.callable()) return plan;
+  plan.fault = NotHeld(tools);
+  if (plan.fault) return plan;
   if (!template_knows_tools) plan.instructions = Instructions(tools);
   using Kind = engine::Structure::Kind;
   if (tools.enforced()) {
     const bool many = tools.parallel && tools.choice == Tools::Choice::kRequired;
     const ordered_json schema = many ? ordered_json{{"type", "array"},
-                                                    {"items", CallSchema(tools, "/items")},
+                                                    {"items", CallSchema(tools, nullptr)},
                                                     {"minItems", 1},
                                                     {"maxItems", kMostCalls}}
-                                     : CallSchema(tools, "");
+                                     : CallSchema(tools, nullptr);
     plan.structure = {Kind::kSchema, schema.dump(-1, ' ', false, ordered_json::error_handler_t::replace)};
     plan.format = EnforcedCalls();
   } else if (!template_knows_tools) {
@@ -217,10 +221,11 @@ ToolPlan PlanTools(const Tools& tools, bool template_knows_tools) {
         {"format",
          {{"type", "triggered_tags"},
           {"triggers", {kOpen}},
-          {"tags", ordered_json::array(
-                       {{{"begin", std::string(kOpen) + "\n"},
-                         {"content", {{"type", "json_schema"}, {"json_schema", CallSchema(tools, "")}}},
-                         {"end", std::string("\n") + kClose}}})},
+          {"tags",
+           ordered_json::array(
+               {{{"begin", std::string(kOpen) + "\n"},
+                 {"content", {{"type", "json_schema"}, {"json_schema", CallSchema(tools, &plan.loose)}}},
+                 {"end", std::string("\n") + kClose}}})},
           {"stop_after_first", !tools.parallel}}}};
     plan.structure = {Kind::kTag, tag.dump(-1, ' ', false, ordered_json::error_handler_t::replace)};
     plan.format = TaggedCalls();

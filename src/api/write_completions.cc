@@ -2,6 +2,7 @@
 #include <set>
 
 #include "api/write_parts.h"
+#include "base/utf8.h"
 
 namespace headrace::api {
 namespace {
@@ -80,7 +81,7 @@ class CompletionsWriter final : public Writer {
     int64_t& offset = offsets_[static_cast<size_t>(choice.index)];
     const auto add = [&](model::Token token, const engine::TokenOut* out) {
       const std::string_view piece = head_.piece(token);
-      tokens.push_back(piece);
+      tokens.push_back(Key(token));
       offsets.push_back(offset);
       offset += static_cast<int64_t>(piece.size());
       if (out == nullptr) {
@@ -90,10 +91,8 @@ class CompletionsWriter final : public Writer {
       }
       logprobs.push_back(out->logprob);
       ordered_json top = ordered_json::object();
-      for (const engine::LogProb& one : out->top)
-        top.emplace(std::string(head_.piece(one.token)), one.logprob);
-      if (!out->top.empty())
-        top.emplace(std::string(piece), out->logprob);  // the chosen one is always among them
+      for (const engine::LogProb& one : out->top) top.emplace(Key(one.token), one.logprob);
+      if (!out->top.empty()) top.emplace(Key(token), out->logprob);  // the chosen one is always among them
       tops.push_back(std::move(top));
     };
     if (with_prompt && echo_) {
@@ -103,6 +102,20 @@ class CompletionsWriter final : public Writer {
     for (size_t i = from; i < choice.tokens.size(); ++i) add(choice.tokens[i].token, &choice.tokens[i]);
     return {
         {"tokens", tokens}, {"token_logprobs", logprobs}, {"top_logprobs", tops}, {"text_offset", offsets}};
+  }
+
+  // A token's name in these lists: its text, or its bytes as OpenAI writes them where they are half a
+  // character: "bytes:\\xe2\\x80". Two such tokens are two names.
+  std::string Key(model::Token token) const {
+    const std::string_view piece = head_.piece(token);
+    if (CompleteUtf8(piece) == piece.size() && CleanUtf8(piece) == piece) return std::string(piece);
+    std::string key = "bytes:";
+    for (const char c : piece) {
+      char hex[8];
+      std::snprintf(hex, sizeof hex, "\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(c)));
+      key += hex;
+    }
+    return key;
   }
 
   // vLLM's: null, then for each token of the prompt {"<token>": {"logprob", "rank"?, "decoded_token"}}.

@@ -131,8 +131,11 @@ class ResponsesWriter final : public Writer {
             {"annotations", ordered_json::array()},
             {"logprobs", ordered_json::array()}};
   }
-  ordered_json ItemJson(const Choice& choice, const Item& item, bool done) const {
-    const char* status = done ? "completed" : "in_progress";
+  ordered_json ItemJson(const Choice& choice, const Item& item, bool done, bool last = true) const {
+    // What was cut short is its last item.
+    const char* status = !done                                              ? "in_progress"
+                         : choice.finish == engine::Finish::kLength && last ? "incomplete"
+                                                                            : "completed";
     if (item.kind == Item::kMessage) {
       ordered_json content = ordered_json::array();
       if (done) content.push_back(Part(choice.message.content));
@@ -205,13 +208,14 @@ class ResponsesWriter final : public Writer {
     ordered_json body = base_;
     ordered_json output = ordered_json::array();
     if (give_reasoning_ && !choice.message.reasoning.empty())
-      output.push_back(ItemJson(choice, {Item::kReasoning, 0}, true));
+      output.push_back(ItemJson(choice, {Item::kReasoning, 0}, true,
+                                choice.message.content.empty() && choice.message.tool_calls.empty()));
     if (!choice.message.content.empty() || choice.message.tool_calls.empty()) {
-      output.push_back(ItemJson(choice, {Item::kMessage, 0}, true));
+      output.push_back(ItemJson(choice, {Item::kMessage, 0}, true, choice.message.tool_calls.empty()));
       if (logprobs_) output.back()["content"][0]["logprobs"] = ChatLogprobs(choice.tokens, 0, head_);
     }
     for (size_t i = 0; i < choice.message.tool_calls.size(); ++i)
-      output.push_back(ItemJson(choice, {Item::kCall, i}, true));
+      output.push_back(ItemJson(choice, {Item::kCall, i}, true, i + 1 == choice.message.tool_calls.size()));
     const bool cut = choice.finish == engine::Finish::kLength;
     body["status"] = cut ? "incomplete" : "completed";
     if (cut) body["incomplete_details"] = {{"reason", "max_output_tokens"}};

@@ -309,30 +309,9 @@ bool JsonTape::Escape() {
 
 // A character of two to four bytes: no overlong forms, no surrogates, none beyond U+10FFFF.
 bool JsonTape::Character() {
-  const auto byte = [&](size_t i) {
-    return at_ + i < text_.size() ? static_cast<unsigned char>(text_[at_ + i]) : 0u;
-  };
-  const unsigned lead = byte(0);
-  unsigned low = 0x80, high = 0xbf;  // of the second byte
-  size_t size = 0;
-  if (lead >= 0xc2 && lead <= 0xdf) {
-    size = 2;
-  } else if (lead >= 0xe0 && lead <= 0xef) {
-    size = 3;
-    if (lead == 0xe0) low = 0xa0;
-    if (lead == 0xed) high = 0x9f;
-  } else if (lead >= 0xf0 && lead <= 0xf4) {
-    size = 4;
-    if (lead == 0xf0) low = 0x90;
-    if (lead == 0xf4) high = 0x8f;
-  } else {
-    return false;
-  }
-  if (byte(1) < low || byte(1) > high) return false;
-  for (size_t i = 2; i < size; ++i) {
-    if ((byte(i) & 0xc0u) != 0x80) return false;
-  }
-  at_ += size;
+  const int size = Utf8Length(text_, at_);
+  if (size <= 0) return false;
+  at_ += static_cast<size_t>(size);
   return true;
 }
 

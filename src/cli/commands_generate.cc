@@ -159,7 +159,7 @@ Status RunRun(const Context& context, GenerateWords* words) {
     if (!words->system.empty()) messages.push_back({"system", words->system});
     messages.push_back({"user", words->prompt});
     HEADRACE_ASSIGN(model::Prompt prompt, format->Render(messages));
-    HEADRACE_ASSIGN(request.prompt, loaded->Tokenize(prompt.text, true, true));
+    HEADRACE_ASSIGN(request.prompt, prompt.Tokenize(*loaded));
     request.turn_ends = std::move(prompt.turn_ends);
   } else {
     HEADRACE_ASSIGN(request.prompt, loaded->Tokenize(words->prompt, true, false));
@@ -212,7 +212,7 @@ Status RunChat(const Context& context, GenerateWords* words) {
     messages.push_back({"user", line});
     HEADRACE_ASSIGN(model::Prompt prompt, format->Render(messages));
     engine::Request request = words->request;
-    HEADRACE_ASSIGN(request.prompt, loaded->Tokenize(prompt.text, true, true));
+    HEADRACE_ASSIGN(request.prompt, prompt.Tokenize(*loaded));
     request.turn_ends = std::move(prompt.turn_ends);
     engine::Usage usage;
     TakeInterrupt();
@@ -260,7 +260,7 @@ Status RunEmbed(const Context& context, GenerateWords* words) {
     const std::vector<std::string> some(
         texts.begin() + static_cast<ptrdiff_t>(at),
         texts.begin() + static_cast<ptrdiff_t>(std::min(at + kAtOnce, texts.size())));
-    Result<engine::Embeddings> got = embedder->Embed(some, {.normalise = true, .cut = words->cut});
+    Result<engine::Embeddings> got = embedder->Embed(some, {.normalise = true, .cut = words->cut ? -1 : 0});
     if (!got.ok()) return got.status();
     const auto width = static_cast<size_t>(got->width);
     if (context.json || !StdoutIsTerminal()) {

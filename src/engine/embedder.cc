@@ -67,13 +67,14 @@ Result<Embeddings> Embedder::EmbedTokens(std::vector<std::vector<model::Token>> 
     if (tokens.empty())
       return Status::Invalid("text " + std::to_string(i) +
                              " is empty, and this model has no token for an empty text");
-    if (tokens.size() > most) {
-      if (!options.cut)
+    const size_t keep = options.cut > 0 ? std::min(most, static_cast<size_t>(options.cut)) : most;
+    if (tokens.size() > keep) {
+      if (options.cut == 0)
         return Status::Limit("text " + std::to_string(i) + " has " + std::to_string(tokens.size()) +
                              " tokens; " + model_->facts().name + " reads at most " + std::to_string(most) +
                              "; cut it, or ask for truncation");
       const model::Token last = tokens.back();  // [SEP] stays at the end
-      tokens.resize(most);
+      tokens.resize(keep);
       if (model_->facts().memory == model::Memory::kEncoder) tokens.back() = last;
     }
     result.tokens += static_cast<int64_t>(tokens.size());

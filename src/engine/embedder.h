@@ -21,7 +21,7 @@ namespace headrace::engine {
 
 struct EmbedOptions {
   bool normalise = true;  // to length 1
-  bool cut = false;       // texts longer than the model reads are cut, instead of refused
+  int32_t cut = 0;        // longer texts are cut to so many tokens; -1: to what the model reads; 0: refused
 };
 
 struct Embeddings {

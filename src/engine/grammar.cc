@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "base/limits.h"
+#include "base/utf8.h"
 #include "engine/text_out.h"
 #include "schema/json_schema.h"
 

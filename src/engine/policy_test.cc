@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "base/utf8.h"
 #include "engine/engine.h"
 #include "engine/fake_decoder.h"
 

@@ -459,12 +459,12 @@ TEST(RealModel, BaseModelsRefuseToChat) {
   const auto prompt = (*named)->Render({{"system", "Be brief."}, {"user", "Hello"}});
   ASSERT_TRUE(prompt.ok()) << prompt.status().ToString();
   EXPECT_EQ(
-      prompt->text,
+      prompt->text(),
       "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n");
   const auto gemma = (*model::ChatTemplate::Make(*base, "gemma"))
                          ->Render({{"system", "S"}, {"user", "U"}, {"assistant", "A"}, {"user", "V"}});
   ASSERT_TRUE(gemma.ok()) << gemma.status().ToString();
-  EXPECT_EQ(gemma->text,
+  EXPECT_EQ(gemma->text(),
             "<start_of_turn>user\nS\n\nU<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n<start_of_turn>"
             "user\nV<end_of_turn>\n<start_of_turn>model\n");
   EXPECT_NE(model::ChatTemplate::Make(*base, "nosuch")
@@ -478,7 +478,7 @@ TEST(RealModel, BaseModelsRefuseToChat) {
        .chat_template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"});
   const auto rendered = (*model::ChatTemplate::Make(*own, ""))->Render({{"user", "Hi"}});
   ASSERT_TRUE(rendered.ok()) << rendered.status().ToString();
-  EXPECT_EQ(rendered->text, "[user] Hi\n");
+  EXPECT_EQ(rendered->text(), "[user] Hi\n");
 }
 
 TEST(RealModel, AContextOfAlmostNothing) {

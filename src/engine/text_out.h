@@ -34,9 +34,4 @@ class TextOut {
   size_t ended_ = static_cast<size_t>(-1);  // of ends_
 };
 
-// `text` with every byte that is not part of valid UTF-8 replaced by U+FFFD.
-std::string CleanUtf8(std::string_view text);
-// How many bytes of `text` may be shown so that no character is cut that more bytes could complete.
-size_t CompleteUtf8(std::string_view text);
-
 }  // namespace headrace::engine

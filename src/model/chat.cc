@@ -21,14 +21,19 @@ constexpr Named kNamed[] = {
      "endfor -%}"
      "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"},
     {"gemma",
+     // A system's message stands before the next user's, or as a user's turn where none follows at once.
      "{{ bos_token }}{%- set lead = namespace(text='') -%}"
-     "{%- for m in messages -%}{%- if m['role'] == 'system' -%}{%- set lead.text = m['content'] + '\\n\\n' "
-     "-%}{%- else -%}"
-     "{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else 'user') + '\\n' + (lead.text if "
-     "m['role'] == 'user' else '') + "
-     "m['content'] | trim + '<end_of_turn>\\n' }}{%- if m['role'] == 'user' -%}{%- set lead.text = '' -%}{%- "
-     "endif -%}{%- endif -%}"
-     "{%- endfor -%}{%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}"},
+     "{%- for m in messages -%}"
+     "{%- if m['role'] == 'system' -%}{%- set lead.text = lead.text + m['content'] + '\\n\\n' -%}"
+     "{%- else -%}"
+     "{%- if m['role'] == 'assistant' and lead.text -%}"
+     "{{ '<start_of_turn>user\\n' + lead.text | trim + '<end_of_turn>\\n' }}{%- set lead.text = '' -%}{%- "
+     "endif -%}"
+     "{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else 'user') + '\\n' + lead.text + "
+     "m['content'] | trim + '<end_of_turn>\\n' }}{%- set lead.text = '' -%}"
+     "{%- endif -%}{%- endfor -%}"
+     "{%- if lead.text -%}{{ '<start_of_turn>user\\n' + lead.text | trim + '<end_of_turn>\\n' }}{%- endif -%}"
+     "{%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}"},
     {"llama3",
      "{{ bos_token }}{%- for m in messages -%}{{ '<|start_header_id|>' + m['role'] + "
      "'<|end_header_id|>\\n\\n' + m['content'] | trim + "
@@ -54,11 +59,20 @@ std::vector<std::string> TurnEnds(const std::string& given) {
 struct ChatTemplate::State {
   common_chat_templates_ptr templates;
   std::vector<std::string> turn_ends;
+  std::unique_ptr<const ControlNames> controls;
   bool may_think = false;
   std::mutex mutex;
 };
 
 namespace {
+
+constexpr char kBlanks[] = " \t\r\n";
+
+std::string Trimmed(const std::string& text) {
+  const size_t first = text.find_first_not_of(kBlanks);
+  if (first == std::string::npos) return "";
+  return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
+}
 
 // llama.cpp's parsers, which it derives from the template.
 class TemplateFormat final : public AnswerFormat {
@@ -85,16 +99,100 @@ class TemplateFormat final : public AnswerFormat {
   common_chat_parser_params params_;
 };
 
-common_chat_msg ToCommon(const Message& message) {
+// The format of an answer that goes on with text that stands in the prompt: what is told is what came after
+// it.
+class ContinuedFormat final : public AnswerFormat {
+ public:
+  ContinuedFormat(const common_chat_params& from, std::string said, bool reasoning)
+      : turn_(from), said_(std::move(said)), reasoning_(reasoning) {
+    const std::string opening = Trimmed(from.generation_prompt);
+    const bool opened = !from.thinking_start_tag.empty() && opening.ends_with(from.thinking_start_tag);
+    if (reasoning && !opened) before_ = from.thinking_start_tag + "\n";
+    if (!reasoning && opened && !from.thinking_end_tags.empty()) before_ = from.thinking_end_tags[0] + "\n\n";
+    const Message begun = turn_.Parse(before_ + said_, false);
+    knows_ = (reasoning ? begun.reasoning : begun.content).find(Trimmed(said_)) != std::string::npos;
+  }
+  Message Parse(const std::string& text, bool whole) const override {
+    if (!knows_) return {"assistant", text};
+    Message message = turn_.Parse(before_ + said_ + text, whole);
+    if (!reasoning_) message.reasoning.clear();
+    std::string& part = reasoning_ ? message.reasoning : message.content;
+    const std::string said = Trimmed(said_);  // parsers may leave blanks out at a text's ends
+    const size_t at = part.find(said);
+    if (at == std::string::npos) {
+      part.clear();  // not all of it is told yet
+      return message;
+    }
+    part.erase(0, at + said.size());
+    const std::string blanks = said_.substr(said_.find_last_not_of(kBlanks) + 1);
+    size_t same = 0;
+    while (same < blanks.size() && same < part.size() && part[same] == blanks[same]) ++same;
+    part.erase(0, same);
+    return message;
+  }
+
+ private:
+  TemplateFormat turn_;
+  std::string before_, said_;
+  bool reasoning_;
+  bool knows_ = false;  // the format reads such a turn; otherwise what comes is text
+};
+
+template <typename Guard>
+common_chat_msg ToCommon(const Message& message, const Guard& guard) {
+  const bool assistant = message.role == "assistant";
   common_chat_msg to;
   to.role = message.role;
-  to.content = message.content;
-  to.reasoning_content = message.reasoning;
-  to.tool_name = message.name;
+  to.content = guard(message.content, assistant);
+  to.reasoning_content = guard(message.reasoning, assistant);
+  to.tool_name = guard(message.name, false);
   to.tool_call_id = message.tool_call_id;
   for (const ToolCall& call : message.tool_calls)
-    to.tool_calls.push_back({call.name, call.arguments, call.id});
+    to.tool_calls.push_back({guard(call.name, false), guard(call.arguments, false), call.id});
   return to;
+}
+
+// All that a client wrote.
+std::vector<const std::string*> TextsOf(const std::vector<Message>& messages,
+                                        const std::vector<Tool>& tools) {
+  std::vector<const std::string*> texts;
+  for (const Message& message : messages) {
+    texts.insert(texts.end(), {&message.content, &message.reasoning, &message.name});
+    for (const ToolCall& call : message.tool_calls) texts.insert(texts.end(), {&call.name, &call.arguments});
+  }
+  for (const Tool& tool : tools) texts.insert(texts.end(), {&tool.name, &tool.description, &tool.parameters});
+  return texts;
+}
+
+// Without what a template may change of a text: blanks, and the marks of JSON.
+std::string Bare(const std::string& text) {
+  std::string bare;
+  for (const char c : text)
+    if (std::string_view(" \t\r\n\\\"'").find(c) == std::string_view::npos) bare += c;
+  return bare;
+}
+
+// Nothing that a client said may vanish. An assistant's turns are not looked at: templates leave reasoning
+// out of past ones on purpose.
+Status CheckWhole(const std::vector<Message>& messages, const std::string& prompt) {
+  std::string bare;
+  size_t from = 0;  // messages mostly come in order
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (messages[i].role == "assistant") continue;
+    const std::string said = Trimmed(messages[i].content);
+    size_t at = prompt.find(said, from);
+    if (at == std::string::npos) at = prompt.find(said);
+    if (at != std::string::npos) {
+      from = at;
+      continue;
+    }
+    if (bare.empty()) bare = Bare(prompt);
+    if (bare.find(Bare(said)) == std::string::npos)
+      return Status::Invalid(
+          "the chat template leaves out what messages[" + std::to_string(i) + "] (role " + messages[i].role +
+          ") says; put it into a user's message, or serve the model with another --chat-template");
+  }
+  return Status::Ok();
 }
 
 }  // namespace
@@ -127,6 +225,7 @@ Result<std::shared_ptr<const ChatTemplate>> ChatTemplate::Make(const Model& mode
   result->source_ = source;
   result->state_ = std::make_shared<State>();
   result->state_->turn_ends = TurnEnds(given);
+  result->state_->controls = std::make_unique<const ControlNames>(model);
   try {
     result->state_->templates = common_chat_templates_init(model.handle(), source);
   } catch (const std::exception& error) {
@@ -144,29 +243,90 @@ Result<std::shared_ptr<const ChatTemplate>> ChatTemplate::Make(const Model& mode
 Result<Prompt> ChatTemplate::Render(const std::vector<Message>& messages,
                                     const RenderOptions& options) const {
   if (messages.empty()) return Status::Invalid("there are no messages");
+  const Marks marks = Marks::For(TextsOf(messages, options.tools));
+  const auto guard = [&](const std::string& text, bool thinking) {
+    return marks.Guard(*state_->controls, text, thinking);
+  };
   common_chat_templates_inputs inputs;
-  inputs.add_generation_prompt = options.reply;
-  if (!options.reply) inputs.continue_final_message = COMMON_CHAT_CONTINUATION_AUTO;
   inputs.enable_thinking = options.think;
   inputs.chat_template_kwargs = options.values;
-  for (const Tool& tool : options.tools)
-    inputs.tools.push_back({tool.name, tool.description, tool.parameters});
-  // To derive a parser takes many renderings: only where there will be something to parse.
-  const bool parse = !inputs.tools.empty() || state_->may_think;
-  inputs.force_pure_content = !parse;
   inputs.parallel_tool_calls = true;
-  if (parse) inputs.reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;
-  for (const Message& message : messages) inputs.messages.push_back(ToCommon(message));
+  for (const Tool& tool : options.tools)
+    inputs.tools.push_back({tool.name, guard(tool.description, false), guard(tool.parameters, false)});
+  for (const Message& message : messages) inputs.messages.push_back(ToCommon(message, guard));
   const std::lock_guard lock(state_->mutex);
   try {
-    common_chat_params params = common_chat_templates_apply(state_->templates.get(), inputs);
-    Prompt prompt{std::move(params.prompt), state_->turn_ends, nullptr};
-    for (std::string& stop : params.additional_stops) prompt.turn_ends.push_back(std::move(stop));
-    if (parse) prompt.format = std::make_shared<TemplateFormat>(params);
+    Prompt prompt{{}, state_->turn_ends, nullptr};
+    std::string text;
+    if (options.reply) {
+      text = Apply(&inputs, &prompt);
+    } else {
+      HEADRACE_TRY(Continue(messages.back(), marks, &inputs, &prompt, &text));
+    }
+    prompt.parts = marks.Parts(text);
+    HEADRACE_TRY(CheckWhole(messages, prompt.text()));
     return prompt;
   } catch (const std::exception& error) {
     return Status::Invalid(std::string("the chat template refuses these messages: ") + error.what());
   }
+}
+
+// The prompt of a new turn, and the format of its answer.
+std::string ChatTemplate::Apply(common_chat_templates_inputs* inputs, Prompt* prompt) const {
+  // To derive a parser takes many renderings: only where there will be something to parse.
+  const bool parse = !inputs->tools.empty() || state_->may_think;
+  inputs->add_generation_prompt = true;
+  inputs->force_pure_content = !parse;
+  if (parse) inputs->reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;
+  common_chat_params params = common_chat_templates_apply(state_->templates.get(), *inputs);
+  for (std::string& stop : params.additional_stops) prompt->turn_ends.push_back(std::move(stop));
+  if (parse) prompt->format = std::make_shared<TemplateFormat>(params);
+  return std::move(params.prompt);
+}
+
+// The prompt up to the end of the last message's text. The template writes that turn as it writes finished
+// ones; a mark at the text's end says where to cut.
+Status ChatTemplate::Continue(const Message& last, const Marks& marks, common_chat_templates_inputs* inputs,
+                              Prompt* prompt, std::string* text) const {
+  if (!last.tool_calls.empty())
+    return Status::Invalid("the last message calls tools: only a message of text can be continued");
+  common_chat_msg& final_message = inputs->messages.back();
+  const bool reasoning = last.content.empty() && !last.reasoning.empty();
+  (reasoning ? final_message.reasoning_content : final_message.content) += marks.tail();
+  inputs->add_generation_prompt = false;
+  inputs->force_pure_content = true;
+  *text = common_chat_templates_apply(state_->templates.get(), *inputs).prompt;
+  if (!marks.CutAtTail(text))
+    return Status::Invalid(std::string("the chat template leaves out the last message's ") +
+                           (reasoning ? "reasoning" : "text") + ": it cannot be continued");
+  if (inputs->tools.empty() && !state_->may_think) return Status::Ok();
+  // The format of a new turn, told that the turn has begun already.
+  inputs->messages.pop_back();
+  if (inputs->messages.empty())
+    inputs->messages.push_back(ToCommon({"user", "…"}, [](const std::string& t, bool) { return t; }));
+  inputs->force_pure_content = false;
+  inputs->add_generation_prompt = true;
+  inputs->reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;
+  const common_chat_params params = common_chat_templates_apply(state_->templates.get(), *inputs);
+  for (const std::string& stop : params.additional_stops) prompt->turn_ends.push_back(stop);
+  prompt->format =
+      std::make_shared<ContinuedFormat>(params, reasoning ? last.reasoning : last.content, reasoning);
+  return Status::Ok();
+}
+
+std::string Prompt::text() const {
+  std::string all;
+  for (const PromptPart& part : parts) all += part.text;
+  return all;
+}
+
+Result<std::vector<Token>> Prompt::Tokenize(const Model& model) const {
+  std::vector<Token> tokens;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    HEADRACE_ASSIGN(const std::vector<Token> some, model.Tokenize(parts[i].text, i == 0, parts[i].parse));
+    tokens.insert(tokens.end(), some.begin(), some.end());
+  }
+  return tokens;
 }
 
 }  // namespace headrace::model

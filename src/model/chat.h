@@ -8,7 +8,10 @@
 #include <vector>
 
 #include "base/status.h"
+#include "model/marks.h"
 #include "model/model.h"
+
+struct common_chat_templates_inputs;
 
 namespace headrace::model {
 
@@ -30,6 +33,8 @@ struct Tool {
   std::string name;
   std::string description;
   std::string parameters;  // JSON schema
+  bool strict = false;     // its arguments must match, or the request is refused
+  std::string at = {};     // where the request has the schema: "tools[0].function.parameters"
 };
 
 // How a template's models write what is more than text: calls of tools, and reasoning.
@@ -41,16 +46,21 @@ class AnswerFormat {
 };
 
 struct Prompt {
-  std::string text;                    // control tokens by name: tokenize with parse = true
+  std::vector<PromptPart> parts;
   std::vector<std::string> turn_ends;  // strings that the format ends a turn with, beside the end tokens
   std::shared_ptr<const AnswerFormat> format;  // null: the answer is text
+
+  std::string text() const;
+  Result<std::vector<Token>> Tokenize(const Model& model) const;
 };
 
 struct RenderOptions {
   std::vector<Tool> tools;                    // for templates that know tools; see knows_tools()
   std::map<std::string, std::string> values;  // further variables of the template, each as JSON
   bool think = true;                          // where the template lets one choose
-  bool reply = true;  // the prompt goes on with the assistant's turn; false: with the last message's text
+  // The prompt goes on with the assistant's turn; false: with the last message's text, or its reasoning where
+  // it has no text. An answer's format then tells what is new.
+  bool reply = true;
 };
 
 class ChatTemplate {
@@ -60,7 +70,9 @@ class ChatTemplate {
   static Result<std::shared_ptr<const ChatTemplate>> Make(const Model& model, const std::string& given);
   static std::vector<std::string> Names();
 
-  // The prompt whose continuation is the assistant's next turn.
+  // The prompt whose continuation is the assistant's next turn. kInvalid where the template refuses the
+  // messages, or leaves out what one of them says. Names of control tokens in the messages' and tools' texts
+  // stand for themselves.
   Result<Prompt> Render(const std::vector<Message>& messages, const RenderOptions& options = {}) const;
   const std::string& source() const { return source_; }
   const std::string& hash() const { return hash_; }  // XXH3 of the source, hex
@@ -68,6 +80,9 @@ class ChatTemplate {
 
  private:
   struct State;
+  std::string Apply(common_chat_templates_inputs* inputs, Prompt* prompt) const;
+  Status Continue(const Message& last, const Marks& marks, common_chat_templates_inputs* inputs,
+                  Prompt* prompt, std::string* text) const;
   std::shared_ptr<State> state_;
   std::string source_, hash_;
   bool knows_tools_ = false;

@@ -7,8 +7,9 @@
 namespace headrace::schema {
 namespace {
 
-constexpr size_t kMostPatterns = 4;     // patternProperties of one object: each doubles the kinds of names
-constexpr int64_t kMostCounted = 1000;  // minProperties and maxProperties
+constexpr size_t kMostPatterns = 4;       // patternProperties of one object: each doubles the kinds of names
+constexpr size_t kMostProperties = 4096;  // of one object
+constexpr int64_t kMostCounted = 1000;    // minProperties and maxProperties
 
 bool Says(const std::vector<Sub>& plain, std::initializer_list<const char*> words) {
   return std::any_of(plain.begin(), plain.end(), [&](const Sub& schema) {
@@ -95,6 +96,13 @@ Result<std::string> Compiler::Arrays(const Plain& plain) {
 
 // Declared names, in the order of the schemas; required ones that nothing declares come last.
 Result<std::vector<std::string>> Compiler::Names(const Plain& plain) const {
+  size_t count = 0;
+  for (const Sub& schema : plain)
+    for (const char* word : {"properties", "patternProperties", "required"})
+      if (schema.Has(word)) count += schema.At(word).size();
+  if (count > kMostProperties)
+    return Status::Limit("the schema's " + plain[0].path + " has more than " +
+                         std::to_string(kMostProperties) + " properties");
   std::vector<std::string> names;
   const auto add = [&](const std::string& name) {
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);

@@ -4,32 +4,13 @@
 #include <cstdio>
 #include <functional>
 
+#include "base/ordered_json.h"
 #include "schema/json_schema.h"
 
 namespace headrace::schema {
 namespace {
 
 constexpr int kMaxSchemaDepth = 256;
-
-int Depth(std::string_view text) {
-  int depth = 0, most = 0;
-  bool quoted = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (quoted) {
-      if (text[i] == '\\')
-        ++i;
-      else if (text[i] == '"')
-        quoted = false;
-    } else if (text[i] == '"') {
-      quoted = true;
-    } else if (text[i] == '{' || text[i] == '[') {
-      most = std::max(most, ++depth);
-    } else if (text[i] == '}' || text[i] == ']') {
-      --depth;
-    }
-  }
-  return most;
-}
 
 // `$id`, or draft 4's `id`, where it names a document and not an anchor.
 const std::string* IdOf(const Json& schema) {
@@ -100,7 +81,7 @@ std::string Written(const Json& value) {
 }
 
 Status CheckJsonText(const std::string& text) {
-  if (Depth(text) > kMaxSchemaDepth)
+  if (JsonDepth(text) > kMaxSchemaDepth)
     return Status::Limit("the schema is nested more than " + std::to_string(kMaxSchemaDepth) + " deep");
   if (!Json::accept(text)) return Status::Invalid("the schema is not JSON");
   return Status::Ok();
@@ -108,10 +89,11 @@ Status CheckJsonText(const std::string& text) {
 
 Result<std::shared_ptr<const Document>> Document::Parse(const std::string& text) {
   HEADRACE_TRY(CheckJsonText(text));
-  Json json = Json::parse(text, nullptr, false);
-  if (!json.is_object() && !json.is_boolean())
+  auto json = ParseOrderedJson(text);
+  if (!json.ok()) return json.status().Wrap("the schema cannot be read");
+  if (!json->is_object() && !json->is_boolean())
     return Status::Invalid("a JSON schema is an object, true or false");
-  return std::shared_ptr<const Document>(std::make_shared<Document>(std::move(json)));
+  return std::shared_ptr<const Document>(std::make_shared<Document>(std::move(*json)));
 }
 
 Result<Sub> Document::Resolve(const Sub& from, const std::string& reference) const {

@@ -168,6 +168,7 @@ TEST(SchemaGrammar, NamesWhatIsWrong) {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"properties": {"a": {"not": {"const": 1}}}, "type": "object"})", "#/properties/a/not"},
       {R"({"type": "nothing"})", "#/type"},
+      {R"({"properties": {"a": {"type": "string", "type": "null"}}})", "properties.a.type"},
       {R"({"items": {"uniqueItems": true}})", "#/items/uniqueItems"},
       {R"({"$ref": "http://example.com/x"})", "$defs"},
       {R"({"$ref": "#/$defs/none"})", "none"},

@@ -5,6 +5,7 @@
 
 #include "api/writer.h"
 #include "base/clock.h"
+#include "serve/chat_prompt.h"
 #include "serve/refusal.h"
 #include "serve/rows.h"
 
@@ -34,7 +35,7 @@ std::optional<api::Fault> FindEmbedder(const Services& services, const std::stri
 // Embeds, with the request's row and figures.
 std::optional<api::Fault> Embed(Services* services, http::Exchange* exchange, const Caller& caller,
                                 const Chosen& chosen, const std::vector<std::vector<model::Token>>& tokens,
-                                bool cut, const std::string& input, Allowance* allowance,
+                                int cut, const std::string& input, Allowance* allowance,
                                 engine::Embeddings* vectors) {
   const Served& served = *chosen.served;
   int64_t count = 0;
@@ -187,7 +188,7 @@ void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange,
     if (auto fault = TokensOf(*chosen.served, texts, &tokens)) return fault;
     Allowance allowance;
     engine::Embeddings vectors;
-    if (auto fault = Embed(services, exchange.get(), caller, chosen, tokens, true, exchange->request().body,
+    if (auto fault = Embed(services, exchange.get(), caller, chosen, tokens, -1, exchange->request().body,
                            &allowance, &vectors))
       return fault;
     const auto width = static_cast<size_t>(vectors.width);
@@ -244,14 +245,12 @@ void Tokenize(Services* services, const std::shared_ptr<http::Exchange>& exchang
                               {"content", served.model->Detokenize(call.tokens)}})});
       return std::nullopt;
     }
+    ChatPrompt made;
     if (!call.messages.empty()) {
-      if (!served.chat)
-        return api::Fault{400, "no_chat_template", "model", served.chat_problem.ToString(), 0};
-      auto prompt = served.chat->Render(call.messages, call.render);
-      if (!prompt.ok()) return api::Fault::From(prompt.status());
-      call.text = std::move(prompt->text);
+      if (auto fault = MakeChatPrompt(served, call.messages, call.tools, call.render, &made)) return fault;
     }
-    const auto tokens = served.model->Tokenize(call.text, call.special, call.parse);
+    const auto tokens = call.messages.empty() ? served.model->Tokenize(call.text, call.special, call.parse)
+                                              : made.prompt.Tokenize(*served.model);
     if (!tokens.ok()) return api::Fault::From(tokens.status());
     ordered_json body = {{"count", tokens->size()}, {"max_model_len", served.context}, {"tokens", *tokens}};
     if (call.pieces) {

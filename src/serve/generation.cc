@@ -2,10 +2,10 @@
 
 #include <random>
 
-#include "api/tool_calls.h"
 #include "api/writer.h"
 #include "base/clock.h"
 #include "base/hash.h"
+#include "serve/chat_prompt.h"
 #include "serve/refusal.h"
 #include "serve/resolve.h"
 #include "serve/rows.h"
@@ -125,10 +125,21 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   // A prompt that cannot fit is not cut into tokens to find that out: a megabyte takes a second.
   std::optional<api::Fault> Tokenize(std::string text, bool special, bool parse) {
     const model::Model& model = *chosen_.served->model;
-    const int64_t fewest = model.FewestTokens(text.size());
-    if (fewest > chosen_.served->context && !call_.count)
-      return TooLong("at least " + std::to_string(fewest));
+    if (auto fault = NeverFits(text.size())) return fault;
     auto tokens = model.Tokenize(text, special, parse);
+    return Take(std::move(text), std::move(tokens));
+  }
+  std::optional<api::Fault> Tokenize(const model::Prompt& prompt) {
+    std::string text = prompt.text();
+    if (auto fault = NeverFits(text.size())) return fault;
+    return Take(std::move(text), prompt.Tokenize(*chosen_.served->model));
+  }
+  std::optional<api::Fault> NeverFits(size_t bytes) const {
+    const int64_t fewest = chosen_.served->model->FewestTokens(bytes);
+    if (fewest <= chosen_.served->context || call_.count) return std::nullopt;
+    return TooLong("at least " + std::to_string(fewest));
+  }
+  std::optional<api::Fault> Take(std::string text, Result<std::vector<model::Token>> tokens) {
     if (!tokens.ok()) return api::Fault::From(tokens.status());
     prompts_.push_back({std::move(text), std::move(*tokens)});
     return std::nullopt;
@@ -172,48 +183,20 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   }
 
   std::optional<api::Fault> RenderChat() {
-    const Served& served = *chosen_.served;
-    if (!served.chat)
-      return api::Fault{400, "no_chat_template", "model",
-                        served.chat_problem.ToString() + " (headrace serve --chat-template)"};
-    const bool knows = served.chat->knows_tools();
-    api::ToolPlan plan = api::PlanTools(call_.tools, knows);
-    std::vector<model::Message> messages = call_.messages;
-    if (!plan.instructions.empty()) {
-      if (messages[0].role == "system") {
-        messages[0].content += "\n\n" + plan.instructions;
-      } else {
-        messages.insert(messages.begin(), {"system", plan.instructions});
-      }
-    }
-    if (!knows) WriteCallsAsText(&messages);  // of earlier turns, whatever this one offers
-    if (knows && call_.tools.callable()) call_.render.tools = call_.tools.list;
-    auto prompt = served.chat->Render(messages, call_.render);
-    if (!prompt.ok()) return api::Fault::From(prompt.status());
-    if (auto fault = Tokenize(std::move(prompt->text), true, true)) return fault;
-    format_ = plan.format ? plan.format : prompt->format;
+    ChatPrompt made;
+    if (auto fault = MakeChatPrompt(*chosen_.served, call_.messages, call_.tools, call_.render, &made))
+      return fault;
+    api::ToolPlan& plan = made.plan;
+    call_.unknown.insert(call_.unknown.end(), plan.loose.begin(), plan.loose.end());
+    if (auto fault = Tokenize(made.prompt)) return fault;
+    format_ = plan.format ? plan.format : made.prompt.format;
     if (plan.structure.kind != engine::Structure::Kind::kNone &&
         call_.request.structure.kind == engine::Structure::Kind::kNone)
       call_.request.structure = plan.structure;
     else if (plan.format && !call_.tools.enforced())
       format_ = nullptr;  // another structure was asked for: the answer is that
-    call_.request.turn_ends = std::move(prompt->turn_ends);
+    call_.request.turn_ends = std::move(made.prompt.turn_ends);
     return std::nullopt;
-  }
-
-  // For templates that know no tools: what was called and what came of it, in words.
-  static void WriteCallsAsText(std::vector<model::Message>* messages) {
-    for (model::Message& message : *messages) {
-      for (const model::ToolCall& call : message.tool_calls)
-        message.content += (message.content.empty() ? "" : "\n") + std::string("<tool_call>\n{\"name\": ") +
-                           api::JsonText(call.name) + ", \"arguments\": " + call.arguments +
-                           "}\n</tool_call>";
-      message.tool_calls.clear();
-      if (message.role == "tool") {
-        message.role = "user";
-        message.content = "<tool_response>\n" + message.content + "\n</tool_response>";
-      }
-    }
   }
 
   // ---- on the network's thread from here on

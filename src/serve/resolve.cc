@@ -27,6 +27,9 @@ std::optional<api::Fault> FindTokens(const Served& served, api::Call* call) {
     if (!tokens.ok()) return api::Fault::From(tokens.status());
     for (const model::Token token : *tokens) sampling.logit_bias.emplace_back(token, bias);
   }
+  std::vector<model::Token> biased;
+  for (const auto& [token, bias] : sampling.logit_bias) biased.push_back(token);
+  if (auto fault = NotTokens(served, biased, "logit_bias")) return fault;
   // As vLLM reads them: at the beginning of a text and, where that is as many tokens, after a space.
   for (const std::string& word : call->bad_words) {
     const std::string bare = word.substr(word.find_first_not_of(' '));

@@ -102,6 +102,42 @@ def test_openai(server: Server) -> None:
         client.with_options(api_key="hr-wrong").models.list()
 
 
+class Address(BaseModel):
+    street: str = Field(max_length=6)
+    zip: str = Field(pattern="^[0-9]{5}$")
+
+
+class Parcel(BaseModel):
+    """A parcel and where it goes."""
+
+    weight: float = Field(gt=0, le=30)
+    kind: Literal["letter", "box"]
+    to: Address
+    back: Address | None
+    inside: list["Parcel"] = Field(max_length=1)
+
+
+def test_openai_tools_of_nested_models(server: Server) -> None:
+    import openai
+
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=key(server), max_retries=0)
+    turns: list[Any] = [{"role": "user", "content": "Send a box of books to Paris."}]
+    tool = openai.pydantic_function_tool(Parcel, name="send")
+    for seed in range(4):
+        answer = client.chat.completions.create(
+            model="gemma",
+            messages=turns,
+            tools=[tool],
+            tool_choice="required",
+            max_tokens=400,
+            seed=seed,
+            temperature=1,
+        )
+        for call in answer.choices[0].message.tool_calls or []:
+            if answer.choices[0].finish_reason == "tool_calls":
+                assert call.type == "function" and Parcel.model_validate_json(call.function.arguments)
+
+
 def test_openai_tools(server: Server) -> None:
     import openai
 
