@@ -22,7 +22,7 @@ class Automaton {
     std::vector<Edge> edges;  // ascending, disjoint; a character without one leads nowhere
     bool accepts = false;
   };
-  static constexpr size_t kMostStates = 4096;
+  static constexpr size_t kMostStates = 1024;
 
   // The texts in which `pattern` matches somewhere (JSON Schema's meaning: anchors are the pattern's affair).
   // kLimit beyond kMostStates.

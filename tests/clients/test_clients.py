@@ -114,7 +114,7 @@ class Parcel(BaseModel):
     kind: Literal["letter", "box"]
     to: Address
     back: Address | None
-    inside: list["Parcel"] = Field(max_length=1)
+    inside: list[Parcel] = Field(max_length=1)
 
 
 def test_openai_tools_of_nested_models(server: Server) -> None:
