@@ -27,18 +27,26 @@ namespace {
 struct ModelHandle {
   std::shared_ptr<model::Model> model;
   engine::EngineOptions options;
-  std::unique_ptr<engine::Engine> engine;
+  std::shared_ptr<engine::Engine> engine;  // its readers hold it too
   std::unique_ptr<engine::Embedder> embedder;
   std::shared_ptr<const model::ChatTemplate> chat;
   std::string chat_template;
   std::mutex mutex;
 
-  Result<engine::Engine*> Engine() {
+  Result<std::shared_ptr<engine::Engine>> Engine() {
     const std::lock_guard lock(mutex);
     if (!engine) {
       HEADRACE_ASSIGN(engine, engine::Engine::Start(model, options));
     }
-    return engine.get();
+    return engine;
+  }
+  // A context knows the adapters that there were when it was made: the next request has a new one. What runs
+  // keeps its own.
+  Result<int> LoadAdapter(const std::string& path, float scale) {
+    const std::lock_guard lock(mutex);
+    HEADRACE_ASSIGN(const int index, model->LoadAdapter(path, scale));
+    engine.reset();
+    return index;
   }
   Result<engine::Embedder*> Embedder() {
     const std::lock_guard lock(mutex);
@@ -74,6 +82,7 @@ auto Unlocked(Fn work) -> decltype(work()) {
 }
 
 struct AnswerReader {
+  std::shared_ptr<engine::Engine> engine;
   std::shared_ptr<engine::Stream> stream;
 };
 
@@ -169,9 +178,8 @@ std::shared_ptr<AnswerReader> Submit(ModelHandle* handle, const nb::object& prom
     if (!text.empty()) request.structure = {kind, text};
   }
   if (nb::isinstance<nb::str>(prompt)) request.EndPlainText();
-  Result<engine::Engine*> engine = Unlocked([&] { return handle->Engine(); });
-  return std::make_shared<AnswerReader>(
-      AnswerReader{Check(Check(std::move(engine))->Submit(std::move(request)))});
+  const std::shared_ptr<engine::Engine> engine = Check(Unlocked([&] { return handle->Engine(); }));
+  return std::make_shared<AnswerReader>(AnswerReader{engine, Check(engine->Submit(std::move(request)))});
 }
 
 // A schema over a vocabulary of the 256 bytes: what tests hold against an independent validator.
@@ -332,8 +340,10 @@ NB_MODULE(_engine, m) {
              return nb::ndarray<nb::numpy, float, nb::ndim<2>>(
                  result->values.data(), {texts.size(), static_cast<size_t>(result->width)}, owner);
            })
-      .def("load_adapter", [](ModelHandle* handle, const std::string& path,
-                              float scale) { return Check(handle->model->LoadAdapter(path, scale)); })
+      .def("load_adapter",
+           [](ModelHandle* handle, const std::string& path, float scale) {
+             return Check(Unlocked([&] { return handle->LoadAdapter(path, scale); }));
+           })
       .def("stats",
            [](ModelHandle* handle) {
              const engine::CoreStats s = Check(Unlocked([&] { return handle->Engine(); }))->stats();
@@ -356,6 +366,7 @@ NB_MODULE(_engine, m) {
       .def("close", [](ModelHandle* handle) {
         const nb::gil_scoped_release released;
         const std::lock_guard lock(handle->mutex);
+        if (handle->engine) handle->engine->Stop();
         handle->engine.reset();
         handle->embedder.reset();
       });

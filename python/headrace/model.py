@@ -320,7 +320,10 @@ class Model(Hinted):
         return typing.cast(str, self._native.render([(m["role"], m["content"]) for m in messages]))
 
     def load_adapter(self, path: str | os.PathLike[str], scale: float = 1.0) -> int:
-        """A LoRA adapter (GGUF) for this model; the number to give as ``adapter=``. Load adapters before the first request."""
+        """A LoRA adapter (GGUF) for this model; the number to give as ``adapter=``.
+
+        Best before the first request: the next one begins with an empty cache of prefixes.
+        """
         return typing.cast(int, self._native.load_adapter(os.fspath(path), scale))
 
     def stats(self) -> dict[str, int]:

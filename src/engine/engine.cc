@@ -1,7 +1,5 @@
 #include "engine/engine.h"
 
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -96,7 +94,7 @@ std::optional<Delta> Stream::NextWithin(double seconds, bool* late) {
 
 std::unique_ptr<Engine> Engine::StartWith(std::unique_ptr<model::Decoder> decoder,
                                           std::unique_ptr<Vocabulary> vocabulary, EngineOptions options,
-                                          const CostTable& costs) {
+                                          const CostTable& costs, GrammarQueue::Compile compile) {
   std::unique_ptr<Engine> engine(new Engine());
   if (!options.lease) options.lease = std::make_shared<ComputeLease>();
   engine->options_ = std::move(options);
@@ -104,20 +102,29 @@ std::unique_ptr<Engine> Engine::StartWith(std::unique_ptr<model::Decoder> decode
   engine->vocabulary_ = std::move(vocabulary);
   engine->core_ = std::make_unique<Core>(engine->decoder_.get(), engine->vocabulary_.get(),
                                          engine->options_.core, costs, MonotonicSeconds);
+  if (compile)
+    engine->grammar_queue_ = std::make_unique<GrammarQueue>(
+        std::move(compile), [raw = engine.get()](std::shared_ptr<Job> job) { raw->Enqueue(std::move(job)); },
+        engine->options_.grammar);
   engine->compute_ = std::thread([raw = engine.get()] { raw->Run(); });
   return engine;
 }
 
-Engine::~Engine() {
+void Engine::Stop() {
+  if (!compute_.joinable()) return;
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   news_.store(true);
   wake_.notify_all();
-  grammar_wake_.notify_all();
-  if (compute_.joinable()) compute_.join();
-  if (compiler_.joinable()) compiler_.join();
+  if (grammar_queue_) grammar_queue_->Stop();
+  compute_.join();
+}
+
+Engine::~Engine() {
+  Stop();
+  grammar_queue_.reset();  // waits for what is being compiled
   if (!cost_file_.empty() && core_->stats().steps > 0) {
     std::error_code ignored;
     std::filesystem::create_directories(std::filesystem::path(cost_file_).parent_path(), ignored);
@@ -150,10 +157,9 @@ Status Engine::Check(const Request& request) const {
                          std::to_string(std::max(request.top_logprobs, request.prompt_logprobs)) +
                          " were asked");
   if (!(request.timeout >= 0)) return Status::Invalid("the timeout must be 0 (none) or more seconds");
-  const int adapters = model_ ? static_cast<int>(model_->adapters().size()) : 1 << 20;
-  if (request.adapter < -1 || request.adapter >= adapters)
+  if (request.adapter < -1 || request.adapter >= decoder_->facts().adapters)
     return Status::Invalid("there is no adapter " + std::to_string(request.adapter));
-  if (request.structure.kind != Structure::Kind::kNone && !grammars_)
+  if (request.structure.kind != Structure::Kind::kNone && !grammar_queue_)
     return Status::Unsupported("this engine has no grammars");
   if (const std::string problem = request.sampling.Problem(); !problem.empty())
     return Status::Invalid(problem);
@@ -206,11 +212,9 @@ Result<std::shared_ptr<Stream>> Engine::Submit(Request request, std::function<vo
     }
   };
   const Structure& structure = job->request.structure;
-  if (structure.kind != Structure::Kind::kNone) job->grammar = grammars_->Find(structure);
+  if (structure.kind != Structure::Kind::kNone && grammars_) job->grammar = grammars_->Find(structure);
   if (structure.kind != Structure::Kind::kNone && !job->grammar) {
-    const std::lock_guard lock(mutex_);
-    to_compile_.push_back(job);
-    grammar_wake_.notify_one();
+    HEADRACE_TRY(grammar_queue_->Add(std::move(job)));
   } else {
     Enqueue(std::move(job));
   }
@@ -223,7 +227,7 @@ void Engine::Tell(const std::shared_ptr<Stream>& stream) {
   if (std::this_thread::get_id() == compute_id_.load()) {
     to_tell_.push_back(stream);
   } else {
-    stream->news_();  // of the thread that compiles grammars
+    stream->news_();  // of the grammars' queue, or after the end
   }
 }
 
@@ -233,10 +237,19 @@ void Engine::TellAll() {
 }
 
 void Engine::Enqueue(std::shared_ptr<Job> job) {
-  const std::lock_guard lock(mutex_);
-  inbox_.push_back(std::move(job));
-  news_.store(true, std::memory_order_release);
-  wake_.notify_one();
+  {
+    const std::lock_guard lock(mutex_);
+    if (!stopping_) {
+      inbox_.push_back(std::move(job));
+      news_.store(true, std::memory_order_release);
+      wake_.notify_one();
+      return;
+    }
+  }
+  Delta delta;
+  delta.finish = Finish::kError;
+  delta.error = Status::Cancelled("the engine is shutting down");
+  job->sink(std::move(delta));
 }
 
 CoreStats Engine::stats() const {
@@ -269,11 +282,7 @@ void Engine::Run() {
       if (!worked) wake_.wait(lock, [&] { return stopping_ || !inbox_.empty(); });
       arrived.swap(inbox_);
       weights.swap(weights_);
-      if (stopping_) {
-        for (const auto& job : to_compile_) arrived.push_back(job);
-        to_compile_.clear();
-        break;
-      }
+      if (stopping_) break;
     }
     for (const auto& [key, weight] : weights) core_->fair().SetWeight(key, weight);
     weights.clear();
@@ -291,39 +300,6 @@ void Engine::Run() {
   TellAll();
   const std::lock_guard lock(mutex_);
   stats_ = core_->stats();
-}
-
-// Grammars compile beside the compute thread, one at a time: a slow one delays only those whose own was never
-// compiled before.
-void Engine::RunGrammars() {
-  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)),
-              10);  // of this thread alone: the steps come first
-  for (;;) {
-    std::shared_ptr<Job> job;
-    {
-      std::unique_lock lock(mutex_);
-      grammar_wake_.wait(lock, [&] { return stopping_ || !to_compile_.empty(); });
-      if (stopping_) return;
-      job = to_compile_.front();
-      to_compile_.erase(to_compile_.begin());
-    }
-    if (job->cancelled.load(std::memory_order_relaxed) ||
-        (job->deadline > 0 && MonotonicSeconds() >= job->deadline)) {
-      Enqueue(std::move(job));  // over before it began: the core says so
-      continue;
-    }
-    auto compiled = grammars_->Compile(job->request.structure);
-    job->usage.grammar_seconds = MonotonicSeconds() - job->submitted;
-    if (!compiled.ok()) {
-      Delta delta;
-      delta.finish = Finish::kError;
-      delta.error = compiled.status();
-      job->sink(std::move(delta));
-      continue;
-    }
-    job->grammar = *compiled;
-    Enqueue(std::move(job));
-  }
 }
 
 }  // namespace headrace::engine

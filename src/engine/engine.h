@@ -18,6 +18,7 @@
 
 #include "engine/core.h"
 #include "engine/grammar.h"
+#include "engine/grammar_queue.h"
 #include "engine/lease.h"
 #include "engine/request.h"
 #include "model/model.h"
@@ -26,6 +27,7 @@ namespace headrace::engine {
 
 struct EngineOptions {
   CoreOptions core;
+  GrammarLimits grammar;
   model::DecoderOptions decoder;
   // Folder for the measured step costs, "" to keep none; default: ~/.cache/headrace/costs.
   std::optional<std::string> cost_folder;
@@ -68,12 +70,13 @@ class Engine {
  public:
   static Result<std::unique_ptr<Engine>> Start(std::shared_ptr<const model::Model> model,
                                                EngineOptions options);
-  // For tests: any decoder and vocabulary, no grammars.
+  // For tests: any decoder and vocabulary; null: no grammars.
   static std::unique_ptr<Engine> StartWith(std::unique_ptr<model::Decoder> decoder,
                                            std::unique_ptr<Vocabulary> vocabulary, EngineOptions options,
-                                           const CostTable& costs);
-  // Running requests end with an error.
+                                           const CostTable& costs, GrammarQueue::Compile compile = nullptr);
   ~Engine();
+  // Requests that run or wait end with an error, later ones are refused. Once; the destructor does it too.
+  void Stop();
 
   // Queues a request. Errors in it are given here where they can be seen at once (sampling, stops), and by
   // the stream otherwise. Thread-safe. `news` is called after a step that laid a piece there where none was:
@@ -85,7 +88,6 @@ class Engine {
  private:
   Engine() = default;
   void Run();
-  void RunGrammars();
   void Enqueue(std::shared_ptr<Job> job);
   void Tell(const std::shared_ptr<Stream>& stream);
   void TellAll();
@@ -93,17 +95,15 @@ class Engine {
   std::shared_ptr<const DryBreakers> BreakersOf(const std::vector<std::string>& breakers);
 
   EngineOptions options_;
-  std::shared_ptr<const model::Model> model_;
   std::unique_ptr<model::Decoder> decoder_;
   std::unique_ptr<Vocabulary> vocabulary_;
-  std::unique_ptr<Grammars> grammars_;
+  std::shared_ptr<Grammars> grammars_;  // null in tests
   std::unique_ptr<Core> core_;
   std::string cost_file_;
 
   mutable std::mutex mutex_;  // of what follows; taken per request, not per token
-  std::condition_variable wake_, grammar_wake_;
+  std::condition_variable wake_;
   std::vector<std::shared_ptr<Job>> inbox_;
-  std::vector<std::shared_ptr<Job>> to_compile_;
   std::map<std::string, double> weights_;  // that were changed
   std::map<std::vector<std::string>, std::shared_ptr<const DryBreakers>> breakers_;
   CoreStats stats_;
@@ -112,7 +112,8 @@ class Engine {
   std::atomic<bool> news_{false};
   std::atomic<std::thread::id> compute_id_;
   std::vector<std::shared_ptr<Stream>> to_tell_;  // the compute thread's
-  std::thread compute_, compiler_;
+  std::thread compute_;
+  std::unique_ptr<GrammarQueue> grammar_queue_;
 };
 
 }  // namespace headrace::engine

@@ -321,6 +321,35 @@ TEST(RealModel, AdaptersAnswerAsAlone) {
   EXPECT_EQ(mixing->Submit(none).status().ToString(), "there is no adapter 7");
 }
 
+// A context knows the adapters that there were when it was made, with a stack of them and without: one that
+// the model loads later is refused there, and taken by a context that is made then.
+TEST(RealModel, AnAdapterLoadedLaterNeedsANewContext) {
+  for (const bool unified : {true, false}) {
+    const auto loaded = MakeTiny({.seed = 13});
+    const std::string path = ::testing::TempDir() + "late-" + std::to_string(getpid()) + ".gguf";
+    testing::WriteTinyAdapter(path, 1, 0.5F);
+    ASSERT_OK(loaded->LoadAdapter(path).status());
+    EngineOptions options;
+    options.decoder.cells = 512;
+    options.decoder.unified = unified;
+    const auto before = MakeEngine(loaded, options);
+    Request request;
+    request.prompt = {1, 270, 271};
+    request.max_tokens = 4;
+    request.ignore_end = true;
+    request.adapter = 0;
+    EXPECT_EQ(Ask(before.get(), request).tokens.size(), 4U);
+    ASSERT_OK(loaded->LoadAdapter(path).status());
+    request.adapter = 1;
+    const auto late = before->Submit(request);
+    ASSERT_FALSE(late.ok());
+    EXPECT_EQ(late.status().ToString(), "there is no adapter 1");
+    const auto after = MakeEngine(loaded, options);
+    EXPECT_EQ(Ask(after.get(), request).tokens.size(), 4U);
+    std::remove(path.c_str());
+  }
+}
+
 // Inputs and their exact answers.
 TEST(RealModel, HostileInputs) {
   const auto loaded = MakeTiny({.seed = 11});

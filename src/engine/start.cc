@@ -72,12 +72,12 @@ Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model
   if (!file.empty())
     if (const std::string text = ReadFile(file); !text.empty())
       (void)costs.FromJson(text).ok();  // unreadable: measured anew
+  auto grammars = std::make_shared<Grammars>(model->pieces(), model->EndTokens());
   auto engine =
-      StartWith(std::move(decoder), std::make_unique<ModelVocabulary>(model), std::move(options), costs);
-  engine->model_ = model;
+      StartWith(std::move(decoder), std::make_unique<ModelVocabulary>(model), std::move(options), costs,
+                [grammars](const Structure& structure) { return grammars->Compile(structure); });
   engine->cost_file_ = file;
-  engine->grammars_ = std::make_unique<Grammars>(model->pieces(), model->EndTokens());
-  engine->compiler_ = std::thread([raw = engine.get()] { raw->RunGrammars(); });
+  engine->grammars_ = std::move(grammars);
   return engine;
 }
 

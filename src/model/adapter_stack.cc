@@ -75,12 +75,13 @@ bool ReadAdapter(const Model::Adapter& adapter, std::map<std::string, Factors>* 
 
 }  // namespace
 
-std::unique_ptr<AdapterStack> AdapterStack::Make(const Model& model) {
-  if (model.adapters().empty()) return nullptr;
+std::unique_ptr<AdapterStack> AdapterStack::Make(const Model& model,
+                                                 std::span<const Model::Adapter> adapters) {
+  if (adapters.empty()) return nullptr;
   std::unique_ptr<AdapterStack> stack(new AdapterStack());
   std::vector<std::map<std::string, Factors>> all;
   std::map<std::string, Factors> shapes;
-  for (const Model::Adapter& adapter : model.adapters()) {
+  for (const Model::Adapter& adapter : adapters) {
     all.emplace_back();
     if (!ReadAdapter(adapter, &all.back()) || all.back().empty()) return nullptr;
     int64_t rank = 0;

@@ -18,9 +18,9 @@ namespace headrace::model {
 
 class AdapterStack {
  public:
-  // Of the adapters that the model has loaded; make it before the context. Null where they cannot be stacked
-  // (none, too many, adapted embeddings or experts): the context then runs one adapter a step.
-  static std::unique_ptr<AdapterStack> Make(const Model& model);
+  // Of these adapters of the model; make it before the context. Null where they cannot be stacked (none, too
+  // many, adapted embeddings or experts): the context then runs one adapter a step.
+  static std::unique_ptr<AdapterStack> Make(const Model& model, std::span<const Model::Adapter> adapters);
   ~AdapterStack();
   AdapterStack(const AdapterStack&) = delete;
   AdapterStack& operator=(const AdapterStack&) = delete;

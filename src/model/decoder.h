@@ -28,6 +28,7 @@ struct DecoderFacts {
   int32_t threads = 1;  // the most a step may use
   bool unified = true;  // false: every path has cells/paths cells of its own, sharing copies
   bool mixes_adapters = false;  // rows of one step may have different adapters
+  int32_t adapters = 1 << 20;   // a row's is below it: those that there were when the context was made
 };
 
 struct Row {

@@ -52,7 +52,9 @@ class LlamaDecoder : public Decoder {
     params.no_perf = true;
     params.flash_attn_type =
         options.flash_attention ? LLAMA_FLASH_ATTN_TYPE_AUTO : LLAMA_FLASH_ATTN_TYPE_DISABLED;
-    if (options.unified) stack_ = AdapterStack::Make(*model_);
+    adapters_ = model_->adapters();
+    facts_.adapters = static_cast<int32_t>(adapters_.size());
+    if (options.unified) stack_ = AdapterStack::Make(*model_, adapters_);
     facts_.mixes_adapters = stack_ != nullptr;
     if (stack_) {
       params.cb_eval = [](ggml_tensor* node, bool ask, void* self) { return Self(self)->OnNode(node, ask); };
@@ -90,6 +92,7 @@ class LlamaDecoder : public Decoder {
     HEADRACE_CHECK(!rows.empty() && static_cast<int32_t>(rows.size()) <= facts_.max_rows);
     batch_.n_tokens = static_cast<int32_t>(rows.size());
     for (size_t i = 0; i < rows.size(); ++i) {
+      HEADRACE_CHECK(rows[i].adapter >= -1 && rows[i].adapter < facts_.adapters);
       batch_.token[i] = rows[i].token;
       batch_.pos[i] = rows[i].position;
       batch_.n_seq_id[i] = copies_;
@@ -194,8 +197,7 @@ class LlamaDecoder : public Decoder {
     if (adapter < 0) {
       llama_set_adapters_lora(context_, nullptr, 0, nullptr);
     } else {
-      HEADRACE_CHECK(adapter < static_cast<int>(model_->adapters().size()));
-      const Model::Adapter& wanted = model_->adapters()[static_cast<size_t>(adapter)];
+      const Model::Adapter& wanted = adapters_[static_cast<size_t>(adapter)];
       auto* handle = static_cast<llama_adapter_lora*>(wanted.handle);
       float scale = wanted.scale;
       if (llama_set_adapters_lora(context_, &handle, 1, &scale) != 0)
@@ -213,11 +215,12 @@ class LlamaDecoder : public Decoder {
   llama_batch batch_{};
   int copies_ = 1;
   int threads_ = 0;
-  int adapter_ = -1;                     // without a stack: the one that is set
-  std::unique_ptr<AdapterStack> stack_;  // of all adapters
-  bool stacked_ = false;                 // it is set
-  bool lost_ = false;                    // a node of this step could not be masked
-  int unused_ = 0;                       // steps since a row had an adapter
+  int adapter_ = -1;                      // without a stack: the one that is set
+  std::vector<Model::Adapter> adapters_;  // as they were when the context was made
+  std::unique_ptr<AdapterStack> stack_;   // of all of them
+  bool stacked_ = false;                  // it is set
+  bool lost_ = false;                     // a node of this step could not be masked
+  int unused_ = 0;                        // steps since a row had an adapter
 };
 
 }  // namespace

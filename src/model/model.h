@@ -90,7 +90,8 @@ class Model : public std::enable_shared_from_this<Model> {
   // Of the vocabulary and the way texts are cut into it: two models with the same give the same tokens.
   uint64_t TokenizerHash() const;
 
-  // A LoRA adapter in GGUF, made for this model. Its index is what Decoder::UseAdapter takes.
+  // A LoRA adapter in GGUF, made for this model. Its index is what a decoder's row takes, of decoders that
+  // are made later: those that there are know only what was loaded before. Not thread-safe.
   Result<int> LoadAdapter(const std::string& path, float scale = 1.0F);
 
   // Whether its layers lie on a GPU.

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypedDict
 import headrace as hr
 import numpy as np
 import pytest
+from docs_files import adapter
 from headrace import answers
 
 MODELS = Path(os.environ.get("HEADRACE_CACHE", Path.home() / ".cache/headrace")) / "models"
@@ -47,6 +48,25 @@ def run(*words: str, stdin: str = "", code: int = 0) -> str:
     done = subprocess.run(["headrace", *words], input=stdin, capture_output=True, text=True, timeout=120)
     assert done.returncode == code, (done.returncode, done.stderr)
     return done.stdout if code == 0 else done.stderr
+
+
+def test_an_adapter_may_be_loaded_after_the_first_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    adapter("first.gguf")
+    adapter("second.gguf")
+    with hr.Model(GEMMA, context=1024) as model:
+        first = model.load_adapter("first.gguf")
+        plain = model.generate("The capital of France is", max_tokens=4, temperature=0)
+        running = model.stream("Once", max_tokens=400, temperature=0, ignore_end=True, adapter=first)
+        next(running)
+        second = model.load_adapter("second.gguf", scale=5000)
+        answers = [
+            model.generate("The capital of France is", max_tokens=4, temperature=0, adapter=a) for a in (second, -1)
+        ]
+        assert answers[0].text != answers[1].text == plain.text
+        assert list(running)[-1].finish == "length"  # what ran keeps its context
+        with pytest.raises(hr.HeadraceError, match="there is no adapter 2"):
+            model.generate("One", adapter=2)
 
 
 def test_generates_streams_and_is_seeded(gemma: hr.Model) -> None:
