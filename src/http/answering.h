@@ -2,12 +2,14 @@
 #pragma once
 
 #include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core/string.hpp>
 #include <cstdio>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 
+#include "http/gzip.h"
 #include "http/http_server.h"
 #include "http/loop.h"
 
@@ -17,18 +19,25 @@ namespace headrace::http {
 class Answering final : public Exchange, public std::enable_shared_from_this<Answering> {
  public:
   // `chunks`: pieces go in HTTP's chunks (HTTP/1.1), and not up to the connection's end.
-  Answering(std::shared_ptr<Loop> loop, HttpRequest request, bool chunks,
-            std::function<void(const HttpRequest&, HttpResponse*)> finish_head)
-      : loop_(std::move(loop)),
-        request_(std::move(request)),
-        chunks_(chunks),
-        finish_head_(std::move(finish_head)) {}
+  Answering(std::shared_ptr<Loop> loop, HttpRequest request, bool chunks, int64_t max_body)
+      : loop_(std::move(loop)), request_(std::move(request)), chunks_(chunks), max_body_(max_body) {}
   const HttpRequest& request() const override { return request_; }
+  Status DecodeBody() override {
+    std::string_view encoding = request_.Header("content-encoding");
+    if (encoding.empty() || encoding == "identity" || request_.body.empty()) return Status::Ok();
+    if (encoding != "gzip" && encoding != "x-gzip")
+      return Status::Unsupported("a body in the encoding '" + std::string(encoding.substr(0, 64)) +
+                                 "' is not read here: send it as it is, or in gzip");
+    HEADRACE_ASSIGN(request_.body, Gunzip(request_.body, max_body_));
+    std::erase_if(request_.headers,
+                  [](const auto& field) { return boost::beast::iequals(field.first, "content-encoding"); });
+    return Status::Ok();
+  }
 
   void Answer(HttpResponse response) override {
     Later([response = std::move(response)](Answering& self) mutable {
       if (self.head_ || self.ended_) return;
-      self.SetHead(std::move(response));
+      self.head_ = std::make_unique<HttpResponse>(std::move(response));
       self.whole_ = self.ended_ = true;
       self.Wake();
     });
@@ -36,7 +45,7 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
   void Begin(HttpResponse head) override {
     Later([head = std::move(head)](Answering& self) mutable {
       if (self.head_ || self.ended_) return;
-      self.SetHead(std::move(head));
+      self.head_ = std::make_unique<HttpResponse>(std::move(head));
       self.Wake();
     });
   }
@@ -71,10 +80,6 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
   void Later(Fn fn) {
     loop_->Run([self = shared_from_this(), fn = std::move(fn)]() mutable { fn(*self); });
   }
-  void SetHead(HttpResponse head) {
-    head_ = std::make_unique<HttpResponse>(std::move(head));
-    if (finish_head_) finish_head_(request_, head_.get());
-  }
   void Wake() {
     if (wake_ != nullptr) wake_->cancel();
   }
@@ -100,7 +105,8 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
   std::shared_ptr<Loop> loop_;
   HttpRequest request_;
   const bool chunks_;
-  const std::function<void(const HttpRequest&, HttpResponse*)> finish_head_;
+  const int64_t max_body_;
+  std::shared_ptr<void> held_;          // what its body takes of the room for all
   asio::steady_timer* wake_ = nullptr;  // the connection's, while it answers this
   std::unique_ptr<HttpResponse> head_;
   std::string out_;                                    // framed, waiting to be written

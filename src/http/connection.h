@@ -1,8 +1,7 @@
 // Connection: one peer's requests, one after another, within the server's limits.
 #pragma once
 
-#include <sys/socket.h>
-
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -14,11 +13,11 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
-#include <cerrno>
 #include <chrono>
 #include <sstream>
 
 #include "http/answering.h"
+#include "http/request_head.h"
 
 namespace headrace::http {
 
@@ -35,36 +34,40 @@ inline std::chrono::milliseconds Milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
 }
 
-inline std::string Unescaped(std::string_view text) {
-  std::string out;
-  const auto digit = [](char c) {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-  };
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 && digit(text[i + 2]) >= 0) {
-      out += static_cast<char>(digit(text[i + 1]) * 16 + digit(text[i + 2]));
-      i += 2;
-    } else {
-      out += text[i];
-    }
-  }
-  return out;
-}
-
 // What a connection's exchanges share with the server.
 struct Shared {
   std::shared_ptr<Loop> loop;
   HttpOptions options;
   Handler handler;
   std::atomic<bool> draining{false};
-  std::atomic<int64_t> connections{0}, accepted{0}, refused{0}, gone{0}, malformed{0}, too_slow{0};
+  std::atomic<int64_t> connections{0}, answering{0}, accepted{0}, refused{0}, gone{0}, malformed{0},
+      too_slow{0};
+  std::atomic<int64_t> body_bytes{0};  // of all requests that are read or answered
 
-  std::string ErrorBody(int status, const std::string& message) const {
-    return options.error_body ? options.error_body(status, message) : message + "\n";
+  std::string ErrorBody(int status, const std::string& message, const std::string& path) const {
+    return options.error_body ? options.error_body(status, message, path) : message + "\n";
   }
+};
+
+// Bytes of the room that all bodies have, as long as it lives.
+class BodyRoom {
+ public:
+  explicit BodyRoom(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
+  ~BodyRoom() { shared_->body_bytes -= bytes_; }
+  BodyRoom(const BodyRoom&) = delete;
+  BodyRoom& operator=(const BodyRoom&) = delete;
+  // False: there is no room for so many. What is there already stays.
+  bool GrowTo(int64_t bytes) {
+    const int64_t more = bytes - bytes_;
+    if (more > 0 && shared_->body_bytes + more > shared_->options.max_bodies) return false;
+    shared_->body_bytes += more;
+    bytes_ = bytes;
+    return true;
+  }
+
+ private:
+  std::shared_ptr<Shared> shared_;
+  int64_t bytes_ = 0;
 };
 
 // Gives an operation on a socket some time, and cancels it then, but leaves the socket open: what was too
@@ -99,7 +102,8 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
       : stream_(std::move(stream)),
         shared_(std::move(shared)),
         peer_(std::move(peer)),
-        wake_(stream_.get_executor(), asio::steady_timer::time_point::max()) {
+        arrived_(stream_.get_executor()),
+        wake_(stream_.get_executor(), Clock::time_point::max()) {
     shared_->connections.fetch_add(1);
   }
   ~Connection() override { shared_->connections.fetch_sub(1); }
@@ -113,16 +117,20 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
   asio::awaitable<void> Run() {
     error_code error;
     if constexpr (std::is_same_v<Stream, TlsStream>) {
-      Lowest().expires_after(Milliseconds(shared_->options.header_seconds));
+      const Deadline deadline(&Lowest(), this->shared_from_this(), shared_->options.header_seconds);
       co_await stream_.async_handshake(asio::ssl::stream_base::server, redirect_error(use_awaitable, error));
       if (error) co_return Close();
     }
     for (;;) {
       auto answering = co_await ReadRequest();
       if (!answering) co_return Close();
-      Watch(answering);
+      const Counted counted(&shared_->answering);
+      watched_ = answering;
+      ReadAhead(kIdleBytes);
       shared_->handler(answering);
+      if (left_) answering->Gone();
       const bool keep = co_await WriteAnswer(answering);
+      watched_.reset();
       answering->written_ = true;
       answering->on_gone_ = nullptr;
       if (!keep || shared_->draining) co_return Close();
@@ -130,6 +138,25 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
   }
 
  private:
+  using Clock = asio::steady_timer::clock_type;
+  using Parser = message::request_parser<message::string_body>;
+  static constexpr size_t kIdleBytes = 4096, kBodyBytes = 64 << 10;  // of one read
+  static constexpr size_t kMostAhead = 64 << 10;  // of later requests, while one is answered
+  static constexpr size_t kPiece = 256 << 10;     // of one write: then others have a turn
+  static constexpr size_t kJoined = 16 << 10;     // of a body that goes with its header
+  static constexpr size_t kMostWaste = 8 << 20;
+
+  class Counted {
+   public:
+    explicit Counted(std::atomic<int64_t>* count) : count_(count) { ++*count_; }
+    ~Counted() { --*count_; }
+    Counted(const Counted&) = delete;
+    Counted& operator=(const Counted&) = delete;
+
+   private:
+    std::atomic<int64_t>* count_;
+  };
+
   PlainStream& Lowest() { return beast::get_lowest_layer(stream_); }
   void Close() {
     error_code ignored;
@@ -137,112 +164,150 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     Lowest().close();
   }
 
+  // The one place that reads: into buffer_, one read at a time. While an answer is made it goes on, so that a
+  // peer's leave is seen (with TLS, its close_notify), also behind the beginning of a next request.
+  void ReadAhead(size_t bytes) {
+    if (reading_ || left_) return;
+    reading_ = true;
+    stream_.async_read_some(buffer_.prepare(bytes),
+                            [self = this->shared_from_this()](error_code error, size_t got) {
+                              self->reading_ = false;
+                              self->buffer_.commit(got);
+                              self->left_ = self->left_ || error;
+                              self->arrived_.cancel();
+                              const auto now = self->watched_.lock();
+                              if (!now) return;
+                              if (self->left_) return now->Gone();
+                              if (self->buffer_.size() < kMostAhead) self->ReadAhead(kIdleBytes);
+                            });
+  }
+
+  // Waits for bytes. False: the peer has left, or `until` is over.
+  asio::awaitable<bool> More(Clock::time_point until, size_t bytes) {
+    ReadAhead(bytes);
+    while (reading_) {
+      arrived_.expires_at(until);
+      error_code woken;
+      co_await arrived_.async_wait(redirect_error(use_awaitable, woken));
+      if (reading_ && !woken) co_return false;
+    }
+    co_return !left_;
+  }
+
+  static Clock::time_point Until(double seconds) { return Clock::now() + Milliseconds(seconds); }
+
+  // A fault of what came; status 0: there is nobody to tell.
+  struct Refused {
+    int status = 0;
+    std::string message;
+  };
+
+  // Feeds the parser, to the header's end or the whole request's. True: that is read.
+  asio::awaitable<bool> Feed(Parser* parser, bool whole, double seconds, BodyRoom* room, Refused* refused) {
+    const Clock::time_point until = Until(seconds);
+    parser->eager(whole);
+    while (!(whole ? parser->is_done() : parser->is_header_done())) {
+      error_code error = message::error::need_more;
+      size_t used = 0;
+      if (buffer_.size() > 0) {
+        used = parser->put(buffer_.data(), error);
+        buffer_.consume(used);
+      }
+      if (error && error != message::error::need_more) {
+        *refused = Explain(error);
+        co_return false;
+      }
+      if (whole && !room->GrowTo(static_cast<int64_t>(parser->get().body().size()))) {
+        *refused = {503, "there are too many requests with large bodies; try again"};
+        co_return false;
+      }
+      if (!error && used > 0) continue;
+      if (co_await More(until, whole ? kBodyBytes : kIdleBytes)) continue;
+      if (!left_) {
+        ++shared_->too_slow;
+        *refused = {408, "the request did not arrive in time"};
+        co_return false;
+      }
+      co_return false;
+    }
+    co_return true;
+  }
+
+  Refused Explain(error_code error) {
+    if (error == message::error::body_limit)
+      return {413, "the body is larger than " + std::to_string(shared_->options.max_body) + " bytes"};
+    if (error == message::error::header_limit)
+      return {431, "the header is larger than " + std::to_string(shared_->options.max_header) + " bytes"};
+    ++shared_->malformed;
+    return {400, "this is not HTTP/1.1: " + error.message()};
+  }
+
   // Empty: the connection ends.
   asio::awaitable<std::shared_ptr<Answering>> ReadRequest() {
     const HttpOptions& options = shared_->options;
-    message::request_parser<message::string_body> parser;
+    Parser parser;
     parser.header_limit(static_cast<uint32_t>(options.max_header));
     parser.body_limit(static_cast<uint64_t>(options.max_body));
-    error_code error;
+    path_.clear();
+    head_only_ = false;
     if (buffer_.size() == 0) {  // nobody has to say anything yet
       idle_ = true;
-      if (shared_->draining) co_return nullptr;
-      Lowest().expires_after(Milliseconds(options.idle_seconds));
-      const size_t got =
-          co_await stream_.async_read_some(buffer_.prepare(4096), redirect_error(use_awaitable, error));
+      if (shared_->draining || !co_await More(Until(options.idle_seconds), kIdleBytes)) co_return nullptr;
       idle_ = false;
-      if (error) co_return nullptr;
-      buffer_.commit(got);
     }
-    Lowest().expires_never();
-    {
-      const Deadline deadline(&Lowest(), this->shared_from_this(), options.header_seconds);
-      co_await message::async_read_header(stream_, buffer_, parser, redirect_error(use_awaitable, error));
-      if (error) co_return co_await Refuse(error, deadline.passed());
-    }
+    Refused refused;
+    if (!co_await Feed(&parser, false, options.header_seconds, nullptr, &refused))
+      co_return co_await Refuse(refused);
     version_ = parser.get().version();
     keep_alive_ = parser.get().keep_alive();
+    head_only_ = parser.get().method() == message::verb::head;
+    Result<HttpRequest> head = ReadHead(parser.get().base());
+    if (!head.ok()) {
+      ++shared_->malformed;
+      refused = {400, head.status().message()};
+      co_return co_await Refuse(refused);
+    }
+    head->peer = peer_;
+    path_ = head->path;
+    if (options.on_header)
+      if (auto answer = options.on_header(*head)) co_return co_await Refuse(std::move(*answer));
     if (beast::iequals(parser.get()[message::field::expect], "100-continue")) {
-      message::response<message::empty_body> go_on{message::status::continue_, version_};
-      co_await message::async_write(stream_, go_on, redirect_error(use_awaitable, error));
+      const error_code error = co_await WriteAll("HTTP/1.1 100 Continue\r\n\r\n");
       if (error) co_return nullptr;
     }
-    {
-      const Deadline deadline(&Lowest(), this->shared_from_this(), options.body_seconds);
-      co_await message::async_read(stream_, buffer_, parser, redirect_error(use_awaitable, error));
-      if (error) co_return co_await Refuse(error, deadline.passed());
-    }
-    auto message = parser.release();
-    HttpRequest request;
-    request.method = std::string(message.method_string());
-    const std::string_view target(message.target().data(), message.target().size());
-    const size_t question = target.find('?');
-    request.path = Unescaped(target.substr(0, question));
-    if (question != std::string_view::npos) request.query = std::string(target.substr(question + 1));
-    for (const auto& field : message)
-      request.headers.emplace_back(std::string(field.name_string()), std::string(field.value()));
-    request.body = std::move(message.body());
-    request.peer = peer_;
-    head_only_ = request.method == "HEAD";
-    co_return std::make_shared<Answering>(shared_->loop, std::move(request), version_ >= 11,
-                                          shared_->options.finish_head);
+    const auto room = std::make_shared<BodyRoom>(shared_);
+    if (!co_await Feed(&parser, true, options.body_seconds, room.get(), &refused))
+      co_return co_await Refuse(refused);
+    head->body = std::move(parser.get().body());
+    if (buffer_.size() == 0 && !reading_) buffer_.shrink_to_fit();
+    auto answering =
+        std::make_shared<Answering>(shared_->loop, std::move(*head), version_ >= 11, options.max_body);
+    answering->held_ = room;
+    co_return answering;
   }
 
   // Tells what is wrong with a request that cannot be read, where there is a point in it.
-  asio::awaitable<std::shared_ptr<Answering>> Refuse(error_code error, bool late) {
-    int status = 0;
-    std::string message;
-    if (error == message::error::body_limit) {
-      status = 413;
-      message = "the body is larger than " + std::to_string(shared_->options.max_body) + " bytes";
-    } else if (error == message::error::header_limit) {
-      status = 431;
-      message = "the header is larger than " + std::to_string(shared_->options.max_header) + " bytes";
-    } else if (late) {
-      ++shared_->too_slow;
-      status = 408;
-      message = "the request did not arrive in time";
-    } else if (error.category() == message::make_error_code(message::error::bad_method).category() &&
-               error != message::error::end_of_stream && error != message::error::partial_message) {
-      ++shared_->malformed;
-      status = 400;
-      message = "this is not HTTP/1.1: " + error.message();
-    }
-    if (status == 0) co_return nullptr;
+  asio::awaitable<std::shared_ptr<Answering>> Refuse(Refused refused) {
+    if (refused.status == 0) co_return nullptr;
+    HttpResponse response{refused.status, {}, shared_->ErrorBody(refused.status, refused.message, path_)};
+    if (refused.status == 503) response.headers.emplace_back("Retry-After", "1");
+    co_return co_await Refuse(std::move(response));
+  }
+
+  asio::awaitable<std::shared_ptr<Answering>> Refuse(HttpResponse response) {
     keep_alive_ = false;
     version_ = 11;
-    HttpResponse response{status, {}, shared_->ErrorBody(status, message)};
     co_await WriteWhole(response);
     // A peer that is still sending would get a reset instead of the answer: what it sends is taken a while.
     error_code ignored;
     Lowest().socket().shutdown(asio::socket_base::shutdown_send, ignored);
-    Lowest().expires_after(std::chrono::seconds(2));
-    char waste[4096];
-    for (size_t taken = 0; taken < (8U << 20);) {
-      const size_t got =
-          co_await Lowest().async_read_some(asio::buffer(waste), redirect_error(use_awaitable, error));
-      if (error) break;
-      taken += got;
+    const Clock::time_point until = Until(2);
+    for (size_t taken = 0; taken < kMostWaste;) {
+      taken += buffer_.size();
+      buffer_.clear();
+      if (!co_await More(until, kBodyBytes)) break;
     }
     co_return nullptr;
-  }
-  // Looks whether the peer hangs up while its answer is made.
-  void Watch(const std::shared_ptr<Answering>& answering) {
-    if (watching_) return;
-    watching_ = true;
-    watched_ = answering;
-    Lowest().socket().async_wait(
-        asio::socket_base::wait_read, [self = this->shared_from_this()](error_code error) {
-          self->watching_ = false;
-          const auto now = self->watched_.lock();
-          if (error || !now) return;
-          char byte;
-          const ssize_t got =
-              recv(self->Lowest().socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-          // Something to read is the next request, ahead of time, or TLS taking leave: not looked at before
-          // this answer is done.
-          if (got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK)) now->Gone();
-        });
   }
 
   message::response<message::empty_body> Head(const HttpResponse& from) const {
@@ -256,20 +321,30 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     return head;
   }
 
-  asio::awaitable<bool> WriteWhole(const HttpResponse& from) {
+  // In pieces: each that the peer takes some of gives it its time anew, and others a turn.
+  asio::awaitable<error_code> WriteAll(std::string_view bytes) {
     error_code error;
-    message::response<message::string_body> response{Head(from).base()};
-    response.body() = from.body;
-    if (from.status != 204) response.content_length(from.body.size());  // RFC 9110, 8.6
-    if (head_only_) response.body().clear();
-    Lowest().expires_after(Milliseconds(shared_->options.write_seconds));
-    message::response_serializer<message::string_body> serializer(response);
-    if (head_only_) {
-      co_await message::async_write_header(stream_, serializer, redirect_error(use_awaitable, error));
-    } else {
-      co_await message::async_write(stream_, serializer, redirect_error(use_awaitable, error));
+    while (!bytes.empty() && !error) {
+      const Deadline deadline(&Lowest(), this->shared_from_this(), shared_->options.write_seconds);
+      const size_t wrote = co_await stream_.async_write_some(
+          asio::buffer(bytes.data(), std::min(bytes.size(), kPiece)), redirect_error(use_awaitable, error));
+      if (error && deadline.passed()) ++shared_->too_slow;
+      bytes.remove_prefix(wrote);
     }
-    co_return !error && response.keep_alive();
+    co_return error;
+  }
+
+  asio::awaitable<bool> WriteWhole(const HttpResponse& from) {
+    message::response<message::empty_body> head = Head(from);
+    head.content_length(from.body.size());
+    std::ostringstream told;
+    told << head.base();
+    std::string text = told.str();
+    const bool joined = !head_only_ && from.body.size() <= kJoined;
+    if (joined) text += from.body;
+    error_code error = co_await WriteAll(text);
+    if (!error && !joined && !head_only_) error = co_await WriteAll(from.body);
+    co_return !error && head.keep_alive();
   }
 
   // While it lives, the answer wakes this connection.
@@ -292,7 +367,6 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
   // False: the connection ends.
   asio::awaitable<bool> WriteAnswer(const std::shared_ptr<Answering>& a) {
     error_code error;
-    Lowest().expires_never();
     const Waking waking(a.get(), &wake_);
     const auto wait = [&]() -> asio::awaitable<void> {
       error_code woken;
@@ -312,7 +386,6 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     a->out_.insert(0, told.str());  // with the first pieces, where they are there
     while (!a->gone_ && (!a->out_.empty() || !a->ended_)) {
       if (a->out_.empty()) {
-        Lowest().expires_never();
         if constexpr (std::is_same_v<Stream, PlainStream>)
           a->write_now_ = [this](std::string_view bytes) {
             error_code later;  // would block, or broken: the write below meets it
@@ -323,9 +396,7 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
         continue;
       }
       const std::string bytes = std::exchange(a->out_, {});
-      Lowest().expires_after(Milliseconds(shared_->options.write_seconds));
-      co_await asio::async_write(stream_, asio::buffer(bytes), redirect_error(use_awaitable, error));
-      if (error == beast::error::timeout) ++shared_->too_slow;
+      error = co_await WriteAll(bytes);
       if (error) break;
     }
     if (error || a->gone_) co_return Lost(a);
@@ -341,11 +412,14 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
   Stream stream_;
   std::shared_ptr<Shared> shared_;
   std::string peer_;
+  asio::steady_timer arrived_;  // cancelled when a read has ended
   asio::steady_timer wake_;
-  beast::flat_buffer buffer_;
+  beast::flat_buffer buffer_;  // what came and is not parsed
+  std::string path_;           // of the request that is read, for its refusal
   unsigned version_ = 11;
-  bool keep_alive_ = true, head_only_ = false, idle_ = true, watching_ = false;
-  std::weak_ptr<Answering> watched_;
+  bool keep_alive_ = true, head_only_ = false, idle_ = true;
+  bool reading_ = false, left_ = false;  // a read is under way; the peer sends no more
+  std::weak_ptr<Answering> watched_;     // what is being answered
 };
 
 }  // namespace headrace::http

@@ -78,7 +78,7 @@ class BeastServer final : public HttpServer {
 
   uint16_t port() const override { return port_; }
   HttpStats stats() const override {
-    return {shared_->connections, shared_->accepted,  shared_->refused,
+    return {shared_->connections, shared_->answering, shared_->accepted, shared_->refused,
             shared_->gone,        shared_->malformed, shared_->too_slow};
   }
   void After(double seconds, std::function<void()> work) override {
@@ -163,7 +163,7 @@ class BeastServer final : public HttpServer {
       ++shared_->accepted;
       if (shared_->connections >= shared_->options.max_connections) {
         ++shared_->refused;
-        const std::string body = shared_->ErrorBody(503, "there are too many connections; try again");
+        const std::string body = shared_->ErrorBody(503, "there are too many connections; try again", "");
         const std::string text =
             "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: "
             "application/json\r\nContent-Length: " +

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -40,32 +41,34 @@ struct HttpOptions {
   uint16_t port = 8000;     // of all hosts; 0: any free one
   std::string certificate;  // PEM files; TLS where both are given
   std::string private_key;
-  int64_t max_body = 32 << 20;
+  int64_t max_body = 32 << 20;     // bytes of one, also once it is inflated
+  int64_t max_bodies = 256 << 20;  // of all that have come and whose request is not answered: more are 503
   int64_t max_header = 64 << 10;
   int max_connections = 4096;
   double header_seconds = 15;  // from a connection's first byte, or from the last answer, to a whole header
   double idle_seconds = 90;    // without a request
   double body_seconds = 60;    // for a body to arrive
-  double write_seconds = 30;   // for a peer to take what is written
-  // The body of an answer to what is not HTTP, too large or too slow.
-  std::function<std::string(int status, const std::string& message)> error_body;
-  // Adds to the head of every answer what all have, before it is sent.
-  std::function<void(const HttpRequest& request, HttpResponse* head)> finish_head;
+  double write_seconds = 30;   // in which a peer takes nothing of what is written
+  // The body of an answer to what is not HTTP, too large or too slow; the path is "" where it is not known.
+  std::function<std::string(int status, const std::string& message, const std::string& path)> error_body;
+  // Looks at a request before its body is read: an answer refuses it, and the connection ends. On the
+  // network's thread: it must not block.
+  std::function<std::optional<HttpResponse>(const HttpRequest& head)> on_header;
 };
-
-// The value of a name in a query ("a=1&b=2"), percent-encoding undone; "" where there is none.
-std::string QueryValue(std::string_view query, std::string_view name);
 
 // One request and its answer. Thread-safe.
 class Exchange {
  public:
   virtual ~Exchange() = default;
   virtual const HttpRequest& request() const = 0;
+  // Inflates a body that came compressed: before it is read, and not on the network's thread. kUnsupported:
+  // in an encoding that is not read; kLimit: it is too large; kInvalid: it is damaged.
+  virtual Status DecodeBody() = 0;
 
   // The whole answer, once.
   virtual void Answer(HttpResponse response) = 0;
-  // Or a stream: its head, pieces, an end. Pieces wait in memory for a slow peer; past `write_seconds` it is
-  // gone.
+  // Or a stream: its head, pieces, an end. Pieces wait in memory for a slow peer; one that takes nothing for
+  // `write_seconds` is gone.
   virtual void Begin(HttpResponse head) = 0;
   virtual void Send(std::string piece) = 0;
   virtual void End(std::string last) = 0;  // "" for no more bytes
@@ -80,6 +83,7 @@ using Handler = std::function<void(std::shared_ptr<Exchange>)>;  // on the netwo
 
 struct HttpStats {
   int64_t connections = 0;  // open
+  int64_t answering = 0;    // requests whose last byte is not written yet
   int64_t accepted = 0, refused = 0, gone = 0, malformed = 0, too_slow = 0;
 };
 
