@@ -8,6 +8,12 @@ namespace headrace::serve {
 
 using nlohmann::json;
 
+namespace {
+
+constexpr size_t kMostLostEnds = 16 << 10;
+
+}  // namespace
+
 Result<RecordMode> ParseRecordMode(const std::string& word) {
   if (word == "full") return RecordMode::kFull;
   if (word == "hash") return RecordMode::kHash;
@@ -43,8 +49,18 @@ Recorder::~Recorder() {
   const std::string folder = spool_->folder();
   spool_.reset();
   if (!all) return;  // stays for whoever comes next
-  if (const auto takeover = trace::Takeover::Try(folder))
-    if (trace::Committer(catalog_, folder).Commit(true).ok()) takeover->Remove();
+  if (const auto takeover = trace::Takeover::Try(folder)) {
+    const auto counts = committer_->Commit(true);
+    if (!counts.ok()) return;
+    Complain(counts->complaints);
+    if (const std::string kept = committer_->Remove(takeover.get()); !kept.empty())
+      Complain({"what could not be read is kept in " + kept});
+  }
+}
+
+void Recorder::Complain(const std::vector<std::string>& complaints) {
+  for (const std::string& complaint : complaints)
+    std::fprintf(stderr, "headrace: traces: %s\n", complaint.c_str());
 }
 
 void Recorder::SetText(json* row, const char* text, const char* hash, const std::string& value) const {
@@ -66,21 +82,52 @@ void Recorder::Trouble(const std::string& what, const Status& status) {
                  text.empty() ? (what + " works again").c_str() : (text + "; serving goes on").c_str());
 }
 
+Status Recorder::Append(trace::Kind kind, const json& row) {
+  return spool_->Append(kind, row.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
 void Recorder::Write(trace::Kind kind, const json& row) {
   if (!spool_) return;
-  const Status status = spool_->Append(kind, row.dump(-1, ' ', false, json::error_handler_t::replace));
+  const Status status = Append(kind, row);
   ++(status.ok() ? written_ : dropped_);
   if (!status.ok() || dropped_.load(std::memory_order_relaxed) > 0) Trouble("recording", status);
+  if (!status.ok() && kind == trace::Kind::kEnd) {
+    json end = {{"why", "the rest of this row could not be written: " + status.ToString()}};
+    for (const char* name : {"id", "ended", "finish", "status"})
+      if (row.contains(name)) end[name] = row[name];
+    const std::lock_guard lock(mutex_);
+    if (lost_ends_.size() < kMostLostEnds) lost_ends_.push_back(std::move(end));
+  }
+  WriteLostEnds();
+}
+
+void Recorder::WriteLostEnds() {
+  for (;;) {
+    json end;
+    {
+      const std::lock_guard lock(mutex_);
+      if (lost_ends_.empty()) return;
+      end = std::move(lost_ends_.front());
+      lost_ends_.pop_front();
+    }
+    if (Append(trace::Kind::kEnd, end).ok()) {
+      ++written_;
+      continue;
+    }
+    const std::lock_guard lock(mutex_);
+    lost_ends_.push_front(std::move(end));
+    return;
+  }
 }
 
 Status Recorder::Commit() {
   if (!spool_) return Status::Ok();
   const std::lock_guard lock(commit_mutex_);
+  WriteLostEnds();
   const auto counts = committer_->Commit();
   if (counts.ok()) {
     committed_ += counts->traces + counts->scores;
-    for (const std::string& complaint : counts->complaints)
-      std::fprintf(stderr, "headrace: %s\n", complaint.c_str());
+    Complain(counts->complaints);
   }
   Trouble("committing traces", counts.status());
   return counts.status();
@@ -95,7 +142,7 @@ RecorderStats Recorder::stats() const {
 
 void Recorder::Run() {
   pthread_setname_np(pthread_self(), "hr-trace");
-  (void)trace::CommitDead(catalog_);  // what it cannot commit now, the next server will
+  if (const auto dead = trace::CommitDead(catalog_); dead.ok()) Complain(dead->complaints);
   for (;;) {
     {
       std::unique_lock lock(mutex_);

@@ -5,10 +5,12 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -44,6 +46,9 @@ class Recorder {
   Recorder() = default;
   void Run();
   void Trouble(const std::string& what, const Status& status);
+  Status Append(trace::Kind kind, const nlohmann::json& row);
+  void Complain(const std::vector<std::string>& complaints);
+  void WriteLostEnds();
 
   std::shared_ptr<table::Catalog> catalog_;
   RecordMode mode_ = RecordMode::kFull;
@@ -55,6 +60,9 @@ class Recorder {
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::string spool_trouble_, commit_trouble_;
+  // Short ends of requests whose own could not be written: written when there is room again. A start without
+  // an end would keep every later segment of the spool for as long as the server lives.
+  std::deque<nlohmann::json> lost_ends_;
   bool stopping_ = false;
   std::thread thread_;
 };

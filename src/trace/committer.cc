@@ -170,6 +170,7 @@ Result<CommitCounts> Committer::CommitAll(bool over) {
       more = false;
       end = std::max(end, report->end);
       counts.complaints.insert(counts.complaints.end(), report->complaints.begin(), report->complaints.end());
+      damaged_.insert(report->damaged.begin(), report->damaged.end());
     } else if (!more) {
       return report.status();
     }
@@ -185,9 +186,14 @@ Result<CommitCounts> Committer::CommitAll(bool over) {
     counts.scores += static_cast<int64_t>(scores.size());
     replay_ = std::move(replay);
     done_ = end;
-    HEADRACE_TRY(DropSegments(folder_, replay_.Oldest(done_)));
+    HEADRACE_TRY(DropSegments(folder_, replay_.Oldest(done_), damaged_));
   }
   return counts;
+}
+
+std::string Committer::Remove(Takeover* takeover) {
+  (void)DropSegments(folder_, {INT64_MAX, 0}, damaged_);
+  return takeover->Remove();
 }
 
 Result<CommitCounts> CommitDead(const std::shared_ptr<table::Catalog>& catalog) {
@@ -195,11 +201,17 @@ Result<CommitCounts> CommitDead(const std::shared_ptr<table::Catalog>& catalog) 
   for (const std::string& folder : SpoolFolders(SpoolRoot(*catalog))) {
     const auto takeover = Takeover::Try(folder);
     if (!takeover) continue;
-    HEADRACE_ASSIGN(const CommitCounts counts, Committer(catalog, folder).Commit(true));
-    all.traces += counts.traces;
-    all.scores += counts.scores;
-    all.complaints.insert(all.complaints.end(), counts.complaints.begin(), counts.complaints.end());
-    takeover->Remove();
+    Committer committer(catalog, folder);
+    const auto counts = committer.Commit(true);
+    if (!counts.ok()) {
+      all.complaints.push_back(folder + " cannot be committed now: " + counts.status().ToString());
+      continue;
+    }
+    all.traces += counts->traces;
+    all.scores += counts->scores;
+    all.complaints.insert(all.complaints.end(), counts->complaints.begin(), counts->complaints.end());
+    if (const std::string kept = committer.Remove(takeover.get()); !kept.empty())
+      all.complaints.push_back("what could not be read of a server that died is kept in " + kept);
   }
   return all;
 }

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,9 @@ class Committer {
   // What has ended since the last time. `over`: the writer is dead, so what has not ended never will. After
   // an error nothing is lost: the next call tries again.
   Result<CommitCounts> Commit(bool over = false);
+  // For a dead writer's folder, once all of it is committed: it goes, or is kept aside; where, if anything in
+  // it could not be read.
+  std::string Remove(Takeover* takeover);
 
  private:
   Status Recover();
@@ -70,9 +74,12 @@ class Committer {
   Position done_;                                // all before it is committed
   int64_t traces_done_ = -1, scores_done_ = -1;  // sequences, as the tables remember them
   Replay replay_;
+  std::set<int64_t> damaged_;  // segments
 };
 
-// Commits and removes the folders of dead writers below the catalog's spool root.
+// Commits and removes the folders of dead writers below the catalog's spool root: each, whatever is wrong
+// with the others. The complaints say what could not be read, where it is kept, and which folders wait for
+// another try.
 Result<CommitCounts> CommitDead(const std::shared_ptr<table::Catalog>& catalog);
 
 // What `traces` or `scores` holds beyond its newest version, `view`: rows that are still in spools, and, for

@@ -19,6 +19,7 @@ namespace {
 constexpr char kMagic[8] = {'H', 'R', 'S', 'P', 'O', 'O', 'L', '1'};
 constexpr int64_t kHeaderBytes = 16;  // magic, segment number
 constexpr size_t kFrameBytes = 13;    // length, sum, kind
+constexpr char kDamaged[] = ".damaged";
 
 struct Frame {
   uint32_t length;
@@ -199,13 +200,18 @@ Result<ReadReport> ReadSpool(const std::string& folder, Position from,
     HEADRACE_ASSIGN(const std::string bytes, ReadFile(path));
     const bool last = segment == segments.back();
     const auto complain = [&](const std::string& what) {
-      if (!last) report.complaints.push_back(path + ": " + what);
+      if (last) return;
+      report.complaints.push_back(path + ": " + what);
+      report.damaged.push_back(segment);
     };
     uint64_t number = 0;
     if (bytes.size() >= kHeaderBytes) std::memcpy(&number, bytes.data() + sizeof kMagic, sizeof number);
     if (bytes.size() < kHeaderBytes || std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0 ||
         number != static_cast<uint64_t>(segment)) {
-      if (bytes.size() >= kHeaderBytes || !last) report.complaints.push_back(path + ": not a spool segment");
+      if (bytes.size() >= kHeaderBytes || !last) {
+        report.complaints.push_back(path + ": not a spool segment");
+        report.damaged.push_back(segment);
+      }
       continue;
     }
     size_t at = kHeaderBytes;
@@ -226,6 +232,7 @@ Result<ReadReport> ReadSpool(const std::string& folder, Position from,
       if (frame.sum != Sum(here, frame.kind, payload)) {
         report.complaints.push_back(path + ": the record at byte " + std::to_string(at) +
                                     " does not match its checksum; the rest of this segment is not read");
+        report.damaged.push_back(segment);
         break;
       }
       at += kFrameBytes + frame.length;
@@ -236,11 +243,13 @@ Result<ReadReport> ReadSpool(const std::string& folder, Position from,
   return report;
 }
 
-Status DropSegments(const std::string& folder, Position position) {
+Status DropSegments(const std::string& folder, Position position, const std::set<int64_t>& damaged) {
   for (const int64_t segment : Segments(folder)) {
     if (segment >= position.segment) break;
     const std::string path = SegmentPath(folder, segment);
-    if (unlink(path.c_str()) != 0 && errno != ENOENT) return Status::FromErrno(errno, "remove", path);
+    const bool gone = damaged.contains(segment) ? rename(path.c_str(), (path + kDamaged).c_str()) == 0
+                                                : unlink(path.c_str()) == 0;
+    if (!gone && errno != ENOENT) return Status::FromErrno(errno, "remove", path);
   }
   return Status::Ok();
 }
@@ -261,9 +270,17 @@ std::unique_ptr<Takeover> Takeover::Try(const std::string& folder) {
 
 Takeover::~Takeover() { close(lock_); }
 
-void Takeover::Remove() {
+std::string Takeover::Remove() {
   std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
+    if (!entry.path().filename().string().ends_with(kDamaged)) continue;
+    const std::filesystem::path from(folder_);
+    const std::string aside = from.parent_path() / ("damaged-" + from.filename().string());
+    std::filesystem::rename(from, aside, error);
+    return error ? folder_ : aside;
+  }
   std::filesystem::remove_all(folder_, error);
+  return "";
 }
 
 }  // namespace headrace::trace

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -70,14 +71,16 @@ struct Record {
 struct ReadReport {
   Position end;                         // after the last whole record
   std::vector<std::string> complaints;  // what could not be read, and where
+  std::vector<int64_t> damaged;         // the segments of the complaints
 };
 // The records of a writer's folder from `from` on, in order. A torn end is what a killed process leaves: not
 // an error. Bytes that are damaged further in cost the rest of their segment, and are complained about.
 Result<ReadReport> ReadSpool(const std::string& folder, Position from,
                              const std::function<Status(const Record&)>& each);
 
-// Segments before `position` are removed.
-Status DropSegments(const std::string& folder, Position position);
+// Segments before `position` are removed, but the damaged ones kept aside: they lie as 00000001.seg.damaged
+// for a person to look at, and are not read any more.
+Status DropSegments(const std::string& folder, Position position, const std::set<int64_t>& damaged = {});
 
 // The writers' folders below `root`.
 std::vector<std::string> SpoolFolders(const std::string& root);
@@ -87,8 +90,9 @@ class Takeover {
  public:
   static std::unique_ptr<Takeover> Try(const std::string& folder);
   ~Takeover();
-  // Everything in it is committed: it goes.
-  void Remove();
+  // Everything in it that can be read is committed: it goes. Where it holds damaged segments it stays, under
+  // the name that is given ("…/damaged-<writer>"), and nobody reads it any more.
+  std::string Remove();
 
  private:
   Takeover(std::string folder, int lock) : folder_(std::move(folder)), lock_(lock) {}

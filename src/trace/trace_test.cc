@@ -282,6 +282,46 @@ TEST(Committer, FoldersWithoutALockAreTakenOver) {
   EXPECT_EQ(Read(catalog, true), (Rows{{"a", {"p a", "a a", "stop"}}}));
 }
 
+// A dead writer's segment that cannot be read is kept, and told of; what can be read of the folder is
+// committed, and the folders after it too.
+TEST(Committer, WhatIsDamagedIsKeptAside) {
+  const TempFolder folder;
+  ASSERT_VALUE(const auto catalog, table::Catalog::Init(folder.path() + "/c", {.sync = false}));
+  const std::string root = SpoolRoot(*catalog);
+  std::vector<std::string> folders;
+  for (int w = 0; w < 3; ++w) {
+    ASSERT_VALUE(const auto spool, Spool::Create(root, 200));
+    for (int i = 0; i < 9; ++i)
+      ASSERT_OK(spool->Append(Kind::kEnd, End(std::to_string(w) + "-" + std::to_string(i))));
+    folders.push_back(spool->folder());
+  }
+  std::sort(folders.begin(), folders.end());
+  const auto damage = [](const std::string& path) {
+    std::fstream(path, std::ios::binary | std::ios::in | std::ios::out).seekp(40).put('!');
+  };
+  damage(folders[0] + "/00000002.seg");
+  int64_t last = 1;
+  while (std::filesystem::exists(folders[1] + "/0000000" + std::to_string(last + 1) + ".seg")) ++last;
+  damage(folders[1] + "/0000000" + std::to_string(last) + ".seg");
+  ASSERT_VALUE(const CommitCounts counts, CommitDead(catalog));
+  EXPECT_TRUE(SpoolFolders(root).empty());
+  EXPECT_GE(counts.traces, 9 + 6 + 6);
+  EXPECT_LT(counts.traces, 27);
+  size_t kept = 0;
+  for (const std::string& complaint : counts.complaints)
+    kept += complaint.find("kept in") != std::string::npos;
+  EXPECT_EQ(kept, 2U);
+  for (int w : {0, 1}) {
+    const std::string aside = root + "/damaged-" + std::filesystem::path(folders[w]).filename().string();
+    EXPECT_TRUE(
+        std::filesystem::exists(aside + "/0000000" + std::to_string(w == 0 ? 2 : last) + ".seg.damaged"));
+    EXPECT_FALSE(std::filesystem::exists(aside + "/00000001.seg"));
+  }
+  ASSERT_VALUE(const CommitCounts again, CommitDead(catalog));
+  EXPECT_EQ(again.traces, 0);
+  EXPECT_TRUE(again.complaints.empty());
+}
+
 // Writers that begin while others look for the dead: each has a folder of its own that stays.
 TEST(Committer, BeginningBesideATakeover) {
   const TempFolder folder;
