@@ -35,6 +35,17 @@ std::string FileHash(const std::string& path) {
   return "file-" + Hex64(Xxh3(facts, sizeof facts));
 }
 
+// Runs `work` on a thread that waits for serving, and ends: threads inherit how nice they are, so whatever a
+// slowed thread started would be slow for ever.
+Status Patiently(const std::function<Status()>& work) {
+  Status status;
+  std::thread([&] {
+    setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 10);
+    status = work();
+  }).join();
+  return status;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Models>> Models::Start(std::shared_ptr<table::Catalog> catalog,
@@ -51,7 +62,7 @@ Result<std::unique_ptr<Models>> Models::Start(std::shared_ptr<table::Catalog> ca
   for (const ModelChoice& choice : choices) {
     for (const ModelChoice& other : models->choices_)
       if (other.name == choice.name) return Status::Invalid("two models are named '" + choice.name + "'");
-    HEADRACE_ASSIGN(auto served, models->Load(choice, used));
+    HEADRACE_ASSIGN(auto served, models->Load(choice, used, false));
     used += served->bytes;
     models->served_.push_back(std::move(served));
     models->choices_.push_back(choice);
@@ -70,9 +81,8 @@ Models::~Models() {
   if (watcher_.joinable()) watcher_.join();
 }
 
-Result<std::shared_ptr<Served>> Models::Load(const ModelChoice& choice, int64_t used) {
-  auto served = std::make_shared<Served>();
-  served->name = choice.name;
+// The file, tried and mapped, with its adapters and its template: whatever starts no thread.
+Status Models::Read(const ModelChoice& choice, Served* served) const {
   struct stat info {};
   const bool is_file = choice.from.find('/') != std::string::npos || stat(choice.from.c_str(), &info) == 0;
   if (!is_file && catalog_) {
@@ -88,6 +98,30 @@ Result<std::shared_ptr<Served>> Models::Load(const ModelChoice& choice, int64_t 
   probe.chat_template = options_.chat_template;
   HEADRACE_TRY(model::Probe(served->path, probe));
   HEADRACE_ASSIGN(served->model, model::Model::Load(served->path));
+  const model::Facts& facts = served->model->facts();
+  if (facts.memory == model::Memory::kEncoder) return Status::Ok();
+  const bool first = std::none_of(served_.begin(), served_.end(), [&](const auto& other) {
+    return !other->embeds() && other->name != choice.name;
+  });
+  if (first)
+    for (const auto& [name, path] : options_.adapters) {
+      HEADRACE_ASSIGN(served->adapters[name], served->model->LoadAdapter(path));
+    }
+  auto chat = model::ChatTemplate::Make(*served->model, facts.has_template ? "" : options_.chat_template);
+  if (chat.ok()) {
+    served->chat = *chat;
+  } else {
+    served->chat_problem = chat.status();
+  }
+  return Status::Ok();
+}
+
+// `patiently`: beside what is served.
+Result<std::shared_ptr<Served>> Models::Load(const ModelChoice& choice, int64_t used, bool patiently) {
+  auto served = std::make_shared<Served>();
+  served->name = choice.name;
+  const auto read = [&] { return Read(choice, served.get()); };
+  HEADRACE_TRY(patiently ? Patiently(read) : read());
   const model::Facts& facts = served->model->facts();
   engine::EngineOptions engine = options_.engine;
   const bool embeds = facts.memory == model::Memory::kEncoder;
@@ -110,20 +144,7 @@ Result<std::shared_ptr<Served>> Models::Load(const ModelChoice& choice, int64_t 
     encoder.threads = engine.decoder.threads;
     HEADRACE_ASSIGN(served->embedder, engine::Embedder::Start(served->model, encoder, engine.lease));
   } else {
-    const bool first = std::none_of(served_.begin(), served_.end(), [&](const auto& other) {
-      return !other->embeds() && other->name != choice.name;
-    });
-    if (first)
-      for (const auto& [name, path] : options_.adapters) {
-        HEADRACE_ASSIGN(served->adapters[name], served->model->LoadAdapter(path));
-      }
     HEADRACE_ASSIGN(served->engine, engine::Engine::Start(served->model, engine));
-    auto chat = model::ChatTemplate::Make(*served->model, facts.has_template ? "" : options_.chat_template);
-    if (chat.ok()) {
-      served->chat = *chat;
-    } else {
-      served->chat_problem = chat.status();
-    }
   }
   served->loaded_us = NowMicros();
   return served;
@@ -226,7 +247,7 @@ void Models::Look() {
       options_.say("'" + now->name + "' points at " + entry->sha256.substr(0, 12) +
                    " now: loading it beside");
     const double before = MonotonicSeconds();
-    auto loaded = Load(choices_[i], used);
+    auto loaded = Load(choices_[i], used, true);
     if (!loaded.ok()) {
       refused_[now->name] = entry->sha256;
       const std::string text =
@@ -252,7 +273,7 @@ void Models::Look() {
 }
 
 void Models::Watch() {
-  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 10);  // loading waits for serving
+  pthread_setname_np(pthread_self(), "hr-models");
   for (double wait = kLookSeconds;;) {
     {
       std::unique_lock lock(mutex_);

@@ -80,7 +80,8 @@ class Models {
   Models() = default;
   Chosen FindLoaded(const std::string& name, bool embedding) const;
   Status CheckAliases() const;
-  Result<std::shared_ptr<Served>> Load(const ModelChoice& choice, int64_t used);
+  Result<std::shared_ptr<Served>> Load(const ModelChoice& choice, int64_t used, bool patiently);
+  Status Read(const ModelChoice& choice, Served* served) const;
   void Watch();
   void Look();
 

@@ -426,6 +426,14 @@ def test_a_model_moves_while_it_serves(tmp_path: pathlib.Path) -> None:
             stop.set()
             codes = [code for one in load for code in one.result()]
         assert codes and set(codes) == {200}
+        # Nothing that answers is slower for it: only the compilers of grammars let others go first.
+        for thread in pathlib.Path(f"/proc/{server.process.pid}/task").iterdir():
+            fields = (thread / "stat").read_text()
+            name, nice = (
+                fields[fields.index("(") + 1 : fields.rindex(")")],
+                int(fields[fields.rindex(")") :].split()[17]),
+            )
+            assert nice == 0 or name == "hr-grammar", (name, nice)
         assert len(server.sql("select distinct model_sha256 from traces where model = 'gemma'")) == 2
         # A file that cannot be loaded changes nothing.
         assert server.ask("/health").json["status"] == "ok"
