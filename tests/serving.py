@@ -84,6 +84,7 @@ class Server:
         self.facts = json.loads(line)
         self.port: int = self.facts["port"]
         self.url: str = self.facts["url"]
+        self.key = ""  # sent where a request brings none of its own
 
     def connect(self, timeout: float = 60) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -91,6 +92,8 @@ class Server:
     def ask(self, path: str, body: Any = None, method: str | None = None, **headers: str) -> Answer:
         connection = self.connect()
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.key and not {"authorization", "x-api-key"} & sent.keys():
+            sent["authorization"] = f"Bearer {self.key}"
         data = body if isinstance(body, (bytes, str)) or body is None else json.dumps(body)
         connection.request(method or ("GET" if body is None else "POST"), path, data, sent)
         answer = Answer(connection.getresponse())

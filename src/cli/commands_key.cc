@@ -23,6 +23,7 @@ nlohmann::ordered_json KeyJson(const KeyFacts& k) {
                                  {"tokens_per_minute", k.tokens_per_minute},
                                  {"concurrent", k.concurrent},
                                  {"cache", k.cache},
+                                 {"max_priority", k.max_priority},
                                  {"created", FormatMicros(k.created_us)},
                                  {"expires", nullptr},
                                  {"revoked", k.revoked}};
@@ -115,7 +116,11 @@ void AddKey(CLI::App* app, Context* context, Action* action) {
   create->add_option("--concurrent", facts->concurrent, "Requests in flight (0: any)");
   create
       ->add_option("--cache", facts->cache,
-                   "Whose cached prefixes it shares: project, key (its own), or a name")
+                   "Whose cached prefixes it shares: its own (key), or those of all keys with this name")
+      ->capture_default_str();
+  create
+      ->add_option("--max-priority", facts->max_priority,
+                   "The highest `priority` of its requests: those above 0 go before everybody's")
       ->capture_default_str();
   create->add_option("--class", facts->group, "Its class in metrics")->capture_default_str();
   create->add_option("--expires", *expires, "A time (2027-01-01), or days (30d)");

@@ -19,8 +19,13 @@ namespace headrace::http {
 class Answering final : public Exchange, public std::enable_shared_from_this<Answering> {
  public:
   // `chunks`: pieces go in HTTP's chunks (HTTP/1.1), and not up to the connection's end.
-  Answering(std::shared_ptr<Loop> loop, HttpRequest request, bool chunks, int64_t max_body)
-      : loop_(std::move(loop)), request_(std::move(request)), chunks_(chunks), max_body_(max_body) {}
+  Answering(std::shared_ptr<Loop> loop, HttpRequest request, bool chunks, int64_t max_body,
+            std::function<void(const HttpRequest&, HttpResponse*)> finish_head)
+      : loop_(std::move(loop)),
+        request_(std::move(request)),
+        chunks_(chunks),
+        max_body_(max_body),
+        finish_head_(std::move(finish_head)) {}
   const HttpRequest& request() const override { return request_; }
   Status DecodeBody() override {
     std::string_view encoding = request_.Header("content-encoding");
@@ -37,7 +42,7 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
   void Answer(HttpResponse response) override {
     Later([response = std::move(response)](Answering& self) mutable {
       if (self.head_ || self.ended_) return;
-      self.head_ = std::make_unique<HttpResponse>(std::move(response));
+      self.SetHead(std::move(response));
       self.whole_ = self.ended_ = true;
       self.Wake();
     });
@@ -45,7 +50,7 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
   void Begin(HttpResponse head) override {
     Later([head = std::move(head)](Answering& self) mutable {
       if (self.head_ || self.ended_) return;
-      self.head_ = std::make_unique<HttpResponse>(std::move(head));
+      self.SetHead(std::move(head));
       self.Wake();
     });
   }
@@ -80,6 +85,10 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
   void Later(Fn fn) {
     loop_->Run([self = shared_from_this(), fn = std::move(fn)]() mutable { fn(*self); });
   }
+  void SetHead(HttpResponse head) {
+    head_ = std::make_unique<HttpResponse>(std::move(head));
+    if (finish_head_) finish_head_(request_, head_.get());
+  }
   void Wake() {
     if (wake_ != nullptr) wake_->cancel();
   }
@@ -106,6 +115,7 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
   HttpRequest request_;
   const bool chunks_;
   const int64_t max_body_;
+  const std::function<void(const HttpRequest&, HttpResponse*)> finish_head_;
   std::shared_ptr<void> held_;          // what its body takes of the room for all
   asio::steady_timer* wake_ = nullptr;  // the connection's, while it answers this
   std::unique_ptr<HttpResponse> head_;

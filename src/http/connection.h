@@ -270,7 +270,10 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     head->peer = peer_;
     path_ = head->path;
     if (options.on_header)
-      if (auto answer = options.on_header(*head)) co_return co_await Refuse(std::move(*answer));
+      if (auto answer = options.on_header(*head)) {
+        if (options.finish_head) options.finish_head(*head, &*answer);
+        co_return co_await Refuse(std::move(*answer));
+      }
     if (beast::iequals(parser.get()[message::field::expect], "100-continue")) {
       const error_code error = co_await WriteAll("HTTP/1.1 100 Continue\r\n\r\n");
       if (error) co_return nullptr;
@@ -280,8 +283,8 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
       co_return co_await Refuse(refused);
     head->body = std::move(parser.get().body());
     if (buffer_.size() == 0 && !reading_) buffer_.shrink_to_fit();
-    auto answering =
-        std::make_shared<Answering>(shared_->loop, std::move(*head), version_ >= 11, options.max_body);
+    auto answering = std::make_shared<Answering>(shared_->loop, std::move(*head), version_ >= 11,
+                                                 options.max_body, options.finish_head);
     answering->held_ = room;
     co_return answering;
   }
@@ -336,7 +339,7 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
 
   asio::awaitable<bool> WriteWhole(const HttpResponse& from) {
     message::response<message::empty_body> head = Head(from);
-    head.content_length(from.body.size());
+    if (from.status != 204) head.content_length(from.body.size());  // RFC 9110, 8.6
     std::ostringstream told;
     told << head.base();
     std::string text = told.str();

@@ -54,7 +54,12 @@ struct HttpOptions {
   // Looks at a request before its body is read: an answer refuses it, and the connection ends. On the
   // network's thread: it must not block.
   std::function<std::optional<HttpResponse>(const HttpRequest& head)> on_header;
+  // Adds to the head of every answer what all have, before it is sent.
+  std::function<void(const HttpRequest& request, HttpResponse* head)> finish_head;
 };
+
+// The value of a name in a query ("a=1&b=2"), percent-encoding undone; "" where there is none.
+std::string QueryValue(std::string_view query, std::string_view name);
 
 // One request and its answer. Thread-safe.
 class Exchange {

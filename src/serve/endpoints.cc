@@ -15,6 +15,9 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
+constexpr size_t kBytesOfToken = 16;  // more than most have
+constexpr size_t kCutTokens = 64;     // of the last word of a text that was cut, which might be another
+
 std::string Dump(const ordered_json& value) {
   return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
@@ -32,58 +35,76 @@ std::optional<api::Fault> FindEmbedder(const Services& services, const std::stri
   return std::nullopt;
 }
 
+// What an embedding has come to: its row has begun, but whoever answers a fault writes its end.
+struct Embedded {
+  Allowance allowance;
+  bool begun = false;
+  engine::Embeddings vectors;
+};
+
 // Embeds, with the request's row and figures.
 std::optional<api::Fault> Embed(Services* services, http::Exchange* exchange, const Caller& caller,
                                 const Chosen& chosen, const std::vector<std::vector<model::Token>>& tokens,
-                                int cut, const std::string& input, Allowance* allowance,
-                                engine::Embeddings* vectors) {
+                                int cut, const std::string& input, Embedded* done) {
   const Served& served = *chosen.served;
   int64_t count = 0;
   for (const auto& one : tokens) count += static_cast<int64_t>(one.size());
-  *allowance = services->meter.Begin(caller.key, count, caller.arrived);
-  if (!allowance->admitted)
-    return api::Fault{429, "rate_limit_exceeded", "", allowance->why, allowance->retry_after};
+  done->allowance = services->meter.Begin(caller.key, count, caller.arrived);
+  if (!done->allowance.admitted)
+    return api::Fault{429, "rate_limit_exceeded", "", done->allowance.why, done->allowance.retry_after};
   const auto metrics = services->metrics->Request(served.name, caller.route, caller.key.group);
   json row = StartRow(*services, *exchange, caller, served.name);
   row["model_sha256"] = served.sha256;
   services->recorder->SetText(&row, "input", "prompt_hash", input);
   services->recorder->Write(trace::Kind::kStart, row);
+  done->begun = true;
   const double before = MonotonicSeconds();
   auto made = served.embedder->EmbedTokens(tokens, {.normalise = true, .cut = cut});
   const double now = MonotonicSeconds();
-  engine::Usage usage;
-  usage.prompt_tokens = static_cast<int32_t>(made.ok() ? made->tokens : count);
-  std::optional<api::Fault> fault;
+  services->meter.End(caller.key.id, count, made.ok() ? made->tokens : 0);
   if (!made.ok()) {
-    fault = api::Fault::From(made.status());
+    api::Fault fault = api::Fault::From(made.status());
     if (made.status().Is(Code::kLimit)) {
-      fault->code = "context_length_exceeded";
-      fault->param = "input";
+      fault.code = "context_length_exceeded";
+      fault.param = "input";
     }
+    return fault;
   }
-  json end = {{"id", caller.request_id},
-              {"ended", caller.Now()},
-              {"finish", made.ok() ? "stop" : "error"},
-              {"status", fault ? fault->status : 200},
-              {"prompt_tokens", usage.prompt_tokens},
-              {"prefill_seconds", now - before},
-              {"total_seconds", now - caller.arrived}};
-  if (fault) end["error"] = fault->message;
-  services->recorder->Write(trace::Kind::kEnd, end);
-  services->meter.End(caller.key.id, count, usage.prompt_tokens);
-  if (!fault) {
-    metrics->End(200, usage);
-    *vectors = std::move(*made);
+  engine::Usage usage;
+  usage.prompt_tokens = static_cast<int32_t>(made->tokens);
+  services->recorder->Write(trace::Kind::kEnd, {{"id", caller.request_id},
+                                                {"ended", caller.Now()},
+                                                {"finish", "stop"},
+                                                {"status", 200},
+                                                {"prompt_tokens", usage.prompt_tokens},
+                                                {"prefill_seconds", now - before},
+                                                {"total_seconds", now - caller.arrived}});
+  metrics->End(200, usage);
+  done->vectors = std::move(*made);
+  return std::nullopt;
+}
+
+// Tokens of a text of which no more than the model reads are wanted: of as much of it as gives more than
+// those.
+Result<std::vector<model::Token>> Beginning(const Served& served, std::string_view text) {
+  const auto most = static_cast<size_t>(served.model->facts().trained_context);
+  for (size_t bytes = most * kBytesOfToken;; bytes *= 4) {
+    if (bytes >= text.size()) return served.model->Tokenize(text, true, false);
+    size_t end = bytes;
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // within a character
+    HEADRACE_ASSIGN(std::vector<model::Token> tokens,
+                    served.model->Tokenize(text.substr(0, end), true, false));
+    if (tokens.size() > most + kCutTokens) return tokens;
   }
-  return fault;
 }
 
 std::optional<api::Fault> TokensOf(
     const Served& served, const std::vector<std::variant<std::string, std::vector<model::Token>>>& inputs,
-    std::vector<std::vector<model::Token>>* tokens) {
+    bool cut, std::vector<std::vector<model::Token>>* tokens) {
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (const auto* text = std::get_if<std::string>(&inputs[i])) {
-      auto made = served.model->Tokenize(*text, true, false);
+      if (auto fault = cut ? std::nullopt : CannotFit(served, text->size(), "input")) return fault;
+      auto made = cut ? Beginning(served, *text) : served.model->Tokenize(*text, true, false);
       if (!made.ok()) return api::Fault::From(made.status());
       tokens->push_back(std::move(*made));
     } else {
@@ -98,22 +119,22 @@ std::optional<api::Fault> TokensOf(
 
 void Embeddings(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller) {
   api::EmbeddingsCall call;
+  Embedded done;
   const auto answer = [&]() -> std::optional<api::Fault> {
     if (auto fault = api::ParseEmbeddings(exchange->request().body, &call)) return fault;
     if (auto fault = UnknownFields(*services, call.unknown)) return fault;
     Chosen chosen;
     if (auto fault = FindEmbedder(*services, call.model, &chosen)) return fault;
     std::vector<std::vector<model::Token>> tokens;
-    if (auto fault = TokensOf(*chosen.served, call.inputs, &tokens)) return fault;
+    if (auto fault = TokensOf(*chosen.served, call.inputs, call.cut, &tokens)) return fault;
     const int width = chosen.served->embedder->width();
     if (call.dimensions > width)
       return api::Fault::Field("dimensions",
                                "must be at most " + std::to_string(width) + ", what the model gives");
-    Allowance allowance;
-    engine::Embeddings vectors;
     if (auto fault = Embed(services, exchange.get(), caller, chosen, tokens, call.cut,
-                           exchange->request().body, &allowance, &vectors))
+                           exchange->request().body, &done))
       return fault;
+    engine::Embeddings& vectors = done.vectors;
     int wide = width;
     if (call.dimensions > 0 && call.dimensions < width) {  // the first ones, to length 1 again
       wide = call.dimensions;
@@ -127,12 +148,13 @@ void Embeddings(Services* services, const std::shared_ptr<http::Exchange>& excha
       }
       vectors.values = std::move(narrow);
     }
-    exchange->Answer({200, AnswerHeaders(caller, allowance, call.unknown),
+    exchange->Answer({200, AnswerHeaders(caller, done.allowance, call.unknown),
                       api::EmbeddingsBody(call.model.empty() ? chosen.served->name : call.model,
                                           vectors.values, wide, call.base64, vectors.tokens)});
     return std::nullopt;
   };
-  if (const auto fault = answer()) Refuse(services, exchange.get(), caller, *fault);
+  if (const auto fault = answer())
+    Refuse(services, exchange.get(), caller, *fault, &done.allowance, done.begun);
 }
 
 // As vLLM's /score does for embedding models: the cosines of pairs.
@@ -177,6 +199,7 @@ void PairScores(Services* services, const std::shared_ptr<http::Exchange>& excha
 // By the cosine of two embeddings: what a bi-encoder can say.
 void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller) {
   api::RerankCall call;
+  Embedded done;
   const auto answer = [&]() -> std::optional<api::Fault> {
     if (auto fault = api::ParseRerank(exchange->request().body, &call)) return fault;
     if (auto fault = UnknownFields(*services, call.unknown)) return fault;
@@ -185,12 +208,11 @@ void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange,
     std::vector<std::variant<std::string, std::vector<model::Token>>> texts = {call.query};
     for (const std::string& document : call.documents) texts.emplace_back(document);
     std::vector<std::vector<model::Token>> tokens;
-    if (auto fault = TokensOf(*chosen.served, texts, &tokens)) return fault;
-    Allowance allowance;
-    engine::Embeddings vectors;
-    if (auto fault = Embed(services, exchange.get(), caller, chosen, tokens, -1, exchange->request().body,
-                           &allowance, &vectors))
+    if (auto fault = TokensOf(*chosen.served, texts, true, &tokens)) return fault;
+    if (auto fault =
+            Embed(services, exchange.get(), caller, chosen, tokens, -1, exchange->request().body, &done))
       return fault;
+    const engine::Embeddings& vectors = done.vectors;
     const auto width = static_cast<size_t>(vectors.width);
     std::vector<std::pair<double, size_t>> order;
     for (size_t i = 0; i < call.documents.size(); ++i) {
@@ -219,14 +241,15 @@ void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange,
       if (call.return_documents) one["document"] = {{"text", call.documents[index]}};
       results.push_back(std::move(one));
     }
-    exchange->Answer({200, AnswerHeaders(caller, allowance, call.unknown),
+    exchange->Answer({200, AnswerHeaders(caller, done.allowance, call.unknown),
                       Dump({{"id", caller.request_id},
                             {"model", call.model.empty() ? chosen.served->name : call.model},
                             {"results", results},
                             {"usage", {{"total_tokens", vectors.tokens}}}})});
     return std::nullopt;
   };
-  if (const auto fault = answer()) Refuse(services, exchange.get(), caller, *fault);
+  if (const auto fault = answer())
+    Refuse(services, exchange.get(), caller, *fault, &done.allowance, done.begun);
 }
 
 void Tokenize(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller,
@@ -249,6 +272,8 @@ void Tokenize(Services* services, const std::shared_ptr<http::Exchange>& exchang
     if (!call.messages.empty()) {
       if (auto fault = MakeChatPrompt(served, call.messages, call.tools, call.render, &made)) return fault;
     }
+    const size_t bytes = call.messages.empty() ? call.text.size() : made.prompt.text().size();
+    if (auto fault = CannotFit(served, bytes, call.messages.empty() ? "prompt" : "messages")) return fault;
     const auto tokens = call.messages.empty() ? served.model->Tokenize(call.text, call.special, call.parse)
                                               : made.prompt.Tokenize(*served.model);
     if (!tokens.ok()) return api::Fault::From(tokens.status());

@@ -1,5 +1,6 @@
 #include "serve/generation.h"
 
+#include <algorithm>
 #include <random>
 
 #include "api/writer.h"
@@ -92,14 +93,13 @@ class Generation final : public std::enable_shared_from_this<Generation> {
                                "asks for more than " + std::to_string(kMostAnswers) + " answers in one call");
     if (auto fault = api::TakesTexts(call_.dialect) ? RenderTexts() : RenderChat()) return fault;
     if (call_.count) return std::nullopt;
-    int64_t most = 0;
+    guessed_ = 0;
     for (const Prompt& prompt : prompts_) {
       const auto tokens = static_cast<int64_t>(prompt.tokens.size());
-      most += tokens;
       if (tokens >= served.context && call_.request.max_tokens != 0) return TooLong(std::to_string(tokens));
+      const int64_t most = call_.request.max_tokens >= 0 ? call_.request.max_tokens : kGuessedAnswer;
+      guessed_ += tokens + call_.n * std::clamp<int64_t>(served.context - tokens, 0, most);
     }
-    guessed_ = most + (call_.request.max_tokens >= 0 ? call_.request.max_tokens : kGuessedAnswer) * call_.n *
-                          static_cast<int64_t>(prompts_.size());
     if (auto fault = FindTokens(*chosen_.served, &call_)) return fault;
     if (!call_.seeded) call_.request.sampling.seed = RandomSeed();
     allowance_ = services_.meter.Begin(caller_.key, guessed_, caller_.arrived);
@@ -108,7 +108,15 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     admitted_ = true;
     call_.request.key = caller_.key.id;
     call_.request.adapter = chosen_.adapter;
-    call_.request.scope = caller_.key.cache == "key" ? caller_.key.id : caller_.key.cache;
+    // What one key computed, another cannot ask for, nor time: where they do not share by choice.
+    call_.request.scope =
+        caller_.key.cache == "key" ? "key " + caller_.key.id : "shared " + caller_.key.cache;
+    // Without keys, everybody is the owner.
+    if (const auto most = static_cast<int>(caller_.key.max_priority);
+        call_.request.priority > most && !services_.keys->empty()) {
+      call_.request.priority = most;
+      call_.unknown.emplace_back("priority");
+    }
     call_.request.interactive = call_.stream || call_.n == 1;
     call_.request.report = call_.stream && (call_.timings || call_.progress);
     call_.request.progress = call_.stream && call_.progress;
@@ -122,7 +130,6 @@ class Generation final : public std::enable_shared_from_this<Generation> {
                 "; shorten it, or serve the model with a longer --context"};
   }
 
-  // A prompt that cannot fit is not cut into tokens to find that out: a megabyte takes a second.
   std::optional<api::Fault> Tokenize(std::string text, bool special, bool parse) {
     const model::Model& model = *chosen_.served->model;
     if (auto fault = NeverFits(text.size())) return fault;
@@ -135,9 +142,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     return Take(std::move(text), prompt.Tokenize(*chosen_.served->model));
   }
   std::optional<api::Fault> NeverFits(size_t bytes) const {
-    const int64_t fewest = chosen_.served->model->FewestTokens(bytes);
-    if (fewest <= chosen_.served->context || call_.count) return std::nullopt;
-    return TooLong("at least " + std::to_string(fewest));
+    return CannotFit(*chosen_.served, bytes, api::TakesTexts(call_.dialect) ? "prompt" : "messages");
   }
   std::optional<api::Fault> Take(std::string text, Result<std::vector<model::Token>> tokens) {
     if (!tokens.ok()) return api::Fault::From(tokens.status());
@@ -240,7 +245,10 @@ class Generation final : public std::enable_shared_from_this<Generation> {
         request.sampling.seed += static_cast<uint64_t>(i);
         in_flight_->prompt_tokens += i == 0 ? static_cast<int64_t>(request.prompt.size()) : 0;
         auto stream = chosen_.served->engine->Submit(std::move(request), news);
-        if (!stream.ok()) return Fail(api::Fault::From(stream.status()));
+        if (!stream.ok()) {
+          usage_.resize(streams_.size());
+          return Fail(api::Fault::From(stream.status()));
+        }
         const auto index = static_cast<int>(streams_.size());
         assemblers_.emplace_back(index, format_, CallId);
         api::Choice& choice = assemblers_.back().choice();
@@ -252,6 +260,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       }
     }
     last_token_.assign(streams_.size(), 0);
+    usage_.resize(streams_.size());
     in_flight_->state = 1;
     exchange_->OnGone([weak] {
       if (const auto self = weak.lock()) self->HungUp();
@@ -263,13 +272,26 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     if (over_) return;
     for (size_t i = 0; i < streams_.size(); ++i) {
       while (auto delta = streams_[i]->TryNext()) {
-        if (!delta->error.ok()) {
-          const api::Fault fault = api::Fault::From(delta->error);
-          usage_.Add(delta->usage);
-          return Fail(fault);
+        const engine::Finish finish = delta->finish;
+        if (finish != engine::Finish::kNone) {
+          usage_[i] = delta->usage;
+          ++ended_;
         }
-        Take(i, std::move(*delta));
+        if (!delta->error.ok()) {
+          Abandon(api::Fault::From(delta->error));
+        } else if (finish == engine::Finish::kTimeout) {
+          Abandon(
+              api::Fault{408, "deadline", "deadline", "the answer could not be whole before the deadline"});
+        } else if (finish == engine::Finish::kCancelled) {
+          Abandon(std::nullopt);
+        }
+        if (abandoned_) {
+          (void)assemblers_[i].Add(std::move(*delta));
+        } else {
+          Take(i, std::move(*delta));
+        }
         if (over_) return;
+        if (abandoned_ && ended_ == streams_.size()) return fault_ ? Fail(*fault_) : Close();
       }
     }
     if (!news_.empty()) exchange_->Send(std::exchange(news_, {}));
@@ -292,14 +314,6 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       }
       last_token_[i] = now;
     }
-    if (delta.finish == engine::Finish::kTimeout || delta.finish == engine::Finish::kCancelled) {
-      usage_.Add(delta.usage);
-      (void)assembler.Add(std::move(delta));
-      if (assembler.choice().finish == engine::Finish::kTimeout)
-        return Fail({408, "deadline", "deadline", "the answer could not be whole before the deadline"});
-      return Close();
-    }
-    if (ended) usage_.Add(delta.usage);
     const int32_t processed = delta.processed;
     const std::vector<api::Event> events = assembler.Add(std::move(delta));
     if (call_.stream && processed >= 0) {
@@ -311,7 +325,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       std::string text = begun_ ? "" : Begin();
       text += writer_->Say(assembler.choice(), events, fresh);
       if (ended) text += writer_->EndChoice(assembler.choice());
-      if (!ended || ++ended_ < streams_.size()) {
+      if (ended_ < streams_.size()) {
         spoken_ = now;
         news_ += text;
         return;
@@ -321,7 +335,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       exchange_->End(std::exchange(news_, {}) + text + writer_->End(choices));
       return Done(200);
     }
-    if (!ended || ++ended_ < streams_.size()) return;
+    if (ended_ < streams_.size()) return;
     const std::vector<api::Choice> choices = Choices();
     RecordEnd(200, "", choices);
     exchange_->Answer({200, AnswerHeaders(caller_, allowance_, call_.unknown), writer_->Whole(choices)});
@@ -363,11 +377,18 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   }
 
   void HungUp() {
-    if (over_) return;
-    for (const auto& stream : streams_) stream->Cancel();  // the last piece comes, with what it cost
+    if (!over_) Abandon(std::nullopt);
   }
 
-  // Instead of an answer, or of its rest.
+  // No more is said, but why, if there is somebody to tell it to: once the last piece of every answer has
+  // come, with what it cost.
+  void Abandon(std::optional<api::Fault> fault) {
+    if (!abandoned_) fault_ = std::move(fault);
+    abandoned_ = true;
+    for (const auto& stream : streams_) stream->Cancel();
+  }
+
+  // Instead of an answer, or of its rest, and at once: what has not ended is charged as far as it was read.
   void Fail(const api::Fault& fault) {
     if (over_) return;
     for (const auto& stream : streams_) stream->Cancel();
@@ -390,20 +411,29 @@ class Generation final : public std::enable_shared_from_this<Generation> {
 
   void Done(int status) {
     over_ = true;
-    metrics_->End(status, usage_.sum);
+    const engine::Usage used = Used();
+    metrics_->End(status, used);
     services_.in_flight.Remove(caller_.request_id);
     if (admitted_)
-      services_.meter.End(caller_.key.id, guessed_, usage_.sum.prompt_tokens + usage_.sum.answer_tokens);
+      services_.meter.End(caller_.key.id, guessed_, int64_t{used.prompt_tokens} + used.answer_tokens);
     streams_.clear();
     own_.reset();
   }
 
-  // Of all answers: tokens together, times of the slowest.
-  struct Sums {
+  // Of all answers: tokens together (those of a prompt once, however many answers it has: they share its
+  // cache), times of the slowest.
+  engine::Usage Used() const {
     engine::Usage sum;
-    void Add(const engine::Usage& u) {
-      sum.prompt_tokens += u.prompt_tokens;
-      sum.cached_tokens += u.cached_tokens;
+    for (size_t i = 0; i < streams_.size(); ++i) {
+      engine::Usage u = usage_[i].value_or(engine::Usage());
+      if (!usage_[i]) {
+        u.prompt_tokens = static_cast<int32_t>(prompts_[i / static_cast<size_t>(call_.n)].tokens.size());
+        u.answer_tokens = static_cast<int32_t>(assemblers_[i].choice().tokens.size());
+      }
+      if (i % static_cast<size_t>(call_.n) == 0) {
+        sum.prompt_tokens += u.prompt_tokens;
+        sum.cached_tokens += u.cached_tokens;
+      }
       sum.answer_tokens += u.answer_tokens;
       sum.forced_tokens += u.forced_tokens;
       sum.preemptions += u.preemptions;
@@ -413,7 +443,8 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       sum.decode_seconds = std::max(sum.decode_seconds, u.decode_seconds);
       sum.grammar_seconds = std::max(sum.grammar_seconds, u.grammar_seconds);
     }
-  };
+    return sum;
+  }
 
   void RecordStart() {
     if (services_.recorder->on())
@@ -423,7 +454,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
 
   void RecordEnd(int status, const std::string& error, const std::vector<api::Choice>& choices) {
     if (!services_.recorder->on()) return;
-    json row = EndRow(*services_.recorder, caller_, status, error, choices, usage_.sum, first_token_);
+    json row = EndRow(*services_.recorder, caller_, status, error, choices, Used(), first_token_);
     if (call_.dialect == api::Dialect::kResponses && call_.store && status == 200) {
       const std::string told = writer_->Whole(choices);
       row["response"] = told;
@@ -452,8 +483,10 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   size_t ended_ = 0;
   std::string news_;  // of all its answers, to be sent together
   bool begun_ = false, over_ = false;
+  bool abandoned_ = false;           // nothing more is said, see Abandon
+  std::optional<api::Fault> fault_;  // … and why; empty: the peer has gone
   double first_token_ = 0, spoken_ = 0;
-  Sums usage_;
+  std::vector<std::optional<engine::Usage>> usage_;  // of each answer that has ended
   std::shared_ptr<Generation> own_;
 };
 

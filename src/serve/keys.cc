@@ -14,17 +14,18 @@ namespace {
 
 constexpr char kTable[] = "keys";
 constexpr size_t kFewestLetters = 8, kMostLetters = 1024;  // of a key that comes from elsewhere
+constexpr char kMaxPriority[] = "max_priority";            // tables of earlier programs lack it
 
 std::shared_ptr<arrow::Schema> KeySchema() {
   const auto time = arrow::timestamp(arrow::TimeUnit::MICRO, "UTC");
-  return arrow::schema({arrow::field("id", arrow::utf8()), arrow::field("name", arrow::utf8()),
-                        arrow::field("hash", arrow::utf8()), arrow::field("group", arrow::utf8()),
-                        arrow::field("scopes", arrow::utf8()), arrow::field("weight", arrow::float64()),
-                        arrow::field("requests_per_minute", arrow::int64()),
-                        arrow::field("tokens_per_minute", arrow::int64()),
-                        arrow::field("concurrent", arrow::int64()), arrow::field("cache", arrow::utf8()),
-                        arrow::field("created", time), arrow::field("expires", time),
-                        arrow::field("revoked", arrow::boolean())});
+  return arrow::schema(
+      {arrow::field("id", arrow::utf8()), arrow::field("name", arrow::utf8()),
+       arrow::field("hash", arrow::utf8()), arrow::field("group", arrow::utf8()),
+       arrow::field("scopes", arrow::utf8()), arrow::field("weight", arrow::float64()),
+       arrow::field("requests_per_minute", arrow::int64()), arrow::field("tokens_per_minute", arrow::int64()),
+       arrow::field("concurrent", arrow::int64()), arrow::field("cache", arrow::utf8()),
+       arrow::field("created", time), arrow::field("expires", time),
+       arrow::field("revoked", arrow::boolean()), arrow::field(kMaxPriority, arrow::int64())});
 }
 
 std::string Join(const std::vector<std::string>& words) {
@@ -52,9 +53,16 @@ Result<std::shared_ptr<arrow::Array>> One(Builder builder, const Value& value) {
 }
 
 Status Write(table::Catalog* catalog, const KeyFacts& facts, const std::string& why) {
-  HEADRACE_ASSIGN(table::Schema schema, table::SchemaFromArrow(*KeySchema()));
+  HEADRACE_ASSIGN(const table::Schema schema, table::SchemaFromArrow(*KeySchema()));
   HEADRACE_ASSIGN(const auto table,
-                  catalog->OpenOrCreateTable(kTable, std::move(schema), {.why = "keys of the server"}));
+                  catalog->OpenOrCreateTable(kTable, schema, {.why = "keys of the server"}));
+  HEADRACE_ASSIGN(const table::View view, table->At());
+  if (view.schema().Find(kMaxPriority) == nullptr) {
+    const Status grown =
+        table->AddEmptyColumns({*schema.Find(kMaxPriority)}, {.why = "keys have a highest priority"})
+            .status();
+    if (!grown.ok() && !grown.Is(Code::kConflict)) return grown;  // Conflict: another was faster
+  }
   arrow::ArrayVector columns;
   const auto add = [&](Result<std::shared_ptr<arrow::Array>> array) {
     if (array.ok()) columns.push_back(*array);
@@ -73,6 +81,7 @@ Status Write(table::Catalog* catalog, const KeyFacts& facts, const std::string& 
   HEADRACE_TRY(add(times(facts.created_us)));
   HEADRACE_TRY(add(times(facts.expires_us)));
   HEADRACE_TRY(add(One(arrow::BooleanBuilder(), facts.revoked)));
+  HEADRACE_TRY(add(One(arrow::Int64Builder(), facts.max_priority)));
   const auto batch = arrow::RecordBatch::Make(KeySchema(), 1, columns);
   HEADRACE_ASSIGN(const auto appender, table->StartAppend(batch->schema()->field_names(), {.why = why}));
   HEADRACE_TRY(appender->Write(*batch));
@@ -109,6 +118,11 @@ Result<std::vector<KeyFacts>> Read(const table::View& view) {
       facts.tokens_per_minute = number("tokens_per_minute", i);
       facts.concurrent = number("concurrent", i);
       facts.cache = text("cache", i);
+      if (const auto most = batch->GetColumnByName(kMaxPriority); most && !most->IsNull(i)) {
+        facts.max_priority = number(kMaxPriority, i);
+      } else if (facts.cache == "project") {
+        facts.cache = "key";  // an earlier program's default, which nobody chose
+      }
       facts.created_us = number("created", i);  // timestamps are int64 below
       facts.expires_us = number("expires", i);
       facts.revoked = static_cast<const arrow::BooleanArray&>(*batch->GetColumnByName("revoked")).Value(i);
@@ -169,6 +183,8 @@ Result<NewKey> CreateKey(table::Catalog* catalog, KeyFacts facts, const std::str
       return Status::Invalid("there is no scope '" + scope + "'; there are inference, scores, admin and all");
   if (!(facts.weight > 0 && facts.weight <= 1000))
     return Status::Invalid("a key's weight is from above 0 to 1,000");
+  if (facts.max_priority < -1000 || facts.max_priority > 1000)
+    return Status::Invalid("a key's highest priority is from -1,000 to 1,000");
   if (facts.name.empty()) return Status::Invalid("a key needs a name");
   HEADRACE_ASSIGN(const auto known, ListKeys(*catalog));
   for (const KeyFacts& other : known)

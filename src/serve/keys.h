@@ -25,7 +25,8 @@ struct KeyFacts {
   int64_t requests_per_minute = 0;                            // 0: no limit
   int64_t tokens_per_minute = 0;                              // of prompts and answers
   int64_t concurrent = 0;                                     // requests in flight
-  std::string cache = "project";  // whose cached prefixes it shares: "project", "key", or any name
+  std::string cache = "key";  // whose cached prefixes it shares: its own, or those of all keys with this name
+  int64_t max_priority = 0;   // of its requests: beyond, they would go before everybody's
   int64_t created_us = 0;
   int64_t expires_us = 0;  // 0: never
   bool revoked = false;

@@ -1,10 +1,17 @@
 #include "serve/refusal.h"
 
+#include "base/clock.h"
 #include "serve/rows.h"
 
 namespace headrace::serve {
 
 using nlohmann::json;
+
+namespace {
+
+constexpr int64_t kMostUnboundedBytes = 1 << 20;
+
+}  // namespace
 
 std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& caller, const Allowance& a,
                                                                const std::vector<std::string>& unknown) {
@@ -42,6 +49,21 @@ std::optional<api::Fault> UnknownFields(const Services& services, const std::vec
   return api::Fault::Field(unknown[0], "is not a field that this server reads (--strict-fields)");
 }
 
+std::optional<api::Fault> CannotFit(const Served& served, size_t bytes, const char* field) {
+  const int64_t fewest = served.model->FewestTokens(bytes);
+  const int64_t most = served.embeds() ? served.model->facts().trained_context : served.context;
+  if (fewest > most)
+    return api::Fault{400, "context_length_exceeded", field,
+                      "this model's context holds " + std::to_string(most) +
+                          " tokens, and this text has at least " + std::to_string(fewest) + "; shorten it"};
+  // Of some tokenizers a text of any length may be one token.
+  if (fewest == 0 && static_cast<int64_t>(bytes) > kMostUnboundedBytes)
+    return api::Fault{400, "context_length_exceeded", field,
+                      "this text has " + std::to_string(bytes) + " bytes; at most " +
+                          std::to_string(kMostUnboundedBytes) + " are cut into tokens for this model"};
+  return std::nullopt;
+}
+
 std::optional<api::Fault> NotTokens(const Served& served, const std::vector<model::Token>& tokens,
                                     const char* field) {
   const int32_t vocabulary = served.model->facts().vocabulary;
@@ -67,11 +89,12 @@ http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const Ca
 }
 
 void Refuse(Services* services, http::Exchange* exchange, const Caller& caller, const api::Fault& fault,
-            const Allowance* allowance) {
+            const Allowance* allowance, bool begun) {
   const http::HttpRequest& http = exchange->request();
   services->metrics->Refused(caller.route, fault.status);
   if (fault.status != 401 && services->recorder->on()) {
-    json row = StartRow(*services, *exchange, caller, "");
+    json row = begun ? json{{"id", caller.request_id}} : StartRow(*services, *exchange, caller, "");
+    row["total_seconds"] = MonotonicSeconds() - caller.arrived;
     row["ended"] = caller.Now();
     row["finish"] = "error";
     row["status"] = fault.status;

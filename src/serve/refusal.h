@@ -19,6 +19,9 @@ std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& cal
 // Faults that several endpoints meet. The optional ones: empty where there is none.
 api::Fault NoSuchModel(const Services& services, const std::string& name);
 std::optional<api::Fault> UnknownFields(const Services& services, const std::vector<std::string>& unknown);
+// A text that cannot have so few tokens as the model takes: it is not cut to find that out, since a megabyte
+// takes a second. `field`: where it was.
+std::optional<api::Fault> CannotFit(const Served& served, size_t bytes, const char* field);
 std::optional<api::Fault> NotTokens(const Served& served, const std::vector<model::Token>& tokens,
                                     const char* field);
 
@@ -28,8 +31,9 @@ bool SpeaksAnthropic(const http::HttpRequest& request);
 http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const Caller& caller,
                                const Allowance& allowance, const std::vector<std::string>& unknown);
 
-// Answers with it, counts it and records it.
+// Answers with it, counts it and records it. `begun`: its start record is written already, so that the end
+// has only what is new.
 void Refuse(Services* services, http::Exchange* exchange, const Caller& caller, const api::Fault& fault,
-            const Allowance* allowance = nullptr);
+            const Allowance* allowance = nullptr, bool begun = false);
 
 }  // namespace headrace::serve

@@ -48,8 +48,10 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
   HEADRACE_ASSIGN(services.models, Models::Start(catalog, options.models, options.model));
   HEADRACE_ASSIGN(services.recorder, Recorder::Start(catalog, options.record, options.commit_seconds));
   services.responses = std::make_unique<KeptResponses>(catalog, services.recorder.get());
-  options.http.error_body = [](int status, const std::string& message) {
-    return api::OpenAiError({status, "", "", message, 0});
+  options.http.error_body = [](int status, const std::string& message, const std::string& path) {
+    const api::Fault fault{status, "", "", message, 0};
+    return path.starts_with("/v1/messages") ? api::AnthropicError(fault, Uuid::Random().ToString())
+                                            : api::OpenAiError(fault);
   };
   HEADRACE_ASSIGN(server->cors_, Cors::Make(options.cors_origins));
   options.http.finish_head = [raw = server.get()](const auto& request, auto* head) {
