@@ -112,7 +112,7 @@ def bound(work: str, value: float, limit: float, unit: str, note: str = "-", dig
 def fair(scale: float) -> list[Line]:
     seconds, words = 120 * scale, {"words": 60, "tokens": 64, "light_words": 150}
     with tempfile.TemporaryDirectory() as folder:
-        with ours(folder, "--open") as server:
+        with ours(folder) as server:
             alone = load("fair", server.url, heavy=0, seconds=40 * scale, **words)
         keys = {
             name: headrace("--catalog", f"{folder}/catalog", "key", "create", name, "-q").strip()
@@ -149,7 +149,7 @@ def fair(scale: float) -> list[Line]:
 def overload(scale: float) -> list[Line]:
     # Short answers: those that take longer than 5 s here nobody of the impatient half would see.
     seconds, words = 120 * scale, {"words": 20, "tokens": 16}
-    with tempfile.TemporaryDirectory() as folder, ours(folder, "--open") as server:
+    with tempfile.TemporaryDirectory() as folder, ours(folder) as server:
         load("closed", server.url, clients=8, seconds=10, **words)
         capacity = load("closed", server.url, clients=32, seconds=60 * scale, deadline=1000, **words)["goodput"]
         rate = 1.5 * capacity
@@ -194,7 +194,7 @@ def costs(server: Ours, seconds: float) -> tuple[float, float, float]:
 def overhead(scale: float) -> list[Line]:
     seconds = 30 * scale
     with tempfile.TemporaryDirectory() as folder:
-        with ours(folder, "--open") as server:
+        with ours(folder) as server:
             request, token, outside = costs(server, seconds)
         with ours(folder, catalog=False, model=f"gemma={engine.GEMMA}") as server:
             bare_request, bare_token, _ = costs(server, seconds)
@@ -218,7 +218,7 @@ def swap(scale: float) -> list[Line]:
     with tempfile.TemporaryDirectory() as folder:
         other = f"{folder}/other.gguf"
         headrace("model", "quantize", engine.GEMMA, other, "--type", "Q4_0", "--no-speed")
-        with ours(folder, "--open") as server:
+        with ours(folder) as server:
             at = ("--catalog", f"{folder}/catalog")
             headrace(*at, "model", "add", other, "--name", "other", "-q")  # probed and stored before
             load("closed", server.url, seconds=5, **words)

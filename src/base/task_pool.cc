@@ -9,21 +9,26 @@ TaskPool::TaskPool(int threads, const char* name) {
   for (int i = 0; i < std::max(1, threads); ++i) threads_.emplace_back([this, name] { Loop(name); });
 }
 
-TaskPool::~TaskPool() {
+TaskPool::~TaskPool() { Close(); }
+
+void TaskPool::Close() {
   {
     std::lock_guard lock(mutex_);
     closing_ = true;
   }
   wake_.notify_all();
-  for (auto& thread : threads_) thread.join();
+  for (auto& thread : threads_)
+    if (thread.joinable()) thread.join();
 }
 
-void TaskPool::Enqueue(std::function<void()> work) {
+bool TaskPool::Enqueue(std::function<void()> work) {
   {
     std::lock_guard lock(mutex_);
+    if (closing_) return false;
     queue_.push_back(std::move(work));
   }
   wake_.notify_one();
+  return true;
 }
 
 void TaskPool::Loop(const char* name) {

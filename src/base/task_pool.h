@@ -18,22 +18,26 @@ class TaskPool {
  public:
   // `name`: the threads', as `top -H` shows it; at most 15 letters.
   explicit TaskPool(int threads, const char* name = "hr-task");
-  ~TaskPool();  // finishes what was submitted, then joins
+  ~TaskPool();  // as Close
   TaskPool(const TaskPool&) = delete;
   TaskPool& operator=(const TaskPool&) = delete;
 
   int threads() const { return static_cast<int>(threads_.size()); }
+  // Finishes what was submitted, then joins; once. What comes later is not taken.
+  void Close();
+  // False where the pool is closed: the work is dropped.
+  bool TrySubmit(std::function<void()> work) { return Enqueue(std::move(work)); }
 
   template <typename Fn>
   auto Submit(Fn fn) -> std::future<decltype(fn())> {
     auto task = std::make_shared<std::packaged_task<decltype(fn())()>>(std::move(fn));
     auto future = task->get_future();
-    Enqueue([task] { (*task)(); });
+    (void)Enqueue([task] { (*task)(); });
     return future;
   }
 
  private:
-  void Enqueue(std::function<void()> work);
+  bool Enqueue(std::function<void()> work);
   void Loop(const char* name);
 
   std::mutex mutex_;

@@ -245,7 +245,14 @@ void AddServe(CLI::App* app, Context* context, Action* action) {
                        "Whose pages may ask from a browser: https://example.org,…; * for any")
           ->delimiter(','),
       "CORS_ORIGINS");
-  env(command->add_flag("--open", o.open, "Anyone may ask, keys or not"), "OPEN");
+  env(command
+          ->add_option(
+              "--allow-host", o.hosts,
+              "Names of this server, for requests without a key that come through a proxy; repeatable")
+          ->delimiter(','),
+      "ALLOW_HOST");
+  env(command->add_flag("--open", o.open, "Anyone may ask, keys or not; /metrics and /load still need a key"),
+      "OPEN");
   env(command->add_flag("--strict-fields", o.strict_fields,
                         "Refuse fields that nothing reads, instead of naming them in x-headrace-ignored"),
       "STRICT_FIELDS");
@@ -256,6 +263,11 @@ void AddServe(CLI::App* app, Context* context, Action* action) {
       "DRAIN");
   env(command->add_option("--max-body", h.max_body, "Bytes of one request")->capture_default_str(),
       "MAX_BODY");
+  env(command
+          ->add_option("--max-bodies", h.max_bodies,
+                       "Bytes of all bodies together whose requests are not answered yet")
+          ->capture_default_str(),
+      "MAX_BODIES");
   env(command->add_option("--max-connections", h.max_connections, "Open at once")->capture_default_str(),
       "MAX_CONNECTIONS");
   command

@@ -255,6 +255,11 @@ std::string Model::Detokenize(std::span<const Token> tokens) const {
 }
 
 uint64_t Model::TokenizerHash() const {
+  std::call_once(hashed_, [this] { hash_ = HashTokenizer(); });
+  return hash_;
+}
+
+uint64_t Model::HashTokenizer() const {
   std::string all = Meta(model_, "tokenizer.ggml.model") + "\n" + Meta(model_, "tokenizer.ggml.pre") + "\n" +
                     std::to_string(bos_) + " " + std::to_string(eos_) + "\n";
   for (const std::string& piece : pieces_) all += std::to_string(piece.size()) + ":" + piece;

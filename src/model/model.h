@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -109,6 +110,7 @@ class Model : public std::enable_shared_from_this<Model> {
   Status ReadFacts(bool vocabulary_only);
   void ReadShape();
   void Widen();
+  uint64_t HashTokenizer() const;
 
   llama_model* model_ = nullptr;
   std::string path_, template_;
@@ -117,6 +119,8 @@ class Model : public std::enable_shared_from_this<Model> {
   size_t longest_ = 0;  // bytes of a text that one token may stand for; 0: any number
   std::vector<bool> ends_;
   std::vector<Adapter> adapters_;
+  mutable std::once_flag hashed_;
+  mutable uint64_t hash_ = 0;  // of the tokenizer, when it was first asked for
   Token bos_ = -1, eos_ = -1;
   bool on_accelerator_ = false;
 };

@@ -42,10 +42,44 @@ struct Embedded {
   engine::Embeddings vectors;
 };
 
+api::Fault ShuttingDown() { return {503, "shutting_down", "", "the server is shutting down", 5}; }
+
+// Counts as a request in flight while it lives, so that stopping waits for it; where that takes too long, its
+// peer is told at once, and what is still computed is nobody's.
+class Embedding {
+ public:
+  Embedding(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller,
+            const std::string& model, int64_t tokens)
+      : services_(*services), request_(std::make_shared<InFlight>()) {
+    request_->id = caller.request_id;
+    request_->endpoint = caller.route;
+    request_->model = model;
+    request_->key = caller.key.name;
+    request_->arrived = caller.arrived;
+    request_->prompt_tokens = tokens;
+    request_->state = 1;
+    request_->end = [exchange, caller, ended = ended_, anthropic = SpeaksAnthropic(exchange->request())] {
+      *ended = true;
+      exchange->Answer(FaultAnswer(ShuttingDown(), anthropic, caller, {}, {}));
+    };
+    services_.in_flight.Add(request_);
+  }
+  ~Embedding() { services_.in_flight.Remove(request_->id); }
+  Embedding(const Embedding&) = delete;
+  Embedding& operator=(const Embedding&) = delete;
+  bool ended() const { return *ended_; }
+
+ private:
+  Services& services_;
+  std::shared_ptr<InFlight> request_;
+  std::shared_ptr<std::atomic<bool>> ended_ = std::make_shared<std::atomic<bool>>(false);
+};
+
 // Embeds, with the request's row and figures.
-std::optional<api::Fault> Embed(Services* services, http::Exchange* exchange, const Caller& caller,
-                                const Chosen& chosen, const std::vector<std::vector<model::Token>>& tokens,
-                                int cut, const std::string& input, Embedded* done) {
+std::optional<api::Fault> Embed(Services* services, const std::shared_ptr<http::Exchange>& exchange,
+                                const Caller& caller, const Chosen& chosen,
+                                const std::vector<std::vector<model::Token>>& tokens, int cut,
+                                const std::string& input, Embedded* done) {
   const Served& served = *chosen.served;
   int64_t count = 0;
   for (const auto& one : tokens) count += static_cast<int64_t>(one.size());
@@ -59,9 +93,11 @@ std::optional<api::Fault> Embed(Services* services, http::Exchange* exchange, co
   services->recorder->Write(trace::Kind::kStart, row);
   done->begun = true;
   const double before = MonotonicSeconds();
+  const Embedding embedding(services, exchange, caller, served.name, count);
   auto made = served.embedder->EmbedTokens(tokens, {.normalise = true, .cut = cut});
   const double now = MonotonicSeconds();
   services->meter.End(caller.key.id, count, made.ok() ? made->tokens : 0);
+  if (embedding.ended()) return ShuttingDown();
   if (!made.ok()) {
     api::Fault fault = api::Fault::From(made.status());
     if (made.status().Is(Code::kLimit)) {
@@ -131,8 +167,8 @@ void Embeddings(Services* services, const std::shared_ptr<http::Exchange>& excha
     if (call.dimensions > width)
       return api::Fault::Field("dimensions",
                                "must be at most " + std::to_string(width) + ", what the model gives");
-    if (auto fault = Embed(services, exchange.get(), caller, chosen, tokens, call.cut,
-                           exchange->request().body, &done))
+    if (auto fault =
+            Embed(services, exchange, caller, chosen, tokens, call.cut, exchange->request().body, &done))
       return fault;
     engine::Embeddings& vectors = done.vectors;
     int wide = width;
@@ -160,6 +196,7 @@ void Embeddings(Services* services, const std::shared_ptr<http::Exchange>& excha
 // As vLLM's /score does for embedding models: the cosines of pairs.
 void PairScores(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller) {
   api::PairsCall call;
+  Embedded done;
   const auto answer = [&]() -> std::optional<api::Fault> {
     if (auto fault = api::ParsePairs(exchange->request().body, &call)) return fault;
     if (auto fault = UnknownFields(*services, call.unknown)) return fault;
@@ -168,12 +205,11 @@ void PairScores(Services* services, const std::shared_ptr<http::Exchange>& excha
     std::vector<api::EmbeddingInput> texts(call.first.begin(), call.first.end());
     texts.insert(texts.end(), call.second.begin(), call.second.end());
     std::vector<std::vector<model::Token>> tokens;
-    if (auto fault = TokensOf(*chosen.served, texts, &tokens)) return fault;
-    Allowance allowance;
-    engine::Embeddings vectors;
-    if (auto fault = Embed(services, exchange.get(), caller, chosen, tokens, call.cut,
-                           exchange->request().body, &allowance, &vectors))
+    if (auto fault = TokensOf(*chosen.served, texts, call.cut, &tokens)) return fault;
+    if (auto fault = Embed(services, exchange, caller, chosen, tokens, call.cut ? -1 : 0,
+                           exchange->request().body, &done))
       return fault;
+    const engine::Embeddings& vectors = done.vectors;
     const auto width = static_cast<size_t>(vectors.width);
     ordered_json data = ordered_json::array();
     for (size_t i = 0; i < call.second.size(); ++i) {
@@ -184,7 +220,7 @@ void PairScores(Services* services, const std::shared_ptr<http::Exchange>& excha
       data.push_back({{"index", i}, {"object", "score"}, {"score", dot}});
     }
     exchange->Answer(
-        {200, AnswerHeaders(caller, allowance, call.unknown),
+        {200, AnswerHeaders(caller, done.allowance, call.unknown),
          Dump({{"id", "score-" + caller.request_id},
                {"object", "list"},
                {"created", caller.arrived_us / 1000000},
@@ -193,7 +229,8 @@ void PairScores(Services* services, const std::shared_ptr<http::Exchange>& excha
                {"usage", {{"prompt_tokens", vectors.tokens}, {"total_tokens", vectors.tokens}}}})});
     return std::nullopt;
   };
-  if (const auto fault = answer()) Refuse(services, exchange.get(), caller, *fault);
+  if (const auto fault = answer())
+    Refuse(services, exchange.get(), caller, *fault, &done.allowance, done.begun);
 }
 
 // By the cosine of two embeddings: what a bi-encoder can say.
@@ -209,8 +246,7 @@ void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange,
     for (const std::string& document : call.documents) texts.emplace_back(document);
     std::vector<std::vector<model::Token>> tokens;
     if (auto fault = TokensOf(*chosen.served, texts, true, &tokens)) return fault;
-    if (auto fault =
-            Embed(services, exchange.get(), caller, chosen, tokens, -1, exchange->request().body, &done))
+    if (auto fault = Embed(services, exchange, caller, chosen, tokens, -1, exchange->request().body, &done))
       return fault;
     const engine::Embeddings& vectors = done.vectors;
     const auto width = static_cast<size_t>(vectors.width);
@@ -233,7 +269,7 @@ void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange,
         if (call.return_documents) one["text"] = call.documents[index];
         results.push_back(std::move(one));
       }
-      exchange->Answer({200, AnswerHeaders(caller, allowance, call.unknown), Dump(results)});
+      exchange->Answer({200, AnswerHeaders(caller, done.allowance, call.unknown), Dump(results)});
       return std::nullopt;
     }
     for (const auto& [score, index] : order) {
@@ -403,7 +439,10 @@ std::string Load(const Services& services) {
 
 std::string Health(const Services& services) {
   const std::string recording = services.recorder->stats().trouble, models = services.models->trouble();
-  ordered_json body = {{"status", recording.empty() && models.empty() ? "ok" : "degraded"}};
+  const std::string keys = services.keys->trouble();
+  const bool well = recording.empty() && models.empty() && keys.empty();
+  ordered_json body = {{"status", well ? "ok" : "degraded"}};
+  if (!keys.empty()) body["keys"] = keys;
   if (!recording.empty()) body["traces"] = recording;
   if (!models.empty()) body["models"] = models;
   if (const std::string jump = services.clock.last(); !jump.empty()) body["clock"] = jump;

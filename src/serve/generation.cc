@@ -20,6 +20,8 @@ constexpr int64_t kGuessedAnswer = 256;  // tokens, where a call names no limit
 constexpr double kFirstKeepAlive = 2;    // seconds without a word
 constexpr double kKeepAliveSeconds = 10;
 constexpr size_t kMostAnswers = 128;  // of one call
+// About what an answer is as JSON; as much as is made on the network's thread.
+constexpr size_t kTokenBytes = 16, kTopBytes = 100, kInlineBytes = 64 << 10;
 
 uint64_t RandomSeed() {
   thread_local std::mt19937_64 random{std::random_device{}()};
@@ -61,6 +63,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       return exchange_->Answer({200, AnswerHeaders(caller_, allowance_, call_.unknown),
                                 show_ ? "{\"prompt\":" + api::JsonText(prompts_[0].text) + "}"
                                       : CountBody(prompts_[0].tokens.size())});
+    RecordStart();  // here: a long prompt is megabytes to write down
     // Somebody may have hung up, or a piece may come, at any time from here on.
     exchange_->Post([self = shared_from_this()] { self->Submit(); });
   }
@@ -229,7 +232,6 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       });
     };
     services_.in_flight.Add(in_flight_);
-    RecordStart();
     const auto news = [weak, exchange = std::weak_ptr<http::Exchange>(exchange_)] {
       const auto to = exchange.lock();
       if (!to) return;
@@ -238,6 +240,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       });
     };
     own_ = shared_from_this();  // until the last piece
+    if (services_.stopping) return in_flight_->end();
     for (size_t p = 0; p < prompts_.size(); ++p) {
       for (int i = 0; i < call_.n; ++i) {
         engine::Request request = call_.request;
@@ -330,16 +333,35 @@ class Generation final : public std::enable_shared_from_this<Generation> {
         news_ += text;
         return;
       }
-      const std::vector<api::Choice> choices = Choices();
-      RecordEnd(200, "", choices);
-      exchange_->End(std::exchange(news_, {}) + text + writer_->End(choices));
-      return Done(200);
+      return Conclude(std::exchange(news_, {}) + text);
     }
-    if (ended_ < streams_.size()) return;
-    const std::vector<api::Choice> choices = Choices();
-    RecordEnd(200, "", choices);
-    exchange_->Answer({200, AnswerHeaders(caller_, allowance_, call_.unknown), writer_->Whole(choices)});
-    Done(200);
+    if (ended_ == streams_.size()) Conclude("");
+  }
+
+  // The end of a whole answer, with what is still to be said of it. A large one is put into words by a
+  // worker: others have their pieces meanwhile. Nothing else touches this generation then (over_).
+  void Conclude(std::string last) {
+    over_ = true;
+    size_t size = 0;
+    for (const api::Assembler& assembler : assemblers_) {
+      const api::Choice& choice = assembler.choice();
+      size += choice.message.content.size() + choice.message.reasoning.size() + choice.prompt_text.size();
+      for (const auto* tokens : {&choice.tokens, &choice.prompt})
+        size +=
+            tokens->size() * (kTokenBytes + (tokens->empty() ? 0 : kTopBytes * tokens->front().top.size()));
+    }
+    const auto work = [self = shared_from_this(), last = std::move(last)] {
+      const std::vector<api::Choice> choices = self->Choices();
+      self->RecordEnd(200, "", choices);
+      if (self->call_.stream) {
+        self->exchange_->End(last + self->writer_->End(choices));
+      } else {
+        self->exchange_->Answer({200, AnswerHeaders(self->caller_, self->allowance_, self->call_.unknown),
+                                 self->writer_->Whole(choices)});
+      }
+      self->exchange_->Post([self] { self->Done(200); });
+    };
+    if (size < kInlineBytes || !services_.workers->TrySubmit(work)) work();
   }
 
   std::vector<api::Choice> Choices() const {

@@ -226,6 +226,18 @@ Result<KeyFacts> RevokeKey(table::Catalog* catalog, const std::string& id_or_nam
 }
 
 Status KeyRing::Refresh() {
+  const Status status = Reread();
+  const std::lock_guard lock(mutex_);
+  trouble_ = status.ok() ? "" : "the table of keys cannot be read: " + status.ToString();
+  return status;
+}
+
+std::string KeyRing::trouble() const {
+  const std::lock_guard lock(mutex_);
+  return trouble_;
+}
+
+Status KeyRing::Reread() {
   if (!catalog_) return Status::Ok();
   const auto table = catalog_->OpenTable(kTable);
   if (!table.ok() && table.status().Is(Code::kNotFound)) return Status::Ok();

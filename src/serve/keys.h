@@ -54,12 +54,16 @@ class KeyRing {
   // The key's facts; nothing where it is unknown, revoked or expired.
   std::optional<KeyFacts> Find(std::string_view key) const;
   std::vector<KeyFacts> all() const;
+  std::string trouble() const;  // why the table could not be read the last time; "" where it could
 
  private:
+  Status Reread();
+
   std::shared_ptr<table::Catalog> catalog_;
   mutable std::mutex mutex_;
   int64_t version_ = -1;
   std::map<std::string, KeyFacts> by_hash_;
+  std::string trouble_;
 };
 
 }  // namespace headrace::serve

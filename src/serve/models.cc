@@ -98,6 +98,7 @@ Status Models::Read(const ModelChoice& choice, Served* served) const {
   probe.chat_template = options_.chat_template;
   HEADRACE_TRY(model::Probe(served->path, probe));
   HEADRACE_ASSIGN(served->model, model::Model::Load(served->path));
+  (void)served->model->TokenizerHash();  // of a large vocabulary it takes a while: not when somebody asks
   const model::Facts& facts = served->model->facts();
   if (facts.memory == model::Memory::kEncoder) return Status::Ok();
   const bool first = std::none_of(served_.begin(), served_.end(), [&](const auto& other) {

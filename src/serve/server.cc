@@ -9,16 +9,17 @@
 #include "base/ids.h"
 #include "serve/refusal.h"
 #include "serve/routes.h"
+#include "serve/strangers.h"
 
 namespace headrace::serve {
 namespace {
 
 constexpr double kTickSeconds = 1;  // between looks at the keys
 constexpr int kWorkers = 2, kWaiters = 32;
+constexpr int64_t kMostUnwanted = 64 << 10;  // bytes of a body that nothing reads
+constexpr double kEndSeconds = 5;            // for those that are told that the server ends
 
-bool IsLoopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.") || host.starts_with("unix:");
-}
+bool IsLocal(const std::string& host) { return IsLoopback(host) || host.starts_with("unix:"); }
 
 // As OpenAI's clients send it, as Anthropic's do, and as Azure's; "" for none.
 std::string_view GivenKey(const http::HttpRequest& request) {
@@ -40,7 +41,7 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
   services.keys = std::make_unique<KeyRing>(catalog);
   HEADRACE_TRY(services.keys->Refresh());
   for (const std::string& host : options.http.hosts)
-    if (services.keys->empty() && !options.open && !IsLoopback(host))
+    if (services.keys->empty() && !options.open && !IsLocal(host))
       return Status::Invalid("there are no keys, and strangers can reach " + host +
                              ": make one with `headrace key create NAME`, or serve anyone with --open");
   services.workers = std::make_unique<TaskPool>(kWorkers, "hr-serve");
@@ -54,6 +55,7 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
                                             : api::OpenAiError(fault);
   };
   HEADRACE_ASSIGN(server->cors_, Cors::Make(options.cors_origins));
+  options.http.on_header = [raw = server.get()](const auto& head) { return raw->Gate(head); };
   options.http.finish_head = [raw = server.get()](const auto& request, auto* head) {
     raw->cors_.Tell(request, head);
   };
@@ -70,8 +72,8 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
 Server::~Server() {
   services_.stopping = true;
   Drain(0, {});
-  services_.workers.reset();  // bodies that were being read
-  services_.waiters.reset();
+  if (services_.workers) services_.workers->Close();  // bodies that were being read
+  if (services_.waiters) services_.waiters->Close();
   Drain(0, {});
   http_.reset();
   services_.models.reset();
@@ -93,12 +95,18 @@ void Server::Tick() {
   if (const std::string told = services_.clock.Look(NowMicros(), MonotonicSeconds()); !told.empty())
     std::fprintf(stderr, "headrace: %s; serving goes on\n", told.c_str());
   (void)services_.keys->Refresh();
+  if (const std::string trouble = services_.keys->trouble(); trouble != keys_told_) {
+    std::fprintf(stderr, "headrace: %s\n",
+                 trouble.empty() ? "the table of keys can be read again"
+                                 : (trouble + "; those that were known stay").c_str());
+    keys_told_ = trouble;
+  }
   for (const auto& served : services_.models->all())
     if (served->engine)
       for (const KeyFacts& key : services_.keys->all())
         if (key.weight != 1) served->engine->SetWeight(key.id, key.weight);
   http_->After(kTickSeconds, [this] {
-    if (!services_.stopping) services_.workers->Submit([this] { Tick(); });
+    if (!services_.stopping) services_.workers->TrySubmit([this] { Tick(); });
   });
 }
 
@@ -107,9 +115,65 @@ std::optional<KeyFacts> Server::Authenticate(const http::HttpRequest& request) c
   if (!key.empty())
     if (auto found = services_.keys->Find(key)) return found;
   if (!options_.open && !services_.keys->empty()) return std::nullopt;
+  // Where there are no keys, whoever asks from this machine is the owner; strangers never are.
   KeyFacts anyone;
-  anyone.scopes = {"all"};
+  if (!options_.open && services_.keys->empty()) anyone.scopes = {"all"};
   return anyone;
+}
+
+http::HttpResponse Server::NoRoute(const http::HttpRequest& request, const Match& match,
+                                   const Caller& caller) {
+  // Not told of as rows: strangers' spiders ask for much.
+  const int status = match.allowed.empty() ? 404 : 405;
+  services_.metrics->Refused(match.name, status);
+  http::HttpResponse response = FaultAnswer(
+      {status, "", "",
+       match.allowed.empty() ? "there is nothing at " + request.path
+                             : request.path + " takes " + match.allowed + ", not " + request.method,
+       0},
+      SpeaksAnthropic(request), caller, {}, {});
+  if (!match.allowed.empty()) response.headers.emplace_back("Allow", match.allowed);
+  return response;
+}
+
+// Who asks, and whether they may at all. (Whether the key has the route's scope, its row will say.)
+std::optional<api::Fault> Server::Admit(const http::HttpRequest& head, const Match& match,
+                                        KeyFacts* key) const {
+  if (*match.route->scope == '\0') return std::nullopt;
+  auto found = Authenticate(head);
+  if (!found)
+    return api::Fault{401, "invalid_api_key", "",
+                      GivenKey(head).empty()
+                          ? "this server wants an API key: send it as `Authorization: Bearer …`"
+                          : "this API key is unknown, revoked or expired",
+                      0};
+  *key = std::move(*found);
+  if (!key->id.empty() || head.peer == "unix") return std::nullopt;  // no page reaches a socket file
+  const auto& hosts = options_.http.hosts;
+  return StrangerFault(head, {std::all_of(hosts.begin(), hosts.end(), IsLocal), options_.hosts}, cors_);
+}
+
+// Before a body is read: who may not ask does not get to send one.
+std::optional<http::HttpResponse> Server::Gate(const http::HttpRequest& head) {
+  const Match match = FindRoute(head.method, head.path);
+  Caller caller;
+  caller.request_id = Uuid::Random().ToString();
+  caller.route = match.name;
+  const bool chunks = !head.Header("transfer-encoding").empty();
+  const bool large =
+      chunks || std::strtoll(std::string(head.Header("content-length")).c_str(), nullptr, 10) > kMostUnwanted;
+  if (match.route == nullptr) {
+    if (head.method == "OPTIONS" || !large) return std::nullopt;
+    return NoRoute(head, match, caller);
+  }
+  std::optional<api::Fault> fault = Admit(head, match, &caller.key);
+  if (!fault && match.route->runs == Runs::kInline && large)
+    fault = api::Fault{413, "", "", head.path + " takes no body", 0};
+  if (!fault) return std::nullopt;
+  services_.metrics->Refused(match.name, fault->status);
+  http::HttpResponse response = FaultAnswer(*fault, SpeaksAnthropic(head), caller, {}, {});
+  if (fault->status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
+  return response;
 }
 
 void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
@@ -118,44 +182,38 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
   caller.arrived = MonotonicSeconds();
   caller.arrived_us = NowMicros();
   const http::HttpRequest& request = exchange->request();
-  const auto refuse = [&](api::Fault fault) { Refuse(&services_, exchange.get(), caller, fault); };
+  const auto refuse = [&](const api::Fault& fault) { Refuse(&services_, exchange.get(), caller, fault); };
   Match match = FindRoute(request.method, request.path);
   caller.route = match.name;
   if (request.method == "OPTIONS" && !match.allowed.empty())
     return exchange->Answer(cors_.Preflight(request, match.allowed));
-  if (match.route == nullptr) {
-    // Not told of as rows: strangers' spiders ask for much.
-    const int status = match.allowed.empty() ? 404 : 405;
-    services_.metrics->Refused(match.name, status);
-    http::HttpResponse response = FaultAnswer(
-        {status, "", "",
-         match.allowed.empty() ? "there is nothing at " + request.path
-                               : request.path + " takes " + match.allowed + ", not " + request.method,
-         0},
-        SpeaksAnthropic(request), caller, {}, {});
-    if (!match.allowed.empty()) response.headers.emplace_back("Allow", match.allowed);
-    return exchange->Answer(std::move(response));
-  }
+  if (match.route == nullptr) return exchange->Answer(NoRoute(request, match, caller));
   const Route& route = *match.route;
-  if (*route.scope != '\0') {
-    auto key = Authenticate(request);
-    if (!key)
-      return refuse({401, "invalid_api_key", "",
-                     GivenKey(request).empty()
-                         ? "this server wants an API key: send it as `Authorization: Bearer …`"
-                         : "this API key is unknown, revoked or expired",
-                     0});
-    caller.key = std::move(*key);
-    if (!caller.key.May(route.scope))
-      return refuse({403, "", "", "the key '" + caller.key.name + "' has no scope '" + route.scope + "'", 0});
-  }
+  if (const auto fault = Admit(request, match, &caller.key)) return refuse(*fault);
+  if (*route.scope != '\0' && !caller.key.May(route.scope))
+    return refuse(
+        {403, "", "",
+         (caller.key.id.empty() ? "without a key there is" : "the key '" + caller.key.name + "' has") +
+             std::string(" no scope '") + route.scope + "'",
+         0});
   Asked asked{exchange, std::move(caller), std::move(match.rest)};
   if (route.runs == Runs::kInline) return route.answer(&services_, asked);
-  if (services_.stopping || services_.workers == nullptr)
-    return Refuse(&services_, exchange.get(), asked.caller,
-                  {503, "shutting_down", "", "the server is shutting down", 5});
-  (route.runs == Runs::kWaiter ? services_.waiters : services_.workers)
-      ->Submit([this, &route, asked = std::move(asked)] { route.answer(&services_, asked); });
+  const auto work = [this, &route, asked] {
+    if (const Status decoded = asked.exchange->DecodeBody(); !decoded.ok()) {
+      const int status = decoded.Is(Code::kUnsupported) ? 415 : decoded.Is(Code::kLimit) ? 413 : 400;
+      return Refuse(&services_, asked.exchange.get(), asked.caller, {status, "", "", decoded.ToString(), 0});
+    }
+    route.answer(&services_, asked);
+  };
+  if (services_.stopping ||
+      !(route.runs == Runs::kWaiter ? services_.waiters : services_.workers)->TrySubmit(work))
+    Refuse(&services_, exchange.get(), asked.caller,
+           {503, "shutting_down", "", "the server is shutting down", 5});
+}
+
+// Requests that run, and answers whose last byte is not written yet.
+size_t Server::busy() const {
+  return services_.in_flight.size() + static_cast<size_t>(http_->stats().answering);
 }
 
 size_t Server::Drain(double seconds, const StopToken& now) {
@@ -163,13 +221,12 @@ size_t Server::Drain(double seconds, const StopToken& now) {
   if (!http_) return 0;  // it never began
   http_->Drain();
   const double until = MonotonicSeconds() + seconds;
-  while (services_.in_flight.size() > 0 && MonotonicSeconds() < until && !now.stopped())
+  while (busy() > 0 && MonotonicSeconds() < until && !now.stopped())
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   const auto left = services_.in_flight.all();
   for (const auto& request : left) request->end();
-  const double last = MonotonicSeconds() + 5;
-  while (services_.in_flight.size() > 0 && MonotonicSeconds() < last)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const double last = MonotonicSeconds() + kEndSeconds;
+  while (busy() > 0 && MonotonicSeconds() < last) std::this_thread::sleep_for(std::chrono::milliseconds(5));
   return left.size();
 }
 

@@ -11,11 +11,13 @@
 #include <string>
 #include <vector>
 
+#include "api/fault.h"
 #include "base/cancel.h"
 #include "http/http_server.h"
 #include "serve/cors.h"
 #include "serve/models.h"
 #include "serve/recorder.h"
+#include "serve/routes.h"
 #include "serve/services.h"
 
 namespace headrace::serve {
@@ -28,6 +30,7 @@ struct ServeOptions {
   double commit_seconds = 30;
   bool strict_fields = false;
   std::vector<std::string> cors_origins;  // whose pages may ask from a browser; see Cors
+  std::vector<std::string> hosts;  // names of this server, for requests without a key; see StrangerRules
   bool open = false;  // anyone may ask, though there are keys, or though strangers can reach the port
 };
 
@@ -47,6 +50,10 @@ class Server {
  private:
   Server() = default;
   void Handle(std::shared_ptr<http::Exchange> exchange);
+  std::optional<http::HttpResponse> Gate(const http::HttpRequest& head);
+  http::HttpResponse NoRoute(const http::HttpRequest& request, const Match& match, const Caller& caller);
+  std::optional<api::Fault> Admit(const http::HttpRequest& head, const Match& match, KeyFacts* key) const;
+  size_t busy() const;
   std::optional<KeyFacts> Authenticate(const http::HttpRequest& request) const;
   void Tick();
 
@@ -54,6 +61,7 @@ class Server {
   Cors cors_;
   Services services_;
   std::unique_ptr<http::HttpServer> http_;
+  std::string keys_told_;  // of what is wrong with the keys, on stderr
 };
 
 // The description of all of it: openapis.org, version 3.1.

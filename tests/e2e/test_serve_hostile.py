@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pathlib
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -124,3 +127,90 @@ def test_a_text_that_cannot_fit_is_not_cut(server: Server) -> None:
         for text in ("word " * 600, "word " * 800_000)
     ]
     assert vectors[0]["data"][0]["embedding"] == pytest.approx(vectors[1]["data"][0]["embedding"], abs=1e-3)
+
+
+def test_who_may_not_ask_sends_no_body(server: Server) -> None:
+    def said(head: str) -> bytes:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as peer:
+            peer.sendall(f"{head}\r\nHost: localhost\r\nContent-Length: 30000000\r\n\r\n".encode())
+            return peer.recv(65536)
+
+    assert said("POST /v1/completions HTTP/1.1").startswith(b"HTTP/1.1 401")
+    assert said("POST /v1/completions HTTP/1.1\r\nAuthorization: Bearer hr-none").startswith(b"HTTP/1.1 401")
+    assert said("POST /nothing HTTP/1.1").startswith(b"HTTP/1.1 404")
+    assert said("GET /health HTTP/1.1").startswith(b"HTTP/1.1 413")
+    anthropic = said("POST /v1/messages HTTP/1.1")
+    assert anthropic.startswith(b"HTTP/1.1 401") and b'"authentication_error"' in anthropic
+
+
+def test_packed_bodies(server: Server) -> None:
+    body = json.dumps({"model": "gemma", "prompt": "Hi", "max_tokens": 1}).encode()
+    assert server.ask("/v1/completions", gzip.compress(body), content_encoding="gzip").status == 200
+    assert server.ask("/v1/completions", gzip.compress(body)[:-9], content_encoding="gzip").status == 400
+    assert server.ask("/v1/completions", body, content_encoding="br").status == 415
+    bomb = gzip.compress(b" " * (64 << 20))
+    assert server.ask("/v1/completions", bomb, content_encoding="gzip").status == 413
+
+
+def test_strangers_and_their_pages(keys: dict[str, str]) -> None:
+    """`--open`: a stranger may ask for text, from no page of another site, and not for the server's figures."""
+    body = {"model": "gemma", "prompt": "Hi", "max_tokens": 1}
+    with serving(pathlib.Path(keys["catalog"]), "gemma", "--open", "-c", "1024", "--allow-host", "box.lan") as open_:
+        assert open_.ask("/v1/completions", body).status == 200
+        assert open_.ask("/metrics").status == 403 and open_.ask("/load").status == 403
+        assert open_.ask("/load", authorization=f"Bearer {keys['boss']}").status == 200
+        for status, headers in (
+            (403, {"host": "evil.example"}),
+            (200, {"host": "box.lan"}),
+            (403, {"origin": "https://evil.example", "content_type": "text/plain"}),
+            (415, {"origin": "http://localhost:3000", "content_type": "text/plain"}),
+            (200, {"origin": "http://localhost:3000", "content_type": "application/json"}),
+            (200, {"origin": "https://evil.example", "authorization": f"Bearer {keys['ada']}"}),
+        ):
+            assert open_.ask("/v1/completions", body, **headers).status == status, headers
+        # What is told of keys that cannot be read: those that were known stay.
+        tables = pathlib.Path(keys["catalog"]) / "tables"
+        tables.rename(tables.parent / "away")
+        tables.write_text("in the way")
+        until = time.monotonic() + 20
+        while "keys" not in open_.ask("/health").json:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert "the table of keys cannot be read" in open_.errors.read_text()
+        assert open_.ask("/load", authorization=f"Bearer {keys['boss']}").status == 200
+        tables.unlink()
+        (tables.parent / "away").rename(tables)
+        while "keys" in open_.ask("/health").json:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+
+def test_stopping_waits_for_embeddings_and_for_the_last_byte(keys: dict[str, str]) -> None:
+    with serving(pathlib.Path(keys["catalog"]), "minilm", "--open", "--drain", "60") as stopping:
+        texts = [f"{i} " + "word " * 200 for i in range(150)]
+        answers = []
+        asking = threading.Thread(
+            target=lambda: answers.append(stopping.ask("/v1/embeddings", {"model": "minilm", "input": texts}))
+        )
+        asking.start()
+        until = time.monotonic() + 20
+        while not stopping.ask("/load", authorization=f"Bearer {keys['boss']}").json["requests"]:
+            assert time.monotonic() < until
+        # A large answer that its peer takes slowly.
+        body = json.dumps({"model": "minilm", "input": [f"{i}" for i in range(2000)]}).encode()
+        with socket.socket() as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            peer.connect(("127.0.0.1", stopping.port))
+            head = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+            peer.sendall(head + body)
+            got = peer.recv(4096)
+            stopping.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            while piece := peer.recv(1 << 20):
+                got += piece
+        text, _, sent = got.partition(b"\r\n\r\n")
+        size = int(text.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        assert text.startswith(b"HTTP/1.1 200") and len(sent) == size > 4_000_000
+        asking.join()
+        assert answers[0].status == 200 and len(answers[0].json["data"]) == 150
+        assert stopping.process.wait(30) == 0

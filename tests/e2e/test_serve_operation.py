@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import pathlib
 import re
@@ -15,6 +16,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from serving import GEMMA, Server, make_catalog, needs_models, run, serving
@@ -110,7 +112,8 @@ def test_keys(tmp_path: pathlib.Path, catalog: pathlib.Path) -> None:
 
 @pytest.fixture(scope="module")
 def opened(catalog: pathlib.Path) -> Iterator[Server]:
-    """The same catalog, where keys exist by now."""
+    """The same catalog, where keys exist by now. Its figures are told to a key alone."""
+    watch = run("--catalog", str(catalog), "key", "create", "watch", "--scopes", "all", "-q").strip()
     with serving(
         catalog,
         "gemma",
@@ -124,6 +127,7 @@ def opened(catalog: pathlib.Path) -> Iterator[Server]:
         "--chat-template",
         "chatml",
     ) as running:
+        running.key = watch
         yield running
 
 
@@ -131,33 +135,36 @@ def test_what_is_not_http(opened: Server) -> None:
     server = opened
     assert raw(server, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03hello\r\n\r\n").startswith(b"HTTP/1.1 400")
     assert raw(server, b"GET / HTTP/9.9\r\n\r\n").startswith(b"HTTP/1.1 400")
-    assert raw(server, b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n").startswith(
+    assert raw(server, b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n").startswith(
         b"HTTP/1.1 400"
     )
-    assert raw(server, b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 100000 + b"\r\n\r\n").startswith(
+    assert raw(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 100000 + b"\r\n\r\n").startswith(
         b"HTTP/1.1 431"
     )
-    large = raw(server, b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" + b" " * 200000)
+    large = raw(
+        server, b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n" + b" " * 200000
+    )
     assert large.startswith(b"HTTP/1.1 413") and b"larger than 100000" in large
     chunked = (
-        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         + (b"4e20\r\n" + b" " * 20000 + b"\r\n") * 6
     )
     assert raw(server, chunked).startswith(b"HTTP/1.1 413")
     old = raw(server, b"GET /health HTTP/1.0\r\n\r\n")
     assert old.startswith(b"HTTP/1.0 200") and old.endswith(b'{"status":"ok"}')
     both = raw(
-        server, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        server,
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     )
     assert both.count(b"HTTP/1.1 200") == 2  # one connection, two requests at once
-    head = raw(server, b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    head = raw(server, b"HEAD /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200") and head.endswith(b"\r\n\r\n")
     body = b'{"prompt": "Hi", "max_tokens": 3, "stream": true}'
     ancient = raw(server, b"POST /v1/completions HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
     assert b"Transfer-Encoding" not in ancient and ancient.endswith(b"data: [DONE]\n\n")
     expect = raw(
         server,
-        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
         % (len(body), body),
     )
     assert expect.startswith(b"HTTP/1.1 100 Continue") and b"data: [DONE]" in expect
@@ -171,7 +178,7 @@ def test_hang_ups_free_their_place(opened: Server) -> None:
         body = json.dumps({**LONG, "stream": stream}).encode()
         with socket.create_connection(("127.0.0.1", server.port)) as peer:
             peer.sendall(
-                b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
             )
             until = time.monotonic() + 20
             while [r["state"] for r in server.ask("/load").json["requests"]] != ["answering"]:
@@ -189,7 +196,9 @@ def test_a_reader_that_does_not_read_is_dropped(opened: Server) -> None:
     with socket.socket() as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.connect(("127.0.0.1", server.port))
-        peer.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        peer.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
         time.sleep(1)
         quick = server.ask("/v1/completions", {"prompt": "Hi", "max_tokens": 2})
         assert quick.status == 200  # nobody else waits for it
@@ -253,11 +262,11 @@ def test_top(opened: Server) -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         slow = pool.submit(opened.ask, "/v1/completions", {**LONG, "max_tokens": 100})
         time.sleep(0.5)
-        seen = run("top", opened.url, "-n", "2", "--every", "0.5")
+        seen = run("top", opened.url, "-n", "2", "--every", "0.5", "--key", opened.key)
         assert slow.result().status == 200
     assert "gemma" in seen and "1 running" in seen and "answering" in seen and "decode" in seen
     assert re.search(r"decode +[1-9]", seen), seen
-    assert json.loads(run("--json", "top", opened.url, "-n", "1"))["models"]
+    assert json.loads(run("--json", "top", opened.url, "-n", "1", "--key", opened.key))["models"]
     assert "127.0.0.1:9" in run("top", "http://127.0.0.1:9", "-n", "1", code=1)
 
 
@@ -270,7 +279,7 @@ def test_many_idle_connections(opened: Server) -> None:
     peers = []
     for _ in range(500):
         peer = socket.create_connection(("127.0.0.1", opened.port))
-        peer.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        peer.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         peers.append(peer)
     for peer in peers:
         assert peer.recv(4096).startswith(b"HTTP/1.1 200")
@@ -333,6 +342,29 @@ def test_tls(tmp_path: pathlib.Path) -> None:
         body = json.dumps({"prompt": "Hi", "max_tokens": 5, "stream": True}).encode()
         with urllib.request.urlopen(f"{server.url}/v1/completions", body, context=context) as answer:
             assert answer.read().endswith(b"data: [DONE]\n\n")
+        # A peer that takes its leave (close_notify) has hung up, though its connection stays.
+        body = json.dumps({**LONG, "max_tokens": 1500}).encode()
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+        with (
+            socket.create_connection(("127.0.0.1", server.port)) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as peer,
+        ):
+            peer.sendall(head + body)
+
+            def load() -> dict[str, Any]:
+                with urllib.request.urlopen(f"{server.url}/load", context=context) as answer:
+                    return dict(json.load(answer))
+
+            until = time.monotonic() + 20
+            while not load()["requests"]:
+                assert time.monotonic() < until
+            peer.settimeout(0.1)
+            with contextlib.suppress(TimeoutError):
+                peer.unwrap()
+            until = time.monotonic() + 20
+            while load()["http"]["hang_ups"] == 0:
+                assert time.monotonic() < until
+                time.sleep(0.05)
     missing = run("serve", str(GEMMA), "--certificate", str(certificate), "--port", "0", code=1)
     assert "both a certificate and its private key" in missing
 

@@ -39,7 +39,7 @@ def post(server: Server, path: str, body: object, hang_up: float = 0) -> None:
     data = json.dumps(body).encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as peer:
         peer.sendall(
-            b"POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+            b"POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
             % (path.encode(), len(data), data)
         )
         if hang_up:
@@ -66,8 +66,9 @@ def kinds(server: Server, chance: random.Random) -> list[Callable[[], None]]:
     def slow() -> None:
         data = json.dumps({"prompt": words(), "max_tokens": 30, "stream": True}).encode()
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as peer:
-            head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(
-                data
+            head = (
+                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+                % len(data)
             )
             for at in range(0, len(head + data), 40):
                 peer.sendall((head + data)[at : at + 40])
