@@ -128,8 +128,9 @@ struct TokenizeCall {
   model::RenderOptions render;
   std::vector<model::Token> tokens;  // of /detokenize
   bool special = true;
-  bool parse = true;    // names of control tokens stand for them
-  bool pieces = false;  // return_token_strs
+  bool parse = true;         // names of control tokens stand for them
+  bool pieces = false;       // return_token_strs
+  bool with_pieces = false;  // llama.cpp's: each token as {"id", "piece"}
 };
 std::optional<Fault> ParseTokenize(std::string_view body, bool back, TokenizeCall* call);
 

@@ -361,7 +361,8 @@ std::optional<Fault> ParseTokenize(std::string_view text, bool back, TokenizeCal
     }
     call->special = body.Flag("add_special_tokens", body.Flag("add_special", call->special));
     call->parse = body.Flag("parse_special", true);
-    call->pieces = body.Flag("return_token_strs", false) || body.Flag("with_pieces", false);
+    call->pieces = body.Flag("return_token_strs", false);
+    call->with_pieces = body.Flag("with_pieces", false);
   });
 }
 

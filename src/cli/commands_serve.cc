@@ -207,6 +207,9 @@ void AddServe(CLI::App* app, Context* context, Action* action) {
   env(command->add_option("--chat-template", words->chat_template,
                           "For models that bring none: chatml, gemma, llama3, plain, or a template's text"),
       "CHAT_TEMPLATE");
+  env(command->add_flag("--replace-chat-template", o.model.replace_template,
+                        "Use --chat-template for models that bring one too"),
+      "REPLACE_CHAT_TEMPLATE");
   command->add_option("--adapter", words->adapters,
                       "NAME=FILE: a LoRA adapter of the first language model; repeatable");
   command->add_option("--alias", words->aliases,

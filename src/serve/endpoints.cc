@@ -5,6 +5,7 @@
 
 #include "api/writer.h"
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "serve/chat_prompt.h"
 #include "serve/refusal.h"
 #include "serve/rows.h"
@@ -277,11 +278,12 @@ void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange,
       if (call.return_documents) one["document"] = {{"text", call.documents[index]}};
       results.push_back(std::move(one));
     }
-    exchange->Answer({200, AnswerHeaders(caller, done.allowance, call.unknown),
-                      Dump({{"id", caller.request_id},
-                            {"model", call.model.empty() ? chosen.served->name : call.model},
-                            {"results", results},
-                            {"usage", {{"total_tokens", vectors.tokens}}}})});
+    exchange->Answer(
+        {200, AnswerHeaders(caller, done.allowance, call.unknown),
+         Dump({{"id", caller.request_id},
+               {"model", call.model.empty() ? chosen.served->name : call.model},
+               {"results", results},
+               {"usage", {{"prompt_tokens", vectors.tokens}, {"total_tokens", vectors.tokens}}}})});
     return std::nullopt;
   };
   if (const auto fault = answer())
@@ -314,6 +316,18 @@ void Tokenize(Services* services, const std::shared_ptr<http::Exchange>& exchang
                                               : made.prompt.Tokenize(*served.model);
     if (!tokens.ok()) return api::Fault::From(tokens.status());
     ordered_json body = {{"count", tokens->size()}, {"max_model_len", served.context}, {"tokens", *tokens}};
+    if (call.with_pieces) {  // a text where it is one, else bytes
+      body["tokens"] = ordered_json::array();
+      for (const model::Token token : *tokens) {
+        const std::string_view piece = served.model->Piece(token);
+        ordered_json told = std::string(piece);
+        if (CleanUtf8(piece) != piece) {
+          told = ordered_json::array();
+          for (const char c : piece) told.push_back(static_cast<int>(static_cast<unsigned char>(c)));
+        }
+        body["tokens"].push_back({{"id", token}, {"piece", std::move(told)}});
+      }
+    }
     if (call.pieces) {
       body["token_strs"] = ordered_json::array();
       for (const model::Token token : *tokens) body["token_strs"].push_back(served.model->Piece(token));

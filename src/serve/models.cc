@@ -108,7 +108,8 @@ Status Models::Read(const ModelChoice& choice, Served* served) const {
     for (const auto& [name, path] : options_.adapters) {
       HEADRACE_ASSIGN(served->adapters[name], served->model->LoadAdapter(path));
     }
-  auto chat = model::ChatTemplate::Make(*served->model, facts.has_template ? "" : options_.chat_template);
+  auto chat = model::ChatTemplate::Make(
+      *served->model, facts.has_template && !options_.replace_template ? "" : options_.chat_template);
   if (chat.ok()) {
     served->chat = *chat;
   } else {

@@ -29,7 +29,8 @@ struct ModelChoice {
 inline constexpr char kAnyName[] = "*";
 
 struct ModelOptions {
-  std::string chat_template;  // for models without one; see ChatTemplate::Make
+  std::string chat_template;      // for models without one; see ChatTemplate::Make
+  bool replace_template = false;  // for those that have one too
   std::vector<std::pair<std::string, std::string>> adapters;  // name, file; of the first language model
   // Other names of what is loaded: alias, and what Find takes. kAnyName may come once for a language model
   // and once for an embedding model.

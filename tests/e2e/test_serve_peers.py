@@ -63,6 +63,16 @@ def test_prompts_of_llama(server: Server) -> None:
         assert not complete(server, logit_bias=bias)["content"].startswith(want[:2])
 
 
+def test_tokens_with_their_pieces(server: Server) -> None:
+    told = server.ask("/tokenize", {"content": "a \U000f0123", "with_pieces": True, "add_special": False}).json[
+        "tokens"
+    ]
+    plain = server.ask("/tokenize", {"content": "a \U000f0123", "add_special": False}).json["tokens"]
+    assert [t["id"] for t in told] == plain
+    pieces = b"".join(t["piece"].encode() if isinstance(t["piece"], str) else bytes(t["piece"]) for t in told)
+    assert pieces == "a \U000f0123".encode() and any(isinstance(t["piece"], list) for t in told)
+
+
 def test_props_slots_and_templates(server: Server) -> None:
     props = server.ask("/props").json
     assert props["total_slots"] == 3 and props["default_generation_settings"]["n_ctx"] == 2048
