@@ -136,7 +136,7 @@ std::vector<std::pair<CharRange, std::vector<int32_t>>> Disjoint(const std::vect
     if (!live.empty()) {
       std::vector<int32_t> targets;
       for (const auto& [to, count] : live) targets.push_back(to);
-      out.push_back({{since, at - 1}, std::move(targets)});
+      out.emplace_back(CharRange{since, at - 1}, std::move(targets));
     }
     for (const int32_t to : change.first) ++live[to];
     for (const int32_t to : change.second)

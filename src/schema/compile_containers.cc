@@ -26,7 +26,7 @@ const char* PrefixOf(const Sub& schema) {
 
 Result<std::string> Compiler::Arrays(const Plain& plain) {
   HEADRACE_ASSIGN(const auto counts, Counts(plain, "minItems", "maxItems"));
-  const auto [least, most] = counts;
+  const int64_t least = counts.first, most = counts.second;
   if (most >= 0 && most < least) return std::string();
   HEADRACE_TRY(RefuseAny(plain, {"contains", "minContains", "maxContains", "unevaluatedItems"}));
   size_t prefix = 0;
