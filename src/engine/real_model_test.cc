@@ -411,7 +411,7 @@ TEST(RealModel, HostileInputs) {
             }),
             "a JSON schema is an object, true or false");
   EXPECT_EQ(refused([](Request* r) {
-              r->structure = {Structure::Kind::kSchema, R"({"properties":{"a":{"not":{}}}})"};
+              r->structure = {Structure::Kind::kSchema, R"({"properties":{"a":{"not":{"const":1}}}})"};
             }),
             "the schema's #/properties/a/not cannot be enforced; leave it out, or check the answer yourself");
   EXPECT_EQ(refused([](Request* r) {
@@ -428,11 +428,11 @@ TEST(RealModel, HostileInputs) {
               r->structure = {Structure::Kind::kRegex, "(["};
             }).find("the schema or grammar cannot be used"),
             std::string::npos);
-  for (const char* nothing : {R"({"$ref":"#"})", R"({"allOf":[{"$ref":"#"}]})"})
+  for (const char* nothing : {R"({"not":{}})", R"({"type":"string","minLength":3,"maxLength":2})"})
     EXPECT_EQ(refused([&](Request* r) {
                 r->structure = {Structure::Kind::kSchema, nothing};
               }),
-              "the schema or grammar allows no answer at all: nothing may come first");
+              "the schema allows no value at all");
   EXPECT_EQ(refused([](Request* r) { r->timeout = NAN; }), "the timeout must be 0 (none) or more seconds");
   // A schema that refers to itself is fine.
   EXPECT_EQ(

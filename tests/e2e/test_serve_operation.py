@@ -43,6 +43,13 @@ def raw(server: Server, data: bytes, seconds: float = 20) -> bytes:
         return got
 
 
+def wait_until_answering(server: Server, requests: int, **headers: str) -> None:
+    until = time.monotonic() + 60
+    while sum(r["state"] == "answering" for r in server.ask("/load", **headers).json["requests"]) < requests:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def test_keys(tmp_path: pathlib.Path, catalog: pathlib.Path) -> None:
     at = ("--catalog", str(catalog))
     mine = json.loads(run(*at, "--json", "key", "create", "mine", "--rpm", "3", "--tpm", "100000"))
@@ -84,7 +91,7 @@ def test_keys(tmp_path: pathlib.Path, catalog: pathlib.Path) -> None:
             slow = pool.submit(
                 server.ask, "/v1/completions", {**LONG, "max_tokens": 100}, authorization=f"Bearer {one}"
             )
-            time.sleep(0.7)
+            wait_until_answering(server, 1, authorization=f"Bearer {boss}")
             second = server.ask("/v1/completions", body, authorization=f"Bearer {one}")
             assert second.status == 429 and "in flight" in second.json["error"]["message"]
             assert slow.result().status == 200
@@ -405,12 +412,13 @@ def test_several_hosts_and_a_socket_file(tmp_path: pathlib.Path) -> None:
 
 
 def test_stopping_waits_for_what_runs(catalog: pathlib.Path) -> None:
+    watcher = run("--catalog", str(catalog), "key", "create", "watcher", "--scopes", "admin").strip()
     with (
         serving(catalog, "gemma", "--open", "-c", "4096", "--drain", "20") as server,
         concurrent.futures.ThreadPoolExecutor(2) as pool,
     ):
         running = pool.submit(server.ask, "/v1/completions", {**LONG, "max_tokens": 60})
-        time.sleep(0.5)
+        wait_until_answering(server, 1, authorization=f"Bearer {watcher}")
         server.process.send_signal(signal.SIGTERM)
         assert running.result().status == 200
         assert server.process.wait(20) == 0
@@ -418,7 +426,7 @@ def test_stopping_waits_for_what_runs(catalog: pathlib.Path) -> None:
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             running = pool.submit(server.ask, "/v1/completions", {**LONG, "max_tokens": 3000})
             streaming = pool.submit(server.ask, "/v1/completions", {**LONG, "max_tokens": 3000, "stream": True})
-            time.sleep(0.7)
+            wait_until_answering(server, 2, authorization=f"Bearer {watcher}")
             server.process.send_signal(signal.SIGTERM)
             cut = running.result()
             assert cut.status == 503 and cut.json["error"]["code"] == "shutting_down"
