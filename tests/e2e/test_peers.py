@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import pathlib
 import random
 
@@ -136,7 +137,8 @@ def test_filters_mean_what_they_mean_in_duckdb(catalog: hr.Catalog) -> None:
     connection = duckdb.connect()
     connection.register("t", source.append_column("_row_id", pa.array(range(rows))))
     generator = Generator(17)
-    total = 100_000 if in_ci() else 4_000
+    long = bool(os.environ.get("HEADRACE_TEST_LONG"))
+    total = 100_000 if long else 30_000 if in_ci() else 4_000
     spelling = {"cast(i as float64)": "cast(i as double)", "::int64": "::bigint", "::string": "::varchar"}
     for begin in range(0, total, 100):
         filters = [generator.condition(2) for _ in range(100)]
