@@ -245,20 +245,28 @@ Result<std::string> Compiler::Numbers(const Plain& plain, bool integer) {
     }
   }
   if (!least && !most && multiples.empty()) return std::string(integer ? "integer" : "number");
+  const auto said = [](const std::optional<Bound>& bound) {
+    return bound ? (bound->exclusive ? ">" : "=") + bound->digits : "";
+  };
+  std::string key = (integer ? "i" : "n") + said(least) + " " + said(most);
+  if (multiples.empty())
+    if (const auto known = leaves_.find(key); known != leaves_.end()) return known->second;
   auto numbers = NumbersWithin(least, most, integer);
   for (const Automaton& one : multiples)
     if (numbers.ok()) numbers = numbers->Intersect(one);
   if (!numbers.ok())
     return Status(numbers.status().code(),
                   "the schema's " + plain[0].path + ": " + numbers.status().message());
-  return numbers->empty() ? std::string() : rules_.Plain(*numbers);
+  const std::string rule = numbers->empty() ? std::string() : rules_.Plain(*numbers);
+  if (multiples.empty()) leaves_[key] = rule;
+  return rule;
 }
 
 Result<std::string> Compiler::Strings(const Plain& plain) {
   HEADRACE_ASSIGN(const auto counts, Counts(plain, "minLength", "maxLength"));
   const auto [least, most] = counts;
   if (most >= 0 && most < least) return std::string();
-  std::vector<std::pair<std::string, std::string>> patterns;  // and their paths
+  Patterns patterns;
   for (const Sub& schema : plain) {
     for (const char* word : {"pattern", "format"}) {
       if (!schema.Has(word)) continue;
@@ -271,8 +279,18 @@ Result<std::string> Compiler::Strings(const Plain& plain) {
         patterns.emplace_back(pattern, schema.Named(word));
     }
   }
+  if (patterns.empty() && least == 0 && most < 0) return std::string("string");
+  std::string key = "s" + std::to_string(least) + " " + std::to_string(most);
+  for (const auto& [pattern, path] : patterns) key += '\0' + pattern;
+  if (const auto known = leaves_.find(key); known != leaves_.end()) return known->second;
+  HEADRACE_ASSIGN(const std::string rule, StringRule(patterns, least, most));
+  leaves_[key] = rule;
+  return rule;
+}
+
+Result<std::string> Compiler::StringRule(const Patterns& patterns, int64_t least, int64_t most) {
   const bool any_length = least == 0 && most < 0;
-  if (patterns.empty()) return any_length ? "string" : rules_.QuotedLength(least, most);
+  if (patterns.empty()) return rules_.QuotedLength(least, most);
   Status problem;
   std::optional<Automaton> texts;
   for (const auto& [pattern, path] : patterns) {

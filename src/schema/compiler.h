@@ -72,8 +72,10 @@ class Compiler {
   Result<std::vector<std::string>> Typed(const Plain& plain);
   static Result<unsigned> Types(const Plain& plain);
   Result<std::string> Numbers(const Plain& plain, bool integer);
+  // Patterns and their paths: of `pattern` and `format`.
+  using Patterns = std::vector<std::pair<std::string, std::string>>;
   Result<std::string> Strings(const Plain& plain);
-  Result<std::optional<Automaton>> Texts(const Plain& plain, int64_t least, int64_t most) const;
+  Result<std::string> StringRule(const Patterns& patterns, int64_t least, int64_t most);
 
   // compile_containers.cc
   Result<std::string> Arrays(const Plain& plain);
@@ -90,6 +92,7 @@ class Compiler {
   const Document& document_;
   Rules rules_;
   std::map<std::vector<std::pair<const Json*, int>>, Rule> made_;
+  std::map<std::string, std::string> leaves_;  // rules of strings and numbers by what holds of them
   int depth_ = 0;
   bool comparing_ = false;  // whether two branches of a oneOf may both hold
 };

@@ -1,6 +1,7 @@
 #include "schema/document.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <functional>
 
@@ -35,6 +36,25 @@ const Json* Search(const Json& from, const std::function<bool(const Json&)>& is)
     for (const Json& child : from)
       if (const Json* found = Search(child, is)) return found;
   return nullptr;
+}
+
+// One spelling for all that is equal.
+std::string Spelled(const Json& value) {
+  if (value.is_number_float()) {
+    const auto number = value.get<double>();
+    if (std::nearbyint(number) == number && std::abs(number) < 1e15)
+      return std::to_string(static_cast<int64_t>(number));
+  }
+  if (!value.is_structured()) return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::vector<std::string> parts;
+  for (const auto& [name, member] : value.items())
+    parts.push_back(
+        (value.is_object() ? Json(name).dump(-1, ' ', false, Json::error_handler_t::replace) + ":" : "") +
+        Spelled(member));
+  if (value.is_object()) std::sort(parts.begin(), parts.end());
+  std::string text = value.is_object() ? "{" : "[";
+  for (const std::string& part : parts) text += part + ",";
+  return text + (value.is_object() ? "}" : "]");
 }
 
 std::string Unescaped(std::string_view token) {  // RFC 6901 in a URI's fragment
@@ -152,6 +172,13 @@ Result<Sub> Document::Pointer(Sub at, const std::string& pointer, const std::str
   if (!at.json->is_object() && !at.json->is_boolean())
     return Status::Invalid("the schema's $ref '" + reference + "' names no schema");
   return at;
+}
+
+bool Document::Lists(const Json& list, const Json& value) const {
+  const auto [place, fresh] = lists_.try_emplace(&list);
+  if (fresh)
+    for (const Json& one : list) place->second.insert(Spelled(one));
+  return place->second.contains(Spelled(value));
 }
 
 Result<const Automaton*> Document::Pattern(const std::string& pattern, const std::string& where) const {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "base/status.h"
@@ -41,6 +42,9 @@ class Document {
   Sub root() const { return {&json_, &json_, "#"}; }
   // What $ref (or $recursiveRef) names. kUnsupported: it is outside of the document.
   Result<Sub> Resolve(const Sub& from, const std::string& reference) const;
+  // Whether a list (enum) holds a value, by JSON Schema's equality: 1 is 1.0, the order of members is no
+  // matter.
+  bool Lists(const Json& list, const Json& value) const;
   // A pattern's automaton, made once. `where`: its path, for errors.
   Result<const Automaton*> Pattern(const std::string& pattern, const std::string& where) const;
 
@@ -49,6 +53,7 @@ class Document {
 
   Json json_;
   mutable std::map<std::string, Automaton> patterns_;
+  mutable std::map<const Json*, std::unordered_set<std::string>> lists_;  // their values in one spelling each
 };
 
 // A value as Python's json.dumps writes it, characters outside of ASCII as they are.

@@ -42,10 +42,7 @@ class Checker {
       HEADRACE_HOLDS(Check(target, value));
     }
     if (s.Has("const") && !Same(s.At("const"), value)) return false;
-    if (s.Has("enum") && s.At("enum").is_array() &&
-        std::none_of(s.At("enum").begin(), s.At("enum").end(),
-                     [&](const Json& one) { return Same(one, value); }))
-      return false;
+    if (s.Has("enum") && s.At("enum").is_array() && !document_.Lists(s.At("enum"), value)) return false;
     if (!IsOfType(s, value)) return false;
     if (combined) HEADRACE_HOLDS(Combined(s, value));
     if (value.is_number()) return Number(s, value);

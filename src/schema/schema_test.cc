@@ -164,6 +164,27 @@ TEST(Formats, HoldTheirTexts) {
   EXPECT_EQ(FormatPattern("int32"), "");
 }
 
+// Lists of many values are looked through once, and rules of equal strings and numbers are shared.
+TEST(SchemaGrammar, LargeSchemasStaySmall) {
+  std::string list = R"({"type": "integer", "minimum": 100, "enum": [)",
+              same = R"({"type": "object", "properties": {)";
+  for (int i = 0; i < 20000; ++i) list += (i > 0 ? "," : "") + std::to_string(i);
+  const auto values = SchemaGrammar(list + "]}");
+  ASSERT_TRUE(values.ok());
+  EXPECT_EQ(values->find("| \"99\""), std::string::npos);
+  EXPECT_NE(values->find("| \"19999\""), std::string::npos);
+  for (int i = 0; i < 3000; ++i)
+    same += (i > 0 ? ",\"p" : "\"p") + std::to_string(i) +
+            R"(": {"type": "string", "maxLength": 60, "pattern": "^[a-z]*$"})";
+  EXPECT_TRUE(SchemaGrammar(same + "}}").ok());
+  const auto equal = SchemaGrammar(
+      R"({"enum": [1.0, {"b": 2, "a": 1}, "x"], "allOf": [{"enum": [{"a": 1.0, "b": 2}, 1]}]})");
+  ASSERT_TRUE(equal.ok());
+  EXPECT_NE(equal->find("1.0"), std::string::npos);
+  EXPECT_NE(equal->find("{\\\"b\\\": 2, \\\"a\\\": 1}"), std::string::npos) << *equal;
+  EXPECT_EQ(equal->find("\"\\\"x\\\"\""), std::string::npos);
+}
+
 TEST(SchemaGrammar, NamesWhatIsWrong) {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"properties": {"a": {"not": {"const": 1}}}, "type": "object"})", "#/properties/a/not"},
