@@ -34,6 +34,15 @@ int Utf8Length(std::string_view text, size_t at) {
   return length;
 }
 
+uint32_t NextCodePoint(std::string_view text, size_t* at) {
+  const int length = Utf8Length(text, *at);
+  const auto lead = static_cast<unsigned char>(text[(*at)++]);
+  if (length <= 1) return length == 1 ? lead : 0xFFFD;
+  uint32_t code = lead & (0x7FU >> static_cast<unsigned>(length));
+  for (int i = 1; i < length; ++i) code = (code << 6U) | (static_cast<unsigned char>(text[(*at)++]) & 0x3FU);
+  return code;
+}
+
 size_t CompleteUtf8(std::string_view text) {
   // Only the last three bytes can begin a character that is not complete.
   for (size_t back = 1; back <= std::min<size_t>(3, text.size()); ++back) {

@@ -24,6 +24,8 @@ inline void AppendUtf8(uint32_t c, std::string* out) {
 // Length of the character that begins at `text[at]`: 1 to 4; 0 if it is no UTF-8; -1 if it may become one
 // with more bytes.
 int Utf8Length(std::string_view text, size_t at);
+// The character that begins at `text[*at]`, U+FFFD for a byte that begins none; `at` moves past it.
+uint32_t NextCodePoint(std::string_view text, size_t* at);
 // `text` with every byte that is not part of valid UTF-8 replaced by U+FFFD.
 std::string CleanUtf8(std::string_view text);
 // How many bytes of `text` may be shown so that no character is cut that more bytes could complete.

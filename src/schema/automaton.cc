@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "base/utf8.h"
+
 namespace headrace::schema {
 namespace {
 
@@ -383,21 +385,6 @@ void Automaton::MergeEqualStates() {
     merged.push_back(std::move(state));
   }
   states_ = std::move(merged);
-}
-
-uint32_t NextCodePoint(std::string_view text, size_t* at) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(*at);
-  const int more = lead < 0x80 ? 0 : lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC2 ? 1 : -1;
-  ++*at;
-  if (more <= 0) return more == 0 ? lead : 0xFFFD;
-  uint32_t code = lead & (0x3FU >> static_cast<unsigned>(more));
-  for (int i = 0; i < more; ++i) {
-    if (*at >= text.size() || (byte(*at) & 0xC0U) != 0x80U) return 0xFFFD;
-    code = (code << 6U) | (byte(*at) & 0x3FU);
-    ++*at;
-  }
-  return code;
 }
 
 }  // namespace headrace::schema

@@ -49,7 +49,4 @@ class Automaton {
   std::vector<State> states_;
 };
 
-// The next code point of UTF-8 text, replacing what is malformed by U+FFFD; `at` moves past it.
-uint32_t NextCodePoint(std::string_view text, size_t* at);
-
 }  // namespace headrace::schema

@@ -128,10 +128,9 @@ const Json* Compiler::Listed(const Plain& plain) {
   return nullptr;
 }
 
-Result<std::string> Compiler::Literals(const Items& items, const Json& listed) const {
+Result<std::string> Compiler::Literals(const Items& items, const Flat& flat, const Json& listed) const {
   // A list that is no array cannot be `enum`'s; `const` takes anything.
   const Json* constant = nullptr;
-  HEADRACE_ASSIGN(const Flat flat, Flatten(items));
   for (const Sub& schema : flat.plain) {
     if (schema.Has("const") && &schema.At("const") == &listed) constant = &listed;
     if (schema.Has("enum") && (!schema.At("enum").is_array() || schema.At("enum").empty()))

@@ -126,7 +126,7 @@ Result<std::string> Compiler::Values(const Items& items) {
 
 // The body of a set's rule; "" where there is no value.
 Result<std::string> Compiler::Make(const Items& items, const Flat& flat) {
-  if (const Json* listed = Listed(flat.plain)) return Literals(items, *listed);
+  if (const Json* listed = Listed(flat.plain)) return Literals(items, flat, *listed);
   HEADRACE_TRY(RefuseAny(flat.plain, {"not", "if"}));
   std::vector<std::string> choices;
   if (flat.groups.empty()) {

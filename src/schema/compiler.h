@@ -68,7 +68,7 @@ class Compiler {
 
   // compile_values.cc
   static const Json* Listed(const Plain& plain);
-  Result<std::string> Literals(const Items& items, const Json& listed) const;
+  Result<std::string> Literals(const Items& items, const Flat& flat, const Json& listed) const;
   Result<std::vector<std::string>> Typed(const Plain& plain);
   static Result<unsigned> Types(const Plain& plain);
   Result<std::string> Numbers(const Plain& plain, bool integer);

@@ -100,17 +100,32 @@ std::string Written(const Json& value) {
   return value.is_object() ? "{" + text + "}" : "[" + text + "]";
 }
 
-Status CheckJsonText(const std::string& text) {
+namespace {
+
+Status CheckDepth(const std::string& text) {
   if (JsonDepth(text) > kMaxSchemaDepth)
     return Status::Limit("the schema is nested more than " + std::to_string(kMaxSchemaDepth) + " deep");
-  if (!Json::accept(text)) return Status::Invalid("the schema is not JSON");
   return Status::Ok();
 }
 
+Status CheckSyntax(const std::string& text) {
+  return Json::accept(text) ? Status::Ok() : Status::Invalid("the schema is not JSON");
+}
+
+}  // namespace
+
+Status CheckJsonText(const std::string& text) {
+  HEADRACE_TRY(CheckDepth(text));
+  return CheckSyntax(text);
+}
+
 Result<std::shared_ptr<const Document>> Document::Parse(const std::string& text) {
-  HEADRACE_TRY(CheckJsonText(text));
+  HEADRACE_TRY(CheckDepth(text));
   auto json = ParseOrderedJson(text);
-  if (!json.ok()) return json.status().Wrap("the schema cannot be read");
+  if (!json.ok()) {
+    HEADRACE_TRY(CheckSyntax(text));
+    return json.status().Wrap("the schema cannot be read");  // a name that stands twice
+  }
   if (!json->is_object() && !json->is_boolean())
     return Status::Invalid("a JSON schema is an object, true or false");
   return std::shared_ptr<const Document>(std::make_shared<Document>(std::move(*json)));

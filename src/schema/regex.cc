@@ -4,6 +4,8 @@
 #include <optional>
 #include <string>
 
+#include "base/utf8.h"
+
 namespace headrace::schema {
 namespace {
 
@@ -173,17 +175,8 @@ class Parser {
 
   // One character of UTF-8.
   Result<uint32_t> Character() {
-    const auto lead = static_cast<unsigned char>(Peek());
-    const int more = lead < 0x80 ? 0 : lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC2 ? 1 : -1;
-    if (more < 0 || at_ + static_cast<size_t>(more) >= text_.size()) return Wrong("is not UTF-8");
-    uint32_t code = more == 0 ? lead : lead & (0x3FU >> more);
-    for (int i = 1; i <= more; ++i) {
-      const auto next = static_cast<unsigned char>(text_[at_ + static_cast<size_t>(i)]);
-      if ((next & 0xC0U) != 0x80U) return Wrong("is not UTF-8");
-      code = (code << 6U) | (next & 0x3FU);
-    }
-    at_ += static_cast<size_t>(more) + 1;
-    return code;
+    if (!More() || Utf8Length(text_, at_) < 1) return Wrong("is not UTF-8");
+    return NextCodePoint(text_, &at_);
   }
 
   std::optional<uint32_t> Hex(size_t digits) {
