@@ -34,7 +34,6 @@ inline bool TakesTexts(Dialect dialect) {
 // A prompt as a client may give it: a text, tokens, or both in a row.
 using MixedText = std::vector<std::variant<std::string, model::Token>>;
 using PromptInput = std::variant<std::string, std::vector<model::Token>, MixedText>;
-using EmbeddingInput = std::variant<std::string, std::vector<model::Token>>;
 
 struct Tools {
   enum class Choice { kAuto, kNone, kRequired, kNamed };
@@ -91,7 +90,7 @@ std::optional<Fault> Continue(std::string_view input, std::string_view response,
 
 struct EmbeddingsCall {
   std::string model;
-  std::vector<EmbeddingInput> inputs;
+  std::vector<PromptInput> inputs;
   int dimensions = 0;   // 0: all
   bool base64 = false;  // little-endian floats
   int cut = 0;          // longer inputs are cut to so many tokens; -1: to the model's limit, 0: refused

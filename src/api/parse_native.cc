@@ -8,6 +8,7 @@ namespace {
 
 constexpr int64_t kMost = 1 << 30;
 constexpr size_t kMostInputs = 2048;
+constexpr char kWanted[] = "must be a string, an array of strings, or tokens; not empty";
 
 std::string At(const std::string& path, size_t i) { return path + "[" + std::to_string(i) + "]"; }
 
@@ -25,19 +26,24 @@ MixedText ReadMixed(const Json& parts, const std::string& at) {
 
 bool IsToken(const Json& value) { return value.is_number(); }
 
-// A text, tokens, both in a row, or {"prompt_string"}.
+// A text, tokens, both in a row, {"prompt_string": text}, or {"content": [{"type": "text", "text"}, …]}.
 PromptInput ReadPrompt(const Json& value, const std::string& at) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_object()) {
     Fields fields(value, at);
     if (fields.Find("multimodal_data") != nullptr)
       Refuse(fields.PathOf("multimodal_data"), "is not supported: this model reads text");
+    if (const Json* parts = fields.Array("content"); parts != nullptr && !parts->empty())
+      return ReadContent(*parts, fields.PathOf("content"));
+    if (fields.Find("prompt_string") == nullptr) Refuse(at, kWanted);
     return fields.NeedText("prompt_string");
   }
-  if (!value.is_array() || value.empty()) Refuse(at, "must be a string, or an array of tokens and strings");
+  if (!value.is_array() || value.empty()) Refuse(at, kWanted);
   if (std::all_of(value.begin(), value.end(), IsToken)) return ReadTokens(value, at);
   return ReadMixed(value, at);
 }
+
+}  // namespace
 
 std::vector<PromptInput> ReadPrompts(const Json& value, const std::string& at) {
   // An array that holds a token, or nothing, is one prompt; one of texts, arrays and objects is several.
@@ -48,6 +54,8 @@ std::vector<PromptInput> ReadPrompts(const Json& value, const std::string& at) {
   for (size_t i = 0; i < value.size(); ++i) prompts.push_back(ReadPrompt(value[i], At(at, i)));
   return prompts;
 }
+
+namespace {
 
 // [[token or text, bias or false], …], or {"token or text": bias}.
 void ReadNativeBias(const Json& bias, Call* call) {

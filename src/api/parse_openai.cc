@@ -7,8 +7,6 @@
 namespace headrace::api {
 namespace {
 
-constexpr size_t kMostInputs = 2048;
-
 std::string At(const std::string& path, size_t i) { return path + "[" + std::to_string(i) + "]"; }
 
 // Told and kept by OpenAI's service; they change nothing here.
@@ -42,33 +40,6 @@ void ReadFormat(const Json& format, const std::string& at, bool nested, Call* ca
   if (!nested) return SetSchema(outer.Need("schema"), outer.PathOf("schema"), call);
   Fields inner(outer.Need("json_schema"), outer.PathOf("json_schema"));
   SetSchema(inner.Need("schema"), inner.PathOf("schema"), call);
-}
-
-void ReadEffort(const std::optional<std::string>& effort, Call* call) {
-  if (!effort) return;
-  call->render.values["reasoning_effort"] = Json(*effort).dump();
-  if (*effort == "none" || *effort == "minimal") call->render.think = false;
-}
-
-template <typename Input>
-std::vector<Input> ReadInputs(const Json& value, const std::string& at) {
-  std::vector<Input> inputs;
-  if (value.is_string()) return {value.get<std::string>()};
-  if (!value.is_array() || value.empty())
-    Refuse(at, "must be a string, an array of strings, or tokens; not empty");
-  if (value[0].is_number()) return {ReadTokens(value, at)};
-  if (value.size() > kMostInputs)
-    Refuse(at, "has " + std::to_string(value.size()) + " entries; at most 2,048 are taken");
-  for (size_t i = 0; i < value.size(); ++i) {
-    if (value[i].is_string()) {
-      inputs.emplace_back(value[i].get<std::string>());
-    } else if (value[i].is_array() && !value[i].empty()) {
-      inputs.emplace_back(ReadTokens(value[i], At(at, i)));
-    } else {
-      Refuse(At(at, i), "must be a string or an array of tokens");
-    }
-  }
-  return inputs;
 }
 
 }  // namespace
@@ -109,7 +80,7 @@ void ParseChat(const Json& json, Call* call) {
 void ParseCompletions(const Json& json, Call* call) {
   Fields body(json, "");
   call->model = body.Text("model").value_or("");
-  call->prompts = ReadInputs<PromptInput>(body.Need("prompt"), "prompt");
+  call->prompts = ReadPrompts(body.Need("prompt"), "prompt");
   ReadSampling(&body, call);
   ReadStream(&body, call);
   call->request.max_tokens = ReadMost(&body, "max_tokens").value_or(16);  // OpenAI's default
@@ -318,10 +289,7 @@ std::optional<Fault> ParseEmbeddings(std::string_view text, EmbeddingsCall* call
   return Reading(text, [&](const Json& json) {
     Fields body(json, "");
     call->model = body.Text("model").value_or("");
-    call->inputs = ReadInputs<EmbeddingInput>(body.Need("input"), "input");
-    for (size_t i = 0; i < call->inputs.size(); ++i)
-      if (const auto* one = std::get_if<std::string>(&call->inputs[i]); one != nullptr && one->empty())
-        Refuse(json["input"].is_string() ? "input" : At("input", i), "is empty");
+    call->inputs = ReadPrompts(body.Need("input"), "input");
     call->dimensions = static_cast<int>(body.Integer("dimensions", 1, 1 << 20).value_or(0));
     const std::string format = body.Text("encoding_format").value_or("float");
     if (format != "float" && format != "base64")

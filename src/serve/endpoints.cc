@@ -123,31 +123,48 @@ std::optional<api::Fault> Embed(Services* services, const std::shared_ptr<http::
 
 // Tokens of a text of which no more than the model reads are wanted: of as much of it as gives more than
 // those.
-Result<std::vector<model::Token>> Beginning(const Served& served, std::string_view text) {
+Result<std::vector<model::Token>> Beginning(const Served& served, std::string_view text, bool special) {
   const auto most = static_cast<size_t>(served.model->facts().trained_context);
   for (size_t bytes = most * kBytesOfToken;; bytes *= 4) {
-    if (bytes >= text.size()) return served.model->Tokenize(text, true, false);
+    if (bytes >= text.size()) return served.model->Tokenize(text, special, false);
     size_t end = bytes;
     while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // within a character
     HEADRACE_ASSIGN(std::vector<model::Token> tokens,
-                    served.model->Tokenize(text.substr(0, end), true, false));
+                    served.model->Tokenize(text.substr(0, end), special, false));
     if (tokens.size() > most + kCutTokens) return tokens;
   }
 }
 
-std::optional<api::Fault> TokensOf(
-    const Served& served, const std::vector<std::variant<std::string, std::vector<model::Token>>>& inputs,
-    bool cut, std::vector<std::vector<model::Token>>* tokens) {
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    if (const auto* text = std::get_if<std::string>(&inputs[i])) {
-      if (auto fault = cut ? std::nullopt : CannotFit(served, text->size(), "input")) return fault;
-      auto made = cut ? Beginning(served, *text) : served.model->Tokenize(*text, true, false);
-      if (!made.ok()) return api::Fault::From(made.status());
-      tokens->push_back(std::move(*made));
+std::optional<api::Fault> AddText(const Served& served, const std::string& text, bool special, bool cut,
+                                  std::vector<model::Token>* tokens) {
+  if (auto fault = cut ? std::nullopt : CannotFit(served, text.size(), "input")) return fault;
+  const auto made = cut ? Beginning(served, text, special) : served.model->Tokenize(text, special, false);
+  if (!made.ok()) return api::Fault::From(made.status());
+  tokens->insert(tokens->end(), made->begin(), made->end());
+  return std::nullopt;
+}
+
+// Of texts and tokens in a row, only a text that begins it gets the model's special tokens.
+std::optional<api::Fault> TokensOf(const Served& served, const std::vector<api::PromptInput>& inputs,
+                                   bool cut, std::vector<std::vector<model::Token>>* tokens) {
+  for (const api::PromptInput& input : inputs) {
+    std::vector<model::Token>& made = tokens->emplace_back();
+    if (const auto* text = std::get_if<std::string>(&input)) {
+      if (auto fault = AddText(served, *text, true, cut, &made)) return fault;
+    } else if (const auto* mixed = std::get_if<api::MixedText>(&input)) {
+      for (size_t i = 0; i < mixed->size(); ++i) {
+        if (const auto* token = std::get_if<model::Token>(&(*mixed)[i])) {
+          made.push_back(*token);
+        } else if (auto fault = AddText(served, std::get<std::string>((*mixed)[i]), i == 0, cut, &made)) {
+          return fault;
+        }
+      }
     } else {
-      tokens->push_back(std::get<std::vector<model::Token>>(inputs[i]));
-      if (auto fault = NotTokens(served, tokens->back(), "input")) return fault;
+      made = std::get<std::vector<model::Token>>(input);
     }
+    if (auto fault = NotTokens(served, made, "input")) return fault;
+    if (made.empty())
+      return api::Fault::Field("input", "is empty, and this model has no token for an empty text");
   }
   return std::nullopt;
 }
@@ -203,7 +220,7 @@ void PairScores(Services* services, const std::shared_ptr<http::Exchange>& excha
     if (auto fault = UnknownFields(*services, call.unknown)) return fault;
     Chosen chosen;
     if (auto fault = FindEmbedder(*services, call.model, &chosen)) return fault;
-    std::vector<api::EmbeddingInput> texts(call.first.begin(), call.first.end());
+    std::vector<api::PromptInput> texts(call.first.begin(), call.first.end());
     texts.insert(texts.end(), call.second.begin(), call.second.end());
     std::vector<std::vector<model::Token>> tokens;
     if (auto fault = TokensOf(*chosen.served, texts, call.cut, &tokens)) return fault;
@@ -243,7 +260,7 @@ void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange,
     if (auto fault = UnknownFields(*services, call.unknown)) return fault;
     Chosen chosen;
     if (auto fault = FindEmbedder(*services, call.model, &chosen)) return fault;
-    std::vector<std::variant<std::string, std::vector<model::Token>>> texts = {call.query};
+    std::vector<api::PromptInput> texts = {call.query};
     for (const std::string& document : call.documents) texts.emplace_back(document);
     std::vector<std::vector<model::Token>> tokens;
     if (auto fault = TokensOf(*chosen.served, texts, true, &tokens)) return fault;

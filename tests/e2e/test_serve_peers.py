@@ -101,6 +101,28 @@ def test_scores_of_vllm(server: Server) -> None:
 
 def test_rerank_of_text_embeddings_inference(server: Server) -> None:
     body = {"query": "a cat", "texts": ["the stock exchange", "a kitten"], "raw_scores": True, "return_text": True}
+def test_inputs_of_embeddings_as_llama_takes_them(server: Server) -> None:
+    def embed(value: Any) -> list[list[float]]:
+        answer = server.ask("/v1/embeddings", {"model": "minilm", "input": value})
+        assert answer.status == 200, answer.body
+        return [one["embedding"] for one in answer.json["data"]]
+
+    tokens = server.ask("/tokenize", {"model": "minilm", "prompt": "a cat", "add_special_tokens": True}).json["tokens"]
+    assert len(tokens) == 4  # [CLS] a cat [SEP]
+    (want,) = embed("a cat")
+    parts = {"content": [{"type": "text", "text": "a "}, {"type": "text", "text": "cat"}]}
+    mixed = [*tokens[:1], "a cat", *tokens[-1:]]
+    same = [tokens, {"prompt_string": "a cat"}, parts, mixed]
+    for value in same:
+        assert embed(value)[0] == pytest.approx(want, abs=1e-3)
+    # In one call they stand for themselves, and not for parts of one text.
+    for row in embed(["a cat", *same]):
+        assert row == pytest.approx(want, abs=1e-3)
+    empty, other = embed(["", "a cat"])
+    assert len(empty) == len(other) and other == pytest.approx(want, abs=1e-3)
+    assert sum(x * x for x in empty) == pytest.approx(1, abs=1e-3)
+
+
     raw = server.ask("/rerank", body).json
     assert [r["index"] for r in raw] == [1, 0] and raw[0]["text"] == "a kitten" and raw[0]["score"] > 0.7
     between = server.ask("/rerank", {**body, "raw_scores": False, "return_text": False}).json
