@@ -230,6 +230,49 @@ TEST(Calls, FaultsNameTheirPlace) {
   EXPECT_NE(twice->message.find("'messages[0].role' appears twice"), std::string::npos) << twice->message;
 }
 
+// Thinking is switched by the server's defaults, and by each call as its API has it.
+TEST(Calls, DefaultsGiveWay) {
+  Call defaults;
+  ASSERT_FALSE(ParseDefaults(
+      R"({"top_k": 7, "seed": 3, "max_tokens": 9, "chat_template_kwargs": {"enable_thinking": false}})",
+      &defaults));
+  const auto read = [&](Dialect dialect, const std::string& body) {
+    Call call = defaults;
+    const auto fault = ParseCall(dialect, body, &call);
+    EXPECT_FALSE(fault) << fault->param << fault->message;
+    return call;
+  };
+  const std::string hi = R"("messages": [{"role": "user", "content": "x"}])";
+  const Call plain = read(Dialect::kChat, "{" + hi + "}");
+  EXPECT_EQ(plain.request.sampling.top_k, 7);
+  EXPECT_TRUE(plain.seeded && plain.request.sampling.seed == 3);
+  EXPECT_EQ(plain.request.max_tokens, 9);
+  EXPECT_FALSE(plain.render.think);
+  EXPECT_TRUE(plain.unknown.empty());
+  const Call own = read(Dialect::kChat, "{" + hi + R"(, "top_k": 2, "max_completion_tokens": 4})");
+  EXPECT_EQ(own.request.sampling.top_k, 2);
+  EXPECT_EQ(own.request.max_tokens, 4);
+  EXPECT_EQ(read(Dialect::kCompletions, R"({"prompt": "x"})").request.max_tokens, 9);
+  EXPECT_EQ(read(Dialect::kNative, R"({"prompt": "x"})").request.max_tokens, 9);
+  EXPECT_EQ(read(Dialect::kNative, R"({"prompt": "x"})").request.sampling.top_k, 7);
+  EXPECT_EQ(read(Dialect::kNative, R"({"prompt": "x", "n_predict": -1})").request.max_tokens, -1);
+  EXPECT_EQ(read(Dialect::kResponses, R"({"input": "x"})").request.max_tokens, 9);
+  for (const auto& [dialect, body] : std::vector<std::pair<Dialect, std::string>>{
+           {Dialect::kChat, "{" + hi + R"(, "reasoning_effort": "high"})"},
+           {Dialect::kChat, "{" + hi + R"(, "chat_template_kwargs": {"enable_thinking": true}})"},
+           {Dialect::kResponses, R"({"input": "x", "reasoning": {"effort": "low"}})"},
+           {Dialect::kMessages,
+            R"({"model": "m", "max_tokens": 1, "thinking": {"type": "enabled", "budget_tokens": 9}, )" + hi +
+                "}"}}) {
+    const Call call = read(dialect, body);
+    EXPECT_TRUE(call.render.think) << body;
+    EXPECT_EQ(call.render.values.at("enable_thinking"), "true") << body;
+  }
+  const auto none = ParseDefaults(R"({"n": 2})", &defaults);
+  ASSERT_TRUE(none);
+  EXPECT_EQ(none->param, "n");
+}
+
 // Codex and other programs offer tools that only a service has, and send back what these did.
 TEST(Calls, ServicesOwnToolsAreLeftOut) {
   Call call;

@@ -14,6 +14,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -79,7 +80,12 @@ struct Call {
   // Given back as they came (/v1/responses): JSON texts by name.
   std::map<std::string, std::string> given_back;
   std::vector<std::string> unknown;  // paths of fields that nothing here reads
+  std::set<std::string> defaulted;   // fields that ParseDefaults has set
 };
+
+// What calls have that leave a field out: {"temperature": 0.7, "max_tokens": 512,
+// "chat_template_kwargs": {"enable_thinking": false}, …}. A copy of `call` is what ParseCall begins with.
+std::optional<Fault> ParseDefaults(std::string_view json, Call* call);
 
 // Reads a body. The fault, if there is one, names the field. `call` is complete otherwise.
 std::optional<Fault> ParseCall(Dialect dialect, std::string_view body, Call* call);

@@ -104,7 +104,7 @@ void ParseMessages(const Json& json, Call* call) {
   ReadChoice(&body, call);
   if (const Json* thinking = body.Object("thinking")) {
     Fields inner(*thinking, "thinking");
-    call->render.think = inner.NeedText("type") == "enabled";
+    SetThinking(inner.NeedText("type") != "disabled", &call->render);  // enabled, or adaptive
     inner.Find("budget_tokens");
   }
   if (const Json* metadata = body.Object("metadata")) {

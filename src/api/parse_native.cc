@@ -95,10 +95,13 @@ void ParseNative(const Json& json, Call* call) {
   Fields body(json, "");
   engine::Request& request = call->request;
   engine::Sampling& s = request.sampling;
-  s.temperature = 0.8F;  // llama.cpp's defaults
-  s.top_k = 40;
-  s.top_p = 0.95F;
-  s.min_p = 0.05F;
+  const auto usual = [&](const char* name, auto value, auto* to) {  // llama.cpp's defaults
+    if (!call->defaulted.contains(name)) *to = value;
+  };
+  usual("temperature", 0.8F, &s.temperature);
+  usual("top_k", 40, &s.top_k);
+  usual("top_p", 0.95F, &s.top_p);
+  usual("min_p", 0.05F, &s.min_p);
   call->model = body.Text("model").value_or("");
   call->prompts = ReadPrompts(body.Need("prompt"), "prompt");
   Json rest = json;
@@ -110,7 +113,7 @@ void ParseNative(const Json& json, Call* call) {
   if (const Json* bias = body.Find("logit_bias")) ReadNativeBias(*bias, call);
   const auto most = body.Integer("n_predict", -2, kMost);
   const auto other = body.Integer("max_tokens", -1, kMost);
-  request.max_tokens = static_cast<int32_t>(std::max<int64_t>(most ? *most : other.value_or(-1), -1));
+  if (most || other) request.max_tokens = static_cast<int32_t>(std::max<int64_t>(most ? *most : *other, -1));
   if (const auto count = body.Integer("n_cmpl", 1, 128)) call->n = static_cast<int>(*count);
   call->stream = body.Flag("stream", false);
   request.stops = body.Texts("stop");

@@ -63,8 +63,8 @@ void ParseChat(const Json& json, Call* call) {
   ReadTools(&body, call);
   if (call->tools.enforced() && call->request.structure.kind != engine::Structure::Kind::kNone)
     Refuse("tool_choice", "asks for a call, and response_format for something else");
-  ReadTemplate(&body, &call->render);
   ReadEffort(body.Text("reasoning_effort"), call);
+  ReadTemplate(&body, &call->render);
   call->give_reasoning = body.Flag("include_reasoning", true);
   Skip(&body, {"store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "verbosity",
                "prediction", "prompt_cache_retention"});
@@ -83,7 +83,11 @@ void ParseCompletions(const Json& json, Call* call) {
   call->prompts = ReadPrompts(body.Need("prompt"), "prompt");
   ReadSampling(&body, call);
   ReadStream(&body, call);
-  call->request.max_tokens = ReadMost(&body, "max_tokens").value_or(16);  // OpenAI's default
+  if (const auto most = ReadMost(&body, "max_tokens")) {
+    call->request.max_tokens = *most;
+  } else if (!call->defaulted.contains("max_tokens")) {
+    call->request.max_tokens = 16;  // OpenAI's default
+  }
   call->request.stops = ReadStops(&body, "stop");
   if (const auto top = body.Integer("logprobs", 0, 100)) call->request.top_logprobs = static_cast<int>(*top);
   call->echo = body.Flag("echo", false);

@@ -272,6 +272,18 @@ void ReadTools(Fields* body, Call* call) {
   }
 }
 
+void SetThinking(bool think, model::RenderOptions* render) {
+  render->think = think;
+  if (const auto value = render->values.find("enable_thinking"); value != render->values.end())
+    value->second = think ? "true" : "false";
+}
+
+void ReadEffort(const std::optional<std::string>& effort, Call* call) {
+  if (!effort) return;
+  call->render.values["reasoning_effort"] = Json(*effort).dump();
+  SetThinking(*effort != "none" && *effort != "minimal", &call->render);
+}
+
 void ReadTemplate(Fields* body, model::RenderOptions* render) {
   if (const Json* values = body->Object("chat_template_kwargs")) {
     for (const auto& [name, value] : values->items()) {

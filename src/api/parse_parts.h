@@ -32,6 +32,9 @@ model::Tool ReadFunction(const Json& function, const std::string& at, const char
 void ReadTools(Fields* body, Call* call);
 // Checks the choice against the list.
 void CheckChoice(const std::string& at, const Tools& tools);
+// OpenAI's reasoning_effort: a variable of the template; none and minimal switch thinking off, others on.
+void ReadEffort(const std::optional<std::string>& effort, Call* call);
+void SetThinking(bool think, model::RenderOptions* render);
 // chat_template_kwargs, add_generation_prompt, continue_final_message.
 void ReadTemplate(Fields* body, model::RenderOptions* render);
 std::vector<model::Token> ReadTokens(const Json& list, const std::string& at);

@@ -174,8 +174,8 @@ class NativeWriter final : public Writer {
 
 }  // namespace
 
-std::string NativeSettings() {
-  Call call;
+std::string NativeSettings(const Call& defaults) {
+  Call call = defaults;
   (void)ParseCall(Dialect::kNative, R"({"prompt": ""})", &call);
   return Dump(Settings(call));
 }

@@ -46,8 +46,9 @@ inline constexpr std::string_view kKeepAlive = ": waiting\n\n";
 std::string EmbeddingsBody(const std::string& model, const std::vector<float>& values, int width, bool base64,
                            int64_t tokens);
 
-// What /completion answers as generation_settings where a call says nothing: JSON.
-std::string NativeSettings();
+// What /completion answers as generation_settings where a call says nothing beside the server's `defaults`:
+// JSON.
+std::string NativeSettings(const Call& defaults);
 
 // Shared by the writers.
 std::string JsonText(std::string_view text);  // quoted and escaped; what is not UTF-8 is replaced

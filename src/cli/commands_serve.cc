@@ -256,6 +256,10 @@ void AddServe(CLI::App* app, Context* context, Action* action) {
       "ALLOW_HOST");
   env(command->add_flag("--open", o.open, "Anyone may ask, keys or not; /metrics and /load still need a key"),
       "OPEN");
+  env(command->add_option("--defaults", o.defaults,
+                          "JSON of fields that calls for text leave out: {\"temperature\": 0.7, "
+                          "\"max_tokens\": 512, \"chat_template_kwargs\": {\"enable_thinking\": false}}"),
+      "DEFAULTS");
   env(command->add_flag("--strict-fields", o.strict_fields,
                         "Refuse fields that nothing reads, instead of naming them in x-headrace-ignored"),
       "STRICT_FIELDS");

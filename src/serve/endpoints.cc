@@ -310,6 +310,7 @@ void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange,
 void Tokenize(Services* services, const std::shared_ptr<http::Exchange>& exchange, const Caller& caller,
               bool back) {
   api::TokenizeCall call;
+  call.render = services->defaults.render;
   const auto answer = [&]() -> std::optional<api::Fault> {
     if (auto fault = api::ParseTokenize(exchange->request().body, back, &call)) return fault;
     Chosen chosen = services->models->Find(call.model, false);

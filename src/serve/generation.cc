@@ -52,6 +52,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   Generation(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect, Want want,
              Caller caller)
       : services_(*services), exchange_(std::move(exchange)), caller_(std::move(caller)) {
+    call_ = services_.defaults;
     call_.dialect = dialect;
     call_.count = want != Want::kAnswer;
     show_ = want == Want::kPrompt;

@@ -26,7 +26,9 @@ std::string Props(const Services& services) {
   if (!chosen.served) return Dump(body);
   const Served& served = *chosen.served;
   body["default_generation_settings"] = {
-      {"id", 0}, {"n_ctx", served.context}, {"params", ordered_json::parse(api::NativeSettings())}};
+      {"id", 0},
+      {"n_ctx", served.context},
+      {"params", ordered_json::parse(api::NativeSettings(services.defaults))}};
   body["model_alias"] = served.name;
   body["model_path"] = served.path.substr(served.path.rfind('/') + 1);  // where it lies is nobody's business
   body["chat_template"] = served.chat ? served.chat->source() : "";

@@ -37,6 +37,10 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
   Services& services = server->services_;
   services.build = model::BuildDescription();
   services.strict_fields = options.strict_fields;
+  if (!options.defaults.empty())
+    if (const auto fault = api::ParseDefaults(options.defaults, &services.defaults))
+      return Status::Invalid("--defaults: " + (fault->param.empty() ? "" : fault->param + " ") +
+                             fault->message);
   services.metrics = Metrics::Make();
   services.keys = std::make_unique<KeyRing>(catalog);
   HEADRACE_TRY(services.keys->Refresh());

@@ -29,6 +29,7 @@ struct ServeOptions {
   RecordMode record = RecordMode::kFull;
   double commit_seconds = 30;
   bool strict_fields = false;
+  std::string defaults;  // of fields that a call leaves out: JSON, see api::ParseDefaults; "" for none
   std::vector<std::string> cors_origins;  // whose pages may ask from a browser; see Cors
   std::vector<std::string> hosts;  // names of this server, for requests without a key; see StrangerRules
   bool open = false;  // anyone may ask, though there are keys, or though strangers can reach the port

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "api/call.h"
 #include "base/clock.h"
 #include "base/task_pool.h"
 #include "http/http_server.h"
@@ -70,7 +71,8 @@ struct Services {
   std::unique_ptr<TaskPool> waiters;  // wait for embeddings
   http::HttpServer* http = nullptr;
   bool strict_fields = false;
-  std::string build;  // of the engine
+  api::Call defaults;  // what calls for text begin with
+  std::string build;   // of the engine
   std::atomic<bool> ready{false}, stopping{false};
 };
 
