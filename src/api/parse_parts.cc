@@ -297,10 +297,8 @@ void ReadTemplate(Fields* body, model::RenderOptions* render) {
       Refuse("continue_final_message",
              "asks for the last message to go on, and add_generation_prompt for a new one");
     render->reply = false;
-  } else if (!generation) {
-    Refuse("add_generation_prompt",
-           "is false: the answer would have no turn to stand in; with continue_final_message "
-           "= true the last message goes on");
+  } else {
+    render->header = generation;
   }
 }
 

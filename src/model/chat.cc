@@ -259,7 +259,7 @@ Result<Prompt> ChatTemplate::Render(const std::vector<Message>& messages,
     Prompt prompt{{}, state_->turn_ends, nullptr};
     std::string text;
     if (options.reply) {
-      text = Apply(&inputs, &prompt);
+      text = Apply(options.header, &inputs, &prompt);
     } else {
       HEADRACE_TRY(Continue(messages.back(), marks, &inputs, &prompt, &text));
     }
@@ -272,10 +272,10 @@ Result<Prompt> ChatTemplate::Render(const std::vector<Message>& messages,
 }
 
 // The prompt of a new turn, and the format of its answer.
-std::string ChatTemplate::Apply(common_chat_templates_inputs* inputs, Prompt* prompt) const {
+std::string ChatTemplate::Apply(bool header, common_chat_templates_inputs* inputs, Prompt* prompt) const {
   // To derive a parser takes many renderings: only where there will be something to parse.
-  const bool parse = !inputs->tools.empty() || state_->may_think;
-  inputs->add_generation_prompt = true;
+  const bool parse = header && (!inputs->tools.empty() || state_->may_think);
+  inputs->add_generation_prompt = header;
   inputs->force_pure_content = !parse;
   if (parse) inputs->reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;
   common_chat_params params = common_chat_templates_apply(state_->templates.get(), *inputs);

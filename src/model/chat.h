@@ -61,6 +61,9 @@ struct RenderOptions {
   // The prompt goes on with the assistant's turn; false: with the last message's text, or its reasoning where
   // it has no text. An answer's format then tells what is new.
   bool reply = true;
+  // Of a reply: the prompt ends with the header of the assistant's turn. Without it the model writes whatever
+  // comes after the last turn, headers too, and the answer has no format.
+  bool header = true;
 };
 
 class ChatTemplate {
@@ -80,7 +83,7 @@ class ChatTemplate {
 
  private:
   struct State;
-  std::string Apply(common_chat_templates_inputs* inputs, Prompt* prompt) const;
+  std::string Apply(bool header, common_chat_templates_inputs* inputs, Prompt* prompt) const;
   Status Continue(const Message& last, const Marks& marks, common_chat_templates_inputs* inputs,
                   Prompt* prompt, std::string* text) const;
   std::shared_ptr<State> state_;
