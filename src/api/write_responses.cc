@@ -11,7 +11,8 @@ class ResponsesWriter final : public Writer {
   ResponsesWriter(const Call& call, Head head)
       : head_(std::move(head)),
         logprobs_(call.request.top_logprobs >= 0),
-        give_reasoning_(call.give_reasoning) {
+        give_reasoning_(call.give_reasoning),
+        timings_(call.timings) {
     const engine::Sampling& s = call.request.sampling;
     base_ = {{"id", "resp_" + head_.id},
              {"object", "response"},
@@ -57,6 +58,12 @@ class ResponsesWriter final : public Writer {
     return text;
   }
 
+  // llama.cpp's: how far the prompt is, beside the event's own fields; likewise the timings.
+  std::string Progress(const Choice& choice, int32_t processed) override {
+    return Sse("response.in_progress",
+               {{"response", base_}, {"prompt_progress", ProgressJson(choice.usage, processed)}});
+  }
+
   std::string Say(const Choice& choice, const std::vector<Event>& events, size_t fresh) override {
     std::string text;
     for (const Event& event : events) {
@@ -74,6 +81,7 @@ class ResponsesWriter final : public Writer {
         data["logprobs"] = ordered_json::array();
         if (logprobs_ && fresh < choice.tokens.size())
           data["logprobs"] = ChatLogprobs(choice.tokens, fresh, head_);
+        if (timings_) data["timings"] = Timings(choice.usage);
         text += Sse("response.output_text.delta", std::move(data));
       } else if (wanted.kind == Item::kReasoning) {
         ordered_json data = where;
@@ -97,8 +105,10 @@ class ResponsesWriter final : public Writer {
 
   std::string End(const std::vector<Choice>& choices) override {
     const ordered_json body = Body(choices);
+    ordered_json data = {{"response", body}};
+    if (timings_) data["timings"] = Timings(choices.front().usage);
     return Sse(body["status"] == "incomplete" ? "response.incomplete" : "response.completed",
-               {{"response", body}});
+               std::move(data));
   }
 
   std::string Error(const Fault& fault) override {
@@ -238,7 +248,7 @@ class ResponsesWriter final : public Writer {
   }
 
   Head head_;
-  bool logprobs_, give_reasoning_;
+  bool logprobs_, give_reasoning_, timings_;
   ordered_json base_;
   std::optional<Item> open_;
   int output_index_ = -1;

@@ -321,7 +321,8 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     const int32_t processed = delta.processed;
     const std::vector<api::Event> events = assembler.Add(std::move(delta));
     if (call_.stream && processed >= 0) {
-      news_ += (begun_ ? "" : Begin()) + writer_->Progress(assembler.choice(), processed);
+      if (!begun_) news_ += Begin();
+      news_ += writer_->Progress(assembler.choice(), processed);
       spoken_ = now;
       if (!ended && fresh == assembler.choice().tokens.size()) return;
     }
