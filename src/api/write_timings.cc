@@ -15,6 +15,8 @@ double Ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
 ordered_json Timings(const engine::Usage& usage) {
   const int32_t prompt = usage.prompt_tokens - usage.cached_tokens, answer = usage.answer_tokens;
+  // The first token comes with the prompt's last step; decode_seconds begins there.
+  const int32_t after_first = std::max(answer - 1, 0);
   const double prefill = Milliseconds(usage.prefill_seconds), decode = Milliseconds(usage.decode_seconds);
   return {{"cache_n", usage.cached_tokens},
           {"prompt_n", prompt},
@@ -23,8 +25,8 @@ ordered_json Timings(const engine::Usage& usage) {
           {"prompt_per_second", Ratio(1e3 * prompt, prefill)},
           {"predicted_n", answer},
           {"predicted_ms", decode},
-          {"predicted_per_token_ms", Ratio(decode, answer)},
-          {"predicted_per_second", Ratio(1e3 * answer, decode)}};
+          {"predicted_per_token_ms", Ratio(decode, after_first)},
+          {"predicted_per_second", Ratio(1e3 * after_first, decode)}};
 }
 
 std::string TimingsField(const engine::Usage& usage) { return ",\"timings\":" + Dump(Timings(usage)); }
