@@ -61,6 +61,8 @@ std::string OpenAiError(const Fault& fault) {
       {"message", fault.message}, {"type", fault.type()}, {"param", nullptr}, {"code", nullptr}};
   if (!fault.param.empty()) error["param"] = fault.param;
   if (!fault.code.empty()) error["code"] = fault.code;
+  if (fault.prompt_tokens > 0) error["n_prompt_tokens"] = fault.prompt_tokens;
+  if (fault.context > 0) error["n_ctx"] = fault.context;
   return Dump({{"error", error}});
 }
 

@@ -14,6 +14,8 @@ struct Fault {
   std::string param;  // "messages[2].content", "" where it is no field's
   std::string message;
   double retry_after = 0;  // seconds, with 429 and 503
+  // Of a prompt that is too long, as llama.cpp's server tells it; 0 where it is not known.
+  int64_t prompt_tokens = 0, context = 0;
 
   static Fault Field(std::string param, std::string message) {
     return {400, "", std::move(param), std::move(message), 0};

@@ -100,7 +100,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     guessed_ = 0;
     for (const Prompt& prompt : prompts_) {
       const auto tokens = static_cast<int64_t>(prompt.tokens.size());
-      if (tokens >= served.context && call_.request.max_tokens != 0) return TooLong(std::to_string(tokens));
+      if (tokens >= served.context && call_.request.max_tokens != 0) return TooLong(tokens);
       const int64_t most = call_.request.max_tokens >= 0 ? call_.request.max_tokens : kGuessedAnswer;
       guessed_ += tokens + call_.n * std::clamp<int64_t>(served.context - tokens, 0, most);
     }
@@ -127,11 +127,14 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     return std::nullopt;
   }
 
-  api::Fault TooLong(const std::string& tokens) const {
-    return {400, "context_length_exceeded", api::TakesTexts(call_.dialect) ? "prompt" : "messages",
-            "this model's context holds " + std::to_string(chosen_.served->context) +
-                " tokens, and the prompt has " + tokens +
-                "; shorten it, or serve the model with a longer --context"};
+  api::Fault TooLong(int64_t tokens) const {
+    api::Fault fault{400, "context_length_exceeded", api::TakesTexts(call_.dialect) ? "prompt" : "messages",
+                     "this model's context holds " + std::to_string(chosen_.served->context) +
+                         " tokens, and the prompt has " + std::to_string(tokens) +
+                         "; shorten it, or serve the model with a longer --context"};
+    fault.prompt_tokens = tokens;
+    fault.context = chosen_.served->context;
+    return fault;
   }
 
   std::optional<api::Fault> Tokenize(std::string text, bool special, bool parse) {

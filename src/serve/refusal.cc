@@ -52,10 +52,14 @@ std::optional<api::Fault> UnknownFields(const Services& services, const std::vec
 std::optional<api::Fault> CannotFit(const Served& served, size_t bytes, const char* field) {
   const int64_t fewest = served.model->FewestTokens(bytes);
   const int64_t most = served.embeds() ? served.model->facts().trained_context : served.context;
-  if (fewest > most)
-    return api::Fault{400, "context_length_exceeded", field,
-                      "this model's context holds " + std::to_string(most) +
-                          " tokens, and this text has at least " + std::to_string(fewest) + "; shorten it"};
+  if (fewest > most) {
+    api::Fault fault{400, "context_length_exceeded", field,
+                     "this model's context holds " + std::to_string(most) +
+                         " tokens, and this text has at least " + std::to_string(fewest) + "; shorten it"};
+    fault.prompt_tokens = fewest;
+    fault.context = most;
+    return fault;
+  }
   // Of some tokenizers a text of any length may be one token.
   if (fewest == 0 && static_cast<int64_t>(bytes) > kMostUnboundedBytes)
     return api::Fault{400, "context_length_exceeded", field,

@@ -56,6 +56,8 @@ def test_prompts_of_llama(server: Server) -> None:
     several = complete(server, prompt=["1, 2, 3, 4,", tokens, mixed])
     assert [one["content"] for one in several] == [want] * 3 and [one["index"] for one in several] == [0, 1, 2]
     assert len(complete(server, n_cmpl=2)) == 2
+    long = server.ask("/completion", {"prompt": "word " * 3000}).json["error"]
+    assert long["code"] == "context_length_exceeded" and long["n_ctx"] == 2048 < long["n_prompt_tokens"]
     picture = server.ask("/completion", {"prompt": {"prompt_string": "a", "multimodal_data": ["x"]}})
     assert picture.status == 400 and "multimodal_data" in picture.json["error"]["param"]
     first = server.ask("/tokenize", {"prompt": want[:2], "add_special_tokens": False}).json["tokens"][0]
