@@ -157,6 +157,17 @@ class Items {
   std::vector<model::Message> messages_;
 };
 
+// Tools as they are given back: a function's fields that a client may leave out are told.
+Json WholeTools(Json tools) {
+  for (Json& tool : tools) {
+    if (tool.value("type", "") != "function") continue;
+    for (const char* name : {"description", "parameters"})
+      if (!tool.contains(name)) tool[name] = nullptr;
+    if (!tool.contains("strict") || tool["strict"].is_null()) tool["strict"] = false;
+  }
+  return tools;
+}
+
 void ReadResponseTools(Fields* body, Call* call) {
   using Choice = Tools::Choice;
   if (const Json* tools = body->Array("tools")) {
@@ -168,7 +179,7 @@ void ReadResponseTools(Fields* body, Call* call) {
       }
       call->tools.list.push_back(ReadFunction((*tools)[i], At("tools", i), "parameters"));
     }
-    call->given_back["tools"] = tools->dump();
+    call->given_back["tools"] = WholeTools(*tools).dump();
   }
   call->tools.parallel = body->Flag("parallel_tool_calls", true);
   if (const Json* choice = body->Find("tool_choice")) {

@@ -38,11 +38,11 @@ void SetThinking(bool think, model::RenderOptions* render);
 // chat_template_kwargs, add_generation_prompt, continue_final_message.
 void ReadTemplate(Fields* body, model::RenderOptions* render);
 std::vector<model::Token> ReadTokens(const Json& list, const std::string& at);
+// Prompts as llama.cpp takes them: one, or an array of several; 1 to 2,048.
+std::vector<PromptInput> ReadPrompts(const Json& value, const std::string& at);
 
 // A body, read by `read`; what it refuses is what comes back.
 template <typename Read>
-// Prompts as llama.cpp takes them: one, or an array of several; 1 to 2,048.
-std::vector<PromptInput> ReadPrompts(const Json& value, const std::string& at);
 std::optional<Fault> Reading(std::string_view body, Read read) {
   try {
     read(ParseBody(body));

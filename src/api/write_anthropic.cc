@@ -14,10 +14,9 @@ class MessagesWriter final : public Writer {
     if (!choice.message.reasoning.empty())
       content.push_back({{"type", "thinking"}, {"thinking", choice.message.reasoning}, {"signature", ""}});
     if (!choice.message.content.empty() || choice.message.tool_calls.empty())
-      content.push_back({{"type", "text"}, {"text", choice.message.content}});
+      content.push_back({{"type", "text"}, {"text", choice.message.content}, {"citations", nullptr}});
     for (const model::ToolCall& call : choice.message.tool_calls)
-      content.push_back(
-          {{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", Input(call.arguments)}});
+      content.push_back(ToolUse(call, Input(call.arguments)));
     ordered_json message = Message(choice.usage.prompt_tokens - choice.usage.cached_tokens);
     message["content"] = std::move(content);
     message["stop_reason"] = Reason(choice);
@@ -40,14 +39,10 @@ class MessagesWriter final : public Writer {
         open_ = kind;
         call_ = event.call;
         ordered_json block;
-        if (kind == Event::Kind::kText) block = {{"type", "text"}, {"text", ""}};
+        if (kind == Event::Kind::kText) block = EmptyText();
         if (kind == Event::Kind::kReasoning)
           block = {{"type", "thinking"}, {"thinking", ""}, {"signature", ""}};
-        if (call) {
-          const model::ToolCall& made = choice.message.tool_calls[event.call];
-          block = {
-              {"type", "tool_use"}, {"id", made.id}, {"name", made.name}, {"input", ordered_json::object()}};
-        }
+        if (call) block = ToolUse(choice.message.tool_calls[event.call], ordered_json::object());
         text += Sse("content_block_start", {{"index", ++index_}, {"content_block", block}});
       }
       ordered_json delta;
@@ -64,8 +59,7 @@ class MessagesWriter final : public Writer {
   std::string EndChoice(const Choice& choice) override {
     std::string text;
     if (index_ < 0) {
-      text += Sse("content_block_start",
-                  {{"index", ++index_}, {"content_block", {{"type", "text"}, {"text", ""}}}});
+      text += Sse("content_block_start", {{"index", ++index_}, {"content_block", EmptyText()}});
       open_ = Event::Kind::kText;
     }
     text += Close();
@@ -89,14 +83,28 @@ class MessagesWriter final : public Writer {
             {"content", ordered_json::array()},
             {"stop_reason", nullptr},
             {"stop_sequence", nullptr},
-            {"usage", {{"input_tokens", input_tokens}, {"output_tokens", 0}}}};
+            {"stop_details", nullptr},
+            {"container", nullptr},
+            {"usage", UsageOf(input_tokens, 0, 0)}};
+  }
+  static ordered_json EmptyText() { return {{"type", "text"}, {"text", ""}, {"citations", nullptr}}; }
+  static ordered_json ToolUse(const model::ToolCall& call, ordered_json input) {
+    return {{"type", "tool_use"},
+            {"id", call.id},
+            {"name", call.name},
+            {"input", std::move(input)},
+            {"caller", {{"type", "direct"}}}};
   }
   // Theirs counts what was read from the cache apart.
   static ordered_json Usage(const engine::Usage& usage) {
-    return {{"input_tokens", usage.prompt_tokens - usage.cached_tokens},
-            {"cache_creation_input_tokens", 0},
-            {"cache_read_input_tokens", usage.cached_tokens},
-            {"output_tokens", usage.answer_tokens}};
+    return UsageOf(usage.prompt_tokens - usage.cached_tokens, usage.cached_tokens, usage.answer_tokens);
+  }
+  // The fields that a service alone can fill are there, and null: their API requires them.
+  static ordered_json UsageOf(int64_t input, int64_t cached, int64_t output) {
+    return {
+        {"input_tokens", input},      {"cache_creation_input_tokens", 0}, {"cache_read_input_tokens", cached},
+        {"cache_creation", nullptr},  {"output_tokens", output},          {"output_tokens_details", nullptr},
+        {"server_tool_use", nullptr}, {"service_tier", nullptr},          {"inference_geo", nullptr}};
   }
   static ordered_json Input(const std::string& arguments) {
     ordered_json input = ordered_json::parse(arguments, nullptr, false);

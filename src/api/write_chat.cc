@@ -27,6 +27,7 @@ class ChatWriter final : public Writer {
       const bool calls = !choice.message.tool_calls.empty();
       ordered_json message = {
           {"role", "assistant"}, {"content", choice.message.content}, {"refusal", nullptr}};
+      message["annotations"] = ordered_json::array();
       if (calls && choice.message.content.empty()) message["content"] = nullptr;
       if (reasoning_ && !choice.message.reasoning.empty())
         message["reasoning_content"] = choice.message.reasoning;

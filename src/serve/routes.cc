@@ -155,6 +155,9 @@ constexpr Route kRoutes[] = {
 bool Matches(std::string_view pattern, std::string_view path, std::string* rest) {
   const size_t open = pattern.find('{');
   if (open == std::string_view::npos) return path == pattern;
+  // The id of a response is a UUID, which has digits: /v1/responses/compact is an endpoint that is not here.
+  if (pattern.substr(open) == "{id}" && path.find_first_of("0123456789", open) == std::string_view::npos)
+    return false;
   const std::string_view before = pattern.substr(0, open), after = pattern.substr(pattern.find('}') + 1);
   if (path.size() <= before.size() + after.size() || !path.starts_with(before) || !path.ends_with(after))
     return false;

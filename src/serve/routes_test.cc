@@ -36,7 +36,7 @@ TEST(Routes, EachIsFound) {
   for (const Route& route : Routes()) {
     std::string path = route.path;
     if (const size_t open = path.find('{'); open != std::string::npos)
-      path.replace(open, path.find('}') + 1 - open, "x y/z");
+      path.replace(open, path.find('}') + 1 - open, "x 1/z");
     const Match match = FindRoute(route.method, path);
     EXPECT_EQ(match.route, &route) << path;
     EXPECT_EQ(FindRoute("PATCH", path).route, nullptr);
@@ -55,6 +55,8 @@ TEST(Routes, WhatAStrangerAsksForMakesNoName) {
     EXPECT_STREQ(match.name, kUnknownRoute) << path;
   }
   EXPECT_NE(FindRoute("HEAD", "/health").route, nullptr);
+  EXPECT_EQ(FindRoute("POST", "/v1/responses/compact").allowed, "");
+  EXPECT_EQ(FindRoute("POST", "/v1/responses/resp_0a1").allowed, "GET, DELETE");
 }
 
 }  // namespace

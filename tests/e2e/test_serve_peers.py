@@ -101,8 +101,6 @@ def test_scores_of_vllm(server: Server) -> None:
     assert wrong.status == 400 and wrong.json["error"]["param"] == "text_2"
 
 
-def test_rerank_of_text_embeddings_inference(server: Server) -> None:
-    body = {"query": "a cat", "texts": ["the stock exchange", "a kitten"], "raw_scores": True, "return_text": True}
 def test_inputs_of_embeddings_as_llama_takes_them(server: Server) -> None:
     def embed(value: Any) -> list[list[float]]:
         answer = server.ask("/v1/embeddings", {"model": "minilm", "input": value})
@@ -125,6 +123,8 @@ def test_inputs_of_embeddings_as_llama_takes_them(server: Server) -> None:
     assert sum(x * x for x in empty) == pytest.approx(1, abs=1e-3)
 
 
+def test_rerank_of_text_embeddings_inference(server: Server) -> None:
+    body = {"query": "a cat", "texts": ["the stock exchange", "a kitten"], "raw_scores": True, "return_text": True}
     raw = server.ask("/rerank", body).json
     assert [r["index"] for r in raw] == [1, 0] and raw[0]["text"] == "a kitten" and raw[0]["score"] > 0.7
     between = server.ask("/rerank", {**body, "raw_scores": False, "return_text": False}).json

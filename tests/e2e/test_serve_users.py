@@ -206,3 +206,91 @@ def test_responses_again(server: Server) -> None:
     assert gone.status == 400 and gone.json["error"]["code"] == "previous_response_not_found"
     assert server.ask(f"/v1/responses/{told['id']}", method="DELETE").status == 404
     assert server.ask("/v1/responses/resp_x'%20or%201=1").status == 404
+
+
+def test_defaults_of_the_server() -> None:
+    """What llama-server and vLLM take as options: a call that says nothing has them, a call's own word wins."""
+    defaults = '{"temperature": 0, "max_tokens": 5, "top_k": 7, "chat_template_kwargs": {"word": "spoken"}}'
+    template = "{% for m in messages %}{{ m.content }}{% endfor %} {{ word }} {{ more }}"
+    with serving(None, f"gemma={GEMMA}", "--defaults", defaults, "--chat-template", template, "-c", "1024") as server:
+        settings = server.ask("/props").json["default_generation_settings"]["params"]
+        assert (settings["temperature"], settings["top_k"], settings["n_predict"]) == (0, 7, 5)
+        assert settings["min_p"] == pytest.approx(0.05)  # llama.cpp's, of that endpoint
+        messages = [{"role": "user", "content": "Hi"}]
+        for path, body in (
+            ("/v1/completions", {"prompt": "1, 2, 3,"}),
+            ("/v1/chat/completions", {"messages": messages}),
+            ("/v1/responses", {"input": "Hi"}),
+            ("/completion", {"prompt": "1, 2, 3,"}),
+        ):
+            answer = server.ask(path, {**body, "ignore_eos": True}).json
+            usage = answer.get("usage", {})
+            counts = {answer.get("tokens_predicted"), usage.get("completion_tokens"), usage.get("output_tokens")}
+            assert counts - {None} == {5}, (path, answer)
+        own = {"prompt": "1, 2, 3,", "max_tokens": 3, "ignore_eos": True}
+        assert server.ask("/v1/completions", own).json["usage"]["completion_tokens"] == 3
+        prompt = server.ask("/apply-template", {"messages": messages}).json["prompt"]
+        assert prompt == "Hi spoken "
+        kwargs = {"word": "said", "more": "too"}
+        prompt = server.ask("/apply-template", {"messages": messages, "chat_template_kwargs": kwargs}).json["prompt"]
+        assert prompt == "Hi said too"
+    for wrong, words in (
+        ('{"temperature": -1}', "temperature must be from 0"),
+        ('{"model": "x"}', "model has no default"),
+        ("{", "not JSON"),
+    ):
+        assert words in run("serve", str(GEMMA), "--defaults", wrong, code=1)
+
+
+def test_a_prompt_without_a_header(server: Server) -> None:
+    body = {"model": "gemma", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+    ends = {True: "<|im_start|>assistant\n", False: "<|im_end|>\n"}
+    for wanted, end in ends.items():
+        fields = {**body, "add_generation_prompt": wanted}
+        assert server.ask("/apply-template", fields).json["prompt"].endswith(end)
+        assert server.ask("/v1/chat/completions", fields).status == 200
+    assert (
+        not server.ask("/apply-template", {**body, "add_generation_prompt": False}).json["prompt"].endswith(ends[True])
+    )
+
+
+def test_streams_of_responses_tell_progress_and_timings(server: Server) -> None:
+    body = {"model": "gemma", "input": "Hi", "max_output_tokens": 4, "stream": True, "ignore_eos": True}
+    plain = server.ask("/v1/responses", body).events
+    assert not any({"timings", "prompt_progress"} & data.keys() for _, data in plain)
+    told = server.ask("/v1/responses", {**body, "timings_per_token": True, "return_progress": True}).events
+    progress = [data for _, data in told if "prompt_progress" in data]
+    assert progress and all(data["type"] == "response.in_progress" for data in progress)
+    assert progress[-1]["prompt_progress"]["processed"] == progress[-1]["prompt_progress"]["total"]
+    deltas = [data for kind, data in told if kind == "response.output_text.delta"]
+    assert all("timings" in data for data in deltas)
+    last = told[-1][1]
+    assert last["type"] == "response.incomplete" and last["timings"]["predicted_n"] == 4
+    numbers = [data["sequence_number"] for _, data in told]
+    assert numbers == list(range(len(numbers)))
+
+
+def test_the_rate_is_of_steps(server: Server) -> None:
+    """The first token comes with the prompt's last step: n tokens take n - 1 steps."""
+    for n in (1, 6):
+        body = {"model": "gemma", "prompt": "1, 2, 3,", "n_predict": n, "temperature": 0, "ignore_eos": True}
+        timings = server.ask("/completion", body).json["timings"]
+        assert timings["predicted_n"] == n
+        wanted = 1e3 * (n - 1) / timings["predicted_ms"] if n > 1 else 0
+        assert timings["predicted_per_second"] == pytest.approx(wanted)
+
+
+def test_fields_that_their_apis_require(server: Server) -> None:
+    tool = {"type": "function", "name": "f", "parameters": {"type": "object"}}
+    body = {"model": "gemma", "input": "Hi", "max_output_tokens": 1, "tools": [tool]}
+    (echoed,) = server.ask("/v1/responses", body).json["tools"]
+    assert echoed == {**tool, "description": None, "strict": False}
+    message = {"model": "gemma", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}
+    whole = server.ask("/v1/messages", message).json
+    assert {"stop_details", "container"} <= whole.keys() and whole["content"][0]["citations"] is None
+    fields = {"cache_creation", "inference_geo", "output_tokens_details", "server_tool_use", "service_tier"}
+    assert fields <= whole["usage"].keys()
+    chat = server.ask("/v1/chat/completions", {"messages": message["messages"], "max_tokens": 1}).json
+    assert chat["choices"][0]["message"]["annotations"] == []
+    compact = server.ask("/v1/responses/compact", {"model": "gemma", "input": "Hi"})
+    assert compact.status == 404 and compact.json["error"]["type"] == "not_found_error"
