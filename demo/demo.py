@@ -1,5 +1,5 @@
 """./dev demo: photographs in, SQL, a new column, time travel, random rows to numpy, training with an interruption, stock DuckDB;
-a small model continues a text, fills a schema, finds captions by meaning, and serves OpenAI's client while its requests become rows."""
+small models continue a text, fill a schema, find captions by meaning, and answer OpenAI's client while its requests become rows."""
 
 from __future__ import annotations
 
@@ -162,7 +162,8 @@ def main() -> None:
     if arguments.part != "tables":
         print('  headrace run gemma "Once upon a time" -n 60')
         print("  headrace model inspect gemma     # what can it do on this machine?")
-        print("  headrace serve --chat-template gemma     # OpenAI's and Anthropic's APIs at http://127.0.0.1:8000")
+        print("  headrace chat smol")
+        print("  headrace serve     # OpenAI's and Anthropic's APIs at http://127.0.0.1:8000")
 
 
 def tables(catalog_path: pathlib.Path) -> None:
@@ -245,7 +246,8 @@ def tables(catalog_path: pathlib.Path) -> None:
 
 
 def models(catalog_path: pathlib.Path) -> None:
-    """A base model of 270 million parameters: it continues texts, and holds to a schema because it must."""
+    """A base model of 270 million parameters, which continues texts, one of 135 million that was tuned to chat, and one
+    that makes embeddings. All are small: their answers hold to a schema because they must, not because they know much."""
     folder = pathlib.Path(os.environ.get("HEADRACE_MODELS", pathlib.Path.home() / ".cache/headrace/models"))
 
     chapter(8, "Models join the catalog, each tried in a process of its own first")
@@ -259,6 +261,8 @@ def models(catalog_path: pathlib.Path) -> None:
         "Gemma Terms of Use",
         catalog=catalog_path,
     )
+    smol = str(folder / "smollm2-135m-instruct-q4_1.gguf")
+    run("model", "add", smol, "--name", "smol", "--licence", "Apache-2.0", catalog=catalog_path)
     run("model", "add", str(folder / "all-minilm-l6-v2-f16.gguf"), "--name", "minilm", catalog=catalog_path)
     run("model", "ls", catalog=catalog_path)
 
@@ -280,8 +284,8 @@ def models(catalog_path: pathlib.Path) -> None:
         prompt = "Lake at sunset, photographed in autumn. As JSON:"
         schema = {
             "type": "object",
-            "properties": {"place": {"enum": ["lake", "forest", "city", "mountain"]}, "season": {"enum": ["spring", "summer", "autumn", "winter"]}, "indoors": {"type": "boolean"}},
-            "required": ["place", "season", "indoors"],
+            "properties": {"place": {"enum": ["lake", "forest", "city", "mountain"]}, "season": {"enum": ["spring", "summer", "autumn", "winter"]}, "outdoors": {"type": "boolean"}},
+            "required": ["place", "season", "outdoors"],
             "additionalProperties": False,
         }  # fmt: skip
         python(f'gemma.generate("{prompt}", schema=…)')

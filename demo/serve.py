@@ -1,4 +1,4 @@
-"""The last chapters of ./dev demo: the model behind HTTP, OpenAI's own client in front, and every request a row."""
+"""The last chapters of ./dev demo: the models behind HTTP, OpenAI's own client in front, and every request a row."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def ask(client: OpenAI) -> str:
     first = client.completions.create(model="gemma", prompt=prompt, max_tokens=4, temperature=0)
     print(repr(first.choices[0].text))
 
-    python('for piece in client.chat.completions.create(…, stream=True): print(piece…, end="|")')
-    talk: Any = [{"role": "user", "content": "Count from one to five."}]
-    for piece in client.chat.completions.create(
-        model="gemma", messages=talk, max_tokens=16, temperature=0, stream=True
-    ):
-        print(piece.choices[0].delta.content or "", end="|", flush=True)
+    question = "What is the capital of France?"
+    python(f'for piece in client.chat.completions.create(model="smol", …"{question}", stream=True): print(…, end="|")')
+    talk: Any = [{"role": "user", "content": question}]
+    for piece in client.chat.completions.create(model="smol", messages=talk, max_tokens=40, temperature=0, stream=True):
+        if text := piece.choices[0].delta.content:
+            print(text, end="|", flush=True)
     print()
 
     schema = {
@@ -52,10 +52,11 @@ def ask(client: OpenAI) -> str:
         "required": ["city", "warm"],
         "additionalProperties": False,
     }
-    python("client.chat.completions.create(…, response_format={…json_schema…})")
+    sentence = "Extract as JSON: It was a warm day in Rome."
+    python(f'client.chat.completions.create(model="smol", …"{sentence}", response_format={{…json_schema…}})')
     said = client.chat.completions.create(
-        model="gemma",
-        messages=[{"role": "user", "content": "A city by the Tiber, as JSON."}],
+        model="smol",
+        messages=[{"role": "user", "content": sentence}],
         response_format={"type": "json_schema", "json_schema": {"name": "city", "strict": True, "schema": schema}},
         max_tokens=60,
         temperature=0,
@@ -66,9 +67,9 @@ def ask(client: OpenAI) -> str:
         "type": "function",
         "function": {"name": "get_weather", "description": "The weather of a city", "parameters": schema},
     }
-    python('client.chat.completions.create(…, tools=[get_weather], tool_choice="required")')
+    python('client.chat.completions.create(…"Is it warm in Rome?", tools=[get_weather], tool_choice="required")')
     called: Any = client.chat.completions.create(
-        model="gemma",
+        model="smol",
         messages=[{"role": "user", "content": "Is it warm in Rome?"}],
         tools=[tool],
         tool_choice="required",
@@ -92,8 +93,8 @@ def ask(client: OpenAI) -> str:
 def main() -> None:
     os.environ["HEADRACE_CATALOG"] = sys.argv[1]
     chapter(int(sys.argv[2]), "The same models behind OpenAI's API, asked by OpenAI's own client")
-    words = ["headrace", "--json", "serve", "gemma", "minilm", "--port", "0", "--chat-template", "gemma", "-c", "4096"]
-    print(style("$ headrace serve gemma minilm --chat-template gemma &", "36"), flush=True)
+    words = ["headrace", "--json", "serve", "gemma", "smol", "minilm", "--port", "0", "-c", "4096"]
+    print(style("$ headrace serve gemma smol minilm &", "36"), flush=True)
     server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout
