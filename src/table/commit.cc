@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
-#include <random>
-#include <thread>
+#include <set>
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -250,11 +249,12 @@ Result<Snapshot> SnapshotLog::Apply(const Change& change, const std::shared_ptr<
   return next;
 }
 
-Status SnapshotLog::Tidy(Snapshot* next) {
+Status SnapshotLog::Tidy(Snapshot* next, std::vector<std::string>* written) {
   const auto write = [&](std::vector<Fragment> entries) -> Status {
-    HEADRACE_ASSIGN(const auto written, EncodeManifest(Fold(std::move(entries))));
-    HEADRACE_TRY(store::PutFresh(env_->store.get(), prefix_ + ManifestKey(written.ref.id), written.bytes));
-    next->manifests.push_back(written.ref);
+    HEADRACE_ASSIGN(const auto manifest, EncodeManifest(Fold(std::move(entries))));
+    written->push_back(prefix_ + ManifestKey(manifest.ref.id));
+    HEADRACE_TRY(store::PutFresh(env_->store.get(), written->back(), manifest.bytes));
+    next->manifests.push_back(manifest.ref);
     return Status::Ok();
   };
   if (static_cast<int64_t>(next->inline_entries.size()) > limits::kInlineFragments) {
@@ -317,12 +317,45 @@ Status SnapshotLog::Create(const Snapshot& first) {
   return ours ? Status::Ok() : Status::AlreadyExists("the table exists already");
 }
 
-Result<Committed> SnapshotLog::Commit(const Change& change, const StopToken& stop) {
-  const std::string transaction = Uuid::Random().ToString();
+Result<std::shared_ptr<const Snapshot>> SnapshotLog::Settle(const std::shared_ptr<const Snapshot>& head,
+                                                            Attempt* attempt) {
+  // Where its place is still free it may yet arrive there; the next put then finds out.
+  if (attempt->unsettled == 0 || head->version < attempt->unsettled) return std::shared_ptr<const Snapshot>();
+  auto there = head;
+  if (head->version > attempt->unsettled) {
+    HEADRACE_ASSIGN(there, Read(attempt->unsettled));
+  }
+  attempt->unsettled = 0;
+  if (there->transaction == attempt->transaction) return there;
+  Sweep(nullptr, attempt);
+  return std::shared_ptr<const Snapshot>();
+}
+
+void SnapshotLog::Sweep(const Snapshot* kept, Attempt* attempt) {
+  std::set<std::string> named;
+  if (kept != nullptr) {
+    for (const auto& manifest : kept->manifests) named.insert(prefix_ + ManifestKey(manifest.id));
+    for (const auto& list : kept->taken) named.insert(TakenKey(prefix_, list.id));
+  }
+  std::erase_if(attempt->written,
+                [&](const std::string& key) { return named.contains(key) || env_->store->Delete(key).ok(); });
+}
+
+Result<Committed> SnapshotLog::Commit(const Change& change, const StopToken& stop, Attempt* attempt) {
+  if (attempt->transaction.empty()) attempt->transaction = Uuid::Random().ToString();
+  Result<Committed> committed = TryCommit(change, stop, attempt);
+  if (attempt->unsettled == 0)
+    Sweep(committed.ok() && !committed->repeated ? committed->snapshot.get() : nullptr, attempt);
+  return committed;
+}
+
+Result<Committed> SnapshotLog::TryCommit(const Change& change, const StopToken& stop, Attempt* attempt) {
   const auto turn = env_->store->CourtesyLock(prefix_ + "commit.lock");
-  for (int64_t attempt = 0; attempt < limits::kMaxCommitAttempts; ++attempt) {
+  for (int64_t tries = 0; tries < limits::kMaxCommitAttempts; ++tries) {
     HEADRACE_TRY(stop.Check());
     HEADRACE_ASSIGN(const auto head, Latest());
+    HEADRACE_ASSIGN(const auto landed, Settle(head, attempt));
+    if (landed) return Committed{landed->version, false, landed};
     if (!change.writer.empty()) {
       const auto mark = head->writers.find(change.writer);
       const int64_t last = mark == head->writers.end() ? -1 : mark->second.sequence;
@@ -335,19 +368,23 @@ Result<Committed> SnapshotLog::Commit(const Change& change, const StopToken& sto
                                 ": somebody else writes under its name");
     }
     HEADRACE_ASSIGN(Snapshot next, Apply(change, head));
-    next.transaction = transaction;
-    HEADRACE_TRY(Tidy(&next));
+    next.transaction = attempt->transaction;
+    HEADRACE_TRY(Tidy(&next, &attempt->written));
     if (!change.taken.empty()) {
-      HEADRACE_TRY(AddTaken(env_.get(), prefix_, *head, change.taken, &next));
+      HEADRACE_TRY(AddTaken(env_.get(), prefix_, *head, change.taken, &next, &attempt->written));
     }
-    HEADRACE_ASSIGN(const bool ours, PutSnapshot(next));
-    if (ours) {
+    const Result<bool> ours = PutSnapshot(next);
+    if (ours.status().Is(Code::kUnknown)) attempt->unsettled = next.version;
+    if (!ours.ok()) return ours.status();
+    if (*ours && attempt->unsettled == 0) {
       auto committed = std::make_shared<const Snapshot>(std::move(next));
       const std::lock_guard lock(mutex_);
       newest_ = committed;
       return Committed{committed->version, false, committed};
     }
-    Backoff(attempt);
+    // Another's stands there, or ours of an earlier call, whose bytes are not these: it is read.
+    if (attempt->unsettled == 0) Sweep(nullptr, attempt);
+    if (!*ours) Backoff(tries);
   }
   return Status::Conflict("lost " + std::to_string(limits::kMaxCommitAttempts) +
                           " races for the next version; nothing was committed");

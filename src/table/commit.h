@@ -80,6 +80,14 @@ struct Committed {
   std::shared_ptr<const Snapshot> snapshot;
 };
 
+// A change on its way in, across calls of Commit: trying again after a failure neither commits it twice nor
+// leaves behind what earlier tries wrote.
+struct Attempt {
+  std::string transaction;           // the same for all of them; given by the first
+  int64_t unsettled = 0;             // the version that it may have become; 0: it has become none
+  std::vector<std::string> written;  // keys of manifests and lists that the version above may name
+};
+
 // The snapshots of one table: finding the newest, reading one, adding the next.
 class SnapshotLog {
  public:
@@ -89,8 +97,14 @@ class SnapshotLog {
   Result<std::shared_ptr<const Snapshot>> Read(int64_t version);
   // NotFound if the table has none.
   Result<std::shared_ptr<const Snapshot>> Latest();
-  // Conflict if the change makes no sense any more; Unknown if the store never said whether it was taken.
-  Result<Committed> Commit(const Change& change, const StopToken& stop);
+  // Conflict if the change makes no sense any more; Unknown if the store never said whether it was taken:
+  // another call with the same `attempt` settles that first. After any error that leaves `attempt->unsettled`
+  // 0, nothing was committed, and nothing that was written for it is left.
+  Result<Committed> Commit(const Change& change, const StopToken& stop, Attempt* attempt);
+  Result<Committed> Commit(const Change& change, const StopToken& stop) {
+    Attempt attempt;
+    return Commit(change, stop, &attempt);
+  }
   // The first snapshot of a new table.
   Status Create(const Snapshot& first);
 
@@ -100,7 +114,14 @@ class SnapshotLog {
   Result<Snapshot> Apply(const Change& change, const std::shared_ptr<const Snapshot>& head);
   Status CheckPairs(const Change& change, const std::shared_ptr<const Snapshot>& head);
   // Moves inline entries into a manifest and merges manifests of one size tier, so that both stay few.
-  Status Tidy(Snapshot* next);
+  Status Tidy(Snapshot* next, std::vector<std::string>* written);
+  Result<Committed> TryCommit(const Change& change, const StopToken& stop, Attempt* attempt);
+  // The snapshot that an earlier call left unsettled, if it stands; null if it does not.
+  Result<std::shared_ptr<const Snapshot>> Settle(const std::shared_ptr<const Snapshot>& head,
+                                                 Attempt* attempt);
+  // Deletes what was written for a change and is not named by `kept`. What cannot be deleted now is tried
+  // again with the attempt, and else left to garbage collection.
+  void Sweep(const Snapshot* kept, Attempt* attempt);
   // Puts a snapshot. True: it is ours. False: another has this version.
   Result<bool> PutSnapshot(const Snapshot& next);
 

@@ -67,6 +67,8 @@ class ParquetWriter {
     return Status::Ok();
   }
 
+  const Uuid& file() const { return file_; }
+
   Result<DataFile> Finish(const std::shared_ptr<const Family>& family) {
     ParquetTail tail;
     try {
@@ -123,8 +125,13 @@ class Writer final : public DataWriter {
     parquet_family_ = std::make_shared<const Family>(std::move(parquet));
   }
 
+  ~Writer() override {
+    if (!finished_) Drop();
+  }
+
   int64_t rows() const override { return rows_; }
   int64_t bytes() const override { return bytes_ + packs_.bytes(); }
+  void Discard() override { Drop(); }
 
   Status Write(const arrow::RecordBatch& batch) override {
     for (const auto& given : batch.schema()->fields()) {
@@ -191,10 +198,21 @@ class Writer final : public DataWriter {
   Result<std::vector<Fragment>> Finish() override {
     HEADRACE_TRY(EndFragment());
     HEADRACE_TRY(packs_.Finish());
+    finished_ = true;
     return std::move(fragments_);
   }
 
  private:
+  void Drop() {
+    parquet_ = nullptr;
+    tensors_.clear();
+    std::vector<std::string> keys = keys_;
+    keys.insert(keys.end(), packs_.keys().begin(), packs_.keys().end());
+    for (const std::string& key : keys) {
+      if (!store_->Delete(key).ok()) return;  // a store that does not answer is not asked for each
+    }
+  }
+
   static int64_t BytesOf(const std::vector<std::shared_ptr<arrow::Array>>& columns) {
     int64_t total = 0;
     for (const auto& column : columns) total += arrow::util::ReferencedBufferSize(*column).ValueOr(0);
@@ -205,12 +223,15 @@ class Writer final : public DataWriter {
     if (!parquet_fields_.empty()) {
       HEADRACE_ASSIGN(parquet_, ParquetWriter::Open(store_.get(), prefix_, parquet_fields_,
                                                     options_.row_group_rows, options_.row_group_bytes));
+      keys_.push_back(prefix_ + DataKey(parquet_->file(), FileKind::kParquet));
     }
     for (const auto& field : fields_) {
       if (field.type.kind != Kind::kTensor) continue;
       tensor_ids_.push_back(Uuid::Random());
       HEADRACE_ASSIGN(auto tensor, NewTensorWriter(store_.get(), prefix_, tensor_ids_.back(), field));
       tensors_.push_back(std::move(tensor));
+      keys_.push_back(prefix_ + DataKey(tensor_ids_.back(), FileKind::kTensor));
+      keys_.push_back(prefix_ + SumsKey(tensor_ids_.back()));
     }
     return Status::Ok();
   }
@@ -269,6 +290,8 @@ class Writer final : public DataWriter {
   std::vector<Fragment> fragments_;
   int64_t rows_ = 0;
   int64_t bytes_ = 0;
+  std::vector<std::string> keys_;  // of files begun, visible or not
+  bool finished_ = false;
 };
 
 }  // namespace

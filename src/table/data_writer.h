@@ -29,13 +29,16 @@ struct WriteOptions {
 
 class DataWriter {
  public:
-  virtual ~DataWriter() = default;
+  virtual ~DataWriter() = default;  // without Finish: Discard
   // Columns are matched by name and conformed. Rows are split into fragments as they come.
   virtual Status Write(const arrow::RecordBatch& batch) = 0;
   // Closes the current fragment here although it is not full (to follow another's boundaries).
   virtual Status EndFragment() = 0;
   // The fragments written, without ids or row ids; makes all their files visible.
   virtual Result<std::vector<Fragment>> Finish() = 0;
+  // Deletes the files written, of which nothing may have become part of a table. A failure leaves them to
+  // garbage collection.
+  virtual void Discard() = 0;
   virtual int64_t rows() const = 0;
   virtual int64_t bytes() const = 0;  // of files finished
 };

@@ -1,6 +1,7 @@
 // Fail the N-th store operation, for every N, on every write path: afterwards the table opens, equals the
 // oracle before or after, and trying again ends at "after", exactly once.
 #include <functional>
+#include <map>
 #include <set>
 
 #include "store/faulty_store.h"
@@ -256,6 +257,176 @@ TEST(ConflictMatrix, EveryPair) {
       }
     }
   }
+}
+
+// The keys of a store, without its locks and snapshots' bytes: how many objects lie in each folder.
+std::map<std::string, int> Objects(store::ObjectStore* store) {
+  std::map<std::string, int> counts;
+  const auto all = store->List("tables/", "", 100'000);
+  EXPECT_TRUE(all.ok());
+  for (const auto& object : *all) {
+    const size_t folder = object.key.find('/', 7);
+    ++counts[object.key.substr(folder + 1, object.key.find('/', folder + 1) - folder - 1)];
+  }
+  return counts;
+}
+
+Result<std::shared_ptr<store::ObjectStore>> Copy(store::ObjectStore* from) {
+  std::shared_ptr<store::ObjectStore> to = store::NewMemoryStore();
+  HEADRACE_ASSIGN(const auto all, from->List("", "", 100'000));
+  for (const auto& object : all) {
+    HEADRACE_ASSIGN(const auto bytes, from->Get(object.key));
+    HEADRACE_TRY(to->Put(object.key, bytes.view()));
+  }
+  return to;
+}
+
+// A commit that fails, and fails again, and is tried again by its appender: the rows are there once, and so
+// are their files, the manifests and the lists of what was taken in. With the sequence of a writer and
+// without one.
+TEST(Faults, AnAppenderTriesAgainWithTheSameFiles) {
+  const auto full = store::NewMemoryStore();
+  {
+    // One entry more and the snapshot's go into a manifest, and manifests of a tier and lists merge.
+    ASSERT_VALUE(const auto setup, Catalog::InitOn(full, {.threads = 1}));
+    ASSERT_OK(setup->CreateTable("t", *SchemaFromArrow(*kSchema)).status());
+    ASSERT_VALUE(const auto table, setup->OpenTable("t"));
+    int64_t fragments = (limits::kInlineFragments + 1) * limits::kManifestFanIn - 1;
+    for (int64_t commit = 0; fragments > 0; ++commit) {
+      ASSERT_VALUE(const auto appender, table->StartAppend({"id", "vec"}, {.write = {.fragment_rows = 1}}));
+      const int64_t rows = std::min<int64_t>(fragments, limits::kInlineFragments + 1);
+      for (int64_t row = 0; row < rows; ++row)
+        ASSERT_OK(appender->Write(*BatchFromJson(kSchema, R"([{"id": 7, "vec": [1, 2]}])")));
+      if (commit + 1 < limits::kManifestFanIn) appender->Take({.source = std::to_string(commit)});
+      ASSERT_OK(appender->Commit().status());
+      fragments -= rows;
+    }
+  }
+  const auto commit = [](const std::shared_ptr<store::ObjectStore>& inner, const store::FaultPlan& plan,
+                         bool sequence, bool* fired, bool* in_success) -> Status {
+    const auto faulty = store::NewFaultyStore(inner);
+    HEADRACE_ASSIGN(const auto catalog, Catalog::OpenOn(faulty, {.threads = 1}));
+    HEADRACE_ASSIGN(const auto table, catalog->OpenTable("t"));
+    CommitOptions options;
+    if (sequence) options.writer = "w";
+    if (sequence) options.sequence = 1;
+    HEADRACE_ASSIGN(const auto appender, table->StartAppend({"id", "vec"}, options));
+    appender->Take({.source = "a file"});
+    HEADRACE_TRY(appender->Write(*BatchFromJson(kSchema, R"([{"id": 9, "vec": [1, 2]}])")));
+    store::FaultPlan again = plan;
+    Status done;
+    for (int tries = 0; tries < 4; ++tries) {
+      faulty->Arm(again);
+      done = appender->Commit().status();
+      *fired = faulty->fired() || *fired;
+      *in_success = (done.ok() && faulty->fired()) || *in_success;
+      faulty->Arm({});
+      if (!done.ok() && !appender->can_retry()) break;
+      if (!done.ok()) again.at = plan.at / (tries + 2);  // the next fails sooner
+    }
+    if (!done.ok() && !appender->can_retry()) return Status::Cancelled();
+    return appender->Commit().status();
+  };
+  bool ignored = false, also = false;
+  ASSERT_VALUE(const auto undisturbed, Copy(full.get()));
+  ASSERT_OK(commit(undisturbed, {}, true, &ignored, &also));
+  const auto wanted = Objects(undisturbed.get());
+  const auto before = Objects(full.get());
+  ASSERT_GT(wanted.at("taken"), before.at("taken"));
+  ASSERT_EQ(wanted.at("manifests"), before.at("manifests") + 1);
+  for (const bool sequence : {true, false}) {
+    for (const Fault fault : {Fault::kFail, Fault::kCrash, Fault::kHang, Fault::kAmbiguous}) {
+      for (int64_t n = 0, tried = 0;; ++n) {
+        ASSERT_VALUE(const auto inner, Copy(full.get()));
+        bool fired = false, in_success = false;
+        const Status done =
+            commit(inner, {.at = n, .fault = fault, .hang_ms = 1}, sequence, &fired, &in_success);
+        const std::string what = "fault " + std::to_string(static_cast<int>(fault)) + " at " +
+                                 std::to_string(n) + (sequence ? ", with" : ", without") + " a sequence";
+        const bool never = done.Is(Code::kCancelled);  // the files were not whole: nothing happened
+        ASSERT_TRUE(never || done.ok()) << what << ": " << done.ToString();
+        tried += !never;
+        ASSERT_VALUE(const auto catalog, Catalog::OpenOn(inner, {.threads = 1}));
+        ASSERT_VALUE(const auto table, catalog->OpenTable("t"));
+        ASSERT_VALUE(const View view, table->At());
+        ASSERT_VALUE(const int64_t rows, view.Count("id = 9"));
+        ASSERT_EQ(rows, never ? 0 : 1) << what;
+        auto objects = Objects(inner.get());
+        // A commit that succeeds although something failed may be unable to delete what it needs no more.
+        for (const char* kind : {"manifests", "taken"})
+          if (in_success) objects[kind] = std::min(objects[kind], wanted.at(kind));
+        // A crash before the files are whole cannot delete any more.
+        const bool gone = never && fault == Fault::kCrash;
+        ASSERT_TRUE(gone || objects == (never ? before : wanted)) << what;
+        if (!fired) {
+          EXPECT_GT(tried, 5);
+          break;
+        }
+        ASSERT_LT(n, 200);
+      }
+    }
+  }
+}
+
+// A version that stands there although its commit ended in Unknown: the next attempt finds it, also where no
+// writer's sequence tells.
+TEST(Faults, WhatLandedUnconfirmedIsNotCommittedAgain) {
+  int unknown = 0;
+  for (int at = 0;; ++at) {
+    const testing::TempFolder folder;
+    int calls = 0, fails_at = -1;
+    ASSERT_VALUE(const std::shared_ptr<store::ObjectStore> store,
+                 store::OpenLocalStore(folder.path(), {.sync = true, .sync_folder = [&](int) {
+                                                         errno = EIO;
+                                                         return calls++ == fails_at ? -1 : 0;
+                                                       }}));
+    ASSERT_VALUE(const auto catalog, Catalog::InitOn(store, {.threads = 1}));
+    ASSERT_OK(catalog->CreateTable("t", *SchemaFromArrow(*kSchema)).status());
+    ASSERT_VALUE(const auto table, catalog->OpenTable("t"));
+    ASSERT_VALUE(const auto appender, table->StartAppend({"id", "vec"}, {}));
+    ASSERT_OK(appender->Write(*BatchFromJson(kSchema, R"([{"id": 9, "vec": [1, 2]}])")));
+    calls = 0;
+    fails_at = at;
+    const Status first = appender->Commit().status();
+    if (first.ok()) {
+      EXPECT_LE(calls, at) << "no commit is left whose name is not confirmed";
+      break;
+    }
+    if (!appender->can_retry()) continue;  // a data file's name: that is not tried again
+    unknown += first.Is(Code::kUnknown);
+    ASSERT_OK(table->Tag("meanwhile", "v1", false, {}).status());
+    ASSERT_VALUE(const CommitResult second, appender->Commit());
+    EXPECT_EQ(second.rows, 1);
+    ASSERT_VALUE(const CommitResult third, appender->Commit());
+    EXPECT_TRUE(third.repeated);
+    ASSERT_VALUE(const View view, table->At());
+    EXPECT_EQ(view.snapshot().rows, 1) << at;
+  }
+  EXPECT_GT(unknown, 0);
+}
+
+// Who loses the race for a version, or is told of a conflict, leaves no files.
+TEST(Faults, WhatCannotBeCommittedLeavesNoFiles) {
+  const auto store = store::NewMemoryStore();
+  ASSERT_VALUE(const auto catalog, Catalog::InitOn(store, {.threads = 1}));
+  ASSERT_OK(catalog->CreateTable("t", *SchemaFromArrow(*kSchema)).status());
+  ASSERT_VALUE(const auto table, catalog->OpenTable("t"));
+  const auto batch = BatchFromJson(kSchema, R"([{"id": 7, "vec": [1, 2]}, {"id": 8, "vec": [1, 2]}])");
+  const auto before = Objects(store.get());
+  {
+    ASSERT_VALUE(const auto dropped, table->StartAppend({"id", "vec"}, {.write = {.fragment_rows = 1}}));
+    ASSERT_OK(dropped->Write(*batch));
+    EXPECT_EQ(Objects(store.get()).at("data"), 6);  // Parquet, tensors and their sums, twice
+  }
+  EXPECT_EQ(Objects(store.get()), before);
+  {
+    ASSERT_VALUE(const auto late, table->StartAppend({"id", "vec"}, {}));
+    ASSERT_OK(late->Write(*batch));
+    ASSERT_OK(table->RenameColumn("id", "key", {}).status());
+    EXPECT_TRUE(late->Commit().status().Is(Code::kConflict));
+    EXPECT_TRUE(late->Commit().status().Is(Code::kConflict));
+  }
+  EXPECT_EQ(Objects(store.get()).count("data"), 0U);
 }
 
 // The version stands there, but the disk did not confirm its name: Unknown to whoever commits, a version to

@@ -92,7 +92,8 @@ Status PackWriter::Add(std::string_view bytes, Uuid* pack, int64_t* offset) {
   }
   if (!upload_) {
     pack_ = Uuid::Random();
-    HEADRACE_ASSIGN(upload_, store_->StartUpload(prefix_ + PackKey(pack_)));
+    keys_.push_back(prefix_ + PackKey(pack_));
+    HEADRACE_ASSIGN(upload_, store_->StartUpload(keys_.back()));
   }
   *pack = pack_;
   *offset = upload_->written();

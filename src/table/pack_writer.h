@@ -28,6 +28,8 @@ class PackWriter {
   // Makes the last pack visible.
   Status Finish();
   int64_t bytes() const { return bytes_; }
+  // Of the packs begun, visible or not.
+  const std::vector<std::string>& keys() const { return keys_; }
 
  private:
   Status Add(std::string_view bytes, Uuid* pack, int64_t* offset);
@@ -44,6 +46,7 @@ class PackWriter {
   Uuid pack_;
   std::unique_ptr<store::Upload> upload_;
   int64_t bytes_ = 0;
+  std::vector<std::string> keys_;
   std::map<std::string, std::shared_ptr<store::ObjectReader>> sources_;  // packs that cells are copied from
 };
 

@@ -29,24 +29,27 @@ Result<bool> PutSettled(store::ObjectStore* store, const std::string& key, const
   if (!put.Is(Code::kAlreadyExists) && !Ambiguous(put)) return put;
   // Someone is there, or the answer was lost: what stands at the key decides. Where nothing stands yet, the
   // same bytes are offered again, so a late arrival of the first attempt changes nothing.
+  const auto unknown = [&](const Status& why) { return Status::Unknown(what).Wrap(why.ToString()); };
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const auto there = store->Get(key);
     if (there.ok()) {
-      HEADRACE_ASSIGN(const bool mine, ours(there->view()));
+      const Result<bool> mine = ours(there->view());
+      if (!mine.ok()) return unknown(mine.status());
       // The store itself said that it cannot promise to keep it: that is no success.
-      if (mine && put.Is(Code::kUnknown)) return put;
-      return mine;
+      if (*mine && put.Is(Code::kUnknown)) return put;
+      return *mine;
     }
     if (there.status().Is(Code::kNotFound)) {
       put = store->PutIfAbsent(key, text);
       if (put.ok()) return true;
-      if (!put.Is(Code::kAlreadyExists) && !Ambiguous(put)) return put;
+      // Refused now, but the first attempt may still arrive.
+      if (!put.Is(Code::kAlreadyExists) && !Ambiguous(put)) return unknown(put);
     } else if (!Ambiguous(there.status())) {
-      return there.status();
+      return unknown(there.status());
     }
     Backoff(attempt + 4);
   }
-  return Status::Unknown(what).Wrap(put.ToString());
+  return unknown(put);
 }
 
 }  // namespace headrace::table

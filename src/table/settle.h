@@ -16,7 +16,8 @@ bool Ambiguous(const Status& status);
 void Backoff(int64_t attempt);
 
 // Puts `text` at `key` if nothing is there. True: it stands there. False: another's does; `ours` tells which,
-// from the bytes. Unknown where the store never said: `what` then names what may have happened.
+// from the bytes. Unknown where the store never said: `what` then names what may have happened. After any
+// other error nothing of it stands there, and nothing will.
 Result<bool> PutSettled(store::ObjectStore* store, const std::string& key, const std::string& text,
                         const std::function<Result<bool>(std::string_view)>& ours, const std::string& what);
 

@@ -135,16 +135,24 @@ class TableAppender final : public Appender {
         writer_(std::move(writer)),
         repeated_version_(repeated_version) {}
 
+  ~TableAppender() override {
+    if (!landed_ && attempt_.unsettled == 0) writer_->Discard();
+  }
+
   Status Write(const arrow::RecordBatch& batch) override {
     if (repeated_version_ > 0) return Status::Ok();  // it is there already
-    HEADRACE_TRY(options_.stop.Check());
-    HEADRACE_TRY(writer_->Write(batch));
+    if (change_) return Status::Invalid("rows were written after Commit");
+    HEADRACE_TRY(broken_);
+    broken_ = options_.stop.Check();
+    if (broken_.ok()) broken_ = writer_->Write(batch);
+    HEADRACE_TRY(broken_);
     Report(options_, "writing rows", writer_->rows(), -1, writer_->bytes());
     return Status::Ok();
   }
   void Take(TakenItem item) override { taken_.push_back(std::move(item)); }
   int64_t rows() const override { return writer_->rows(); }
   int64_t bytes() const override { return writer_->bytes(); }
+  bool can_retry() const override { return change_.has_value(); }
 
   Result<CommitResult> Commit() override {
     CommitResult result;
@@ -153,35 +161,51 @@ class TableAppender final : public Appender {
       result.repeated = true;
       return result;
     }
-    HEADRACE_ASSIGN(auto fragments, writer_->Finish());
+    if (!change_) HEADRACE_TRY(Finish());
+    HEADRACE_ASSIGN(const Committed committed, table_.log_->Commit(*change_, options_.stop, &attempt_));
+    landed_ = !committed.repeated;
+    repeated_version_ = committed.version;
+    result.version = committed.version;
+    result.repeated = committed.repeated;
+    if (committed.repeated) return result;
+    result.rows = change_->operation.rows;
+    result.bytes = change_->operation.bytes;
+    result.fragments = change_->operation.fragments;
+    return result;
+  }
+
+ private:
+  // The files are whole: what is to be committed is known.
+  Status Finish() {
+    HEADRACE_TRY(broken_);
+    auto fragments = writer_->Finish();
+    broken_ = fragments.status();
+    HEADRACE_TRY(broken_);
     Change change;
     change.operation = table_.MakeOperation(OperationKind::kAppend, options_);
-    for (const auto& fragment : fragments) change.operation.rows += fragment.rows;
-    change.operation.fragments = static_cast<int64_t>(fragments.size());
-    change.operation.bytes = FilesOf(fragments);
-    change.fragments = std::move(fragments);
+    for (const auto& fragment : *fragments) change.operation.rows += fragment.rows;
+    change.operation.fragments = static_cast<int64_t>(fragments->size());
+    change.operation.bytes = FilesOf(*fragments);
+    change.fragments = std::move(*fragments);
     change.fields_used = fields_;
     change.writer = options_.writer;
     change.sequence = options_.sequence;
     change.after = options_.after;
     change.taken = taken_;
-    result.rows = change.operation.rows;
-    result.bytes = change.operation.bytes;
-    result.fragments = change.operation.fragments;
-    HEADRACE_ASSIGN(const Committed committed, table_.log_->Commit(change, options_.stop));
-    result.version = committed.version;
-    result.repeated = committed.repeated;
-    if (committed.repeated) result.rows = result.bytes = result.fragments = 0;
-    return result;
+    change_ = std::move(change);
+    return Status::Ok();
   }
 
- private:
   Table table_;  // a handle of its own: the appender may outlive the caller's
   CommitOptions options_;
   std::vector<Field> fields_;
   std::unique_ptr<DataWriter> writer_;
-  int64_t repeated_version_;
+  int64_t repeated_version_;  // that has these rows; 0: none, as far as is known
   std::vector<TakenItem> taken_;
+  Status broken_;                 // why the files will never be whole
+  std::optional<Change> change_;  // once they are
+  Attempt attempt_;
+  bool landed_ = false;  // a version names the files
 };
 
 Result<std::unique_ptr<Appender>> Table::StartAppend(const std::vector<std::string>& columns,
@@ -381,8 +405,11 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
   change.operation.fragments = static_cast<int64_t>(filled.size());
   change.operation.bytes = FilesOf(change.fragments);
   CommitResult result{0, rows_filled, change.operation.bytes, change.operation.fragments, false};
-  HEADRACE_ASSIGN(const Committed committed, log_->Commit(change, options.stop));
-  result.version = committed.version;
+  Attempt attempt;
+  const Result<Committed> committed = log_->Commit(change, options.stop, &attempt);
+  if (!committed.ok() && attempt.unsettled == 0) writer->Discard();
+  if (!committed.ok()) return committed.status();
+  result.version = committed->version;
   return result;
 }
 

@@ -61,10 +61,8 @@ Result<std::shared_ptr<Items>> Decode(std::string_view bytes, const TakenRef& re
   return items;
 }
 
-std::string KeyOf(const std::string& prefix, const Uuid& id) { return prefix + "taken/" + id.ToString(); }
-
 Result<std::shared_ptr<Items>> Load(Environment* env, const std::string& prefix, const TakenRef& ref) {
-  const std::string key = KeyOf(prefix, ref.id);
+  const std::string key = TakenKey(prefix, ref.id);
   return env->files.GetOrOpen<Items>(key, [&]() -> Result<std::shared_ptr<Items>> {
     HEADRACE_ASSIGN(const auto bytes, env->store->Get(key));
     return Decode(bytes.view(), ref, key);
@@ -79,14 +77,16 @@ void Merge(const Items& items, std::unordered_map<std::string, TakenItem>* merge
   }
 }
 
-Result<TakenRef> Write(Environment* env, const std::string& prefix, const Items& items) {
+Result<TakenRef> Write(Environment* env, const std::string& prefix, const Items& items,
+                       std::vector<std::string>* written) {
   const std::string bytes = Encode(items);
   TakenRef ref;
   ref.id = Uuid::Random();
   ref.items = static_cast<int64_t>(items.size());
   ref.bytes = static_cast<int64_t>(bytes.size());
   ref.checksum = Xxh3(bytes);
-  HEADRACE_TRY(store::PutFresh(env->store.get(), KeyOf(prefix, ref.id), bytes));
+  written->push_back(TakenKey(prefix, ref.id));
+  HEADRACE_TRY(store::PutFresh(env->store.get(), written->back(), bytes));
   return ref;
 }
 
@@ -97,7 +97,8 @@ int TierOf(int64_t items) {
 }
 
 // Merges the lists of a tier that has too many of them.
-Status Tidy(Environment* env, const std::string& prefix, std::vector<TakenRef>* refs) {
+Status Tidy(Environment* env, const std::string& prefix, std::vector<TakenRef>* refs,
+            std::vector<std::string>* keys) {
   for (;;) {
     std::map<int, int64_t> tiers;
     int full = -1;
@@ -118,7 +119,7 @@ Status Tidy(Environment* env, const std::string& prefix, std::vector<TakenRef>* 
     Items all;
     all.reserve(merged.size());
     for (auto& [source, item] : merged) all.push_back(std::move(item));
-    HEADRACE_ASSIGN(const TakenRef written, Write(env, prefix, all));
+    HEADRACE_ASSIGN(const TakenRef written, Write(env, prefix, all, keys));
     kept.push_back(written);
     // Where all of them held the same sources, the merged list may be of their tier again: it is one now.
     *refs = std::move(kept);
@@ -126,6 +127,8 @@ Status Tidy(Environment* env, const std::string& prefix, std::vector<TakenRef>* 
 }
 
 }  // namespace
+
+std::string TakenKey(const std::string& prefix, const Uuid& id) { return prefix + "taken/" + id.ToString(); }
 
 Result<Taken> LoadTaken(Environment* env, const std::string& prefix, const Snapshot& snapshot) {
   Taken taken;
@@ -138,7 +141,7 @@ Result<Taken> LoadTaken(Environment* env, const std::string& prefix, const Snaps
 }
 
 Status AddTaken(Environment* env, const std::string& prefix, const Snapshot& head,
-                const std::vector<TakenItem>& items, Snapshot* next) {
+                const std::vector<TakenItem>& items, Snapshot* next, std::vector<std::string>* written) {
   HEADRACE_ASSIGN(const Taken taken, LoadTaken(env, prefix, head));
   for (const auto& item : items) {
     const auto found = taken.items.find(item.source);
@@ -147,10 +150,10 @@ Status AddTaken(Environment* env, const std::string& prefix, const Snapshot& hea
   }
   Items stamped = items;
   for (auto& item : stamped) item.version = next->version;
-  HEADRACE_ASSIGN(const TakenRef ref, Write(env, prefix, stamped));
+  HEADRACE_ASSIGN(const TakenRef ref, Write(env, prefix, stamped, written));
   if (head.taken.empty()) next->rows_before_taken = head.rows;
   next->taken.push_back(ref);
-  return Tidy(env, prefix, &next->taken);
+  return Tidy(env, prefix, &next->taken, written);
 }
 
 }  // namespace headrace::table

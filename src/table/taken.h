@@ -32,11 +32,14 @@ struct Taken {
   int64_t rows_before = 0;  // rows that the table had before its first item: nothing is known of them
 };
 
+// taken/<id> of the table whose folder is `prefix`.
+std::string TakenKey(const std::string& prefix, const Uuid& id);
+
 Result<Taken> LoadTaken(Environment* env, const std::string& prefix, const Snapshot& snapshot);
 
 // Adds the items of an append to the snapshot that is about to be put; `head` is the one below it. Conflict
-// if somebody has taken one of them meanwhile.
+// if somebody has taken one of them meanwhile. Adds the keys that it wrote to `written`.
 Status AddTaken(Environment* env, const std::string& prefix, const Snapshot& head,
-                const std::vector<TakenItem>& items, Snapshot* next);
+                const std::vector<TakenItem>& items, Snapshot* next, std::vector<std::string>* written);
 
 }  // namespace headrace::table

@@ -122,9 +122,9 @@ Status Committer::Recover() {
   return Status::Ok();
 }
 
-// `*done`: the sequence that the table has, and will have.
+// `*done`: the sequence that the table has, and will have. `*count`: grows by the rows.
 Status Committer::CommitRows(const char* name, std::span<const Column> columns, const std::vector<json>& rows,
-                             int64_t sequence, int64_t* done) {
+                             int64_t sequence, int64_t* done, int64_t* count) {
   if (rows.empty()) return Status::Ok();
   HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog_.get(), name, columns));
   HEADRACE_ASSIGN(const auto batch, ToBatch(columns, rows));
@@ -134,26 +134,41 @@ Status Committer::CommitRows(const char* name, std::span<const Column> columns, 
   options.writer = writer_;
   options.sequence = sequence;
   options.after = *done;
-  HEADRACE_ASSIGN(const auto appender, table->StartAppend(batch->schema()->field_names(), options));
+  HEADRACE_ASSIGN(auto appender, table->StartAppend(batch->schema()->field_names(), options));
   HEADRACE_TRY(appender->Write(*batch));
-  HEADRACE_TRY(appender->Commit().status());
-  *done = sequence;
-  return Status::Ok();
+  pending_ = Pending{std::move(appender), sequence, done, count};
+  return CommitPending();
+}
+
+Status Committer::CommitPending() {
+  if (!pending_) return Status::Ok();
+  const int64_t rows = pending_->appender->rows();
+  const Status committed = pending_->appender->Commit().status();
+  if (committed.ok()) {
+    *pending_->done = pending_->sequence;
+    *pending_->count += rows;
+    pending_.reset();
+    return committed;
+  }
+  // A full disk gets no fuller: the files stay for the next try. What can never land is made anew.
+  if (committed.Is(Code::kConflict) || !pending_->appender->can_retry()) pending_.reset();
+  // A commit that failed may yet have landed: what the tables have is asked again.
+  if (!pending_) recovered_ = false;
+  return committed;
 }
 
 Result<CommitCounts> Committer::Commit(bool over) {
-  Result<CommitCounts> counts = CommitAll(over);
-  // A commit that failed may yet have landed: what the tables have is asked again.
-  if (!counts.ok()) recovered_ = false;
-  return counts;
+  HEADRACE_TRY(CommitAll(over));
+  return std::exchange(landed_, {});
 }
 
-Result<CommitCounts> Committer::CommitAll(bool over) {
+Status Committer::CommitAll(bool over) {
+  HEADRACE_TRY(CommitPending());
   if (!recovered_) HEADRACE_TRY(Recover());
-  CommitCounts counts;
   for (bool more = true; more;) {
     Replay replay = replay_;
     std::vector<json> traces, scores;
+    std::vector<std::string> complaints;
     Position end = done_;
     more = false;
     const auto report = ReadSpool(folder_, done_, [&](const Record& record) {
@@ -169,7 +184,7 @@ Result<CommitCounts> Committer::CommitAll(bool over) {
     if (report.ok()) {
       more = false;
       end = std::max(end, report->end);
-      counts.complaints.insert(counts.complaints.end(), report->complaints.begin(), report->complaints.end());
+      complaints = report->complaints;
       damaged_.insert(report->damaged.begin(), report->damaged.end());
     } else if (!more) {
       return report.status();
@@ -180,15 +195,14 @@ Result<CommitCounts> Committer::CommitAll(bool over) {
       traces.insert(traces.end(), interrupted.begin(), interrupted.end());
       if (!interrupted.empty()) ++sequence;  // told from a commit of all but them
     }
-    HEADRACE_TRY(CommitRows(kTraces, TraceColumns(), traces, sequence, &traces_done_));
-    HEADRACE_TRY(CommitRows(kScores, ScoreColumns(), scores, end.sequence(), &scores_done_));
-    counts.traces += static_cast<int64_t>(traces.size());
-    counts.scores += static_cast<int64_t>(scores.size());
+    HEADRACE_TRY(CommitRows(kTraces, TraceColumns(), traces, sequence, &traces_done_, &landed_.traces));
+    HEADRACE_TRY(CommitRows(kScores, ScoreColumns(), scores, end.sequence(), &scores_done_, &landed_.scores));
+    landed_.complaints.insert(landed_.complaints.end(), complaints.begin(), complaints.end());
     replay_ = std::move(replay);
     done_ = end;
     HEADRACE_TRY(DropSegments(folder_, replay_.Oldest(done_), damaged_));
   }
-  return counts;
+  return Status::Ok();
 }
 
 std::string Committer::Remove(Takeover* takeover) {

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -56,21 +57,33 @@ class Committer {
  public:
   Committer(std::shared_ptr<table::Catalog> catalog, std::string folder);
   // What has ended since the last time. `over`: the writer is dead, so what has not ended never will. After
-  // an error nothing is lost: the next call tries again.
+  // an error nothing is lost: the next call tries again, with the files that were written already.
   Result<CommitCounts> Commit(bool over = false);
   // For a dead writer's folder, once all of it is committed: it goes, or is kept aside; where, if anything in
   // it could not be read.
   std::string Remove(Takeover* takeover);
 
  private:
+  // Rows whose files are whole, and whose commit failed.
+  struct Pending {
+    std::unique_ptr<table::Appender> appender;
+    int64_t sequence = 0;
+    int64_t* done = nullptr;   // traces_done_ or scores_done_
+    int64_t* count = nullptr;  // where the rows are counted
+  };
+
   Status Recover();
-  Result<CommitCounts> CommitAll(bool over);
+  Status CommitAll(bool over);
   Status CommitRows(const char* name, std::span<const Column> columns,
-                    const std::vector<nlohmann::json>& rows, int64_t sequence, int64_t* done);
+                    const std::vector<nlohmann::json>& rows, int64_t sequence, int64_t* done, int64_t* count);
+  // Tries the pending rows' commit again, where there are any.
+  Status CommitPending();
 
   std::shared_ptr<table::Catalog> catalog_;
   std::string folder_, writer_;
   bool recovered_ = false;
+  std::optional<Pending> pending_;
+  CommitCounts landed_;                          // what was committed and not yet told
   Position done_;                                // all before it is committed
   int64_t traces_done_ = -1, scores_done_ = -1;  // sequences, as the tables remember them
   Replay replay_;

@@ -1,6 +1,9 @@
 #include <arrow/api.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -262,6 +265,136 @@ TEST(Committer, EveryFaultAtEveryOperation) {
     }
     EXPECT_GT(at, 5);
   }
+}
+
+int DataFiles(store::ObjectStore* store) {
+  const auto all = store->List("tables/", "", 100'000);
+  EXPECT_TRUE(all.ok());
+  int files = 0;
+  for (const auto& object : *all) files += object.key.find("/data/") != std::string::npos;
+  return files;
+}
+
+// A store that takes nothing more from its N-th operation on, for every N, through several tries: what was
+// written for them lies there once, while it lasts and after it.
+TEST(Committer, TryingAgainWritesNothingTwice) {
+  using store::Fault;
+  const int64_t stride = Scaled(10) < 10 ? 5 : 1;
+  for (const Fault fault : {Fault::kCrash, Fault::kAmbiguous}) {
+    int64_t at = 0;
+    int kept = 0;
+    for (bool fired = true; fired; at += stride) {
+      const TempFolder folder;
+      const auto inner = store::NewMemoryStore();
+      ASSERT_OK(table::Catalog::InitOn(inner, {.threads = 1}).status());
+      const auto faulty = store::NewFaultyStore(inner);
+      ASSERT_VALUE(const auto catalog, table::Catalog::OpenOn(faulty, {.threads = 1}));
+      ASSERT_VALUE(auto spool, Spool::Create(folder.path() + "/spool"));
+      Committer committer(catalog, spool->folder());
+      Rows wanted;
+      const auto add = [&](const std::string& id) {
+        ASSERT_OK(spool->Append(Kind::kStart, Start(id)));
+        ASSERT_OK(spool->Append(Kind::kEnd, End(id)));
+        wanted.emplace(id, Row{"p " + id, "a " + id, "stop"});
+      };
+      add("before");
+      ASSERT_OK(committer.Commit().status());
+      ASSERT_EQ(DataFiles(inner.get()), 1);
+      add("a");
+      ASSERT_OK(spool->Append(Kind::kScore, json{{"trace", "a"}, {"name", "n"}, {"value", 1}}.dump()));
+      const std::string what = "fault " + std::to_string(static_cast<int>(fault)) + " at ";
+      for (int tries = 0; tries < 3; ++tries) {
+        faulty->Arm({.at = tries == 0 ? at : std::min<int64_t>(at, 2), .fault = fault});
+        const bool done = committer.Commit().ok();
+        if (tries == 0) fired = faulty->fired();
+        const int files = DataFiles(inner.get());
+        ASSERT_LE(files, 3) << what << at << ", try " << tries;
+        kept += !done && files > 1;
+        add("later " + std::to_string(tries));
+        if (done) break;
+      }
+      faulty->Arm({});
+      for (int i = 0; i < 3; ++i) ASSERT_OK(committer.Commit().status());
+      ASSERT_LE(DataFiles(inner.get()), 4) << what << at;  // before, a, its score, later
+      ASSERT_EQ(Read(catalog, false), wanted) << what << at;
+      ASSERT_VALUE(const auto scores, catalog->OpenTable(kScores));
+      ASSERT_VALUE(const auto view, scores->At());
+      ASSERT_VALUE(const int64_t count, view.Count("name = 'n'"));
+      ASSERT_EQ(count, 1) << what << at;
+    }
+    EXPECT_GT(at, 5);
+    EXPECT_GT(kept, 0) << "no commit failed after its files were whole";
+  }
+}
+
+// Bytes that the file system of `path` can still take.
+int64_t FreeBytes(const std::string& path) {
+  struct statvfs info {};
+  return statvfs(path.c_str(), &info) == 0 ? static_cast<int64_t>(info.f_bavail * info.f_bsize) : -1;
+}
+
+// In a process of its own, on a disk of its own: tries to commit with 0, 1, 2, ... pages left.
+int OnAFullDisk(const std::string& disk, const std::string& spools) {
+  const auto catalog = table::Catalog::Init(disk + "/c", {.threads = 1});
+  if (!catalog.ok()) return 10;
+  auto spool = Spool::Create(spools);
+  if (!spool.ok()) return 11;
+  Committer committer(*catalog, (*spool)->folder());
+  Rows wanted;
+  const auto add = [&](int i) {
+    const std::string id = std::to_string(i);
+    wanted.emplace(id, Row{"p " + id, "a " + id, "stop"});
+    return (*spool)->Append(Kind::kStart, Start(id)).ok() && (*spool)->Append(Kind::kEnd, End(id)).ok();
+  };
+  if (!add(-1) || !committer.Commit().ok()) return 12;
+  bool failed_late = false;
+  for (int pages = 0; pages < 40; ++pages) {
+    // The filler takes what is left but the pages.
+    {
+      const std::string chunk(4096, 'x');
+      std::ofstream filler(disk + "/filler", std::ios::binary);
+      for (int64_t left = FreeBytes(disk); left > 4096 * pages; left -= 4096) filler << chunk;
+    }
+    const int64_t start = FreeBytes(disk);
+    if (!add(pages)) return 13;
+    int64_t after_first = -1;
+    for (int tries = 0; tries < 4; ++tries) {
+      if (committer.Commit().ok()) break;
+      const int64_t now = FreeBytes(disk);
+      if (after_first >= 0 && now != after_first) return 14;
+      after_first = now;
+      failed_late = failed_late || now < start;
+    }
+    std::filesystem::remove(disk + "/filler");
+    if (!committer.Commit().ok()) return 15;
+    if (DataFiles((*catalog)->environment()->store.get()) != pages + 2) return 16;
+  }
+  if (!failed_late) return 17;  // no try failed after its files were written
+  return Read(*catalog, false) == wanted ? 0 : 18;
+}
+
+// A disk that is really full: tries take no room after the first, and once there is room the rows are there,
+// each once, and their files too.
+TEST(Committer, AFullDiskGetsNoFuller) {
+  const TempFolder folder;
+  const std::string disk = folder.path() + "/disk";
+  std::filesystem::create_directories(disk);
+  constexpr int kNoMount = 77;
+  const pid_t child = fork();
+  if (child == 0) {
+    // A mount of one's own: root may, and others where users may have namespaces.
+    const bool apart = unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0;
+    if (!apart || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=2m") != 0)
+      _exit(kNoMount);
+    _exit(OnAFullDisk(disk, folder.path() + "/spools"));
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  if (WEXITSTATUS(status) == kNoMount)
+    GTEST_SKIP() << "this process may not mount a file system of its own, so there is no full disk";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 // A writer that died before its lock was there, and somebody who died while removing a folder.
