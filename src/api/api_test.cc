@@ -212,10 +212,10 @@ TEST(Calls, FaultsNameTheirPlace) {
           "{" + hi +
               R"(, "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "any"}}}})"),
       "response_format.json_schema.schema");
-  EXPECT_EQ(ParamOf(Dialect::kChat, "{" + hi + R"(, "stop": ["a", ""]})"), "stop");
+  EXPECT_EQ(ParamOf(Dialect::kChat, "{" + hi + R"(, "stop": ["a", ""]})"), "stop[1]");
   EXPECT_EQ(
       ParamOf(Dialect::kMessages, R"({"model": "m", "max_tokens": 1, "stop_sequences": [""], )" + hi + "}"),
-      "stop_sequences");
+      "stop_sequences[0]");
   EXPECT_EQ(ParamOf(Dialect::kResponses, R"({"input": [{"role": "user", "content": 5}]})"),
             "input[0].content");
   EXPECT_EQ(ParamOf(Dialect::kChat,

@@ -32,6 +32,11 @@ inline bool TakesTexts(Dialect dialect) {
   return dialect == Dialect::kCompletions || dialect == Dialect::kNative;
 }
 
+// The field that holds what the model is to read.
+inline const char* PromptField(Dialect dialect) {
+  return TakesTexts(dialect) ? "prompt" : dialect == Dialect::kResponses ? "input" : "messages";
+}
+
 // A prompt as a client may give it: a text, tokens, or both in a row.
 using MixedText = std::vector<std::variant<std::string, model::Token>>;
 using PromptInput = std::variant<std::string, std::vector<model::Token>, MixedText>;
@@ -65,6 +70,7 @@ struct Call {
   std::vector<std::string> bad_words;
   std::vector<std::pair<std::string, float>> bias_texts;  // for each token of the text
   bool seeded = false;                                    // the client gave the seed
+  std::string structure_at;                               // path of what asks for request.structure
   int n = 1;                                              // answers to each prompt
   bool stream = false;
   bool include_usage = false;
@@ -97,6 +103,7 @@ std::optional<Fault> Continue(std::string_view input, std::string_view response,
 struct EmbeddingsCall {
   std::string model;
   std::vector<PromptInput> inputs;
+  bool listed = false;  // they came as a list: one alone did not
   int dimensions = 0;   // 0: all
   bool base64 = false;  // little-endian floats
   int cut = 0;          // longer inputs are cut to so many tokens; -1: to the model's limit, 0: refused
@@ -121,13 +128,15 @@ std::optional<Fault> ParseRerank(std::string_view body, RerankCall* call);
 struct PairsCall {
   std::string model;
   std::vector<std::string> first, second;
-  bool cut = false;  // truncate_prompt_tokens = -1
+  std::string first_at, second_at;  // the fields that hold them
+  bool cut = false;                 // truncate_prompt_tokens = -1
   std::vector<std::string> unknown;
 };
 std::optional<Fault> ParsePairs(std::string_view body, PairsCall* call);
 
 struct TokenizeCall {
   std::string model, text;
+  const char* text_at = "prompt";        // the field that holds the text
   std::vector<model::Message> messages;  // instead of a text
   Tools tools;                           // with them
   model::RenderOptions render;

@@ -58,7 +58,7 @@ void ReadChoice(Fields* body, Call* call) {
     Refuse("tool_choice.type", "is '" + type + "'; there are auto, any, tool and none");
   }
   call->tools.parallel = !inner.Flag("disable_parallel_tool_use", false);
-  CheckChoice("tool_choice", call->tools);
+  CheckChoice("tool_choice", "tool_choice.name", call->tools);
 }
 
 // {"type": "json_schema", "schema": …}
@@ -121,7 +121,7 @@ void ParseMessages(const Json& json, Call* call) {
     ReadFormat(*format, "output_format", call);  // the beta's
   ReadStructures(&body, call);
   if (call->tools.enforced() && call->request.structure.kind != engine::Structure::Kind::kNone)
-    Refuse("tool_choice", "asks for a call, and output_config.format for something else");
+    Refuse("tool_choice", "asks for a call, and " + call->structure_at + " for something else");
   ReadTemplate(&body, &call->render);
   if (messages.back()["role"] == "assistant") call->render.reply = false;
   for (const char* name : {"service_tier", "container", "context_management", "mcp_servers", "cache_control"})

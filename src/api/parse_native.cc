@@ -18,7 +18,7 @@ MixedText ReadMixed(const Json& parts, const std::string& at) {
     if (parts[i].is_string()) {
       mixed.emplace_back(parts[i].get<std::string>());
     } else {
-      mixed.emplace_back(ReadTokens(Json::array({parts[i]}), At(at, i))[0]);
+      mixed.emplace_back(ReadToken(parts[i], At(at, i)));
     }
   }
   return mixed;
@@ -59,7 +59,8 @@ namespace {
 
 // [[token or text, bias or false], …], or {"token or text": bias}.
 void ReadNativeBias(const Json& bias, Call* call) {
-  const auto add = [&](const Json& what, const Json& amount, const std::string& at) {
+  const auto add = [&](const Json& what, const std::string& what_at, const Json& amount,
+                       const std::string& at) {
     float value = -100;
     if (amount.is_number()) {
       value = std::clamp(amount.get<float>(), -100.0F, 100.0F);
@@ -69,7 +70,7 @@ void ReadNativeBias(const Json& bias, Call* call) {
     if (what.is_string()) {
       call->bias_texts.emplace_back(what.get<std::string>(), value);
     } else {
-      call->request.sampling.logit_bias.emplace_back(ReadTokens(Json::array({what}), at)[0], value);
+      call->request.sampling.logit_bias.emplace_back(ReadToken(what, what_at), value);
     }
   };
   if (bias.size() > 1024) Refuse("logit_bias", "has more than 1,024 entries");
@@ -77,12 +78,13 @@ void ReadNativeBias(const Json& bias, Call* call) {
     for (const auto& [name, amount] : bias.items()) {
       const bool number =
           !name.empty() && name.size() < 10 && name.find_first_not_of("0123456789") == std::string::npos;
-      add(number ? Json(std::stol(name)) : Json(name), amount, "logit_bias." + name);
+      add(number ? Json(std::stol(name)) : Json(name), "logit_bias." + name, amount, "logit_bias." + name);
     }
   } else if (bias.is_array()) {
     for (size_t i = 0; i < bias.size(); ++i) {
       if (!bias[i].is_array() || bias[i].size() != 2) Refuse(At("logit_bias", i), "must be [token, bias]");
-      add(bias[i][0], bias[i][1], At("logit_bias", i));
+      const std::string at = At("logit_bias", i);
+      add(bias[i][0], At(at, 0), bias[i][1], At(at, 1));
     }
   } else {
     Refuse("logit_bias", "must be an array or an object");

@@ -33,6 +33,7 @@ void ReadFormat(const Json& format, const std::string& at, bool nested, Call* ca
     const Json* schema = outer.Find("schema");  // llama.cpp's extension
     if (schema != nullptr) return SetSchema(*schema, outer.PathOf("schema"), call);
     call->request.structure = {engine::Structure::Kind::kJson, ""};
+    call->structure_at = at;
     return;
   }
   if (type != "json_schema")
@@ -62,15 +63,15 @@ void ParseChat(const Json& json, Call* call) {
   ReadStructures(&body, call);
   ReadTools(&body, call);
   if (call->tools.enforced() && call->request.structure.kind != engine::Structure::Kind::kNone)
-    Refuse("tool_choice", "asks for a call, and response_format for something else");
+    Refuse("tool_choice", "asks for a call, and " + call->structure_at + " for something else");
   ReadEffort(body.Text("reasoning_effort"), call);
   ReadTemplate(&body, &call->render);
   call->give_reasoning = body.Flag("include_reasoning", true);
   Skip(&body, {"store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "verbosity",
                "prediction", "prompt_cache_retention"});
   if (const Json* kinds = body.Array("modalities"))
-    for (const Json& kind : *kinds)
-      if (kind != "text") Refuse("modalities", "asks for more than text");
+    for (size_t i = 0; i < kinds->size(); ++i)
+      if ((*kinds)[i] != "text") Refuse(At("modalities", i), "must be text: this server writes nothing else");
   call->input = Json{{"messages", json.at("messages")}}.dump();
   if (!call->tools.list.empty())
     call->input = Json{{"messages", json.at("messages")}, {"tools", json.at("tools")}}.dump();
@@ -197,7 +198,7 @@ void ReadResponseTools(Fields* body, Call* call) {
     } else {
       Refuse("tool_choice", "must be auto, none, required or an object that names a function");
     }
-    CheckChoice("tool_choice", call->tools);
+    CheckChoice("tool_choice", "tool_choice.name", call->tools);
   }
 }
 
@@ -235,7 +236,10 @@ void ParseResponses(const Json& json, Call* call) {
     inner.Rest(&call->unknown);
     call->given_back["reasoning"] = reasoning->dump();
   }
+  ReadStructures(&body, call);
   ReadResponseTools(&body, call);
+  if (call->tools.enforced() && call->request.structure.kind != engine::Structure::Kind::kNone)
+    Refuse("tool_choice", "asks for a call, and " + call->structure_at + " for something else");
   if (const auto top = body.Integer("top_logprobs", 0, 20); top && *top > 0)
     call->request.top_logprobs = static_cast<int>(*top);
   if (const Json* metadata = body.Object("metadata")) call->given_back["metadata"] = metadata->dump();
@@ -304,7 +308,10 @@ std::optional<Fault> ParseEmbeddings(std::string_view text, EmbeddingsCall* call
   return Reading(text, [&](const Json& json) {
     Fields body(json, "");
     call->model = body.Text("model").value_or("");
-    call->inputs = ReadPrompts(body.Need("input"), "input");
+    const Json& input = body.Need("input");
+    call->inputs = ReadPrompts(input, "input");
+    call->listed = input.is_array() &&
+                   std::none_of(input.begin(), input.end(), [](const Json& i) { return i.is_number(); });
     call->dimensions = static_cast<int>(body.Integer("dimensions", 1, 1 << 20).value_or(0));
     const std::string format = body.Text("encoding_format").value_or("float");
     if (format != "float" && format != "base64")
@@ -338,6 +345,7 @@ std::optional<Fault> ParseTokenize(std::string_view text, bool back, TokenizeCal
       call->tools = std::move(tools.tools);
     } else if (const auto content = body.Text("content")) {
       call->text = *content;  // llama.cpp's name,
+      call->text_at = "content";
       call->special = false;  // and its default
     } else {
       call->text = body.NeedText("prompt");

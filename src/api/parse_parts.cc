@@ -18,6 +18,7 @@ void SetStructure(engine::Structure::Kind kind, std::string text, const std::str
   if (call->request.structure.kind != engine::Structure::Kind::kNone)
     Refuse(at, "asks for a structure, and another field does too");
   call->request.structure = {kind, std::move(text)};
+  call->structure_at = at;
 }
 
 // Alternatives as a regular expression.
@@ -41,7 +42,7 @@ void ReadBias(const Json& bias, const std::string& at, engine::Sampling* samplin
     char* end = nullptr;
     const long token = std::strtol(name.c_str(), &end, 10);
     if (name.empty() || *end != '\0' || token < 0 || token > kMostTokens)
-      Refuse(at, "'" + name + "' is not a token's number");
+      Refuse(at + "." + name, "is not a token's number");
     if (!value.is_number()) Refuse(at + "." + name, "must be a number");
     const auto amount = value.get<double>();
     if (!(amount >= -100 && amount <= 100)) Refuse(at + "." + name, "must be from -100 to 100");
@@ -146,11 +147,13 @@ std::vector<std::string> ReadStops(Fields* body, const char* name) {
   if (static_cast<int64_t>(stops.size()) > limits::kMaxStops)
     Refuse(body->PathOf(name), "has " + std::to_string(stops.size()) + " strings; at most " +
                                    std::to_string(limits::kMaxStops) + " are taken");
-  for (const std::string& stop : stops) {
-    if (stop.empty()) Refuse(body->PathOf(name), "has an empty string");
-    if (static_cast<int64_t>(stop.size()) > limits::kMaxStopBytes)
-      Refuse(body->PathOf(name), "has a string of " + std::to_string(stop.size()) + " bytes; at most " +
-                                     std::to_string(limits::kMaxStopBytes) + " are taken");
+  const Json* given = body->Find(name);
+  for (size_t i = 0; i < stops.size(); ++i) {
+    const std::string at = given->is_array() ? At(body->PathOf(name), i) : body->PathOf(name);
+    if (stops[i].empty()) Refuse(at, "is empty");
+    if (static_cast<int64_t>(stops[i].size()) > limits::kMaxStopBytes)
+      Refuse(at, "has " + std::to_string(stops[i].size()) + " bytes; at most " +
+                     std::to_string(limits::kMaxStopBytes) + " are taken");
   }
   return stops;
 }
@@ -228,11 +231,11 @@ model::Tool ReadFunction(const Json& function, const std::string& at, const char
   return tool;
 }
 
-void CheckChoice(const std::string& at, const Tools& tools) {
+void CheckChoice(const std::string& at, const std::string& name_at, const Tools& tools) {
   if (tools.choice == Tools::Choice::kNamed) {
     for (const model::Tool& tool : tools.list)
       if (tool.name == tools.named) return;
-    Refuse(at, "names '" + tools.named + "', which is not among the tools");
+    Refuse(name_at, "is '" + tools.named + "', which is not among the tools");
   }
   if (tools.choice == Tools::Choice::kRequired && tools.list.empty())
     Refuse(at, "asks for a call, and there are no tools");
@@ -268,7 +271,7 @@ void ReadTools(Fields* body, Call* call) {
     } else {
       Refuse("tool_choice", "must be auto, none, required or an object that names a function");
     }
-    CheckChoice("tool_choice", call->tools);
+    CheckChoice("tool_choice", "tool_choice.function.name", call->tools);
   }
 }
 
@@ -302,15 +305,15 @@ void ReadTemplate(Fields* body, model::RenderOptions* render) {
   }
 }
 
+model::Token ReadToken(const Json& token, const std::string& at) {
+  if (!token.is_number_integer() || token < 0 || token > kMostTokens) Refuse(at, "must be a token's number");
+  return token.get<model::Token>();
+}
+
 std::vector<model::Token> ReadTokens(const Json& list, const std::string& at) {
   std::vector<model::Token> tokens;
   tokens.reserve(list.size());
-  for (size_t i = 0; i < list.size(); ++i) {
-    const Json& token = list[i];
-    if (!token.is_number_integer() || token < 0 || token > kMostTokens)
-      Refuse(At(at, i), "must be a token's number");
-    tokens.push_back(token.get<model::Token>());
-  }
+  for (size_t i = 0; i < list.size(); ++i) tokens.push_back(ReadToken(list[i], At(at, i)));
   return tokens;
 }
 

@@ -30,13 +30,14 @@ std::string ReadContent(const Json& content, const std::string& at);
 model::Tool ReadFunction(const Json& function, const std::string& at, const char* schema_name);
 // tools and tool_choice as chat completions have them.
 void ReadTools(Fields* body, Call* call);
-// Checks the choice against the list.
-void CheckChoice(const std::string& at, const Tools& tools);
+// Checks the choice against the list; `name_at` is the path of the name that it gives.
+void CheckChoice(const std::string& at, const std::string& name_at, const Tools& tools);
 // OpenAI's reasoning_effort: a variable of the template; none and minimal switch thinking off, others on.
 void ReadEffort(const std::optional<std::string>& effort, Call* call);
 void SetThinking(bool think, model::RenderOptions* render);
 // chat_template_kwargs, add_generation_prompt, continue_final_message.
 void ReadTemplate(Fields* body, model::RenderOptions* render);
+model::Token ReadToken(const Json& token, const std::string& at);
 std::vector<model::Token> ReadTokens(const Json& list, const std::string& at);
 // Prompts as llama.cpp takes them: one, or an array of several; 1 to 2,048.
 std::vector<PromptInput> ReadPrompts(const Json& value, const std::string& at);

@@ -62,15 +62,15 @@ void AllowTools(const Json& choice, const std::string& at, bool nested, Tools* t
   if (list == nullptr || list->empty()) Refuse(outer.PathOf("tools"), "must be an array, not empty");
   std::vector<model::Tool> allowed;
   for (size_t i = 0; i < list->size(); ++i) {
-    Fields entry((*list)[i], outer.PathOf("tools") + "[" + std::to_string(i) + "]");
+    const std::string place = outer.PathOf("tools") + "[" + std::to_string(i) + "]";
+    Fields entry((*list)[i], place);
     if (const std::string type = entry.Text("type").value_or("function"); type != "function") continue;
-    const std::string name = nested
-                                 ? Fields(entry.Need("function"), entry.PathOf("function")).NeedText("name")
-                                 : entry.NeedText("name");
+    Fields named(nested ? entry.Need("function") : (*list)[i], nested ? entry.PathOf("function") : place);
+    const std::string name = named.NeedText("name");
     const auto found = std::find_if(tools->list.begin(), tools->list.end(),
                                     [&](const model::Tool& tool) { return tool.name == name; });
     if (found == tools->list.end())
-      Refuse(entry.PathOf("name"), "is '" + name + "', which is not among the tools");
+      Refuse(named.PathOf("name"), "is '" + name + "', which is not among the tools");
     if (std::none_of(allowed.begin(), allowed.end(), [&](const auto& tool) { return tool.name == name; }))
       allowed.push_back(*found);
   }

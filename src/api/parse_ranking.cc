@@ -13,23 +13,26 @@ std::vector<std::string> ReadTexts(const Json& list, const std::string& at) {
   if (!list.is_array() || list.empty()) Refuse(at, "must be an array of texts, not empty");
   if (list.size() > kMostInputs) Refuse(at, "has more than 2,048 entries");
   std::vector<std::string> texts;
-  for (size_t i = 0; i < list.size(); ++i)
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (!list[i].is_string() && !list[i].is_object())
+      Refuse(At(at, i), "must be a text, or an object with one, not " + KindOf(list[i]));
     texts.push_back(list[i].is_string() ? list[i].get<std::string>()
                                         : Fields(list[i], At(at, i)).NeedText("text"));
+  }
   return texts;
 }
 
-// One text or several.
-std::vector<std::string> ReadOneOrMore(Fields* body, const char* name, const char* other) {
+// One text or several; `*at`: where they stand.
+std::vector<std::string> ReadOneOrMore(Fields* body, const char* name, const char* other, std::string* at) {
   const Json* value = body->Find(name);
-  std::string at = body->PathOf(name);
+  *at = name;
   if (value == nullptr) {
     value = body->Find(other);
-    if (value != nullptr) at = body->PathOf(other);
+    if (value != nullptr) *at = other;
   }
-  if (value == nullptr) Refuse(at, "is missing");
+  if (value == nullptr) Refuse(*at, "is missing");
   if (value->is_string()) return {value->get<std::string>()};
-  return ReadTexts(*value, at);
+  return ReadTexts(*value, *at);
 }
 
 }  // namespace
@@ -55,11 +58,12 @@ std::optional<Fault> ParsePairs(std::string_view text, PairsCall* call) {
   return Reading(text, [&](const Json& json) {
     Fields body(json, "");
     call->model = body.Text("model").value_or("");
-    call->first = ReadOneOrMore(&body, "text_1", "queries");
-    call->second = ReadOneOrMore(&body, "text_2", "documents");
+    call->first = ReadOneOrMore(&body, "text_1", "queries", &call->first_at);
+    call->second = ReadOneOrMore(&body, "text_2", "documents", &call->second_at);
     if (call->first.size() != 1 && call->first.size() != call->second.size())
-      Refuse("text_2", "has " + std::to_string(call->second.size()) + " texts for the " +
-                           std::to_string(call->first.size()) + " of text_1: as many, or text_1 is one");
+      Refuse(call->second_at, "has " + std::to_string(call->second.size()) + " texts for the " +
+                                  std::to_string(call->first.size()) + " of " + call->first_at +
+                                  ": as many, or " + call->first_at + " is one");
     call->cut = body.Integer("truncate_prompt_tokens", -1, 1 << 20).has_value();
     for (const char* name : {"encoding_format", "user", "softmax", "use_activation", "priority"})
       body.Find(name);

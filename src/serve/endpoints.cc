@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "api/writer.h"
 #include "base/clock.h"
@@ -76,11 +77,19 @@ class Embedding {
   std::shared_ptr<std::atomic<bool>> ended_ = std::make_shared<std::atomic<bool>>(false);
 };
 
+// The path of the i-th text of a request.
+using PathOf = std::function<std::string(size_t)>;
+
+// The path of an entry of `field`, which holds one text alone or several.
+std::string EntryOf(const std::string& field, bool several, size_t i) {
+  return several ? field + "[" + std::to_string(i) + "]" : field;
+}
+
 // Embeds, with the request's row and figures.
 std::optional<api::Fault> Embed(Services* services, const std::shared_ptr<http::Exchange>& exchange,
                                 const Caller& caller, const Chosen& chosen,
                                 const std::vector<std::vector<model::Token>>& tokens, int cut,
-                                const std::string& input, Embedded* done) {
+                                const std::string& input, const PathOf& path, Embedded* done) {
   const Served& served = *chosen.served;
   int64_t count = 0;
   for (const auto& one : tokens) count += static_cast<int64_t>(one.size());
@@ -102,8 +111,11 @@ std::optional<api::Fault> Embed(Services* services, const std::shared_ptr<http::
   if (!made.ok()) {
     api::Fault fault = api::Fault::From(made.status());
     if (made.status().Is(Code::kLimit)) {
+      const auto most = static_cast<size_t>(served.model->facts().trained_context);
+      const auto first =
+          std::find_if(tokens.begin(), tokens.end(), [&](const auto& one) { return one.size() > most; });
       fault.code = "context_length_exceeded";
-      fault.param = "input";
+      fault.param = path(first == tokens.end() ? 0 : static_cast<size_t>(first - tokens.begin()));
     }
     return fault;
   }
@@ -136,8 +148,8 @@ Result<std::vector<model::Token>> Beginning(const Served& served, std::string_vi
 }
 
 std::optional<api::Fault> AddText(const Served& served, const std::string& text, bool special, bool cut,
-                                  std::vector<model::Token>* tokens) {
-  if (auto fault = cut ? std::nullopt : CannotFit(served, text.size(), "input")) return fault;
+                                  const std::string& at, std::vector<model::Token>* tokens) {
+  if (auto fault = cut ? std::nullopt : CannotFit(served, text.size(), at)) return fault;
   const auto made = cut ? Beginning(served, text, special) : served.model->Tokenize(text, special, false);
   if (!made.ok()) return api::Fault::From(made.status());
   tokens->insert(tokens->end(), made->begin(), made->end());
@@ -146,25 +158,29 @@ std::optional<api::Fault> AddText(const Served& served, const std::string& text,
 
 // Of texts and tokens in a row, only a text that begins it gets the model's special tokens.
 std::optional<api::Fault> TokensOf(const Served& served, const std::vector<api::PromptInput>& inputs,
-                                   bool cut, std::vector<std::vector<model::Token>>* tokens) {
-  for (const api::PromptInput& input : inputs) {
+                                   bool cut, const PathOf& path,
+                                   std::vector<std::vector<model::Token>>* tokens) {
+  for (size_t n = 0; n < inputs.size(); ++n) {
+    const std::string at = path(n);
     std::vector<model::Token>& made = tokens->emplace_back();
-    if (const auto* text = std::get_if<std::string>(&input)) {
-      if (auto fault = AddText(served, *text, true, cut, &made)) return fault;
-    } else if (const auto* mixed = std::get_if<api::MixedText>(&input)) {
+    if (const auto* text = std::get_if<std::string>(&inputs[n])) {
+      if (auto fault = AddText(served, *text, true, cut, at, &made)) return fault;
+    } else if (const auto* mixed = std::get_if<api::MixedText>(&inputs[n])) {
       for (size_t i = 0; i < mixed->size(); ++i) {
+        const std::string place = at + "[" + std::to_string(i) + "]";
         if (const auto* token = std::get_if<model::Token>(&(*mixed)[i])) {
+          if (auto fault = NotTokens(served, {*token}, [&](size_t) { return place; })) return fault;
           made.push_back(*token);
-        } else if (auto fault = AddText(served, std::get<std::string>((*mixed)[i]), i == 0, cut, &made)) {
+        } else if (auto fault =
+                       AddText(served, std::get<std::string>((*mixed)[i]), i == 0, cut, place, &made)) {
           return fault;
         }
       }
     } else {
-      made = std::get<std::vector<model::Token>>(input);
+      made = std::get<std::vector<model::Token>>(inputs[n]);
+      if (auto fault = NotTokens(served, made, at)) return fault;
     }
-    if (auto fault = NotTokens(served, made, "input")) return fault;
-    if (made.empty())
-      return api::Fault::Field("input", "is empty, and this model has no token for an empty text");
+    if (made.empty()) return api::Fault::Field(at, "is empty, and this model has no token for an empty text");
   }
   return std::nullopt;
 }
@@ -180,13 +196,14 @@ void Embeddings(Services* services, const std::shared_ptr<http::Exchange>& excha
     Chosen chosen;
     if (auto fault = FindEmbedder(*services, call.model, &chosen)) return fault;
     std::vector<std::vector<model::Token>> tokens;
-    if (auto fault = TokensOf(*chosen.served, call.inputs, call.cut, &tokens)) return fault;
+    const auto path = [&](size_t i) { return EntryOf("input", call.listed, i); };
+    if (auto fault = TokensOf(*chosen.served, call.inputs, call.cut, path, &tokens)) return fault;
     const int width = chosen.served->embedder->width();
     if (call.dimensions > width)
       return api::Fault::Field("dimensions",
                                "must be at most " + std::to_string(width) + ", what the model gives");
-    if (auto fault =
-            Embed(services, exchange, caller, chosen, tokens, call.cut, exchange->request().body, &done))
+    if (auto fault = Embed(services, exchange, caller, chosen, tokens, call.cut, exchange->request().body,
+                           path, &done))
       return fault;
     engine::Embeddings& vectors = done.vectors;
     int wide = width;
@@ -223,9 +240,14 @@ void PairScores(Services* services, const std::shared_ptr<http::Exchange>& excha
     std::vector<api::PromptInput> texts(call.first.begin(), call.first.end());
     texts.insert(texts.end(), call.second.begin(), call.second.end());
     std::vector<std::vector<model::Token>> tokens;
-    if (auto fault = TokensOf(*chosen.served, texts, call.cut, &tokens)) return fault;
+    const size_t firsts = call.first.size();
+    const auto path = [&](size_t i) {
+      return i < firsts ? EntryOf(call.first_at, firsts > 1, i)
+                        : EntryOf(call.second_at, call.second.size() > 1, i - firsts);
+    };
+    if (auto fault = TokensOf(*chosen.served, texts, call.cut, path, &tokens)) return fault;
     if (auto fault = Embed(services, exchange, caller, chosen, tokens, call.cut ? -1 : 0,
-                           exchange->request().body, &done))
+                           exchange->request().body, path, &done))
       return fault;
     const engine::Embeddings& vectors = done.vectors;
     const auto width = static_cast<size_t>(vectors.width);
@@ -263,8 +285,12 @@ void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange,
     std::vector<api::PromptInput> texts = {call.query};
     for (const std::string& document : call.documents) texts.emplace_back(document);
     std::vector<std::vector<model::Token>> tokens;
-    if (auto fault = TokensOf(*chosen.served, texts, true, &tokens)) return fault;
-    if (auto fault = Embed(services, exchange, caller, chosen, tokens, -1, exchange->request().body, &done))
+    const auto path = [&](size_t i) {
+      return i == 0 ? "query" : EntryOf(call.tei ? "texts" : "documents", true, i - 1);
+    };
+    if (auto fault = TokensOf(*chosen.served, texts, true, path, &tokens)) return fault;
+    if (auto fault =
+            Embed(services, exchange, caller, chosen, tokens, -1, exchange->request().body, path, &done))
       return fault;
     const engine::Embeddings& vectors = done.vectors;
     const auto width = static_cast<size_t>(vectors.width);
@@ -318,7 +344,7 @@ void Tokenize(Services* services, const std::shared_ptr<http::Exchange>& exchang
     if (!chosen.served) return NoSuchModel(*services, call.model);
     const Served& served = *chosen.served;
     if (back) {
-      if (auto fault = NotTokens(served, call.tokens, "tokens")) return fault;
+      if (auto fault = NotTokens(served, call.tokens, std::string("tokens"))) return fault;
       exchange->Answer({200, AnswerHeaders(caller, {}, {}),
                         Dump({{"prompt", served.model->Detokenize(call.tokens)},
                               {"content", served.model->Detokenize(call.tokens)}})});
@@ -329,7 +355,8 @@ void Tokenize(Services* services, const std::shared_ptr<http::Exchange>& exchang
       if (auto fault = MakeChatPrompt(served, call.messages, call.tools, call.render, &made)) return fault;
     }
     const size_t bytes = call.messages.empty() ? call.text.size() : made.prompt.text().size();
-    if (auto fault = CannotFit(served, bytes, call.messages.empty() ? "prompt" : "messages")) return fault;
+    if (auto fault = CannotFit(served, bytes, call.messages.empty() ? call.text_at : "messages"))
+      return fault;
     const auto tokens = call.messages.empty() ? served.model->Tokenize(call.text, call.special, call.parse)
                                               : made.prompt.Tokenize(*served.model);
     if (!tokens.ok()) return api::Fault::From(tokens.status());

@@ -128,13 +128,27 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   }
 
   api::Fault TooLong(int64_t tokens) const {
-    api::Fault fault{400, "context_length_exceeded", api::TakesTexts(call_.dialect) ? "prompt" : "messages",
+    api::Fault fault{400, "context_length_exceeded", api::PromptField(call_.dialect),
                      "this model's context holds " + std::to_string(chosen_.served->context) +
                          " tokens, and the prompt has " + std::to_string(tokens) +
                          "; shorten it, or serve the model with a longer --context"};
     fault.prompt_tokens = tokens;
     fault.context = chosen_.served->context;
     return fault;
+  }
+
+  // An engine's error, by the field that it is of.
+  api::Fault FaultOf(const Status& status) const {
+    api::Fault fault = api::Fault::From(status);
+    if (fault.code == "context_length_exceeded") fault.param = api::PromptField(call_.dialect);
+    if (fault.status == 400 && status.ToString().find("schema or grammar") != std::string::npos)
+      fault.param = call_.structure_at;
+    return fault;
+  }
+  // The path of the prompt that is being read.
+  std::string PromptAt() const {
+    const std::string field = api::PromptField(call_.dialect);
+    return call_.prompts.size() > 1 ? field + "[" + std::to_string(prompts_.size()) + "]" : field;
   }
 
   std::optional<api::Fault> Tokenize(std::string text, bool special, bool parse) {
@@ -149,10 +163,10 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     return Take(std::move(text), prompt.Tokenize(*chosen_.served->model));
   }
   std::optional<api::Fault> NeverFits(size_t bytes) const {
-    return CannotFit(*chosen_.served, bytes, api::TakesTexts(call_.dialect) ? "prompt" : "messages");
+    return CannotFit(*chosen_.served, bytes, PromptAt());
   }
   std::optional<api::Fault> Take(std::string text, Result<std::vector<model::Token>> tokens) {
-    if (!tokens.ok()) return api::Fault::From(tokens.status());
+    if (!tokens.ok()) return FaultOf(tokens.status());
     prompts_.push_back({std::move(text), std::move(*tokens)});
     return std::nullopt;
   }
@@ -166,11 +180,12 @@ class Generation final : public std::enable_shared_from_this<Generation> {
         if (auto fault = Join(*mixed)) return fault;
       } else {
         const auto& tokens = std::get<std::vector<model::Token>>(call_.prompts[i]);
-        if (auto fault = NotTokens(*chosen_.served, tokens, "prompt")) return fault;
+        if (auto fault = NotTokens(*chosen_.served, tokens, PromptAt())) return fault;
         prompts_.push_back({model.Detokenize(tokens), tokens});
       }
       if (prompts_.back().tokens.empty())
-        return api::Fault::Field("prompt", "is empty, and this model has no token for an empty text");
+        return api::Fault::Field(call_.prompts.size() > 1 ? "prompt[" + std::to_string(i) + "]" : "prompt",
+                                 "is empty, and this model has no token for an empty text");
     }
     return std::nullopt;
   }
@@ -189,7 +204,8 @@ class Generation final : public std::enable_shared_from_this<Generation> {
         all.push_back(std::get<model::Token>(mixed[i]));
       }
     }
-    if (auto fault = NotTokens(*chosen_.served, all, "prompt")) return fault;
+    const auto whole = [&](size_t) { return PromptAt(); };
+    if (auto fault = NotTokens(*chosen_.served, all, whole)) return fault;
     prompts_.push_back({model.Detokenize(all), all});
     return std::nullopt;
   }
@@ -254,7 +270,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
         auto stream = chosen_.served->engine->Submit(std::move(request), news);
         if (!stream.ok()) {
           usage_.resize(streams_.size());
-          return Fail(api::Fault::From(stream.status()));
+          return Fail(FaultOf(stream.status()));
         }
         const auto index = static_cast<int>(streams_.size());
         assemblers_.emplace_back(index, format_, CallId);
@@ -285,7 +301,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
           ++ended_;
         }
         if (!delta->error.ok()) {
-          Abandon(api::Fault::From(delta->error));
+          Abandon(FaultOf(delta->error));
         } else if (finish == engine::Finish::kTimeout) {
           Abandon(
               api::Fault{408, "deadline", "deadline", "the answer could not be whole before the deadline"});

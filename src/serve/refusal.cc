@@ -49,7 +49,7 @@ std::optional<api::Fault> UnknownFields(const Services& services, const std::vec
   return api::Fault::Field(unknown[0], "is not a field that this server reads (--strict-fields)");
 }
 
-std::optional<api::Fault> CannotFit(const Served& served, size_t bytes, const char* field) {
+std::optional<api::Fault> CannotFit(const Served& served, size_t bytes, const std::string& field) {
   const int64_t fewest = served.model->FewestTokens(bytes);
   const int64_t most = served.embeds() ? served.model->facts().trained_context : served.context;
   if (fewest > most) {
@@ -69,13 +69,18 @@ std::optional<api::Fault> CannotFit(const Served& served, size_t bytes, const ch
 }
 
 std::optional<api::Fault> NotTokens(const Served& served, const std::vector<model::Token>& tokens,
-                                    const char* field) {
+                                    const std::function<std::string(size_t)>& path) {
   const int32_t vocabulary = served.model->facts().vocabulary;
-  for (const model::Token token : tokens)
-    if (token >= vocabulary)
-      return api::Fault::Field(
-          field, "has token " + std::to_string(token) + "; this model has " + std::to_string(vocabulary));
+  for (size_t i = 0; i < tokens.size(); ++i)
+    if (tokens[i] >= vocabulary)
+      return api::Fault::Field(path(i), "has token " + std::to_string(tokens[i]) + "; this model has " +
+                                            std::to_string(vocabulary));
   return std::nullopt;
+}
+
+std::optional<api::Fault> NotTokens(const Served& served, const std::vector<model::Token>& tokens,
+                                    const std::string& field) {
+  return NotTokens(served, tokens, [&](size_t i) { return field + "[" + std::to_string(i) + "]"; });
 }
 
 bool SpeaksAnthropic(const http::HttpRequest& request) {

@@ -1,6 +1,7 @@
 // Refusals: in the words of the API that was asked.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -21,9 +22,13 @@ api::Fault NoSuchModel(const Services& services, const std::string& name);
 std::optional<api::Fault> UnknownFields(const Services& services, const std::vector<std::string>& unknown);
 // A text that cannot have so few tokens as the model takes: it is not cut to find that out, since a megabyte
 // takes a second. `field`: where it was.
-std::optional<api::Fault> CannotFit(const Served& served, size_t bytes, const char* field);
+std::optional<api::Fault> CannotFit(const Served& served, size_t bytes, const std::string& field);
+// Whether the model has the tokens; the fault is of the first that it has not, as `path(i)` names its place.
 std::optional<api::Fault> NotTokens(const Served& served, const std::vector<model::Token>& tokens,
-                                    const char* field);
+                                    const std::function<std::string(size_t)>& path);
+// The same, of a list at `field`: its entries are field[0], field[1], ...
+std::optional<api::Fault> NotTokens(const Served& served, const std::vector<model::Token>& tokens,
+                                    const std::string& field);
 
 // Whether the client speaks Anthropic's API: its errors have another shape.
 bool SpeaksAnthropic(const http::HttpRequest& request);

@@ -21,7 +21,7 @@ std::optional<api::Fault> GoOn(Services* services, const Caller& caller, api::Ca
 
 std::optional<api::Fault> FindTokens(const Served& served, api::Call* call) {
   engine::Sampling& sampling = call->request.sampling;
-  if (auto fault = NotTokens(served, call->request.stop_tokens, "stop_token_ids")) return fault;
+  if (auto fault = NotTokens(served, call->request.stop_tokens, std::string("stop_token_ids"))) return fault;
   for (const auto& [text, bias] : call->bias_texts) {
     const auto tokens = served.model->Tokenize(text, false, false);
     if (!tokens.ok()) return api::Fault::From(tokens.status());
@@ -29,14 +29,17 @@ std::optional<api::Fault> FindTokens(const Served& served, api::Call* call) {
   }
   std::vector<model::Token> biased;
   for (const auto& [token, bias] : sampling.logit_bias) biased.push_back(token);
-  if (auto fault = NotTokens(served, biased, "logit_bias")) return fault;
+  const auto biased_at = [&](size_t i) { return "logit_bias." + std::to_string(biased[i]); };
+  if (auto fault = NotTokens(served, biased, biased_at)) return fault;
   // As vLLM reads them: at the beginning of a text and, where that is as many tokens, after a space.
-  for (const std::string& word : call->bad_words) {
+  for (size_t i = 0; i < call->bad_words.size(); ++i) {
+    const std::string& word = call->bad_words[i];
     const std::string bare = word.substr(word.find_first_not_of(' '));
     const auto plain = served.model->Tokenize(bare, false, false);
     const auto spaced = served.model->Tokenize(" " + bare, false, false);
     if (!plain.ok() || !spaced.ok() || plain->empty())
-      return api::Fault::Field("bad_words", "has '" + word + "', which this model cannot write");
+      return api::Fault::Field("bad_words[" + std::to_string(i) + "]",
+                               "is '" + word + "', which this model cannot write");
     sampling.bad_words.push_back(*plain);
     if (spaced->size() == plain->size() && spaced->front() != plain->front())
       sampling.bad_words.push_back(*spaced);

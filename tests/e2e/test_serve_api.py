@@ -567,7 +567,9 @@ WRONG: list[tuple[str, Any, int, str | None, str]] = [
     ("chat/completions", {"messages": HELLO, "top_logprobs": 3}, 400, "top_logprobs", "needs logprobs"),
     ("chat/completions", {"messages": HELLO, "stop": [1]}, 400, "stop[0]", "string"),
     ("chat/completions", {"messages": HELLO, "stop": ["a"] * 40}, 400, "stop", "40 strings"),
-    ("chat/completions", {"messages": HELLO, "logit_bias": {"x": 1}}, 400, "logit_bias", "not a token"),
+    ("chat/completions", {"messages": HELLO, "logit_bias": {"x": 1}}, 400, "logit_bias.x", "not a token"),
+    ("chat/completions", {"messages": HELLO, "logit_bias": {"7777777": 1}}, 400, "logit_bias.7777777", "has token"),
+    ("chat/completions", {"messages": HELLO, "stop_token_ids": [1, 7777777]}, 400, "stop_token_ids[1]", "has token"),
     (
         "chat/completions",
         {"messages": HELLO, "response_format": {"type": "xml"}},
@@ -587,17 +589,42 @@ WRONG: list[tuple[str, Any, int, str | None, str]] = [
         "chat/completions",
         {"messages": HELLO, "tools": [TIME], "tool_choice": {"type": "function", "function": {"name": "f"}}},
         400,
-        "tool_choice",
+        "tool_choice.function.name",
         "not among",
     ),
     ("chat/completions", {"messages": HELLO, "stream_options": {}}, 400, "stream_options", "only for streams"),
     ("chat/completions", {"messages": HELLO, "model": "nobody"}, 404, "model", "there are gemma, minilm"),
     ("completions", {"prompt": ""}, 200, None, ""),
     ("completions", {"prompt": []}, 400, "prompt", "not empty"),
-    ("completions", {"prompt": [9999999]}, 400, "prompt", "has token 9999999"),
+    ("completions", {"prompt": [1, 9999999]}, 400, "prompt[1]", "has token 9999999"),
+    ("completions", {"prompt": ["a", [9999999]]}, 400, "prompt[1][0]", "has token 9999999"),
     ("completions", {"prompt": "x", "suffix": "y"}, 400, "suffix", "not supported"),
     ("completions", {"prompt": "word " * 40000}, 400, "prompt", "context holds"),
-    ("completions", {"prompt": "x", "grammar": "root ::= ("}, 400, None, ""),
+    ("completions", {"prompt": ["a", "word " * 1_000_000]}, 400, "prompt[1]", "context holds"),
+    ("responses", {"input": "word " * 40000}, 400, "input", "context holds"),
+    (
+        "messages",
+        {"model": "gemma", "max_tokens": 1, "messages": [{"role": "user", "content": "word " * 40000}]},
+        400,
+        "messages",
+        "context holds",
+    ),
+    (
+        "messages",
+        {"model": "gemma", "max_tokens": 1, "messages": [{"role": "user", "content": 5}]},
+        400,
+        "messages[0].content",
+        "string or an array",
+    ),
+    ("completions", {"prompt": "x", "grammar": "root ::= ("}, 400, "grammar", "cannot be used"),
+    ("completions", {"prompt": "x", "guided_regex": "("}, 400, "guided_regex", "cannot be used"),
+    (
+        "responses",
+        {"input": "x", "structured_outputs": {"grammar": "root"}},
+        400,
+        "structured_outputs.grammar",
+        "cannot be used",
+    ),
     ("embeddings", {"model": "minilm", "input": ["a", []]}, 400, "input[1]", "not empty"),
     ("embeddings", {"model": "minilm", "input": {"content": "a"}}, 400, "input.content", "must be an array"),
     (
@@ -608,6 +635,22 @@ WRONG: list[tuple[str, Any, int, str | None, str]] = [
         "",
     ),
     ("embeddings", {"model": "minilm", "input": {}}, 400, "input", "must be a string"),
+    ("embeddings", {"model": "minilm", "input": [1, 9999999]}, 400, "input[1]", "has token 9999999"),
+    ("embeddings", {"model": "minilm", "input": [[1], [9999999]]}, 400, "input[1][0]", "has token 9999999"),
+    ("embeddings", {"model": "minilm", "input": "word " * 1000}, 400, "input", "reads at most"),
+    ("embeddings", {"model": "minilm", "input": ["a", "word " * 1000]}, 400, "input[1]", "reads at most"),
+    ("embeddings", {"model": "minilm", "input": ["a", "word " * 200_000]}, 400, "input[1]", ""),
+    ("embeddings", {"model": "minilm", "input": "a", "dimensions": 100_000}, 400, "dimensions", "at most"),
+    ("score", {"model": "minilm", "text_1": "word " * 1000, "text_2": ["a"]}, 400, "text_1", "reads at most"),
+    (
+        "score",
+        {"model": "minilm", "queries": "a", "documents": ["a", "word " * 1000]},
+        400,
+        "documents[1]",
+        "reads at most",
+    ),
+    ("score", {"model": "gemma", "text_1": "a", "text_2": "b"}, 400, "model", ""),
+    ("chat/completions", {"model": "minilm", "messages": HELLO}, 400, "model", "writes no text"),
     ("rerank", {"query": "x", "documents": []}, 400, "documents", "not empty"),
     ("scores", {"request": "x"}, 400, "value", "is missing"),
 ]
@@ -621,7 +664,11 @@ def test_errors_name_the_field(
     assert answer.status == status, answer.body
     if status != 200:
         error = answer.json["error"]
-        assert error["param"] == param and words in error["message"], error
+        assert words in error["message"], error
+        if path == "messages":
+            assert answer.json["type"] == "error" and error["message"].startswith(f"{param}: "), error
+        else:
+            assert error["param"] == param, error
         assert error["type"] and answer.headers["x-request-id"]
 
 
