@@ -382,7 +382,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
       }
       self->exchange_->Post([self] { self->Done(200); });
     };
-    if (size < kInlineBytes || !services_.workers->TrySubmit(work)) work();
+    if (size < kInlineBytes || !services_.workers.TrySubmit(work)) work();
   }
 
   std::vector<api::Choice> Choices() const {

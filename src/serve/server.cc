@@ -14,8 +14,7 @@
 namespace headrace::serve {
 namespace {
 
-constexpr double kTickSeconds = 1;  // between looks at the keys
-constexpr int kWorkers = 2, kWaiters = 32;
+constexpr double kTickSeconds = 1;           // between looks at the keys
 constexpr int64_t kMostUnwanted = 64 << 10;  // bytes of a body that nothing reads
 constexpr double kEndSeconds = 5;            // for those that are told that the server ends
 
@@ -48,8 +47,6 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
     if (services.keys->empty() && !options.open && !IsLocal(host))
       return Status::Invalid("there are no keys, and strangers can reach " + host +
                              ": make one with `headrace key create NAME`, or serve anyone with --open");
-  services.workers = std::make_unique<TaskPool>(kWorkers, "hr-serve");
-  services.waiters = std::make_unique<TaskPool>(kWaiters, "hr-serve");
   HEADRACE_ASSIGN(services.models, Models::Start(catalog, options.models, options.model));
   HEADRACE_ASSIGN(services.recorder, Recorder::Start(catalog, options.record, options.commit_seconds));
   services.responses = std::make_unique<KeptResponses>(catalog, services.recorder.get());
@@ -76,8 +73,8 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
 Server::~Server() {
   services_.stopping = true;
   Drain(0, {});
-  if (services_.workers) services_.workers->Close();  // bodies that were being read
-  if (services_.waiters) services_.waiters->Close();
+  services_.workers.Close();  // bodies that were being read
+  services_.waiters.Close();
   Drain(0, {});
   http_.reset();
   services_.models.reset();
@@ -110,7 +107,7 @@ void Server::Tick() {
       for (const KeyFacts& key : services_.keys->all())
         if (key.weight != 1) served->engine->SetWeight(key.id, key.weight);
   http_->After(kTickSeconds, [this] {
-    if (!services_.stopping) services_.workers->TrySubmit([this] { Tick(); });
+    if (!services_.stopping) services_.workers.TrySubmit([this] { Tick(); });
   });
 }
 
@@ -210,7 +207,7 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
     route.answer(&services_, asked);
   };
   if (services_.stopping ||
-      !(route.runs == Runs::kWaiter ? services_.waiters : services_.workers)->TrySubmit(work))
+      !(route.runs == Runs::kWaiter ? services_.waiters : services_.workers).TrySubmit(work))
     Refuse(&services_, exchange.get(), asked.caller,
            {503, "shutting_down", "", "the server is shutting down", 5});
 }

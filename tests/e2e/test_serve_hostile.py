@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import pathlib
@@ -214,3 +215,38 @@ def test_stopping_waits_for_embeddings_and_for_the_last_byte(keys: dict[str, str
         asking.join()
         assert answers[0].status == 200 and len(answers[0].json["data"]) == 150
         assert stopping.process.wait(30) == 0
+
+
+def run_times(server: Server) -> dict[str, float]:
+    """Seconds of processor time of the server's threads, by their names: no load of the machine changes them."""
+    times: dict[str, float] = {}
+    for thread in pathlib.Path(f"/proc/{server.process.pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            name = (thread / "comm").read_text().strip()
+            spent = int((thread / "schedstat").read_text().split()[0]) / 1e9
+            times[name] = times.get(name, 0) + spent
+    return times
+
+
+def test_the_networks_thread_has_time(server: Server) -> None:
+    """What takes long is done elsewhere: megabytes of an answer, and the hash of a vocabulary."""
+    if not pathlib.Path("/proc/self/schedstat").exists():
+        pytest.skip("this kernel does not tell the threads' processor time")
+    server.idle()
+    before = run_times(server)
+    body = {"model": "gemma", "prompt": list(range(100, 400)), "max_tokens": 1, "echo": True, "logprobs": 100}
+    answer = server.ask("/v1/completions", body)
+    after = run_times(server)
+    assert answer.status == 200 and len(answer.body) > 500_000
+    network, workers = (after[name] - before[name] for name in ("hr-http", "hr-serve"))
+    assert workers > network, (workers, network)
+
+    def spent(path: str) -> float:
+        began = run_times(server)["hr-http"]
+        for _ in range(40):
+            assert server.ask(path).status == 200
+        return run_times(server)["hr-http"] - began
+
+    spent("/tokenizer_info")
+    # A vocabulary of 262,144 pieces has megabytes to hash; the list of models is as short as this answer.
+    assert spent("/tokenizer_info") < 10 * spent("/v1/models")
