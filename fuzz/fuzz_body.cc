@@ -8,12 +8,15 @@ using namespace headrace::api;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
-  const int kind = data[0] % 8;
+  const int kind = data[0] % 10;
   std::optional<Fault> fault;
-  if (kind < 4) {
+  if (kind < 4 || kind == 8) {
     Call call;
-    fault = ParseCall(static_cast<Dialect>(kind), body, &call);
+    fault = ParseCall(kind == 8 ? Dialect::kNative : static_cast<Dialect>(kind), body, &call);
     if (!fault && call.messages.empty() && call.prompts.empty()) abort();
+  } else if (kind == 9) {
+    Call call;
+    fault = ParseDefaults(body, &call);
   } else if (kind == 4) {
     EmbeddingsCall call;
     fault = ParseEmbeddings(body, &call);

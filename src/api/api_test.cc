@@ -335,10 +335,11 @@ TEST(Calls, MangledBodiesAreRefusedOrRead) {
       R"({"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f"}}],"stop":["a"]})",
       R"({"model":"m","max_tokens":3,"messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"1"}]}]})",
       R"({"input":[{"type":"function_call_output","call_id":"c","output":"x"}],"text":{"format":{"type":"text"}}})",
-      R"({"prompt":[[1,2],"x"],"logprobs":2,"echo":true})"};
+      R"({"prompt":[[1,2],"x"],"logprobs":2,"echo":true})",
+      R"({"input":[[1,"a"],"b",{"content":[{"type":"text","text":"c"}]}],"top_k":4,"seed":5})"};
   std::mt19937_64 random(3);
   for (int round = 0; round < testing::Scaled(8000); ++round) {
-    std::string body = bodies[round % 4];
+    std::string body = bodies[round % 5];
     for (size_t i = 1 + random() % 4; i > 0; --i) body[random() % body.size()] = static_cast<char>(random());
     for (const Dialect dialect :
          {Dialect::kChat, Dialect::kMessages, Dialect::kResponses, Dialect::kCompletions, Dialect::kNative}) {
@@ -350,6 +351,10 @@ TEST(Calls, MangledBodiesAreRefusedOrRead) {
         EXPECT_TRUE(json::accept(OpenAiError(*fault)) && json::accept(AnthropicError(*fault, "id")));
       }
     }
+    EmbeddingsCall embeddings;
+    EXPECT_TRUE(ParseEmbeddings(body, &embeddings) || !embeddings.inputs.empty()) << body;
+    Call defaults;
+    (void)ParseDefaults(body, &defaults);
   }
 }
 
