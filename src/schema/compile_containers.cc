@@ -96,23 +96,18 @@ Result<std::string> Compiler::Arrays(const Plain& plain) {
 
 // Declared names, in the order of the schemas; required ones that nothing declares come last.
 Result<std::vector<std::string>> Compiler::Names(const Plain& plain) const {
-  size_t count = 0;
-  for (const Sub& schema : plain)
-    for (const char* word : {"properties", "patternProperties", "required"})
-      if (schema.Has(word)) count += schema.At(word).size();
-  if (count > kMostProperties)
-    return Status::Limit("the schema's " + plain[0].path + " has more than " +
-                         std::to_string(kMostProperties) + " properties");
   std::vector<std::string> names;
+  std::set<std::string_view> known;  // of what stays in the document
   const auto add = [&](const std::string& name) {
-    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    if (known.insert(name).second) names.push_back(name);
   };
   for (const Sub& schema : plain) {
     for (const char* word : {"properties", "patternProperties"})
       if (schema.Has(word) && !schema.At(word).is_object())
         return Status::Invalid("the schema's " + schema.Named(word) + " must be an object");
     if (schema.Has("properties"))
-      for (const auto& [name, value] : schema.At("properties").items()) add(name);
+      for (auto at = schema.At("properties").begin(); at != schema.At("properties").end(); ++at)
+        add(at.key());
   }
   for (const Sub& schema : plain) {
     if (!schema.Has("required") || schema.At("required").is_boolean()) continue;  // draft 3 has a flag there
@@ -121,9 +116,12 @@ Result<std::vector<std::string>> Compiler::Names(const Plain& plain) const {
     for (const Json& name : schema.At("required")) {
       if (!name.is_string())
         return Status::Invalid("the schema's " + schema.Named("required") + " must be an array of names");
-      add(name.get<std::string>());
+      add(name.get_ref<const std::string&>());
     }
   }
+  if (names.size() > kMostProperties)
+    return Status::Limit("the schema's " + plain[0].path + " has more than " +
+                         std::to_string(kMostProperties) + " properties");
   return names;
 }
 
@@ -163,7 +161,8 @@ Result<std::vector<Compiler::Property>> Compiler::Undeclared(const Plain& plain,
         if (std::find(patterns.begin(), patterns.end(), pattern) == patterns.end())
           patterns.push_back(pattern);
   if (patterns.size() > kMostPatterns)
-    return CannotHold("patternProperties of more than " + std::to_string(kMostPatterns) + " patterns");
+    return CannotHold(plain[0].path + "/patternProperties of more than " + std::to_string(kMostPatterns) +
+                      " patterns");
   const bool said = Says(plain, {"additionalProperties", "unevaluatedProperties"});
   const bool closed = Says(plain, {"properties", "patternProperties", "required"}) && !said;
   const Automaton others = Automaton::OfTexts(declared).Complement();
@@ -228,15 +227,16 @@ Result<std::string> Compiler::Objects(const Plain& plain) {
   if (names.empty() && more.size() == 1 && more[0].key == "string" && more[0].value == "value" &&
       least == 0 && most < 0)
     return std::string("object");
-  return Members(declared, more, least, most);
+  return Members(declared, more, least, most, plain[0].path);
 }
 
 // Properties one after another: a rule for each place and number of those before it, as far as that matters.
 Result<std::string> Compiler::Members(const std::vector<Property>& declared,
-                                      const std::vector<Property>& more, int64_t least, int64_t most) {
+                                      const std::vector<Property>& more, int64_t least, int64_t most,
+                                      const std::string& path) {
   const size_t n = declared.size();
   const int64_t top = most >= 0 ? most : std::max<int64_t>(least, 1);  // counts beyond are all the same
-  if (static_cast<int64_t>(n + 1) * (top + 1) > 100000) return TooMany();
+  if (static_cast<int64_t>(n + 1) * (top + 1) > 100000) return TooMany(path);
   std::string extra;
   for (const Property& kind : more)
     extra += (extra.empty() ? "" : " | ") + kind.key + R"( ": " )" + kind.value;

@@ -313,8 +313,10 @@ Result<std::string> Compiler::StringRule(const Patterns& patterns, int64_t least
   }
   HEADRACE_TRY(problem);
   if (!any_length) {
-    HEADRACE_ASSIGN(const Automaton lengths, Automaton::OfLength(least, most));
-    HEADRACE_ASSIGN(texts, texts->Intersect(lengths));
+    const auto lengths = Automaton::OfLength(least, most);
+    auto both = lengths.ok() ? texts->Intersect(*lengths) : lengths;
+    if (!both.ok()) return both.status().Wrap("the schema's " + patterns[0].second);
+    texts = std::move(*both);
   }
   return texts->empty() ? std::string() : rules_.QuotedTexts(*texts);
 }

@@ -26,8 +26,9 @@ Status RefuseAny(const std::vector<Sub>& plain, std::initializer_list<const char
   return Status::Ok();
 }
 
-Status Compiler::TooMany() const {
-  return Status::Limit("the schema needs a grammar of more than " + std::to_string(kMostRules) + " rules");
+Status Compiler::TooMany(const std::string& path) {
+  return Status::Limit("the schema needs a grammar of more than " + std::to_string(kMostRules) +
+                       " rules; they are used up at " + path);
 }
 
 Result<std::string> Compiler::Grammar() {
@@ -106,8 +107,12 @@ Result<std::string> Compiler::Values(const Items& items) {
     place->second.used = place->second.used || place->second.open;
     return place->second.name;
   }
-  if (++depth_ > kDeepest) return Status::Limit("the schema is nested too deep, references followed");
-  if (rules_.count() > kMostRules) return TooMany();
+  const std::string path = !flat.plain.empty()    ? flat.plain[0].path
+                           : !flat.groups.empty() ? flat.groups[0].path
+                                                  : "#";
+  if (++depth_ > kDeepest)
+    return Status::Limit("the schema is nested too deep at " + path + ", references followed");
+  if (rules_.count() > kMostRules) return TooMany(path);
   Rule& rule = place->second;  // a map's places stay
   rule.name = rules_.NewName();
   HEADRACE_ASSIGN(const std::string body, Make(items, flat));

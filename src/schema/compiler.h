@@ -84,10 +84,10 @@ class Compiler {
   Result<std::optional<Property>> Declared(const Plain& plain, const std::string& name, bool required);
   Result<std::vector<Property>> Undeclared(const Plain& plain, const std::vector<std::string>& declared);
   Result<std::string> Members(const std::vector<Property>& declared, const std::vector<Property>& more,
-                              int64_t least, int64_t most);
+                              int64_t least, int64_t most, const std::string& path);
 
   std::string OneOf(const std::vector<std::string>& choices);
-  Status TooMany() const;
+  static Status TooMany(const std::string& path);
 
   const Document& document_;
   Rules rules_;

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <random>
 #include <regex>
 
@@ -210,6 +211,150 @@ TEST(SchemaGrammar, NamesWhatIsWrong) {
     chain += "\"d" + std::to_string(i) + "\": {\"type\": \"array\", \"items\": {\"$ref\": \"#/$defs/d" +
              std::to_string(i + 1) + "\"}},";
   EXPECT_TRUE(SchemaGrammar(chain + "\"d5000\": {}}}").status().Is(Code::kLimit));
+}
+
+size_t RulesOf(const std::string& grammar) {
+  size_t count = 0;
+  for (size_t at = 0; (at = grammar.find(" ::= ", at)) != std::string::npos; ++at) ++count;
+  return count;
+}
+
+// `make(n)` is held below a limit and at it, and refused above it by the path.
+void ExpectLimit(const std::function<std::string(int)>& make, int limit, const std::string& path) {
+  for (const int n : {limit - 1, limit}) {
+    const auto grammar = SchemaGrammar(make(n));
+    EXPECT_TRUE(grammar.ok()) << n << ": " << grammar.status().ToString();
+  }
+  const auto grammar = SchemaGrammar(make(limit + 1));
+  ASSERT_FALSE(grammar.ok()) << path << " holds " << limit + 1;
+  EXPECT_NE(grammar.status().ToString().find(path), std::string::npos) << grammar.status().ToString();
+}
+
+// Entries 0 to n - 1, with commas.
+std::string Entries(int n, const std::function<std::string(int)>& entry) {
+  std::string text;
+  for (int i = 0; i < n; ++i) text += (i > 0 ? "," : "") + entry(i);
+  return text;
+}
+
+TEST(Limits, PropertiesOfOneObject) {
+  const auto properties = [](int n) {
+    return "{" + Entries(n, [](int i) { return "\"p" + std::to_string(i) + "\": {\"type\": \"null\"}"; }) +
+           "}";
+  };
+  ExpectLimit(
+      [&](int n) {
+        return R"({"properties": {"o": {"type": "object", "properties": )" + properties(n) + "}}}";
+      },
+      4096, "#/properties/o has more than 4096 properties");
+  // A name that is declared, required, or both, is one.
+  ExpectLimit(
+      [&](int n) {
+        const auto name = [](int i) { return "\"p" + std::to_string(i) + "\""; };
+        return R"({"type": "object", "properties": )" + properties(n) + R"(, "required": [)" +
+               Entries(n, name) + "]}";
+      },
+      4096, "has more than 4096 properties");
+}
+
+TEST(Limits, PatternsOfNames) {
+  ExpectLimit(
+      [](int n) {
+        return R"({"items": {"type": "object", "patternProperties": {)" +
+               Entries(n,
+                       [](int i) {
+                         return "\"^" + std::string(1, static_cast<char>('a' + i)) +
+                                "\": {\"type\": \"null\"}";
+                       }) +
+               "}}}";
+      },
+      4, "#/items/patternProperties of more than 4 patterns");
+}
+
+TEST(Limits, CombinationsOfBranches) {
+  const int factors[][2] = {{7, 73}, {16, 32}, {19, 27}};  // 511, 512, 513
+  ExpectLimit(
+      [&](int n) {
+        const auto group = [](const std::string& name, int count) {
+          return R"({"anyOf": [)" +
+                 Entries(count,
+                         [&](int i) {
+                           return R"({"properties": {")" + name + R"(": {"const": )" + std::to_string(i) +
+                                  "}}}";
+                         }) +
+                 "]}";
+        };
+        const auto& [a, b] = factors[n - 511];
+        EXPECT_EQ(a * b, n);
+        return R"({"properties": {"x": {"type": "object", "allOf": [)" + group("a", a) + "," + group("b", b) +
+               "]}}}";
+      },
+      512, "#/properties/x/allOf/1");
+}
+
+TEST(Limits, StatesOfAnAutomaton) {
+  EXPECT_TRUE(Automaton::OfLength(0, 1023).ok());
+  EXPECT_TRUE(Automaton::OfLength(0, 1024).status().Is(Code::kLimit));
+  ExpectLimit(
+      [](int n) {
+        return R"({"properties": {"s": {"type": "string", "pattern": "^[ab]*$", "maxLength": )" +
+               std::to_string(n) + "}}}";
+      },
+      1023, "#/properties/s/pattern");
+  // A state after each character, one before, and the first of all, where ^ holds.
+  ExpectLimit(
+      [](int n) {
+        return R"({"properties": {"s": {"type": "string", "allOf": [{"pattern": "^a*$"}, {"pattern": "^a{)" +
+               std::to_string(n) + R"(}$"}]}}})";
+      },
+      1022, "#/properties/s/allOf/1/pattern");
+}
+
+TEST(Limits, LongPatternsAreWrittenAsTheyStand) {
+  const auto rules = [](int n) {
+    const auto grammar =
+        SchemaGrammar(R"({"type": "string", "pattern": "^a{)" + std::to_string(n) + R"(}$"})");
+    EXPECT_TRUE(grammar.ok());
+    return grammar.ok() ? RulesOf(*grammar) : 0;
+  };
+  const size_t plain = rules(1);
+  EXPECT_GT(rules(254), plain + 200);
+  EXPECT_GT(rules(255), plain + 200);  // 256 states
+  EXPECT_LT(rules(256), plain + 10);
+}
+
+TEST(Limits, ShortStringsHoldEscapes) {
+  const auto counted = [](int n) {
+    const auto grammar = SchemaGrammar(R"({"type": "string", "maxLength": )" + std::to_string(n) + "}");
+    EXPECT_TRUE(grammar.ok());
+    return grammar.ok() && grammar->find("{0," + std::to_string(n) + "}") != std::string::npos;
+  };
+  EXPECT_FALSE(counted(63));
+  EXPECT_FALSE(counted(64));
+  EXPECT_TRUE(counted(65));
+}
+
+TEST(Limits, RulesOfOneGrammar) {
+  const auto many = [](int objects) {
+    return R"({"prefixItems": [)" +
+           Entries(objects,
+                   [](int o) {
+                     return R"({"type": "object", "properties": {)" +
+                            Entries(4000,
+                                    [o](int i) {
+                                      return "\"p" + std::to_string(i) + R"(": {"enum": [)" +
+                                             std::to_string(o * 4000 + i) + ", 0.5]}";
+                                    }) +
+                            "}}";
+                   }) +
+           "]}";
+  };
+  EXPECT_TRUE(SchemaGrammar(many(2)).ok());
+  const auto grammar = SchemaGrammar(many(26));
+  ASSERT_TRUE(grammar.status().Is(Code::kLimit));
+  EXPECT_NE(grammar.status().ToString().find("100000 rules; they are used up at #/prefixItems/"),
+            std::string::npos)
+      << grammar.status().ToString();
 }
 
 }  // namespace
