@@ -30,7 +30,7 @@ MODEL = {"open-responses": "o3", "anthropic": "claude-3-5-sonnet", "openai-chat"
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     defaults = json.dumps({"max_tokens": 40})
-    with serving(None, f"smol={SMOL}", "--alias", "*=smol", "--defaults", defaults, "-c", "400") as running:
+    with serving(None, f"smol={SMOL}", "--alias", "*=smol", "--defaults", defaults, "-c", "256") as running:
         yield running
 
 
