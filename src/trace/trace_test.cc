@@ -383,9 +383,16 @@ TEST(Committer, AFullDiskGetsNoFuller) {
   const pid_t child = fork();
   if (child == 0) {
     // A mount of one's own: root may, and others where users may have namespaces.
-    const bool apart = unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0;
+    const std::string user = std::to_string(getuid()), group = std::to_string(getgid());
+    bool apart = unshare(CLONE_NEWNS) == 0;
+    if (!apart && unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0) {
+      apart = true;
+      std::ofstream("/proc/self/setgroups") << "deny";
+      std::ofstream("/proc/self/uid_map") << "0 " + user + " 1";
+      std::ofstream("/proc/self/gid_map") << "0 " + group + " 1";
+    }
     if (!apart || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=2m") != 0)
+        mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=2m") != 0 || !std::ofstream(disk + "/probe"))
       _exit(kNoMount);
     _exit(OnAFullDisk(disk, folder.path() + "/spools"));
   }
