@@ -36,23 +36,23 @@ if(NOT HEADRACE_CORE_ONLY)
 endif()
 
 if(HEADRACE_ENGINE AND NOT HEADRACE_CORE_ONLY)
-  if(NOT EXISTS "${HEADRACE_LLAMA}/build/src/libllama.a")
+  file(GLOB LLAMA_LIBRARY ${HEADRACE_LLAMA}/lib/libllama.v*.so ${HEADRACE_LLAMA}/lib/libllama.so)
+  file(GLOB GGML_LIBRARY ${HEADRACE_LLAMA}/lib/libggml.v*.so ${HEADRACE_LLAMA}/lib/libggml.so)
+  if(NOT LLAMA_LIBRARY OR NOT GGML_LIBRARY)
     message(FATAL_ERROR "llama.cpp is not in '${HEADRACE_LLAMA}': run ./dev setup engine")
   endif()
-  # Static libraries in the order in which they need each other.
+  imported_library(llama_main ${LLAMA_LIBRARY})
+  imported_library(llama_common ${HEADRACE_LLAMA}/lib/libllama-common.so)
+  imported_library(ggml ${GGML_LIBRARY})
+  imported_library(ggml_base ${HEADRACE_LLAMA}/lib/libggml-base.so)
   add_library(llama INTERFACE)
-  set(LLAMA_BUILT "${HEADRACE_LLAMA}/build")
-  target_link_libraries(llama INTERFACE ${LLAMA_BUILT}/common/libllama-common.a ${LLAMA_BUILT}/common/libllama-common-base.a
-    ${LLAMA_BUILT}/src/libllama.a ${LLAMA_BUILT}/ggml/src/libggml.a
-    ${LLAMA_BUILT}/ggml/src/libggml-cpu.a)
-  if(EXISTS "${LLAMA_BUILT}/ggml/src/ggml-cuda/libggml-cuda.a")
-    find_package(CUDAToolkit REQUIRED)
-    target_link_libraries(llama INTERFACE ${LLAMA_BUILT}/ggml/src/ggml-cuda/libggml-cuda.a CUDA::cudart_static CUDA::cublas
-      CUDA::cuda_driver)
-  endif()
-  target_link_libraries(llama INTERFACE ${LLAMA_BUILT}/ggml/src/libggml-base.a Threads::Threads ${CMAKE_DL_LIBS})
+  target_link_libraries(llama INTERFACE llama_common llama_main ggml ggml_base ${CMAKE_DL_LIBS})
   target_include_directories(llama SYSTEM INTERFACE ${HEADRACE_LLAMA}/src/include ${HEADRACE_LLAMA}/src/ggml/include
     ${HEADRACE_LLAMA}/src/common)
+  # The version of the headers; the library's is asked when a program starts (model/backends.cc).
+  file(STRINGS ${HEADRACE_LLAMA}/src/CMakeLists.txt LLAMA_VERSION REGEX "^set\\(LLAMA_VERSION_(MAJOR|MINOR|PATCH) ")
+  list(TRANSFORM LLAMA_VERSION REPLACE "[^0-9]" "")
+  list(JOIN LLAMA_VERSION "." LLAMA_VERSION)
   find_library(XXHASH_LIBRARY xxhash REQUIRED)
   find_package(prometheus-cpp CONFIG REQUIRED)
 endif()

@@ -15,7 +15,9 @@ help() {
   cat <<'EOF'
 ./dev SUBCOMMAND
 
-  setup [GROUP…]      install what is missing: run (default), engine, models, test, check, fuzz, bench, peers
+  setup [GROUP…]      install what is missing: run (default), engine, models, test, check, fuzz, bench, peers;
+                      engine --from-source builds llama.cpp here instead of fetching its libraries;
+                      GPUs: cuda (driver 580 or newer), cuda12 (older) or vulkan
   build               build the program and the Python package; prints the line that puts them on your path
   test [FILTER]       build and run the tests (C++ and Python); --ci adds sanitizers, storms and real servers,
                       --long what takes hours
@@ -130,33 +132,78 @@ quietly() {  # DIR TARGETS…: a dependency's own build; its warnings go to a lo
 cpu_key() { g++ -march=native -Q --help=target 2>/dev/null | grep -E 'enabled|march=|mtune=' | sha256sum | cut -c1-8; }
 
 llama_flags() {
-  echo -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DGGML_OPENMP=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF \
-    -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF \
-    -DCMAKE_POSITION_INDEPENDENT_CODE=ON ${HEADRACE_CUDA:+-DGGML_CUDA=ON}
+  echo -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON -DGGML_NATIVE=OFF -DGGML_OPENMP=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF \
+    -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF ${HEADRACE_CUDA:+-DGGML_CUDA=ON}
 }
 
-# No AMX: ggml's tile kernels die of an illegal instruction on some virtual machines that offer tiles (decision 020).
+# For this machine: ggml's own option for that does not go with backends that are loaded. No AMX: GCC 12 drops most of a
+# tile's configuration, and the first tile is then an illegal instruction (decision 022).
 llama_compiler_flags() {
-  local flags="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
-  # shellcheck disable=SC2086
-  g++ $flags -fsyntax-only -x c++ /dev/null 2>/dev/null && echo "$flags"
+  echo -march=native -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
 }
 
-llama_dir() { echo "$DEPS/llama-0.5.0-$(cpu_key)-$( (llama_flags; llama_compiler_flags) | sha256sum | cut -c1-8)"; }
+LLAMA_PREBUILT=$DEPS/llama-0.5.0
+llama_source_dir() { echo "$DEPS/llama-0.5.0-$(cpu_key)-$( (llama_flags; llama_compiler_flags) | sha256sum | cut -c1-8)"; }
 
-build_llama() {  # llama.cpp v0.5.0 from the source that node-llama-cpp carries; about 6 minutes on 2 cores, once
-  local dir; dir=$(llama_dir)
-  if [ ! -f "$dir/.done" ]; then
-    bold "Building llama.cpp 0.5.0 into the cache (once; minutes)"
-    rm -rf "$dir"; mkdir -p "$dir"
-    tar -xzf "$HEADRACE_CACHE/downloads/node-llama-cpp-3.22.1.tgz" -C "$dir" --strip-components=2 package/llama/gitRelease.bundle
-    git clone -q -c advice.detachedHead=false "$dir/gitRelease.bundle" "$dir/src"
-    rm "$dir/gitRelease.bundle"
+# The llama.cpp that programs are built with: the prebuilt one, unless ./dev setup engine --from-source was the last word.
+llama_dir() { if [ -f "$DEPS/llama-from-source" ]; then llama_source_dir; else echo "$LLAMA_PREBUILT"; fi; }
+
+llama_source() {  # DIR: llama.cpp's source at v0.5.0, from the bundle that node-llama-cpp carries
+  rm -rf "$1"; mkdir -p "$1"
+  tar -xzf "$HEADRACE_CACHE/downloads/node-llama-cpp-3.22.1.tgz" -C "$1" --strip-components=2 package/llama/gitRelease.bundle
+  git clone -q -c advice.detachedHead=false "$1/gitRelease.bundle" "$1/src"
+  rm "$1/gitRelease.bundle"
+}
+
+unpack_llama() {  # headers from the source, libraries from node-llama-cpp's own build of that release
+  if [ ! -f "$LLAMA_PREBUILT/.done" ]; then
+    bold "Unpacking llama.cpp 0.5.0"
+    llama_source "$LLAMA_PREBUILT"
+    rm -rf "$LLAMA_PREBUILT/src/.git"
+    mkdir "$LLAMA_PREBUILT/lib"
+    tar -xzf "$HEADRACE_CACHE/downloads/node-llama-cpp-linux-x64-3.22.1.tgz" -C "$LLAMA_PREBUILT/lib" --strip-components=3 \
+      --wildcards 'package/bins/linux-x64/*.so'
+    tar -xzf "$HEADRACE_CACHE/downloads/node-llama-cpp-linux-x64-3.22.1.tgz" -C "$LLAMA_PREBUILT" --strip-components=1 package/LICENSE
+    touch "$LLAMA_PREBUILT/.done"
+  fi
+}
+
+build_llama() {  # TARGET…: the same from source, about 8 minutes on 2 cores, once
+  local dir; dir=$(llama_source_dir)
+  if [ ! -f "$dir/cmake.log" ]; then
+    bold "Building llama.cpp 0.5.0 from source into the cache (once; minutes)"
+    llama_source "$dir"
     # shellcheck disable=SC2046
     CFLAGS=$(llama_compiler_flags) CXXFLAGS=$(llama_compiler_flags) cmake -S "$dir/src" -B "$dir/build" -G Ninja -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache $(llama_flags) \
-      >"$dir/cmake.log" 2>&1 || { tail -20 "$dir/cmake.log" >&2; fail "llama.cpp: cmake failed"; }
-    quietly "$dir" llama ggml llama-common || fail "llama.cpp did not build: see $dir/build.log"
-    touch "$dir/.done"
+      >"$dir/cmake.part" 2>&1 || { tail -20 "$dir/cmake.part" >&2; fail "llama.cpp: cmake failed"; }
+    mv "$dir/cmake.part" "$dir/cmake.log"
+  fi
+  quietly "$dir" llama ggml ggml-cpu llama-common "$@" || fail "llama.cpp did not build: see $dir/build.log"
+  mkdir -p "$dir/lib"
+  cp -a "$dir"/build/bin/*.so* "$dir/lib/"
+  touch "$dir/.done"
+}
+
+unpack_backend() {  # NAME FILE MEMBER WHEEL…: ggml's backend NAME, with the libraries of the wheels beside it
+  local name=$1 file=$2 member=$3 dir=$HEADRACE_CACHE/backends/$1 tmp w; shift 3
+  rm -rf "$dir"; mkdir -p "$HEADRACE_CACHE/backends"; tmp=$(mktemp -d "$HEADRACE_CACHE/unpack.XXXXXX")
+  tar -xzf "$HEADRACE_CACHE/downloads/$file" -C "$tmp" "$member"
+  mv "$tmp/$member" "$tmp/"; rm -r "$tmp/package"
+  for w in "$@"; do
+    # shellcheck disable=SC2086
+    $PYTHON -m zipfile -e "$HEADRACE_CACHE"/downloads/$w "$tmp/wheel"  # $w is a pattern
+    find "$tmp/wheel" -name 'lib*.so.*' -exec mv -t "$tmp" {} +
+    rm -r "$tmp/wheel"
+  done
+  chmod 755 "$tmp"; mv "$tmp" "$dir"
+}
+
+cuda_backend() {  # 13 or 12: one of them at a time
+  rm -rf "$HEADRACE_CACHE/backends/cuda"
+  if [ "$1" = 13 ]; then
+    unpack_backend cuda node-llama-cpp-linux-x64-cuda-3.22.1.tgz package/bins/linux-x64-cuda/libggml-cuda.so 'nvidia_cublas-13.*.whl' 'nvidia_cuda_runtime-13.*.whl'
+  else
+    unpack_backend cuda node-llama-cpp-linux-x64-cuda-ext-3.22.1.tgz package/bins/linux-x64-cuda/fallback/libggml-cuda.so 'nvidia_cublas_cu12-*.whl' 'nvidia_cuda_runtime_cu12-*.whl'
   fi
 }
 
@@ -216,7 +263,13 @@ install_venv() {
 }
 
 setup() {
-  local groups stamp g
+  local groups stamp g a
+  for a in "$@"; do
+    case $a in
+      --from-source) setup engine; touch "$DEPS/llama-from-source"; build_llama; return ;;
+      -*) fail "no such option for setup: $a" ;;
+    esac
+  done
   groups="run $(printf '%s\n' "$@" | grep -vx run | sort -u | tr '\n' ' ' || true)"
   for g in $groups; do
     stamp=$HEADRACE_CACHE/stamp-$g-$({ cat dependencies.lock tools/requirements-"$g".txt 2>/dev/null || true; } | sha256sum | cut -c1-12)
@@ -228,8 +281,13 @@ setup() {
     [ ! -f "tools/requirements-$g.txt" ] || install_venv "$g"
     case $g in
       run) unpack_deps ;;
-      engine) build_llama; build_xgrammar ;;
+      engine)
+        unpack_llama; build_xgrammar
+        [ ! -f "$DEPS/llama-from-source" ] || build_llama ;;
       models) unpack_models ;;
+      cuda) cuda_backend 13 ;;
+      cuda12) cuda_backend 12 ;;
+      vulkan) unpack_backend vulkan node-llama-cpp-linux-x64-vulkan-3.22.1.tgz package/bins/linux-x64-vulkan/libggml-vulkan.so ;;
     esac
     touch "$stamp"
   done
@@ -239,8 +297,9 @@ setup() {
 
 configure() {  # DIR FLAGS…
   local dir=$1; shift
-  if [ ! -f "$dir/build.ninja" ]; then
-    cmake -S . -B "$dir" -G Ninja -DHEADRACE_CACHE="$HEADRACE_CACHE" -DHEADRACE_LLAMA="$(llama_dir)" \
+  local llama; llama=$(llama_dir)
+  if [ ! -f "$dir/build.ninja" ] || ! grep -qxF "HEADRACE_LLAMA:PATH=$llama" "$dir/CMakeCache.txt"; then
+    cmake -S . -B "$dir" -G Ninja -DHEADRACE_CACHE="$HEADRACE_CACHE" -DHEADRACE_LLAMA="$llama" \
       -DPython_EXECUTABLE="$(venv run)/bin/python" "$@" >"$dir.log" 2>&1 \
       || { cat "$dir.log" >&2; fail "cmake failed"; }
   fi
@@ -318,13 +377,14 @@ run_tests() {
     case $a in --ci) ci=1 ;; --long) ci=1; long=1 ;; -*) fail "no such option for test: $a" ;; *) filter=$a ;; esac
   done
   setup run engine models test
+  [ -z "$ci" ] || setup vulkan lavapipe  # a GPU in software
   [ -z "$long" ] || setup rivals-hf peers  # torch, for the tests against it; llama.cpp's tests of its server
   mkdir -p "$BUILD"
   if [ ! -f "$BUILD/release/.tests" ]; then rm -f "$BUILD/release/build.ninja"; fi
   configure "$BUILD/release" -DHEADRACE_TESTS=ON
   touch "$BUILD/release/.tests"
   ninja_in "$BUILD/release"
-  export HEADRACE_TEST_CI=$ci HEADRACE_TEST_LONG=$long
+  export HEADRACE_TEST_CI=$ci HEADRACE_TEST_LONG=$long HEADRACE_BACKENDS=  # GPUs only where a test asks for one
   export PATH="$BUILD/release/bin:$PATH" PYTHONPATH="$BUILD/release/python"
   local t color=no
   FAILED=()
@@ -333,7 +393,7 @@ run_tests() {
   for t in "$BUILD"/release/tests/*_test; do
     part "$(basename "$t")" "$t" --gtest_brief=1 --gtest_color=$color ${filter:+--gtest_filter="*$filter*"}
   done
-  part pytest python_tests --color=$color --ignore=tests/clients tests ${filter:+-k "$filter"}
+  part pytest python_tests --color=$color --durations=10 --ignore=tests/clients tests ${filter:+-k "$filter"}
   if [ -n "$ci" ] && [ -z "$filter" ]; then
     part clients clients
     part sanitizers sanitize
@@ -418,11 +478,11 @@ bench() {
   build quiet
   case $names in
     "  "|*" engine "*|*" burst "*|*" turns "*|*" gap "*|*" sample "*|*" schemas "*|*" idle "*|*" start "*|*" embed "*|*" neighbour "*|*" raw-loop "*|*" lookup "*|*" adapters "*|*" serve "*|*" fair "*|*" overload "*|*" overhead "*|*" swap "*)
-      quietly "$(llama_dir)" llama-server || fail "llama-server did not build"
+      build_llama llama-server
       ninja_in "$BUILD/release" bench_engine_load bench_serve_load ;;
   esac
   ninja_in "$BUILD/release" bench_manifests bench_stream_ceiling bench_stream_resume
-  HEADRACE_BENCH_ENGINE_LOAD="$BUILD/release/bench/bench_engine_load" HEADRACE_BENCH_SERVE_LOAD="$BUILD/release/bench/bench_serve_load" HEADRACE_BENCH_LLAMA_SERVER="$(llama_dir)/build/bin/llama-server" \
+  HEADRACE_BENCH_ENGINE_LOAD="$BUILD/release/bench/bench_engine_load" HEADRACE_BENCH_SERVE_LOAD="$BUILD/release/bench/bench_serve_load" HEADRACE_BENCH_LLAMA_SERVER="$(llama_source_dir)/build/bin/llama-server" \
     HEADRACE_BENCH_MANIFESTS="$BUILD/release/bench/bench_manifests" HEADRACE_BENCH_CEILING="$BUILD/release/bench/bench_stream_ceiling" \
     HEADRACE_BENCH_RESUME="$BUILD/release/bench/bench_stream_resume" HEADRACE_BENCH_RIVALS="$(venv rivals)/bin/python" \
     HEADRACE_BENCH_RIVALS_HF="$(venv rivals-hf)/bin/python" PATH="$BUILD/release/bin:$PATH" \
@@ -447,7 +507,10 @@ fuzz() {
 }
 
 case ${1:-help} in
-  setup) shift; time_start=$SECONDS; setup "$@"; echo "Set-up is complete ($((SECONDS - time_start)) s)." ;;
+  setup)
+    shift; time_start=$SECONDS
+    case " $* " in *" --from-source "*) ;; *" engine "*) rm -f "$DEPS/llama-from-source" ;; esac
+    setup "$@"; echo "Set-up is complete ($((SECONDS - time_start)) s)." ;;
   build) build ;;
   test) shift; run_tests "$@" ;;
   demo) shift; demo "$@" ;;

@@ -380,12 +380,13 @@ NB_MODULE(_engine, m) {
     Maybe(from, "deterministic", &o.core.deterministic);
     Maybe(from, "lookup", &o.core.lookup);
     Maybe(from, "chat_template", &handle->chat_template);
-    int gpu_layers = -1;
-    Maybe(from, "gpu_layers", &gpu_layers);
+    model::LoadOptions load;
+    Maybe(from, "gpu_layers", &load.gpu_layers);
+    Maybe(from, "devices", &load.devices);
     o.lease = std::make_shared<engine::ComputeLease>();
     model::ProbeOptions probe;
     probe.chat_template = handle->chat_template;
-    handle->model = LoadModel(name, catalog, probe, {.gpu_layers = gpu_layers});
+    handle->model = LoadModel(name, catalog, probe, load);
     return handle;
   });
 }

@@ -136,6 +136,8 @@ class Model(Hinted):
     ``context``: tokens of cache for all requests together (default: the model's, at most 32,768). ``max_itl``: the longest gap
     in seconds between two tokens of somebody who is being answered, while others' prompts are read. ``deterministic``: the same
     bits whatever else runs. ``chat_template``: for models without one of their own: chatml, gemma, llama3, plain or a text.
+    ``gpu_layers``: layers on accelerators (default: all that fit). ``devices``: which, like ``["CUDA0"]``; ``["none"]``: the CPU
+    alone (default: all; `headrace model inspect` lists them).
     """
 
     _elsewhere: typing.ClassVar[dict[str, str]] = {
@@ -165,6 +167,7 @@ class Model(Hinted):
         lookup: bool = True,
         chat_template: str | None = None,
         gpu_layers: int | None = None,
+        devices: Sequence[str] | None = None,
     ) -> None:
         module = _module()
         _program()
@@ -181,6 +184,7 @@ class Model(Hinted):
             "lookup": lookup,
             "chat_template": chat_template,
             "gpu_layers": gpu_layers,
+            "devices": None if devices is None else list(devices),
         }
         load = functools.partial(module.load, os.fspath(model), where, options)
         self._own = process.Own(load(), load)

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "cli/commands.h"
+#include "cli/devices.h"
 #include "cli/render.h"
 #include "cli/terminal.h"
 #include "engine/embedder.h"
@@ -28,19 +29,22 @@ struct GenerateWords {
   std::vector<std::string> texts;
   bool chat = false, deterministic = false, no_lookup = false, cut = false, raw = false;
   int32_t context_tokens = 0, threads = 0;
+  model::LoadOptions load;
   engine::Request request;
 };
 
-Result<std::shared_ptr<model::Model>> LoadModel(const Context& context, const std::string& name,
+Result<std::shared_ptr<model::Model>> LoadModel(const Context& context, const GenerateWords& words,
                                                 const std::string& chat_template) {
   const auto catalog = context.Open();
-  HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(name, catalog.ok() ? *catalog : nullptr,
-                                                                  ProgressLine(context.quiet)));
+  HEADRACE_ASSIGN(
+      const std::string path,
+      registry::FindModelFile(words.model, catalog.ok() ? *catalog : nullptr, ProgressLine(context.quiet)));
   model::ProbeOptions probe;
   probe.chat_template = chat_template;
   HEADRACE_TRY(model::Probe(path, probe));
-  HEADRACE_ASSIGN(auto loaded,
-                  model::Model::Load(path, {.progress = ProgressLine(context.quiet || !StderrIsTerminal())}));
+  model::LoadOptions options = words.load;
+  options.progress = ProgressLine(context.quiet || !StderrIsTerminal());
+  HEADRACE_ASSIGN(auto loaded, model::Model::Load(path, options));
   EndProgress();
   return loaded;
 }
@@ -148,7 +152,7 @@ Status RunRun(const Context& context, GenerateWords* words) {
   }
   HEADRACE_TRY(SetStructure(words));
   HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded,
-                  LoadModel(context, words->model, words->chat_template));
+                  LoadModel(context, *words, words->chat_template));
   engine::Request& request = words->request;
   bool endless = false;
   const bool chat = words->chat || !words->system.empty() || !words->chat_template.empty() ||
@@ -181,7 +185,7 @@ Status RunRun(const Context& context, GenerateWords* words) {
 
 Status RunChat(const Context& context, GenerateWords* words) {
   HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded,
-                  LoadModel(context, words->model, words->chat_template));
+                  LoadModel(context, *words, words->chat_template));
   HEADRACE_ASSIGN(const auto format, model::ChatTemplate::Make(*loaded, words->chat_template));
   HEADRACE_ASSIGN(const auto engine, StartEngine(loaded, words));
   const bool terminal = isatty(0) != 0 && StdoutIsTerminal();
@@ -249,7 +253,7 @@ Status RunEmbed(const Context& context, GenerateWords* words) {
     texts.clear();
     for (std::string line; std::getline(std::cin, line);) texts.push_back(line);
   }
-  HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded, LoadModel(context, words->model, ""));
+  HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded, LoadModel(context, *words, ""));
   model::EncoderOptions options;
   options.threads = words->threads;
   HEADRACE_ASSIGN(const auto embedder, engine::Embedder::Start(loaded, options));
@@ -310,6 +314,7 @@ void SamplingOptions(CLI::App* command, const std::shared_ptr<GenerateWords>& wo
   command->add_option("-c,--context", words->context_tokens,
                       "Tokens of cache (default: the model's context, at most 32,768)");
   command->add_option("--threads", words->threads, "Default: one per core");
+  AddDeviceOptions(command, &words->load);
   command->add_flag("--deterministic", words->deterministic, "The same bits whatever else runs");
   command->add_flag("--no-lookup", words->no_lookup, "Do not draft by prompt lookup");
 }

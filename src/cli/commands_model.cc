@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "cli/commands.h"
+#include "cli/devices.h"
 #include "cli/render.h"
 #include "cli/terminal.h"
 #include "model/arithmetic.h"
@@ -59,6 +60,7 @@ Status RunInspect(const Context& context, const std::string& name, bool quick) {
                                                                   ProgressLine(context.quiet)));
   HEADRACE_TRY(model::Probe(path));
   HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded, model::Model::Load(path));
+  HEADRACE_ASSIGN(const model::Backends backends, model::LoadBackends());
   const Facts& f = loaded->facts();
   model::Arithmetic work;
   const int threads = static_cast<int>(std::thread::hardware_concurrency());
@@ -71,6 +73,7 @@ Status RunInspect(const Context& context, const std::string& name, bool quick) {
     ordered_json json = FactsJson(f);
     json["file"] = path;
     json["build"] = model::BuildDescription();
+    json["machine"] = DevicesJson(backends);
     if (!quick) {
       json["bandwidth"] = work.bandwidth;
       json["decode_ceiling"] = work.decode_ceiling;
@@ -96,6 +99,9 @@ Status RunInspect(const Context& context, const std::string& name, bool quick) {
   std::printf("  chat         %s\n",
               f.has_template ? ("its own template (" + f.template_hash + ")").c_str()
                              : "no template: a base model; name one to chat (chatml, gemma, llama3, plain)");
+  const std::vector<std::string> devices = DeviceLines(backends);
+  for (size_t i = 0; i < devices.size(); ++i)
+    std::printf("  %-12s %s\n", i == 0 ? "computes on" : "", devices[i].c_str());
   if (quick) return Status::Ok();
   std::printf("On this machine (%d threads):\n", threads);
   std::printf("  bandwidth    %s/s, so at most %.0f tokens/s in one stream\n",

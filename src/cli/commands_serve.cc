@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "cli/commands.h"
+#include "cli/devices.h"
 #include "cli/render.h"
 #include "cli/terminal.h"
 #include "serve/server.h"
@@ -157,6 +158,10 @@ Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
   } else {
     std::fprintf(stderr, "headrace serves %s at %s (ready in %.1f s; Ctrl-C stops it)\n", names.c_str(),
                  server->url().c_str(), MonotonicSeconds() - before);
+    HEADRACE_ASSIGN(const model::Backends backends, model::LoadBackends());
+    if (!context.quiet)
+      for (const std::string& line : DeviceLines(backends))
+        std::fprintf(stderr, "headrace: %s\n", line.c_str());
     for (const auto& served : server->services().models->all())
       if (!served->embeds() && !served->chat)
         std::fprintf(stderr,
@@ -222,6 +227,9 @@ void AddServe(CLI::App* app, Context* context, Action* action) {
       "CONTEXT");
   env(command->add_option("-t,--threads", o.model.engine.decoder.threads, "Of a step (default: all cores)"),
       "THREADS");
+  const auto devices = AddDeviceOptions(command, &o.model.load);
+  env(devices[0], "GPU_LAYERS");
+  env(devices[1], "DEVICE");
   env(command->add_option("--slots", words->slots, "Requests that run at once")->capture_default_str(),
       "SLOTS");
   env(command->add_option("--queue", words->queue, "Requests that wait; more are refused")

@@ -8,6 +8,7 @@
 
 #include "model/adapter_stack.h"
 #include "model/model.h"
+#include "model/thread_pool.h"
 
 namespace headrace::model {
 namespace {
@@ -19,8 +20,6 @@ class LlamaDecoder : public Decoder {
  public:
   ~LlamaDecoder() override {
     if (context_ != nullptr) llama_free(context_);
-    if (one_ != nullptr) ggml_threadpool_free(one_);
-    if (all_ != nullptr) ggml_threadpool_free(all_);
     llama_batch_free(batch_);
   }
 
@@ -39,8 +38,8 @@ class LlamaDecoder : public Decoder {
         options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
     facts_.paths = std::clamp(options.paths, 1, kMaxSequences / copies_);
     llama_context_params params = llama_context_default_params();
-    params.n_ctx =
-        static_cast<uint32_t>(options.cells > 0 ? options.cells : std::min(about.trained_context, 32'768));
+    params.n_ctx = static_cast<uint32_t>(options.cells > 0 ? options.cells
+                                                           : std::min(about.trained_context, kUsualCells));
     params.n_batch = params.n_ubatch = static_cast<uint32_t>(options.max_rows);
     params.n_seq_max = static_cast<uint32_t>(facts_.paths * copies_);
     params.n_ctx =
@@ -75,14 +74,9 @@ class LlamaDecoder : public Decoder {
     facts_.max_rows = static_cast<int32_t>(llama_n_ubatch(context_));
     memory_ = llama_get_memory(context_);
     batch_ = llama_batch_init(facts_.max_rows, 0, copies_);
-    // No polling between steps: a waiting engine costs nothing, and a busy neighbour gets its core.
-    ggml_threadpool_params pool = ggml_threadpool_params_default(1);
-    pool.poll = 0;
-    one_ = ggml_threadpool_new(&pool);
-    pool = ggml_threadpool_params_default(facts_.threads);
-    pool.poll = 0;
-    all_ = ggml_threadpool_new(&pool);
-    llama_attach_threadpool(context_, all_, all_);
+    one_ = NewThreadPool(1);
+    all_ = NewThreadPool(facts_.threads);
+    llama_attach_threadpool(context_, all_.get(), all_.get());
     return Status::Ok();
   }
 
@@ -101,7 +95,8 @@ class LlamaDecoder : public Decoder {
     }
     const int count = std::clamp(threads, 1, facts_.threads);
     if (count != threads_) {
-      llama_attach_threadpool(context_, count == 1 ? one_ : all_, count == 1 ? one_ : all_);
+      ggml_threadpool* pool = count == 1 ? one_.get() : all_.get();
+      llama_attach_threadpool(context_, pool, pool);
       llama_set_n_threads(context_, count, count);
       threads_ = count;
     }
@@ -211,7 +206,7 @@ class LlamaDecoder : public Decoder {
   DecoderFacts facts_;
   llama_context* context_ = nullptr;
   llama_memory_t memory_ = nullptr;
-  ggml_threadpool_t one_ = nullptr, all_ = nullptr;
+  ThreadPool one_, all_;  // freed after the context, which uses them
   llama_batch batch_{};
   int copies_ = 1;
   int threads_ = 0;

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "model/encoder.h"
+#include "model/thread_pool.h"
 
 namespace headrace::model {
 namespace {
@@ -12,7 +13,6 @@ class LlamaEncoder : public Encoder {
  public:
   ~LlamaEncoder() override {
     if (context_ != nullptr) llama_free(context_);
-    if (pool_ != nullptr) ggml_threadpool_free(pool_);
     if (batch_.token != nullptr) llama_batch_free(batch_);
   }
 
@@ -48,10 +48,8 @@ class LlamaEncoder : public Encoder {
       return Status::Unsupported(about.name +
                                  " does not say how its token vectors become one vector of a text");
     batch_ = llama_batch_init(options_.max_rows, 0, 1);
-    ggml_threadpool_params pool = ggml_threadpool_params_default(options_.threads);
-    pool.poll = 0;
-    pool_ = ggml_threadpool_new(&pool);
-    llama_attach_threadpool(context_, pool_, pool_);
+    pool_ = NewThreadPool(options_.threads);
+    llama_attach_threadpool(context_, pool_.get(), pool_.get());
     return Status::Ok();
   }
 
@@ -99,7 +97,7 @@ class LlamaEncoder : public Encoder {
   std::shared_ptr<const Model> model_;
   EncoderOptions options_;
   llama_context* context_ = nullptr;
-  ggml_threadpool_t pool_ = nullptr;
+  ThreadPool pool_;  // freed after the context, which uses it
   llama_batch batch_{};
   int32_t max_tokens_ = 0;
 };

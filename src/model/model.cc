@@ -13,6 +13,8 @@
 
 #include "base/hash.h"
 #include "base/limits.h"
+#include "model/backends.h"
+#include "model/placement.h"
 
 namespace headrace::model {
 namespace {
@@ -28,13 +30,16 @@ void KeepComplaint(ggml_log_level level, const char* text, void*) {
   }
 }
 
-void StartLibrary() {
+Status StartLibrary() {
   static std::once_flag once;
+  static Status status = Status::Ok();
   std::call_once(once, [] {
+    status = LoadBackends().status();
     llama_log_set(KeepComplaint, nullptr);
     common_log_set_verbosity_thold(-1);  // its chat templates log apart
     llama_backend_init();
   });
+  return status;
 }
 
 std::string Meta(const llama_model* model, const char* key) {
@@ -70,7 +75,7 @@ std::string_view MemoryName(Memory memory) {
 }
 
 Result<std::shared_ptr<Model>> Model::Load(const std::string& path, const LoadOptions& options) {
-  StartLibrary();
+  HEADRACE_TRY(StartLibrary());
   struct stat info {};
   if (stat(path.c_str(), &info) != 0) return Status::FromErrno(errno, "open", path);
   if (S_ISDIR(info.st_mode)) return Status::Invalid(path + " is a folder; a model is one GGUF file");
@@ -85,7 +90,8 @@ Result<std::shared_ptr<Model>> Model::Load(const std::string& path, const LoadOp
   }
   llama_model_params params = llama_model_default_params();
   params.vocab_only = options.vocabulary_only;
-  params.n_gpu_layers = options.gpu_layers;
+  Placement placement;
+  HEADRACE_TRY(placement.Choose(path, options, &params));
   params.load_mode = options.memory_map ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
   struct Report {
     const ProgressFn* progress;
@@ -111,7 +117,7 @@ Result<std::shared_ptr<Model>> Model::Load(const std::string& path, const LoadOp
   if (result->model_ == nullptr)
     return Status::Corrupt(path + " cannot be loaded as a model" +
                            (last_complaint.empty() ? "" : ": " + last_complaint));
-  result->on_accelerator_ = llama_supports_gpu_offload() && options.gpu_layers != 0;
+  result->on_accelerator_ = placement.accelerated();
   HEADRACE_TRY(result->ReadFacts(options.vocabulary_only));
   if (!options.vocabulary_only && options.widen) result->Widen();
   return result;
@@ -318,7 +324,7 @@ std::vector<std::string> QuantizationNames() {
 }
 
 Status Quantize(const std::string& from, const std::string& to, const std::string& type, int threads) {
-  StartLibrary();
+  HEADRACE_TRY(StartLibrary());
   llama_model_quantize_params params = llama_model_quantize_default_params();
   const auto* named = std::find_if(std::begin(kTypes), std::end(kTypes),
                                    [&](const NamedType& t) { return strcasecmp(t.name, type.c_str()) == 0; });
@@ -348,8 +354,9 @@ Status Quantize(const std::string& from, const std::string& to, const std::strin
 }
 
 std::string BuildDescription() {
-  StartLibrary();
-  return std::string("llama.cpp ") + llama_version() + "; " + llama_print_system_info();
+  const Status started = StartLibrary();
+  return std::string("llama.cpp ") + llama_version() + "; " +
+         (started.ok() ? llama_print_system_info() : started.message());
 }
 
 }  // namespace headrace::model

@@ -48,8 +48,14 @@ struct Facts {
   std::string template_hash;  // XXH3 of the template's text, hex
 };
 
+// Tokens of a language model's cache where nobody says how many, or the trained context if that is less.
+constexpr int32_t kUsualCells = 32'768;
+
 struct LoadOptions {
-  int gpu_layers = -1;  // layers on the accelerator; -1: as many as fit
+  // Layers on accelerators; -1: as many as fit beside a cache of kUsualCells tokens.
+  int gpu_layers = -1;
+  // Which accelerators, by their names in LoadBackends; empty: all; "none": the CPU alone.
+  std::vector<std::string> devices;
   bool vocabulary_only = false;
   bool memory_map = true;
   bool widen = true;  // an encoder's half precision to single, where that computes faster; see Widen

@@ -97,7 +97,7 @@ Status Models::Read(const ModelChoice& choice, Served* served) const {
   model::ProbeOptions probe;
   probe.chat_template = options_.chat_template;
   HEADRACE_TRY(model::Probe(served->path, probe));
-  HEADRACE_ASSIGN(served->model, model::Model::Load(served->path));
+  HEADRACE_ASSIGN(served->model, model::Model::Load(served->path, options_.load));
   (void)served->model->TokenizerHash();  // of a large vocabulary it takes a while: not when somebody asks
   const model::Facts& facts = served->model->facts();
   if (facts.memory == model::Memory::kEncoder) return Status::Ok();
@@ -129,8 +129,8 @@ Result<std::shared_ptr<Served>> Models::Load(const ModelChoice& choice, int64_t 
   const bool embeds = facts.memory == model::Memory::kEncoder;
   served->context = engine.decoder.cells > 0
                         ? std::min(engine.decoder.cells, std::max(facts.trained_context, 1))
-                        : std::min(facts.trained_context, 32768);
-  if (engine.decoder.cells == 0) engine.decoder.cells = std::min(facts.trained_context, 32768);
+                        : std::min(facts.trained_context, model::kUsualCells);
+  if (engine.decoder.cells == 0) engine.decoder.cells = std::min(facts.trained_context, model::kUsualCells);
   // Evicted prefixes and preempted requests wait in host memory: an eighth of the budget at most.
   engine.core.host_bytes = std::min(engine.core.host_bytes, options_.memory / 8);
   served->bytes = (embeds ? 0 : engine.core.host_bytes) + facts.weight_bytes +

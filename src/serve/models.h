@@ -36,6 +36,7 @@ struct ModelOptions {
   // and once for an embedding model.
   std::vector<std::pair<std::string, std::string>> aliases;
   engine::EngineOptions engine;
+  model::LoadOptions load;  // devices and layers, for all models
   int64_t memory = 0;  // bytes that weights and caches of all may take; 0: 80 % of what is free at the start
   std::function<void(const std::string&)> say;  // what happens, for the log
 };
