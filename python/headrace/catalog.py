@@ -197,13 +197,15 @@ class Catalog(Hinted):
         memory: str = "",
         threads: int = 0,
         why: str = "",
+        allow_files: bool = False,
     ) -> Any:
         """Rows of a query, as a ``Reader`` that streams; with ``into``, a new table with its lineage, and the commit.
 
         Any table by name; ``"photos@v3"`` for a version; media facts as fields, as in ``image.width``. ``params``: a
         list for each ``?`` in turn, or a dict for each ``$name``. Columns of one name become ``id``, ``id_1``.
+        ``allow_files``: the query may read and write files that are not the catalog's, as in ``read_parquet('x.parquet')``.
         """
-        engine = self._native.engine(memory, threads)
+        engine = self._native.engine(memory, threads, allow_files)
         values = _params(params)
         if into is not None:
             return Commit(**engine.into(self._native, query, into, why, values))
@@ -211,7 +213,7 @@ class Catalog(Hinted):
 
     def explain(self, query: str) -> str:
         """Runs the query and tells what it did and what was read of our files."""
-        return self._native.engine("", 0).explain(query)
+        return self._native.engine("", 0, False).explain(query)
 
     def __repr__(self) -> str:
         return f"<Catalog {self.location}: {', '.join(self.tables()) or 'no tables'}>"

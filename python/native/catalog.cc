@@ -155,9 +155,10 @@ void BindCatalog(nb::module_& m) {
            [](const CatalogHandle& c, const std::string& rows) {
              Check(Interruptible([&](const StopToken&) { return trace::CommitTraces(c.held.get(), rows); }));
            })
-      .def("engine", [](const CatalogHandle& c, const std::string& memory, int threads) {
+      .def("engine", [](const CatalogHandle& c, const std::string& memory, int threads, bool files) {
         return Sql{Check(query::Engine::Open(c.held, {.threads = threads,
                                                       .memory_limit = memory,
+                                                      .files = files,
                                                       .tailed = trace::TailedTables(),
                                                       .tail = trace::TailOf(c.held)}))};
       });

@@ -25,7 +25,7 @@ struct SqlOptions {
   std::string format;
   std::string into;
   std::string why;
-  bool explain = false;
+  bool explain = false, files = false;
   int64_t rows = 50;
   std::string memory;
   int threads = 0;
@@ -91,6 +91,7 @@ Status Sql(const Context& context, SqlOptions options) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto engine, query::Engine::Open(catalog, {.threads = options.threads,
                                                                    .memory_limit = options.memory,
+                                                                   .files = options.files,
                                                                    .tailed = trace::TailedTables(),
                                                                    .tail = trace::TailOf(catalog)}));
   HEADRACE_ASSIGN(const auto params, ParamsOf(options.params));
@@ -164,6 +165,8 @@ void AddSql(CLI::App* app, Context* context, Action* action) {
       ->take_all()
       ->expected(1)
       ->allow_extra_args(false);
+  command->add_flag("--allow-files", options->files,
+                    "The statement may read and write files: read_parquet('x.parquet'), copy … to 'x.csv'");
   command->add_flag("--explain", options->explain,
                     "Run it and show the plan, and what was read of our files");
   command->add_option("--rows", options->rows, "Rows shown of a table; -1 for all")->capture_default_str();

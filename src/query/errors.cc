@@ -71,6 +71,11 @@ Status FromDuckDb(const duckdb::ErrorData& error, const Session& session, const 
   switch (error.Type()) {
     case duckdb::ExceptionType::OUT_OF_MEMORY:
       return Status::Limit(text);
+    case duckdb::ExceptionType::PERMISSION:
+      return Status::Permission(
+          "a statement reaches no files but the catalog's, unless they are opened to it: --allow-files "
+          "(in Python, allow_files=True): " +
+          text);
     case duckdb::ExceptionType::IO:
       return Status::Io(text);
     case duckdb::ExceptionType::NOT_IMPLEMENTED:

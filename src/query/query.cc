@@ -118,30 +118,9 @@ duckdb::Value ParamValue(const table::Value& value) {
 class DuckEngine final : public Engine {
  public:
   Status Start(std::shared_ptr<table::Catalog> catalog, const EngineOptions& options) {
-    tailed_ = options.tailed;
-    tail_ = options.tail;
+    options_ = options;
     session_ = std::make_shared<Session>(std::move(catalog));
-    try {
-      duckdb::DBConfig config;
-      config.SetOptionByName("autoinstall_known_extensions", duckdb::Value::BOOLEAN(false));
-      config.SetOptionByName("autoload_known_extensions", duckdb::Value::BOOLEAN(false));
-      if (options.threads > 0) config.SetOptionByName("threads", duckdb::Value::BIGINT(options.threads));
-      if (!options.memory_limit.empty())
-        config.SetOptionByName("memory_limit", duckdb::Value(options.memory_limit));
-      if (!options.temp_folder.empty())
-        config.SetOptionByName("temp_directory", duckdb::Value(options.temp_folder));
-      AddReplacementScan(&config, session_);
-      database_ = std::make_shared<duckdb::DuckDB>(nullptr, &config);
-      if (std::string(duckdb::DuckDB::LibraryVersion()) != "v1.5.6") {
-        return Status::Unsupported(std::string("the DuckDB library is ") + duckdb::DuckDB::LibraryVersion() +
-                                   " and its headers are v1.5.6; run ./dev setup");
-      }
-      connection_ = std::make_shared<duckdb::Connection>(*database_);
-      RegisterScan(connection_.get(), session_);
-    } catch (const std::exception& error) {
-      return Status::Invalid(std::string("DuckDB does not start: ") + duckdb::ErrorData(error).RawMessage());
-    }
-    return Status::Ok();
+    return Connect({});
   }
 
   Result<std::shared_ptr<arrow::RecordBatchReader>> Query(const std::string& sql,
@@ -166,8 +145,6 @@ class DuckEngine final : public Engine {
 
   Result<int64_t> CopyTo(const std::string& sql, const std::string& path, const std::string& format,
                          const QueryOptions& options) override {
-    std::string quoted;
-    for (const char c : path) quoted += c == '\'' ? std::string("''") : std::string(1, c);
     const std::string how = format == "csv"    ? "format csv, header true"
                             : format == "json" ? "format json"
                                                : "format parquet";
@@ -179,8 +156,9 @@ class DuckEngine final : public Engine {
                                      options.stop);
       }
     }
+    if (!options_.files) HEADRACE_TRY(Connect(path));
     HEADRACE_ASSIGN(const auto reader,
-                    Query("copy (" + Trimmed(sql) + ") to '" + quoted + "' (" + how + ")", options));
+                    Query("copy (" + Trimmed(sql) + ") to " + Quoted(path) + " (" + how + ")", options));
     int64_t rows = 0;
     for (;;) {
       std::shared_ptr<arrow::RecordBatch> batch;
@@ -220,6 +198,54 @@ class DuckEngine final : public Engine {
   std::vector<ScanReport> scans() const override { return session_->reports(); }
 
  private:
+  // A database of its own, in memory. `writable`: a file that statements may write although files are closed
+  // to them; "" for none.
+  Status Connect(const std::string& writable) {
+    try {
+      duckdb::DBConfig config;
+      config.SetOptionByName("autoinstall_known_extensions", duckdb::Value::BOOLEAN(false));
+      config.SetOptionByName("autoload_known_extensions", duckdb::Value::BOOLEAN(false));
+      if (options_.threads > 0) config.SetOptionByName("threads", duckdb::Value::BIGINT(options_.threads));
+      if (!options_.memory_limit.empty())
+        config.SetOptionByName("memory_limit", duckdb::Value(options_.memory_limit));
+      if (!options_.temp_folder.empty())
+        config.SetOptionByName("temp_directory", duckdb::Value(options_.temp_folder));
+      AddReplacementScan(&config, session_);
+      connection_.reset();
+      database_ = std::make_shared<duckdb::DuckDB>(nullptr, &config);
+      if (std::string(duckdb::DuckDB::LibraryVersion()) != "v1.5.6") {
+        return Status::Unsupported(std::string("the DuckDB library is ") + duckdb::DuckDB::LibraryVersion() +
+                                   " and its headers are v1.5.6; run ./dev setup");
+      }
+      connection_ = std::make_shared<duckdb::Connection>(*database_);
+      RegisterScan(connection_.get(), session_);
+      if (!options_.files) {
+        std::vector<std::string> settings = {"set enable_external_access = false"};
+        if (!writable.empty()) settings.insert(settings.begin(), "set allowed_paths = " + PathsOf(writable));
+        for (const std::string& setting : settings) {
+          const auto set = connection_->Query(setting);
+          if (set->HasError()) return FromDuckDb(set->GetErrorObject(), *session_, "");
+        }
+      }
+    } catch (const std::exception& error) {
+      return Status::Invalid(std::string("DuckDB does not start: ") + duckdb::ErrorData(error).RawMessage());
+    }
+    return Status::Ok();
+  }
+
+  // DuckDB writes tmp_NAME beside the file, and renames it.
+  static std::string PathsOf(const std::string& path) {
+    const size_t slash = path.rfind('/');
+    const size_t name = slash == std::string::npos ? 0 : slash + 1;
+    return "[" + Quoted(path) + ", " + Quoted(path.substr(0, name) + "tmp_" + path.substr(name)) + "]";
+  }
+
+  static std::string Quoted(const std::string& text) {
+    std::string result = "'";
+    for (const char c : text) result += c == '\'' ? std::string("''") : std::string(1, c);
+    return result + "'";
+  }
+
   duckdb::unique_ptr<duckdb::QueryResult> Run(const std::string& statement,
                                               const std::vector<Param>& params) {
     if (params.empty()) return connection_->SendQuery(statement);
@@ -291,15 +317,15 @@ class DuckEngine final : public Engine {
   // Tails are read before the statement runs, and lie in tables of DuckDB's own while it does.
   Status ReadTails(const std::string& sql, const StopToken& stop) {
     const std::string lower = Lower(sql);
-    if (!tail_ || lower.find(table::kRowIdColumn) != std::string::npos)
+    if (!options_.tail || lower.find(table::kRowIdColumn) != std::string::npos)
       return Status::Ok();  // they have no row ids yet
-    for (const std::string& name : tailed_) {
+    for (const std::string& name : options_.tailed) {
       if (lower.find(name) == std::string::npos) continue;
       for (int attempt = 0;; ++attempt) {
         const auto view = session_->Resolve(name);
         if (!view.ok() && view.status().Is(Code::kNotFound)) break;
         if (!view.ok()) return view.status();
-        const auto batch = tail_(name, **view);
+        const auto batch = options_.tail(name, **view);
         if (!batch.ok() && batch.status().Is(Code::kConflict) && attempt < kTailAttempts) {
           session_->Begin(stop);  // resolve it anew
           continue;
@@ -327,8 +353,7 @@ class DuckEngine final : public Engine {
   }
 
   static constexpr int kTailAttempts = 20;
-  std::vector<std::string> tailed_;
-  TailFn tail_;
+  EngineOptions options_;
   std::shared_ptr<Session> session_;
   std::shared_ptr<duckdb::DuckDB> database_;
   std::shared_ptr<duckdb::Connection> connection_;

@@ -6,7 +6,7 @@
 // Any name that DuckDB does not know is looked up in the catalog: photos, "photos@v3", "photos@golden", a
 // ref. Columns and filters reach our files; vectors are FLOAT[n], blobs are structs of facts. `_row_id` can
 // be selected from every table. One query sees one version of each table. DuckDB never loads or fetches
-// extensions here.
+// extensions here, and a statement reaches no files but the catalog's unless EngineOptions::files says so.
 #pragma once
 
 #include <functional>
@@ -48,6 +48,8 @@ struct EngineOptions {
   int threads = 0;           // 0: one per hardware thread
   std::string memory_limit;  // "4GB"; empty: DuckDB's default, 80 % of memory
   std::string temp_folder;   // for results larger than memory; empty: the system's
+  // Statements may read and write files and attach databases. Never where somebody else gives the statement.
+  bool files = false;
   // Tables with a tail, and what gives it: a statement that reads their newest version reads it too.
   std::vector<std::string> tailed;
   TailFn tail;

@@ -124,3 +124,47 @@ def test_a_query_beyond_its_memory_is_a_limit(catalog: hr.Catalog) -> None:
     with pytest.raises(hr.LimitExceeded, match="allocate"):
         catalog.sql(query, memory="50MB", into="copy")
     assert catalog.tables() == ["t"]
+
+
+def test_files_are_closed_to_statements(
+    catalog: hr.Catalog, tmp_path: pathlib.Path, headrace: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    secret = tmp_path / "secret.csv"
+    secret.write_text("word\nhidden\n")
+    catalog.create_table("words", pa.table({"word": ["a", "b"]}))
+    other = str(tmp_path / "other.db")
+    reaching = [
+        f"select * from read_text('{secret}')",
+        f"select * from read_blob('{secret}')",
+        f"select * from '{secret}'",
+        f"select * from read_csv('{secret}') join words using (word)",
+        f"select * from glob('{tmp_path}/*')",
+        f"select (select content from read_text('{secret}')), word from words",
+        f"copy words to '{tmp_path}/out.csv'",
+        f"attach '{other}'",
+        f"export database '{tmp_path}/all'",
+        "select * from read_parquet('http://127.0.0.1:9/x.parquet')",
+        "load httpfs",
+        "install httpfs",
+        f"set temp_directory = '{tmp_path}/t'",
+        f"set allowed_paths = ['{secret}']",
+        "set enable_external_access = true",
+    ]
+    for query in reaching:
+        with pytest.raises(hr.HeadraceError):
+            list(catalog.sql(query))
+    before = {path.name for path in tmp_path.iterdir()}
+    assert not before & {"out.csv", "other.db", "all", "t"}
+    with pytest.raises(hr.HeadraceError, match="allow_files=True"):
+        list(catalog.sql(reaching[0]))
+    assert catalog.sql(reaching[0], allow_files=True).to_pylist()[0]["content"] == "word\nhidden\n"
+    told = headrace("--catalog", catalog.location, "sql", reaching[0])
+    assert told.returncode != 0 and "--allow-files" in told.stderr and "hidden" not in told.stdout
+    assert "hidden" in headrace("--catalog", catalog.location, "sql", reaching[0], "--allow-files").stdout
+    # Results go to the file that the person named, and only there.
+    for name in ("out.csv", "it's.parquet", "o.jsonl"):
+        file = tmp_path / name
+        words = ("--catalog", catalog.location, "sql")
+        assert headrace(*words, "select * from words", "-o", str(file)).returncode == 0 and file.stat().st_size > 0
+        file.unlink()
+        assert headrace(*words, f"select * from '{secret}'", "-o", str(file)).returncode != 0 and not file.exists()
