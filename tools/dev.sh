@@ -266,7 +266,7 @@ setup() {
   local groups stamp g a
   for a in "$@"; do
     case $a in
-      --from-source) setup engine; touch "$DEPS/llama-from-source"; build_llama; return ;;
+      --from-source) setup engine; build_llama; touch "$DEPS/llama-from-source"; return ;;
       -*) fail "no such option for setup: $a" ;;
     esac
   done
@@ -393,6 +393,7 @@ run_tests() {
   for t in "$BUILD"/release/tests/*_test; do
     part "$(basename "$t")" "$t" --gtest_brief=1 --gtest_color=$color ${filter:+--gtest_filter="*$filter*"}
   done
+  [ -z "$ci" ] || [ -n "$filter" ] || part cpu_variants cpu_variants
   part pytest python_tests --color=$color --durations=10 --ignore=tests/clients tests ${filter:+-k "$filter"}
   if [ -n "$ci" ] && [ -z "$filter" ]; then
     part clients clients
@@ -417,6 +418,13 @@ part() {  # NAME COMMAND…: runs a part of the tests; its output is shown and k
   else
     echo "  $name: FAILED, $((SECONDS - began)) s"; FAILED+=("$name")
   fi
+}
+
+# Numbers by ggml's lowest kernels and by those of most machines; engine_test itself ran with this machine's best.
+cpu_variants() {
+  local numbers="RealModel.Reused*:RealModel.LogProb*:RealModel.Adapters*:RealModel.Determin*"
+  HEADRACE_CPU=x64 "$BUILD/release/tests/engine_test" --gtest_brief=1 --gtest_filter="$numbers:-*Gemma" || return 1  # minutes there
+  HEADRACE_CPU=haswell "$BUILD/release/tests/engine_test" --gtest_brief=1 --gtest_filter="$numbers"
 }
 
 python_tests() {
