@@ -116,6 +116,7 @@ struct RerankCall {
   std::string model, query;
   std::vector<std::string> documents;
   int top_n = 0;  // 0: all
+  int cut = -1;   // as of EmbeddingsCall
   bool return_documents = false;
   // As text-embeddings-inference has it: `texts`, and a list alone as the answer; its scores lie between 0
   // and 1 (the logistic function of the cosine), or are raw.
@@ -129,7 +130,7 @@ struct PairsCall {
   std::string model;
   std::vector<std::string> first, second;
   std::string first_at, second_at;  // the fields that hold them
-  bool cut = false;                 // truncate_prompt_tokens = -1
+  int cut = 0;                      // as of EmbeddingsCall
   std::vector<std::string> unknown;
 };
 std::optional<Fault> ParsePairs(std::string_view body, PairsCall* call);

@@ -317,11 +317,7 @@ std::optional<Fault> ParseEmbeddings(std::string_view text, EmbeddingsCall* call
     if (format != "float" && format != "base64")
       Refuse("encoding_format", "is '" + format + "'; there are float and base64");
     call->base64 = format == "base64";
-    call->cut = body.Flag("truncate", false) ? -1 : 0;
-    if (const auto most = body.Integer("truncate_prompt_tokens", -1, 1 << 20)) {
-      if (*most == 0) Refuse("truncate_prompt_tokens", "must be -1 or at least 1; it is 0");
-      call->cut = static_cast<int>(*most);
-    }
+    call->cut = ReadCut(&body, body.Flag("truncate", false) ? -1 : 0);
     call->user = body.Text("user").value_or("");
     body.Rest(&call->unknown);
   });

@@ -164,6 +164,13 @@ std::optional<int32_t> ReadMost(Fields* body, const char* name) {
   return static_cast<int32_t>(*most);
 }
 
+int ReadCut(Fields* body, int otherwise) {
+  const auto most = body->Integer("truncate_prompt_tokens", -1, 1 << 20);
+  if (!most) return otherwise;
+  if (*most == 0) Refuse("truncate_prompt_tokens", "must be -1 or at least 1; it is 0");
+  return static_cast<int>(*most);
+}
+
 std::string ReadContent(const Json& content, const std::string& at) {
   if (content.is_null()) return "";
   if (content.is_string()) return content.get<std::string>();

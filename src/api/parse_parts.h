@@ -21,6 +21,9 @@ void ReadStructures(Fields* body, Call* call);
 std::vector<std::string> ReadStops(Fields* body, const char* name);
 // The most tokens of an answer; -1: as many as the context holds, as llama.cpp's clients say it.
 std::optional<int32_t> ReadMost(Fields* body, const char* name);
+// truncate_prompt_tokens of texts that are embedded: longer ones are cut to so many tokens; -1: to what the
+// model reads. `otherwise`: where the body has none; 0 refuses longer ones.
+int ReadCut(Fields* body, int otherwise);
 // OpenAI's messages, and one of them; `at` is their path.
 model::Message ReadMessage(const Json& json, const std::string& at);
 std::vector<model::Message> ReadMessages(const Json& messages, const std::string& at);

@@ -48,9 +48,11 @@ std::optional<Fault> ParseRerank(std::string_view text, RerankCall* call) {
     call->top_n = static_cast<int>(body.Integer("top_n", 1, 1 << 20).value_or(0));
     call->return_documents = body.Flag(call->tei ? "return_text" : "return_documents", false);
     call->raw_scores = body.Flag("raw_scores", false);
-    for (const char* name : {"truncate", "truncation_direction"})
-      body.Find(name);  // long texts are cut anyway
+    call->cut = ReadCut(&body, body.Flag("truncate", true) ? -1 : 0);
+    const std::string side = body.Text("truncation_direction").value_or("Right");
     body.Rest(&call->unknown);
+    // Texts are cut at their end; who asks for their beginning is told.
+    if (side != "Right" && side != "right") call->unknown.emplace_back("truncation_direction");
   });
 }
 
@@ -64,7 +66,7 @@ std::optional<Fault> ParsePairs(std::string_view text, PairsCall* call) {
       Refuse(call->second_at, "has " + std::to_string(call->second.size()) + " texts for the " +
                                   std::to_string(call->first.size()) + " of " + call->first_at +
                                   ": as many, or " + call->first_at + " is one");
-    call->cut = body.Integer("truncate_prompt_tokens", -1, 1 << 20).has_value();
+    call->cut = ReadCut(&body, 0);
     for (const char* name : {"encoding_format", "user", "softmax", "use_activation", "priority"})
       body.Find(name);
     body.Rest(&call->unknown);

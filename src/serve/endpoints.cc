@@ -246,8 +246,8 @@ void PairScores(Services* services, const std::shared_ptr<http::Exchange>& excha
                         : EntryOf(call.second_at, call.second.size() > 1, i - firsts);
     };
     if (auto fault = TokensOf(*chosen.served, texts, call.cut, path, &tokens)) return fault;
-    if (auto fault = Embed(services, exchange, caller, chosen, tokens, call.cut ? -1 : 0,
-                           exchange->request().body, path, &done))
+    if (auto fault = Embed(services, exchange, caller, chosen, tokens, call.cut, exchange->request().body,
+                           path, &done))
       return fault;
     const engine::Embeddings& vectors = done.vectors;
     const auto width = static_cast<size_t>(vectors.width);
@@ -288,9 +288,9 @@ void Rerank(Services* services, const std::shared_ptr<http::Exchange>& exchange,
     const auto path = [&](size_t i) {
       return i == 0 ? "query" : EntryOf(call.tei ? "texts" : "documents", true, i - 1);
     };
-    if (auto fault = TokensOf(*chosen.served, texts, true, path, &tokens)) return fault;
-    if (auto fault =
-            Embed(services, exchange, caller, chosen, tokens, -1, exchange->request().body, path, &done))
+    if (auto fault = TokensOf(*chosen.served, texts, call.cut != 0, path, &tokens)) return fault;
+    if (auto fault = Embed(services, exchange, caller, chosen, tokens, call.cut, exchange->request().body,
+                           path, &done))
       return fault;
     const engine::Embeddings& vectors = done.vectors;
     const auto width = static_cast<size_t>(vectors.width);

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from serving import Server, make_catalog, needs_models, serving
 
@@ -121,6 +122,33 @@ def test_inputs_of_embeddings_as_llama_takes_them(server: Server) -> None:
     empty, other = embed(["", "a cat"])
     assert len(empty) == len(other) and other == pytest.approx(want, abs=1e-3)
     assert sum(x * x for x in empty) == pytest.approx(1, abs=1e-3)
+
+
+def test_texts_of_scores_are_cut_where_they_are_asked_to_be(server: Server) -> None:
+    long = "a cat sat on the mat and looked at the moon"
+
+    def vector(text: str, most: int) -> np.ndarray:
+        body = {"model": "minilm", "input": text, "truncate_prompt_tokens": most}
+        return np.array(server.ask("/v1/embeddings", body).json["data"][0]["embedding"])
+
+    found = {}
+    for most in (4, 6, -1):
+        pairs = {"model": "minilm", "text_1": "a cat", "text_2": [long], "truncate_prompt_tokens": most}
+        ranks = {"model": "minilm", "query": "a cat", "documents": [long], "truncate_prompt_tokens": most}
+        expected = float(vector("a cat", most) @ vector(long, most))
+        scored = server.ask("/v1/score", pairs).json["data"][0]["score"]
+        ranked = server.ask("/v1/rerank", ranks).json["results"][0]["relevance_score"]
+        assert scored == pytest.approx(expected, abs=1e-3) and ranked == pytest.approx(expected, abs=1e-3)
+        found[most] = expected
+    assert len({round(value, 2) for value in found.values()}) == 3, found
+    texts = {"query": "a cat", "texts": ["a cat " * 400]}
+    assert (
+        server.ask("/rerank", texts).status == 200 and server.ask("/rerank", {**texts, "truncate": False}).status == 400
+    )
+    left = server.ask("/rerank", {**texts, "truncation_direction": "Left"})
+    assert left.headers["x-headrace-ignored"] == "truncation_direction"
+    right = server.ask("/rerank", {**texts, "truncation_direction": "Right"})
+    assert "x-headrace-ignored" not in right.headers
 
 
 def test_rerank_of_text_embeddings_inference(server: Server) -> None:
