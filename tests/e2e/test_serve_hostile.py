@@ -248,5 +248,6 @@ def test_the_networks_thread_has_time(server: Server) -> None:
         return run_times(server)["hr-http"] - began
 
     spent("/tokenizer_info")
-    # A vocabulary of 262,144 pieces has megabytes to hash; the list of models is as short as this answer.
-    assert spent("/tokenizer_info") < 10 * spent("/v1/models")
+    # A vocabulary of 262,144 pieces has megabytes to hash: 131 times the list of models when each call did it, 1 to 11
+    # times as it is.
+    assert spent("/tokenizer_info") < 40 * spent("/v1/models")
