@@ -120,7 +120,7 @@ Result<std::vector<std::string>> Compiler::Names(const Plain& plain) const {
     }
   }
   if (names.size() > kMostProperties)
-    return Status::Limit("the schema's " + plain[0].path + " has more than " +
+    return Status::Limit("the schema's " + PathOf(plain) + " has more than " +
                          std::to_string(kMostProperties) + " properties");
   return names;
 }
@@ -161,7 +161,7 @@ Result<std::vector<Compiler::Property>> Compiler::Undeclared(const Plain& plain,
         if (std::find(patterns.begin(), patterns.end(), pattern) == patterns.end())
           patterns.push_back(pattern);
   if (patterns.size() > kMostPatterns)
-    return CannotHold(plain[0].path + "/patternProperties of more than " + std::to_string(kMostPatterns) +
+    return CannotHold(PathOf(plain) + "/patternProperties of more than " + std::to_string(kMostPatterns) +
                       " patterns");
   const bool said = Says(plain, {"additionalProperties", "unevaluatedProperties"});
   const bool closed = Says(plain, {"properties", "patternProperties", "required"}) && !said;
@@ -219,15 +219,15 @@ Result<std::string> Compiler::Objects(const Plain& plain) {
   auto [least, most] = counts;
   if (most >= 0 && most < least) return std::string();
   if (least > kMostCounted)
-    return CannotHold(plain[0].path + "/minProperties above " + std::to_string(kMostCounted));
+    return CannotHold(PathOf(plain) + "/minProperties above " + std::to_string(kMostCounted));
   // A grammar cannot see to it that two undeclared names differ: one of them counts.
   if (least > static_cast<int64_t>(declared.size()) + 1 && !more.empty())
-    return CannotHold(plain[0].path + "/minProperties of undeclared properties");
+    return CannotHold(PathOf(plain) + "/minProperties of undeclared properties");
   if (most > kMostCounted) most = -1;
   if (names.empty() && more.size() == 1 && more[0].key == "string" && more[0].value == "value" &&
       least == 0 && most < 0)
     return std::string("object");
-  return Members(declared, more, least, most, plain[0].path);
+  return Members(declared, more, least, most, PathOf(plain));
 }
 
 // Properties one after another: a rule for each place and number of those before it, as far as that matters.

@@ -255,7 +255,7 @@ Result<std::string> Compiler::Numbers(const Plain& plain, bool integer) {
     if (numbers.ok()) numbers = numbers->Intersect(one);
   if (!numbers.ok())
     return Status(numbers.status().code(),
-                  "the schema's " + plain[0].path + ": " + numbers.status().message());
+                  "the schema's " + PathOf(plain) + ": " + numbers.status().message());
   const std::string rule = numbers->empty() ? std::string() : rules_.Plain(*numbers);
   if (multiples.empty()) leaves_[key] = rule;
   return rule;

@@ -26,6 +26,8 @@ Status RefuseAny(const std::vector<Sub>& plain, std::initializer_list<const char
   return Status::Ok();
 }
 
+std::string Compiler::PathOf(const Plain& plain) { return plain.empty() ? "#" : plain[0].path; }
+
 Status Compiler::TooMany(const std::string& path) {
   return Status::Limit("the schema needs a grammar of more than " + std::to_string(kMostRules) +
                        " rules; they are used up at " + path);
@@ -107,9 +109,8 @@ Result<std::string> Compiler::Values(const Items& items) {
     place->second.used = place->second.used || place->second.open;
     return place->second.name;
   }
-  const std::string path = !flat.plain.empty()    ? flat.plain[0].path
-                           : !flat.groups.empty() ? flat.groups[0].path
-                                                  : "#";
+  const std::string path =
+      flat.plain.empty() && !flat.groups.empty() ? flat.groups[0].path : PathOf(flat.plain);
   if (++depth_ > kDeepest)
     return Status::Limit("the schema is nested too deep at " + path + ", references followed");
   if (rules_.count() > kMostRules) return TooMany(path);
@@ -120,8 +121,7 @@ Result<std::string> Compiler::Values(const Items& items) {
   --depth_;
   if (body.empty()) {
     if (rule.used)
-      return Status::Unsupported("the schema refers to a part of itself that no value can match: " +
-                                 flat.plain[0].path);
+      return Status::Unsupported("the schema refers to a part of itself that no value can match: " + path);
     rule.name.clear();
     return std::string();
   }

@@ -87,6 +87,8 @@ class Compiler {
                               int64_t least, int64_t most, const std::string& path);
 
   std::string OneOf(const std::vector<std::string>& choices);
+  // Where a set of schemas stands, for errors; the set of no schemas is any value.
+  static std::string PathOf(const Plain& plain);
   static Status TooMany(const std::string& path);
 
   const Document& document_;
