@@ -54,6 +54,8 @@ def test_a_vulkan_device() -> None:
     # Visible devices are named, or ggml leaves software devices alone.
     vulkan = {"HEADRACE_BACKENDS": str(VULKAN), "GGML_VK_VISIBLE_DEVICES": "0"}
     machine = inspect(**vulkan)
+    if machine["problems"]:
+        pytest.skip(f"Vulkan has no device here: {machine['problems']}")
     assert [device["name"] for device in machine["devices"]] == ["Vulkan0", "CPU"], machine
     assert machine["devices"][0]["memory_total"] > 0
     prompt = "The sum of two and two is"
