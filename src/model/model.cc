@@ -144,6 +144,7 @@ void Model::Widen() {
       if (llama_model* loaded = llama_model_load_from_file(wide.c_str(), params); loaded != nullptr) {
         llama_model_free(model_);
         model_ = loaded;
+        widened_ = true;
       }
     }
   } catch (const std::exception& error) {

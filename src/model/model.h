@@ -103,6 +103,8 @@ class Model : public std::enable_shared_from_this<Model> {
 
   // Whether its layers lie on a GPU.
   bool on_accelerator() const { return on_accelerator_; }
+  // Its half precision was turned to single when it was loaded (LoadOptions::widen).
+  bool widened() const { return widened_; }
   llama_model* handle() const { return model_; }
   struct Adapter {
     void* handle = nullptr;
@@ -128,7 +130,7 @@ class Model : public std::enable_shared_from_this<Model> {
   mutable std::once_flag hashed_;
   mutable uint64_t hash_ = 0;  // of the tokenizer, when it was first asked for
   Token bos_ = -1, eos_ = -1;
-  bool on_accelerator_ = false;
+  bool on_accelerator_ = false, widened_ = false;
 };
 
 struct DecoderOptions {
