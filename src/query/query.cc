@@ -344,11 +344,7 @@ class DuckEngine final : public Engine {
   Result<std::string> ShowTables() {
     HEADRACE_ASSIGN(const auto names, session_->catalog()->TableNames());
     std::string list;
-    for (const auto& name : names) {
-      std::string quoted;
-      for (const char c : name) quoted += c == '\'' ? std::string("''") : std::string(1, c);
-      list += (list.empty() ? "'" : ", '") + quoted + "'";
-    }
+    for (const auto& name : names) list += (list.empty() ? "" : ", ") + Quoted(name);
     return "select unnest([" + list + "]::varchar[]) as name";
   }
 

@@ -127,10 +127,8 @@ Result<std::shared_ptr<Served>> Models::Load(const ModelChoice& choice, int64_t 
   const model::Facts& facts = served->model->facts();
   engine::EngineOptions engine = options_.engine;
   const bool embeds = facts.memory == model::Memory::kEncoder;
-  served->context = engine.decoder.cells > 0
-                        ? std::min(engine.decoder.cells, std::max(facts.trained_context, 1))
-                        : std::min(facts.trained_context, model::kUsualCells);
-  if (engine.decoder.cells == 0) engine.decoder.cells = std::min(facts.trained_context, model::kUsualCells);
+  if (engine.decoder.cells <= 0) engine.decoder.cells = std::min(facts.trained_context, model::kUsualCells);
+  served->context = std::min(engine.decoder.cells, std::max(facts.trained_context, 1));
   // Evicted prefixes and preempted requests wait in host memory: an eighth of the budget at most.
   engine.core.host_bytes = std::min(engine.core.host_bytes, options_.memory / 8);
   served->bytes = (embeds ? 0 : engine.core.host_bytes) + facts.weight_bytes +

@@ -221,6 +221,13 @@ TEST(Committer, SegmentsGoOnceNothingInThemIsOpen) {
   EXPECT_EQ(Read(catalog, false), rows);
 }
 
+// A request that began and ended, in the spool and among the rows that the table is to have.
+void AddEnded(Spool* spool, const std::string& id, Rows* wanted) {
+  ASSERT_OK(spool->Append(Kind::kStart, Start(id)));
+  ASSERT_OK(spool->Append(Kind::kEnd, End(id)));
+  wanted->emplace(id, Row{"p " + id, "a " + id, "stop"});
+}
+
 // A store that fails, dies or answers late at its N-th operation, for every N: whoever tries again, in this
 // process or after it, brings every row in exactly once.
 TEST(Committer, EveryFaultAtEveryOperation) {
@@ -237,11 +244,7 @@ TEST(Committer, EveryFaultAtEveryOperation) {
       ASSERT_VALUE(auto spool, Spool::Create(folder.path() + "/spool"));
       Rows wanted;
       Committer committer(catalog, spool->folder());
-      const auto add = [&](const std::string& id) {
-        ASSERT_OK(spool->Append(Kind::kStart, Start(id)));
-        ASSERT_OK(spool->Append(Kind::kEnd, End(id)));
-        wanted.emplace(id, Row{"p " + id, "a " + id, "stop"});
-      };
+      const auto add = [&](const std::string& id) { AddEnded(spool.get(), id, &wanted); };
       add("before");
       ASSERT_OK(committer.Commit().status());
       add("first");
@@ -292,11 +295,7 @@ TEST(Committer, TryingAgainWritesNothingTwice) {
       ASSERT_VALUE(auto spool, Spool::Create(folder.path() + "/spool"));
       Committer committer(catalog, spool->folder());
       Rows wanted;
-      const auto add = [&](const std::string& id) {
-        ASSERT_OK(spool->Append(Kind::kStart, Start(id)));
-        ASSERT_OK(spool->Append(Kind::kEnd, End(id)));
-        wanted.emplace(id, Row{"p " + id, "a " + id, "stop"});
-      };
+      const auto add = [&](const std::string& id) { AddEnded(spool.get(), id, &wanted); };
       add("before");
       ASSERT_OK(committer.Commit().status());
       ASSERT_EQ(DataFiles(inner.get()), 1);
