@@ -13,6 +13,15 @@ constexpr int32_t kMostDraft = 31;
 constexpr int32_t kScoredRows =
     64;  // of a step whose logits are all wanted: a megabyte each at 262,144 tokens
 
+constexpr size_t kManyRun = 16;  // requests: so many pay for idle cells in every step
+
+KvCacheOptions CacheOptions(const CoreOptions& options, const model::DecoderFacts& facts) {
+  KvCacheOptions cache;
+  cache.grid = options.deterministic ? options.grid : 0;
+  cache.cut_idle = options.deterministic && facts.paths <= options.slots;
+  return cache;
+}
+
 // Whether the row of this token says how likely the prompt's next one is, and somebody asked.
 bool WantsScore(const Job& job, int32_t position) {
   return job.request.prompt_logprobs >= 0 && position >= job.scored && position + 1 < job.usage.prompt_tokens;
@@ -28,7 +37,7 @@ Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOpti
       costs_(costs),
       clock_(std::move(clock)),
       facts_(decoder->facts()),
-      tree_(facts_.paths),
+      cache_(decoder, CacheOptions(options, facts_), HostCache::Make({.cache = options.host_bytes})),
       admit_(options_.expected_answer),
       drawer_(facts_.vocabulary, options.draw_threads) {
   for (Token token = 0; token < facts_.vocabulary; ++token)
@@ -47,11 +56,12 @@ Core::~Core() = default;
 CoreStats Core::stats() const {
   CoreStats stats = stats_;
   stats.cells = facts_.cells;
-  stats.cells_used = tree_.cells();
-  stats.paths_cached = static_cast<int64_t>(cached_.size());
+  stats.cells_used = cache_.cells();
+  stats.paths_cached = cache_.idle_paths();
+  stats.evictions = cache_.evictions();
   stats.running = static_cast<int64_t>(running_.size());
   stats.waiting = static_cast<int64_t>(waiting_.size());
-  stats.host_bytes = host_bytes_;
+  stats.host_bytes = cache_.host().used();
   return stats;
 }
 
@@ -127,7 +137,7 @@ bool Core::Step() {
   Reap();
   Begin();
   if (running_.empty()) return false;
-  HostIdle();
+  cache_.OffloadIdle(running_.size() >= kManyRun ? options_.resident / 4 : options_.resident);
   const double now = clock_();
   for (;;) {
     const std::vector<Work> work = BuildWork(now);
@@ -138,7 +148,7 @@ bool Core::Step() {
     int64_t cells = 0;
     for (const Share& share : plan) cells += share.rows;
     // Cells for this step: idle prefixes go first, then drafts, then the youngest gives way.
-    if (cells <= FreeCells() || MakeRoom(cells, false)) {
+    if (cache_.MakeRoom(cells)) {
       if (adapter != adapter_) ++stats_.adapter_switches;
       adapter_ = adapter;
       return RunStep(plan, now);
@@ -146,7 +156,8 @@ bool Core::Step() {
     if (running_.size() > 1 && PreemptOne()) continue;
     // One request alone, and the cache is full of it: its answer ends here.
     const std::shared_ptr<Job> job = running_.begin()->second;
-    if (FreeCells() >= 1 && static_cast<int32_t>(job->tokens.size()) - job->computed <= FreeCells()) {
+    if (cache_.free_cells() >= 1 &&
+        static_cast<int32_t>(job->tokens.size()) - job->computed <= cache_.free_cells()) {
       drafts_.clear();
       return RunStep({{0, static_cast<int32_t>(job->tokens.size()) - job->computed}}, now);
     }
@@ -196,15 +207,12 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
     if (part.job->committed > 0) shape.beside += part.rows;
   const int threads = options_.deterministic ? facts_.threads : costs_.ChooseThreads(shape);
   const double before = clock_();
-  const Status status = decoder_->Decode(rows, threads);
+  const Status status = cache_.Compute(rows, threads);
   const double after = clock_();
   if (!status.ok()) {
     if (status.Is(Code::kLimit)) {  // the ledger was wrong: make room the hard way, nobody is lost
       ++stats_.surprises;
-      if (!cached_.empty()) {
-        EvictPath(cached_.begin()->first);
-        return true;
-      }
+      if (cache_.EvictOne()) return true;
       if (running_.size() > 1 && PreemptOne()) return true;
     }
     for (const Part& part : parts) Finish(part.job, Finish::kError, status);
@@ -231,13 +239,8 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
     const auto pending = static_cast<int32_t>(job.tokens.size()) - job.computed;
     const int32_t own = std::min(part.rows, pending);
     (job.committed > 0 ? stats_.decode_rows : stats_.prefill_rows) += own;
-    if (options_.deterministic && job.committed == 0 && job.grid_safe == job.computed && own == options_.grid)
-      job.grid_safe += own;
     if (job.request.prompt_logprobs >= 0) ScorePrompt(job, part.first, own);
-    tree_.Append(job.path,
-                 std::span<const Token>(job.tokens.data() + job.computed, static_cast<size_t>(own)));
     job.computed += own;
-    job.reserved -= own;
     if (job.request.progress && job.committed == 0) job.out.processed = job.computed;
     if (!part.samples) continue;
     const int first_output = part.first + own - 1;
@@ -252,11 +255,8 @@ bool Core::RunStep(const std::vector<Share>& plan, double now) {
       const auto accepted = static_cast<int32_t>(
           std::mismatch(said, said + std::min(drafted, known), draft.begin(), draft.begin() + drafted).first -
           said);
-      decoder_->Truncate(job.path, job.computed + accepted);
-      tree_.Append(job.path,
-                   std::span<const Token>(job.tokens.data() + job.computed, static_cast<size_t>(accepted)));
       job.computed += accepted;
-      job.reserved -= accepted;
+      cache_.Truncate(job.path, job.computed);
       job.lookup.Verified(drafted, accepted);
       job.usage.drafted_tokens += drafted;
       job.usage.accepted_tokens += accepted;

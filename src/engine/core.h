@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cstddef>
 #include <functional>
-#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,7 +18,7 @@
 #include "engine/drawer.h"
 #include "engine/fair.h"
 #include "engine/grammar.h"
-#include "engine/prefix_tree.h"
+#include "engine/kv_cache.h"
 #include "engine/request.h"
 #include "engine/schedule.h"
 #include "engine/speculate.h"
@@ -38,10 +37,10 @@ struct CoreOptions {
   bool deterministic = false;  // one sequence a step, a fixed grid: text does not depend on load
   int32_t grid = 128;          // of deterministic chunks
   int64_t host_bytes = 1LL << 30;  // saved paths of preempted requests and of evicted prefixes
-  int32_t resident = 8192;         // cells of idle prefixes that stay beside running requests; see HostIdle
-  double expected_answer = 192;    // tokens, until answers were seen
-  int32_t draw_threads = 1;        // that sample; logits of several rows must stay valid together above 1
-  bool lookup = true;              // speculation
+  int32_t resident = 8192;       // cells of idle prefixes that stay beside running requests; see OffloadIdle
+  double expected_answer = 192;  // tokens, until answers were seen
+  int32_t draw_threads = 1;      // that sample; logits of several rows must stay valid together above 1
+  bool lookup = true;            // speculation
   bool reuse = true;
   bool jump = true;  // what a grammar leaves no choice about is given without asking the model
 };
@@ -72,9 +71,7 @@ struct Job {
   int32_t scored = 0;         // tokens of the prompt whose log-probabilities were given
   int32_t computed = 0;       // tokens in its path
   int32_t committed = 0;      // tokens of the answer that were decided
-  int32_t grid_safe = 0;      // deterministic: tokens computed in whole chunks
   int path = -1;
-  int64_t reserved = 0;  // cells that it may still take
   double started = 0, first_token = 0, last_row = 0;
   double charged = 0;
   std::unique_ptr<Matcher> matcher;
@@ -82,9 +79,9 @@ struct Job {
   Lookup lookup;
   TextOut text{{}};
   Usage usage;
-  uint64_t sampled = 0;                         // random numbers used
-  std::optional<std::vector<std::byte>> saved;  // its path, while preempted
-  Delta out;                                    // gathered during a step
+  uint64_t sampled = 0;                     // random numbers used
+  std::optional<PreemptedState> preempted;  // of its path, while it has none
+  Delta out;                                // gathered during a step
 };
 
 class Core {
@@ -104,36 +101,20 @@ class Core {
 
   CoreStats stats() const;
   const CostTable& costs() const { return costs_; }
-  const PrefixTree& tree() const { return tree_; }
+  const KvCache& cache() const { return cache_; }
   Fair& fair() { return fair_; }
   // Checks what must hold between steps; "" or what does not.
   std::string Audit() const;
 
  private:
-  struct Cached {  // an idle path
-    double last_used = 0;
-    int32_t grid_safe = 0;
-  };
-  static constexpr int32_t kWorthHosting = 128;  // cells: fewer are computed again sooner than copied
-  struct Hosted {                                // an evicted path in host memory
-    uint64_t root = 0;
-    std::vector<Token> tokens;
-    std::vector<std::byte> bytes;
-    int32_t grid_safe = 0;
-    int32_t first_position = 0;  // in models with a window: the oldest token that every layer holds
-  };
-  struct Start {  // how a request would begin
-    PrefixTree::Match match;
-    const Hosted* hosted = nullptr;
-    int32_t hosted_length = 0;  // of its tokens: the rest is another answer than the client kept
-    bool wait = false;          // somebody is computing its beginning now
-  };
-
   // core_admit.cc
-  uint64_t Root(const Request& request) const;
+  uint64_t SpaceOf(const Request& request) const;
   void Reap();
   void Begin();
-  Start FindStart(const Job& job) const;
+  KvCache::PrefixMatch MatchPrefix(const Job& job) const;
+  bool MayReuse(const Job& job) const;
+  bool BeingComputed(const Job& job, int32_t have) const;
+  int64_t CellsFor(const Job& job, const KvCache::PrefixMatch& match) const;
   bool MayBegin(const Job& job) const;
   bool HasSlot(const Job& job) const;
   int32_t RunningOf(const std::string& key) const;
@@ -143,17 +124,8 @@ class Core {
   // `least`: the shortest answer that it may have, not the one that is expected.
   Timed TimedOf(const Job& job, int32_t cached, bool least) const;
   bool BeginJob(const std::shared_ptr<Job>& job);
-  int64_t FreeCells() const { return facts_.cells - tree_.cells(); }
-  int64_t PromisedCells() const;
-  int FreePath() const;
-  bool MakeRoom(int64_t cells, bool need_path);
-  void HostIdle();
-  void EvictPath(int path);
-  void Host(Hosted entry);
   bool PreemptOne();
   void Finish(const std::shared_ptr<Job>& job, engine::Finish how, Status error = Status::Ok());
-  void ReleasePath(Job& job, bool keep);
-  void ClosePath(int path);
 
   // core.cc
   Usage UsageNow(const Job& job) const;
@@ -176,16 +148,12 @@ class Core {
   model::DecoderFacts facts_;
   std::vector<Token> ends_;  // the vocabulary's
   ScheduleLimits limits_;
-  PrefixTree tree_;
+  KvCache cache_;
   Fair fair_;
   Admit admit_;
   AdapterTurn turn_;
   Drawer drawer_;
   std::map<uint64_t, std::shared_ptr<Job>> running_, waiting_;
-  std::map<int, Cached> cached_;
-  std::list<Hosted> hosted_;  // least recently used first
-  int64_t host_bytes_ = 0;
-  double host_bytes_per_token_ = 0;                // of the path saved last
   std::map<uint64_t, std::vector<Token>> drafts_;  // of this step, by request
   int adapter_ = -1;
   CoreStats stats_;

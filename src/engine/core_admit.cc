@@ -1,7 +1,6 @@
 // Core: who begins and with which cached prefix; how a request ends.
 #include <algorithm>
 
-#include "base/hash.h"
 #include "engine/core.h"
 
 namespace headrace::engine {
@@ -31,9 +30,8 @@ std::string_view FinishName(Finish finish) {
   return "";
 }
 
-uint64_t Core::Root(const Request& request) const {
-  return std::hash<std::string>{}(request.scope) * 0x9E3779B97F4A7C15ULL +
-         static_cast<uint64_t>(request.adapter + 1);
+uint64_t Core::SpaceOf(const Request& request) const {
+  return CacheSpace(0, static_cast<uint64_t>(request.adapter + 1), request.scope);
 }
 
 void Core::Add(std::shared_ptr<Job> job) {
@@ -99,60 +97,28 @@ void Core::Reap() {
   }
 }
 
-Core::Start Core::FindStart(const Job& job) const {
-  Start start;
-  const Request& request = job.request;
-  if (!request.reuse || !options_.reuse || job.saved) return start;
-  if (request.prompt_logprobs >= 0 && job.scored == 0) return start;  // each of its rows is wanted
-  // At least one token is computed: its logits are the answer's beginning.
+bool Core::MayReuse(const Job& job) const {
+  if (!job.request.reuse || !options_.reuse || job.preempted) return false;
+  return job.request.prompt_logprobs < 0 || job.scored > 0;  // else each of its rows is wanted
+}
+
+// At least one token is computed: its logits are the answer's beginning.
+KvCache::PrefixMatch Core::MatchPrefix(const Job& job) const {
+  if (!MayReuse(job)) return {};
+  return cache_.MatchPrefix(SpaceOf(job.request), std::span(job.tokens).first(job.tokens.size() - 1));
+}
+
+// Whether a running request is computing more of this one's prompt than the `have` tokens that are cached.
+bool Core::BeingComputed(const Job& job, int32_t have) const {
+  if (!MayReuse(job)) return false;
+  const uint64_t space = SpaceOf(job.request);
   const auto usable = static_cast<int32_t>(job.tokens.size()) - 1;
-  const uint64_t root = Root(request);
-  const std::span<const Token> tokens(job.tokens.data(), static_cast<size_t>(usable));
-  start.match = tree_.Find(root, tokens);
-  if (options_.deterministic && start.match.path >= 0) {
-    int32_t safe = 0;
-    if (const auto found = cached_.find(start.match.path); found != cached_.end())
-      safe = found->second.grid_safe;
-    for (const auto& [id, other] : running_)
-      if (other->path == start.match.path) safe = other->grid_safe;
-    start.match.length = std::min(start.match.length, safe) / options_.grid * options_.grid;
-  }
-  if (start.match.length > 0 && !facts_.can_truncate && start.match.length != tree_.length(start.match.path))
-    start.match.length = 0;
-  if (start.match.length > 0 && facts_.window > 0) {
-    // Every layer must still hold what the first new token will see.
-    bool held = false;
-    for (const int path : tree_.Covering(start.match.path, start.match.length)) {
-      if (decoder_->FirstPosition(path) > std::max(0, start.match.length - facts_.window)) continue;
-      start.match.path = path;
-      held = true;
-      break;
-    }
-    if (!held) start.match.length = 0;
-  }
-  if (start.match.length == 0) start.match.path = -1;
-  for (const auto& entry : hosted_) {
-    if (entry.root != root) continue;
-    int32_t length = CommonLength(entry.tokens, tokens);
-    if (options_.deterministic) length = std::min(length, entry.grid_safe) / options_.grid * options_.grid;
-    if (length < std::max(start.match.length + kWorthHosting, start.hosted_length + 1)) continue;
-    if (length < static_cast<int32_t>(entry.tokens.size())) {
-      if (!facts_.can_truncate) continue;
-      if (facts_.window > 0 && entry.first_position > std::max(0, length - facts_.window)) continue;
-    }
-    start.hosted = &entry;
-    start.hosted_length = length;
-  }
-  const int32_t have = std::max(start.hosted_length, start.match.length);
-  for (const auto& [id, other] : running_) {
-    if (other->committed > 0 || !other->request.reuse || Root(other->request) != root) continue;
-    const int32_t common = std::min(CommonLength(job.tokens, other->tokens), usable);
-    if (common >= have + kWorthWaiting && other->computed < common) {
-      start.wait = true;
-      break;
-    }
-  }
-  return start;
+  return std::any_of(running_.begin(), running_.end(), [&](const auto& one) {
+    const Job& other = *one.second;
+    if (other.committed > 0 || !other.request.reuse || SpaceOf(other.request) != space) return false;
+    const int32_t common = std::min(CommonLength(job.tokens, other.tokens), usable);
+    return common >= have + kWorthWaiting && other.computed < common;
+  });
 }
 
 bool Core::HasSlot(const Job& job) const {
@@ -172,7 +138,8 @@ int32_t Core::RunningOf(const std::string& key) const {
 }
 
 Timed Core::TimedOf(const Job& job, int32_t cached, bool least) const {
-  const auto prefill = static_cast<int32_t>(job.tokens.size()) - std::max(job.computed, cached);
+  const int32_t computed = job.preempted ? job.preempted->tokens : job.computed;
+  const auto prefill = static_cast<int32_t>(job.tokens.size()) - std::max(computed, cached);
   // Where the model may end it, nobody is turned away for an answer that might have been long.
   const int32_t expected = job.request.ignore_end ? job.limit : least ? 1 : admit_.ExpectedAnswer(job.limit);
   return {job.committed > 0 ? 0 : prefill, std::max(expected - job.committed, 1), job.deadline};
@@ -180,9 +147,8 @@ Timed Core::TimedOf(const Job& job, int32_t cached, bool least) const {
 
 bool Core::CannotBeInTime(const Job& job, double now) const {
   if (!Hopeless(TimedOf(job, 0, true), now, costs_, facts_.threads)) return false;
-  const Start start = FindStart(job);  // not looked up for everybody at every step
-  return Hopeless(TimedOf(job, std::max(start.hosted_length, start.match.length), true), now, costs_,
-                  facts_.threads);
+  // Not looked up for everybody at every step.
+  return Hopeless(TimedOf(job, MatchPrefix(job).longest(), true), now, costs_, facts_.threads);
 }
 
 bool Core::TooManyRun(const Job& job) const {
@@ -196,22 +162,18 @@ bool Core::InTime(const Job& job, int32_t cached) const {
   return MayBeginInTime(TimedOf(job, cached, true), running, clock_(), costs_, facts_.threads);
 }
 
+int64_t Core::CellsFor(const Job& job, const KvCache::PrefixMatch& match) const {
+  return admit_.Reservation(static_cast<int32_t>(job.tokens.size()) - match.in_cells(),
+                            job.limit - job.committed, job.usage.preemptions);
+}
+
 bool Core::MayBegin(const Job& job) const {
   if (!HasSlot(job) || (job.deadline > 0 && TooManyRun(job))) return false;
   if (running_.empty()) return true;  // alone, it always may
-  const Start start = FindStart(job);
-  if (start.wait) return false;
-  const int32_t cached = start.hosted != nullptr ? 0 : start.match.length;
-  if (job.deadline > 0 && !InTime(job, cached)) return false;
-  const int32_t left = job.limit - job.committed;
-  const int64_t need =
-      admit_.Reservation(static_cast<int32_t>(job.tokens.size()) - cached, left, job.usage.preemptions);
-  // Everything idle may go, except what this request begins with.
-  int64_t freeable = 0;
-  for (const auto& [path, idle] : cached_)
-    if (path != start.match.path) freeable += tree_.Exclusive(path);
-  const bool path_left = FreePath() >= 0 || !cached_.empty();
-  return path_left && need <= FreeCells() + freeable - PromisedCells();
+  const KvCache::PrefixMatch match = MatchPrefix(job);
+  if (BeingComputed(job, match.longest())) return false;
+  if (job.deadline > 0 && !InTime(job, match.in_cells())) return false;
+  return cache_.CanAllocate(match, CellsFor(job, match));
 }
 
 void Core::Begin() {
@@ -243,84 +205,19 @@ void Core::Begin() {
 }
 
 bool Core::BeginJob(const std::shared_ptr<Job>& job) {
-  Start start = FindStart(*job);
-  const uint64_t root = Root(job->request);
-  const auto total = static_cast<int32_t>(job->tokens.size());
-  const auto taken = cached_.find(start.match.path);
-  // An idle path that is wholly a prefix of this prompt goes on as this request's own.
-  const bool take_over = start.hosted == nullptr && taken != cached_.end() &&
-                         (tree_.length(start.match.path) == start.match.length ||
-                          (options_.deterministic && facts_.paths <= options_.slots));
-  Hosted hosted;
-  if (start.hosted != nullptr) {  // out of the list: making room must not drop it
-    const auto at =
-        std::find_if(hosted_.begin(), hosted_.end(), [&](const Hosted& h) { return &h == start.hosted; });
-    host_bytes_ -= static_cast<int64_t>(at->bytes.size());
-    hosted = std::move(*at);
-    hosted_.erase(at);
-    start.match = {};
-  }
-  std::optional<Cached> held;
-  if (start.match.path >= 0 && taken != cached_.end()) {  // likewise its prefix
-    held = taken->second;
-    cached_.erase(taken);
-  }
-  const int held_path = start.match.path;
-  const auto give_back = [&] {
-    if (held) cached_[held_path] = *held;
-  };
-  const int64_t need =
-      admit_.Reservation(total - start.match.length, job->limit - job->committed, job->usage.preemptions);
-  const int64_t at_once = std::min<int64_t>(need, facts_.cells);
-  const bool need_path = !take_over && FreePath() < 0;
-  if (!MakeRoom(at_once + PromisedCells(), need_path) && !running_.empty()) {
-    give_back();
-    if (!hosted.bytes.empty()) Host(std::move(hosted));
-    return false;
-  }
-  if (!take_over && FreePath() < 0) {
-    give_back();
-    return false;
-  }
-  const std::vector<std::byte>* bytes =
-      job->saved ? &*job->saved : (!hosted.bytes.empty() ? &hosted.bytes : nullptr);
-  const int32_t bytes_tokens = job->saved ? job->computed : static_cast<int32_t>(hosted.tokens.size());
-  const int32_t of_them = job->saved ? job->computed : start.hosted_length;
-  job->computed = 0;
-  job->grid_safe = 0;
-  if (take_over) {
-    job->path = held_path;
-    if (tree_.length(held_path) > start.match.length) {
-      decoder_->Truncate(held_path, start.match.length);
-      tree_.Truncate(held_path, start.match.length);
-    }
-    job->computed = start.match.length;
-    job->grid_safe = held->grid_safe;
-    held.reset();
-  } else {
-    job->path = FreePath();
-    if (start.match.length > 0) {
-      decoder_->Share(start.match.path, job->path, start.match.length);
-      tree_.Open(job->path, root, start.match.path, start.match.length);
-      job->computed = start.match.length;
-      job->grid_safe = options_.deterministic ? start.match.length : 0;
-      // A path of which only the beginning is used is no younger for it: its end may be an answer that its
-      // client replaced, and its beginning has another holder now.
-      if (held && start.match.length == tree_.length(held_path)) held->last_used = clock_();
-    } else {
-      tree_.Open(job->path, root, -1, 0);
-      if (bytes != nullptr && bytes_tokens <= FreeCells() && decoder_->Restore(job->path, *bytes).ok()) {
-        if (of_them < bytes_tokens) decoder_->Truncate(job->path, of_them);
-        tree_.Append(job->path, std::span<const Token>(job->tokens.data(), static_cast<size_t>(of_them)));
-        job->computed = of_them;
-        job->grid_safe = job->saved ? 0 : std::min(hosted.grid_safe, of_them);
-        ++stats_.restores;
-      }
-    }
-  }
-  give_back();
-  job->saved.reset();
-  job->reserved = std::max<int64_t>(need - (bytes != nullptr ? job->computed : 0), 0);
+  const KvCache::PrefixMatch match = MatchPrefix(*job);
+  KvCache::Claim claim;
+  claim.space = SpaceOf(job->request);
+  claim.tokens = job->tokens;
+  claim.cells = CellsFor(*job, match);
+  claim.preempted = job->preempted ? &*job->preempted : nullptr;
+  claim.anyway = running_.empty();
+  const std::optional<KvCache::Grant> grant = cache_.Allocate(match, claim);
+  if (!grant) return false;
+  job->path = grant->path;
+  job->computed = grant->length;
+  job->preempted.reset();
+  if (grant->restored) ++stats_.restores;
   const double now = clock_();
   if (job->started == 0) {
     job->started = now;
@@ -333,12 +230,43 @@ bool Core::BeginJob(const std::shared_ptr<Job>& job) {
   return true;
 }
 
+// The youngest gives way to the others, and waits again.
+bool Core::PreemptOne() {
+  std::vector<Running> candidates;
+  std::vector<std::shared_ptr<Job>> jobs;
+  for (const auto& [id, job] : running_) {
+    candidates.push_back({static_cast<int>(jobs.size()), job->started, job->request.priority,
+                          job->usage.preemptions, job->usage.preemptions >= 2});
+    jobs.push_back(job);
+  }
+  int victim = ChooseVictim(candidates);
+  if (victim < 0) {  // all hold full reservations: the youngest all the same, rather than a broken batch
+    for (Running& c : candidates) c.reserved = false;
+    victim = ChooseVictim(candidates);
+  }
+  if (victim < 0) return false;
+  const std::shared_ptr<Job> job = jobs[static_cast<size_t>(victim)];
+  job->preempted = cache_.Preempt(job->path);
+  job->computed = 0;
+  job->path = -1;
+  ++job->usage.preemptions;
+  ++stats_.preemptions;
+  running_.erase(job->id);
+  drafts_.erase(job->id);
+  waiting_.emplace(job->id, job);
+  fair_.PushFront(job->request.key, {job->id, job->request.priority, 0});
+  return true;
+}
+
 void Core::Finish(const std::shared_ptr<Job>& job, engine::Finish how, Status error) {
   const double now = clock_();
   const bool was_running = running_.erase(job->id) > 0;
   if (!was_running && waiting_.erase(job->id) > 0) fair_.Remove(job->request.key, job->id);
   drafts_.erase(job->id);
-  ReleasePath(*job, how != Finish::kError);
+  if (job->path >= 0) {
+    cache_.Release(job->path, how != Finish::kError && options_.reuse && job->request.reuse, now);
+    job->path = -1;
+  }
   Delta delta = std::move(job->out);
   job->out = {};
   if (!job->text.stopped()) delta.text += job->text.Finish();
@@ -366,7 +294,7 @@ void Core::Finish(const std::shared_ptr<Job>& job, engine::Finish how, Status er
       admit_.Finished(usage.answer_tokens);
   }
   if (job->started > 0) fair_.Charge(job->request.key, usage.compute_seconds - job->charged);
-  job->saved.reset();
+  job->preempted.reset();
   if (job->sink) job->sink(std::move(delta));
 }
 
@@ -377,6 +305,27 @@ void Core::Abort(const Status& why) {
       Finish(job, Finish::kError, why);
     }
   }
+}
+
+std::string Core::Audit() const {
+  std::map<int, uint64_t> holders;
+  for (const auto& [id, job] : running_) {
+    const std::string name = "request " + std::to_string(id);
+    if (waiting_.count(id) != 0) return name + " runs and waits";
+    if (!cache_.held(job->path)) return name + " runs on a path that it does not hold";
+    if (!holders.emplace(job->path, id).second)
+      return "path " + std::to_string(job->path) + " has two holders";
+    if (cache_.length(job->path) != job->computed)
+      return name + " computed " + std::to_string(job->computed) + " tokens, its path has " +
+             std::to_string(cache_.length(job->path));
+    const std::vector<Token> held = cache_.tokens(job->path);
+    if (!std::equal(held.begin(), held.end(), job->tokens.begin())) return name + " and its path differ";
+  }
+  for (int path = 0; path < facts_.paths; ++path)
+    if (cache_.held(path) && holders.count(path) == 0)
+      return "path " + std::to_string(path) + " is held by nobody";
+  if (fair_.size() != waiting_.size()) return "the queue and the waiting requests differ";
+  return cache_.Audit();
 }
 
 }  // namespace headrace::engine

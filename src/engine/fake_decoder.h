@@ -54,6 +54,7 @@ class FakeDecoder : public model::Decoder {
       auto& path = paths_[static_cast<size_t>(row.path)];
       HEADRACE_CHECK(row.position == static_cast<int32_t>(path.size()));  // consecutive
       HEADRACE_CHECK(row.position < facts_.context);
+      Note(1, row.path, row.position, row.token, row.output ? 1 : 0);
       uint64_t before = path.empty() ? 0 : HashAt(path.back());
       // What the window still needs must be there.
       if (facts_.window > 0 &&
@@ -64,6 +65,7 @@ class FakeDecoder : public model::Decoder {
       outputs_[i] = row.output ? (loops ? Mix(7, row.token, row.adapter) : hash) : 0;
       HEADRACE_CHECK(facts_.mixes_adapters || row.adapter == rows.front().adapter);
     }
+    Note(2, static_cast<int64_t>(rows.size()));
     ++steps;
     computed += static_cast<int64_t>(rows.size());
     *clock_ += 1e-3 * (1 + 0.1 * static_cast<double>(rows.size())) *
@@ -84,6 +86,7 @@ class FakeDecoder : public model::Decoder {
     HEADRACE_CHECK(target.empty() && length <= static_cast<int32_t>(source.size()));
     HEADRACE_CHECK(facts_.can_truncate || length == static_cast<int32_t>(source.size()));
     target.assign(source.begin(), source.begin() + length);
+    Note(3, from, to, length);
     if (facts_.unified)
       for (const int cell : target) ++cells_[static_cast<size_t>(cell)].holders;
     lost_[static_cast<size_t>(to)] = lost_[static_cast<size_t>(from)];
@@ -93,6 +96,7 @@ class FakeDecoder : public model::Decoder {
     auto& cells = paths_[static_cast<size_t>(path)];
     HEADRACE_CHECK(length <= static_cast<int32_t>(cells.size()));
     HEADRACE_CHECK(facts_.can_truncate || length == 0 || length == static_cast<int32_t>(cells.size()));
+    Note(4, path, length);
     while (static_cast<int32_t>(cells.size()) > length) {
       Drop(cells.back());
       cells.pop_back();
@@ -115,12 +119,14 @@ class FakeDecoder : public model::Decoder {
     int32_t lost = lost_[static_cast<size_t>(path)];
     if (facts_.window > 0) lost = std::max(lost, static_cast<int32_t>(cells.size()) - facts_.window);
     std::memcpy(bytes.data() + cells.size() * sizeof(uint64_t), &lost, sizeof lost);
+    Note(5, path, static_cast<int64_t>(cells.size()));
     return bytes;
   }
 
   Status Restore(int path, std::span<const std::byte> bytes) override {
     const size_t count = (bytes.size() - sizeof(int32_t)) / sizeof(uint64_t);
     HEADRACE_CHECK(paths_[static_cast<size_t>(path)].empty());
+    Note(6, path, static_cast<int64_t>(count));
     if (facts_.unified && count > free_.size()) return Status::Limit("no cells");
     for (size_t i = 0; i < count; ++i) {
       uint64_t hash = 0;
@@ -131,14 +137,22 @@ class FakeDecoder : public model::Decoder {
     return Status::Ok();
   }
 
+  int32_t LengthOf(int path) const { return static_cast<int32_t>(paths_[static_cast<size_t>(path)].size()); }
+  uint64_t LastHash(int path) const { return HashAt(paths_[static_cast<size_t>(path)].back()); }
   int64_t used_cells() const { return facts_.cells - static_cast<int64_t>(free_.size()); }
 
   int64_t steps = 0, computed = 0;
   bool loops =
       false;  // the next token depends on the last one alone: greedy answers run in circles, drafts are right
   int fail_next = 0;  // the n-th Decode from now fails
+  uint64_t decisions =
+      0;  // a digest of all calls that changed something: equal where two engines decide alike
 
  private:
+  void Note(int what, int64_t a, int64_t b = 0, int64_t c = 0, int64_t d = 0) {
+    for (const int64_t number : {static_cast<int64_t>(what), a, b, c, d})
+      decisions = (decisions ^ static_cast<uint64_t>(number)) * 0x9E3779B97F4A7C15ULL ^ (decisions >> 31);
+  }
   struct Cell {
     int holders = 0;
     uint64_t hash = 0;

@@ -216,8 +216,8 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
       if (plans[i].cancels >= 0 && clock >= plans[i].cancels) jobs[i]->cancelled = true;
     const bool worked = core.Step();
     if (const std::string wrong = core.Audit(); !wrong.empty()) return wrong;
-    if (facts.unified && core.tree().cells() != decoder.used_cells())
-      return "the ledger has " + std::to_string(core.tree().cells()) + " cells, the cache " +
+    if (facts.unified && core.cache().cells() != decoder.used_cells())
+      return "the ledger has " + std::to_string(core.cache().cells()) + " cells, the cache " +
              std::to_string(decoder.used_cells());
     if (!worked) {
       if (next == plans.size() && core.idle()) break;
@@ -253,6 +253,10 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
              (got.error.ok() ? "" : ": " + got.error.ToString());
     if (cut && plans[i].cancels < 0 && request.timeout <= 0) return who + "was cut off without being asked";
   }
+  // To compare two builds: the same scenario, the same decisions.
+  if (getenv("HEADRACE_SIM_DECISIONS") != nullptr)
+    std::printf("seed %llu decides %016llx in %lld steps\n", static_cast<unsigned long long>(seed),
+                static_cast<unsigned long long>(decoder.decisions), static_cast<long long>(decoder.steps));
   const CoreStats stats = core.stats();
   if (stats.surprises != 0) return "the ledger was wrong about free cells";
   totals->requests += stats.requests;
