@@ -297,10 +297,14 @@ setup() {
 
 configure() {  # DIR FLAGS…
   local dir=$1; shift
-  local llama; llama=$(llama_dir)
-  if [ ! -f "$dir/build.ninja" ] || ! grep -qxF "HEADRACE_LLAMA:PATH=$llama" "$dir/CMakeCache.txt"; then
-    cmake -S . -B "$dir" -G Ninja -DHEADRACE_CACHE="$HEADRACE_CACHE" -DHEADRACE_LLAMA="$llama" \
-      -DPython_EXECUTABLE="$(venv run)/bin/python" "$@" >"$dir.log" 2>&1 \
+  local llama python fresh=""
+  llama=$(llama_dir) python=$(venv run)/bin/python
+  # What CMake found in another Python's packages, or in another llama.cpp, is not looked for again by itself.
+  if [ -f "$dir/CMakeCache.txt" ] && ! { grep -qxF "HEADRACE_LLAMA:PATH=$llama" "$dir/CMakeCache.txt" && grep -q "^Python_EXECUTABLE:.*=$python\$" "$dir/CMakeCache.txt"; }; then
+    fresh=--fresh
+  fi
+  if [ ! -f "$dir/build.ninja" ] || [ -n "$fresh" ]; then
+    cmake -S . -B "$dir" $fresh -G Ninja -DHEADRACE_CACHE="$HEADRACE_CACHE" -DHEADRACE_LLAMA="$llama" -DPython_EXECUTABLE="$python" "$@" >"$dir.log" 2>&1 \
       || { cat "$dir.log" >&2; fail "cmake failed"; }
   fi
 }
@@ -380,9 +384,8 @@ run_tests() {
   [ -z "$ci" ] || setup vulkan lavapipe  # a GPU in software
   [ -z "$long" ] || setup rivals-hf peers  # torch, for the tests against it; llama.cpp's tests of its server
   mkdir -p "$BUILD"
-  if [ ! -f "$BUILD/release/.tests" ]; then rm -f "$BUILD/release/build.ninja"; fi
+  grep -qs '^HEADRACE_TESTS:BOOL=ON$' "$BUILD/release/CMakeCache.txt" || rm -f "$BUILD/release/build.ninja"
   configure "$BUILD/release" -DHEADRACE_TESTS=ON
-  touch "$BUILD/release/.tests"
   ninja_in "$BUILD/release"
   export HEADRACE_TEST_CI=$ci HEADRACE_TEST_LONG=$long HEADRACE_BACKENDS=  # GPUs only where a test asks for one
   export PATH="$BUILD/release/bin:$PATH" PYTHONPATH="$BUILD/release/python"

@@ -2,7 +2,7 @@
 
 #include <Python.h>
 #include <arrow/type.h>
-#include <datetime.h>
+#include <nanobind/stl/chrono.h>
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
@@ -63,7 +63,7 @@ void ObserveStruct(Objects* objects, Node* node, nb::handle value, int64_t row) 
   while (PyDict_Next(value.ptr(), &at, &key, &item) != 0) {
     if (PyUnicode_Check(key) == 0)
       Refuse(*node, row, "a dict has a key that is not text; use a list of pairs instead");
-    const char* text = PyUnicode_AsUTF8(key);
+    const char* text = PyUnicode_AsUTF8AndSize(key, nullptr);
     if (text == nullptr) throw nb::python_error();
     const auto [known, added] = node->field_of.try_emplace(text, node->fields.size());
     if (added) {
@@ -136,10 +136,11 @@ void Refuse(const Node& node, int64_t row, const std::string& why) {
 }
 
 Objects::Objects() {
-  if (PyDateTimeAPI == nullptr) {
-    PyDateTime_IMPORT;
-    if (PyDateTimeAPI == nullptr) throw nb::python_error();
-  }
+  const nb::object times = nb::module_::import_("datetime");
+  datetime_ = times.attr("datetime");
+  date_ = times.attr("date");
+  time_ = times.attr("time");
+  timedelta_ = times.attr("timedelta");
   const nb::object own = nb::module_::import_("headrace.objects");
   plain_ = own.attr("plain");
   media_ = own.attr("Media");
@@ -167,10 +168,10 @@ Form Objects::Classify(nb::handle type) const {
   if (Subclass(type, media_)) return Form::kMedia;
   if (Subclass(type, json_)) return Form::kJson;
   if (is(&PyBytes_Type)) return Form::kBytes;
-  if (is(PyDateTimeAPI->DateTimeType)) return Form::kDatetime;
-  if (is(PyDateTimeAPI->DateType)) return Form::kDate;
-  if (is(PyDateTimeAPI->TimeType)) return Form::kTime;
-  if (is(PyDateTimeAPI->DeltaType)) return Form::kDelta;
+  if (Subclass(type, datetime_)) return Form::kDatetime;
+  if (Subclass(type, date_)) return Form::kDate;
+  if (Subclass(type, time_)) return Form::kTime;
+  if (Subclass(type, timedelta_)) return Form::kDelta;
   if (is(&PyDict_Type)) return Form::kStruct;
   if (is(&PyList_Type) || is(&PyTuple_Type)) return Form::kList;
   if (Subclass(type, decimal_)) return Form::kDecimal;
@@ -221,12 +222,23 @@ std::string Objects::WidthOf(nb::handle value) const {
 
 bool Objects::zoned(nb::handle datetime) const { return !datetime.attr("utcoffset")().is_none(); }
 
-int64_t DaysOf(nb::handle date) {
+CalendarTime CalendarTime::Of(nb::handle value) {
+  CalendarTime t;
+  const int found = nb::detail::unpack_datetime(value.ptr(), &t.year, &t.month, &t.day, &t.hour, &t.minute,
+                                                &t.second, &t.microsecond);
+  if (found < 0) throw nb::python_error();
+  if (found == 0) throw nb::type_error("not a date, a time or a datetime");
+  return t;
+}
+
+int64_t CalendarTime::days() const {
   using namespace std::chrono;
-  const auto day = year{PyDateTime_GET_YEAR(date.ptr())} /
-                   static_cast<unsigned>(PyDateTime_GET_MONTH(date.ptr())) /
-                   static_cast<unsigned>(PyDateTime_GET_DAY(date.ptr()));
-  return sys_days{day}.time_since_epoch().count();
+  const auto date = std::chrono::year{year} / static_cast<unsigned>(month) / static_cast<unsigned>(day);
+  return sys_days{date}.time_since_epoch().count();
+}
+
+int64_t CalendarTime::microseconds() const {
+  return ((hour * int64_t{60} + minute) * 60 + second) * 1'000'000 + microsecond;
 }
 
 void Expect(Node* node, const table::Type& type) {
@@ -309,7 +321,7 @@ void Observe(Objects* objects, Node* node, nb::handle given, int64_t row) {
     }
     case Form::kInstant:
     case Form::kDatetime:
-      if (PyDateTime_CheckExact(value.ptr()) == 0 && nb::hasattr(value, "nanosecond"))
+      if (!value.type().is(objects->datetime()) && nb::hasattr(value, "nanosecond"))
         node->nanoseconds |= nb::cast<int64_t>(value.attr("nanosecond")) != 0;
       break;
     case Form::kDecimal:

@@ -81,12 +81,13 @@ class Objects {
   std::string WidthOf(nb::handle value) const;  // "float32" of a numpy scalar, "" of Python's numbers
   bool zoned(nb::handle datetime) const;
   nb::object JsonText(nb::handle value) const { return json_text_(value); }
+  const nb::object& datetime() const { return datetime_; }
 
  private:
   Form Classify(nb::handle type) const;
 
   nb::object plain_, media_, json_, json_text_, numpy_bool_, numpy_number_, numpy_integer_, ndarray_,
-      decimal_, enum_, uuid_;
+      decimal_, enum_, uuid_, datetime_, date_, time_, timedelta_;
   std::unordered_map<PyObject*, Form> forms_;
   struct Made {
     nb::object from, to;  // `from` is held so that its address stays its own
@@ -104,8 +105,14 @@ void Expect(Node* node, const table::Type& type);
 void Settle(Node* node);
 // A field of what the node says, json marked in its metadata.
 std::shared_ptr<arrow::Field> FieldOf(const std::string& name, const Node& node);
-// Days since 1970-01-01 of a date or datetime.
-int64_t DaysOf(nb::handle date);
+// The fields of a date, a time or a datetime; those that its type lacks are 1970-01-01 and midnight.
+struct CalendarTime {
+  int year = 1970, month = 1, day = 1, hour = 0, minute = 0, second = 0, microsecond = 0;
+
+  static CalendarTime Of(nb::handle value);
+  int64_t days() const;          // since 1970-01-01
+  int64_t microseconds() const;  // since midnight
+};
 [[noreturn]] void Refuse(const Node& node, int64_t row, const std::string& why);
 
 // `type`: that of the table's column, as text; empty where there is none.

@@ -11,8 +11,8 @@
 #include <arrow/util/decimal.h>
 #include <arrow/util/float16.h>
 #include <arrow/util/key_value_metadata.h>
-#include <datetime.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/chrono.h>
 #include <nanobind/stl/string.h>
 
 #include <limits>
@@ -24,8 +24,6 @@
 namespace headrace::python {
 namespace {
 
-[[maybe_unused]] void* const kTimes =
-    &PyDateTimeAPI;  // the header's static is not used here, only its macros
 constexpr int64_t kSecond = 1'000'000;
 constexpr int64_t kDay = 86'400 * kSecond;
 
@@ -71,12 +69,13 @@ class Builder {
       case Form::kBytes:
       case Form::kMedia:
         return Do(static_cast<arrow::LargeBinaryBuilder*>(to)->Append(
-            reinterpret_cast<const uint8_t*>(PyBytes_AS_STRING(value.ptr())), PyBytes_GET_SIZE(value.ptr())));
+            reinterpret_cast<const uint8_t*>(PyBytes_AsString(value.ptr())), PyBytes_Size(value.ptr())));
       case Form::kInstant:
       case Form::kDatetime:
         return Datetime(node, to, value, row);
       case Form::kDate:
-        return Do(static_cast<arrow::Date32Builder*>(to)->Append(static_cast<int32_t>(DaysOf(value))));
+        return Do(static_cast<arrow::Date32Builder*>(to)->Append(
+            static_cast<int32_t>(CalendarTime::Of(value).days())));
       case Form::kTime:
         return Time(node, to, value, row);
       case Form::kDelta:
@@ -139,9 +138,11 @@ class Builder {
   }
 
   static __int128 DeltaMicros(nb::handle delta) {
-    return static_cast<__int128>(PyDateTime_DELTA_GET_DAYS(delta.ptr())) * kDay +
-           PyDateTime_DELTA_GET_SECONDS(delta.ptr()) * kSecond +
-           PyDateTime_DELTA_GET_MICROSECONDS(delta.ptr());
+    int days = 0, seconds = 0, microseconds = 0;
+    const int found = nb::detail::unpack_timedelta(delta.ptr(), &days, &seconds, &microseconds);
+    if (found < 0) throw nb::python_error();
+    if (found == 0) throw nb::type_error("not a timedelta");
+    return static_cast<__int128>(days) * kDay + seconds * kSecond + microseconds;
   }
 
   static int64_t Fit(const Node& node, __int128 value, int64_t row) {
@@ -151,10 +152,8 @@ class Builder {
   }
 
   static void Datetime(const Node& node, arrow::ArrayBuilder* to, nb::handle value, int64_t row) {
-    PyObject* object = value.ptr();
-    __int128 time = DaysOf(value) * kDay + PyDateTime_DATE_GET_HOUR(object) * 3600 * kSecond +
-                    PyDateTime_DATE_GET_MINUTE(object) * 60 * kSecond +
-                    PyDateTime_DATE_GET_SECOND(object) * kSecond + PyDateTime_DATE_GET_MICROSECOND(object);
+    const auto calendar = CalendarTime::Of(value);
+    __int128 time = static_cast<__int128>(calendar.days()) * kDay + calendar.microseconds();
     if (node.form == Form::kInstant) time -= DeltaMicros(value.attr("utcoffset")());
     if (node.nanoseconds) {
       time *= 1000;
@@ -164,14 +163,9 @@ class Builder {
   }
 
   static void Time(const Node& node, arrow::ArrayBuilder* to, nb::handle value, int64_t row) {
-    PyObject* object = value.ptr();
     if (!value.attr("tzinfo").is_none())
       Refuse(node, row, "a time of day with a zone; use a datetime, or leave the zone out");
-    const int64_t time = PyDateTime_TIME_GET_HOUR(object) * 3600 * kSecond +
-                         PyDateTime_TIME_GET_MINUTE(object) * 60 * kSecond +
-                         PyDateTime_TIME_GET_SECOND(object) * kSecond +
-                         PyDateTime_TIME_GET_MICROSECOND(object);
-    Do(static_cast<arrow::Time64Builder*>(to)->Append(time));
+    Do(static_cast<arrow::Time64Builder*>(to)->Append(CalendarTime::Of(value).microseconds()));
   }
 
   static void Delta(const Node& node, arrow::ArrayBuilder* to, nb::handle value, int64_t row) {

@@ -59,18 +59,16 @@ nb::object Numpy(const void* data, const std::vector<int64_t>& shape, const nb::
 nb::object Values(const stream::BatchColumn& column) {
   if (column.values->type_id() == arrow::Type::STRING) {
     const auto& text = static_cast<const arrow::StringArray&>(*column.values);
-    PyObject* list = PyList_New(text.length());
+    nb::object list = nb::steal(PyList_New(text.length()));
     for (int64_t i = 0; i < text.length(); ++i) {
-      if (text.IsNull(i)) {
-        Py_INCREF(Py_None);
-        PyList_SET_ITEM(list, i, Py_None);
-      } else {
+      nb::object cell = nb::none();
+      if (!text.IsNull(i)) {
         const auto view = text.GetView(i);
-        PyList_SET_ITEM(list, i,
-                        PyUnicode_DecodeUTF8(view.data(), static_cast<Py_ssize_t>(view.size()), "replace"));
+        cell = nb::steal(PyUnicode_DecodeUTF8(view.data(), static_cast<Py_ssize_t>(view.size()), "replace"));
       }
+      PyList_SetItem(list.ptr(), i, cell.release().ptr());
     }
-    return nb::steal(list);
+    return list;
   }
   const Batch cells{
       arrow::RecordBatch::Make(arrow::schema({arrow::field(column.name, column.values->type())}),
