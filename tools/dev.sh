@@ -19,6 +19,7 @@ help() {
                       engine --from-source builds llama.cpp here instead of fetching its libraries;
                       GPUs: cuda (driver 580 or newer), cuda12 (older) or vulkan
   build               build the program and the Python package; prints the line that puts them on your path
+  wheel               build/wheel/dist/headrace-….whl, for pip on any Linux with glibc 2.35; tried in fresh environments
   test [FILTER]       build and run the tests (C++ and Python); --ci adds sanitizers, storms and real servers,
                       --long what takes hours
   demo                photographs in, SQL, a new column, time travel, training on them; a model answers
@@ -341,6 +342,58 @@ build() {
   env_line
 }
 
+# ---------------------------------------------------------------- the wheel
+
+wheel() {
+  setup run engine wheel
+  build quiet
+  local dir=$BUILD/wheel tools; tools=$(venv wheel)/bin
+  rm -rf "$dir"; mkdir -p "$dir"
+  cmake --install "$BUILD/release" --prefix "$dir/stage" --strip >"$dir/install.log" || { cat "$dir/install.log" >&2; fail "cmake --install failed"; }
+  tools/licences.sh "$HEADRACE_CACHE" "$dir/stage" "$dir/licenses"
+  "$tools/python" -m hatchling build -t wheel -d "$dir/raw" >/dev/null
+  # The platform is auditwheel's to say, from the symbols that are needed; it copies in what is linked, under names of its own.
+  PATH=$tools:$PATH LD_LIBRARY_PATH=$dir/stage/lib/headrace "$tools/auditwheel" repair --only-plat -w "$dir/dist" "$dir"/raw/*.whl >"$dir/auditwheel.log" 2>&1 \
+    || { tail -20 "$dir/auditwheel.log" >&2; fail "auditwheel could not repair the wheel"; }
+  "$tools/abi3audit" --strict "$dir"/dist/*.whl >"$dir/abi3audit.log" 2>&1 || { cat "$dir/abi3audit.log" >&2; fail "the modules use more than the stable ABI"; }
+  "$tools/python" tools/wheel_report.py "$dir"/dist/*.whl
+}
+
+interpreters() {  # those of Python 3.11 and later on this machine, one of each minor version
+  local minor found
+  for minor in 11 12 13 14 15; do
+    for found in "$(command -v "python3.$minor" || true)" "${PYENV_ROOT:-$HOME/.pyenv}/versions/3.$minor".*/bin/python "$(uv python find "3.$minor" 2>/dev/null || true)"; do
+      if [ -x "$found" ] && "$found" -c "import sys, venv; sys.exit(sys.version_info[:2] != (3, $minor))" 2>/dev/null; then echo "$found"; break; fi
+    done
+  done
+}
+
+try_wheel() {  # in a fresh environment of each interpreter, in an empty folder, without this shell's variables
+  setup models
+  local python work env file
+  work=$(mktemp -d); file=$(echo "$BUILD"/wheel/dist/*.whl)
+  in_empty() { rm -rf "$work/empty"; mkdir "$work/empty"; (cd "$work/empty"; env -i PATH=/usr/bin:/bin HOME="$work/home" "$env/bin/python" "$ROOT/tests/wheel/smoke.py" "$@"); }
+  for python in $(interpreters); do
+    env=$work/$(basename "$(dirname "$(dirname "$python")")")-$(basename "$python")
+    "$python" -m venv "$env"
+    "$env/bin/pip" install -q --disable-pip-version-check "$file" || return 1
+    in_empty "$HEADRACE_CACHE/models" || return 1
+  done
+  # Beside other packages that carry the same libraries, of other versions, loaded before and after.
+  env=$work/beside
+  "$PYTHON" -m venv "$env"
+  "$env/bin/pip" install -q --disable-pip-version-check "$file" || return 1
+  "$env/bin/pip" install -q --disable-pip-version-check --require-hashes --no-deps -r tests/wheel/requirements-beside.txt || return 1
+  in_empty --beside pyarrow duckdb && in_empty --beside duckdb pyarrow || return 1
+  if [ -n "${HEADRACE_TEST_LONG:-}" ]; then
+    echo "$(venv rivals-hf)/lib/python3.11/site-packages" >"$env/lib/python3.11/site-packages/rivals.pth"
+    in_empty --beside torch duckdb && in_empty --beside duckdb torch || return 1
+  fi
+  rm -rf "$work"
+}
+
+wheel_and_trial() { wheel && try_wheel; }
+
 # ---------------------------------------------------------------- the rest
 
 demo() {
@@ -400,6 +453,7 @@ run_tests() {
   part pytest python_tests --color=$color --durations=10 --ignore=tests/clients tests ${filter:+-k "$filter"}
   if [ -n "$ci" ] && [ -z "$filter" ]; then
     part clients clients
+    part wheel wheel_and_trial
     part sanitizers sanitize
     part fuzzers fuzz all "$([ -n "$long" ] && echo 3600 || echo 5)"
   fi
@@ -523,6 +577,7 @@ case ${1:-help} in
     case " $* " in *" --from-source "*) ;; *" engine "*) rm -f "$DEPS/llama-from-source" ;; esac
     setup "$@"; echo "Set-up is complete ($((SECONDS - time_start)) s)." ;;
   build) build ;;
+  wheel) wheel; try_wheel; bold "pip install $(echo "$BUILD"/wheel/dist/*.whl)" ;;
   test) shift; run_tests "$@" ;;
   demo) shift; demo "$@" ;;
   check) shift; check "$@" ;;

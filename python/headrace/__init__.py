@@ -11,6 +11,7 @@ Everything that holds rows speaks the Arrow C stream interface: ``pyarrow.table(
 ``polars.from_arrow(photos.scan())``, and ``table.append`` takes any of theirs.
 """
 
+from headrace import _native
 from headrace.blob import Blob, decode_image
 from headrace.catalog import Catalog, init, open
 from headrace.errors import (
@@ -42,7 +43,7 @@ from headrace.transforms import (
     To,
 )
 
-__version__ = "0.1.0"
+__version__ = _native.version()
 
 __all__ = [
     "Answer",

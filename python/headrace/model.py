@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
-import shutil
 import typing
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace import _native, answers, process
+from headrace import _native, answers, process, program
 from headrace.answers import Answer, Delta
 from headrace.errors import HeadraceError, Invalid, NotFound, Unsupported
 from headrace.hints import Hinted
@@ -39,12 +39,10 @@ def _module() -> Any:
 
 
 def _program() -> None:
-    """New model files are tried in a process of the ``headrace`` program first: say where it is, if it is not on PATH."""
-    if "HEADRACE_PROGRAM" in os.environ or shutil.which("headrace"):
-        return
-    beside = Path(__file__).resolve().parents[2] / "build" / "release" / "bin" / "headrace"
-    if beside.exists():
-        os.environ["HEADRACE_PROGRAM"] = str(beside)
+    """New model files are tried in a process of the ``headrace`` program first: this package's, where PATH may have another."""
+    if "HEADRACE_PROGRAM" not in os.environ:
+        with contextlib.suppress(FileNotFoundError):
+            os.environ["HEADRACE_PROGRAM"] = str(program.path())
 
 
 def schema_of(kind: Any) -> dict[str, Any]:

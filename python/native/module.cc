@@ -2,7 +2,9 @@
 #include "module.h"
 
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
 
+#include "base/version.h"
 #include "media/media.h"
 
 namespace headrace::python {
@@ -10,6 +12,7 @@ namespace headrace::python {
 NB_MODULE(_native, m) {
   // What daemon threads and other modules still hold when the interpreter ends is no leak of a program's.
   nb::set_leak_warnings(false);
+  m.def("version", [] { return std::string(Version()); });
   BindTable(m);
   BindRows(m);
   BindColumns(m);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/version.h"
 #include "cli/commands.h"
 #include "cli/terminal.h"
 
@@ -115,7 +116,7 @@ int Main(int argc, char** argv) {
       "Headrace: versioned tables for multimodal data, from raw files to training batches and models that "
       "answer."};
   app.name("headrace");
-  app.set_version_flag("--version", "headrace 0.1.0 (format 1)");
+  app.set_version_flag("--version", "headrace " + std::string(Version()) + " (format 1)");
   app.add_option(
       "--catalog", context.catalog,
       "The catalog: a folder or s3://bucket/prefix (HEADRACE_CATALOG; else the nearest .headrace/ upwards)");

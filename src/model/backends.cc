@@ -26,7 +26,8 @@ std::string DlError() {
   return text == nullptr ? "unknown error" : text;
 }
 
-// The folder of libggml: its backends lie beside it.
+// The folder of libggml's CPU variants: they lie beside it, or, in a Python wheel, in the package's folder
+// (auditwheel puts libraries that are linked into headrace.libs beside the package).
 Result<std::filesystem::path> Folder() {
   Dl_info info{};
   if (dladdr(reinterpret_cast<void*>(&ggml_backend_load), &info) == 0 || info.dli_fname == nullptr)
@@ -34,7 +35,10 @@ Result<std::filesystem::path> Folder() {
   std::error_code error;
   const auto path = std::filesystem::canonical(info.dli_fname, error);
   if (error) return Status::Unsupported(std::string(info.dli_fname) + ": " + error.message());
-  return path.parent_path();
+  const std::filesystem::path beside = path.parent_path();
+  const std::filesystem::path package = beside.parent_path() / "headrace" / "backends";
+  return beside.filename() == "headrace.libs" && std::filesystem::is_directory(package, error) ? package
+                                                                                               : beside;
 }
 
 // A backend without a score runs on every machine that its file runs on.

@@ -1,7 +1,9 @@
 #include "store/http.h"
 
 #include <curl/curl.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <mutex>
@@ -54,9 +56,24 @@ size_t OnSend(char* out, size_t size, size_t count, void* user) {
   return n;
 }
 
+// The certificate authorities to trust; empty: where curl looks by itself. A curl that came in a wheel was
+// built to look where Debian keeps them, and other distributions keep them elsewhere.
+std::string CertificateFile() {
+  if (const char* named = std::getenv("SSL_CERT_FILE"); named != nullptr && *named != '\0') return named;
+  const char* own = curl_version_info(CURLVERSION_NOW)->cainfo;
+  if (own != nullptr && access(own, R_OK) == 0) return "";
+  for (const char* file : {"/etc/ssl/certs/ca-certificates.crt",  // Debian, Ubuntu, Arch, Alpine
+                           "/etc/pki/tls/certs/ca-bundle.crt",    // Fedora, RHEL
+                           "/etc/ssl/ca-bundle.pem",              // openSUSE
+                           "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"})
+    if (access(file, R_OK) == 0) return file;
+  return "";
+}
+
 }  // namespace
 
 struct HttpClient::Impl {
+  const std::string certificates = CertificateFile();
   CURLM* multi = nullptr;
   int max_in_flight = 64;
   std::mutex mutex;
@@ -73,6 +90,7 @@ struct HttpClient::Impl {
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, raw->error);
     curl_easy_setopt(easy, CURLOPT_URL, request.url.c_str());
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    if (!certificates.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, certificates.c_str());
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(request.timeout_seconds * 1000));
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request.connect_seconds * 1000));
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, OnBody);

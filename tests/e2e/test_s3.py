@@ -52,6 +52,53 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.wait()
 
 
+def test_https_trusts_the_certificates_that_SSL_CERT_FILE_names(
+    headrace: Callable[..., subprocess.CompletedProcess[str]], tmp_path: pathlib.Path
+) -> None:
+    certificate, key, port = str(tmp_path / "own.pem"), str(tmp_path / "own.key"), free_port()
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port), "-c", certificate, "-k", key],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    environment = {
+        "PATH": "/usr/bin",
+        "HOME": str(tmp_path),
+        "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"https://127.0.0.1:{port}",
+        "HEADRACE_S3_DEADLINE": "1",
+    }
+    try:
+        client = boto3.client(
+            "s3",
+            endpoint_url=environment["AWS_ENDPOINT_URL"],
+            region_name="us-east-1",
+            verify=certificate,
+            aws_access_key_id="AKIAEXAMPLE",
+            aws_secret_access_key=SECRET,
+        )
+        for _ in range(200):
+            try:
+                client.create_bucket(Bucket="bucket")
+                break
+            except Exception:
+                time.sleep(0.1)
+        stranger = headrace("--catalog", "s3://bucket/x", "init", env=environment)
+        assert stranger.returncode == 1 and "certificate" in stranger.stderr, stranger.stderr
+        trusted = headrace("--catalog", "s3://bucket/x", "init", env=environment | {"SSL_CERT_FILE": certificate})
+        assert trusted.returncode == 0, trusted.stderr
+    finally:
+        server.kill()
+        server.wait()
+
+
 def test_a_catalog_on_s3(bucket: str) -> None:
     catalog = hr.init(bucket)
     with pytest.raises(hr.Invalid, match="already"):
