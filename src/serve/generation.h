@@ -4,15 +4,14 @@
 #include <memory>
 
 #include "api/call.h"
-#include "serve/services.h"
+#include "serve/ticket.h"
 
 namespace headrace::serve {
 
 // What of a call is wanted: its answer, how many tokens its prompt has, or the prompt itself.
 enum class Want { kAnswer, kCount, kPrompt };
 
-// Answers the exchange, now or later. Called on a worker.
-void Generate(Services* services, std::shared_ptr<http::Exchange> exchange, api::Dialect dialect, Want want,
-              Caller caller);
+// Answers the ticket's request, now or later. Called on a worker.
+void Generate(std::shared_ptr<Ticket> ticket, api::Dialect dialect, Want want);
 
 }  // namespace headrace::serve

@@ -63,7 +63,7 @@ class PrometheusMetrics final : public Metrics {
     return one;
   }
 
-  void Refused(const std::string& endpoint, int status) override {
+  void Answered(const std::string& endpoint, int status) override {
     requests_
         .Add({{"model", ""}, {"key_class", ""}, {"endpoint", endpoint}, {"status", std::to_string(status)}})
         .Increment();

@@ -33,8 +33,8 @@ class Metrics {
   // `group`: of the key.
   virtual std::shared_ptr<RequestMetrics> Request(const std::string& model, const std::string& endpoint,
                                                   const std::string& group) = 0;
-  // One that was answered at once: refused, or without a model.
-  virtual void Refused(const std::string& endpoint, int status) = 0;
+  // One that no model began: refused, or answered without one.
+  virtual void Answered(const std::string& endpoint, int status) = 0;
   // Everything, with the gauges as they are now.
   virtual std::string Text(const std::vector<ModelLoad>& models, const http::HttpStats& http,
                            const RecorderStats& recorder, int64_t swaps, int64_t clock_jumps) = 0;

@@ -86,8 +86,8 @@ Status Recorder::Append(trace::Kind kind, const json& row) {
   return spool_->Append(kind, row.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
-void Recorder::Write(trace::Kind kind, const json& row) {
-  if (!spool_) return;
+bool Recorder::Write(trace::Kind kind, const json& row) {
+  if (!spool_) return true;
   const Status status = Append(kind, row);
   ++(status.ok() ? written_ : dropped_);
   if (!status.ok() || dropped_.load(std::memory_order_relaxed) > 0) Trouble("recording", status);
@@ -99,6 +99,7 @@ void Recorder::Write(trace::Kind kind, const json& row) {
     if (lost_ends_.size() < kMostLostEnds) lost_ends_.push_back(std::move(end));
   }
   WriteLostEnds();
+  return status.ok();
 }
 
 void Recorder::WriteLostEnds() {

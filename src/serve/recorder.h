@@ -37,7 +37,8 @@ class Recorder {
   bool on() const { return spool_ != nullptr; }
   // Texts become hashes, or go, by the mode. `text` and `hash` name the columns.
   void SetText(nlohmann::json* row, const char* text, const char* hash, const std::string& value) const;
-  void Write(trace::Kind kind, const nlohmann::json& row);
+  // False where it could not be written: stats() and stderr tell why, so that serving need not look at it.
+  bool Write(trace::Kind kind, const nlohmann::json& row);
   RecorderStats stats() const;
   // Commits now. For shutdown and tests.
   Status Commit();

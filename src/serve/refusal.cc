@@ -1,11 +1,6 @@
 #include "serve/refusal.h"
 
-#include "base/clock.h"
-#include "serve/rows.h"
-
 namespace headrace::serve {
-
-using nlohmann::json;
 
 namespace {
 
@@ -38,6 +33,8 @@ std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& cal
   }
   return headers;
 }
+
+api::Fault ShuttingDown() { return {503, "shutting_down", "", "the server is shutting down", 5}; }
 
 api::Fault NoSuchModel(const Services& services, const std::string& name) {
   return {404, "model_not_found", "model",
@@ -87,33 +84,13 @@ bool SpeaksAnthropic(const http::HttpRequest& request) {
   return request.path.starts_with("/v1/messages") || !request.Header("anthropic-version").empty();
 }
 
-http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const Caller& caller,
-                               const Allowance& allowance, const std::vector<std::string>& unknown) {
-  http::HttpResponse response{
-      fault.status, AnswerHeaders(caller, allowance, unknown),
-      anthropic ? api::AnthropicError(fault, caller.request_id) : api::OpenAiError(fault)};
+http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const std::string& request_id,
+                               std::vector<std::pair<std::string, std::string>> headers) {
   if (fault.retry_after > 0)
-    response.headers.emplace_back("Retry-After", std::to_string(static_cast<int>(fault.retry_after + 0.999)));
-  return response;
-}
-
-void Refuse(Services* services, http::Exchange* exchange, const Caller& caller, const api::Fault& fault,
-            const Allowance* allowance, bool begun) {
-  const http::HttpRequest& http = exchange->request();
-  services->metrics->Refused(caller.route, fault.status);
-  if (fault.status != 401 && services->recorder->on()) {
-    json row = begun ? json{{"id", caller.request_id}} : StartRow(*services, *exchange, caller, "");
-    row["total_seconds"] = MonotonicSeconds() - caller.arrived;
-    row["ended"] = caller.Now();
-    row["finish"] = "error";
-    row["status"] = fault.status;
-    row["error"] = (fault.param.empty() ? "" : fault.param + " ") + fault.message;
-    services->recorder->Write(trace::Kind::kEnd, row);
-  }
-  http::HttpResponse response =
-      FaultAnswer(fault, SpeaksAnthropic(http), caller, allowance != nullptr ? *allowance : Allowance(), {});
-  if (fault.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
-  exchange->Answer(std::move(response));
+    headers.emplace_back("Retry-After", std::to_string(static_cast<int>(fault.retry_after + 0.999)));
+  if (fault.status == 401) headers.emplace_back("WWW-Authenticate", "Bearer");
+  return {fault.status, std::move(headers),
+          anthropic ? api::AnthropicError(fault, request_id) : api::OpenAiError(fault)};
 }
 
 }  // namespace headrace::serve

@@ -18,6 +18,7 @@ std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& cal
                                                                const std::vector<std::string>& unknown);
 
 // Faults that several endpoints meet. The optional ones: empty where there is none.
+api::Fault ShuttingDown();
 api::Fault NoSuchModel(const Services& services, const std::string& name);
 std::optional<api::Fault> UnknownFields(const Services& services, const std::vector<std::string>& unknown);
 // A text that cannot have so few tokens as the model takes: it is not cut to find that out, since a megabyte
@@ -33,12 +34,8 @@ std::optional<api::Fault> NotTokens(const Served& served, const std::vector<mode
 // Whether the client speaks Anthropic's API: its errors have another shape.
 bool SpeaksAnthropic(const http::HttpRequest& request);
 
-http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const Caller& caller,
-                               const Allowance& allowance, const std::vector<std::string>& unknown);
-
-// Answers with it, counts it and records it. `begun`: its start record is written already, so that the end
-// has only what is new.
-void Refuse(Services* services, http::Exchange* exchange, const Caller& caller, const api::Fault& fault,
-            const Allowance* allowance = nullptr, bool begun = false);
+// The fault as an answer. `headers`: as AnswerHeaders makes them.
+http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const std::string& request_id,
+                               std::vector<std::pair<std::string, std::string>> headers);
 
 }  // namespace headrace::serve

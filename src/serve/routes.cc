@@ -3,12 +3,16 @@
 #include <set>
 
 #include "api/writer.h"
-#include "serve/endpoints.h"
+#include "serve/embeddings.h"
 #include "serve/generation.h"
 #include "serve/llama_endpoints.h"
 #include "serve/model_list.h"
+#include "serve/ranking.h"
 #include "serve/refusal.h"
+#include "serve/scores.h"
 #include "serve/server.h"
+#include "serve/server_state.h"
+#include "serve/tokens.h"
 #include "trace/columns.h"
 
 namespace headrace::serve {
@@ -17,75 +21,82 @@ namespace {
 using api::Dialect;
 
 void Say(const Asked& asked, std::string body, std::string type = "application/json") {
-  asked.exchange->Answer(
-      {200, {{"x-request-id", asked.caller.request_id}}, std::move(body), std::move(type)});
+  asked.ticket->Tell({200, asked.ticket->Headers(), std::move(body), std::move(type)});
 }
 
 template <Dialect dialect, Want want = Want::kAnswer>
-void Text(Services* services, const Asked& asked) {
-  Generate(services, asked.exchange, dialect, want, asked.caller);
+void Text(const Asked& asked) {
+  Generate(asked.ticket, dialect, want);
 }
 
-void Embed(Services* services, const Asked& asked) { Embeddings(services, asked.exchange, asked.caller); }
-
-void Rank(Services* services, const Asked& asked) { Rerank(services, asked.exchange, asked.caller); }
-
-template <bool back>
-void Tokens(Services* services, const Asked& asked) {
-  Tokenize(services, asked.exchange, asked.caller, back);
+// An endpoint that needs the ticket alone.
+template <void (*endpoint)(const std::shared_ptr<Ticket>&)>
+void With(const Asked& asked) {
+  endpoint(asked.ticket);
 }
 
-void Pairs(Services* services, const Asked& asked) { PairScores(services, asked.exchange, asked.caller); }
+// What is said of the server as it is now.
+template <std::string (*text)(const Services&)>
+void About(const Asked& asked) {
+  Say(asked, text(asked.ticket->services()));
+}
 
-void AllSlots(Services* services, const Asked& asked) {
+void AllSlots(const Asked& asked) {
   size_t free = 0;
-  std::string body = Slots(*services, &free);
-  const bool wanted = !http::QueryValue(asked.exchange->request().query, "fail_on_no_slot").empty();
-  if (wanted && free == 0)
-    return Refuse(services, asked.exchange.get(), asked.caller, {503, "no_slot", "", "no slot is free", 1});
+  std::string body = Slots(asked.ticket->services(), &free);
+  const bool wanted = !http::QueryValue(asked.ticket->request().query, "fail_on_no_slot").empty();
+  if (wanted && free == 0) return (void)asked.ticket->Refuse({503, "no_slot", "", "no slot is free", 1});
   Say(asked, std::move(body));
 }
 
-void Judge(Services* services, const Asked& asked) { Scores(services, asked.exchange, asked.caller); }
-
-void OneModel(Services* services, const Asked& asked) {
-  const bool anthropic = SpeaksAnthropic(asked.exchange->request());
-  std::string entry =
-      anthropic ? AnthropicModelEntry(*services, asked.rest) : ModelEntry(*services, asked.rest);
-  if (entry.empty())
-    return Refuse(services, asked.exchange.get(), asked.caller, NoSuchModel(*services, asked.rest));
+void OneModel(const Asked& asked) {
+  const Services& services = asked.ticket->services();
+  std::string entry = SpeaksAnthropic(asked.ticket->request()) ? AnthropicModelEntry(services, asked.rest)
+                                                               : ModelEntry(services, asked.rest);
+  if (entry.empty()) return (void)asked.ticket->Refuse(NoSuchModel(services, asked.rest));
   Say(asked, std::move(entry));
 }
 
-void AllModels(Services* services, const Asked& asked) {
-  const http::HttpRequest& request = asked.exchange->request();
-  Say(asked, SpeaksAnthropic(request) ? AnthropicModelList(*services, request.query) : ModelList(*services));
+void AllModels(const Asked& asked) {
+  const http::HttpRequest& request = asked.ticket->request();
+  const Services& services = asked.ticket->services();
+  Say(asked, SpeaksAnthropic(request) ? AnthropicModelList(services, request.query) : ModelList(services));
 }
 
-void Ready(Services* services, const Asked& asked) {
-  const bool ready = services->ready && !services->stopping;
-  asked.exchange->Answer(
-      {ready ? 200 : 503, {}, ready ? R"({"status":"ready"})" : R"({"status":"stopping"})"});
+void MetricsPage(const Asked& asked) {
+  Say(asked, MetricsText(&asked.ticket->services()), "text/plain; version=0.0.4; charset=utf-8");
+}
+
+void Ready(const Asked& asked) {
+  const Services& services = asked.ticket->services();
+  const bool ready = services.ready && !services.stopping;
+  asked.ticket->Tell({ready ? 200 : 503, {}, ready ? R"({"status":"ready"})" : R"({"status":"stopping"})"});
+}
+
+void Description(const Asked& asked) { Say(asked, OpenApiDocument()); }
+
+void FrontPage(const Asked& asked) {
+  Say(asked, RouteText(asked.ticket->services()), "text/plain; charset=utf-8");
 }
 
 api::Fault NoSuchResponse(const std::string& id) {
   return {404, "not_found", "", "there is no response '" + id + "' here", 0};
 }
 
-void OldResponse(Services* services, const Asked& asked) {
-  const auto found = services->responses->Find(trace::RowIdOf(asked.rest), asked.caller.key.id);
-  if (!found.ok() || !*found)
-    return Refuse(services, asked.exchange.get(), asked.caller,
-                  found.ok() ? NoSuchResponse(asked.rest) : api::Fault::From(found.status()));
-  Say(asked, (*found)->response);
+void OldResponse(const Asked& asked) {
+  Ticket& ticket = *asked.ticket;
+  const auto found = ticket.services().responses->Find(trace::RowIdOf(asked.rest), ticket.caller().key.id);
+  if (!found.ok()) return (void)ticket.Refuse(api::Fault::From(found.status()));
+  if (!*found) return (void)ticket.Refuse(NoSuchResponse(asked.rest));
+  ticket.Answer((*found)->response);
 }
 
-void DeleteResponse(Services* services, const Asked& asked) {
-  const auto gone = services->responses->Delete(trace::RowIdOf(asked.rest), asked.caller.key.id);
-  if (!gone.ok() || !*gone)
-    return Refuse(services, asked.exchange.get(), asked.caller,
-                  gone.ok() ? NoSuchResponse(asked.rest) : api::Fault::From(gone.status()));
-  Say(asked, R"({"id":)" + api::JsonText(asked.rest) + R"(,"object":"response","deleted":true})");
+void DeleteResponse(const Asked& asked) {
+  Ticket& ticket = *asked.ticket;
+  const auto gone = ticket.services().responses->Delete(trace::RowIdOf(asked.rest), ticket.caller().key.id);
+  if (!gone.ok()) return (void)ticket.Refuse(api::Fault::From(gone.status()));
+  if (!*gone) return (void)ticket.Refuse(NoSuchResponse(asked.rest));
+  ticket.Answer(R"({"id":)" + api::JsonText(asked.rest) + R"(,"object":"response","deleted":true})");
 }
 
 constexpr char kAsk[] = "inference", kAdmin[] = "admin", kAnyone[] = "";
@@ -103,36 +114,25 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/messages", "/v1/messages", kAsk, Runs::kWorker, Text<Dialect::kMessages>},
     {"POST", "/v1/messages/count_tokens", "/v1/messages/count_tokens", kAsk, Runs::kWorker,
      Text<Dialect::kMessages, Want::kCount>},
-    {"POST", "/v1/embeddings", "/v1/embeddings", kAsk, Runs::kWaiter, Embed},
-    {"POST", "/v1/rerank", "/v1/rerank", kAsk, Runs::kWaiter, Rank},
-    {"POST", "/v1/score", "/v1/score", kAsk, Runs::kWaiter, Pairs},
+    {"POST", "/v1/embeddings", "/v1/embeddings", kAsk, Runs::kWaiter, With<Embeddings>},
+    {"POST", "/v1/rerank", "/v1/rerank", kAsk, Runs::kWaiter, With<Rerank>},
+    {"POST", "/v1/score", "/v1/score", kAsk, Runs::kWaiter, With<PairScores>},
     {"POST", "/completion", "/completion", kAsk, Runs::kWorker, Text<Dialect::kNative>},
     {"POST", "/apply-template", "/apply-template", kAsk, Runs::kWorker, Text<Dialect::kChat, Want::kPrompt>},
-    {"GET", "/props", "/props", kAsk, Runs::kInline,
-     [](Services* services, const Asked& asked) { Say(asked, Props(*services)); }},
+    {"GET", "/props", "/props", kAsk, Runs::kInline, About<Props>},
     {"GET", "/slots", "/slots", kAdmin, Runs::kInline, AllSlots},
     {"GET", "/v1/models", "/v1/models", kAsk, Runs::kInline, AllModels},
     {"GET", "/v1/models/{model}", "/v1/models/{model}", kAsk, Runs::kInline, OneModel},
-    {"POST", "/tokenize", "/tokenize", kAsk, Runs::kWorker, Tokens<false>},
-    {"POST", "/detokenize", "/detokenize", kAsk, Runs::kWorker, Tokens<true>},
-    {"GET", "/tokenizer_info", "/tokenizer_info", kAsk, Runs::kInline,
-     [](Services* services, const Asked& asked) { Say(asked, TokenizerInfo(*services)); }},
-    {"POST", "/v1/scores", "/v1/scores", "scores", Runs::kWorker, Judge},
-    {"GET", "/metrics", "/metrics", kAdmin, Runs::kInline,
-     [](Services* services, const Asked& asked) {
-       Say(asked, MetricsText(services), "text/plain; version=0.0.4; charset=utf-8");
-     }},
-    {"GET", "/load", "/load", kAdmin, Runs::kInline,
-     [](Services* services, const Asked& asked) { Say(asked, Load(*services)); }},
-    {"GET", "/health", "/health", kAnyone, Runs::kInline,
-     [](Services* services, const Asked& asked) { Say(asked, Health(*services)); }},
+    {"POST", "/tokenize", "/tokenize", kAsk, Runs::kWorker, With<Tokenize>},
+    {"POST", "/detokenize", "/detokenize", kAsk, Runs::kWorker, With<Detokenize>},
+    {"GET", "/tokenizer_info", "/tokenizer_info", kAsk, Runs::kInline, About<TokenizerInfo>},
+    {"POST", "/v1/scores", "/v1/scores", "scores", Runs::kWorker, With<Scores>},
+    {"GET", "/metrics", "/metrics", kAdmin, Runs::kInline, MetricsPage},
+    {"GET", "/load", "/load", kAdmin, Runs::kInline, About<Load>},
+    {"GET", "/health", "/health", kAnyone, Runs::kInline, About<Health>},
     {"GET", "/ready", "/ready", kAnyone, Runs::kInline, Ready},
-    {"GET", "/openapi.json", "/openapi.json", kAnyone, Runs::kInline,
-     [](Services*, const Asked& asked) { Say(asked, OpenApiDocument()); }},
-    {"GET", "/", "/", kAnyone, Runs::kInline,
-     [](Services* services, const Asked& asked) {
-       Say(asked, RouteText(*services), "text/plain; charset=utf-8");
-     }},
+    {"GET", "/openapi.json", "/openapi.json", kAnyone, Runs::kInline, Description},
+    {"GET", "/", "/", kAnyone, Runs::kInline, FrontPage},
     // For clients whose base address lacks the /v1, and those of llama.cpp and vLLM.
     {"POST", "/chat/completions", "/v1/chat/completions", kAsk, Runs::kWorker, Text<Dialect::kChat>},
     {"POST", "/completions", "/v1/completions", kAsk, Runs::kWorker, Text<Dialect::kCompletions>},
@@ -141,14 +141,13 @@ constexpr Route kRoutes[] = {
     {"POST", "/responses/input_tokens", "/v1/responses/input_tokens", kAsk, Runs::kWorker,
      Text<Dialect::kResponses, Want::kCount>},
     {"POST", "/responses", "/v1/responses", kAsk, Runs::kWorker, Text<Dialect::kResponses>},
-    {"POST", "/embeddings", "/v1/embeddings", kAsk, Runs::kWaiter, Embed},
-    {"POST", "/rerank", "/v1/rerank", kAsk, Runs::kWaiter, Rank},
-    {"POST", "/reranking", "/v1/rerank", kAsk, Runs::kWaiter, Rank},
-    {"POST", "/v1/reranking", "/v1/rerank", kAsk, Runs::kWaiter, Rank},
-    {"POST", "/score", "/v1/score", kAsk, Runs::kWaiter, Pairs},
+    {"POST", "/embeddings", "/v1/embeddings", kAsk, Runs::kWaiter, With<Embeddings>},
+    {"POST", "/rerank", "/v1/rerank", kAsk, Runs::kWaiter, With<Rerank>},
+    {"POST", "/reranking", "/v1/rerank", kAsk, Runs::kWaiter, With<Rerank>},
+    {"POST", "/v1/reranking", "/v1/rerank", kAsk, Runs::kWaiter, With<Rerank>},
+    {"POST", "/score", "/v1/score", kAsk, Runs::kWaiter, With<PairScores>},
     {"GET", "/models", "/v1/models", kAsk, Runs::kInline, AllModels},
-    {"GET", "/v1/health", "/health", kAnyone, Runs::kInline,
-     [](Services* services, const Asked& asked) { Say(asked, Health(*services)); }},
+    {"GET", "/v1/health", "/health", kAnyone, Runs::kInline, About<Health>},
 };
 
 // What stands for the {name}; nothing where the path is another.

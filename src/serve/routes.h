@@ -7,14 +7,13 @@
 #include <string>
 #include <string_view>
 
-#include "serve/services.h"
+#include "serve/ticket.h"
 
 namespace headrace::serve {
 
 // A request on its way to its handler.
 struct Asked {
-  std::shared_ptr<http::Exchange> exchange;
-  Caller caller;
+  std::shared_ptr<Ticket> ticket;
   std::string rest;  // what stands where the route's path has a {name}
 };
 
@@ -30,7 +29,7 @@ struct Route {
   const char* name;
   const char* scope;  // that a key needs; "" for none, and for no key
   Runs runs;
-  void (*answer)(Services* services, const Asked& asked);
+  void (*answer)(const Asked& asked);
 
   bool alias() const { return std::string_view(path) != name; }
 };

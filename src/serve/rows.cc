@@ -23,7 +23,8 @@ json SamplingJson(const engine::Request& request) {
 }
 
 // Where the time of a request went, in one line.
-std::string Why(const engine::Usage& u, engine::Finish finish, double total) {
+std::string Why(const Outcome& outcome, double total) {
+  const engine::Usage& u = outcome.usage;
   std::string text;
   const auto add = [&](const char* format, auto... values) {
     char line[160];
@@ -42,22 +43,26 @@ std::string Why(const engine::Usage& u, engine::Finish finish, double total) {
   if (alone > 0 && u.prefill_seconds + u.decode_seconds > 2 * alone)
     add("%.0f %% of the model's time was others'",
         100 * (1 - alone / (u.prefill_seconds + u.decode_seconds)));
-  if (finish == engine::Finish::kCancelled) add("the client hung up after %.2f s", total);
+  if (outcome.status == 499) add("the client hung up after %.2f s", total);
   return text;
+}
+
+std::string Finish(const Outcome& outcome) {
+  if (outcome.status == 200) return outcome.finish;
+  return outcome.status == 499 ? "cancelled" : outcome.status == 408 ? "timeout" : "error";
 }
 
 }  // namespace
 
-json StartRow(const Services& services, const http::Exchange& exchange, const Caller& caller,
-              const std::string& model) {
-  const http::HttpRequest& http = exchange.request();
+json RequestRow(const Services& services, const http::HttpRequest& request, const Caller& caller,
+                const std::string& model) {
   json row = {{"id", caller.request_id},    {"started", caller.arrived_us},
               {"endpoint", caller.route},   {"model", model},
               {"engine", services.build},   {"key", caller.key.id},
               {"key_name", caller.key.name}};
-  if (const auto client = http.Header("user-agent"); !client.empty()) row["client"] = client;
+  if (const auto client = request.Header("user-agent"); !client.empty()) row["client"] = client;
   // W3C trace context: version-trace_id-parent_id-flags.
-  if (const auto parent = http.Header("traceparent");
+  if (const auto parent = request.Header("traceparent");
       parent.size() >= 55 && parent[2] == '-' && parent[35] == '-') {
     row["trace_id"] = parent.substr(3, 32);
     row["parent_span_id"] = parent.substr(36, 16);
@@ -65,65 +70,63 @@ json StartRow(const Services& services, const http::Exchange& exchange, const Ca
   return row;
 }
 
-json StartRow(const Services& services, const http::Exchange& exchange, const Caller& caller,
-              const api::Call& call, const Chosen& chosen, const std::string& prompt) {
-  json row = StartRow(services, exchange, caller, call.model.empty() ? chosen.served->name : call.model);
-  row["model_sha256"] = chosen.served->sha256;
-  row["adapter"] = chosen.adapter_name;
-  row["user"] = call.user;
-  row["priority"] = call.request.priority;
-  row["stream"] = call.stream;
+json TextCallRow(const Recorder& recorder, const api::Call& call, const Chosen& chosen,
+                 const std::string& prompt) {
+  json row = {{"model_sha256", chosen.served->sha256},
+              {"adapter", chosen.adapter_name},
+              {"user", call.user},
+              {"priority", call.request.priority},
+              {"stream", call.stream},
+              {"max_tokens", call.request.max_tokens}};
   if (!api::TakesTexts(call.dialect)) row["template_hash"] = chosen.served->chat->hash();
-  services.recorder->SetText(&row, "input", nullptr, call.input);
-  services.recorder->SetText(&row, "prompt", "prompt_hash", prompt);
+  recorder.SetText(&row, "input", nullptr, call.input);
+  recorder.SetText(&row, "prompt", "prompt_hash", prompt);
   json sampling = SamplingJson(call.request);
   if (call.n > 1) sampling["n"] = call.n;
   row["sampling"] = sampling.dump();
-  row["max_tokens"] = call.request.max_tokens;
   return row;
 }
 
-json EndRow(const Recorder& recorder, const Caller& caller, int status, const std::string& error,
-            const std::vector<api::Choice>& choices, const engine::Usage& u, double first_token) {
-  const double now = MonotonicSeconds();
-  json row = {{"id", caller.request_id}, {"ended", caller.Now()}, {"status", status}};
-  if (!error.empty()) row["error"] = error;
-  if (!choices.empty()) {
-    const api::Choice& first = choices[0];
-    row["finish"] = status == 200 ? api::FinishReason(first)
-                                  : std::string(status == 499   ? "cancelled"
-                                                : status == 408 ? "timeout"
-                                                                : "error");
-    recorder.SetText(&row, "answer", "answer_hash", first.message.content);
-    if (recorder.mode() == RecordMode::kFull) {
-      if (!first.message.reasoning.empty()) row["reasoning"] = first.message.reasoning;
-      if (!first.message.tool_calls.empty()) {
-        json calls = json::array();
-        for (const auto& call : first.message.tool_calls)
-          calls.push_back({{"id", call.id}, {"name", call.name}, {"arguments", call.arguments}});
-        row["tool_calls"] = calls.dump(-1, ' ', false, json::error_handler_t::replace);
-      }
-      if (choices.size() > 1) {
-        json all = json::array();
-        for (const auto& choice : choices) all.push_back(choice.message.content);
-        row["answers"] = all.dump(-1, ' ', false, json::error_handler_t::replace);
-      }
-    }
-  } else {
-    row["finish"] = "error";
-  }
-  row["prompt_tokens"] = u.prompt_tokens;
-  row["cached_tokens"] = u.cached_tokens;
-  row["answer_tokens"] = u.answer_tokens;
-  row["forced_tokens"] = u.forced_tokens;
-  row["preemptions"] = u.preemptions;
-  row["queue_seconds"] = u.queue_seconds;
-  row["prefill_seconds"] = u.prefill_seconds;
-  row["decode_seconds"] = u.decode_seconds;
-  row["compute_seconds"] = u.compute_seconds;
+json EndRow(const Caller& caller, const Outcome& outcome) {
+  json row = {{"id", caller.request_id},
+              {"ended", caller.Now()},
+              {"finish", Finish(outcome)},
+              {"status", outcome.status},
+              {"total_seconds", MonotonicSeconds() - caller.arrived}};
+  if (!outcome.error.empty()) row["error"] = outcome.error;
+  return row;
+}
+
+json UsageRow(const Caller& caller, const Outcome& outcome, double first_token) {
+  const engine::Usage& u = outcome.usage;
+  json row = {
+      {"prompt_tokens", u.prompt_tokens},     {"cached_tokens", u.cached_tokens},
+      {"answer_tokens", u.answer_tokens},     {"forced_tokens", u.forced_tokens},
+      {"preemptions", u.preemptions},         {"queue_seconds", u.queue_seconds},
+      {"prefill_seconds", u.prefill_seconds}, {"decode_seconds", u.decode_seconds},
+      {"compute_seconds", u.compute_seconds}, {"why", Why(outcome, MonotonicSeconds() - caller.arrived)}};
   if (first_token > 0) row["first_token_seconds"] = first_token - caller.arrived;
-  row["total_seconds"] = now - caller.arrived;
-  row["why"] = Why(u, choices.empty() ? engine::Finish::kError : choices[0].finish, now - caller.arrived);
+  return row;
+}
+
+json AnswersRow(const Recorder& recorder, const std::vector<api::Choice>& choices) {
+  json row = json::object();
+  if (choices.empty()) return row;
+  const api::Choice& first = choices[0];
+  recorder.SetText(&row, "answer", "answer_hash", first.message.content);
+  if (recorder.mode() != RecordMode::kFull) return row;
+  if (!first.message.reasoning.empty()) row["reasoning"] = first.message.reasoning;
+  if (!first.message.tool_calls.empty()) {
+    json calls = json::array();
+    for (const auto& call : first.message.tool_calls)
+      calls.push_back({{"id", call.id}, {"name", call.name}, {"arguments", call.arguments}});
+    row["tool_calls"] = calls.dump(-1, ' ', false, json::error_handler_t::replace);
+  }
+  if (choices.size() > 1) {
+    json all = json::array();
+    for (const auto& choice : choices) all.push_back(choice.message.content);
+    row["answers"] = all.dump(-1, ' ', false, json::error_handler_t::replace);
+  }
   return row;
 }
 

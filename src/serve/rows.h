@@ -6,20 +6,22 @@
 
 #include "api/answer.h"
 #include "serve/services.h"
+#include "serve/ticket.h"
 
 namespace headrace::serve {
 
 // What is known of any request when it comes.
-nlohmann::json StartRow(const Services& services, const http::Exchange& exchange, const Caller& caller,
-                        const std::string& model);
-// … and of one for text. `prompt`: as rendered, the first of several.
-nlohmann::json StartRow(const Services& services, const http::Exchange& exchange, const Caller& caller,
-                        const api::Call& call, const Chosen& chosen, const std::string& prompt);
+nlohmann::json RequestRow(const Services& services, const http::HttpRequest& request, const Caller& caller,
+                          const std::string& model);
+// What a call for text adds. `prompt`: as rendered, the first of several.
+nlohmann::json TextCallRow(const Recorder& recorder, const api::Call& call, const Chosen& chosen,
+                           const std::string& prompt);
 
-// How one for text ended. `usage`: of all its answers; `first_token`: on the monotonic clock, 0 where none
-// came.
-nlohmann::json EndRow(const Recorder& recorder, const Caller& caller, int status, const std::string& error,
-                      const std::vector<api::Choice>& choices, const engine::Usage& usage,
-                      double first_token);
+// How any request ended.
+nlohmann::json EndRow(const Caller& caller, const Outcome& outcome);
+// What one that a model began came to. `first_token`: on the monotonic clock, 0 where none came.
+nlohmann::json UsageRow(const Caller& caller, const Outcome& outcome, double first_token);
+// What answers add: their texts and calls.
+nlohmann::json AnswersRow(const Recorder& recorder, const std::vector<api::Choice>& choices);
 
 }  // namespace headrace::serve

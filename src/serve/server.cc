@@ -126,13 +126,13 @@ http::HttpResponse Server::NoRoute(const http::HttpRequest& request, const Match
                                    const Caller& caller) {
   // Not told of as rows: strangers' spiders ask for much.
   const int status = match.allowed.empty() ? 404 : 405;
-  services_.metrics->Refused(match.name, status);
+  services_.metrics->Answered(match.name, status);
   http::HttpResponse response = FaultAnswer(
       {status, "", "",
        match.allowed.empty() ? "there is nothing at " + request.path
                              : request.path + " takes " + match.allowed + ", not " + request.method,
        0},
-      SpeaksAnthropic(request), caller, {}, {});
+      SpeaksAnthropic(request), caller.request_id, AnswerHeaders(caller, {}, {}));
   if (!match.allowed.empty()) response.headers.emplace_back("Allow", match.allowed);
   return response;
 }
@@ -171,10 +171,17 @@ std::optional<http::HttpResponse> Server::Gate(const http::HttpRequest& head) {
   if (!fault && match.route->runs == Runs::kInline && large)
     fault = api::Fault{413, "", "", head.path + " takes no body", 0};
   if (!fault) return std::nullopt;
-  services_.metrics->Refused(match.name, fault->status);
-  http::HttpResponse response = FaultAnswer(*fault, SpeaksAnthropic(head), caller, {}, {});
-  if (fault->status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
-  return response;
+  services_.metrics->Answered(match.name, fault->status);
+  return FaultAnswer(*fault, SpeaksAnthropic(head), caller.request_id, AnswerHeaders(caller, {}, {}));
+}
+
+// What a key without the route's scope is told; nothing where it has it.
+std::optional<api::Fault> NoScope(const Route& route, const KeyFacts& key) {
+  if (*route.scope == '\0' || key.May(route.scope)) return std::nullopt;
+  return api::Fault{403, "", "",
+                    (key.id.empty() ? "without a key there is" : "the key '" + key.name + "' has") +
+                        std::string(" no scope '") + route.scope + "'",
+                    0};
 }
 
 void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
@@ -183,33 +190,28 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
   caller.arrived = MonotonicSeconds();
   caller.arrived_us = NowMicros();
   const http::HttpRequest& request = exchange->request();
-  const auto refuse = [&](const api::Fault& fault) { Refuse(&services_, exchange.get(), caller, fault); };
   Match match = FindRoute(request.method, request.path);
   caller.route = match.name;
   if (request.method == "OPTIONS" && !match.allowed.empty())
     return exchange->Answer(cors_.Preflight(request, match.allowed));
   if (match.route == nullptr) return exchange->Answer(NoRoute(request, match, caller));
   const Route& route = *match.route;
-  if (const auto fault = Admit(request, match, &caller.key)) return refuse(*fault);
-  if (*route.scope != '\0' && !caller.key.May(route.scope))
-    return refuse(
-        {403, "", "",
-         (caller.key.id.empty() ? "without a key there is" : "the key '" + caller.key.name + "' has") +
-             std::string(" no scope '") + route.scope + "'",
-         0});
-  Asked asked{exchange, std::move(caller), std::move(match.rest)};
-  if (route.runs == Runs::kInline) return route.answer(&services_, asked);
-  const auto work = [this, &route, asked] {
-    if (const Status decoded = asked.exchange->DecodeBody(); !decoded.ok()) {
+  auto fault = Admit(request, match, &caller.key);
+  if (!fault) fault = NoScope(route, caller.key);
+  const Asked asked{std::make_shared<Ticket>(&services_, std::move(exchange), std::move(caller)),
+                    std::move(match.rest)};
+  if (fault) return (void)asked.ticket->Refuse(*fault);
+  if (route.runs == Runs::kInline) return route.answer(asked);
+  const auto work = [&route, asked] {
+    if (const Status decoded = asked.ticket->exchange()->DecodeBody(); !decoded.ok()) {
       const int status = decoded.Is(Code::kUnsupported) ? 415 : decoded.Is(Code::kLimit) ? 413 : 400;
-      return Refuse(&services_, asked.exchange.get(), asked.caller, {status, "", "", decoded.ToString(), 0});
+      return (void)asked.ticket->Refuse({status, "", "", decoded.ToString(), 0});
     }
-    route.answer(&services_, asked);
+    route.answer(asked);
   };
   if (services_.stopping ||
       !(route.runs == Runs::kWaiter ? services_.waiters : services_.workers).TrySubmit(work))
-    Refuse(&services_, exchange.get(), asked.caller,
-           {503, "shutting_down", "", "the server is shutting down", 5});
+    asked.ticket->Refuse(ShuttingDown());
 }
 
 // Requests that run, and answers whose last byte is not written yet.
@@ -225,7 +227,7 @@ size_t Server::Drain(double seconds, const StopToken& now) {
   while (busy() > 0 && MonotonicSeconds() < until && !now.stopped())
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   const auto left = services_.in_flight.all();
-  for (const auto& request : left) request->end();
+  for (const auto& request : left) request->stop();
   const double last = MonotonicSeconds() + kEndSeconds;
   while (busy() > 0 && MonotonicSeconds() < last) std::this_thread::sleep_for(std::chrono::milliseconds(5));
   return left.size();

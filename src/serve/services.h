@@ -2,18 +2,15 @@
 #pragma once
 
 #include <atomic>
-#include <functional>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <vector>
 
 #include "api/call.h"
 #include "base/clock.h"
 #include "base/task_pool.h"
 #include "http/http_server.h"
 #include "serve/clock_watch.h"
+#include "serve/in_flight.h"
 #include "serve/kept_responses.h"
 #include "serve/keys.h"
 #include "serve/meter.h"
@@ -22,41 +19,6 @@
 #include "serve/recorder.h"
 
 namespace headrace::serve {
-
-// A request that is being answered, as `headrace top` sees it.
-struct InFlight {
-  std::string id, endpoint, model, key;
-  double arrived = 0;  // monotonic seconds
-  std::atomic<int64_t> prompt_tokens{0}, answer_tokens{0};
-  std::atomic<int> state{0};  // 0 prepared, 1 submitted, 2 answering
-  std::function<void()> end;  // with an error that says that the server stops
-};
-
-class InFlightList {
- public:
-  void Add(const std::shared_ptr<InFlight>& request) {
-    const std::lock_guard lock(mutex_);
-    requests_[request->id] = request;
-  }
-  void Remove(const std::string& id) {
-    const std::lock_guard lock(mutex_);
-    requests_.erase(id);
-  }
-  std::vector<std::shared_ptr<InFlight>> all() const {
-    const std::lock_guard lock(mutex_);
-    std::vector<std::shared_ptr<InFlight>> list;
-    for (const auto& [id, request] : requests_) list.push_back(request);
-    return list;
-  }
-  size_t size() const {
-    const std::lock_guard lock(mutex_);
-    return requests_.size();
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::map<std::string, std::shared_ptr<InFlight>> requests_;
-};
 
 struct Services {
   std::unique_ptr<Models> models;

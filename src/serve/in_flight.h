@@ -1,0 +1,51 @@
+// in_flight: the requests that are being computed, as `headrace top` sees them and as stopping ends them.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace headrace::serve {
+
+struct InFlight {
+  enum class State { kPreparing, kWaiting, kAnswering };
+  std::string id, endpoint, model, key;
+  double arrived = 0;  // monotonic seconds
+  std::atomic<int64_t> prompt_tokens{0}, answer_tokens{0};
+  std::atomic<State> state{State::kPreparing};
+  std::function<void()> stop;  // ends it with an error that says that the server stops; from any thread
+};
+
+// Thread-safe.
+class InFlightList {
+ public:
+  void Add(const std::shared_ptr<InFlight>& request) {
+    const std::lock_guard lock(mutex_);
+    requests_[request->id] = request;
+  }
+  void Remove(const std::string& id) {
+    const std::lock_guard lock(mutex_);
+    requests_.erase(id);
+  }
+  std::vector<std::shared_ptr<InFlight>> all() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::shared_ptr<InFlight>> list;
+    for (const auto& [id, request] : requests_) list.push_back(request);
+    return list;
+  }
+  size_t size() const {
+    const std::lock_guard lock(mutex_);
+    return requests_.size();
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<InFlight>> requests_;
+};
+
+}  // namespace headrace::serve

@@ -1,0 +1,121 @@
+#include "serve/ranking.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "api/writer.h"
+#include "serve/json_body.h"
+#include "serve/text_vectors.h"
+
+namespace headrace::serve {
+namespace {
+
+using nlohmann::ordered_json;
+
+// Of vectors of length 1: what a bi-encoder can say of two texts.
+double Cosine(const engine::Embeddings& vectors, size_t a, size_t b) {
+  const auto width = static_cast<size_t>(vectors.width);
+  double dot = 0;
+  for (size_t j = 0; j < width; ++j)
+    dot += double{vectors.values[a * width + j]} * vectors.values[b * width + j];
+  return dot;
+}
+
+ordered_json UsageJson(int64_t tokens) { return {{"prompt_tokens", tokens}, {"total_tokens", tokens}}; }
+
+std::optional<api::Fault> ReadPairs(Ticket* ticket, api::PairsCall* call, TokenTexts* texts) {
+  if (auto fault = api::ParsePairs(ticket->request().body, call)) return fault;
+  std::vector<api::PromptInput> inputs(call->first.begin(), call->first.end());
+  inputs.insert(inputs.end(), call->second.begin(), call->second.end());
+  const auto path = [call = *call](size_t i) {
+    const size_t firsts = call.first.size();
+    return i < firsts ? EntryOf(call.first_at, firsts > 1, i)
+                      : EntryOf(call.second_at, call.second.size() > 1, i - firsts);
+  };
+  return ReadTexts(ticket, call->model, call->unknown, inputs, call->cut, path, texts);
+}
+
+std::string PairsBody(const Caller& caller, const std::string& model, const std::vector<double>& scores,
+                      int64_t tokens) {
+  ordered_json data = ordered_json::array();
+  for (size_t i = 0; i < scores.size(); ++i)
+    data.push_back({{"index", i}, {"object", "score"}, {"score", scores[i]}});
+  return Dump({{"id", "score-" + caller.request_id},
+               {"object", "list"},
+               {"created", caller.arrived_us / 1000000},
+               {"model", model},
+               {"data", std::move(data)},
+               {"usage", UsageJson(tokens)}});
+}
+
+std::optional<api::Fault> ReadRerank(Ticket* ticket, api::RerankCall* call, TokenTexts* texts) {
+  if (auto fault = api::ParseRerank(ticket->request().body, call)) return fault;
+  std::vector<api::PromptInput> inputs = {call->query};
+  inputs.insert(inputs.end(), call->documents.begin(), call->documents.end());
+  const auto path = [tei = call->tei](size_t i) {
+    return i == 0 ? "query" : EntryOf(tei ? "texts" : "documents", true, i - 1);
+  };
+  return ReadTexts(ticket, call->model, call->unknown, inputs, call->cut, path, texts);
+}
+
+// Scores and the documents that they are of, best first, as many as the call wants.
+std::vector<std::pair<double, size_t>> BestFirst(const std::vector<double>& scores, int top_n) {
+  std::vector<std::pair<double, size_t>> order;
+  for (size_t i = 0; i < scores.size(); ++i) order.emplace_back(scores[i], i);
+  std::stable_sort(order.begin(), order.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  if (top_n > 0 && static_cast<size_t>(top_n) < order.size()) order.resize(static_cast<size_t>(top_n));
+  return order;
+}
+
+std::string RerankBody(const Caller& caller, const api::RerankCall& call, const std::string& model,
+                       const std::vector<double>& scores, int64_t tokens) {
+  ordered_json results = ordered_json::array();
+  for (const auto& [score, index] : BestFirst(scores, call.top_n)) {
+    ordered_json one = {{"index", index}};
+    if (call.tei) {
+      one["score"] = call.raw_scores ? score : 1 / (1 + std::exp(-score));
+      if (call.return_documents) one["text"] = call.documents[index];
+    } else {
+      one["relevance_score"] = score;
+      if (call.return_documents) one["document"] = {{"text", call.documents[index]}};
+    }
+    results.push_back(std::move(one));
+  }
+  if (call.tei) return Dump(results);  // a list alone
+  return Dump({{"id", caller.request_id},
+               {"model", model},
+               {"results", std::move(results)},
+               {"usage", UsageJson(tokens)}});
+}
+
+}  // namespace
+
+void PairScores(const std::shared_ptr<Ticket>& ticket) {
+  api::PairsCall call;
+  TokenTexts texts;
+  if (const auto fault = ReadPairs(ticket.get(), &call, &texts)) return (void)ticket->Refuse(*fault);
+  const auto say = [caller = ticket->caller(), model = texts.model(call.model), firsts = call.first.size(),
+                    pairs = call.second.size()](const engine::Embeddings& vectors) {
+    std::vector<double> scores;
+    for (size_t i = 0; i < pairs; ++i) scores.push_back(Cosine(vectors, firsts == 1 ? 0 : i, firsts + i));
+    return PairsBody(caller, model, scores, vectors.tokens);
+  };
+  AnswerWithVectors(ticket, std::move(texts), say);
+}
+
+void Rerank(const std::shared_ptr<Ticket>& ticket) {
+  api::RerankCall call;
+  TokenTexts texts;
+  if (const auto fault = ReadRerank(ticket.get(), &call, &texts)) return (void)ticket->Refuse(*fault);
+  const std::string model = texts.model(call.model);
+  const auto say = [caller = ticket->caller(), call = std::move(call),
+                    model](const engine::Embeddings& vectors) {
+    std::vector<double> scores;
+    for (size_t i = 0; i < call.documents.size(); ++i) scores.push_back(Cosine(vectors, 0, i + 1));
+    return RerankBody(caller, call, model, scores, vectors.tokens);
+  };
+  AnswerWithVectors(ticket, std::move(texts), say);
+}
+
+}  // namespace headrace::serve

@@ -1,0 +1,136 @@
+#include "serve/text_vectors.h"
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "serve/refusal.h"
+
+namespace headrace::serve {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kBytesOfToken = 16;  // more than most have
+constexpr size_t kCutTokens = 64;     // of the last word of a text that was cut, which might be another
+
+std::optional<api::Fault> FindEmbedder(const Services& services, const std::string& name, Chosen* chosen) {
+  *chosen = services.models->Find(name, true);
+  if (!chosen->served && name.empty())
+    return api::Fault{404, "model_not_found", "model",
+                      "there is no embedding model here; there are " + services.models->names()};
+  if (!chosen->served) return NoSuchModel(services, name);
+  if (!chosen->served->embeds())
+    return api::Fault{
+        400, "", "model",
+        "'" + chosen->served->name + "' is a language model; embeddings come from an embedding model"};
+  return std::nullopt;
+}
+
+// Tokens of a text of which no more than the model reads are wanted: of as much of it as gives more than
+// those.
+Result<std::vector<model::Token>> Beginning(const Served& served, std::string_view text, bool special) {
+  const auto most = static_cast<size_t>(served.model->facts().trained_context);
+  for (size_t bytes = most * kBytesOfToken;; bytes *= 4) {
+    if (bytes >= text.size()) return served.model->Tokenize(text, special, false);
+    size_t end = bytes;
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // within a character
+    HEADRACE_ASSIGN(std::vector<model::Token> tokens,
+                    served.model->Tokenize(text.substr(0, end), special, false));
+    if (tokens.size() > most + kCutTokens) return tokens;
+  }
+}
+
+std::optional<api::Fault> AddText(const Served& served, const std::string& text, bool special, bool cut,
+                                  const std::string& at, std::vector<model::Token>* tokens) {
+  if (auto fault = cut ? std::nullopt : CannotFit(served, text.size(), at)) return fault;
+  const auto made = cut ? Beginning(served, text, special) : served.model->Tokenize(text, special, false);
+  if (!made.ok()) return api::Fault::From(made.status());
+  tokens->insert(tokens->end(), made->begin(), made->end());
+  return std::nullopt;
+}
+
+// Of texts and tokens in a row, only a text that begins it gets the model's special tokens.
+std::optional<api::Fault> TokensOf(const Served& served, const std::vector<api::PromptInput>& inputs,
+                                   bool cut, const PathOf& path,
+                                   std::vector<std::vector<model::Token>>* tokens) {
+  for (size_t n = 0; n < inputs.size(); ++n) {
+    const std::string at = path(n);
+    std::vector<model::Token>& made = tokens->emplace_back();
+    if (const auto* text = std::get_if<std::string>(&inputs[n])) {
+      if (auto fault = AddText(served, *text, true, cut, at, &made)) return fault;
+    } else if (const auto* mixed = std::get_if<api::MixedText>(&inputs[n])) {
+      for (size_t i = 0; i < mixed->size(); ++i) {
+        const std::string place = at + "[" + std::to_string(i) + "]";
+        if (const auto* token = std::get_if<model::Token>(&(*mixed)[i])) {
+          if (auto fault = NotTokens(served, {*token}, [&](size_t) { return place; })) return fault;
+          made.push_back(*token);
+        } else if (auto fault =
+                       AddText(served, std::get<std::string>((*mixed)[i]), i == 0, cut, place, &made)) {
+          return fault;
+        }
+      }
+    } else {
+      made = std::get<std::vector<model::Token>>(inputs[n]);
+      if (auto fault = NotTokens(served, made, at)) return fault;
+    }
+    if (made.empty()) return api::Fault::Field(at, "is empty, and this model has no token for an empty text");
+  }
+  return std::nullopt;
+}
+
+// An embedder's error, by the field that it is of.
+api::Fault FaultOf(const TokenTexts& texts, const Status& status) {
+  api::Fault fault = api::Fault::From(status);
+  if (!status.Is(Code::kLimit)) return fault;
+  const auto most = static_cast<size_t>(texts.served->model->facts().trained_context);
+  const auto first = std::find_if(texts.texts.begin(), texts.texts.end(),
+                                  [&](const auto& one) { return one.size() > most; });
+  fault.code = "context_length_exceeded";
+  fault.param = texts.path(first == texts.texts.end() ? 0 : static_cast<size_t>(first - texts.texts.begin()));
+  return fault;
+}
+
+}  // namespace
+
+// The path of an entry of `field`, which holds one text alone or several.
+std::string EntryOf(const std::string& field, bool several, size_t i) {
+  return several ? field + "[" + std::to_string(i) + "]" : field;
+}
+
+std::optional<api::Fault> ReadTexts(Ticket* ticket, const std::string& model,
+                                    const std::vector<std::string>& unknown,
+                                    const std::vector<api::PromptInput>& inputs, int cut, PathOf path,
+                                    TokenTexts* texts) {
+  const Services& services = ticket->services();
+  if (auto fault = UnknownFields(services, unknown)) return fault;
+  ticket->Ignore(unknown);
+  Chosen chosen;
+  if (auto fault = FindEmbedder(services, model, &chosen)) return fault;
+  texts->served = std::move(chosen.served);
+  texts->cut = cut;
+  texts->path = std::move(path);
+  return TokensOf(*texts->served, inputs, cut != 0, texts->path, &texts->texts);
+}
+
+void AnswerWithVectors(std::shared_ptr<Ticket> ticket, TokenTexts texts,
+                       std::function<std::string(engine::Embeddings)> say) {
+  int64_t count = 0;
+  for (const auto& one : texts.texts) count += static_cast<int64_t>(one.size());
+  if (const auto fault = ticket->Admit(count)) return (void)ticket->Refuse(*fault);
+  json row = {{"model_sha256", texts.served->sha256}};
+  ticket->services().recorder->SetText(&row, "input", "prompt_hash", ticket->request().body);
+  ticket->Start(texts.served->name, texts.served->name, row);
+  ticket->Enter(texts.served->name, count, [weak = std::weak_ptr<Ticket>(ticket)] {
+    if (const auto self = weak.lock()) self->Refuse(ShuttingDown());
+  });
+  ticket->Wait();
+  const double before = MonotonicSeconds();
+  auto made = texts.served->embedder->EmbedTokens(texts.texts, {.normalise = true, .cut = texts.cut});
+  if (!made.ok()) return (void)ticket->Refuse(FaultOf(texts, made.status()));
+  Outcome outcome;
+  outcome.usage.prompt_tokens = static_cast<int32_t>(made->tokens);
+  outcome.usage.prefill_seconds = MonotonicSeconds() - before;
+  ticket->Answer(say(std::move(*made)), outcome);
+}
+
+}  // namespace headrace::serve

@@ -1,0 +1,111 @@
+#include "serve/tokens.h"
+
+#include "base/utf8.h"
+#include "serve/chat_prompt.h"
+#include "serve/json_body.h"
+#include "serve/refusal.h"
+
+namespace headrace::serve {
+namespace {
+
+using nlohmann::ordered_json;
+
+// The model that the call names: a language model first, where it names none.
+std::optional<api::Fault> Choose(const Services& services, const std::string& name, Chosen* chosen) {
+  *chosen = services.models->Find(name, false);
+  if (!chosen->served && name.empty()) *chosen = services.models->Find("", true);
+  if (!chosen->served) return NoSuchModel(services, name);
+  return std::nullopt;
+}
+
+std::optional<api::Fault> TokensOf(const Served& served, const api::TokenizeCall& call,
+                                   std::vector<model::Token>* tokens) {
+  const bool chat = !call.messages.empty();
+  ChatPrompt made;
+  if (chat)
+    if (auto fault = MakeChatPrompt(served, call.messages, call.tools, call.render, &made)) return fault;
+  const size_t bytes = chat ? made.prompt.text().size() : call.text.size();
+  if (auto fault = CannotFit(served, bytes, chat ? "messages" : call.text_at)) return fault;
+  auto cut = chat ? made.prompt.Tokenize(*served.model)
+                  : served.model->Tokenize(call.text, call.special, call.parse);
+  if (!cut.ok()) return api::Fault::From(cut.status());
+  *tokens = std::move(*cut);
+  return std::nullopt;
+}
+
+// A text where it is one, else bytes.
+ordered_json PieceJson(std::string_view piece) {
+  if (CleanUtf8(piece) == piece) return std::string(piece);
+  ordered_json bytes = ordered_json::array();
+  for (const char c : piece) bytes.push_back(static_cast<int>(static_cast<unsigned char>(c)));
+  return bytes;
+}
+
+std::string TokensBody(const Served& served, const api::TokenizeCall& call,
+                       const std::vector<model::Token>& tokens) {
+  ordered_json body = {{"count", tokens.size()}, {"max_model_len", served.context}, {"tokens", tokens}};
+  if (call.with_pieces) {
+    body["tokens"] = ordered_json::array();
+    for (const model::Token token : tokens)
+      body["tokens"].push_back({{"id", token}, {"piece", PieceJson(served.model->Piece(token))}});
+  }
+  if (call.pieces) {
+    body["token_strs"] = ordered_json::array();
+    for (const model::Token token : tokens) body["token_strs"].push_back(served.model->Piece(token));
+  }
+  return Dump(body);
+}
+
+}  // namespace
+
+void Tokenize(const std::shared_ptr<Ticket>& ticket) {
+  const Services& services = ticket->services();
+  api::TokenizeCall call;
+  call.render = services.defaults.render;
+  Chosen chosen;
+  std::vector<model::Token> tokens;
+  auto fault = api::ParseTokenize(ticket->request().body, false, &call);
+  if (!fault) fault = Choose(services, call.model, &chosen);
+  if (!fault) fault = TokensOf(*chosen.served, call, &tokens);
+  if (fault) return (void)ticket->Refuse(*fault);
+  ticket->Answer(TokensBody(*chosen.served, call, tokens));
+}
+
+void Detokenize(const std::shared_ptr<Ticket>& ticket) {
+  api::TokenizeCall call;
+  Chosen chosen;
+  auto fault = api::ParseTokenize(ticket->request().body, true, &call);
+  if (!fault) fault = Choose(ticket->services(), call.model, &chosen);
+  if (!fault) fault = NotTokens(*chosen.served, call.tokens, std::string("tokens"));
+  if (fault) return (void)ticket->Refuse(*fault);
+  const std::string text = chosen.served->model->Detokenize(call.tokens);
+  ticket->Answer(Dump({{"prompt", text}, {"content", text}}));
+}
+
+std::string TokenizerInfo(const Services& services) {
+  ordered_json list = ordered_json::array();
+  ordered_json body = {{"object", "list"}};
+  for (const auto& served : services.models->all()) {
+    const model::Model& model = *served->model;
+    if (list.empty()) {  // as vLLM tells it: of the first model
+      body["bos_token"] = model.Name(model.bos());
+      body["eos_token"] = model.Name(model.eos());
+      body["chat_template"] = served->chat ? ordered_json(served->chat->source()) : ordered_json();
+    }
+    char hash[24];
+    std::snprintf(hash, sizeof hash, "%016llx", static_cast<unsigned long long>(model.TokenizerHash()));
+    list.push_back(
+        {{"model", served->name},
+         {"vocabulary", model.facts().vocabulary},
+         {"bos", model.bos()},
+         {"eos", model.eos()},
+         {"ends", model.EndTokens()},
+         {"hash", hash},
+         {"chat_template", served->chat ? ordered_json(served->chat->source()) : ordered_json()},
+         {"chat_template_hash", served->chat ? ordered_json(served->chat->hash()) : ordered_json()}});
+  }
+  body["data"] = std::move(list);
+  return Dump(body);
+}
+
+}  // namespace headrace::serve
