@@ -50,13 +50,11 @@ void Make(const std::string& folder, int64_t fragments, int64_t commits) {
   SnapshotLog log((*catalog)->environment(), (*table)->prefix());
   int64_t number = 0;
   const auto commit = [&](int64_t count) {
-    Change change;
-    change.operation.kind = OperationKind::kAppend;
-    change.operation.who = "bench";
+    AppendRows append;
     auto view = (*table)->At();
     Must(view.status());
-    for (int64_t i = 0; i < count; ++i) change.fragments.push_back(MakeEntry(view->schema(), number++));
-    Must(log.Commit(change, {}).status());
+    for (int64_t i = 0; i < count; ++i) append.fragments.push_back(MakeEntry(view->schema(), number++));
+    Must(log.Commit({append, {.who = "bench"}, {}, {}}, {}).status());
   };
   for (int64_t left = fragments - commits; left > 0; left -= 10'000) commit(std::min<int64_t>(left, 10'000));
   for (int64_t i = 0; i < commits; ++i) commit(1);

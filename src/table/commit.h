@@ -1,78 +1,18 @@
 // Commits: many writers, no server. Data is written first; a commit is one put-if-absent of the next
-// snapshot.
-//
-// Whoever loses the race re-reads the newest snapshot, checks whether the change still makes sense on it, and
-// tries again (snapshot isolation). What happens to a change of mine when another's commit came first:
-//
-//   mine \ theirs   | append | add columns, fill | schema change    | tag, reserve
-//   ----------------+--------+-------------------+------------------+-------------
-//   append          | rebase | rebase            | same fields      | rebase
-//   add columns     | rebase | same pairs        | same fields      | rebase
-//   schema change   | rebase | same fields       | same fields      | rebase
-//   tag, reserve    | rebase | rebase            | rebase           | same tag
-//
-//   rebase       always goes through on the newer snapshot
-//   same fields  Conflict if a field that I read, wrote or change was dropped, renamed or retyped; or its
-//   name is taken same pairs   Conflict if a (fragment, field) that I fill was filled meanwhile; or a column
-//   of that name came same tag     AlreadyExists if the tag now points elsewhere
-//
-// The rows of the brief's table for delete, compaction and expiry follow with those operations.
+// snapshot. Whoever loses the race reads the newer head, checks whether the change still makes sense on it
+// (conflict.h holds the matrix), applies it to that (apply.h), and tries again.
 #pragma once
 
 #include <memory>
-#include <optional>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "base/cancel.h"
+#include "table/change.h"
 #include "table/environment.h"
-#include "table/snapshot.h"
-#include "table/taken.h"
-#include "table/view.h"
 
 namespace headrace::table {
-
-enum class Rule { kRebase, kSameFields, kSamePairs, kSameTag };
-// The table above.
-Rule RuleFor(OperationKind mine, OperationKind theirs);
-
-// A change to be committed. Only the part of its kind is looked at.
-struct Change {
-  Operation operation;
-
-  // Exactly-once: a (writer, sequence) that was committed before is not committed again.
-  std::string writer;
-  int64_t sequence = -1;
-  std::optional<int64_t> after;  // see CommitOptions
-
-  // kAppend: fragments without ids. kAddColumns: entries (id, first_row_id, rows, files, stats) for existing
-  // fragments.
-  std::vector<Fragment> fragments;
-  // Fields as I knew them when I read or wrote them: compared by id, name and type with the snapshot I land
-  // on.
-  std::vector<Field> fields_used;
-  // kAppend: the items whose rows these are; Conflict if one was taken in meanwhile.
-  std::vector<TakenItem> taken;
-  // kAddColumns: new fields, with reserved ids. Empty when only holes of existing columns are filled.
-  std::vector<Field> new_fields;
-
-  // kSchemaChange
-  struct Rename {
-    int32_t id;
-    std::string from;
-    std::string to;
-  };
-  std::vector<Rename> renames;
-  std::vector<int32_t> drops;
-
-  // kTag
-  std::string tag;
-  int64_t tag_version = 0;  // 0: remove the tag
-  bool move_tag = false;
-
-  // kReserve
-  int32_t reserve_fields = 0;
-};
 
 struct Committed {
   int64_t version = 0;
@@ -110,11 +50,9 @@ class SnapshotLog {
 
  private:
   Result<int64_t> FindLatest(int64_t known);
-  // The head with the change applied; Conflict where the matrix says so.
-  Result<Snapshot> Apply(const Change& change, const std::shared_ptr<const Snapshot>& head);
-  Status CheckPairs(const Change& change, const std::shared_ptr<const Snapshot>& head);
-  // Moves inline entries into a manifest and merges manifests of one size tier, so that both stay few.
-  Status Tidy(Snapshot* next, std::vector<std::string>* written);
+  // Manifests and lists of taken items that `next` is to name. Adds their keys to `written`.
+  Status WriteLists(const Change& change, const Snapshot& head, Snapshot* next,
+                    std::vector<std::string>* written);
   Result<Committed> TryCommit(const Change& change, const StopToken& stop, Attempt* attempt);
   // The snapshot that an earlier call left unsettled, if it stands; null if it does not.
   Result<std::shared_ptr<const Snapshot>> Settle(const std::shared_ptr<const Snapshot>& head,

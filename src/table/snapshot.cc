@@ -14,7 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kOperations[] = {"create", "append", "add_columns", "schema_change", "tag", "reserve"};
+constexpr const char* kOperations[kOperationKinds] = {"create", "append", "add_columns", "schema_change", "tag", "reserve"};
 // {"xxh3":"0123456789abcdef","snapshot":{…}}
 constexpr std::string_view kHead = "{\"xxh3\":\"";
 constexpr std::string_view kMiddle = "\",\"snapshot\":";
@@ -36,7 +36,7 @@ Result<Operation> OperationFromJson(const json& in) {
   Operation op;
   const auto kind = in.at("kind").get<std::string>();
   bool known = false;
-  for (int i = 0; i < 6; ++i) {
+  for (int i = 0; i < kOperationKinds; ++i) {
     if (kind == kOperations[i]) {
       op.kind = static_cast<OperationKind>(i);
       known = true;

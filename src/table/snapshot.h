@@ -16,6 +16,7 @@ namespace headrace::table {
 inline constexpr int kFormatVersion = 1;
 
 enum class OperationKind { kCreate, kAppend, kAddColumns, kSchemaChange, kTag, kReserve };
+inline constexpr int kOperationKinds = 6;
 const char* OperationName(OperationKind kind);
 
 // What a commit did: one line of `headrace log`.

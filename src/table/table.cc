@@ -23,6 +23,10 @@ void Report(const CommitOptions& options, const char* what, int64_t done, int64_
   if (options.progress) options.progress({what, done, total, bytes, 0});
 }
 
+WriterClaim ClaimOf(const CommitOptions& options) {
+  return {options.writer, options.sequence, options.after};
+}
+
 int64_t FilesOf(const std::vector<Fragment>& fragments) {
   int64_t bytes = 0;
   for (const auto& fragment : fragments) {
@@ -53,9 +57,8 @@ Table::Table(std::shared_ptr<Environment> env, std::string name, Uuid id)
       prefix_("tables/" + id.ToString() + "/"),
       log_(std::make_shared<SnapshotLog>(env_, prefix_)) {}
 
-Operation Table::MakeOperation(OperationKind kind, const CommitOptions& options) const {
+Operation Table::MakeOperation(const CommitOptions& options) const {
   Operation operation;
-  operation.kind = kind;
   operation.who = options.who.empty() ? DefaultWho() : options.who;
   operation.why = options.why;
   operation.how = options.how;
@@ -181,18 +184,12 @@ class TableAppender final : public Appender {
     auto fragments = writer_->Finish();
     broken_ = fragments.status();
     HEADRACE_TRY(broken_);
-    Change change;
-    change.operation = table_.MakeOperation(OperationKind::kAppend, options_);
-    for (const auto& fragment : *fragments) change.operation.rows += fragment.rows;
-    change.operation.fragments = static_cast<int64_t>(fragments->size());
-    change.operation.bytes = FilesOf(*fragments);
-    change.fragments = std::move(*fragments);
-    change.fields_used = fields_;
-    change.writer = options_.writer;
-    change.sequence = options_.sequence;
-    change.after = options_.after;
-    change.taken = taken_;
-    change_ = std::move(change);
+    Operation operation = table_.MakeOperation(options_);
+    for (const auto& fragment : *fragments) operation.rows += fragment.rows;
+    operation.fragments = static_cast<int64_t>(fragments->size());
+    operation.bytes = FilesOf(*fragments);
+    change_ =
+        Change{AppendRows{std::move(*fragments), taken_}, std::move(operation), ClaimOf(options_), fields_};
     return Status::Ok();
   }
 
@@ -214,12 +211,7 @@ Result<std::unique_ptr<Appender>> Table::StartAppend(const std::vector<std::stri
     return Status::Invalid("writer '" + options.writer + "' needs a sequence number, 0 or more");
   }
   HEADRACE_ASSIGN(const auto head, log_->Latest());
-  int64_t repeated = 0;
-  const auto mark = head->writers.find(options.writer);
-  if (!options.writer.empty() && mark != head->writers.end() && mark->second.sequence >= options.sequence &&
-      !options.after) {
-    repeated = mark->second.version;
-  }
+  const int64_t repeated = FindCommitted(*head, ClaimOf(options)).value_or(0);
   std::vector<Field> fields;
   std::set<std::string> seen;
   for (const auto& name : columns) {
@@ -250,23 +242,21 @@ Result<CommitResult> Table::Append(arrow::RecordBatchReader* rows, const CommitO
 }
 
 Result<int32_t> Table::ReserveFields(int32_t count, const CommitOptions& options) {
-  Change change;
-  change.operation = MakeOperation(OperationKind::kReserve, options);
-  change.reserve_fields = count;
+  const Change change{ReserveFieldIds{count}, MakeOperation(options), {}, {}};
   HEADRACE_ASSIGN(const Committed committed, log_->Commit(change, options.stop));
   return committed.snapshot->next_field_id - count;
 }
 
 // Writes columns for fragments of the newest version, and commits them. `known_schema`: of the new columns,
 // where it is known before the first batch; otherwise the first batch tells.
-Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std::vector<std::string>& inputs,
-                                        std::shared_ptr<arrow::Schema> known_schema,
-                                        const CommitOptions& options) {
+Result<CommitResult> Table::WriteColumns(const FragmentSource& source, const std::vector<std::string>& inputs,
+                                         std::shared_ptr<arrow::Schema> known_schema,
+                                         const CommitOptions& options) {
   const bool positional = known_schema != nullptr;  // rows come whether a fragment needs them or not
   HEADRACE_ASSIGN(const View view, At());
   HEADRACE_ASSIGN(const auto fragments, view.Fragments());
-  Change change;
-  change.operation = MakeOperation(OperationKind::kAddColumns, options);
+  Change change{FillColumns{}, MakeOperation(options), {}, {}};
+  auto& fill = std::get<FillColumns>(change.what);
   for (const auto& input : inputs) {
     HEADRACE_ASSIGN(const auto projected, view.Project({input}));
     if (const Field* top = view.schema().FindId(projected[0].top.id)) change.fields_used.push_back(*top);
@@ -300,11 +290,11 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
         std::vector<Field> assigned = {field};
         AssignIds(&assigned, &next);
         fields.push_back(assigned[0]);
-        change.new_fields.push_back(assigned[0]);
+        fill.new_fields.push_back(assigned[0]);
       }
     }
     Schema after = view.schema();
-    after.fields.insert(after.fields.end(), change.new_fields.begin(), change.new_fields.end());
+    after.fields.insert(after.fields.end(), fill.new_fields.begin(), fill.new_fields.end());
     std::vector<int32_t> stats;
     Schema written;
     written.fields = fields;
@@ -392,18 +382,18 @@ Result<CommitResult> Table::FillColumns(const FragmentSource& source, const std:
                                  "' already, and nothing was changed; only holes are filled. To have other "
                                  "values, add them under another name, or drop the column first");
   }
-  HEADRACE_ASSIGN(change.fragments, writer->Finish());
-  if (change.fragments.size() != filled.size()) return Status::Invalid("a fragment got no values");
+  HEADRACE_ASSIGN(fill.entries, writer->Finish());
+  if (fill.entries.size() != filled.size()) return Status::Invalid("a fragment got no values");
   for (size_t i = 0; i < filled.size(); ++i) {
-    change.fragments[i].id = filled[i]->id;
-    change.fragments[i].first_row_id = filled[i]->first_row_id;
+    fill.entries[i].id = filled[i]->id;
+    fill.entries[i].first_row_id = filled[i]->first_row_id;
   }
   for (const auto& field : fields) {
     change.operation.columns.push_back(field.name);
     change.operation.field_ids.push_back(field.id);
   }
   change.operation.fragments = static_cast<int64_t>(filled.size());
-  change.operation.bytes = FilesOf(change.fragments);
+  change.operation.bytes = FilesOf(fill.entries);
   CommitResult result{0, rows_filled, change.operation.bytes, change.operation.fragments, false};
   Attempt attempt;
   const Result<Committed> committed = log_->Commit(change, options.stop, &attempt);
@@ -424,7 +414,7 @@ Result<CommitResult> Table::AddColumns(arrow::RecordBatchReader* columns, const 
     }
     return Status::Ok();
   };
-  auto result = FillColumns(
+  auto result = WriteColumns(
       [&](const View&, const Fragment& fragment, const auto& write) -> Status {
         for (int64_t need = fragment.rows; need > 0;) {
           HEADRACE_TRY(more());
@@ -442,7 +432,7 @@ Result<CommitResult> Table::AddColumns(arrow::RecordBatchReader* columns, const 
 
 Result<CommitResult> Table::AddColumns(const std::vector<std::string>& inputs, const BatchFn& fn,
                                        const CommitOptions& options) {
-  return FillColumns(
+  return WriteColumns(
       [&](const View& view, const Fragment& fragment, const auto& write) -> Status {
         HEADRACE_ASSIGN(const auto projections, view.Project(inputs));
         const int64_t step = 16'384;
@@ -475,16 +465,13 @@ Result<CommitResult> Table::AddColumns(const std::vector<std::string>& inputs, c
 }
 
 Result<CommitResult> Table::CommitSmall(Change change, const CommitOptions& options) {
-  change.writer = options.writer;
-  change.sequence = options.sequence;
-  change.after = options.after;
+  change.claim = ClaimOf(options);
   HEADRACE_ASSIGN(const Committed committed, log_->Commit(change, options.stop));
   return CommitResult{committed.version, 0, 0, 0, committed.repeated};
 }
 
 Result<CommitResult> Table::AddEmptyColumns(std::vector<Field> fields, const CommitOptions& options) {
-  Change change;
-  change.operation = MakeOperation(OperationKind::kAddColumns, options);
+  Operation operation = MakeOperation(options);
   int32_t needed = 0;
   HEADRACE_ASSIGN(const auto head, log_->Latest());
   for (auto& field : fields) {
@@ -492,15 +479,14 @@ Result<CommitResult> Table::AddEmptyColumns(std::vector<Field> fields, const Com
     if (head->schema.Find(field.name) != nullptr)
       return Status::AlreadyExists("there is a column '" + field.name + "' already");
     field.id = -1;
-    change.operation.columns.push_back(field.name);
+    operation.columns.push_back(field.name);
   }
   auto counted = fields;
   AssignIds(&counted, &needed);
   HEADRACE_ASSIGN(int32_t next, ReserveFields(needed, options));
   AssignIds(&fields, &next);
-  for (const auto& field : fields) change.operation.field_ids.push_back(field.id);
-  change.new_fields = std::move(fields);
-  return CommitSmall(std::move(change), options);
+  for (const auto& field : fields) operation.field_ids.push_back(field.id);
+  return CommitSmall({FillColumns{std::move(fields), {}}, std::move(operation), {}, {}}, options);
 }
 
 Result<CommitResult> Table::RenameColumn(const std::string& from, const std::string& to,
@@ -508,26 +494,20 @@ Result<CommitResult> Table::RenameColumn(const std::string& from, const std::str
   HEADRACE_TRY(ValidateName("column", to));
   HEADRACE_ASSIGN(const auto head, log_->Latest());
   HEADRACE_ASSIGN(const Field* field, head->schema.Get(from));
-  Change change;
-  change.operation = MakeOperation(OperationKind::kSchemaChange, options);
-  change.operation.columns = {from + " -> " + to};
-  change.operation.field_ids = {field->id};
-  change.fields_used = {*field};
-  change.renames = {{field->id, from, to}};
-  return CommitSmall(std::move(change), options);
+  Operation operation = MakeOperation(options);
+  operation.columns = {from + " -> " + to};
+  operation.field_ids = {field->id};
+  return CommitSmall({ChangeSchema{{{field->id, to}}, {}}, std::move(operation), {}, {*field}}, options);
 }
 
 Result<CommitResult> Table::DropColumn(const std::string& name, const CommitOptions& options) {
   HEADRACE_ASSIGN(const auto head, log_->Latest());
   HEADRACE_ASSIGN(const Field* field, head->schema.Get(name));
   if (head->schema.fields.size() == 1) return Status::Invalid("'" + name + "' is the table's only column");
-  Change change;
-  change.operation = MakeOperation(OperationKind::kSchemaChange, options);
-  change.operation.columns = {"drop " + name};
-  change.operation.field_ids = {field->id};
-  change.fields_used = {*field};
-  change.drops = {field->id};
-  return CommitSmall(std::move(change), options);
+  Operation operation = MakeOperation(options);
+  operation.columns = {"drop " + name};
+  operation.field_ids = {field->id};
+  return CommitSmall({ChangeSchema{{}, {field->id}}, std::move(operation), {}, {*field}}, options);
 }
 
 Result<CommitResult> Table::Tag(const std::string& tag, const std::string& version, bool move,
@@ -538,21 +518,16 @@ Result<CommitResult> Table::Tag(const std::string& tag, const std::string& versi
     return Status::Invalid("a tag may not look like a version or a time: '" + tag + "'");
   }
   HEADRACE_ASSIGN(const View view, At(version));
-  Change change;
-  change.operation = MakeOperation(OperationKind::kTag, options);
-  change.operation.columns = {tag + " -> v" + std::to_string(view.snapshot().version)};
-  change.tag = tag;
-  change.tag_version = view.snapshot().version;
-  change.move_tag = move;
-  return CommitSmall(std::move(change), options);
+  const int64_t target = view.snapshot().version;
+  Operation operation = MakeOperation(options);
+  operation.columns = {tag + " -> v" + std::to_string(target)};
+  return CommitSmall({MoveTag{tag, target, move}, std::move(operation), {}, {}}, options);
 }
 
 Result<CommitResult> Table::RemoveTag(const std::string& tag, const CommitOptions& options) {
-  Change change;
-  change.operation = MakeOperation(OperationKind::kTag, options);
-  change.operation.columns = {"remove " + tag};
-  change.tag = tag;
-  return CommitSmall(std::move(change), options);
+  Operation operation = MakeOperation(options);
+  operation.columns = {"remove " + tag};
+  return CommitSmall({MoveTag{tag, std::nullopt, true}, std::move(operation), {}, {}}, options);
 }
 
 }  // namespace headrace::table

@@ -7,7 +7,7 @@
 //   HEADRACE_ASSIGN(auto batches, view.Scan(options));                  // an Arrow record batch reader
 //   HEADRACE_ASSIGN(auto done, photos->Append(*reader, {}));            // one commit
 //
-// Reading is view.h, filters are expr.h, what a commit may collide with is commit.h.
+// Reading is view.h, filters are expr.h, what a commit may collide with is conflict.h.
 #pragma once
 
 #include <functional>
@@ -121,11 +121,12 @@ class Table {
   friend class TableAppender;
   using FragmentSource = std::function<Status(const View& view, const Fragment& fragment,
                                               const std::function<Status(const arrow::RecordBatch&)>& write)>;
-  Result<CommitResult> FillColumns(const FragmentSource& source, const std::vector<std::string>& inputs,
-                                   std::shared_ptr<arrow::Schema> known_schema, const CommitOptions& options);
+  Result<CommitResult> WriteColumns(const FragmentSource& source, const std::vector<std::string>& inputs,
+                                    std::shared_ptr<arrow::Schema> known_schema,
+                                    const CommitOptions& options);
   Result<int32_t> ReserveFields(int32_t count, const CommitOptions& options);
   Result<CommitResult> CommitSmall(Change change, const CommitOptions& options);
-  Operation MakeOperation(OperationKind kind, const CommitOptions& options) const;
+  Operation MakeOperation(const CommitOptions& options) const;
 
   std::shared_ptr<Environment> env_;
   std::string name_;

@@ -1,10 +1,9 @@
 #include "table/taken.h"
 
 #include <algorithm>
-#include <map>
 
 #include "base/hash.h"
-#include "base/limits.h"
+#include "table/size_tier.h"
 
 namespace headrace::table {
 namespace {
@@ -90,30 +89,20 @@ Result<TakenRef> Write(Environment* env, const std::string& prefix, const Items&
   return ref;
 }
 
-int TierOf(int64_t items) {
-  int tier = 0;
-  for (int64_t size = 64; size < items; size *= limits::kManifestFanIn) ++tier;
-  return tier;
-}
-
 // Merges the lists of a tier that has too many of them.
-Status Tidy(Environment* env, const std::string& prefix, std::vector<TakenRef>* refs,
-            std::vector<std::string>* keys) {
+Status MergeLists(Environment* env, const std::string& prefix, std::vector<TakenRef>* refs,
+                  std::vector<std::string>* keys) {
   for (;;) {
-    std::map<int, int64_t> tiers;
-    int full = -1;
-    for (const auto& ref : *refs) {
-      if (++tiers[TierOf(ref.items)] >= limits::kManifestFanIn) full = TierOf(ref.items);
-    }
-    if (full < 0) return Status::Ok();
+    const auto chosen = FullTier(ByTier(*refs, [](const TakenRef& ref) { return ref.items; }));
+    if (chosen.empty()) return Status::Ok();
     std::unordered_map<std::string, TakenItem> merged;
     std::vector<TakenRef> kept;
-    for (const auto& ref : *refs) {
-      if (TierOf(ref.items) != full) {
-        kept.push_back(ref);
+    for (size_t i = 0; i < refs->size(); ++i) {
+      if (std::find(chosen.begin(), chosen.end(), i) == chosen.end()) {
+        kept.push_back((*refs)[i]);
         continue;
       }
-      HEADRACE_ASSIGN(const auto items, Load(env, prefix, ref));
+      HEADRACE_ASSIGN(const auto items, Load(env, prefix, (*refs)[i]));
       Merge(*items, &merged);
     }
     Items all;
@@ -140,20 +129,26 @@ Result<Taken> LoadTaken(Environment* env, const std::string& prefix, const Snaps
   return taken;
 }
 
-Status AddTaken(Environment* env, const std::string& prefix, const Snapshot& head,
-                const std::vector<TakenItem>& items, Snapshot* next, std::vector<std::string>* written) {
+Status CheckTaken(Environment* env, const std::string& prefix, const Snapshot& head,
+                  const std::vector<TakenItem>& items) {
+  if (items.empty()) return Status::Ok();
   HEADRACE_ASSIGN(const Taken taken, LoadTaken(env, prefix, head));
   for (const auto& item : items) {
     const auto found = taken.items.find(item.source);
     if ((found == taken.items.end() ? 0 : found->second.version) == item.version) continue;
     return Status::Conflict("another process has taken in '" + item.source + "' meanwhile");
   }
+  return Status::Ok();
+}
+
+Status AddTaken(Environment* env, const std::string& prefix, const Snapshot& head,
+                const std::vector<TakenItem>& items, Snapshot* next, std::vector<std::string>* written) {
   Items stamped = items;
   for (auto& item : stamped) item.version = next->version;
   HEADRACE_ASSIGN(const TakenRef ref, Write(env, prefix, stamped, written));
   if (head.taken.empty()) next->rows_before_taken = head.rows;
   next->taken.push_back(ref);
-  return Tidy(env, prefix, &next->taken, written);
+  return MergeLists(env, prefix, &next->taken, written);
 }
 
 }  // namespace headrace::table

@@ -37,8 +37,13 @@ std::string TakenKey(const std::string& prefix, const Uuid& id);
 
 Result<Taken> LoadTaken(Environment* env, const std::string& prefix, const Snapshot& snapshot);
 
-// Adds the items of an append to the snapshot that is about to be put; `head` is the one below it. Conflict
-// if somebody has taken one of them meanwhile. Adds the keys that it wrote to `written`.
+// Conflict where somebody has taken one of these in since: the head has another version of it than the item
+// expects.
+Status CheckTaken(Environment* env, const std::string& prefix, const Snapshot& head,
+                  const std::vector<TakenItem>& items);
+
+// Adds the items of an append, once they are checked, to the snapshot that is about to be put; `head` is the
+// one below it. Adds the keys that it wrote to `written`.
 Status AddTaken(Environment* env, const std::string& prefix, const Snapshot& head,
                 const std::vector<TakenItem>& items, Snapshot* next, std::vector<std::string>* written);
 

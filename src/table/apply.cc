@@ -1,0 +1,82 @@
+#include "table/apply.h"
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/limits.h"
+
+namespace headrace::table {
+namespace {
+
+Status ApplyTo(const AppendRows& append, Snapshot* next) {
+  for (Fragment fragment : append.fragments) {
+    if (fragment.rows > INT64_MAX - next->next_row_id) return Status::Limit("row ids are used up");
+    fragment.id = next->next_fragment_id++;
+    fragment.first_row_id = next->next_row_id;
+    fragment.version = next->version;
+    next->next_row_id += fragment.rows;
+    next->rows += fragment.rows;
+    next->inline_entries.push_back(std::move(fragment));
+  }
+  return Status::Ok();
+}
+
+Status ApplyTo(const FillColumns& fill, Snapshot* next) {
+  auto& fields = next->schema.fields;
+  const size_t columns = fields.size() + fill.new_fields.size();
+  if (!fill.new_fields.empty() && static_cast<int64_t>(columns) > limits::kMaxColumns) {
+    return Status::Limit("a table has at most " + std::to_string(limits::kMaxColumns) + " columns");
+  }
+  fields.insert(fields.end(), fill.new_fields.begin(), fill.new_fields.end());
+  for (Fragment entry : fill.entries) {
+    entry.version = next->version;
+    next->inline_entries.push_back(std::move(entry));
+  }
+  return Status::Ok();
+}
+
+Status ApplyTo(const ChangeSchema& change, Snapshot* next) {
+  auto& fields = next->schema.fields;
+  for (const auto& rename : change.renames) {
+    for (auto& field : fields) {
+      if (field.id == rename.id) field.name = rename.to;
+    }
+  }
+  for (const int32_t id : change.drops) {
+    std::erase_if(fields, [&](const Field& field) { return field.id == id; });
+  }
+  return Status::Ok();
+}
+
+Status ApplyTo(const MoveTag& move, Snapshot* next) {
+  if (!move.version) {
+    if (next->tags.erase(move.tag) == 0) return Status::NotFound("there is no tag '" + move.tag + "'");
+    return Status::Ok();
+  }
+  if (*move.version < 1 || *move.version >= next->version) {
+    return Status::NotFound("there is no version " + std::to_string(*move.version));
+  }
+  next->tags[move.tag] = *move.version;
+  return Status::Ok();
+}
+
+Status ApplyTo(const ReserveFieldIds& reserve, Snapshot* next) {
+  if (reserve.count > INT32_MAX - next->next_field_id) return Status::Limit("field ids are used up");
+  next->next_field_id += reserve.count;
+  return Status::Ok();
+}
+
+}  // namespace
+
+Result<Snapshot> Apply(const Change& change, const Snapshot& head) {
+  Snapshot next = head;
+  next.version = head.version + 1;
+  next.time_us = std::max(NowMicros(), head.time_us + 1);
+  next.operation = change.operation;
+  next.operation.kind = change.kind();
+  HEADRACE_TRY(std::visit([&](const auto& part) { return ApplyTo(part, &next); }, change.what));
+  NoteCommitted(change.claim, &next);
+  return next;
+}
+
+}  // namespace headrace::table

@@ -1,0 +1,68 @@
+// A change that somebody wants to commit to a table: one struct for each kind of commit, and what all have in
+// common. A new kind is a struct here, a row and a column of the matrix (conflict.h) and an overload in
+// apply.cc.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "table/snapshot.h"
+#include "table/taken.h"
+#include "table/writers.h"
+
+namespace headrace::table {
+
+// New rows, in fragments of their own.
+struct AppendRows {
+  static constexpr OperationKind kKind = OperationKind::kAppend;
+  std::vector<Fragment> fragments;  // without id and first_row_id: they get them where they land
+  std::vector<TakenItem> taken;     // the items whose rows these are
+};
+
+// Values for holes of existing rows, of new columns or of existing ones. New columns without any values are
+// one of these without entries.
+struct FillColumns {
+  static constexpr OperationKind kKind = OperationKind::kAddColumns;
+  std::vector<Field> new_fields;  // with reserved ids; empty where only existing columns are filled
+  std::vector<Fragment> entries;  // id, first_row_id, rows, files and statistics, for existing fragments
+};
+
+struct ChangeSchema {
+  static constexpr OperationKind kKind = OperationKind::kSchemaChange;
+  struct Rename {
+    int32_t id;
+    std::string to;
+  };
+  std::vector<Rename> renames;
+  std::vector<int32_t> drops;  // ids of top-level fields
+};
+
+// A tag is put on a version, moved, or taken away.
+struct MoveTag {
+  static constexpr OperationKind kKind = OperationKind::kTag;
+  std::string tag;
+  std::optional<int64_t> version;  // none: the tag goes
+  bool from_anywhere = false;      // false: where the tag is on another version, that is AlreadyExists
+};
+
+// Field ids for columns that are about to be written: they stand in the files before the columns exist.
+struct ReserveFieldIds {
+  static constexpr OperationKind kKind = OperationKind::kReserve;
+  int32_t count = 0;
+};
+
+struct Change {
+  std::variant<AppendRows, FillColumns, ChangeSchema, MoveTag, ReserveFieldIds> what;
+  Operation operation;             // for the log; its kind is given by `what`
+  WriterClaim claim;               // exactly-once; may be empty
+  std::vector<Field> fields_used;  // top-level fields, as they were when they were read or written
+
+  OperationKind kind() const {
+    return std::visit([](const auto& part) { return std::decay_t<decltype(part)>::kKind; }, what);
+  }
+};
+
+}  // namespace headrace::table

@@ -1,0 +1,52 @@
+// The conflict matrix: what happens to a change of mine when others committed between the version that I read
+// and the head that I land on (snapshot isolation). A cell names the rules that must hold; where it names
+// none, the change is rebased: applied to the newer head as if nothing had happened.
+//
+// A rule compares what the change remembers (fields, holes, items, the tag) with the head, and finds nothing
+// where nobody touched those things. So a commit runs every rule of its row once, and need not learn which
+// kinds of commits came between: that would cost a read for each, and a backfill of three days may have a
+// hundred thousand of them above its base (docs/decisions/023).
+#pragma once
+
+#include <cstdint>
+
+#include "table/change.h"
+#include "table/view.h"
+
+namespace headrace::table {
+
+// A set of rules.
+enum Rule : uint32_t {
+  kRebase = 0,
+  kSameFields = 1,  // Conflict if a field that I read, wrote or change was dropped, renamed or retyped
+  kFreeNames = 2,   // Conflict (AlreadyExists for a rename) if a column has a name that I give
+  kOpenHoles = 4,   // Conflict if a (fragment, field) that I fill was filled, or its rows were rewritten
+  kSameTag = 8,     // AlreadyExists if the tag is on another version, and that is not expected
+  kNewItems = 16,   // Conflict if an item whose rows I append was taken in
+};
+constexpr Rule operator|(Rule a, Rule b) {
+  return static_cast<Rule>(static_cast<uint32_t>(a) | static_cast<uint32_t>(b));
+}
+
+// clang-format off
+inline constexpr Rule kConflictMatrix[kOperationKinds][kOperationKinds] = {
+// mine \ theirs     create   append     add columns, fill        schema change             tag       reserve
+/* create        */ {kRebase, kRebase,   kRebase,                 kRebase,                  kRebase,  kRebase},
+/* append        */ {kRebase, kNewItems, kRebase,                 kSameFields,              kRebase,  kRebase},
+/* add cols, fill*/ {kRebase, kRebase,   kFreeNames | kOpenHoles, kSameFields | kFreeNames, kRebase,  kRebase},
+/* schema change */ {kRebase, kRebase,   kFreeNames,              kSameFields | kFreeNames, kRebase,  kRebase},
+/* tag           */ {kRebase, kRebase,   kRebase,                 kRebase,                  kSameTag, kRebase},
+/* reserve       */ {kRebase, kRebase,   kRebase,                 kRebase,                  kRebase,  kRebase},
+};
+// clang-format on
+
+// The rules that must hold for `mine` after `theirs`.
+constexpr Rule RulesFor(OperationKind mine, OperationKind theirs) {
+  return kConflictMatrix[static_cast<int>(mine)][static_cast<int>(theirs)];
+}
+
+// Whether the change still makes sense on this head: all rules of its row. `broken`, if given, is set to the
+// one that does not hold, or to kRebase.
+Status CheckConflicts(const Change& change, const View& head, Rule* broken = nullptr);
+
+}  // namespace headrace::table

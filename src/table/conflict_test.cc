@@ -1,0 +1,186 @@
+// The conflict matrix, every pair: theirs lands between my read and my commit.
+#include "table/conflict.h"
+
+#include <functional>
+#include <map>
+
+#include "table/table_testing.h"
+
+namespace headrace::table {
+namespace {
+
+using testing::BatchFromJson;
+using testing::ReaderOf;
+using K = OperationKind;
+
+constexpr K kKinds[] = {K::kAppend, K::kAddColumns, K::kSchemaChange, K::kTag, K::kReserve};
+
+// What is to happen where mine and theirs meet at the same things. Written down here once more, so that a
+// cell of the matrix that loses its rule is found.
+Rule WantedRule(K mine, K theirs) {
+  const std::map<std::pair<K, K>, Rule> wanted = {{{K::kAppend, K::kAppend}, kNewItems},
+                                                  {{K::kAppend, K::kSchemaChange}, kSameFields},
+                                                  {{K::kAddColumns, K::kAddColumns}, kOpenHoles},
+                                                  {{K::kAddColumns, K::kSchemaChange}, kSameFields},
+                                                  {{K::kSchemaChange, K::kAddColumns}, kFreeNames},
+                                                  {{K::kSchemaChange, K::kSchemaChange}, kSameFields},
+                                                  {{K::kTag, K::kTag}, kSameTag}};
+  const auto it = wanted.find({mine, theirs});
+  return it == wanted.end() ? kRebase : it->second;
+}
+
+// Changes of mine, made from the view that I read: of the column "id" and the holes of "hole", giving the
+// name "free", the tag "golden" and the item "a file".
+Change Mine(K kind, const View& view) {
+  const Field& id = *view.schema().Find("id");
+  switch (kind) {
+    case K::kAppend: {
+      Fragment rows;
+      rows.rows = 1;
+      return {AppendRows{{rows}, {{.source = "a file"}}}, {}, {}, view.schema().fields};
+    }
+    case K::kAddColumns: {
+      const Field& hole = *view.schema().Find("hole");
+      FillColumns fill;
+      for (const auto& fragment : **view.Fragments()) {
+        Fragment entry;
+        entry.id = fragment.id;
+        entry.first_row_id = fragment.first_row_id;
+        entry.rows = fragment.rows;
+        entry.files = {
+            {Uuid::Random(), 1, std::make_shared<const Family>(Family{FileKind::kParquet, {hole.id}}), {}}};
+        fill.entries.push_back(entry);
+      }
+      return {fill, {}, {}, {id, hole}};
+    }
+    case K::kSchemaChange:
+      return {ChangeSchema{{{id.id, "free"}}, {}}, {}, {}, {id}};
+    case K::kTag:
+      return {MoveTag{"golden", 1, false}, {}, {}, {}};
+    default:
+      return {ReserveFieldIds{3}, {}, {}, {}};
+  }
+}
+
+// Commits of others. `same`: of the things that mine are about; otherwise of others.
+Status Theirs(K kind, Table* table, bool same) {
+  static const auto one_column = arrow::schema({arrow::field("id", arrow::int64())});
+  switch (kind) {
+    case K::kAppend: {
+      HEADRACE_ASSIGN(const auto appender, table->StartAppend({"id"}, {}));
+      appender->Take({.source = same ? "a file" : "another file"});
+      HEADRACE_TRY(appender->Write(*BatchFromJson(one_column, R"([{"id": 1}])")));
+      return appender->Commit().status();
+    }
+    case K::kAddColumns: {
+      // Fills the holes, and takes the name.
+      const auto names = same ? std::vector<std::string>{"hole", "free"} : std::vector<std::string>{"else"};
+      for (const auto& name : names) {
+        const auto values = arrow::schema({arrow::field(name, arrow::int64())});
+        const auto rows = BatchFromJson(values, R"([{")" + name + R"(": 1}, {")" + name + R"(": 2}])");
+        HEADRACE_TRY(table->AddColumns(ReaderOf({rows}).get(), {}).status());
+      }
+      return Status::Ok();
+    }
+    case K::kSchemaChange:
+      return table->RenameColumn(same ? "id" : "other", "theirs", {}).status();
+    case K::kTag:
+      return table->Tag(same ? "golden" : "silver", "v2", false, {}).status();
+    default:
+      return table->AddEmptyColumns({Field{-1, "another", Type{}, "", false}}, {}).status();
+  }
+}
+
+// Ready for all of the above: the columns id and other with two rows, and hole without values.
+Result<std::shared_ptr<Table>> MakeTable(Catalog* catalog) {
+  const auto columns =
+      arrow::schema({arrow::field("id", arrow::int64()), arrow::field("other", arrow::int64())});
+  HEADRACE_ASSIGN(const Schema schema, SchemaFromArrow(*columns));
+  HEADRACE_ASSIGN(auto table, catalog->CreateTable("t", schema));
+  const auto rows = BatchFromJson(columns, R"([{"id": 7, "other": 1}, {"id": 8, "other": 2}])");
+  HEADRACE_TRY(table->Append(ReaderOf({rows}).get(), {}).status());
+  HEADRACE_TRY(table->AddEmptyColumns({Field{-1, "hole", Type{}, "", false}}, {}).status());
+  return table;
+}
+
+TEST(ConflictMatrix, EveryPair) {
+  for (const K mine : kKinds) {
+    for (const K theirs : kKinds) {
+      for (const bool same : {true, false}) {
+        const std::string what = std::string(OperationName(mine)) + " after " + OperationName(theirs) +
+                                 (same ? " of the same things" : " of other things");
+        ASSERT_VALUE(const auto catalog, Catalog::InitOn(store::NewMemoryStore(), {.threads = 1}));
+        ASSERT_VALUE(const auto table, MakeTable(catalog.get()));
+        ASSERT_VALUE(const View base, table->At());
+        Change change = Mine(mine, base);
+        if (mine == K::kAppend && theirs == K::kSchemaChange && !same)
+          change.fields_used = {*base.schema().Find("id")};
+        SCOPED_TRACE(what);
+        ASSERT_OK(Theirs(theirs, table.get(), same));
+        ASSERT_VALUE(const View head, table->At());
+
+        Rule broken = kRebase;
+        const Status checked = CheckConflicts(change, head, &broken);
+        const Rule wanted = same ? WantedRule(mine, theirs) : kRebase;
+        EXPECT_EQ(broken, wanted) << checked.ToString();
+        EXPECT_EQ(checked.ok(), broken == kRebase);
+        EXPECT_EQ(RulesFor(mine, theirs) & broken, broken) << "the matrix names another rule";
+        if (same && wanted == kRebase) {
+          EXPECT_EQ(RulesFor(mine, theirs), kRebase);
+        }
+
+        // What a commit does is what the check says.
+        SnapshotLog log(catalog->environment(), table->prefix());
+        const auto committed = log.Commit(change, {});
+        EXPECT_EQ(committed.status().ToString(), checked.ToString());
+        if (checked.ok()) {
+          EXPECT_EQ(committed->version, head.snapshot().version + 1);
+          EXPECT_EQ(committed->snapshot->operation.kind, mine);
+        } else {
+          EXPECT_TRUE(checked.Is(Code::kConflict) || checked.Is(Code::kAlreadyExists)) << checked.ToString();
+          ASSERT_VALUE(const View after, table->At());
+          EXPECT_EQ(after.snapshot().version, head.snapshot().version);
+        }
+      }
+    }
+  }
+}
+
+// Cells with two rules: the second holds where the first finds nothing.
+TEST(ConflictMatrix, NewNamesMustBeFree) {
+  ASSERT_VALUE(const auto catalog, Catalog::InitOn(store::NewMemoryStore(), {.threads = 1}));
+  ASSERT_VALUE(const auto table, MakeTable(catalog.get()));
+  ASSERT_VALUE(const View base, table->At());
+  const Field added{100, "new", Type{}, "", false};
+  const Change add{FillColumns{{added}, {}}, {}, {}, {}};
+  const Change rename{ChangeSchema{{{base.schema().Find("id")->id, "new"}}, {}}, {}, {}, {}};
+  EXPECT_OK(CheckConflicts(add, base));
+  EXPECT_OK(CheckConflicts(rename, base));
+  const auto check = [&](const View& head) {
+    for (const Change* change : {&add, &rename}) {
+      Rule broken = kRebase;
+      const Status status = CheckConflicts(*change, head, &broken);
+      EXPECT_EQ(broken, kFreeNames);
+      EXPECT_TRUE(status.Is(change == &add ? Code::kConflict : Code::kAlreadyExists)) << status.ToString();
+      EXPECT_TRUE(RulesFor(change->kind(), K::kAddColumns) & kFreeNames);
+      EXPECT_TRUE(RulesFor(change->kind(), K::kSchemaChange) & kFreeNames);
+    }
+  };
+  ASSERT_OK(table->RenameColumn("other", "new", {}).status());
+  ASSERT_VALUE(const View renamed, table->At());
+  check(renamed);
+  ASSERT_OK(table->DropColumn("new", {}).status());
+  ASSERT_OK(table->AddEmptyColumns({Field{-1, "new", Type{}, "", false}}, {}).status());
+  ASSERT_VALUE(const View with_new, table->At());
+  check(with_new);
+
+  // Names that the change itself frees are free: two columns change names, a third one's goes.
+  const int32_t id = base.schema().Find("id")->id, hole = base.schema().Find("hole")->id;
+  const Change swap{ChangeSchema{{{id, "hole"}, {hole, "id"}}, {}}, {}, {}, {}};
+  EXPECT_OK(CheckConflicts(swap, base));
+  const Change replace{ChangeSchema{{{id, "hole"}}, {hole}}, {}, {}, {}};
+  EXPECT_OK(CheckConflicts(replace, base));
+}
+
+}  // namespace
+}  // namespace headrace::table
