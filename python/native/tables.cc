@@ -10,6 +10,7 @@
 #include "ingest/ingest.h"
 #include "module.h"
 #include "table/arrow_bridge.h"
+#include "table/keys.h"
 
 namespace headrace::python {
 namespace {
@@ -146,7 +147,7 @@ void BindTable(nb::module_& m) {
         const auto fragments = Check(v.Fragments());
         for (const auto& fragment : *fragments) {
           for (const auto& file : fragment.files) {
-            const std::string key = v.prefix() + table::DataKey(file.id, file.family->kind);
+            const std::string key = table::DataKey(v.prefix(), file.id, file.family->kind);
             const auto path = v.environment()->store->LocalPath(key);
             files.emplace_back(path ? *path : v.environment()->store->Describe() + key, fragment.first_row_id,
                                fragment.rows);

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/exception_text.h"
 #include "model/probe.h"
+#include "table/keys.h"
 
 namespace headrace::registry {
 namespace {
@@ -23,8 +24,8 @@ using nlohmann::ordered_json;
 
 constexpr size_t kPiece = 4 << 20;
 
-std::string WeightsKey(const std::string& sha256) { return "models/" + sha256 + "/weights.gguf"; }
-std::string ManifestKey(const std::string& sha256) { return "models/" + sha256 + "/manifest.json"; }
+using table::ModelManifestKey;
+using table::WeightsKey;
 
 class Sha256 {
  public:
@@ -151,7 +152,7 @@ Result<Entry> FromJson(const std::string& text, const std::string& key) {
 }  // namespace
 
 Result<Entry> Registry::ReadManifest(const std::string& sha256) const {
-  const std::string key = ManifestKey(sha256);
+  const std::string key = ModelManifestKey(sha256);
   HEADRACE_ASSIGN(const store::Bytes bytes, catalog_->environment()->store->Get(key));
   return FromJson(std::string(bytes.view()), key);
 }
@@ -171,7 +172,7 @@ Result<Entry> Registry::Add(const std::string& path, const std::string& name, co
   HEADRACE_ASSIGN(entry.sha256, HashFile(path, options.progress, options.stop));
   store::ObjectStore* store = catalog_->environment()->store.get();
   const std::string key = WeightsKey(entry.sha256);
-  HEADRACE_ASSIGN(const bool there, store->Exists(ManifestKey(entry.sha256)));
+  HEADRACE_ASSIGN(const bool there, store->Exists(ModelManifestKey(entry.sha256)));
   if (there) {
     HEADRACE_ASSIGN(entry, ReadManifest(entry.sha256));
   } else {
@@ -193,7 +194,7 @@ Result<Entry> Registry::Add(const std::string& path, const std::string& name, co
     entry.verdict = "ok";
     entry.build = model::BuildDescription();
     // Last: a manifest means that the weights are whole.
-    if (const Status status = store->PutIfAbsent(ManifestKey(entry.sha256), ToJson(entry).dump(1));
+    if (const Status status = store->PutIfAbsent(ModelManifestKey(entry.sha256), ToJson(entry).dump(1));
         !status.ok() && !status.Is(Code::kAlreadyExists))
       return status;
   }
@@ -251,7 +252,7 @@ Result<std::vector<Revision>> Registry::History(const std::string& name) const {
     Revision one{move.revision, move.target, false, move.who, move.why, move.time_us};
     if (move.kind == table::RefKind::kModel) {
       model = true;
-      HEADRACE_ASSIGN(one.there, catalog_->environment()->store->Exists(ManifestKey(move.target)));
+      HEADRACE_ASSIGN(one.there, catalog_->environment()->store->Exists(ModelManifestKey(move.target)));
     }
     found.push_back(std::move(one));
   }
@@ -295,7 +296,7 @@ Status Registry::Remove(const std::string& name, bool data, const std::string& w
   for (const table::RefValue& other : refs)
     if (other.kind == table::RefKind::kModel && other.target == ref.target) return Status::Ok();
   store::ObjectStore* store = catalog_->environment()->store.get();
-  HEADRACE_TRY(store->Delete(ManifestKey(ref.target)));  // first: without it there is no model
+  HEADRACE_TRY(store->Delete(ModelManifestKey(ref.target)));  // first: without it there is no model
   return store->Delete(WeightsKey(ref.target));
 }
 

@@ -340,7 +340,7 @@ class LocalStore final : public ObjectStore {
         const bool not_passed = inside > start_after || start_after.starts_with(inside);
         if (on_path && not_passed) HEADRACE_TRY(Walk(inside, prefix, start_after, found));
       } else if (key.starts_with(prefix) && key > start_after) {
-        found->push_back({key, info.st_size});
+        found->push_back({key, info.st_size, info.st_mtim.tv_sec * 1'000'000 + info.st_mtim.tv_nsec / 1000});
       }
     }
     return Status::Ok();

@@ -3,6 +3,8 @@
 #include <map>
 #include <mutex>
 
+#include "base/clock.h"
+
 namespace headrace::store {
 namespace {
 
@@ -28,7 +30,7 @@ class MemoryStore final : public ObjectStore {
     std::lock_guard lock(mutex_);
     const auto it = objects_.find(key);
     if (it == objects_.end()) return Status::NotFound("there is no object " + std::string(key));
-    return it->second;
+    return it->second.bytes;
   }
   Result<Bytes> GetRange(std::string_view key, ByteRange range) override {
     HEADRACE_ASSIGN(auto reader, Open(key));
@@ -46,13 +48,13 @@ class MemoryStore final : public ObjectStore {
   Status Put(std::string_view key, std::string_view bytes) override {
     HEADRACE_TRY(ValidateKey(key));
     std::lock_guard lock(mutex_);
-    objects_.insert_or_assign(std::string(key), Bytes::FromString(std::string(bytes)));
+    objects_.insert_or_assign(std::string(key), Object{Bytes::FromString(std::string(bytes))});
     return Status::Ok();
   }
   Status PutIfAbsent(std::string_view key, std::string_view bytes) override {
     HEADRACE_TRY(ValidateKey(key));
     std::lock_guard lock(mutex_);
-    if (!objects_.try_emplace(std::string(key), Bytes::FromString(std::string(bytes))).second) {
+    if (!objects_.try_emplace(std::string(key), Object{Bytes::FromString(std::string(bytes))}).second) {
       return Status::AlreadyExists(std::string(key) + " exists");
     }
     return Status::Ok();
@@ -75,7 +77,7 @@ class MemoryStore final : public ObjectStore {
     auto it = start_after >= prefix ? objects_.upper_bound(start_after) : objects_.lower_bound(prefix);
     for (; it != objects_.end() && static_cast<int64_t>(found.size()) < limit; ++it) {
       if (!it->first.starts_with(prefix)) break;
-      found.push_back({it->first, it->second.size()});
+      found.push_back({it->first, it->second.bytes.size(), it->second.put_us});
     }
     return found;
   }
@@ -98,7 +100,11 @@ class MemoryStore final : public ObjectStore {
   };
 
   std::mutex mutex_;
-  std::map<std::string, Bytes, std::less<>> objects_;
+  struct Object {
+    Bytes bytes;
+    int64_t put_us = NowMicros();
+  };
+  std::map<std::string, Object, std::less<>> objects_;
 };
 
 }  // namespace

@@ -45,6 +45,9 @@ struct ByteRange {
 struct ObjectInfo {
   std::string key;
   int64_t size = 0;
+  // When it was put: microseconds since 1970 UTC, by the store's clock. 0 where the store does not say: such
+  // an object has no age.
+  int64_t modified_us = 0;
 };
 
 // One object opened for many ranged reads. Local and in-memory reads are views without a copy.

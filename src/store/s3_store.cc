@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "store/http.h"
+#include "store/s3_list.h"
 
 namespace headrace::store {
 namespace {
@@ -369,17 +370,11 @@ class S3Store final : public ObjectStore {
       const Call call{"GET", "", query, {}, {}};
       HEADRACE_ASSIGN(const auto response, client_->Run(call));
       if (response.status != 200) return client_->Failure(call, response);
-      pugi::xml_document xml;
-      if (!xml.load_string(response.body.c_str()))
-        return Status::Io("the store's listing of " + Describe() + " is no XML");
-      const auto root = xml.child("ListBucketResult");
-      for (const auto& entry : root.children("Contents")) {
-        const std::string key = entry.child_value("Key");
-        if (key.size() < own.size()) continue;
-        found.push_back({key.substr(own.size()), std::strtoll(entry.child_value("Size"), nullptr, 10)});
-      }
-      token = root.child_value("NextContinuationToken");
-      if (std::strcmp(root.child_value("IsTruncated"), "true") != 0 || token.empty()) break;
+      auto page = ParseS3Listing(response.body, own);
+      if (!page.ok()) return page.status().Wrap("cannot list " + Describe());
+      std::move(page->objects.begin(), page->objects.end(), std::back_inserter(found));
+      token = std::move(page->next_token);
+      if (token.empty()) break;
     }
     return found;
   }

@@ -3,12 +3,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <thread>
 
+#include "base/clock.h"
 #include "store/faulty_store.h"
 #include "store/local_store.h"
 #include "store/memory_store.h"
 #include "store/read_ahead.h"
+#include "store/s3_list.h"
 #include "store/s3_sign.h"
 #include "testing.h"
 
@@ -95,6 +98,48 @@ TEST_P(StoreContract, ListsInOrder) {
   EXPECT_EQ(keys("b/1", "", 9), "b/1 b/10 ");
   EXPECT_EQ(keys("", "b/2", 9), "c/d/e ");
   EXPECT_EQ(keys("nothing/", "", 9), "");
+}
+
+TEST_P(StoreContract, ListsWhenEachObjectWasPut) {
+  // A file system may stamp files by a clock that ticks every 10 ms.
+  const int64_t before = NowMicros() - 20'000;
+  ASSERT_OK(store_->Put("a", "x"));
+  ASSERT_OK(store_->PutIfAbsent("b", "x"));
+  ASSERT_VALUE(const auto upload, store_->StartUpload("c"));
+  ASSERT_OK(upload->Append("x"));
+  ASSERT_OK(upload->Commit());
+  ASSERT_VALUE(const auto listed, store_->List("", "", 10));
+  ASSERT_EQ(listed.size(), 3U);
+  for (const auto& object : listed) {
+    EXPECT_GE(object.modified_us, before) << object.key;
+    EXPECT_LE(object.modified_us, NowMicros() + 20'000) << object.key;
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  ASSERT_OK(store_->Put("a", "y"));  // put again: its time is the new one's
+  ASSERT_VALUE(const auto again, store_->List("", "", 10));
+  EXPECT_GT(again[0].modified_us, listed[0].modified_us);
+  EXPECT_EQ(again[1].modified_us, listed[1].modified_us);
+}
+
+TEST(S3, ListingsAreTakenApart) {
+  const std::string xml =
+      R"(<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+    <IsTruncated>true</IsTruncated><NextContinuationToken>next/1</NextContinuationToken>
+    <Contents><Key>own/a&amp;b</Key><LastModified>2026-11-22T08:15:30.250Z</LastModified><Size>7</Size></Contents>
+    <Contents><Key>own/c</Key><LastModified>1970-01-01T00:00:01Z</LastModified><Size>0</Size></Contents>
+    </ListBucketResult>)";
+  ASSERT_VALUE(const S3Listing page, ParseS3Listing(xml, "own/"));
+  ASSERT_EQ(page.objects.size(), 2U);
+  EXPECT_EQ(page.objects[0].key, "a&b");
+  EXPECT_EQ(page.objects[0].size, 7);
+  EXPECT_EQ(FormatMicros(page.objects[0].modified_us), "2026-11-22T08:15:30.250000Z");
+  EXPECT_EQ(page.objects[1].modified_us, 1'000'000);
+  EXPECT_EQ(page.next_token, "next/1");
+  const std::string timeless = "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>";
+  ASSERT_VALUE(const S3Listing without, ParseS3Listing(timeless, ""));
+  EXPECT_EQ(without.objects.at(0).modified_us, 0);
+  EXPECT_EQ(without.next_token, "");
+  EXPECT_FALSE(ParseS3Listing("no xml <", "").ok());
 }
 
 TEST_P(StoreContract, RefusesKeysThatLeaveTheFolder) {

@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "table/arrow_bridge.h"
 #include "table/expr.h"
+#include "table/keys.h"
 
 namespace headrace::stream {
 namespace {
@@ -258,11 +259,9 @@ Result<std::shared_ptr<Selection>> Selection::Load(const table::View& view, cons
     const auto end =
         extents.begin() + static_cast<int64_t>(std::min(extents.size(), (p + 1) * kPartFragments));
     std::vector<Extent> mine(begin, end);
-    const std::string name = std::to_string(p);
-    const std::string key = view.prefix() + "selections/" + Hex64(hash) + "/" +
-                            std::string(8 - std::min<size_t>(8, name.size()), '0') + name + ".sel";
+    const std::string key = table::SelectionKey(view.prefix(), hash, p);
     // Not the part's own key: a local store makes the lock's file, and an empty part would be a damaged one.
-    const auto turn = store->CourtesyLock(key + ".lock");
+    const auto turn = store->CourtesyLock(table::LockKey(key));
     auto opened = OpenPart(store, key, version, canonical, mine);
     if (!opened.ok() && !opened.status().Is(Code::kNotFound)) return opened.status();
     if (opened.ok()) {

@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "table/arrow_bridge.h"
+#include "table/keys.h"
 
 namespace headrace::stream {
 namespace {
@@ -234,7 +235,7 @@ Result<MediaCells> Source::LoadMedia(const table::Fragment& fragment, const Colu
         last_index = it->second;
       } else {
         HEADRACE_ASSIGN(const Uuid id, Uuid::Parse(name));
-        const std::string key = view_.prefix() + table::PackKey(id);
+        const std::string key = table::PackKey(view_.prefix(), id);
         const auto& env = view_.environment();
         HEADRACE_ASSIGN(auto reader, env->files.GetOrOpen<store::ObjectReader>(
                                          key, [&] { return env->store->Open(key); }));

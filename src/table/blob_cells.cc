@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "table/arrow_bridge.h"
 #include "table/fragment.h"
+#include "table/keys.h"
 #include "table/type.h"
 
 namespace headrace::table {
@@ -74,9 +75,9 @@ Result<std::string> BlobCells::KeyOf(int64_t row, const std::string& prefix) con
     return Status::Invalid("a blob's place '" + std::string(text.substr(0, 80)) +
                            "' is not one that a table gave out");
   }
-  if (slash == std::string_view::npos) return prefix + PackKey(*id);
+  if (slash == std::string_view::npos) return PackKey(prefix, *id);
   HEADRACE_ASSIGN(const Uuid table, Uuid::Parse(text.substr(0, slash)));
-  return "tables/" + table.ToString() + "/" + PackKey(*id);
+  return PackKey(TableFolder(table), *id);
 }
 
 Result<std::vector<store::Bytes>> BlobCells::Read(const std::vector<int64_t>& rows, const std::string& prefix,

@@ -5,6 +5,7 @@
 #include "store/store.h"
 #include "table/features.h"
 #include "table/json_read.h"
+#include "table/keys.h"
 #include "table/sealed_json.h"
 #include "table/table.h"
 
@@ -12,7 +13,6 @@ namespace headrace::table {
 namespace {
 
 using nlohmann::json;
-constexpr const char* kCatalogKey = "catalog.json";
 
 Result<json> ReadCatalogFile(store::ObjectStore* store) {
   auto bytes = store->Get(kCatalogKey);

@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "table/apply.h"
 #include "table/conflict.h"
+#include "table/keys.h"
 #include "table/merge_manifests.h"
 #include "table/settle.h"
 #include "table/taken.h"
@@ -16,7 +17,7 @@ Result<std::shared_ptr<const Snapshot>> SnapshotLog::Read(int64_t version) {
     const std::lock_guard lock(mutex_);
     if (newest_ && newest_->version == version) return newest_;
   }
-  const std::string key = prefix_ + SnapshotKey(version);
+  const std::string key = SnapshotKey(prefix_, version);
   auto bytes = env_->store->Get(key);
   if (bytes.status().Is(Code::kNotFound)) {
     return Status::NotFound("there is no version " + std::to_string(version) + " of this table");
@@ -30,20 +31,18 @@ Result<std::shared_ptr<const Snapshot>> SnapshotLog::Read(int64_t version) {
 
 Result<int64_t> SnapshotLog::FindLatest(int64_t known) {
   if (!env_->store->probes_are_cheap()) {
-    HEADRACE_ASSIGN(const auto first, env_->store->List(prefix_ + "snapshots/", "", 1));
+    HEADRACE_ASSIGN(const auto first, env_->store->List(SnapshotFolder(prefix_), "", 1));
     if (first.empty()) return int64_t{0};
-    const std::string name = first[0].key.substr(first[0].key.rfind('/') + 1);
-    char* end = nullptr;
-    const uint64_t reversed = std::strtoull(name.c_str(), &end, 10);
-    if (std::string_view(end) != ".json")
+    const auto name = ParseKey(first[0].key);
+    if (!name || name->kind != ObjectKind::kSnapshot)
       return Status::Corrupt("'" + first[0].key + "' is not a snapshot's name");
-    return static_cast<int64_t>(UINT64_MAX - reversed);
+    return name->number;
   }
   // Versions are dense: gallop up, then halve.
   int64_t have = known;
   int64_t step = 1;
   for (;;) {
-    HEADRACE_ASSIGN(const bool there, env_->store->Exists(prefix_ + SnapshotKey(have + step)));
+    HEADRACE_ASSIGN(const bool there, env_->store->Exists(SnapshotKey(prefix_, have + step)));
     if (!there) break;
     have += step;
     step *= 2;
@@ -51,7 +50,7 @@ Result<int64_t> SnapshotLog::FindLatest(int64_t known) {
   int64_t missing = have + step;
   while (missing - have > 1) {
     const int64_t middle = have + (missing - have) / 2;
-    HEADRACE_ASSIGN(const bool there, env_->store->Exists(prefix_ + SnapshotKey(middle)));
+    HEADRACE_ASSIGN(const bool there, env_->store->Exists(SnapshotKey(prefix_, middle)));
     (there ? have : missing) = middle;
   }
   return have;
@@ -72,7 +71,7 @@ Result<std::shared_ptr<const Snapshot>> SnapshotLog::Latest() {
 }
 
 Result<bool> SnapshotLog::PutSnapshot(const Snapshot& next) {
-  const std::string key = prefix_ + SnapshotKey(next.version);
+  const std::string key = SnapshotKey(prefix_, next.version);
   const std::string text = EncodeSnapshot(next);
   if (static_cast<int64_t>(text.size()) > limits::kMaxSnapshotBytes) {
     return Status::Limit("the snapshot would have " + std::to_string(text.size()) + " bytes");
@@ -109,7 +108,7 @@ Result<std::shared_ptr<const Snapshot>> SnapshotLog::Settle(const std::shared_pt
 void SnapshotLog::Sweep(const Snapshot* kept, Attempt* attempt) {
   std::set<std::string> named;
   if (kept != nullptr) {
-    for (const auto& manifest : kept->manifests) named.insert(prefix_ + ManifestKey(manifest.id));
+    for (const auto& manifest : kept->manifests) named.insert(ManifestKey(prefix_, manifest.id));
     for (const auto& list : kept->taken) named.insert(TakenKey(prefix_, list.id));
   }
   std::erase_if(attempt->written,
@@ -133,7 +132,7 @@ Status SnapshotLog::WriteLists(const Change& change, const Snapshot& head, Snaps
 }
 
 Result<Committed> SnapshotLog::TryCommit(const Change& change, const StopToken& stop, Attempt* attempt) {
-  const auto turn = env_->store->CourtesyLock(prefix_ + "commit.lock");
+  const auto turn = env_->store->CourtesyLock(CommitLockKey(prefix_));
   for (int64_t tries = 0; tries < limits::kMaxCommitAttempts; ++tries) {
     HEADRACE_TRY(stop.Check());
     HEADRACE_ASSIGN(const auto head, Latest());

@@ -10,6 +10,7 @@
 
 #include "table/arrow_bridge.h"
 #include "table/conform.h"
+#include "table/keys.h"
 #include "table/pack_writer.h"
 #include "table/parquet_tail.h"
 #include "table/tensor_file.h"
@@ -26,7 +27,7 @@ class ParquetWriter {
     auto writer = std::make_unique<ParquetWriter>();
     writer->row_group_bytes_ = row_group_bytes;
     writer->file_ = Uuid::Random();
-    HEADRACE_ASSIGN(writer->upload_, store->StartUpload(prefix + DataKey(writer->file_, FileKind::kParquet)));
+    HEADRACE_ASSIGN(writer->upload_, store->StartUpload(DataKey(prefix, writer->file_, FileKind::kParquet)));
     writer->stream_ = std::make_shared<KeepingStream>(ToOutputStream(writer->upload_.get()));
     arrow::FieldVector arrow_fields;
     parquet::WriterProperties::Builder properties;
@@ -223,15 +224,15 @@ class Writer final : public DataWriter {
     if (!parquet_fields_.empty()) {
       HEADRACE_ASSIGN(parquet_, ParquetWriter::Open(store_.get(), prefix_, parquet_fields_,
                                                     options_.row_group_rows, options_.row_group_bytes));
-      keys_.push_back(prefix_ + DataKey(parquet_->file(), FileKind::kParquet));
+      keys_.push_back(DataKey(prefix_, parquet_->file(), FileKind::kParquet));
     }
     for (const auto& field : fields_) {
       if (field.type.kind != Kind::kTensor) continue;
       tensor_ids_.push_back(Uuid::Random());
       HEADRACE_ASSIGN(auto tensor, NewTensorWriter(store_.get(), prefix_, tensor_ids_.back(), field));
       tensors_.push_back(std::move(tensor));
-      keys_.push_back(prefix_ + DataKey(tensor_ids_.back(), FileKind::kTensor));
-      keys_.push_back(prefix_ + SumsKey(tensor_ids_.back()));
+      keys_.push_back(DataKey(prefix_, tensor_ids_.back(), FileKind::kTensor));
+      keys_.push_back(SumsKey(prefix_, tensor_ids_.back()));
     }
     return Status::Ok();
   }

@@ -1,7 +1,6 @@
 #include "table/fragment.h"
 
 #include <algorithm>
-#include <cstdio>
 
 namespace headrace::table {
 
@@ -21,20 +20,6 @@ Result<FileKind> ParseFileKind(const std::string& name) {
   }
   return Status::Unsupported("it holds a file of kind '" + name +
                              "', made by a newer Headrace; update this one");
-}
-
-std::string DataKey(const Uuid& file, FileKind kind) {
-  return "data/" + file.ToString() + (kind == FileKind::kParquet ? ".parquet" : ".arrow");
-}
-std::string SumsKey(const Uuid& file) { return "data/" + file.ToString() + ".sums"; }
-std::string PackKey(const Uuid& pack) { return "packs/" + pack.ToString() + ".pack"; }
-std::string ManifestKey(const Uuid& manifest) { return "manifests/" + manifest.ToString() + ".parquet"; }
-
-std::string SnapshotKey(int64_t version) {
-  char name[64];
-  std::snprintf(name, sizeof name, "snapshots/%020llu.json",
-                static_cast<unsigned long long>(UINT64_MAX - static_cast<uint64_t>(version)));
-  return name;
 }
 
 }  // namespace headrace::table

@@ -61,11 +61,4 @@ struct Fragment {
   bool Fills(int32_t field) const { return FileOf(field) != nullptr; }
 };
 
-// Keys below a table's folder.
-std::string DataKey(const Uuid& file, FileKind kind);  // data/<id>.parquet | .arrow
-std::string SumsKey(const Uuid& file);                 // data/<id>.sums, beside a tensor file
-std::string PackKey(const Uuid& pack);                 // packs/<id>.pack
-std::string ManifestKey(const Uuid& manifest);         // manifests/<id>.parquet
-std::string SnapshotKey(int64_t version);              // snapshots/<2^64-1-version, 20 digits>.json
-
 }  // namespace headrace::table

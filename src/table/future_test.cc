@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/hash.h"
+#include "table/keys.h"
 #include "table/manifest.h"
 #include "table/sealed_json.h"
 #include "table/table_testing.h"
@@ -57,7 +58,7 @@ Catalogued MakeOne() {
   const auto table = testing::MakeTable(catalog.get(), "t", schema).value();
   const auto rows = testing::BatchFromJson(schema, R"([{"k":1},{"k":2}])");
   EXPECT_TRUE(table->Append(testing::ReaderOf({rows}).get(), {}).ok());
-  made.snapshot_key = table->prefix() + SnapshotKey(2);
+  made.snapshot_key = SnapshotKey(table->prefix(), 2);
   made.snapshot = std::string(made.store->Get(made.snapshot_key)->view());
   return made;
 }

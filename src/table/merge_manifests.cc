@@ -1,4 +1,5 @@
 #include "table/merge_manifests.h"
+#include "table/keys.h"
 
 #include <algorithm>
 #include <map>
@@ -48,13 +49,13 @@ struct ManifestFolder {
   std::vector<std::string>* written;
 
   Result<std::vector<Fragment>> Read(const ManifestRef& ref) const {
-    HEADRACE_ASSIGN(auto bytes, env->store->Get(prefix + ManifestKey(ref.id)));
+    HEADRACE_ASSIGN(auto bytes, env->store->Get(ManifestKey(prefix, ref.id)));
     HEADRACE_ASSIGN(const auto manifest, Manifest::Load(std::move(bytes), ref));
     return manifest->LoadAll();
   }
   Result<ManifestRef> Write(std::vector<Fragment> entries) const {
     HEADRACE_ASSIGN(const auto manifest, EncodeManifest(JoinEntries(std::move(entries))));
-    written->push_back(prefix + ManifestKey(manifest.ref.id));
+    written->push_back(ManifestKey(prefix, manifest.ref.id));
     HEADRACE_TRY(store::PutFresh(env->store.get(), written->back(), manifest.bytes));
     return manifest.ref;
   }

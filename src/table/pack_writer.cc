@@ -5,6 +5,7 @@
 
 #include "base/hash.h"
 #include "table/arrow_bridge.h"
+#include "table/keys.h"
 
 namespace headrace::table {
 namespace {
@@ -92,7 +93,7 @@ Status PackWriter::Add(std::string_view bytes, Uuid* pack, int64_t* offset) {
   }
   if (!upload_) {
     pack_ = Uuid::Random();
-    keys_.push_back(prefix_ + PackKey(pack_));
+    keys_.push_back(PackKey(prefix_, pack_));
     HEADRACE_ASSIGN(upload_, store_->StartUpload(keys_.back()));
   }
   *pack = pack_;

@@ -1,7 +1,6 @@
 // Refs: named pointers, moved by compare-and-swap, with history. A table's name is a ref to its uuid.
 //
-// refs/<encoded name>/<2^64-1-revision, 20 digits>.json, one immutable file per move. Names are
-// percent-encoded outside [A-Za-z0-9_-] so that any name is one folder.
+// One immutable file per move (keys.h).
 #pragma once
 
 #include <cstdint>
@@ -24,9 +23,6 @@ struct RefValue {
   int64_t time_us = 0;
   std::string tag;  // of the snapshot: holds it while the ref points there
 };
-
-std::string EncodeRefName(std::string_view name);
-Result<std::string> DecodeRefName(std::string_view encoded);
 
 class Refs {
  public:

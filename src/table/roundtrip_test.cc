@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "store/local_store.h"
 #include "table/conform.h"
+#include "table/keys.h"
 #include "table/table_testing.h"
 
 namespace headrace::table {
@@ -374,7 +375,7 @@ TEST(Damage, OfManifestsRefsAndTheCatalog) {
   ExpectToldOrHarmless(store, folder.path(), "/manifests/", read);
   ExpectToldOrHarmless(store, folder.path(), "/refs/", read);
   ExpectToldOrHarmless(store, folder.path(), "/catalog.json", read);
-  ExpectToldOrHarmless(store, folder.path(), "/" + SnapshotKey(newest.snapshot().version), read);
+  ExpectToldOrHarmless(store, folder.path(), SnapshotKey("/", newest.snapshot().version), read);
 }
 
 TEST(Types, RefusedByNameWithTheCast) {

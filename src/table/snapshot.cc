@@ -14,7 +14,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kOperations[kOperationKinds] = {"create", "append", "add_columns", "schema_change", "tag", "reserve"};
+constexpr const char* kOperations[kOperationKinds] = {"create",        "append", "add_columns",
+                                                      "schema_change", "tag",    "reserve"};
 // {"xxh3":"0123456789abcdef","snapshot":{…}}
 constexpr std::string_view kHead = "{\"xxh3\":\"";
 constexpr std::string_view kMiddle = "\",\"snapshot\":";

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "table/arrow_bridge.h"
+#include "table/keys.h"
 
 namespace headrace::table {
 namespace {
@@ -54,7 +55,7 @@ Table::Table(std::shared_ptr<Environment> env, std::string name, Uuid id)
     : env_(std::move(env)),
       name_(std::move(name)),
       id_(id),
-      prefix_("tables/" + id.ToString() + "/"),
+      prefix_(TableFolder(id)),
       log_(std::make_shared<SnapshotLog>(env_, prefix_)) {}
 
 Operation Table::MakeOperation(const CommitOptions& options) const {

@@ -1,4 +1,5 @@
 #include "table/taken.h"
+#include "table/keys.h"
 
 #include <algorithm>
 
@@ -116,8 +117,6 @@ Status MergeLists(Environment* env, const std::string& prefix, std::vector<Taken
 }
 
 }  // namespace
-
-std::string TakenKey(const std::string& prefix, const Uuid& id) { return prefix + "taken/" + id.ToString(); }
 
 Result<Taken> LoadTaken(Environment* env, const std::string& prefix, const Snapshot& snapshot) {
   Taken taken;

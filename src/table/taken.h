@@ -32,9 +32,6 @@ struct Taken {
   int64_t rows_before = 0;  // rows that the table had before its first item: nothing is known of them
 };
 
-// taken/<id> of the table whose folder is `prefix`.
-std::string TakenKey(const std::string& prefix, const Uuid& id);
-
 Result<Taken> LoadTaken(Environment* env, const std::string& prefix, const Snapshot& snapshot);
 
 // Conflict where somebody has taken one of these in since: the head has another version of it than the item

@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "table/arrow_bridge.h"
+#include "table/keys.h"
 
 namespace headrace::table {
 namespace {
@@ -93,7 +94,7 @@ class Writer final : public TensorWriter {
   }
 
   Status Open() {
-    HEADRACE_ASSIGN(upload_, store_->StartUpload(prefix_ + DataKey(file_, FileKind::kTensor)));
+    HEADRACE_ASSIGN(upload_, store_->StartUpload(DataKey(prefix_, file_, FileKind::kTensor)));
     stream_ = std::make_shared<SummingStream>(upload_.get());
     options_.alignment = 64;
     options_.use_threads = false;
@@ -132,7 +133,7 @@ class Writer final : public TensorWriter {
     sums_.file_bytes = upload_->written();
     HEADRACE_TRY(upload_->Commit());
     const std::string sums = EncodeTensorSums(sums_);
-    HEADRACE_TRY(store::PutFresh(store_, prefix_ + SumsKey(file_), sums));
+    HEADRACE_TRY(store::PutFresh(store_, SumsKey(prefix_, file_), sums));
     return sums_.file_bytes + static_cast<int64_t>(sums.size());
   }
 
@@ -217,10 +218,10 @@ Result<std::unique_ptr<TensorWriter>> NewTensorWriter(store::ObjectStore* store,
 Result<std::shared_ptr<TensorFile>> TensorFile::Open(store::ObjectStore* store, const std::string& prefix,
                                                      const Uuid& id) {
   std::shared_ptr<TensorFile> file(new TensorFile());
-  const std::string key = prefix + DataKey(id, FileKind::kTensor);
+  const std::string key = DataKey(prefix, id, FileKind::kTensor);
   HEADRACE_ASSIGN(file->reader_, store->Open(key));
-  HEADRACE_ASSIGN(const auto sums, store->Get(prefix + SumsKey(id)));
-  HEADRACE_ASSIGN(file->sums_, DecodeTensorSums(sums.view(), prefix + SumsKey(id)));
+  HEADRACE_ASSIGN(const auto sums, store->Get(SumsKey(prefix, id)));
+  HEADRACE_ASSIGN(file->sums_, DecodeTensorSums(sums.view(), SumsKey(prefix, id)));
   if (file->sums_.file_bytes != file->reader_->size()) {
     return Status::Corrupt(key + " has " + std::to_string(file->reader_->size()) +
                            " bytes; its sums file says " + std::to_string(file->sums_.file_bytes));

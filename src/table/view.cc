@@ -9,6 +9,7 @@
 #include "store/read_ahead.h"
 #include "table/blob_cells.h"
 #include "table/conform.h"
+#include "table/keys.h"
 #include "table/parquet_file.h"
 #include "table/parquet_tail.h"
 #include "table/tensor_file.h"
@@ -73,7 +74,7 @@ Result<std::shared_ptr<const View::Loaded>> View::Load() const {
   if (lazy_->loaded) return lazy_->loaded;
   auto loaded = std::make_shared<Loaded>();
   for (const auto& ref : snapshot_->manifests) {
-    const std::string key = prefix_ + ManifestKey(ref.id);
+    const std::string key = ManifestKey(prefix_, ref.id);
     HEADRACE_ASSIGN(auto manifest, env_->files.GetOrOpen<const Manifest>(
                                        key, [&]() -> Result<std::shared_ptr<const Manifest>> {
                                          HEADRACE_ASSIGN(auto bytes, env_->store->Get(key));
@@ -196,7 +197,7 @@ Result<Projection> View::ProjectPath(std::string name, std::vector<std::string> 
 }
 
 Result<std::shared_ptr<ParquetFile>> View::OpenParquet(const DataFile& file) const {
-  const std::string key = prefix_ + DataKey(file.id, FileKind::kParquet);
+  const std::string key = DataKey(prefix_, file.id, FileKind::kParquet);
   return env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
     HEADRACE_ASSIGN(auto reader, env_->store->Open(key));
     if (reader->size() != file.bytes) {
@@ -220,7 +221,7 @@ Result<std::shared_ptr<arrow::Array>> View::ReadColumn(const Fragment& fragment,
   const DataFile* file = fragment.FileOf(top.id);
   if (file == nullptr) return HoleArray(top, rows.count());
   if (file->family->kind == FileKind::kTensor) {
-    const std::string key = prefix_ + DataKey(file->id, FileKind::kTensor);
+    const std::string key = DataKey(prefix_, file->id, FileKind::kTensor);
     HEADRACE_ASSIGN(const auto tensors, env_->files.GetOrOpen<TensorFile>(key, [&] {
       return TensorFile::Open(env_->store.get(), prefix_, file->id);
     }));

@@ -1,0 +1,89 @@
+// Keys: how every object of a catalog is named. The one place where names are put together and taken apart.
+//
+//   key                                         written                       may be deleted
+//   -------------------------------------------------------------------------------------------------------------
+//   catalog.json                                once, by init                 never
+//   refs/<name>/<rev>.json                      a move of a pointer           never: the history
+//   models/<sha256>/weights.gguf                model add, before manifest    model rm, once no ref names it
+//   models/<sha256>/manifest.json               model add, last               model rm, first
+//   jobs/<name>/<digest>.json                   first rank of a job           by anybody, after the job
+//   tables/<id>/snapshots/<rev>.json            a commit                      on expiry (a stub stays)
+//   tables/<id>/manifests/<id>.parquet          a commit, before its snapshot once no snapshot names it
+//   tables/<id>/taken/<id>                      an append, before its snapshot once no snapshot names it
+//   tables/<id>/data/<id>.parquet               data writers                  once no manifest or snapshot
+//   names it tables/<id>/data/<id>.arrow, <id>.sums      data writers, both or none    as above
+//   tables/<id>/packs/<id>.pack                 data writers                  once no fragment has live bytes
+//   in it tables/<id>/selections/<hash>/<part>.sel    streams with a filter         at any time: derived
+//   …/commit.lock, ….sel.lock                   local disks: taking turns     never while someone may hold it
+//
+// Whoever writes an object and then fails to commit deletes it again (SnapshotLog, Appender); what a crash
+// leaves behind, and what no version names any more, is for garbage collection. <rev> is 2^64 - 1 - number as
+// 20 digits, so that a store's first listed key is the newest.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/ids.h"
+#include "base/status.h"
+#include "table/fragment.h"
+
+namespace headrace::table {
+
+// Of the catalog.
+inline constexpr const char* kCatalogKey = "catalog.json";
+inline constexpr const char* kRefsFolder = "refs/";
+std::string RefFolder(std::string_view name);  // refs/<encoded name>/
+std::string RefKey(std::string_view name, int64_t revision);
+std::string TableFolder(const Uuid& table);  // tables/<id>/: `folder` below
+std::string WeightsKey(const std::string& sha256);
+std::string ModelManifestKey(const std::string& sha256);
+
+// Of one table.
+std::string SnapshotFolder(const std::string& folder);
+std::string SnapshotKey(const std::string& folder, int64_t version);
+std::string ManifestKey(const std::string& folder, const Uuid& manifest);
+std::string TakenKey(const std::string& folder, const Uuid& list);
+std::string DataKey(const std::string& folder, const Uuid& file, FileKind kind);
+std::string SumsKey(const std::string& folder, const Uuid& file);  // beside a tensor file
+std::string PackKey(const std::string& folder, const Uuid& pack);
+std::string SelectionKey(const std::string& folder, uint64_t filter, size_t part);
+std::string CommitLockKey(const std::string& folder);
+std::string LockKey(const std::string& key);  // for taking turns at making the object `key`
+
+// Names of refs are percent-encoded outside [A-Za-z0-9_-], so that any name is one folder.
+std::string EncodeRefName(std::string_view name);
+Result<std::string> DecodeRefName(std::string_view encoded);
+
+enum class ObjectKind {
+  kCatalog,
+  kRef,
+  kModelWeights,
+  kModelManifest,
+  kJob,
+  kSnapshot,
+  kManifest,
+  kTaken,
+  kParquet,
+  kTensor,
+  kTensorSums,
+  kPack,
+  kSelection,
+  kLock,
+};
+
+// A key taken apart; what its kind does not have is empty.
+struct ObjectName {
+  ObjectKind kind = ObjectKind::kCatalog;
+  Uuid table;          // of everything below tables/, locks included
+  Uuid id;             // kManifest, kTaken, kParquet, kTensor, kTensorSums, kPack
+  int64_t number = 0;  // kSnapshot: version. kRef: revision. kSelection: part
+  std::string name;  // kRef: its name. kModel…: SHA-256. kJob, kSelection: the folder. kLock: whose, a key
+};
+
+// Nothing where the key is none of the above: of a newer Headrace, or another's. Such objects are left alone.
+std::optional<ObjectName> ParseKey(std::string_view key);
+
+}  // namespace headrace::table
