@@ -37,7 +37,8 @@ Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOpti
       costs_(costs),
       clock_(std::move(clock)),
       facts_(decoder->facts()),
-      cache_(decoder, CacheOptions(options, facts_), HostCache::Make({.cache = options.host_bytes})),
+      cache_(decoder, CacheOptions(options, facts_),
+             options.host ? options.host : HostCache::Make({.cache = options.host_bytes})),
       admit_(options_.expected_answer),
       drawer_(facts_.vocabulary, options.draw_threads) {
   for (Token token = 0; token < facts_.vocabulary; ++token)

@@ -36,7 +36,12 @@ struct CoreOptions {
   double max_gap = 0;          // --max-itl, seconds; 0: by the machine (WatchedRows)
   bool deterministic = false;  // one sequence a step, a fixed grid: text does not depend on load
   int32_t grid = 128;          // of deterministic chunks
-  int64_t host_bytes = 1LL << 30;  // saved paths of preempted requests and of evicted prefixes
+  // Of the host cache, where none is given: evicted prefixes and the state of preempted requests.
+  int64_t host_bytes = 1LL << 30;
+  std::shared_ptr<HostCache> host;  // shared with other engines; null: one of its own
+  // Whose states can be exchanged: a number of the weights, and one of each adapter. See CacheSpace.
+  uint64_t weights = 0;
+  std::vector<uint64_t> adapters;
   int32_t resident = 8192;       // cells of idle prefixes that stay beside running requests; see OffloadIdle
   double expected_answer = 192;  // tokens, until answers were seen
   int32_t draw_threads = 1;      // that sample; logits of several rows must stay valid together above 1
@@ -51,7 +56,8 @@ struct CoreStats {
   int64_t prompt_tokens = 0, cached_tokens = 0, answer_tokens = 0;
   int64_t drafted = 0, accepted = 0, forced = 0;
   int64_t evictions = 0, preemptions = 0, restores = 0, adapter_switches = 0, mixed_steps = 0, surprises = 0;
-  int64_t cells = 0, cells_used = 0, paths_cached = 0, running = 0, waiting = 0, host_bytes = 0;
+  int64_t cells = 0, cells_used = 0, paths_cached = 0, running = 0, waiting = 0;
+  int64_t host_bytes = 0;  // of the host cache, by all engines that share it; models apart
   double decode_seconds = 0, sample_seconds = 0, step_seconds = 0;
 };
 
@@ -96,7 +102,8 @@ class Core {
   // One step. False where there was nothing to do.
   bool Step();
   bool idle() const { return running_.empty() && waiting_.empty(); }
-  // Ends every request with this error (shutdown).
+  // Ends every request with this error (shutdown). Cached prefixes are saved to a host cache that others
+  // share.
   void Abort(const Status& why);
 
   CoreStats stats() const;

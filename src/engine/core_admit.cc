@@ -31,7 +31,11 @@ std::string_view FinishName(Finish finish) {
 }
 
 uint64_t Core::SpaceOf(const Request& request) const {
-  return CacheSpace(0, static_cast<uint64_t>(request.adapter + 1), request.scope);
+  const auto adapter = static_cast<size_t>(request.adapter);
+  const uint64_t number = request.adapter < 0                  ? 0
+                          : adapter < options_.adapters.size() ? options_.adapters[adapter]
+                                                               : adapter + 1;
+  return CacheSpace(options_.weights, number, request.scope);
 }
 
 void Core::Add(std::shared_ptr<Job> job) {
@@ -305,6 +309,7 @@ void Core::Abort(const Status& why) {
       Finish(job, Finish::kError, why);
     }
   }
+  if (options_.host) cache_.EvictIdle();
 }
 
 std::string Core::Audit() const {

@@ -32,6 +32,9 @@ struct EngineOptions {
   // Folder for the measured step costs, "" to keep none; default: ~/.cache/headrace/costs.
   std::optional<std::string> cost_folder;
   std::shared_ptr<ComputeLease> lease;  // shared by all that compute in this process; made where null
+  // The hash of the model's file. Engines of the same weights that share a host cache (CoreOptions::host)
+  // find each other's saved prefixes. "": not known, nobody else's.
+  std::string weights_hash;
 };
 
 // Deltas of one request, from the compute thread to one reader. Neither waits for the other's lock: a delta

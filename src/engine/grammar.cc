@@ -4,14 +4,14 @@
 
 #include <algorithm>
 #include <array>
-#include <list>
-#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/hash.h"
 #include "base/limits.h"
 #include "base/utf8.h"
+#include "engine/host_cache.h"
 #include "engine/text_out.h"
 #include "schema/json_schema.h"
 
@@ -44,33 +44,29 @@ struct Grammars::State {
   std::optional<xgrammar::TokenizerInfo> tokenizer;
   std::optional<xgrammar::GrammarCompiler> compiler;
   std::shared_ptr<const Pieces> bytes;
-  struct Kept {
-    std::shared_ptr<const CompiledGrammar> grammar;
-    std::list<Structure>::iterator place;
-  };
-  std::mutex kept_mutex;  // never held while something compiles
-  std::map<Structure, Kept> kept;
-  std::list<Structure> order;  // the one that was not asked for longest is first
+  std::shared_ptr<HostCache> host;
+  HostCache::Charge parts;  // what the compiler keeps
+  std::string name;         // of the vocabulary, in the keys of the host cache
 
-  std::shared_ptr<const CompiledGrammar> Find(const Structure& structure) {
-    const std::lock_guard lock(kept_mutex);
-    const auto found = kept.find(structure);
-    if (found == kept.end()) return nullptr;
-    order.splice(order.end(), order, found->second.place);
-    return found->second.grammar;
+  std::string KeyOf(const Structure& structure) const {
+    return name + std::to_string(static_cast<int>(structure.kind)) + " " + structure.text;
   }
-  void Keep(const Structure& structure, std::shared_ptr<const CompiledGrammar> grammar, size_t most) {
-    const std::lock_guard lock(kept_mutex);
-    kept[structure] = {std::move(grammar), order.insert(order.end(), structure)};
-    if (order.size() <= most) return;
-    kept.erase(order.front());
-    order.pop_front();
+  std::shared_ptr<const CompiledGrammar> Find(const Structure& structure) const {
+    return std::static_pointer_cast<const CompiledGrammar>(host->FindGrammar(KeyOf(structure)));
+  }
+  // The compiler's own cache is counted; where there is no room for it, it is emptied.
+  void CountParts() {
+    parts = {};
+    if (auto charge = host->TryCharge(HostCache::Kind::kCompiler, compiler->GetCacheSizeBytes())) {
+      parts = std::move(*charge);
+    } else {
+      compiler->ClearCache();
+    }
   }
 };
 
 namespace {
 
-constexpr size_t kKept = 256;        // compiled grammars
 constexpr size_t kMostForced = 256;  // bytes: about as many as a step takes
 
 // Every byte once. Those that free text, numbers and JSON are likeliest to allow come first: where there is a
@@ -89,7 +85,7 @@ constexpr std::array<char, 256> kBytesByUse = [] {
   for (int c = 0; c < 32; ++c) add(static_cast<unsigned char>(c));
   return order;
 }();
-constexpr int64_t kCacheBytes = 512 << 20;
+constexpr int64_t kCompilerBytes = 512 << 20;  // of the compiler's own cache at most
 
 class XMatcher : public Matcher {
  public:
@@ -197,8 +193,11 @@ Result<std::string> Prepared(const Structure& structure) {
 
 }  // namespace
 
-Grammars::Grammars(std::vector<std::string> pieces, std::vector<Token> ends)
+Grammars::Grammars(std::vector<std::string> pieces, std::vector<Token> ends, std::shared_ptr<HostCache> host,
+                   uint64_t vocabulary)
     : state_(std::make_unique<State>()) {
+  state_->host = host ? std::move(host) : HostCache::Make({});
+  state_->name = Hex64(vocabulary) + " ";
   state_->pieces = std::move(pieces);
   state_->ends = std::move(ends);
 }
@@ -225,7 +224,8 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
                                 static_cast<int>(state_->pieces.size()), state_->ends);
       // Its own cache keeps the token masks of rules that schemas have in common (strings above all): 20
       // schemas compile in 2.5 s instead of 15.
-      state_->compiler.emplace(*state_->tokenizer, 1, true, kCacheBytes);
+      state_->compiler.emplace(*state_->tokenizer, 1, true,
+                               std::min(kCompilerBytes, state_->host->limits().cache / 2));
     }
     std::optional<xgrammar::CompiledGrammar> compiled;
     switch (structure.kind) {
@@ -249,7 +249,9 @@ Result<std::shared_ptr<const CompiledGrammar>> Grammars::Compile(const Structure
     if (XMatcher(result).Mask(first) &&
         std::all_of(first.begin(), first.end(), [](int32_t m) { return m == 0; }))
       return Status::Invalid("the schema or grammar allows no answer at all: nothing may come first");
-    state_->Keep(structure, result, kKept);
+    state_->CountParts();
+    state_->host->PutGrammar(state_->KeyOf(structure), result,
+                             static_cast<int64_t>(result->grammar.MemorySizeBytes() + structure.text.size()));
     return std::shared_ptr<const CompiledGrammar>(result);
   } catch (const std::exception& error) {
     std::string why = error.what();

@@ -14,6 +14,7 @@
 namespace headrace::engine {
 
 class CompiledGrammar;  // immutable, shared
+class HostCache;
 
 // Where a request's answer stands in its grammar.
 class Matcher {
@@ -35,8 +36,10 @@ class Matcher {
 
 class Grammars {
  public:
-  // `pieces`: the bytes of every token; `ends`: the tokens that end an answer.
-  Grammars(std::vector<std::string> pieces, std::vector<Token> ends);
+  // `pieces`: the bytes of every token; `ends`: the tokens that end an answer. What was compiled is kept in
+  // `host` (null: one of its own), under a number of the vocabulary: engines of one vocabulary share it.
+  Grammars(std::vector<std::string> pieces, std::vector<Token> ends,
+           std::shared_ptr<HostCache> host = nullptr, uint64_t vocabulary = 0);
   ~Grammars();
 
   // Compiles, or gives what was compiled before. Thread-safe; blocks. kInvalid names what is wrong with the

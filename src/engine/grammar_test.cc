@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/host_cache.h"
 #include "engine/text_out.h"
 
 namespace headrace::engine {
@@ -10,11 +11,11 @@ namespace {
 
 constexpr Token kEnd = 256;
 
-Grammars OfBytes() {
+Grammars OfBytes(std::shared_ptr<HostCache> host = nullptr) {
   std::vector<std::string> pieces;
   for (int byte = 0; byte < 256; ++byte) pieces.emplace_back(1, static_cast<char>(byte));
   pieces.emplace_back("");
-  return Grammars(std::move(pieces), {kEnd});
+  return Grammars(std::move(pieces), {kEnd}, std::move(host));
 }
 
 Result<std::shared_ptr<const CompiledGrammar>> Compile(Structure::Kind kind, const std::string& text) {
@@ -56,8 +57,14 @@ TEST(Grammar, TurnsEndWhereAnEndTokenMayCome) {
 }
 
 TEST(Grammar, WhatIsAskedForStaysCompiled) {
-  Grammars grammars = OfBytes();
   const auto word = [](int i) { return Structure{Structure::Kind::kRegex, "word" + std::to_string(i)}; };
+  const auto large = HostCache::Make({});
+  ASSERT_TRUE(OfBytes(large).Compile(word(0)).ok());
+  const int64_t one = large->bytes(HostCache::Kind::kGrammar);
+  ASSERT_GT(one, 0);
+  // Room for some tens of them, half of it for the compiler's own cache.
+  const auto host = HostCache::Make({.cache = 80 * one});
+  Grammars grammars = OfBytes(host);
   EXPECT_EQ(grammars.Find(word(0)), nullptr);
   const auto first = grammars.Compile(word(0));
   ASSERT_TRUE(first.ok());
@@ -68,6 +75,9 @@ TEST(Grammar, WhatIsAskedForStaysCompiled) {
   EXPECT_EQ(grammars.Find(word(1)), nullptr);
   EXPECT_NE(grammars.Find(word(400)), nullptr);
   EXPECT_EQ(*grammars.Compile(word(0)), *first);
+  EXPECT_EQ(host->Audit(), "");
+  // They outlive whoever compiled them, and are found by others of the same vocabulary.
+  EXPECT_EQ(OfBytes(host).Find(word(0)), *first);
 }
 
 TEST(Grammar, AnyObjectIsAnObject) {

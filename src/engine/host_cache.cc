@@ -1,6 +1,7 @@
 #include "engine/host_cache.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/check.h"
 #include "engine/prefix_tree.h"
@@ -10,8 +11,7 @@ namespace headrace::engine {
 // Entries are destroyed by their callers after the lock is given back: a path's state may be many megabytes.
 
 int64_t HostCache::UsedLocked() const {
-  return bytes_[static_cast<size_t>(Kind::kPrefix)] + bytes_[static_cast<size_t>(Kind::kGrammar)] +
-         bytes_[static_cast<size_t>(Kind::kPreempted)];
+  return std::accumulate(bytes_.begin(), bytes_.end(), -bytes_[static_cast<size_t>(Kind::kModel)]);
 }
 
 int64_t HostCache::RoomLocked() const {
@@ -57,7 +57,7 @@ bool HostCache::MakeRoomLocked(int64_t cache_bytes, int64_t total_bytes, Entries
 }
 
 std::optional<HostCache::Charge> HostCache::TryCharge(Kind kind, int64_t bytes) {
-  HEADRACE_CHECK(bytes >= 0 && (kind == Kind::kPreempted || kind == Kind::kModel));
+  HEADRACE_CHECK(bytes >= 0 && kind != Kind::kPrefix && kind != Kind::kGrammar);
   Entries gone;
   {
     const std::lock_guard lock(mutex_);

@@ -6,8 +6,8 @@
 //             tokens) and compiled grammars (found by their key). They outlive the engine that put them
 //             there.
 //   charges   are somebody else's memory, and stay until their holder gives them back: models with their
-//             caches, a retired model until its last request ends, widened tables, the state of preempted
-//             requests.
+//             caches (a retired model until its last request ends) and widened tables, the state of preempted
+//             requests, what a grammar compiler keeps for the next grammar.
 //
 // Thread-safe. Held by shared_ptr; a charge keeps its cache alive.
 #pragma once
@@ -42,11 +42,11 @@ struct SavedPrefix {
 
 class HostCache : public std::enable_shared_from_this<HostCache> {
  public:
-  enum class Kind { kPrefix, kGrammar, kPreempted, kModel };
-  static constexpr size_t kKinds = 4;
+  enum class Kind { kPrefix, kGrammar, kPreempted, kCompiler, kModel };
+  static constexpr size_t kKinds = 5;
 
   struct Limits {
-    int64_t cache = int64_t{1} << 30;  // bytes of prefixes, grammars and preempted states together
+    int64_t cache = int64_t{1} << 30;                     // bytes of all kinds but models
     int64_t total = std::numeric_limits<int64_t>::max();  // … and models
   };
   static std::shared_ptr<HostCache> Make(const Limits& limits) {

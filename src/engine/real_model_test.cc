@@ -266,6 +266,36 @@ TEST(RealModel, DeterministicTextDoesNotDependOnLoad) {
   }
 }
 
+// What one engine computed, another of the same weights restores from the host cache that they share: with
+// the same adapter only.
+TEST(RealModel, PrefixesOutliveTheirEngine) {
+  const auto loaded = MakeTiny({.seed = 21});
+  EngineOptions options;
+  options.decoder.cells = 1024;
+  options.core.host = HostCache::Make({});
+  options.weights_hash = "tiny 21";
+  Request request;
+  for (int i = 0; i < 300; ++i) request.prompt.push_back(2 + (i * 7) % 90);
+  request.max_tokens = 4;
+  request.ignore_end = true;
+  request.sampling.temperature = 0;
+  request.top_logprobs = 0;
+  const Answer first = Ask(MakeEngine(loaded, options).get(), request);
+  EXPECT_EQ(first.last.usage.cached_tokens, 0);
+  EXPECT_GT(options.core.host->bytes(HostCache::Kind::kPrefix), 0);
+  EngineOptions other = options;
+  other.weights_hash = "tiny 22";
+  EXPECT_EQ(Ask(MakeEngine(loaded, other).get(), request).last.usage.cached_tokens, 0);
+  const auto engine = MakeEngine(loaded, options);
+  const Answer second = Ask(engine.get(), request);
+  EXPECT_EQ(second.last.usage.cached_tokens, 299);
+  EXPECT_EQ(engine->stats().restores, 1);
+  ASSERT_EQ(second.out.size(), first.out.size());
+  // The bound is that of prefixes that never left the cache (LogProbabilitiesOfAPrompt).
+  for (size_t i = 0; i < first.out.size(); ++i)
+    EXPECT_NEAR(second.out[i].logprob, first.out[i].logprob, 0.02);
+}
+
 // Requests of several adapters, of ranks of their own, and of none: in one step (stacked), in turns, and each
 // alone. Turns and alone are llama.cpp's own adapters, which need no stack: it cannot be made where the files
 // are gone.

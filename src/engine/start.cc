@@ -1,11 +1,14 @@
 // An engine over a real model: the one file here that knows where models come from.
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <fstream>
 
 #include "base/cache_folder.h"
+#include "base/hash.h"
 #include "engine/engine.h"
 
 namespace headrace::engine {
@@ -44,6 +47,30 @@ std::string CostFile(const std::string& folder, const model::Model& model, const
 
 constexpr int kMostDrawThreads = 8;
 
+// A number that nobody else has.
+uint64_t Unshared() {
+  static std::atomic<uint64_t> last{0};
+  const std::string name = "unshared " + std::to_string(++last);
+  return Xxh3(name);
+}
+
+// States can be exchanged where weights and the cache's layout are the same.
+uint64_t WeightsNumber(const EngineOptions& options) {
+  if (options.weights_hash.empty()) return Unshared();
+  return Xxh3(options.weights_hash + (options.decoder.unified ? " unified" : " apart") +
+              (options.decoder.flash_attention ? " flash" : ""));
+}
+
+// An adapter's file as it is now, and its scale.
+uint64_t AdapterNumber(const model::Model::Adapter& adapter) {
+  struct stat info {};
+  if (stat(adapter.path.c_str(), &info) != 0) return Unshared();
+  const std::string name = std::to_string(info.st_dev) + " " + std::to_string(info.st_ino) + " " +
+                           std::to_string(info.st_size) + " " + std::to_string(info.st_mtim.tv_sec) + " " +
+                           std::to_string(info.st_mtim.tv_nsec) + " " + std::to_string(adapter.scale);
+  return Xxh3(name);
+}
+
 std::string ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
@@ -60,6 +87,7 @@ Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model
     options.decoder.paths = std::min(options.core.slots, 8);
     options.core.slots = options.decoder.paths;
     options.core.host_bytes = 0;
+    options.core.host.reset();
     if (options.decoder.cells == 0)
       options.decoder.cells = std::min(model->facts().trained_context, 4096) * options.decoder.paths;
   }
@@ -72,7 +100,11 @@ Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model
   if (!file.empty())
     if (const std::string text = ReadFile(file); !text.empty())
       (void)costs.FromJson(text).ok();  // unreadable: measured anew
-  auto grammars = std::make_shared<Grammars>(model->pieces(), model->EndTokens());
+  options.core.weights = WeightsNumber(options);
+  for (const model::Model::Adapter& adapter : model->adapters())
+    options.core.adapters.push_back(AdapterNumber(adapter));
+  auto grammars = std::make_shared<Grammars>(model->pieces(), model->EndTokens(), options.core.host,
+                                             model->TokenizerHash());
   auto engine =
       StartWith(std::move(decoder), std::make_unique<ModelVocabulary>(model), std::move(options), costs,
                 [grammars](const Structure& structure) { return grammars->Compile(structure); });

@@ -105,6 +105,8 @@ class Model : public std::enable_shared_from_this<Model> {
   bool on_accelerator() const { return on_accelerator_; }
   // Its half precision was turned to single when it was loaded (LoadOptions::widen).
   bool widened() const { return widened_; }
+  // Bytes of memory that its weights take: those of the file, or of what they were widened to.
+  int64_t resident_bytes() const { return widened_ ? facts_.parameters * 4 : facts_.weight_bytes; }
   llama_model* handle() const { return model_; }
   struct Adapter {
     void* handle = nullptr;

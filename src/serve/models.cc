@@ -58,12 +58,15 @@ Result<std::unique_ptr<Models>> Models::Start(std::shared_ptr<table::Catalog> ca
         static_cast<int64_t>(static_cast<double>(model::AvailableMemory()) * kOfFreeMemory);
   // Whatever computes in this process takes turns.
   models->options_.engine.lease = std::make_shared<engine::ComputeLease>();
-  int64_t used = 0;
+  // Of the budget, evicted prefixes, preempted requests and grammars take an eighth at most.
+  models->host_ = engine::HostCache::Make(
+      {.cache = std::min(models->options_.engine.core.host_bytes, models->options_.memory / 8),
+       .total = models->options_.memory});
+  models->options_.engine.core.host = models->host_;
   for (const ModelChoice& choice : choices) {
     for (const ModelChoice& other : models->choices_)
       if (other.name == choice.name) return Status::Invalid("two models are named '" + choice.name + "'");
-    HEADRACE_ASSIGN(auto served, models->Load(choice, used, false));
-    used += served->bytes;
+    HEADRACE_ASSIGN(auto served, models->Load(choice, false));
     models->served_.push_back(std::move(served));
     models->choices_.push_back(choice);
   }
@@ -119,7 +122,7 @@ Status Models::Read(const ModelChoice& choice, Served* served) const {
 }
 
 // `patiently`: beside what is served.
-Result<std::shared_ptr<Served>> Models::Load(const ModelChoice& choice, int64_t used, bool patiently) {
+Result<std::shared_ptr<Served>> Models::Load(const ModelChoice& choice, bool patiently) {
   auto served = std::make_shared<Served>();
   served->name = choice.name;
   const auto read = [&] { return Read(choice, served.get()); };
@@ -129,16 +132,18 @@ Result<std::shared_ptr<Served>> Models::Load(const ModelChoice& choice, int64_t 
   const bool embeds = facts.memory == model::Memory::kEncoder;
   if (engine.decoder.cells <= 0) engine.decoder.cells = std::min(facts.trained_context, model::kUsualCells);
   served->context = std::min(engine.decoder.cells, std::max(facts.trained_context, 1));
-  // Evicted prefixes and preempted requests wait in host memory: an eighth of the budget at most.
-  engine.core.host_bytes = std::min(engine.core.host_bytes, options_.memory / 8);
-  served->bytes = (embeds ? 0 : engine.core.host_bytes) + facts.weight_bytes +
-                  (embeds ? 0 : facts.kv_bytes_per_token * engine.decoder.cells);
-  if (used + served->bytes > options_.memory)
-    return Status::Limit(
-        "'" + choice.name + "' needs " + Gigabytes(served->bytes) + " (" + Gigabytes(facts.weight_bytes) +
-        " of weights, the rest for prefixes in host memory and " + std::to_string(engine.decoder.cells) +
-        " tokens of cache), " + Gigabytes(used) + " are taken, and the budget is " +
-        Gigabytes(options_.memory) + "; give less cache with --context, or more with --memory");
+  const int64_t weights = served->model->resident_bytes();
+  served->bytes = weights + (embeds ? 0 : facts.kv_bytes_per_token * engine.decoder.cells);
+  auto memory = host_->TryCharge(engine::HostCache::Kind::kModel, served->bytes);
+  if (!memory)
+    return Status::Limit("'" + choice.name + "' needs " + Gigabytes(served->bytes) + " (" +
+                         Gigabytes(weights) + " of weights, the rest for " +
+                         std::to_string(engine.decoder.cells) + " tokens of cache), " +
+                         Gigabytes(host_->bytes(engine::HostCache::Kind::kModel)) +
+                         " are taken by models, and the budget is " + Gigabytes(options_.memory) +
+                         "; give less cache with --context, or more with --memory");
+  served->memory = std::move(*memory);
+  engine.weights_hash = served->sha256;
   if (embeds) {
     model::EncoderOptions encoder;
     encoder.threads = engine.decoder.threads;
@@ -229,27 +234,26 @@ void Models::Look() {
       if (old.use_count() == 1) gone.push_back(std::move(old));
     std::erase(retired_, nullptr);
   }
+  if (!gone.empty()) std::erase_if(refused_, [](const auto& one) { return one.second.for_memory; });
   gone.clear();  // ends their threads: outside the lock
   if (!catalog_) return;
   registry::Registry registry(catalog_);
   for (size_t i = 0; i < choices_.size(); ++i) {
     std::shared_ptr<Served> now;
-    int64_t used = 0;
     {
       const std::lock_guard lock(mutex_);
       now = served_[i];
-      for (const auto& served : served_) used += served->bytes;
     }
     if (now->sha256.starts_with("file-")) continue;
     const auto entry = registry.Get(choices_[i].from);
-    if (!entry.ok() || entry->sha256 == now->sha256 || refused_[now->name] == entry->sha256) continue;
+    if (!entry.ok() || entry->sha256 == now->sha256 || refused_[now->name].sha256 == entry->sha256) continue;
     if (options_.say)
       options_.say("'" + now->name + "' points at " + entry->sha256.substr(0, 12) +
                    " now: loading it beside");
     const double before = MonotonicSeconds();
-    auto loaded = Load(choices_[i], used, true);
+    auto loaded = Load(choices_[i], true);
     if (!loaded.ok()) {
-      refused_[now->name] = entry->sha256;
+      refused_[now->name] = {entry->sha256, loaded.status().Is(Code::kLimit)};
       const std::string text =
           "'" + now->name + "' stays at " + now->sha256.substr(0, 12) + ": " + loaded.status().ToString();
       if (options_.say) options_.say(text);

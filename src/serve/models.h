@@ -44,7 +44,8 @@ struct ModelOptions {
 // One loaded model. Immutable; in-flight requests hold it.
 struct Served {
   std::string name, sha256, path;
-  int64_t bytes = 0;  // of memory: weights and cache
+  int64_t bytes = 0;                 // of memory: weights and cache
+  engine::HostCache::Charge memory;  // of so many bytes, until nobody holds it any more
   int64_t loaded_us = 0;
   std::shared_ptr<model::Model> model;
   std::unique_ptr<engine::Engine> engine;           // of language models
@@ -82,7 +83,7 @@ class Models {
   Models() = default;
   Chosen FindLoaded(const std::string& name, bool embedding) const;
   Status CheckAliases() const;
-  Result<std::shared_ptr<Served>> Load(const ModelChoice& choice, int64_t used, bool patiently);
+  Result<std::shared_ptr<Served>> Load(const ModelChoice& choice, bool patiently);
   Status Read(const ModelChoice& choice, Served* served) const;
   void Watch();
   void Look();
@@ -94,7 +95,12 @@ class Models {
   std::condition_variable wake_;
   std::vector<std::shared_ptr<Served>> served_;   // in the order of choices_
   std::vector<std::shared_ptr<Served>> retired_;  // until nobody holds them
-  std::map<std::string, std::string> refused_;    // name → hash that could not be loaded
+  std::shared_ptr<engine::HostCache> host_;       // the one budget of memory
+  struct Refused {
+    std::string sha256;
+    bool for_memory = false;  // tried again when a retired model has gone
+  };
+  std::map<std::string, Refused> refused_;  // by name: what could not be loaded
   std::string trouble_;
   std::atomic<int64_t> swaps_{0};
   bool stopping_ = false;
