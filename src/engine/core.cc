@@ -8,7 +8,6 @@
 namespace headrace::engine {
 namespace {
 
-constexpr int32_t kForcedAtOnce = 32;  // tokens given by a grammar that are computed like a decode
 constexpr int32_t kMostDraft = 31;
 constexpr int32_t kScoredRows =
     64;  // of a step whose logits are all wanted: a megabyte each at 262,144 tokens
@@ -20,11 +19,6 @@ KvCacheOptions CacheOptions(const CoreOptions& options, const model::DecoderFact
   cache.grid = options.deterministic ? options.grid : 0;
   cache.cut_idle = options.deterministic && facts.paths <= options.slots;
   return cache;
-}
-
-// Whether the row of this token says how likely the prompt's next one is, and somebody asked.
-bool WantsScore(const Job& job, int32_t position) {
-  return job.request.prompt_logprobs >= 0 && position >= job.scored && position + 1 < job.usage.prompt_tokens;
 }
 
 }  // namespace
@@ -66,57 +60,118 @@ CoreStats Core::stats() const {
   return stats;
 }
 
-std::vector<Work> Core::BuildWork(double now) {
+// What is told here, step by step: who is over goes, who can begins, the step is planned once and cut to the
+// cells that there are, its rows are computed, and what they say is handed out.
+bool Core::Step() {
+  Reap();
+  Begin();
+  if (running_.empty()) return false;
+  cache_.OffloadIdle(running_.size() >= kManyRun ? options_.resident / 4 : options_.resident);
+  const double now = clock_();
+  Plan plan = MakePlan(now);
+  if (!FitIntoCache(&plan)) return true;
+  const Rows rows = RowsOf(&plan);
+  if (const Status status = Compute(plan, rows); !status.ok()) {
+    GiveUp(plan, status);
+    return true;
+  }
+  TakeResults(plan, now);
+  Deliver();
+  stats_.step_seconds += clock_() - now;
+  return true;
+}
+
+// ---------------------------------------------------------------- the plan
+
+Core::Plan Core::MakePlan(double now) {
+  std::vector<Work> work = Survey(now);
+  std::vector<std::vector<Token>> drafts = ProposeDrafts(&work);
+  const int adapter = turn_.Next(work);
+  if (adapter != adapter_) ++stats_.adapter_switches;
+  adapter_ = adapter;
+  ScheduleLimits limits = limits_;
+  limits.apart = ChooseApart(work, adapter);
+  std::vector<std::shared_ptr<Job>> jobs;  // by slot
+  for (const auto& [id, job] : running_) jobs.push_back(job);
+  Plan plan;
+  for (const Share& share : Schedule(work, adapter, limits, costs_, facts_.threads)) {
+    const auto slot = static_cast<size_t>(share.slot);
+    Part part;
+    part.job = jobs[slot];
+    part.rows = std::min(share.rows, part.job->pending());
+    part.samples = part.rows == part.job->pending();
+    drafts[slot].resize(static_cast<size_t>(share.rows - part.rows));
+    part.draft = std::move(drafts[slot]);
+    plan.push_back(std::move(part));
+  }
+  HEADRACE_CHECK(!plan.empty());
+  return plan;
+}
+
+// What each running request could compute now, in the order of their ids: a request's place is its slot.
+std::vector<Work> Core::Survey(double now) const {
   std::vector<Work> work;
-  drafts_.clear();
-  StepShape others;
-  std::map<std::string_view, int32_t> shares;
-  for (const auto& [id, job] : running_) ++shares[job->request.key];
+  std::map<std::string_view, int32_t> running_of;
+  for (const auto& [id, job] : running_) ++running_of[job->request.key];
   for (const auto& [id, job] : running_) {
     Work w;
-    w.share = shares[job->request.key];
+    w.share = running_of[job->request.key];
     w.fresh = job->last_row == job->started;
     w.slot = static_cast<int>(work.size());
     w.adapter = facts_.mixes_adapters ? -1 : job->request.adapter;
     w.position = job->computed;
     w.waited = now - job->last_row;
     w.interactive = job->request.interactive;
-    const auto pending = static_cast<int32_t>(job->tokens.size()) - job->computed;
+    const int32_t pending = job->pending();
     if (job->committed > 0 && pending <= kForcedAtOnce) {
       w.decode_rows = options_.deterministic ? 1 : pending;
-      others.rows += pending;
-      others.outputs += 1;
-      others.attended += static_cast<int64_t>(pending) * job->computed;
     } else {
       w.prefill_left = job->request.prompt_logprobs >= 0 ? std::min(pending, kScoredRows) : pending;
     }
     work.push_back(w);
   }
-  if (!options_.lookup) return work;
-  auto at = work.begin();
+  return work;
+}
+
+// Drafts of those whose rows they are worth, by slot; their rows are added to the work.
+std::vector<std::vector<Token>> Core::ProposeDrafts(std::vector<Work>* work) {
+  std::vector<std::vector<Token>> drafts(work->size());
+  if (!options_.lookup) return drafts;
+  StepShape decoding;
+  for (const Work& w : *work) {
+    if (w.decode_rows == 0) continue;
+    decoding.rows += w.decode_rows;
+    decoding.outputs += 1;
+    decoding.attended += static_cast<int64_t>(w.decode_rows) * w.position;
+  }
+  auto at = work->begin();
   for (const auto& [id, job] : running_) {
     Work& w = *at++;
     if (w.decode_rows != 1 || !job->request.lookup || job->matcher) continue;
     const int32_t left =
         std::min(job->limit - job->committed, facts_.context - static_cast<int32_t>(job->tokens.size())) - 1;
     if (left < 1) continue;
-    StepShape rest = others;
-    rest.rows -= 1;
-    rest.outputs -= 1;
-    rest.attended -= job->computed;
     job->lookup.Extend(job->tokens);
     std::vector<Token> draft = job->lookup.Draft(job->tokens, std::min(left, kMostDraft));
     if (draft.empty()) continue;
-    const int32_t worth = job->lookup.Worth(costs_, rest, job->computed, facts_.threads);
+    if (job->lookup.resting()) {
+      job->lookup.Rest();
+      continue;
+    }
+    StepShape others = decoding;
+    others.rows -= 1;
+    others.outputs -= 1;
+    others.attended -= job->computed;
+    const int32_t worth = job->lookup.Worth(costs_, others, job->computed, facts_.threads);
     if (worth < 1) continue;
     if (static_cast<int32_t>(draft.size()) > worth) draft.resize(static_cast<size_t>(worth));
     w.decode_rows = 1 + static_cast<int32_t>(draft.size());
-    drafts_[id] = std::move(draft);
+    drafts[static_cast<size_t>(w.slot)] = std::move(draft);
   }
-  return work;
+  return drafts;
 }
 
-// Asked only where somebody decodes while somebody else prefills.
+// Whether decoders and chunks take turns; asked only where somebody decodes while somebody else prefills.
 bool Core::ChooseApart(const std::vector<Work>& work, int adapter) {
   const StepShape decoding = DecodingStep(work, adapter);
   bool prefills = false;
@@ -129,284 +184,89 @@ bool Core::ChooseApart(const std::vector<Work>& work, int adapter) {
       chunk_waits = std::min(chunk_waits, w.waited);
     }
   }
+  if (!prefills || decoding.rows == 0) return false;
   // Trying the other way must not come on top of a chunk that decoders have waited for.
-  return prefills && decoding.rows > 0 &&
-         costs_.ChooseApart(decoding, facts_.threads, decoder_waits <= chunk_waits);
+  const CostTable::Apart choice = costs_.ChooseApart(decoding, facts_.threads, decoder_waits <= chunk_waits);
+  costs_.Chose(decoding, choice);
+  return choice.apart;
 }
 
-bool Core::Step() {
-  Reap();
-  Begin();
-  if (running_.empty()) return false;
-  cache_.OffloadIdle(running_.size() >= kManyRun ? options_.resident / 4 : options_.resident);
-  const double now = clock_();
+// Each row takes a cell. Where they are missing, idle prefixes go first, then the drafts, then the youngest
+// requests, with their parts of the plan; a request that fills the cache alone ends. False where nothing is
+// left to compute.
+bool Core::FitIntoCache(Plan* plan) {
   for (;;) {
-    const std::vector<Work> work = BuildWork(now);
-    const int adapter = turn_.Next(work);
-    limits_.apart = ChooseApart(work, adapter);
-    const std::vector<Share> plan = Schedule(work, adapter, limits_, costs_, facts_.threads);
-    HEADRACE_CHECK(!plan.empty());
-    int64_t cells = 0;
-    for (const Share& share : plan) cells += share.rows;
-    // Cells for this step: idle prefixes go first, then drafts, then the youngest gives way.
-    if (cache_.MakeRoom(cells)) {
-      if (adapter != adapter_) ++stats_.adapter_switches;
-      adapter_ = adapter;
-      return RunStep(plan, now);
+    int64_t cells = 0, drafted = 0;
+    for (const Part& part : *plan) {
+      cells += part.all_rows();
+      drafted += static_cast<int64_t>(part.draft.size());
     }
-    if (running_.size() > 1 && PreemptOne()) continue;
-    // One request alone, and the cache is full of it: its answer ends here.
-    const std::shared_ptr<Job> job = running_.begin()->second;
-    if (cache_.free_cells() >= 1 &&
-        static_cast<int32_t>(job->tokens.size()) - job->computed <= cache_.free_cells()) {
-      drafts_.clear();
-      return RunStep({{0, static_cast<int32_t>(job->tokens.size()) - job->computed}}, now);
+    if (cells == 0) return false;
+    if (cache_.MakeRoom(cells)) return true;
+    if (drafted > 0) {
+      for (Part& part : *plan) part.draft.clear();
+    } else if (running_.size() > 1) {
+      const std::shared_ptr<Job> victim = PreemptOne();
+      std::erase_if(*plan, [&](const Part& part) { return part.job == victim; });
+    } else {
+      Finish(plan->front().job, Finish::kLength);
+      return false;
     }
-    Finish(job, Finish::kLength);
-    return true;
   }
 }
 
-bool Core::RunStep(const std::vector<Share>& plan, double now) {
-  std::vector<std::shared_ptr<Job>> jobs;
-  for (const auto& [id, job] : running_) jobs.push_back(job);
-  struct Part {
-    std::shared_ptr<Job> job;
-    int first = 0;
-    int32_t rows = 0;
-    bool samples = false;
-    bool drafted = false;
-  };
-  std::vector<model::Row> rows;
-  std::vector<Part> parts;
-  StepShape shape;
-  for (const Share& share : plan) {
-    const std::shared_ptr<Job>& job = jobs[static_cast<size_t>(share.slot)];
-    Part part{job, static_cast<int>(rows.size()), share.rows, false, false};
-    const auto pending = static_cast<int32_t>(job->tokens.size()) - job->computed;
-    const auto draft = drafts_.find(job->id);
-    part.drafted = draft != drafts_.end() && share.rows > pending;
-    part.samples = share.rows >= pending;
-    for (int32_t i = 0; i < share.rows; ++i) {
-      const int32_t position = job->computed + i;
+// ---------------------------------------------------------------- its rows
+
+Core::Rows Core::RowsOf(Plan* plan) {
+  Rows result;
+  for (Part& part : *plan) {
+    const Job& job = *part.job;
+    part.first_row = static_cast<int>(result.rows.size());
+    for (int32_t i = 0; i < part.all_rows(); ++i) {
+      const bool drafted = i >= part.rows;
       model::Row row;
-      row.position = position;
-      row.path = job->path;
-      row.adapter = job->request.adapter;
-      row.token = i < pending ? job->tokens[static_cast<size_t>(position)]
-                              : draft->second[static_cast<size_t>(i - pending)];
-      row.output = (part.samples && (i == share.rows - 1 || (part.drafted && i >= pending - 1))) ||
-                   WantsScore(*job, position);
-      shape.attended += position;
-      shape.outputs += row.output ? 1 : 0;
-      rows.push_back(row);
+      row.position = job.computed + i;
+      row.path = job.path;
+      row.adapter = job.request.adapter;
+      row.token = drafted ? part.draft[static_cast<size_t>(i - part.rows)]
+                          : job.tokens[static_cast<size_t>(row.position)];
+      row.output = drafted || (part.samples && i == part.rows - 1) || job.WantsScore(row.position);
+      result.shape.attended += row.position;
+      result.shape.outputs += row.output ? 1 : 0;
+      result.rows.push_back(row);
     }
-    parts.push_back(std::move(part));
+    if (job.committed > 0) result.shape.beside += part.all_rows();
   }
-  shape.rows = static_cast<int32_t>(rows.size());
-  for (const Part& part : parts)
-    if (part.job->committed > 0) shape.beside += part.rows;
-  const int threads = options_.deterministic ? facts_.threads : costs_.ChooseThreads(shape);
+  result.shape.rows = static_cast<int32_t>(result.rows.size());
+  return result;
+}
+
+Status Core::Compute(const Plan& plan, const Rows& step) {
+  const int threads = options_.deterministic ? facts_.threads : costs_.ChooseThreads(step.shape);
   const double before = clock_();
-  const Status status = cache_.Compute(rows, threads);
-  const double after = clock_();
-  if (!status.ok()) {
-    if (status.Is(Code::kLimit)) {  // the ledger was wrong: make room the hard way, nobody is lost
-      ++stats_.surprises;
-      if (cache_.EvictOne()) return true;
-      if (running_.size() > 1 && PreemptOne()) return true;
-    }
-    for (const Part& part : parts) Finish(part.job, Finish::kError, status);
-    return true;
-  }
-  costs_.Observe(shape, threads, after - before);
+  HEADRACE_TRY(cache_.Compute(step.rows, threads));
+  const double seconds = clock_() - before;
+  costs_.Observe(step.shape, threads, seconds);
+  for (const Part& part : plan)
+    part.job->usage.compute_seconds += seconds * part.all_rows() / step.shape.rows;
   ++stats_.steps;
-  if (std::any_of(rows.begin(), rows.end(),
-                  [&](const model::Row& r) { return r.adapter != rows[0].adapter; }))
+  if (std::any_of(step.rows.begin(), step.rows.end(),
+                  [&](const model::Row& row) { return row.adapter != step.rows[0].adapter; }))
     ++stats_.mixed_steps;
-  stats_.rows += shape.rows;
-  stats_.decode_seconds += after - before;
-  std::vector<Draw> draws;  // of rows without drafts, in the order of parts
-  if (options_.draw_threads > 1) {
-    for (const Part& part : parts)
-      if (part.samples && !part.drafted) draws.push_back(DrawOf(*part.job, part.first + part.rows - 1));
-    drawer_.Together(draws);
-  }
-  auto drawn = draws.begin();
-  for (const Part& part : parts) {
-    Job& job = *part.job;
-    job.usage.compute_seconds += (after - before) * part.rows / shape.rows;
-    job.last_row = now;
-    const auto pending = static_cast<int32_t>(job.tokens.size()) - job.computed;
-    const int32_t own = std::min(part.rows, pending);
-    (job.committed > 0 ? stats_.decode_rows : stats_.prefill_rows) += own;
-    if (job.request.prompt_logprobs >= 0) ScorePrompt(job, part.first, own);
-    job.computed += own;
-    if (job.request.progress && job.committed == 0) job.out.processed = job.computed;
-    if (!part.samples) continue;
-    const int first_output = part.first + own - 1;
-    SampleRows(job, first_output, part.rows - own + 1, after,
-               drawn != draws.end() && !part.drafted ? &*drawn++ : nullptr);
-    if (part.drafted) {
-      const auto& draft = drafts_.at(job.id);
-      // Sampled tokens that agree with the draft are in the cache already; the rest of the draft is cut off.
-      const auto known = static_cast<int32_t>(job.tokens.size()) - job.computed;
-      const auto drafted = static_cast<int32_t>(part.rows - own);
-      const auto said = job.tokens.begin() + job.computed;
-      const auto accepted = static_cast<int32_t>(
-          std::mismatch(said, said + std::min(drafted, known), draft.begin(), draft.begin() + drafted).first -
-          said);
-      job.computed += accepted;
-      cache_.Truncate(job.path, job.computed);
-      job.lookup.Verified(drafted, accepted);
-      job.usage.drafted_tokens += drafted;
-      job.usage.accepted_tokens += accepted;
-      stats_.drafted += drafted;
-      stats_.accepted += accepted;
-    }
-  }
-  const double sampled = clock_();
-  stats_.sample_seconds += sampled - after;
-  Deliver();
-  stats_.step_seconds += clock_() - now;
-  return true;
+  stats_.rows += step.shape.rows;
+  stats_.decode_seconds += seconds;
+  return Status::Ok();
 }
 
-Draw Core::DrawOf(Job& job, int row) {
-  job.history.said = job.tokens;
-  job.history.begin = job.request.prompt.size();
-  return {decoder_->Logits(row), &job.request.sampling, &job.history, job.matcher.get(), job.sampled};
-}
-
-// Samples from the outputs of a request's rows: one, or one for each drafted token while they agree.
-void Core::SampleRows(Job& job, int first_row, int rows, double now, const Draw* drawn) {
-  const auto draft = drafts_.find(job.id);
-  if (job.first_token == 0) {
-    job.first_token = now;
-    job.usage.prefill_seconds = now - job.started;
+// A step that failed. Where the ledger was wrong about free cells, room is made the hard way and nobody is
+// lost; else its requests end with the reason.
+void Core::GiveUp(const Plan& plan, const Status& why) {
+  if (why.Is(Code::kLimit)) {
+    ++stats_.surprises;
+    if (cache_.EvictOne()) return;
+    if (running_.size() > 1 && PreemptOne()) return;
   }
-  if (job.request.max_tokens == 0) {  // only its prompt was asked about
-    job.out.finish = Finish::kLength;
-    return;
-  }
-  for (int i = 0; i < rows; ++i) {
-    Draw draw = drawn != nullptr && i == 0 ? *drawn : DrawOf(job, first_row + i);
-    const Token token = drawn != nullptr && i == 0 ? draw.token : drawer_.One(draw);
-    ++job.sampled;
-    if (token < 0) {
-      job.out.error =
-          Status::Invalid("no token may follow: the grammar, logit_bias or the model's numbers leave none");
-      return;
-    }
-    if (!TakeToken(job, token, draw.logits, false)) return;
-    if (i + 1 < rows && draft->second[static_cast<size_t>(i)] != token) return;
-  }
-  if (job.matcher) TakeForced(job);
-}
-
-// Log-probabilities of the prompt's tokens that these rows foretell.
-void Core::ScorePrompt(Job& job, int first_row, int32_t rows) {
-  for (int32_t i = 0; i < rows; ++i) {
-    const int32_t position = job.computed + i;
-    if (!WantsScore(job, position)) continue;
-    TokenOut out{job.tokens[static_cast<size_t>(position) + 1], 0, {}};
-    out.logprob = Sampler::LogProbability(decoder_->Logits(first_row + i), out.token,
-                                          job.request.prompt_logprobs, &out.top)
-                      .logprob;
-    job.out.prompt.push_back(std::move(out));
-    job.scored = position + 1;
-  }
-}
-
-// Adds a token to the answer. False where the answer ends with it.
-bool Core::TakeToken(Job& job, Token token, std::span<const float> logits, bool forced) {
-  const bool end = vocabulary_->IsEnd(token);
-  if (job.matcher && !job.matcher->Accept(token)) {
-    job.out.error = Status::Invalid("a token was chosen that its grammar refuses");
-    return false;
-  }
-  if (end && !job.request.ignore_end) {
-    job.out.finish = Finish::kEnd;
-    return false;
-  }
-  const std::vector<Token>& stops = job.request.stop_tokens;
-  if (std::find(stops.begin(), stops.end(), token) != stops.end()) {
-    job.out.finish = Finish::kStop;
-    job.out.stop_token = token;
-    return false;
-  }
-  job.tokens.push_back(token);
-  ++job.committed;
-  job.history.Said(token);
-  TokenOut out{token, 0, {}};
-  if (job.request.top_logprobs >= 0 && !logits.empty())
-    out.logprob = Sampler::LogProbability(logits, token, job.request.top_logprobs, &out.top).logprob;
-  job.out.tokens.push_back(std::move(out));
-  if (forced) {
-    ++job.usage.forced_tokens;
-    ++stats_.forced;
-  }
-  if (job.committed <= job.request.sampling.min_tokens) {
-    job.out.text += job.text.AddPlain(vocabulary_->Piece(token));
-  } else {
-    job.out.text += job.text.Add(vocabulary_->Piece(token), !job.matcher || job.matcher->may_end());
-  }
-  if (job.text.stopped()) {
-    job.out.finish = Finish::kStop;
-    return false;
-  }
-  if (job.text.turn_ended() || (job.matcher && job.matcher->done())) {
-    job.out.finish = Finish::kEnd;
-    return false;
-  }
-  if (job.committed >= job.limit || static_cast<int32_t>(job.tokens.size()) >= facts_.context) {
-    job.out.finish = Finish::kLength;
-    return false;
-  }
-  return true;
-}
-
-// What the grammar leaves no choice about is taken without asking the model; the last of its tokens is left
-// to the model, which may join it with what follows.
-void Core::TakeForced(Job& job) {
-  if (options_.deterministic || !options_.jump) return;
-  const std::string text = job.matcher->Forced();
-  if (text.size() < 2) return;
-  const std::vector<Token> tokens = vocabulary_->Tokenize(text);
-  std::string back;
-  for (const Token token : tokens) back += vocabulary_->Piece(token);
-  if (back != text) return;  // a tokenizer that changes texts: the model writes this itself
-  for (size_t i = 0; i + 1 < tokens.size() && i < static_cast<size_t>(kForcedAtOnce) - 1; ++i)
-    if (!TakeToken(job, tokens[i], {}, true)) return;
-}
-
-Usage Core::UsageNow(const Job& job) const {
-  Usage usage = job.usage;
-  usage.answer_tokens = job.committed;
-  const double now = clock_();
-  if (job.first_token == 0) usage.prefill_seconds = now - job.started;
-  if (job.first_token > 0) usage.decode_seconds = now - job.first_token;
-  return usage;
-}
-
-// Hands out what the step gave, and ends what has ended.
-void Core::Deliver() {
-  std::vector<std::shared_ptr<Job>> ended;
-  for (const auto& [id, job] : running_) {
-    if (job->out.finish != Finish::kNone || !job->out.error.ok()) {
-      ended.push_back(job);
-    } else if (!job->out.tokens.empty() || !job->out.prompt.empty() || job->out.processed >= 0) {
-      Delta delta = std::move(job->out);
-      job->out = {};
-      if (job->request.report) delta.usage = UsageNow(*job);
-      if (job->sink) job->sink(std::move(delta));
-    }
-  }
-  for (const auto& job : ended) {
-    const Status error = job->out.error;
-    const engine::Finish how = error.ok() ? job->out.finish : Finish::kError;
-    Finish(job, how, error);
-  }
+  for (const Part& part : plan) Finish(part.job, Finish::kError, why);
 }
 
 }  // namespace headrace::engine

@@ -1,6 +1,6 @@
-// Core: the engine without threads. `Step()` is schedule → decode → sample → deliver; everything between two
-// steps is state in this class, so a simulator with a false model and a false clock drives it exactly as the
-// engine's compute thread does.
+// Core: the engine without threads. `Step()` is plan → rows → compute → results → deliver; everything between
+// two steps is state in this class, so a simulator with a false model and a false clock drives it exactly as
+// the engine's compute thread does.
 #pragma once
 
 #include <atomic>
@@ -88,7 +88,16 @@ struct Job {
   uint64_t sampled = 0;                     // random numbers used
   std::optional<PreemptedState> preempted;  // of its path, while it has none
   Delta out;                                // gathered during a step
+
+  // Tokens that are not in its path yet.
+  int32_t pending() const { return static_cast<int32_t>(tokens.size()) - computed; }
+  // Whether the row at this position says how likely the prompt's next token is, and somebody asked.
+  bool WantsScore(int32_t position) const {
+    return request.prompt_logprobs >= 0 && position >= scored && position + 1 < usage.prompt_tokens;
+  }
 };
+// Tokens that a grammar gives at once at most; so many are computed like a decode.
+inline constexpr int32_t kForcedAtOnce = 32;
 
 class Core {
  public:
@@ -131,21 +140,46 @@ class Core {
   // `least`: the shortest answer that it may have, not the one that is expected.
   Timed TimedOf(const Job& job, int32_t cached, bool least) const;
   bool BeginJob(const std::shared_ptr<Job>& job);
-  bool PreemptOne();
+  std::shared_ptr<Job> PreemptOne();
   void Finish(const std::shared_ptr<Job>& job, engine::Finish how, Status error = Status::Ok());
 
-  // core.cc
-  Usage UsageNow(const Job& job) const;
-  void Deliver();
-  std::vector<Work> BuildWork(double now);
+  // core.cc: from a plan to its rows.
+  struct Part {  // one request's rows in a step
+    std::shared_ptr<Job> job;
+    int32_t rows = 0;          // of its tokens that are not computed yet
+    std::vector<Token> draft;  // computed behind them, on trial
+    int first_row = 0;         // of the step's
+    bool samples = false;      // its last token is among the rows: its answer goes on
+
+    int32_t all_rows() const { return rows + static_cast<int32_t>(draft.size()); }
+    int last_row() const { return first_row + rows - 1; }
+  };
+  using Plan = std::vector<Part>;
+  struct Rows {
+    std::vector<model::Row> rows;
+    StepShape shape;
+  };
+  Plan MakePlan(double now);
+  std::vector<Work> Survey(double now) const;
+  std::vector<std::vector<Token>> ProposeDrafts(std::vector<Work>* work);
   bool ChooseApart(const std::vector<Work>& work, int adapter);
-  bool RunStep(const std::vector<Share>& plan, double now);
+  bool FitIntoCache(Plan* plan);
+  Rows RowsOf(Plan* plan);
+  Status Compute(const Plan& plan, const Rows& step);
+  void GiveUp(const Plan& plan, const Status& why);
+
+  // core_results.cc: from a step's rows to what its requests are told.
+  void TakeResults(const Plan& plan, double now);
+  std::vector<Draw> DrawTogether(const Plan& plan);
   // `drawn`: the first row's token, where it is known already.
-  void SampleRows(Job& job, int first_row, int rows, double now, const Draw* drawn);
+  void Sample(const Part& part, double now, const Draw* drawn);
+  void VerifyDraft(const Part& part);
   Draw DrawOf(Job& job, int row);
-  void ScorePrompt(Job& job, int first_row, int32_t rows);
+  void ScorePrompt(const Part& part);
   bool TakeToken(Job& job, Token token, std::span<const float> logits, bool forced);
   void TakeForced(Job& job);
+  Usage UsageNow(const Job& job) const;
+  void Deliver();
 
   model::Decoder* decoder_;
   const Vocabulary* vocabulary_;
@@ -161,7 +195,6 @@ class Core {
   AdapterTurn turn_;
   Drawer drawer_;
   std::map<uint64_t, std::shared_ptr<Job>> running_, waiting_;
-  std::map<uint64_t, std::vector<Token>> drafts_;  // of this step, by request
   int adapter_ = -1;
   CoreStats stats_;
 };

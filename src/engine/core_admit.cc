@@ -235,7 +235,7 @@ bool Core::BeginJob(const std::shared_ptr<Job>& job) {
 }
 
 // The youngest gives way to the others, and waits again.
-bool Core::PreemptOne() {
+std::shared_ptr<Job> Core::PreemptOne() {
   std::vector<Running> candidates;
   std::vector<std::shared_ptr<Job>> jobs;
   for (const auto& [id, job] : running_) {
@@ -248,7 +248,7 @@ bool Core::PreemptOne() {
     for (Running& c : candidates) c.reserved = false;
     victim = ChooseVictim(candidates);
   }
-  if (victim < 0) return false;
+  if (victim < 0) return nullptr;
   const std::shared_ptr<Job> job = jobs[static_cast<size_t>(victim)];
   job->preempted = cache_.Preempt(job->path);
   job->computed = 0;
@@ -256,17 +256,15 @@ bool Core::PreemptOne() {
   ++job->usage.preemptions;
   ++stats_.preemptions;
   running_.erase(job->id);
-  drafts_.erase(job->id);
   waiting_.emplace(job->id, job);
   fair_.PushFront(job->request.key, {job->id, job->request.priority, 0});
-  return true;
+  return job;
 }
 
 void Core::Finish(const std::shared_ptr<Job>& job, engine::Finish how, Status error) {
   const double now = clock_();
   const bool was_running = running_.erase(job->id) > 0;
   if (!was_running && waiting_.erase(job->id) > 0) fair_.Remove(job->request.key, job->id);
-  drafts_.erase(job->id);
   if (job->path >= 0) {
     cache_.Release(job->path, how != Finish::kError && options_.reuse && job->request.reuse, now);
     job->path = -1;

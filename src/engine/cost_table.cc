@@ -13,6 +13,7 @@ constexpr double kForget = 0.2;     // weight of the newest step
 constexpr double kRemember = 0.98;  // of attention's line, at each chunk
 constexpr double kSpread = 300;     // tokens: chunks that all attend to as much tell nothing of it
 constexpr int32_t kChunk = 64;      // rows
+constexpr int64_t kTrial = 32;      // choices, one of which tries the other way
 
 }  // namespace
 
@@ -139,7 +140,7 @@ void CostTable::Observe(StepShape shape, int threads, double seconds) {
   }
 }
 
-int CostTable::ChooseThreads(const StepShape& shape) {
+int CostTable::ChooseThreads(const StepShape& shape) const {
   if (max_threads_ == 1) return 1;
   const auto bin = static_cast<size_t>(BinOf(shape.rows));
   const Bin& one = tables_[0][bin];
@@ -156,13 +157,20 @@ int CostTable::ChooseThreads(const StepShape& shape) {
   return one_is_better ? 1 : max_threads_;
 }
 
-bool CostTable::ChooseApart(const StepShape& decoding, int threads, bool may_try) {
-  Beside& beside = beside_[static_cast<size_t>(BinOf(decoding.rows))];
-  if (beside.seen < 2) return false;
-  const bool apart = Predict(decoding, threads) < beside.seconds;
-  if (++beside.since_other < 32 || !may_try) return apart;
-  beside.since_other = 0;
-  return !apart;
+CostTable::Apart CostTable::ChooseApart(const StepShape& decoding, int threads, bool may_try) const {
+  const Beside& beside = beside_[static_cast<size_t>(BinOf(decoding.rows))];
+  Apart choice;
+  if (beside.seen < 2) return choice;
+  choice.counts = true;
+  choice.trial = may_try && beside.since_other + 1 >= kTrial;
+  choice.apart = (Predict(decoding, threads) < beside.seconds) != choice.trial;
+  return choice;
+}
+
+void CostTable::Chose(const StepShape& decoding, const Apart& choice) {
+  if (!choice.counts) return;
+  int64_t& since_other = beside_[static_cast<size_t>(BinOf(decoding.rows))].since_other;
+  since_other = choice.trial ? 0 : since_other + 1;
 }
 
 int32_t CostTable::RowsWithin(StepShape shape, int64_t attended_per_row, double budget, int32_t least,

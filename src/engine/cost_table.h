@@ -37,13 +37,20 @@ class CostTable {
 
   // The number of threads to run such a step with: the fastest known, every now and then (one step in 64 of
   // its size) another, so that what is known stays true.
-  int ChooseThreads(const StepShape& shape);
+  int ChooseThreads(const StepShape& shape) const;
 
   // Whether rows that decode are better computed in a step of their own than in a prefill chunk. Where
   // weights are what a step waits for they ride along for nothing; where arithmetic is, they may cost the
-  // chunk more than their own step takes (measured on 2 cores: 4 rows 80 ms in a chunk, 40 ms apart). Tries
-  // the other way once in 32 times.
-  bool ChooseApart(const StepShape& decoding, int threads, bool may_try);
+  // chunk more than their own step takes (measured on 2 cores: 4 rows 80 ms in a chunk, 40 ms apart). Once in
+  // 32 times it says the other, as a trial, if that `may_try` be.
+  struct Apart {
+    bool apart = false;
+    bool counts = false;  // there were figures to choose by
+    bool trial = false;
+  };
+  Apart ChooseApart(const StepShape& decoding, int threads, bool may_try) const;
+  // A step was planned by this choice.
+  void Chose(const StepShape& decoding, const Apart& choice);
 
   // The most prefill rows that may join `shape` within `budget` seconds; at least `least`.
   int32_t RowsWithin(StepShape shape, int64_t attended_per_row, double budget, int32_t least, int32_t most,

@@ -454,8 +454,12 @@ TEST(Lookup, DraftsWhatFollowedBefore) {
   EXPECT_GT(lookup.Worth(costs, {}, 10, 1), 0);
   for (int i = 0; i < 5; ++i) lookup.Verified(8, 0);
   int offered = 0;
-  for (int i = 0; i < 20; ++i) offered += lookup.Worth(costs, {}, 10, 1) > 0 ? 1 : 0;
-  EXPECT_EQ(offered, 0);  // it rests after failures
+  for (int i = 0; i < 40; ++i) {  // it rests after failures: for 2^5 steps
+    if (!lookup.resting()) ++offered;
+    if (lookup.resting()) lookup.Rest();
+  }
+  EXPECT_EQ(offered, 8);
+  EXPECT_EQ(lookup.Worth(costs, {}, 10, 1), lookup.Worth(costs, {}, 10, 1));
 }
 
 // ---------------------------------------------------------------- text

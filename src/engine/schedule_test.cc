@@ -60,7 +60,10 @@ TEST(CostTable, FindsWhetherDecodersRideAlong) {
     int apart = 0;
     for (int i = 0; i < 200; ++i) {
       const StepShape decoding{4, 4, 400};
-      if (costs.ChooseApart(decoding, 2, true)) {
+      const CostTable::Apart choice = costs.ChooseApart(decoding, 2, true);
+      EXPECT_EQ(costs.ChooseApart(decoding, 2, true).apart, choice.apart);  // asking changes nothing
+      costs.Chose(decoding, choice);
+      if (choice.apart) {
         ++apart;
         costs.Observe(decoding, 2, 0.04);
         costs.Observe({256, 0, 50'000}, 2, 0.6);

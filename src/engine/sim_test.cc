@@ -255,8 +255,9 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
   }
   // To compare two builds: the same scenario, the same decisions.
   if (getenv("HEADRACE_SIM_DECISIONS") != nullptr)
-    std::printf("seed %llu decides %016llx in %lld steps\n", static_cast<unsigned long long>(seed),
-                static_cast<unsigned long long>(decoder.decisions), static_cast<long long>(decoder.steps));
+    std::printf("seed %llu decides %016llx in %lld steps, %lld preempted\n",
+                static_cast<unsigned long long>(seed), static_cast<unsigned long long>(decoder.decisions),
+                static_cast<long long>(decoder.steps), static_cast<long long>(core.stats().preemptions));
   const CoreStats stats = core.stats();
   if (stats.surprises != 0) return "the ledger was wrong about free cells";
   totals->requests += stats.requests;

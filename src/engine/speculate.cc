@@ -63,7 +63,6 @@ void Lookup::Verified(int32_t drafted, int32_t accepted) {
   if (accepted == 0) {
     failures_ = std::min(failures_ + 1, 8);
     rest_ = 1 << failures_;
-    waited_ = 0;
     rate_ = std::max(rate_, 0.3);
   } else {
     failures_ = 0;
@@ -72,10 +71,6 @@ void Lookup::Verified(int32_t drafted, int32_t accepted) {
 }
 
 int32_t Lookup::Worth(const CostTable& costs, StepShape others, int64_t position, int threads) const {
-  if (waited_ < rest_) {
-    ++waited_;
-    return 0;
-  }
   StepShape plain = others;
   plain.rows += 1;
   plain.outputs += 1;

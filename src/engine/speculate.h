@@ -25,9 +25,12 @@ class Lookup {
   // The tokens that followed the latest earlier occurrence of the last few, at most `most`.
   std::vector<Token> Draft(std::span<const Token> tokens, int32_t most) const;
 
-  // How a draft fared; and how many tokens are worth drafting now: 0 where none are.
-  void Verified(int32_t drafted, int32_t accepted);
+  // How many tokens are worth drafting beside `others`, 0 where none are.
   int32_t Worth(const CostTable& costs, StepShape others, int64_t position, int threads) const;
+  // How a draft fared. After one that failed, the next steps in which there would be a draft go without.
+  void Verified(int32_t drafted, int32_t accepted);
+  bool resting() const { return rest_ > 0; }
+  void Rest() { --rest_; }  // such a step
 
  private:
   static constexpr int kLongest = 3;  // tokens that must agree
@@ -36,9 +39,8 @@ class Lookup {
   size_t filled_ = 0;
   int32_t read_ = 0;
   double rate_ = 0.7;  // share of drafted tokens that were accepted, decaying
-  int32_t rest_ = 0;   // tokens to wait after failures
+  int32_t rest_ = 0;   // steps to go without a draft after failures
   int32_t failures_ = 0;
-  mutable int32_t waited_ = 0;
 };
 
 }  // namespace headrace::engine
