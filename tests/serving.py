@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -21,11 +22,16 @@ GEMMA = MODELS / "gemma-3-270m-q4_k_m.gguf"
 MINILM = MODELS / "all-minilm-l6-v2-f16.gguf"
 needs_models = pytest.mark.skipif(not GEMMA.exists() or not MINILM.exists(), reason="./dev setup models")
 
-# How far two ways to compute one log-probability may differ. One row and many rows take other kernels (gemv, gemm; by the
-# instruction set), which round activations to 8 bits a block in their own order: half a step of 1/127 is 0.4 % of the
-# largest value, on either side, of logits that lie within 30 of each other: 2 * 0.004 * 30. Another token's
-# log-probability is off by whole units.
-KERNEL_NOISE = 2 * (0.5 / 127) * 30
+# How far two ways to compute one log-probability may differ. One row and many rows take other kernels (gemv, gemm, attention
+# by rows or by tiles; by the instruction set), which add in another order. Where that moves an activation over a rounding
+# step of its 8-bit block, it moves by 1/127 of the block's largest value: uniform errors of 0.5/127/sqrt(3) of it, and the
+# largest of 32 is about 3 times the root mean square. Each of two blocks in 18 layers adds such an error on either side,
+# in quadrature, and logits spread by about 4. Three standard deviations of that; another token's is off by whole units.
+KERNEL_NOISE = 3 * math.sqrt(2 * 2 * 18) * (0.5 / 127 / math.sqrt(3)) * 3 * 4
+
+# The same of a vector of all-MiniLM: half precision rounds to 2**-11 of a value on its way through 12 blocks (six layers),
+# and a component of a vector of length 1 and width 384 is 0.2 at most: 0.2 * 2**-11 * sqrt(2 * 12) is 0.0005.
+VECTOR_NOISE = 1e-3
 
 
 def program() -> str:

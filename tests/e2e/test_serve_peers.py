@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import Server, make_catalog, needs_models, serving
+from serving import VECTOR_NOISE, Server, make_catalog, needs_models, serving
 
 pytestmark = needs_models
 
@@ -115,13 +115,13 @@ def test_inputs_of_embeddings_as_llama_takes_them(server: Server) -> None:
     mixed = [*tokens[:1], "a cat", *tokens[-1:]]
     same = [tokens, {"prompt_string": "a cat"}, parts, mixed]
     for value in same:
-        assert embed(value)[0] == pytest.approx(want, abs=1e-3)
+        assert embed(value)[0] == pytest.approx(want, abs=VECTOR_NOISE)
     # In one call they stand for themselves, and not for parts of one text.
     for row in embed(["a cat", *same]):
-        assert row == pytest.approx(want, abs=1e-3)
+        assert row == pytest.approx(want, abs=VECTOR_NOISE)
     empty, other = embed(["", "a cat"])
-    assert len(empty) == len(other) and other == pytest.approx(want, abs=1e-3)
-    assert sum(x * x for x in empty) == pytest.approx(1, abs=1e-3)
+    assert len(empty) == len(other) and other == pytest.approx(want, abs=VECTOR_NOISE)
+    assert sum(x * x for x in empty) == pytest.approx(1, abs=VECTOR_NOISE)
 
 
 def test_texts_of_scores_are_cut_where_they_are_asked_to_be(server: Server) -> None:
@@ -138,7 +138,9 @@ def test_texts_of_scores_are_cut_where_they_are_asked_to_be(server: Server) -> N
         expected = float(vector("a cat", most) @ vector(long, most))
         scored = server.ask("/v1/score", pairs).json["data"][0]["score"]
         ranked = server.ask("/v1/rerank", ranks).json["results"][0]["relevance_score"]
-        assert scored == pytest.approx(expected, abs=1e-3) and ranked == pytest.approx(expected, abs=1e-3)
+        assert scored == pytest.approx(expected, abs=VECTOR_NOISE) and ranked == pytest.approx(
+            expected, abs=VECTOR_NOISE
+        )
         found[most] = expected
     assert len({round(value, 2) for value in found.values()}) == 3, found
     texts = {"query": "a cat", "texts": ["a cat " * 400]}
