@@ -8,15 +8,11 @@
 namespace headrace::engine {
 namespace {
 
-constexpr int32_t kMostDraft = 31;
-constexpr int32_t kScoredRows =
-    64;  // of a step whose logits are all wanted: a megabyte each at 262,144 tokens
-
-constexpr size_t kManyRun = 16;  // requests: so many pay for idle cells in every step
-
 KvCacheOptions CacheOptions(const CoreOptions& options, const model::DecoderFacts& facts) {
   KvCacheOptions cache;
   cache.grid = options.deterministic ? options.grid : 0;
+  cache.least_saved = options.machine.least_saved;
+  cache.least_kept = options.machine.least_kept;
   cache.cut_idle = options.deterministic && facts.paths <= options.slots;
   return cache;
 }
@@ -37,11 +33,13 @@ Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOpti
       drawer_(facts_.vocabulary, options.draw_threads) {
   for (Token token = 0; token < facts_.vocabulary; ++token)
     if (vocabulary_->IsEnd(token)) ends_.push_back(token);
+  limits_.machine = options_.machine;
   limits_.max_rows = facts_.max_rows;
   limits_.max_gap = options_.max_gap;
   limits_.grid = options_.deterministic ? options_.grid : 0;
   options_.slots = std::min(options_.slots, facts_.paths);
-  options_.guests = options_.deterministic ? 0 : std::min(options_.guests, facts_.paths - options_.slots);
+  options_.light_slots =
+      options_.deterministic ? 0 : std::min(options_.light_slots, facts_.paths - options_.slots);
   if (options_.deterministic) options_.lookup = false;
   if (!facts_.can_truncate) options_.lookup = false;
 }
@@ -60,13 +58,20 @@ CoreStats Core::stats() const {
   return stats;
 }
 
+// Idle cells that stay beside those that run.
+int32_t Core::ResidentCells() const {
+  const MachineProfile& machine = options_.machine;
+  const bool many = static_cast<int32_t>(running_.size()) >= machine.many_running;
+  return many ? machine.resident_cells / 4 : machine.resident_cells;
+}
+
 // What is told here, step by step: who is over goes, who can begins, the step is planned once and cut to the
 // cells that there are, its rows are computed, and what they say is handed out.
 bool Core::Step() {
-  Reap();
-  Begin();
+  EndExpired();
+  BeginWaiting();
   if (running_.empty()) return false;
-  cache_.OffloadIdle(running_.size() >= kManyRun ? options_.resident / 4 : options_.resident);
+  cache_.OffloadIdle(ResidentCells());
   const double now = clock_();
   Plan plan = MakePlan(now);
   if (!FitIntoCache(&plan)) return true;
@@ -84,23 +89,23 @@ bool Core::Step() {
 // ---------------------------------------------------------------- the plan
 
 Core::Plan Core::MakePlan(double now) {
-  std::vector<Work> work = Survey(now);
-  std::vector<std::vector<Token>> drafts = ProposeDrafts(&work);
-  const int adapter = turn_.Next(work);
+  std::vector<Candidate> candidates = Survey(now);
+  std::vector<std::vector<Token>> drafts = ProposeDrafts(&candidates);
+  const int adapter = turn_.Next(candidates);
   if (adapter != adapter_) ++stats_.adapter_switches;
   adapter_ = adapter;
   ScheduleLimits limits = limits_;
-  limits.apart = ChooseApart(work, adapter);
+  limits.alternate = ChooseAlternate(candidates, adapter);
   std::vector<std::shared_ptr<Job>> jobs;  // by slot
   for (const auto& [id, job] : running_) jobs.push_back(job);
   Plan plan;
-  for (const Share& share : Schedule(work, adapter, limits, costs_, facts_.threads)) {
-    const auto slot = static_cast<size_t>(share.slot);
+  for (const Scheduled& scheduled : Schedule(candidates, adapter, limits, costs_, facts_.threads)) {
+    const auto slot = static_cast<size_t>(scheduled.slot);
     Part part;
     part.job = jobs[slot];
-    part.rows = std::min(share.rows, part.job->pending());
+    part.rows = std::min(scheduled.rows, part.job->pending());
     part.samples = part.rows == part.job->pending();
-    drafts[slot].resize(static_cast<size_t>(share.rows - part.rows));
+    drafts[slot].resize(static_cast<size_t>(scheduled.rows - part.rows));
     part.draft = std::move(drafts[slot]);
     plan.push_back(std::move(part));
   }
@@ -109,50 +114,51 @@ Core::Plan Core::MakePlan(double now) {
 }
 
 // What each running request could compute now, in the order of their ids: a request's place is its slot.
-std::vector<Work> Core::Survey(double now) const {
-  std::vector<Work> work;
+std::vector<Candidate> Core::Survey(double now) const {
+  std::vector<Candidate> candidates;
   std::map<std::string_view, int32_t> running_of;
   for (const auto& [id, job] : running_) ++running_of[job->request.key];
   for (const auto& [id, job] : running_) {
-    Work w;
-    w.share = running_of[job->request.key];
-    w.fresh = job->last_row == job->started;
-    w.slot = static_cast<int>(work.size());
-    w.adapter = facts_.mixes_adapters ? -1 : job->request.adapter;
-    w.position = job->computed;
-    w.waited = now - job->last_row;
-    w.interactive = job->request.interactive;
+    Candidate c;
+    c.key_running = running_of[job->request.key];
+    c.just_begun = job->last_row == job->started;
+    c.slot = static_cast<int>(candidates.size());
+    c.adapter = facts_.mixes_adapters ? -1 : job->request.adapter;
+    c.position = job->computed;
+    c.waited = now - job->last_row;
+    c.interactive = job->request.interactive;
     const int32_t pending = job->pending();
     if (job->committed > 0 && pending <= kForcedAtOnce) {
-      w.decode_rows = options_.deterministic ? 1 : pending;
+      c.decode_rows = options_.deterministic ? 1 : pending;
     } else {
-      w.prefill_left = job->request.prompt_logprobs >= 0 ? std::min(pending, kScoredRows) : pending;
+      c.prefill_left =
+          job->request.prompt_logprobs >= 0 ? std::min(pending, options_.machine.scored_rows) : pending;
     }
-    work.push_back(w);
+    candidates.push_back(c);
   }
-  return work;
+  return candidates;
 }
 
-// Drafts of those whose rows they are worth, by slot; their rows are added to the work.
-std::vector<std::vector<Token>> Core::ProposeDrafts(std::vector<Work>* work) {
-  std::vector<std::vector<Token>> drafts(work->size());
+// Drafts of those whose rows they are worth, by slot; their rows are added to the candidates'.
+std::vector<std::vector<Token>> Core::ProposeDrafts(std::vector<Candidate>* candidates) {
+  std::vector<std::vector<Token>> drafts(candidates->size());
   if (!options_.lookup) return drafts;
   StepShape decoding;
-  for (const Work& w : *work) {
-    if (w.decode_rows == 0) continue;
-    decoding.rows += w.decode_rows;
+  for (const Candidate& c : *candidates) {
+    if (c.decode_rows == 0) continue;
+    decoding.rows += c.decode_rows;
     decoding.outputs += 1;
-    decoding.attended += static_cast<int64_t>(w.decode_rows) * w.position;
+    decoding.attended += static_cast<int64_t>(c.decode_rows) * c.position;
   }
-  auto at = work->begin();
+  auto at = candidates->begin();
   for (const auto& [id, job] : running_) {
-    Work& w = *at++;
-    if (w.decode_rows != 1 || !job->request.lookup || job->matcher) continue;
+    Candidate& c = *at++;
+    if (c.decode_rows != 1 || !job->request.lookup || job->matcher) continue;
     const int32_t left =
         std::min(job->limit - job->committed, facts_.context - static_cast<int32_t>(job->tokens.size())) - 1;
     if (left < 1) continue;
     job->lookup.Extend(job->tokens);
-    std::vector<Token> draft = job->lookup.Draft(job->tokens, std::min(left, kMostDraft));
+    std::vector<Token> draft = job->lookup.Draft(job->tokens, std::min(left, options_.machine.most_draft));
     if (draft.empty()) continue;
     if (job->lookup.resting()) {
       job->lookup.Rest();
@@ -165,30 +171,31 @@ std::vector<std::vector<Token>> Core::ProposeDrafts(std::vector<Work>* work) {
     const int32_t worth = job->lookup.Worth(costs_, others, job->computed, facts_.threads);
     if (worth < 1) continue;
     if (static_cast<int32_t>(draft.size()) > worth) draft.resize(static_cast<size_t>(worth));
-    w.decode_rows = 1 + static_cast<int32_t>(draft.size());
-    drafts[static_cast<size_t>(w.slot)] = std::move(draft);
+    c.decode_rows = 1 + static_cast<int32_t>(draft.size());
+    drafts[static_cast<size_t>(c.slot)] = std::move(draft);
   }
   return drafts;
 }
 
 // Whether decoders and chunks take turns; asked only where somebody decodes while somebody else prefills.
-bool Core::ChooseApart(const std::vector<Work>& work, int adapter) {
-  const StepShape decoding = DecodingStep(work, adapter);
+bool Core::ChooseAlternate(const std::vector<Candidate>& candidates, int adapter) {
+  const StepShape decoding = DecodingStep(candidates, adapter);
   bool prefills = false;
   double decoder_waits = 0, chunk_waits = 1e9;
-  for (const Work& w : work) {
-    if (w.adapter != adapter) continue;
-    if (w.decode_rows > 0) decoder_waits = std::max(decoder_waits, w.waited);
-    if (w.decode_rows == 0 && w.prefill_left > 0) {
+  for (const Candidate& c : candidates) {
+    if (c.adapter != adapter) continue;
+    if (c.decode_rows > 0) decoder_waits = std::max(decoder_waits, c.waited);
+    if (c.decode_rows == 0 && c.prefill_left > 0) {
       prefills = true;
-      chunk_waits = std::min(chunk_waits, w.waited);
+      chunk_waits = std::min(chunk_waits, c.waited);
     }
   }
   if (!prefills || decoding.rows == 0) return false;
   // Trying the other way must not come on top of a chunk that decoders have waited for.
-  const CostTable::Apart choice = costs_.ChooseApart(decoding, facts_.threads, decoder_waits <= chunk_waits);
+  const CostTable::Alternation choice =
+      costs_.ChooseAlternate(decoding, facts_.threads, decoder_waits <= chunk_waits);
   costs_.Chose(decoding, choice);
-  return choice.apart;
+  return choice.alternate;
 }
 
 // Each row takes a cell. Where they are missing, idle prefixes go first, then the drafts, then the youngest
@@ -235,7 +242,7 @@ Core::Rows Core::RowsOf(Plan* plan) {
       result.shape.outputs += row.output ? 1 : 0;
       result.rows.push_back(row);
     }
-    if (job.committed > 0) result.shape.beside += part.all_rows();
+    if (job.committed > 0) result.shape.piggybacked += part.all_rows();
   }
   result.shape.rows = static_cast<int32_t>(result.rows.size());
   return result;

@@ -19,6 +19,7 @@
 #include "engine/fair.h"
 #include "engine/grammar.h"
 #include "engine/kv_cache.h"
+#include "engine/machine_profile.h"
 #include "engine/request.h"
 #include "engine/schedule.h"
 #include "engine/speculate.h"
@@ -30,7 +31,7 @@ namespace headrace::engine {
 
 struct CoreOptions {
   int32_t slots = 32;          // requests that run at once
-  int32_t guests = 4;          // and so many more of keys that run none, or few (kGuestShare): places that a
+  int32_t light_slots = 4;     // and so many more of light keys (MachineProfile::light_ratio): places that a
                                // busy key cannot fill
   int32_t queue = 1024;        // requests that wait; more are refused
   double max_gap = 0;          // --max-itl, seconds; 0: by the machine (WatchedRows)
@@ -42,7 +43,7 @@ struct CoreOptions {
   // Whose states can be exchanged: a number of the weights, and one of each adapter. See CacheSpace.
   uint64_t weights = 0;
   std::vector<uint64_t> adapters;
-  int32_t resident = 8192;       // cells of idle prefixes that stay beside running requests; see OffloadIdle
+  MachineProfile machine;
   double expected_answer = 192;  // tokens, until answers were seen
   int32_t draw_threads = 1;      // that sample; logits of several rows must stay valid together above 1
   bool lookup = true;            // speculation
@@ -125,8 +126,8 @@ class Core {
  private:
   // core_admit.cc
   uint64_t SpaceOf(const Request& request) const;
-  void Reap();
-  void Begin();
+  void EndExpired();
+  void BeginWaiting();
   KvCache::PrefixMatch MatchPrefix(const Job& job) const;
   bool MayReuse(const Job& job) const;
   bool BeingComputed(const Job& job, int32_t have) const;
@@ -159,10 +160,11 @@ class Core {
     std::vector<model::Row> rows;
     StepShape shape;
   };
+  int32_t ResidentCells() const;
   Plan MakePlan(double now);
-  std::vector<Work> Survey(double now) const;
-  std::vector<std::vector<Token>> ProposeDrafts(std::vector<Work>* work);
-  bool ChooseApart(const std::vector<Work>& work, int adapter);
+  std::vector<Candidate> Survey(double now) const;
+  std::vector<std::vector<Token>> ProposeDrafts(std::vector<Candidate>* candidates);
+  bool ChooseAlternate(const std::vector<Candidate>& candidates, int adapter);
   bool FitIntoCache(Plan* plan);
   Rows RowsOf(Plan* plan);
   Status Compute(const Plan& plan, const Rows& step);

@@ -4,12 +4,6 @@
 #include "engine/core.h"
 
 namespace headrace::engine {
-namespace {
-
-constexpr int32_t kWorthWaiting = 32;  // tokens that somebody else is about to compute
-
-}  // namespace
-
 std::string_view FinishName(Finish finish) {
   switch (finish) {
     case Finish::kNone:
@@ -88,7 +82,7 @@ void Core::Add(std::shared_ptr<Job> job) {
 }
 
 // Ends what was cancelled or is out of time: its slot and cells are free before the next step.
-void Core::Reap() {
+void Core::EndExpired() {
   const double now = clock_();
   for (auto* jobs : {&running_, &waiting_}) {
     std::vector<std::shared_ptr<Job>> ended;
@@ -121,18 +115,18 @@ bool Core::BeingComputed(const Job& job, int32_t have) const {
     const Job& other = *one.second;
     if (other.committed > 0 || !other.request.reuse || SpaceOf(other.request) != space) return false;
     const int32_t common = std::min(CommonLength(job.tokens, other.tokens), usable);
-    return common >= have + kWorthWaiting && other.computed < common;
+    return common >= have + options_.machine.least_awaited && other.computed < common;
   });
 }
 
 bool Core::HasSlot(const Job& job) const {
   const auto running = static_cast<int32_t>(running_.size());
   if (running < options_.slots) return true;
-  if (running >= options_.slots + options_.guests) return false;
+  if (running >= options_.slots + options_.light_slots) return false;
   const int32_t mine = RunningOf(job.request.key);
   if (mine == 0) return true;
   return std::any_of(running_.begin(), running_.end(), [&](const auto& one) {
-    return (mine + 1) * kGuestShare <= RunningOf(one.second->request.key);
+    return (mine + 1) * options_.machine.light_ratio <= RunningOf(one.second->request.key);
   });
 }
 
@@ -180,13 +174,13 @@ bool Core::MayBegin(const Job& job) const {
   return cache_.CanAllocate(match, CellsFor(job, match));
 }
 
-void Core::Begin() {
+void Core::BeginWaiting() {
   // Of those with deadlines the newest of each key goes first, while somebody has waited too long.
   const double now = clock_();
   const bool pressed = std::any_of(waiting_.begin(), waiting_.end(), [&](const auto& one) {
     return Pressed(one.second->submitted, one.second->deadline, now);
   });
-  while (!fair_.empty() && static_cast<int32_t>(running_.size()) < options_.slots + options_.guests) {
+  while (!fair_.empty() && static_cast<int32_t>(running_.size()) < options_.slots + options_.light_slots) {
     std::map<std::pair<std::string_view, int>, uint64_t> newest;
     if (pressed)
       for (const auto& [id, job] : waiting_)

@@ -22,15 +22,14 @@ int CostTable::BinOf(int32_t rows) {
                    : std::min(kBins - 1, static_cast<int>(std::bit_width(static_cast<uint32_t>(rows - 1))));
 }
 
-CostTable::CostTable(int max_threads, double row_seconds)
-    : max_threads_(std::max(max_threads, 1)), row_seconds_(row_seconds) {
+CostTable::CostTable(int max_threads, double row_seconds, const MachineProfile& machine)
+    : machine_(machine), max_threads_(std::max(max_threads, 1)), attended_seconds_(machine.attended_seconds) {
   for (int t = 0; t < 2; ++t) {
     const double speed = t == 0 ? 1.0 : 0.6 * max_threads_ + 0.4;
     for (int b = 0; b < kBins; ++b) {
-      // Reading the weights is one row's time; each further row adds a sixth of it (measured: steps of 1, 4,
-      // 8, 16, 32 rows take 12, 40, 43, 63, 113 ms with outputs, 512 without take 900).
+      // Reading the weights is one row's time; each further row adds a part of it.
       tables_[static_cast<size_t>(t)][static_cast<size_t>(b)].base =
-          row_seconds_ * (1.0 + 0.14 * ((1 << b) - 1)) / (b == 0 ? 1.0 : speed);
+          row_seconds * (1.0 + machine.row_cost * ((1 << b) - 1)) / (b == 0 ? 1.0 : speed);
     }
   }
 }
@@ -45,13 +44,13 @@ CostTable::Between CostTable::Place(int32_t rows) {
 }
 
 double CostTable::Predict(const StepShape& shape, int threads) const {
-  if (shape.beside > 0 && shape.beside < shape.rows) {
-    const Beside& beside = beside_[static_cast<size_t>(BinOf(shape.beside))];
-    if (beside.seen > 0) {
+  if (shape.piggybacked > 0 && shape.piggybacked < shape.rows) {
+    const Piggybacked& piggybacked = piggybacked_[static_cast<size_t>(BinOf(shape.piggybacked))];
+    if (piggybacked.seen > 0) {
       StepShape chunk = shape;
-      chunk.rows -= shape.beside;
-      chunk.beside = 0;
-      return Predict(chunk, threads) + beside.seconds;
+      chunk.rows -= shape.piggybacked;
+      chunk.piggybacked = 0;
+      return Predict(chunk, threads) + piggybacked.seconds;
     }
   }
   const auto& table = Table(threads);
@@ -61,15 +60,20 @@ double CostTable::Predict(const StepShape& shape, int threads) const {
          attended_seconds_ * static_cast<double>(shape.attended);
 }
 
-void CostTable::Beside::Learn(double newest) {
+void CostTable::Piggybacked::Learn(double newest) {
   seconds = seen == 0 ? newest : seconds + kForget * (newest - seconds);
   ++seen;
 }
 
 double CostTable::PredictDecoding(int32_t rows, int threads) const {
   const auto bin = static_cast<size_t>(BinOf(rows));
-  const Beside& seen = decoding_[bin];
+  const Piggybacked& seen = decoding_[bin];
   return seen.seen >= 2 ? seen.seconds * rows / (1 << bin) : Predict({rows, rows, 0}, threads);
+}
+
+double CostTable::PredictPrefillRow(int threads) const {
+  const int32_t rows = machine_.tile > 0 ? machine_.tile - 1 : machine_.chunk;
+  return Predict({rows, 1, 0}, threads) / rows;
 }
 
 // Least squares over runs of chunks of equal rows, as a long prompt gives them: what they take grows with
@@ -94,17 +98,17 @@ void CostTable::Observe(StepShape shape, int threads, double seconds) {
   if (shape.rows >= kChunk && (threads > 1) == (max_threads_ > 1)) LearnAttention(shape, seconds);
   if (shape.outputs == shape.rows && (threads > 1) == (max_threads_ > 1)) {
     const auto bin = static_cast<size_t>(BinOf(shape.rows));
-    Beside& alone = decoding_[bin];
+    Piggybacked& alone = decoding_[bin];
     const double full = seconds / shape.rows * (1 << bin);
     alone.Learn(full);
   }
-  const int32_t decoding = std::exchange(shape.beside, 0);
+  const int32_t decoding = std::exchange(shape.piggybacked, 0);
   if (decoding > 0 && decoding < shape.rows &&
       table[static_cast<size_t>(Place(shape.rows - decoding).high)].seen > 0) {
     shape.rows -= decoding;
-    Beside& beside = beside_[static_cast<size_t>(BinOf(decoding))];
+    Piggybacked& piggybacked = piggybacked_[static_cast<size_t>(BinOf(decoding))];
     const double more = seconds - Predict(shape, threads), seen = std::max(more, 0.0);
-    beside.Learn(seen);
+    piggybacked.Learn(seen);
     if (more >= 0) return;  // else the chunk alone was thought dearer than it is
   }
   const Between at = Place(shape.rows);
@@ -145,7 +149,7 @@ int CostTable::ChooseThreads(const StepShape& shape) const {
   const auto bin = static_cast<size_t>(BinOf(shape.rows));
   const Bin& one = tables_[0][bin];
   const Bin& all = tables_[1][bin];
-  if (bin >= 5) return max_threads_;  // 17 rows or more: arithmetic, never better on one
+  if (shape.rows >= machine_.all_threads_rows) return max_threads_;
   if (all.seen < 2) return max_threads_;
   if (one.seen < 2) return 1;
   const bool one_is_better = one.base < all.base;
@@ -157,19 +161,20 @@ int CostTable::ChooseThreads(const StepShape& shape) const {
   return one_is_better ? 1 : max_threads_;
 }
 
-CostTable::Apart CostTable::ChooseApart(const StepShape& decoding, int threads, bool may_try) const {
-  const Beside& beside = beside_[static_cast<size_t>(BinOf(decoding.rows))];
-  Apart choice;
-  if (beside.seen < 2) return choice;
+CostTable::Alternation CostTable::ChooseAlternate(const StepShape& decoding, int threads,
+                                                  bool may_try) const {
+  const Piggybacked& piggybacked = piggybacked_[static_cast<size_t>(BinOf(decoding.rows))];
+  Alternation choice;
+  if (piggybacked.seen < 2) return choice;
   choice.counts = true;
-  choice.trial = may_try && beside.since_other + 1 >= kTrial;
-  choice.apart = (Predict(decoding, threads) < beside.seconds) != choice.trial;
+  choice.trial = may_try && piggybacked.since_other + 1 >= kTrial;
+  choice.alternate = (Predict(decoding, threads) < piggybacked.seconds) != choice.trial;
   return choice;
 }
 
-void CostTable::Chose(const StepShape& decoding, const Apart& choice) {
+void CostTable::Chose(const StepShape& decoding, const Alternation& choice) {
   if (!choice.counts) return;
-  int64_t& since_other = beside_[static_cast<size_t>(BinOf(decoding.rows))].since_other;
+  int64_t& since_other = piggybacked_[static_cast<size_t>(BinOf(decoding.rows))].since_other;
   since_other = choice.trial ? 0 : since_other + 1;
 }
 

@@ -12,24 +12,27 @@
 #include <vector>
 
 #include "base/status.h"
+#include "engine/machine_profile.h"
 
 namespace headrace::engine {
 
 struct StepShape {
-  int32_t rows = 0;      // tokens computed
-  int32_t outputs = 0;   // rows that want logits
-  int64_t attended = 0;  // sum over rows of cached tokens before them
-  int32_t beside = 0;    // of the rows: those that decode in a step that prefills as well
+  int32_t rows = 0;         // tokens computed
+  int32_t outputs = 0;      // rows that want logits
+  int64_t attended = 0;     // sum over rows of cached tokens before them
+  int32_t piggybacked = 0;  // of the rows: those that decode in a step that prefills as well
 };
 
 class CostTable {
  public:
   // The estimate before anything was measured: `row_seconds` for the first row, of a model whose weights are
   // read in that time.
-  CostTable(int max_threads, double row_seconds);
+  CostTable(int max_threads, double row_seconds, const MachineProfile& machine = {});
 
   // Seconds that a step is expected to take.
   double Predict(const StepShape& shape, int threads) const;
+  // Seconds of one row of a prompt among others, in a step of the usual size.
+  double PredictPrefillRow(int threads) const;
   // … a step in which so many decode and nobody prefills: each row has an output, which may be most of its
   // cost.
   double PredictDecoding(int32_t rows, int threads) const;
@@ -43,14 +46,14 @@ class CostTable {
   // weights are what a step waits for they ride along for nothing; where arithmetic is, they may cost the
   // chunk more than their own step takes (measured on 2 cores: 4 rows 80 ms in a chunk, 40 ms apart). Once in
   // 32 times it says the other, as a trial, if that `may_try` be.
-  struct Apart {
-    bool apart = false;
+  struct Alternation {
+    bool alternate = false;
     bool counts = false;  // there were figures to choose by
     bool trial = false;
   };
-  Apart ChooseApart(const StepShape& decoding, int threads, bool may_try) const;
+  Alternation ChooseAlternate(const StepShape& decoding, int threads, bool may_try) const;
   // A step was planned by this choice.
-  void Chose(const StepShape& decoding, const Apart& choice);
+  void Chose(const StepShape& decoding, const Alternation& choice);
 
   // The most prefill rows that may join `shape` within `budget` seconds; at least `least`.
   int32_t RowsWithin(StepShape shape, int64_t attended_per_row, double budget, int32_t least, int32_t most,
@@ -71,7 +74,7 @@ class CostTable {
     double share = 0, scale = 1;
   };
   // What decoding rows added to chunks, by their number.
-  struct Beside {
+  struct Piggybacked {
     double seconds = 0;
     int64_t seen = 0;
     int64_t since_other = 0;
@@ -83,18 +86,18 @@ class CostTable {
   std::array<Bin, kBins>& Table(int threads) { return tables_[threads <= 1 ? 0 : 1]; }
   const std::array<Bin, kBins>& Table(int threads) const { return tables_[threads <= 1 ? 0 : 1]; }
 
+  MachineProfile machine_;
   int max_threads_;
-  double row_seconds_;
-  double attended_seconds_ = 4e-8;  // of one row attending to one cached token
-  struct Run {  // of chunks of equal rows: their number, means of attended tokens and seconds
+  double attended_seconds_;  // of one row attending to one cached token
+  struct Run {               // of chunks of equal rows: their number, means of attended tokens and seconds
     int32_t rows = 0;
     int32_t count = 0;
     double x = 0, y = 0;
   } run_;
   double attended_xx_ = 0, attended_xy_ = 0;      // sums of squares and products around the means
   std::array<std::array<Bin, kBins>, 2> tables_;  // one thread, all threads
-  std::array<Beside, kBins> beside_;
-  std::array<Beside, kBins> decoding_;  // steps of decoding rows alone, as if their bins were full
+  std::array<Piggybacked, kBins> piggybacked_;
+  std::array<Piggybacked, kBins> decoding_;  // steps of decoding rows alone, as if their bins were full
 };
 
 }  // namespace headrace::engine

@@ -4,13 +4,12 @@ namespace headrace::engine {
 namespace {
 
 constexpr double kWorthMore = 1.25;   // times the tokens a second, for twice the requests
-constexpr int32_t kChunk = 63;        // rows, by which prefill is estimated
 constexpr double kSurelyLate = 0.5;   // of the expected time
 constexpr double kPressed = 1.0 / 8;  // of the time until the deadline, spent waiting
 
 double Seconds(const Timed& one, int32_t all_prefill, int32_t requests, const CostTable& costs, int threads) {
-  const double row = costs.Predict({kChunk, 1, 0}, threads) / kChunk;
-  return all_prefill * row + one.decode * costs.PredictDecoding(requests, threads);
+  return all_prefill * costs.PredictPrefillRow(threads) +
+         one.decode * costs.PredictDecoding(requests, threads);
 }
 
 }  // namespace

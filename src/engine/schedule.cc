@@ -6,28 +6,93 @@
 namespace headrace::engine {
 namespace {
 
-constexpr int32_t kGoodChunk = 256;  // rows
-constexpr double kShortGap = 0.1;    // seconds: nobody sees it
-constexpr double kPlanned = 0.72;    // of --max-itl
-constexpr double kPatience = 8;      // seconds without a row, after which a prompt goes first whosever it is
-constexpr int32_t kRoom = 16;        // rows of prefill that are worth a place in a decoders' step
+using Candidates = std::vector<const Candidate*>;
 
-// Seconds since the crowd's last step began, up to which a guest's prompt goes on: that step, and as much as
-// a good chunk of the prompt takes. Where --max-itl is given, its chunks are as long as that allows, one a
+bool LongestFirst(const Candidate* a, const Candidate* b) {
+  return a->waited != b->waited ? a->waited > b->waited : a->slot < b->slot;
+}
+
+// Those with this adapter, in order. Prompts: who has waited too long, then those of keys that run fewer
+// requests, then who has waited longest.
+Joining OfAdapter(std::span<const Candidate> candidates, int adapter, double patience) {
+  Joining all;
+  for (const Candidate& c : candidates) {
+    if (c.adapter != adapter) continue;
+    if (c.decode_rows > 0) all.decoding.push_back(&c);
+    if (c.decode_rows == 0 && c.prefill_left > 0) all.prefilling.push_back(&c);
+  }
+  std::sort(all.decoding.begin(), all.decoding.end(), LongestFirst);
+  std::sort(all.prefilling.begin(), all.prefilling.end(), [&](const Candidate* a, const Candidate* b) {
+    const bool late_a = a->waited > patience, late_b = b->waited > patience;
+    if (late_a != late_b) return late_a;
+    if (!late_a && a->key_running != b->key_running) return a->key_running < b->key_running;
+    return LongestFirst(a, b);
+  });
+  all.watched = std::any_of(all.decoding.begin(), all.decoding.end(),
+                            [](const Candidate* c) { return c->interactive; });
+  return all;
+}
+
+// Deterministic: one sequence a step, whoever has waited longest, to the next multiple of the grid.
+std::vector<Scheduled> OneOnTheGrid(const Joining& all, const ScheduleLimits& limits) {
+  Candidates both = all.decoding;
+  both.insert(both.end(), all.prefilling.begin(), all.prefilling.end());
+  if (both.empty()) return {};
+  const Candidate* next = *std::min_element(both.begin(), both.end(), LongestFirst);
+  if (next->decode_rows > 0) return {{next->slot, 1}};
+  const int32_t to_grid = limits.grid - next->position % limits.grid;
+  return {{next->slot, std::min({next->prefill_left, to_grid, limits.max_rows})}};
+}
+
+// Seconds since the crowd's last step began, up to which a light key's prompt goes on: that step, and as much
+// as a chunk of the prompt takes. Where --max-itl is given, its chunks are as long as that allows, one a
 // turn.
-double GuestsTurn(std::span<const Work> work, int adapter, const ScheduleLimits& limits,
-                  const CostTable& costs, int threads) {
+double LightTurnSeconds(const StepShape& crowd, const ScheduleLimits& limits, const CostTable& costs,
+                        int threads) {
   if (limits.max_gap > 0) return 0;
   StepShape chunk;
-  chunk.rows = kGoodChunk;
-  return costs.Predict(DecodingStep(work, adapter), threads) + costs.Predict(chunk, threads);
+  chunk.rows = limits.machine.chunk;
+  return costs.Predict(crowd, threads) + costs.Predict(chunk, threads);
+}
+
+enum class Turns { kTogether, kAlternate, kLightPrompt };
+
+// What holds where many run. Cuts the step below a tile, and says who takes turns with whom.
+Turns AmongMany(Joining* joining, const StepShape& crowd, const ScheduleLimits& limits,
+                const CostTable& costs, int threads) {
+  const MachineProfile& machine = limits.machine;
+  Candidates& decoding = joining->decoding;
+  Candidates& prefilling = joining->prefilling;
+  // A long prompt is sooner done in large chunks of its own.
+  const bool long_prompt = !prefilling.empty() && prefilling.front()->prefill_left > machine.chunk;
+  if (decoding.empty()) {
+    if (!long_prompt) joining->max_rows = std::min(joining->max_rows, machine.tile - 1);
+    return Turns::kTogether;
+  }
+  const bool no_room = static_cast<int32_t>(decoding.size()) + machine.least_room >= machine.tile;
+  const Turns usual = no_room || long_prompt ? Turns::kAlternate : Turns::kTogether;
+  if (usual == Turns::kTogether) joining->max_rows = std::min(joining->max_rows, machine.tile * 3 / 4);
+  int32_t most_of_a_key = 0;
+  for (const Candidate* c : decoding) most_of_a_key = std::max(most_of_a_key, c->key_running);
+  const auto light = std::find_if(prefilling.begin(), prefilling.end(), [&](const Candidate* c) {
+    return c->key_running * machine.light_ratio <= most_of_a_key;
+  });
+  if (light == prefilling.end()) return usual;
+  const double crowd_waited = decoding.front()->waited;
+  if ((*light)->just_begun || (*light)->waited >= crowd_waited ||
+      crowd_waited < LightTurnSeconds(crowd, limits, costs, threads)) {
+    prefilling = {*light};
+    return Turns::kLightPrompt;
+  }
+  prefilling.erase(light);
+  return Turns::kTogether;
 }
 
 }  // namespace
 
-int AdapterTurn::Next(std::span<const Work> work) {
+int AdapterTurn::Next(std::span<const Candidate> candidates) {
   std::set<int> waiting;
-  for (const Work& w : work) waiting.insert(w.adapter);
+  for (const Candidate& c : candidates) waiting.insert(c.adapter);
   if (waiting.empty()) return current_;
   if (waiting.count(current_) != 0 && (used_ < quantum_ || waiting.size() == 1)) {
     ++used_;
@@ -39,132 +104,102 @@ int AdapterTurn::Next(std::span<const Work> work) {
   return current_;
 }
 
-StepShape DecodingStep(std::span<const Work> work, int adapter) {
+StepShape DecodingStep(std::span<const Candidate> candidates, int adapter) {
   StepShape step;
-  for (const Work& w : work) {
-    if (w.adapter != adapter) continue;
-    step.rows += w.decode_rows;
-    step.outputs += w.decode_rows;
-    step.attended += static_cast<int64_t>(w.decode_rows) * w.position;
+  for (const Candidate& c : candidates) {
+    if (c.adapter != adapter) continue;
+    step.rows += c.decode_rows;
+    step.outputs += c.decode_rows;
+    step.attended += static_cast<int64_t>(c.decode_rows) * c.position;
   }
   return step;
 }
 
-int32_t WatchedRows(const ScheduleLimits& limits, const StepShape& step, const StepShape& other_turn,
-                    const Work& work, bool first, int32_t most, const CostTable& costs, int threads) {
+int32_t WatchedRows(const ScheduleLimits& limits, const StepShape& step, const StepShape& made_wait,
+                    const Candidate& candidate, bool first, int32_t most, const CostTable& costs,
+                    int threads) {
   const bool given = limits.max_gap > 0;
-  double budget = given ? kPlanned * limits.max_gap : kShortGap;
-  if (other_turn.rows > 0) budget -= costs.Predict(other_turn, threads);
+  double budget = given ? limits.machine.planned * limits.max_gap : limits.machine.short_gap;
+  if (made_wait.rows > 0) budget -= costs.Predict(made_wait, threads);
   const int32_t fits =
-      costs.RowsWithin(step, work.position, budget, first ? limits.least_chunk : 0, most, threads);
-  return given ? fits : std::min(most, std::max(fits, kGoodChunk - step.rows));
+      costs.RowsWithin(step, candidate.position, budget, first ? limits.least_chunk : 0, most, threads);
+  return given ? fits : std::min(most, std::max(fits, limits.machine.chunk - step.rows));
 }
 
-std::vector<Share> Schedule(std::span<const Work> work, int adapter, const ScheduleLimits& limits,
-                            const CostTable& costs, int threads) {
-  std::vector<Share> plan;
+Joining WhoJoins(std::span<const Candidate> candidates, int adapter, const ScheduleLimits& limits,
+                 const CostTable& costs, int threads) {
+  Joining joining = OfAdapter(candidates, adapter, limits.machine.patience);
+  joining.max_rows = limits.max_rows;
+  Candidates& decoding = joining.decoding;
+  Candidates& prefilling = joining.prefilling;
+  const StepShape decodes = DecodingStep(candidates, adapter);
+  Turns turns = limits.alternate ? Turns::kAlternate : Turns::kTogether;
+  const auto count = static_cast<int32_t>(decoding.size() + prefilling.size());
+  if (limits.machine.tile > 0 && count >= limits.machine.crowd) {
+    const Turns among_many = AmongMany(&joining, decodes, limits, costs, threads);
+    if (!decoding.empty()) turns = among_many;
+  }
+  if (turns == Turns::kTogether || decoding.empty() || prefilling.empty()) return joining;
+  const bool decoders_turn = turns == Turns::kAlternate &&
+                             decoding.front()->waited > prefilling.back()->waited &&
+                             !prefilling.back()->just_begun;
+  if (decoders_turn) {
+    prefilling.clear();
+    return joining;
+  }
+  decoding.clear();
+  joining.made_wait = decodes;
+  joining.max_rows =
+      turns == Turns::kLightPrompt ? std::min(limits.max_rows, limits.machine.tile - 1) : limits.max_rows;
+  return joining;
+}
+
+std::vector<Scheduled> RowsOfEach(const Joining& joining, const ScheduleLimits& limits,
+                                  const CostTable& costs, int threads) {
+  const Candidates& decoding = joining.decoding;
+  std::vector<Scheduled> plan;
   StepShape shape;
-  std::vector<const Work*> decoding, prefilling;
-  for (const Work& w : work) {
-    if (w.adapter != adapter) continue;
-    if (w.decode_rows > 0) decoding.push_back(&w);
-    if (w.decode_rows == 0 && w.prefill_left > 0) prefilling.push_back(&w);
-  }
-  const auto longest_first = [](const Work* a, const Work* b) {
-    return a->waited != b->waited ? a->waited > b->waited : a->slot < b->slot;
+  const auto add_decodes = [&](Scheduled* to, const Candidate& c, int32_t rows) {
+    to->rows += rows;
+    shape.rows += rows;
+    shape.outputs += rows;
+    shape.attended += static_cast<int64_t>(rows) * c.position;
   };
-  std::sort(decoding.begin(), decoding.end(), longest_first);
-  std::sort(prefilling.begin(), prefilling.end(), [&](const Work* a, const Work* b) {
-    const bool late_a = a->waited > kPatience, late_b = b->waited > kPatience;
-    if (late_a != late_b) return late_a;
-    if (!late_a && a->share != b->share) return a->share < b->share;
-    return longest_first(a, b);
-  });
-  if (limits.grid > 0) {  // one sequence a step, whoever has waited longest
-    std::vector<const Work*> all = decoding;
-    all.insert(all.end(), prefilling.begin(), prefilling.end());
-    if (all.empty()) return plan;
-    const Work* next = *std::min_element(all.begin(), all.end(), longest_first);
-    if (next->decode_rows > 0) return {{next->slot, 1}};
-    const int32_t to_grid = limits.grid - next->position % limits.grid;
-    return {{next->slot, std::min({next->prefill_left, to_grid, limits.max_rows})}};
-  }
-  // Turns of their own: decoders when they have waited longer than whoever prefilled last.
-  StepShape other_turn;
-  bool apart = limits.apart, guests_turn = false;
-  int32_t most_rows = limits.max_rows;
-  const bool crowded = limits.tile > 0 && static_cast<int32_t>(decoding.size() + prefilling.size()) >= kCrowd;
-  // A long prompt is sooner done in large chunks of its own.
-  const bool long_prompt = !prefilling.empty() && prefilling.front()->prefill_left > kGoodChunk;
-  if (crowded && decoding.empty() && !long_prompt) most_rows = std::min(most_rows, limits.tile - 1);
-  if (crowded && !decoding.empty()) {
-    apart = static_cast<int32_t>(decoding.size()) + kRoom >= limits.tile || long_prompt;
-    if (!apart) most_rows = std::min(most_rows, limits.tile * 3 / 4);
-    const int32_t theirs =
-        (*std::max_element(decoding.begin(), decoding.end(), [](const Work* a, const Work* b) {
-          return a->share < b->share;
-        }))->share;
-    const auto guest = std::find_if(prefilling.begin(), prefilling.end(),
-                                    [&](const Work* w) { return w->share * kGuestShare <= theirs; });
-    if (guest != prefilling.end()) {
-      if ((*guest)->fresh || (*guest)->waited >= decoding.front()->waited ||
-          decoding.front()->waited < GuestsTurn(work, adapter, limits, costs, threads)) {
-        prefilling = {*guest};
-        apart = guests_turn = true;
-      } else {
-        prefilling.erase(guest);
-        apart = false;
-      }
-    }
-  }
-  if (apart && !decoding.empty() && !prefilling.empty()) {
-    if (!guests_turn && decoding.front()->waited > prefilling.back()->waited && !prefilling.back()->fresh) {
-      prefilling.clear();
-    } else {
-      other_turn = DecodingStep(work, adapter);
-    }
-  }
-  const bool watched =
-      std::any_of(decoding.begin(), decoding.end(), [](const Work* w) { return w->interactive; });
-  if (other_turn.rows > 0) {
-    decoding.clear();
-    most_rows = guests_turn ? std::min(limits.max_rows, limits.tile - 1) : limits.max_rows;
-  }
   // Every decoder gets one row before any gets its drafts.
-  for (const Work* w : decoding) {
-    if (shape.rows >= most_rows) break;
-    plan.push_back({w->slot, 1});
-    ++shape.rows;
-    ++shape.outputs;
-    shape.attended += w->position;
+  for (const Candidate* c : decoding) {
+    if (shape.rows >= joining.max_rows) break;
+    plan.push_back({c->slot, 0});
+    add_decodes(&plan.back(), *c, 1);
   }
   for (size_t i = 0; i < plan.size(); ++i) {
-    const int32_t more = std::min(decoding[i]->decode_rows - 1, most_rows - shape.rows);
-    if (more <= 0) continue;
-    plan[i].rows += more;
-    shape.rows += more;
-    shape.outputs += more;
-    shape.attended += static_cast<int64_t>(more) * decoding[i]->position;
+    const int32_t more = std::min(decoding[i]->decode_rows - 1, joining.max_rows - shape.rows);
+    if (more > 0) add_decodes(&plan[i], *decoding[i], more);
   }
-  shape.beside = shape.rows;
-  for (const Work* w : prefilling) {
-    int32_t rows = std::min(w->prefill_left, most_rows - shape.rows);
-    if (rows <= 0) break;
-    if (watched) {
+  shape.piggybacked = shape.rows;
+  for (const Candidate* c : joining.prefilling) {
+    int32_t rows = std::min(c->prefill_left, joining.max_rows - shape.rows);
+    if (rows > 0 && joining.watched) {
       // The first in line always moves on; those behind it only if there is time left.
       const bool first = plan.size() == decoding.size();
-      rows = WatchedRows(limits, shape, other_turn, *w, first, rows, costs, threads);
-      if (rows <= 0) break;
+      rows = WatchedRows(limits, shape, joining.made_wait, *c, first, rows, costs, threads);
     }
-    if (const int32_t total = shape.rows + rows;
-        limits.tile > 0 && rows < w->prefill_left && total > limits.tile)
-      rows = std::max(total / limits.tile * limits.tile - shape.rows, 1);
-    plan.push_back({w->slot, rows});
+    if (rows <= 0) break;
+    // Large steps are cut to whole tiles: a row more takes as long as a tile.
+    const int32_t tile = limits.machine.tile, total = shape.rows + rows;
+    if (tile > 0 && rows < c->prefill_left && total > tile)
+      rows = std::max(total / tile * tile - shape.rows, 1);
+    plan.push_back({c->slot, rows});
     shape.rows += rows;
-    shape.outputs += rows == w->prefill_left ? 1 : 0;
-    shape.attended += static_cast<int64_t>(rows) * w->position + static_cast<int64_t>(rows) * rows / 2;
+    shape.outputs += rows == c->prefill_left ? 1 : 0;
+    shape.attended += static_cast<int64_t>(rows) * c->position + static_cast<int64_t>(rows) * rows / 2;
   }
   return plan;
+}
+
+std::vector<Scheduled> Schedule(std::span<const Candidate> candidates, int adapter,
+                                const ScheduleLimits& limits, const CostTable& costs, int threads) {
+  if (limits.grid > 0) return OneOnTheGrid(OfAdapter(candidates, adapter, limits.machine.patience), limits);
+  return RowsOfEach(WhoJoins(candidates, adapter, limits, costs, threads), limits, costs, threads);
 }
 
 }  // namespace headrace::engine

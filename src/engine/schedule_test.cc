@@ -60,10 +60,10 @@ TEST(CostTable, FindsWhetherDecodersRideAlong) {
     int apart = 0;
     for (int i = 0; i < 200; ++i) {
       const StepShape decoding{4, 4, 400};
-      const CostTable::Apart choice = costs.ChooseApart(decoding, 2, true);
-      EXPECT_EQ(costs.ChooseApart(decoding, 2, true).apart, choice.apart);  // asking changes nothing
+      const CostTable::Alternation choice = costs.ChooseAlternate(decoding, 2, true);
+      EXPECT_EQ(costs.ChooseAlternate(decoding, 2, true).alternate, choice.alternate);  // asking changes nothing
       costs.Chose(decoding, choice);
-      if (choice.apart) {
+      if (choice.alternate) {
         ++apart;
         costs.Observe(decoding, 2, 0.04);
         costs.Observe({256, 0, 50'000}, 2, 0.6);
@@ -111,14 +111,14 @@ TEST(Schedule, DecodersFirstThenPrefillInTheTimeLeft) {
   }
   ScheduleLimits limits;
   limits.max_gap = 0.3;
-  std::vector<Work> work = {
+  std::vector<Candidate> work = {
       {0, -1, 1, 0, 50, 0.1}, {1, -1, 1, 0, 80, 0.2}, {2, -1, 0, 4000, 0, 0.5}, {3, -1, 0, 10, 0, 0.4}};
   auto plan = Schedule(work, -1, limits, costs, 2);
   ASSERT_GE(plan.size(), 3U);
   EXPECT_EQ(plan[0].rows + plan[1].rows, 2);
   EXPECT_EQ(plan[2].slot, 2);  // who has waited longest
   int32_t rows = 0;
-  for (const Share& share : plan) rows += share.rows;
+  for (const Scheduled& share : plan) rows += share.rows;
   EXPECT_LE(Truth({rows, 3, 0}), 0.36);
   EXPECT_EQ(plan[0].rows + plan[1].rows + plan[2].rows, 64);  // a whole tile
   work.resize(2);
@@ -138,15 +138,15 @@ TEST(Schedule, DecodersFirstThenPrefillInTheTimeLeft) {
 TEST(Schedule, DecodersAndChunksTakeTurns) {
   const CostTable costs(2, 0.02);
   ScheduleLimits limits;
-  limits.apart = true;
+  limits.alternate = true;
   std::map<int, int> steps;
   std::map<int, double> last;
   double now = 0;
   int mixed = 0;
   for (int i = 0; i < 60; ++i) {
-    std::vector<Work> work;
+    std::vector<Candidate> work;
     for (int slot = 0; slot < 5; ++slot) {
-      Work w;
+      Candidate w;
       w.slot = slot;
       w.position = 100;
       w.waited = now - last[slot];
@@ -156,7 +156,7 @@ TEST(Schedule, DecodersAndChunksTakeTurns) {
     const auto plan = Schedule(work, -1, limits, costs, 2);
     ASSERT_FALSE(plan.empty());
     bool decodes = false, prefills = false;
-    for (const Share& share : plan) {
+    for (const Scheduled& share : plan) {
       (share.slot < 3 ? decodes : prefills) = true;
       last[share.slot] = now;
       ++steps[share.slot];
@@ -171,7 +171,7 @@ TEST(Schedule, DecodersAndChunksTakeTurns) {
 
 TEST(Schedule, AdaptersTakeTurns) {
   AdapterTurn turn(8);
-  std::vector<Work> work = {{0, -1, 1, 0, 0, 0}, {1, 2, 1, 0, 0, 0}, {2, 5, 1, 0, 0, 0}};
+  std::vector<Candidate> work = {{0, -1, 1, 0, 0, 0}, {1, 2, 1, 0, 0, 0}, {2, 5, 1, 0, 0, 0}};
   std::map<int, int> steps;
   int switches = 0, last = -2;
   for (int i = 0; i < 240; ++i) {
@@ -185,44 +185,44 @@ TEST(Schedule, AdaptersTakeTurns) {
   EXPECT_EQ(switches, 30);
 }
 
-// With many users a step stays below an attention tile, and the prompt of a key that runs little takes turns
+// With many users a step stays below an attention tile, and the prompt of a key that runs little alternates
 // with the crowd.
-TEST(Schedule, CrowdsStayBelowATileAndTakeTurnsWithGuests) {
+TEST(Schedule, CrowdsStayBelowATileAndAlternateWithLightKeys) {
   const CostTable costs(2, 0.02);
   const ScheduleLimits limits;
-  std::vector<Work> work;
+  std::vector<Candidate> work;
   for (int slot = 0; slot < 24; ++slot) {
-    Work w;
+    Candidate w;
     w.slot = slot;
     w.decode_rows = 1;
     w.position = 100;
-    w.share = 30;
+    w.key_running = 30;
     w.waited = 0.2;
     work.push_back(w);
   }
-  Work crowd;  // of the same key
+  Candidate crowd;  // of the same key
   crowd.slot = 24;
   crowd.prefill_left = 65;
-  crowd.share = 30;
+  crowd.key_running = 30;
   crowd.waited = 0.5;
   work.push_back(crowd);
-  const auto rows_of = [](const std::vector<Share>& plan) {
+  const auto rows_of = [](const std::vector<Scheduled>& plan) {
     std::map<int, int32_t> rows;
-    for (const Share& share : plan) rows[share.slot] += share.rows;
+    for (const Scheduled& share : plan) rows[share.slot] += share.rows;
     return rows;
   };
   auto rows = rows_of(Schedule(work, -1, limits, costs, 2));
   EXPECT_EQ(rows.size(), 25U);
-  EXPECT_EQ(rows[24], limits.tile * 3 / 4 - 24);
-  Work guest;
-  guest.slot = 25;
-  guest.prefill_left = 170;
-  guest.share = 1;
-  guest.fresh = true;
-  work.push_back(guest);
+  EXPECT_EQ(rows[24], limits.machine.tile * 3 / 4 - 24);
+  Candidate light;
+  light.slot = 25;
+  light.prefill_left = 170;
+  light.key_running = 1;
+  light.just_begun = true;
+  work.push_back(light);
   rows = rows_of(Schedule(work, -1, limits, costs, 2));
-  EXPECT_EQ(rows, (std::map<int, int32_t>{{25, limits.tile - 1}}));  // at once, alone, below a tile
-  work[25].fresh = false;
+  EXPECT_EQ(rows, (std::map<int, int32_t>{{25, limits.machine.tile - 1}}));  // at once, alone, below a tile
+  work[25].just_begun = false;
   work[25].prefill_left = 107;
   work[25].waited = 0.01;
   const auto crowd_waits = [&](double seconds) {
@@ -230,7 +230,8 @@ TEST(Schedule, CrowdsStayBelowATileAndTakeTurnsWithGuests) {
   };
   const double step = costs.Predict(DecodingStep(work, -1), 2), chunk = costs.Predict({256, 0, 0}, 2);
   crowd_waits(step + 0.5 * chunk);  // its turn goes on
-  EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)), (std::map<int, int32_t>{{25, limits.tile - 1}}));
+  EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)),
+            (std::map<int, int32_t>{{25, limits.machine.tile - 1}}));
   ScheduleLimits short_gaps;
   short_gaps.max_gap = 2 * step;  // --max-itl: one chunk a turn
   EXPECT_EQ(rows_of(Schedule(work, -1, short_gaps, costs, 2)).count(25), 0U);
@@ -241,31 +242,71 @@ TEST(Schedule, CrowdsStayBelowATileAndTakeTurnsWithGuests) {
   work[25].waited = step + 1.2 * chunk;
   EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)).size(), 1U);
   crowd_waits(0.2);
-  work[25].share = 30;  // a long prompt of the crowd's own: chunks of its own
+  work[25].key_running = 30;  // a long prompt of the crowd's own: chunks of its own
   work[25].prefill_left = 4000;
   work[25].waited = 0.7;
   work[24].prefill_left = 0;
   work[24].decode_rows = 1;
   EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)), (std::map<int, int32_t>{{25, 256}}));
-  // Nobody decodes yet: short steps all the same, and the guest's rows come first.
+  // Nobody decodes yet: short steps all the same, and the light key's rows come first.
   {
-    std::vector<Work> beginning;
+    std::vector<Candidate> beginning;
     for (int slot = 0; slot < 12; ++slot) {
-      Work w;
+      Candidate w;
       w.slot = slot;
       w.prefill_left = 70;
-      w.share = slot == 11 ? 1 : 30;
+      w.key_running = slot == 11 ? 1 : 30;
       w.waited = 1 - 0.01 * slot;
       beginning.push_back(w);
     }
     EXPECT_EQ(Schedule(beginning, -1, limits, costs, 2).front().slot, 11);
     int32_t all = 0;
-    for (const Share& share : Schedule(beginning, -1, limits, costs, 2)) all += share.rows;
-    EXPECT_EQ(all, limits.tile - 1);
+    for (const Scheduled& share : Schedule(beginning, -1, limits, costs, 2)) all += share.rows;
+    EXPECT_EQ(all, limits.machine.tile - 1);
   }
   // Few decoders: as before.
   work.erase(work.begin() + 4, work.begin() + 24);
   EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)).count(0), 1U);
+}
+
+// Without tiles there is no crowd: decodes and prefill share the step, and rows are cut to no multiple.
+TEST(Schedule, AMachineWithoutTilesHasNoCrowds) {
+  const CostTable costs(2, 0.0002, MachineProfile::Gpu());
+  ScheduleLimits limits;
+  limits.machine = MachineProfile::Gpu();
+  std::vector<Candidate> work;
+  for (int slot = 0; slot < 24; ++slot) work.push_back({slot, -1, 1, 0, 100, 0.2});
+  work.push_back({24, -1, 0, 4001, 0, 0.1});
+  const auto plan = Schedule(work, -1, limits, costs, 2);
+  ASSERT_EQ(plan.size(), 25U);
+  EXPECT_EQ(plan[24].slot, 24);
+  EXPECT_EQ(plan[24].rows, limits.max_rows - 24);
+  limits.machine = MachineProfile::Cpu();
+  EXPECT_EQ(Schedule(work, -1, limits, costs, 2).size(), 24U);  // there the long prompt waits for its turn
+}
+
+// Who joins is one question, how many rows each gets another.
+TEST(Schedule, WhoJoinsDoesNotDependOnRows) {
+  const CostTable costs(2, 0.02);
+  ScheduleLimits limits;
+  const std::vector<Candidate> work = {
+      {0, -1, 5, 0, 50, 0.1}, {1, -1, 1, 0, 80, 0.2}, {2, -1, 0, 300, 0, 0.5}};
+  const Joining joining = WhoJoins(work, -1, limits, costs, 2);
+  ASSERT_EQ(joining.decoding.size(), 2U);
+  EXPECT_EQ(joining.decoding[0]->slot, 1);  // it has waited longer
+  ASSERT_EQ(joining.prefilling.size(), 1U);
+  EXPECT_TRUE(joining.watched);
+  EXPECT_EQ(joining.made_wait.rows, 0);
+  Joining narrow = joining;
+  narrow.max_rows = 4;  // one row each, then what is left of drafts; nothing for the prompt
+  const auto plan = RowsOfEach(narrow, limits, costs, 2);
+  ASSERT_EQ(plan.size(), 2U);
+  EXPECT_EQ(plan[0].rows, 1);
+  EXPECT_EQ(plan[1].rows, 3);
+  limits.alternate = true;
+  const Joining turn = WhoJoins(work, -1, limits, costs, 2);
+  EXPECT_TRUE(turn.decoding.empty());  // the prompt has waited longer
+  EXPECT_EQ(turn.made_wait.rows, 6);
 }
 
 }  // namespace

@@ -98,14 +98,14 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
   facts.threads = static_cast<int32_t>(pick(1, 2));
   CoreOptions options;
   options.slots = static_cast<int32_t>(pick(1, 12));
-  options.guests = static_cast<int32_t>(pick(0, 4));
+  options.light_slots = static_cast<int32_t>(pick(0, 4));
   options.queue = chance(10) ? static_cast<int32_t>(pick(1, 6)) : 1000;
   options.max_gap = chance(50) ? 0.004 : 0.05;
   options.host_bytes = chance(60) ? pick(0, 16000) : 0;
   options.expected_answer = chance(60) ? 3 : 60;
   options.lookup = chance(70);
   options.reuse = chance(90);
-  options.resident = chance(50) ? static_cast<int32_t>(pick(0, 200)) : 8192;
+  options.machine.resident_cells = chance(50) ? static_cast<int32_t>(pick(0, 200)) : 8192;
   if (chance(10)) {
     facts.can_truncate = false;
     facts.window = 0;

@@ -45,8 +45,6 @@ std::string CostFile(const std::string& folder, const model::Model& model, const
   return folder + "/" + name + ".json";
 }
 
-constexpr int kMostDrawThreads = 8;
-
 // A number that nobody else has.
 uint64_t Unshared() {
   static std::atomic<uint64_t> last{0};
@@ -92,11 +90,14 @@ Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model
       options.decoder.cells = std::min(model->facts().trained_context, 4096) * options.decoder.paths;
   }
   HEADRACE_ASSIGN(std::unique_ptr<model::Decoder> decoder, model::NewDecoder(model, options.decoder));
-  options.core.draw_threads = std::clamp(decoder->facts().threads, 1, kMostDrawThreads);
+  const MachineProfile machine = model->on_accelerator() ? MachineProfile::Gpu() : MachineProfile::Cpu();
+  options.core.machine = machine;
+  options.core.draw_threads = std::clamp(decoder->facts().threads, 1, machine.draw_threads);
   const std::string folder = options.cost_folder ? *options.cost_folder : CacheFolder("costs");
   const std::string file = CostFile(folder, *model, decoder->facts());
-  // A first guess: weights read once a step at 10 GB/s.
-  CostTable costs(decoder->facts().threads, static_cast<double>(model->facts().step_bytes) / 10e9);
+  // A first guess: weights read once a step.
+  CostTable costs(decoder->facts().threads,
+                  static_cast<double>(model->facts().step_bytes) / machine.bytes_per_second, machine);
   if (!file.empty())
     if (const std::string text = ReadFile(file); !text.empty())
       (void)costs.FromJson(text).ok();  // unreadable: measured anew

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "base/cache_folder.h"
 #include "base/clock.h"
@@ -57,6 +58,107 @@ std::string VerdictFile(const std::string& path, const ProbeOptions& options) {
   return folder + name;
 }
 
+// The process that tries a file, and what it says.
+struct Child {
+  pid_t id = -1;
+  int said = -1;  // the reading end of its standard error
+};
+
+Result<Child> Start(const std::string& program, const std::string& path, const std::string& chat_template) {
+  int out[2];
+  if (pipe2(out, O_CLOEXEC) != 0) return Status::FromErrno(errno, "make a pipe for", program);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_adddup2(&actions, out[1], 2);
+  std::vector<std::string> words = {program, "model", "probe", path};
+  if (!chat_template.empty()) {
+    words.emplace_back("--chat-template");
+    words.push_back(chat_template);
+  }
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  Child child;
+  child.said = out[0];
+  const int failed = posix_spawn(&child.id, program.c_str(), &actions, nullptr, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  close(out[1]);
+  if (failed == 0) return child;
+  close(out[0]);
+  return Status::FromErrno(failed, "start", program);
+}
+
+double Patience(const ProbeOptions& options) {
+  const char* given = getenv("HEADRACE_PROBE_SECONDS");
+  return given != nullptr && std::atof(given) > 0 ? std::atof(given) : options.seconds;
+}
+
+struct Ending {
+  std::string said;
+  bool late = false;  // it was killed for taking too long
+  int code = 0;       // as waitpid gives it
+};
+
+// Reads what the process says until it ends, or until its time is over.
+Ending WaitFor(const Child& child, double seconds) {
+  Ending ending;
+  const double until = MonotonicSeconds() + seconds;
+  for (;;) {
+    const double left = until - MonotonicSeconds();
+    pollfd wait{child.said, POLLIN, 0};
+    const int ready = poll(&wait, 1, left > 0 ? static_cast<int>(left * 1000) + 1 : 0);
+    if (ready == 0 && MonotonicSeconds() >= until) {
+      ending.late = true;
+      kill(child.id, SIGKILL);
+      break;
+    }
+    char buffer[4096];
+    const ssize_t got = ready > 0 ? read(child.said, buffer, sizeof buffer) : 0;
+    if (ready > 0 && got <= 0) break;
+    if (got > 0 && ending.said.size() < 65'536) ending.said.append(buffer, static_cast<size_t>(got));
+  }
+  close(child.said);
+  while (waitpid(child.id, &ending.code, 0) < 0 && errno == EINTR) {
+  }
+  while (!ending.said.empty() && ending.said.back() == '\n') ending.said.pop_back();
+  if (ending.said.rfind("headrace: ", 0) == 0) ending.said = ending.said.substr(10);
+  return ending;
+}
+
+// What is wrong with the file, "" where nothing is.
+std::string Complaint(const std::string& path, const Ending& ending, double seconds) {
+  if (ending.late)
+    return path + " was tried in a process of its own, which did not finish within " +
+           std::to_string(static_cast<int>(seconds)) + " s (a template that loops?)";
+  if (WIFSIGNALED(ending.code)) {
+    const size_t line = ending.said.rfind('\n');
+    return path + " was tried in a process of its own, which crashed (" + strsignal(WTERMSIG(ending.code)) +
+           ")" +
+           (ending.said.empty() ? "" : ": " + ending.said.substr(line == std::string::npos ? 0 : line + 1));
+  }
+  if (WEXITSTATUS(ending.code) != 0) return ending.said.empty() ? path + " cannot be loaded" : ending.said;
+  return "";
+}
+
+// The verdict of an earlier try; empty: there is none.
+std::optional<Status> ReadVerdict(const std::string& file) {
+  if (file.empty()) return std::nullopt;
+  std::ifstream in(file);
+  const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  if (text == "ok") return Status::Ok();
+  if (text.rfind("bad:", 0) == 0) return Status::Corrupt(text.substr(4));
+  return std::nullopt;
+}
+
+void WriteVerdict(const std::string& file, const std::string& complaint) {
+  if (file.empty()) return;
+  std::error_code ignored;
+  std::filesystem::create_directories(std::filesystem::path(file).parent_path(), ignored);
+  std::ofstream(file) << (complaint.empty() ? "ok" : "bad:" + complaint);
+}
+
 }  // namespace
 
 Status ProbeHere(const std::string& path, const std::string& chat_template) {
@@ -86,84 +188,19 @@ Status ProbeHere(const std::string& path, const std::string& chat_template) {
 
 Status Probe(const std::string& path, const ProbeOptions& options) {
   const std::string verdict = VerdictFile(path, options);
-  if (!verdict.empty()) {
-    std::ifstream in(verdict);
-    std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-    if (text == "ok") return Status::Ok();
-    if (text.rfind("bad:", 0) == 0) return Status::Corrupt(text.substr(4));
-  }
+  if (const auto known = ReadVerdict(verdict)) return *known;
   const std::string program = Program(options.program);
   if (program.empty())
     return Status::NotFound(
         "the `headrace` program is needed to try a new model file safely, and is neither on PATH nor named "
         "by HEADRACE_PROGRAM");
-  int out[2];
-  if (pipe2(out, O_CLOEXEC) != 0) return Status::FromErrno(errno, "make a pipe for", program);
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, out[1], 2);
-  std::vector<std::string> words = {program, "model", "probe", path};
-  if (!options.chat_template.empty()) {
-    words.emplace_back("--chat-template");
-    words.push_back(options.chat_template);
-  }
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  pid_t child = -1;
-  const int failed = posix_spawn(&child, program.c_str(), &actions, nullptr, argv.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  close(out[1]);
-  if (failed != 0) {
-    close(out[0]);
-    return Status::FromErrno(failed, "start", program);
-  }
-  std::string said;
-  double seconds = options.seconds;
-  if (const char* given = getenv("HEADRACE_PROBE_SECONDS"); given != nullptr && std::atof(given) > 0)
-    seconds = std::atof(given);
-  const double until = MonotonicSeconds() + seconds;
-  bool late = false;
-  for (;;) {
-    const double left = until - MonotonicSeconds();
-    pollfd wait{out[0], POLLIN, 0};
-    const int ready = poll(&wait, 1, left > 0 ? static_cast<int>(left * 1000) + 1 : 0);
-    if (ready == 0 && MonotonicSeconds() >= until) {
-      late = true;
-      kill(child, SIGKILL);
-      break;
-    }
-    char buffer[4096];
-    const ssize_t got = ready > 0 ? read(out[0], buffer, sizeof buffer) : 0;
-    if (ready > 0 && got <= 0) break;
-    if (got > 0 && said.size() < 65'536) said.append(buffer, static_cast<size_t>(got));
-  }
-  close(out[0]);
-  int code = 0;
-  while (waitpid(child, &code, 0) < 0 && errno == EINTR) {
-  }
-  while (!said.empty() && said.back() == '\n') said.pop_back();
-  if (said.rfind("headrace: ", 0) == 0) said = said.substr(10);
-  std::string bad;
-  if (late) {
-    bad = path + " was tried in a process of its own, which did not finish within " +
-          std::to_string(static_cast<int>(seconds)) + " s (a template that loops?)";
-  } else if (WIFSIGNALED(code)) {
-    const size_t line = said.rfind('\n');
-    bad = path + " was tried in a process of its own, which crashed (" + strsignal(WTERMSIG(code)) + ")" +
-          (said.empty() ? "" : ": " + said.substr(line == std::string::npos ? 0 : line + 1));
-  } else if (WEXITSTATUS(code) != 0) {
-    bad = said.empty() ? path + " cannot be loaded" : said;
-  }
-  if (!verdict.empty()) {
-    std::error_code ignored;
-    std::filesystem::create_directories(std::filesystem::path(verdict).parent_path(), ignored);
-    std::ofstream(verdict) << (bad.empty() ? "ok" : "bad:" + bad);
-  }
-  if (bad.empty()) return Status::Ok();
-  return late ? Status::Timeout(bad) : Status::Corrupt(bad);
+  HEADRACE_ASSIGN(const Child child, Start(program, path, options.chat_template));
+  const double seconds = Patience(options);
+  const Ending ending = WaitFor(child, seconds);
+  const std::string complaint = Complaint(path, ending, seconds);
+  WriteVerdict(verdict, complaint);
+  if (complaint.empty()) return Status::Ok();
+  return ending.late ? Status::Timeout(complaint) : Status::Corrupt(complaint);
 }
 
 }  // namespace headrace::model

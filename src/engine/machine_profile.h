@@ -1,0 +1,81 @@
+// MachineProfile: every number in the engine that depends on what computes, with where it comes from. What
+// can be measured while serving is not here but in CostTable (seconds of a step by its rows, threads,
+// attention, and whether decodes piggyback on prefill chunks); these are what it starts from, and thresholds
+// around effects of the kernels. "2 cores": gemma3-270m Q4_K_M on 2 cores of an x86-64 server CPU with AVX2.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+namespace headrace::engine {
+
+struct MachineProfile {
+  // ---- rows of a step
+  // Rows in which attention works; 0: no tiles. ggml's CPU flash attention computes a tile of 64 rows against
+  // every cell that any of them sees (GGML_FA_TILE_Q); below 64 rows each row looks at its own cells only. 2
+  // cores: 64 rows 200 ms, 66 rows 400 ms.
+  int32_t tile = 64;
+  // Requests from which on a step stays below a tile, since its rows see many users' cells. 2 cores,
+  // bench_serve_load with 32 users and 7,000 cells: 240 rows/s in steps of 70 rows, 400 in steps of 63
+  // (decision 012).
+  int32_t crowd = 8;
+  // A key that runs so many times fewer requests than the crowd's is light: its prompts take turns with the
+  // crowd, and it may have a slot beyond the usual ones. Policy, by bench_serve_load (decision 012).
+  int32_t light_ratio = 4;
+  // Rows of prefill that are worth a place in a crowded step of decodes. A quarter of a tile.
+  int32_t least_room = 16;
+  // Rows of a prefill chunk while somebody watches. 2 cores, bench_engine_load: 4,000 tokens prefill equally
+  // fast in chunks of 256 to 512; shorter chunks are slower, longer ones make gaps.
+  int32_t chunk = 256;
+  // Rows of a step whose logits are all wanted: 1 MB each at a vocabulary of 262,144.
+  int32_t scored_rows = 64;
+
+  // ---- time
+  double short_gap =
+      0.1;  // seconds between tokens that nobody sees: the limit of "instantaneous" (Nielsen 1993)
+  double planned = 0.72;  // of --max-itl is planned; the rest is for steps that take longer than expected. By
+                          // trial (bench_engine_load), not derived
+  double patience = 8;    // seconds without a row, after which a prompt goes first whosever it is. Policy
+
+  // ---- cells
+  // Idle cells that stay in the cache beside running requests, and from how many running requests on only a
+  // quarter of them. 2 cores, bench_engine_load: 28,000 idle cells slow down a step of 8 rows by a quarter.
+  int32_t resident_cells = 8192;
+  int32_t many_running = 16;
+  // Shorter paths are computed again rather than copied to host memory and back, though saving 1,500 tokens
+  // takes 3 ms and computing them 2 to 3 s (2 cores): many small states would fill the list that is searched.
+  int32_t least_saved = 128;
+  int32_t least_kept =
+      16;  // tokens of a path that stays cached: fewer cost less than a step to compute again
+  // Tokens that a running request is about to compute, for which another waits. About one step's.
+  int32_t least_awaited = 32;
+
+  // ---- speculation
+  int32_t most_draft = 31;  // with the sampled token 32 rows, the end of a bin of the cost table
+
+  // ---- threads
+  int32_t all_threads_rows = 17;  // from here on arithmetic, not memory, takes the time: all threads. 2 cores
+  int32_t draw_threads = 8;       // that sample at most: a step's rows are few
+
+  // ---- what steps take, before any was measured; the first steps replace it
+  double bytes_per_second = 10e9;  // of weights that a step reads: a low figure for a server's memory
+  double row_cost = 0.14;  // of a further row, in times the first: steps of 1, 4, 8, 16, 32 rows take 12, 40,
+                           // 43, 63, 113 ms with outputs (2 cores)
+  double attended_seconds = 4e-8;  // of one row attending to one cached token (2 cores, by trial)
+
+  static MachineProfile Cpu() { return {}; }
+  // Not measured by us: from the papers and arithmetic.
+  static MachineProfile Gpu() {
+    MachineProfile gpu;
+    gpu.tile = 0;  // its attention kernels split rows and cells over the device: no such step at 64 rows
+    gpu.chunk =
+        512;  // Sarathi-Serve's budget for strict targets (Agrawal et al. 2024, section 5), and max_rows
+    gpu.resident_cells = std::numeric_limits<int32_t>::max();  // 8,192 cells of 18 KB are 0.1 ms at 1 TB/s
+    gpu.bytes_per_second = 1e12;                               // of the order of HBM and GDDR6X
+    gpu.row_cost = 0.01;           // weights are what a step waits for, up to hundreds of rows
+    gpu.attended_seconds = 4e-10;  // in the proportion of the bandwidths
+    return gpu;
+  }
+};
+
+}  // namespace headrace::engine
