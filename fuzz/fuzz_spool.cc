@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "trace/committer.h"
+#include "trace/replay.h"
 
 using namespace headrace;
 
@@ -19,14 +19,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::ofstream(folder + "/00000001.seg", std::ios::binary | std::ios::trunc)
       .write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
   trace::Replay replay;
-  std::vector<nlohmann::json> traces, scores;
+  trace::Rows rows = trace::NoRows();
   int64_t bytes = 0;
   const auto report = trace::ReadSpool(folder, {}, [&](const trace::Record& record) {
     bytes += static_cast<int64_t>(record.payload.size());
-    replay.Take(record, &traces, &scores);
+    replay.Take(record, &rows);
     return Status::Ok();
   });
   if (!report.ok() || bytes > static_cast<int64_t>(size)) abort();
-  if (!trace::ToBatch(trace::TraceColumns(), traces).ok()) abort();
+  for (size_t t = 0; t < rows.size(); ++t)
+    if (!trace::ToBatch(trace::SpoolTables()[t].columns(), rows[t]).ok()) abort();
   return 0;
 }

@@ -7,7 +7,8 @@
 #include "ingest/ingest.h"
 #include "module.h"
 #include "query/query.h"
-#include "trace/committer.h"
+#include "trace/tables.h"
+#include "trace/tail.h"
 
 namespace headrace::python {
 namespace {

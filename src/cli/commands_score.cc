@@ -11,7 +11,8 @@
 #include "cli/render.h"
 #include "query/query.h"
 #include "table/arrow_bridge.h"
-#include "trace/committer.h"
+#include "trace/tables.h"
+#include "trace/tail.h"
 
 namespace headrace::cli {
 namespace {

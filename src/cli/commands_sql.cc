@@ -14,7 +14,7 @@
 #include "cli/render.h"
 #include "cli/terminal.h"
 #include "query/query.h"
-#include "trace/committer.h"
+#include "trace/tail.h"
 
 namespace headrace::cli {
 namespace {

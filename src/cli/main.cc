@@ -11,6 +11,7 @@
 #include "base/version.h"
 #include "cli/commands.h"
 #include "cli/terminal.h"
+#include "trace/committer.h"
 
 namespace headrace::cli {
 
@@ -31,6 +32,18 @@ Result<std::string> Context::Location() const {
       " or above it; make one with `headrace init`, or name one with --catalog or HEADRACE_CATALOG");
 }
 
+namespace {
+
+// Records that nobody could read: told until a person has looked at them.
+void TellOfDamage(const table::Catalog& catalog) {
+  for (const std::string& path : trace::DamagedSpools(trace::SpoolRoot(catalog)))
+    std::fprintf(stderr,
+                 "headrace: records that could not be read are kept in %s; look at them, then remove it\n",
+                 path.c_str());
+}
+
+}  // namespace
+
 Result<std::shared_ptr<table::Catalog>> Context::Open() const {
   HEADRACE_ASSIGN(const std::string location, Location());
   auto opened = table::Catalog::Open(location);
@@ -39,6 +52,7 @@ Result<std::shared_ptr<table::Catalog>> Context::Open() const {
   if (folder && opened.status().Is(Code::kNotFound) && stat(location.c_str(), &info) != 0)
     return Status::NotFound("there is no folder " + location + "; `headrace init " + location +
                             "` makes a catalog there");
+  if (opened.ok()) TellOfDamage(**opened);
   return opened;
 }
 

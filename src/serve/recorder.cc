@@ -1,8 +1,11 @@
 #include "serve/recorder.h"
 
+#include <algorithm>
 #include <cstdio>
 
+#include "base/clock.h"
 #include "base/hash.h"
+#include "trace/tables.h"
 
 namespace headrace::serve {
 
@@ -11,6 +14,8 @@ using nlohmann::json;
 namespace {
 
 constexpr size_t kMostLostEnds = 16 << 10;
+constexpr double kLookSeconds = 1;       // between looks at how much waits, and at who commits
+constexpr int64_t kMuchBytes = 8 << 20;  // that wait: committed at the next look
 
 }  // namespace
 
@@ -28,11 +33,10 @@ Result<std::unique_ptr<Recorder>> Recorder::Start(std::shared_ptr<table::Catalog
   recorder->commit_seconds_ = commit_seconds;
   if (!catalog) return recorder;
   recorder->catalog_ = catalog;
-  // Both tables are there from the first request on, so that SQL finds their tails.
-  HEADRACE_TRY(trace::OpenOrCreate(catalog.get(), trace::kTraces, trace::TraceColumns()).status());
-  HEADRACE_TRY(trace::OpenOrCreate(catalog.get(), trace::kScores, trace::ScoreColumns()).status());
+  // The tables are there from the first request on, so that SQL finds their tails.
+  for (const trace::SpoolTable& table : trace::SpoolTables())
+    HEADRACE_TRY(trace::OpenOrCreate(catalog.get(), table.name, table.columns()).status());
   HEADRACE_ASSIGN(recorder->spool_, trace::Spool::Create(trace::SpoolRoot(*catalog)));
-  recorder->committer_ = std::make_unique<trace::Committer>(catalog, recorder->spool_->folder());
   recorder->thread_ = std::thread([raw = recorder.get()] { raw->Run(); });
   return recorder;
 }
@@ -45,17 +49,9 @@ Recorder::~Recorder() {
   wake_.notify_all();
   if (thread_.joinable()) thread_.join();
   if (!spool_) return;
-  const bool all = Commit().ok();
-  const std::string folder = spool_->folder();
-  spool_.reset();
-  if (!all) return;  // stays for whoever comes next
-  if (const auto takeover = trace::Takeover::Try(folder)) {
-    const auto counts = committer_->Commit(true);
-    if (!counts.ok()) return;
-    Complain(counts->complaints);
-    if (const std::string kept = committer_->Remove(takeover.get()); !kept.empty())
-      Complain({"what could not be read is kept in " + kept});
-  }
+  WriteLostEnds();
+  spool_.reset();        // from here on it is a dead writer's
+  (void)CommitSpools();  // what stays is for whoever comes next
 }
 
 void Recorder::Complain(const std::vector<std::string>& complaints) {
@@ -123,34 +119,62 @@ void Recorder::WriteLostEnds() {
 
 Status Recorder::Commit() {
   if (!spool_) return Status::Ok();
-  const std::lock_guard lock(commit_mutex_);
   WriteLostEnds();
-  const auto counts = committer_->Commit();
-  if (counts.ok()) {
-    committed_ += counts->traces + counts->scores;
-    Complain(counts->complaints);
+  return CommitSpools();
+}
+
+Status Recorder::CommitSpools() {
+  const std::lock_guard lock(commit_mutex_);
+  Status status;
+  if (!committer_) {
+    auto committer = trace::Committer::Try(catalog_);
+    status = committer.status();
+    if (committer.ok()) committer_ = std::move(*committer);
   }
-  Trouble("committing traces", counts.status());
-  return counts.status();
+  if (committer_) {
+    const auto counts = committer_->Commit();
+    status = counts.status();
+    if (counts.ok()) {
+      committed_ += counts->total();
+      Complain(counts->complaints);
+    }
+  }
+  Trouble("committing traces", status);
+  std::string kept;
+  for (const std::string& path : trace::DamagedSpools(trace::SpoolRoot(*catalog_)))
+    kept += (kept.empty() ? "" : ", ") + path;
+  const std::lock_guard told(mutex_);
+  damaged_ = kept;
+  return status;
 }
 
 RecorderStats Recorder::stats() const {
   const std::lock_guard lock(mutex_);
   std::string trouble = spool_trouble_;
   if (!commit_trouble_.empty()) trouble += (trouble.empty() ? "" : "; ") + commit_trouble_;
-  return {written_, dropped_, committed_, trouble};
+  return {written_, dropped_, committed_, trouble, damaged_};
+}
+
+// Whether to commit now, the last time being `since` (monotonic seconds).
+bool Recorder::IsDue(double since) {
+  if (MonotonicSeconds() - since >= commit_seconds_) return true;
+  const std::lock_guard lock(commit_mutex_);
+  return committer_ && committer_->waiting() >= kMuchBytes;
 }
 
 void Recorder::Run() {
   pthread_setname_np(pthread_self(), "hr-trace");
-  if (const auto dead = trace::CommitDead(catalog_); dead.ok()) Complain(dead->complaints);
-  for (;;) {
+  (void)CommitSpools();  // of servers that died
+  const std::chrono::duration<double> look(std::min(kLookSeconds, commit_seconds_));
+  for (double last = MonotonicSeconds();;) {
     {
       std::unique_lock lock(mutex_);
-      wake_.wait_for(lock, std::chrono::duration<double>(commit_seconds_), [&] { return stopping_; });
+      wake_.wait_for(lock, look, [&] { return stopping_; });
       if (stopping_) return;
     }
+    if (!IsDue(last)) continue;
     (void)Commit();
+    last = MonotonicSeconds();
   }
 }
 

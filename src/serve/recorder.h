@@ -1,6 +1,7 @@
 // Recorder: every request is a row. A start record lies in the spool before the first byte of an answer, an
-// end record before its last; a thread commits them to the tables. A disk that is full or a store that is
-// away costs rows, or delays them, never an answer.
+// end record before its last. A thread commits the spools of this machine to the tables, or stands by while
+// another process does (trace/committer.h). A disk that is full or a store that is away costs rows, or delays
+// them, never an answer.
 #pragma once
 
 #include <atomic>
@@ -24,11 +25,13 @@ Result<RecordMode> ParseRecordMode(const std::string& word);
 struct RecorderStats {
   int64_t written = 0, dropped = 0, committed = 0;
   std::string trouble;  // what does not work now, "" where all does
+  std::string damaged;  // where records are kept that could not be read, "" where there are none
 };
 
 class Recorder {
  public:
-  // `catalog` may be null: nothing is recorded. Rows of servers that died are committed first.
+  // `catalog` may be null: nothing is recorded. `commit_seconds`: between commits; they come sooner where
+  // much waits.
   static Result<std::unique_ptr<Recorder>> Start(std::shared_ptr<table::Catalog> catalog, RecordMode mode,
                                                  double commit_seconds);
   ~Recorder();  // commits what there is
@@ -40,12 +43,14 @@ class Recorder {
   // False where it could not be written: stats() and stderr tell why, so that serving need not look at it.
   bool Write(trace::Kind kind, const nlohmann::json& row);
   RecorderStats stats() const;
-  // Commits now. For shutdown and tests.
+  // Commits now, unless another process commits these spools. For shutdown and tests.
   Status Commit();
 
  private:
   Recorder() = default;
   void Run();
+  bool IsDue(double since);
+  Status CommitSpools();
   void Trouble(const std::string& what, const Status& status);
   Status Append(trace::Kind kind, const nlohmann::json& row);
   void Complain(const std::vector<std::string>& complaints);
@@ -55,12 +60,12 @@ class Recorder {
   RecordMode mode_ = RecordMode::kFull;
   double commit_seconds_ = 30;
   std::unique_ptr<trace::Spool> spool_;
-  std::unique_ptr<trace::Committer> committer_;
   std::mutex commit_mutex_;
+  std::unique_ptr<trace::Committer> committer_;  // null while another process has its lock
   std::atomic<int64_t> written_{0}, dropped_{0}, committed_{0};
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::string spool_trouble_, commit_trouble_;
+  std::string spool_trouble_, commit_trouble_, damaged_;
   // Short ends of requests whose own could not be written: written when there is room again. A start without
   // an end would keep every later segment of the spool for as long as the server lives.
   std::deque<nlohmann::json> lost_ends_;

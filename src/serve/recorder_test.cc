@@ -56,7 +56,7 @@ TEST(Recorder, ALostEndIsMadeUpFor) {
   int status = 0;
   waitpid(child, &status, 0);
   EXPECT_EQ(WEXITSTATUS(status), 0);
-  ASSERT_OK(trace::CommitDead(*catalog).status());
+  ASSERT_OK(trace::CommitSpools(*catalog).status());
   ASSERT_VALUE(const auto table, (*catalog)->OpenTable("traces"));
   ASSERT_VALUE(const auto view, table->At());
   ASSERT_VALUE(const int64_t ended, view.Count("id = 'lost' and finish = 'stop' and answer is null"));

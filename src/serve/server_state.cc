@@ -84,10 +84,12 @@ std::string Load(const Services& services) {
 std::string Health(const Services& services) {
   const std::string recording = services.recorder->stats().trouble, models = services.models->trouble();
   const std::string keys = services.keys->trouble();
-  const bool well = recording.empty() && models.empty() && keys.empty();
+  const std::string damaged = services.recorder->stats().damaged;
+  const bool well = recording.empty() && models.empty() && keys.empty() && damaged.empty();
   ordered_json body = {{"status", well ? "ok" : "degraded"}};
   if (!keys.empty()) body["keys"] = keys;
   if (!recording.empty()) body["traces"] = recording;
+  if (!damaged.empty()) body["damaged_records"] = "records that could not be read are kept in " + damaged;
   if (!models.empty()) body["models"] = models;
   if (const std::string jump = services.clock.last(); !jump.empty()) body["clock"] = jump;
   return Dump(body);

@@ -3,36 +3,24 @@
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
 #include "base/hash.h"
 #include "store/object_store.h"
+#include "trace/tables.h"
 
 namespace headrace::trace {
 namespace {
 
 using nlohmann::json;
 
-// Rows of one commit at most, so that a long-dead catalog does not make one of endless size.
+// Rows of one note at most, so that a long-dead catalog does not make one of endless size.
 constexpr size_t kMostRows = 16 << 10;
-
-int64_t LastSequence(const table::View& view, const std::string& writer) {
-  const auto& writers = view.snapshot().writers;
-  const auto found = writers.find(writer);
-  return found == writers.end() ? -1 : found->second.sequence;
-}
-
-Result<int64_t> LastSequence(const table::Catalog& catalog, const char* name, const std::string& writer) {
-  const auto table = catalog.OpenTable(name);
-  if (!table.ok() && table.status().Is(Code::kNotFound)) return -1;
-  if (!table.ok()) return table.status();
-  HEADRACE_ASSIGN(const table::View view, (*table)->At());
-  return LastSequence(view, writer);
-}
-
-std::string WriterOf(const std::string& folder) { return std::filesystem::path(folder).filename(); }
+constexpr Position kEnd{INT64_MAX, 0};
 
 }  // namespace
 
@@ -46,265 +34,253 @@ std::string SpoolRoot(const table::Catalog& catalog) {
   return root + "/headrace/spool/" + Hex64(Xxh3(catalog.Describe()));
 }
 
-void Replay::Take(const Record& record, std::vector<json>* traces, std::vector<json>* scores) {
-  json value = json::parse(record.payload, nullptr, false);
-  if (!value.is_object()) {
-    ++unreadable_;
-    return;
-  }
-  if (record.kind == Kind::kScore) {
-    scores->push_back(std::move(value));
-    return;
-  }
-  const auto id = value.find("id");
-  if (id == value.end() || !id->is_string()) {
-    ++unreadable_;
-    return;
-  }
-  const std::string name = *id;
-  if (record.kind == Kind::kStart) {
-    open_[name] = {std::move(value), record.end};
-  } else if (record.kind == Kind::kEnd) {
-    const auto begun = open_.find(name);
-    if (begun == open_.end()) {
-      traces->push_back(std::move(value));  // its start could not be written: the disk was full
-      return;
-    }
-    json row = std::move(begun->second.start);
-    row.update(value);
-    traces->push_back(std::move(row));
-    open_.erase(begun);
-  } else {
-    ++unreadable_;
-  }
+Result<std::unique_ptr<Committer>> Committer::Try(std::shared_ptr<table::Catalog> catalog,
+                                                  CommitterOptions options) {
+  std::unique_ptr<Committer> committer(new Committer(std::move(catalog)));
+  committer->options_ = std::move(options);
+  std::string& root = committer->options_.root;
+  if (root.empty()) root = SpoolRoot(*committer->catalog_);
+  std::error_code error;
+  std::filesystem::create_directories(root, error);
+  if (error) return Status::FromErrno(error.value(), "create", root);
+  HEADRACE_ASSIGN(committer->lock_, TryLock(root + "/committer.lock"));
+  if (committer->lock_ < 0) return std::unique_ptr<Committer>();
+  return committer;
 }
 
-std::vector<json> Replay::Interrupted() const {
-  std::vector<json> rows;
-  for (const auto& [id, begun] : open_) {
-    rows.push_back(begun.start);
-    rows.back()["finish"] = "interrupted";
-    rows.back()["why"] = "the server ended before the answer did";
+Committer::~Committer() {
+  if (lock_ >= 0) close(lock_);
+}
+
+// What the tables have of a spool that no note knows: of version 1, its writer's own commits.
+Result<Committer::Source> Committer::Open(const std::string& writer) const {
+  Source source;
+  source.older.assign(SpoolTables().size(), -1);
+  if (!IsVersion1(FolderOf(writer))) return source;
+  for (size_t t = 0; t < source.older.size(); ++t) {
+    HEADRACE_ASSIGN(source.older[t], LastSequence(*catalog_, SpoolTables()[t].name, writer));
   }
-  return rows;
+  return source;
 }
 
-Position Replay::Oldest(Position otherwise) const {
-  for (const auto& [id, begun] : open_) otherwise = std::min(otherwise, begun.end);
-  return otherwise;
+// Takes the records up to `until`, or as many as one note takes, into `source`; their rows are added to
+// `rows`.
+Status Committer::Read(const std::string& writer, Position until, Source* source, Rows* rows) {
+  bool full = false;
+  bool stopped = false;
+  HEADRACE_ASSIGN(const ReadReport report,
+                  ReadSpool(FolderOf(writer), source->done, [&](const Record& record) {
+                    stopped = full || record.end > until;
+                    if (stopped) return Status::Cancelled();
+                    std::vector<size_t> had;
+                    for (const auto& table : *rows) had.push_back(table.size());
+                    source->replay.Take(record, rows);
+                    for (size_t t = 0; t < had.size(); ++t)
+                      if (record.end.sequence() <= source->older[t]) (*rows)[t].resize(had[t]);
+                    source->done = record.end;
+                    full = until == kEnd && Count(*rows) >= kMostRows;
+                    return Status::Ok();
+                  }));
+  if (!stopped) source->done = std::max(source->done, std::min(report.end, until));
+  for (size_t i = 0; i < report.damaged.size(); ++i)
+    if (source->damaged.insert(report.damaged[i]).second) landed_.complaints.push_back(report.complaints[i]);
+  return Status::Ok();
 }
 
-Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const char* name,
-                                                   std::span<const Column> columns) {
-  HEADRACE_ASSIGN(const table::Schema schema, table::SchemaFromArrow(*ArrowSchema(columns)));
-  const table::CommitOptions options{.why = "filled by serving", .how = "headrace serve"};
-  HEADRACE_ASSIGN(auto opened, catalog->OpenOrCreateTable(name, schema, options));
-  // A table that an earlier program made lacks the columns that came later.
-  HEADRACE_ASSIGN(const table::View view, opened->At());
-  std::vector<table::Field> missing;
-  for (const table::Field& field : schema.fields) {
-    if (view.schema().Find(field.name) == nullptr) missing.push_back(field);
-  }
-  if (missing.empty()) return opened;
-  const Status grown = opened->AddEmptyColumns(missing, options).status();
-  if (!grown.ok() && !grown.Is(Code::kConflict)) return grown;  // Conflict: another was faster
-  return opened;
+// Of version 1, a commit of what never ended has a sequence of one more than its last record's.
+void Committer::AddInterrupted(const Source& source, Rows* rows) {
+  if (source.older[FindTable(kTraces)] <= source.done.sequence()) source.replay.AddInterrupted(rows);
 }
 
-Committer::Committer(std::shared_ptr<table::Catalog> catalog, std::string folder)
-    : catalog_(std::move(catalog)), folder_(std::move(folder)), writer_(WriterOf(folder_)) {}
-
-// What the tables have of this writer, and what of it has begun and not ended by then.
+// The note that another process, or this one before an error, left: its rows again.
 Status Committer::Recover() {
-  HEADRACE_ASSIGN(traces_done_, LastSequence(*catalog_, kTraces, writer_));
-  HEADRACE_ASSIGN(scores_done_, LastSequence(*catalog_, kScores, writer_));
+  HEADRACE_ASSIGN(note_, ReadNote(options_.root));
+  sources_.clear();
+  next_.clear();
+  rows_ = NoRows();
+  for (const auto& [writer, span] : note_.spools) {
+    if (!std::filesystem::exists(FolderOf(writer))) continue;
+    HEADRACE_ASSIGN(Source source, Open(writer));
+    Rows before = NoRows();  // are in the tables
+    HEADRACE_TRY(Read(writer, span.from, &source, &before));
+    source.done = span.from;
+    source.over = span.over < note_.number ? span.over : 0;
+    sources_[writer] = source;
+    HEADRACE_TRY(Read(writer, span.to, &source, &rows_));
+    source.done = span.to;
+    if (span.over == note_.number && note_.number > 0) AddInterrupted(source, &rows_);
+    source.over = span.over;
+    next_[writer] = std::move(source);
+  }
+  appenders_.clear();
+  appenders_.resize(rows_.size());
+  had_.assign(rows_.size(), std::nullopt);
+  unfinished_ = note_.number > 0;
   recovered_ = true;
   return Status::Ok();
 }
 
-// `*done`: the sequence that the table has, and will have. `*count`: grows by the rows.
-Status Committer::CommitRows(const char* name, std::span<const Column> columns, const std::vector<json>& rows,
-                             int64_t sequence, int64_t* done, int64_t* count) {
-  if (rows.empty()) return Status::Ok();
-  HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog_.get(), name, columns));
-  HEADRACE_ASSIGN(const auto batch, ToBatch(columns, rows));
-  table::CommitOptions options;
-  options.why = "serving";
-  options.how = "headrace serve";
-  options.writer = writer_;
-  options.sequence = sequence;
-  options.after = *done;
-  HEADRACE_ASSIGN(auto appender, table->StartAppend(batch->schema()->field_names(), options));
-  HEADRACE_TRY(appender->Write(*batch));
-  pending_ = Pending{std::move(appender), sequence, done, count};
-  return CommitPending();
-}
-
-Status Committer::CommitPending() {
-  if (!pending_) return Status::Ok();
-  const int64_t rows = pending_->appender->rows();
-  const Status committed = pending_->appender->Commit().status();
-  if (committed.ok()) {
-    *pending_->done = pending_->sequence;
-    *pending_->count += rows;
-    pending_.reset();
-    return committed;
-  }
-  // A full disk gets no fuller: the files stay for the next try. What can never land is made anew.
-  if (committed.Is(Code::kConflict) || !pending_->appender->can_retry()) pending_.reset();
-  // A commit that failed may yet have landed: what the tables have is asked again.
-  if (!pending_) recovered_ = false;
-  return committed;
-}
-
-Result<CommitCounts> Committer::Commit(bool over) {
-  HEADRACE_TRY(CommitAll(over));
+Result<CommitCounts> Committer::Commit() {
+  const Status committed = CommitAll();
+  held_.clear();
+  HEADRACE_TRY(committed);
   return std::exchange(landed_, {});
 }
 
-Status Committer::CommitAll(bool over) {
-  HEADRACE_TRY(CommitPending());
+Status Committer::CommitAll() {
   if (!recovered_) HEADRACE_TRY(Recover());
+  HEADRACE_TRY(FinishNote());
   for (bool more = true; more;) {
-    Replay replay = replay_;
-    std::vector<json> traces, scores;
-    std::vector<std::string> complaints;
-    Position end = done_;
-    more = false;
-    const auto report = ReadSpool(folder_, done_, [&](const Record& record) {
-      if (more) return Status::Cancelled();
-      const size_t had = traces.size(), had_scores = scores.size();
-      replay.Take(record, &traces, &scores);
-      if (record.end.sequence() <= traces_done_) traces.resize(had);
-      if (record.end.sequence() <= scores_done_) scores.resize(had_scores);
-      end = record.end;
-      more = traces.size() + scores.size() >= kMostRows;
-      return Status::Ok();
-    });
-    if (report.ok()) {
-      more = false;
-      end = std::max(end, report->end);
-      complaints = report->complaints;
-      damaged_.insert(report->damaged.begin(), report->damaged.end());
-    } else if (!more) {
-      return report.status();
-    }
-    int64_t sequence = end.sequence();
-    if (over && !more && sequence >= traces_done_) {
-      std::vector<json> interrupted = replay.Interrupted();
-      traces.insert(traces.end(), interrupted.begin(), interrupted.end());
-      if (!interrupted.empty()) ++sequence;  // told from a commit of all but them
-    }
-    HEADRACE_TRY(CommitRows(kTraces, TraceColumns(), traces, sequence, &traces_done_, &landed_.traces));
-    HEADRACE_TRY(CommitRows(kScores, ScoreColumns(), scores, end.sequence(), &scores_done_, &landed_.scores));
-    landed_.complaints.insert(landed_.complaints.end(), complaints.begin(), complaints.end());
-    replay_ = std::move(replay);
-    done_ = end;
-    HEADRACE_TRY(DropSegments(folder_, replay_.Oldest(done_), damaged_));
+    HEADRACE_ASSIGN(more, TakeMore());
+    HEADRACE_TRY(FinishNote());
   }
   return Status::Ok();
 }
 
-std::string Committer::Remove(Takeover* takeover) {
-  (void)DropSegments(folder_, {INT64_MAX, 0}, damaged_);
-  return takeover->Remove();
+// Notes what has come since the last note. False where nothing did.
+Result<bool> Committer::TakeMore() {
+  Note next{note_.committer, note_.number + 1, {}};
+  next_ = sources_;
+  rows_ = NoRows();
+  for (const std::string& folder : SpoolFolders(options_.root)) {
+    if (const Status taken = TakeSpool(folder, &next); !taken.ok()) {
+      landed_.complaints.push_back(folder + " cannot be committed now: " + taken.ToString());
+      const std::string writer = WriterOf(folder);
+      next_.erase(writer);
+      if (const auto known = sources_.find(writer); known != sources_.end()) {
+        next_[writer] = known->second;
+        next.spools[writer] = {known->second.done, known->second.done, known->second.over};
+      }
+    }
+  }
+  if (Count(rows_) == 0) {  // what was begun, or nothing
+    sources_ = std::move(next_);
+    HEADRACE_TRY(Clean());
+    return false;
+  }
+  Step();
+  HEADRACE_TRY(WriteNote(options_.root, next));
+  note_ = std::move(next);
+  appenders_.clear();
+  appenders_.resize(rows_.size());
+  unfinished_ = true;
+  return true;
 }
 
-Result<CommitCounts> CommitDead(const std::shared_ptr<table::Catalog>& catalog) {
-  CommitCounts all;
-  for (const std::string& folder : SpoolFolders(SpoolRoot(*catalog))) {
-    const auto takeover = Takeover::Try(folder);
-    if (!takeover) continue;
-    Committer committer(catalog, folder);
-    const auto counts = committer.Commit(true);
-    if (!counts.ok()) {
-      all.complaints.push_back(folder + " cannot be committed now: " + counts.status().ToString());
+Status Committer::TakeSpool(const std::string& folder, Note* next) {
+  const std::string writer = WriterOf(folder);
+  auto takeover = Takeover::Try(folder);
+  const bool dead = takeover != nullptr;
+  // Held until it is gone: a writer that is just beginning would lock it and write what nobody reads.
+  if (dead) held_[writer] = std::move(takeover);
+  if (!dead && IsVersion1(folder)) return Status::Ok();  // its writer commits it
+  if (!next_.contains(writer)) {
+    HEADRACE_ASSIGN(next_[writer], Open(writer));
+  }
+  Source& source = next_[writer];
+  const Position from = source.done;
+  Rows rows = NoRows();
+  if (Count(rows_) < kMostRows) HEADRACE_TRY(Read(writer, kEnd, &source, &rows));
+  const bool all = Count(rows_) + Count(rows) < kMostRows;
+  if (dead && all && source.over == 0) {
+    AddInterrupted(source, &rows);
+    source.over = next->number;
+  }
+  for (size_t t = 0; t < rows.size(); ++t)
+    std::move(rows[t].begin(), rows[t].end(), std::back_inserter(rows_[t]));
+  next->spools[writer] = {from, source.done, source.over};
+  return Status::Ok();
+}
+
+// Every table has the note's rows, and what they were made from may go.
+Status Committer::FinishNote() {
+  if (!unfinished_) return Status::Ok();
+  for (size_t t = 0; t < rows_.size(); ++t) HEADRACE_TRY(CommitTable(t));
+  unfinished_ = false;
+  sources_ = std::move(next_);
+  return Clean();
+}
+
+Status Committer::CommitTable(size_t t) {
+  std::vector<json>& rows = rows_[t];
+  if (rows.empty()) return Status::Ok();
+  auto& appender = appenders_[t];
+  if (!appender) {
+    const SpoolTable& facts = SpoolTables()[t];
+    Step();
+    HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog_.get(), facts.name, facts.columns()));
+    table::CommitOptions options;
+    options.why = "serving";
+    options.how = "headrace serve";
+    options.writer = note_.committer;
+    options.sequence = note_.number;
+    if (!had_[t]) {
+      HEADRACE_ASSIGN(const table::View view, table->At());
+      had_[t] = LastSequence(view, note_.committer);
+    }
+    options.after = *had_[t];
+    if (options.after >= note_.number) {  // an earlier try had landed
+      rows.clear();
+      return Status::Ok();
+    }
+    HEADRACE_ASSIGN(const auto batch, ToBatch(facts.columns(), rows));
+    HEADRACE_ASSIGN(auto opened, table->StartAppend(batch->schema()->field_names(), options));
+    HEADRACE_TRY(opened->Write(*batch));
+    appender = std::move(opened);
+  }
+  Step();
+  const Status committed = appender->Commit().status();
+  if (committed.ok()) {
+    had_[t] = note_.number;
+    landed_.rows[SpoolTables()[t].name] += static_cast<int64_t>(rows.size());
+    rows.clear();
+    appender.reset();
+    return committed;
+  }
+  // A full disk gets no fuller: the files stay for the next try. What can never land is made anew, unless the
+  // table has it by then.
+  if (committed.Is(Code::kConflict) || !appender->can_retry()) {
+    appender.reset();
+    had_[t].reset();
+  }
+  return committed;
+}
+
+// Segments that nothing needs, and folders of the dead of which all is told.
+Status Committer::Clean() {
+  for (auto& [writer, source] : sources_) {
+    const std::string folder = FolderOf(writer);
+    Step();
+    if (source.over == 0) {
+      HEADRACE_TRY(DropSegments(folder, source.replay.Oldest(source.done), source.damaged));
       continue;
     }
-    all.traces += counts->traces;
-    all.scores += counts->scores;
-    all.complaints.insert(all.complaints.end(), counts->complaints.begin(), counts->complaints.end());
-    if (const std::string kept = committer.Remove(takeover.get()); !kept.empty())
-      all.complaints.push_back("what could not be read of a server that died is kept in " + kept);
+    auto& takeover = held_[writer];
+    if (!takeover) takeover = Takeover::Try(folder);
+    if (!takeover) continue;  // somebody reads it: the next time
+    HEADRACE_TRY(DropSegments(folder, kEnd, source.damaged));
+    Step();
+    if (const std::string kept = takeover->Remove(); !kept.empty())
+      landed_.complaints.push_back("what could not be read of a server that died is kept in " + kept);
   }
-  return all;
-}
-
-namespace {
-
-// Rows of one folder beyond sequence `done` of the table.
-Status FolderTail(const std::string& folder, bool of_traces, int64_t done, std::vector<json>* rows) {
-  const auto takeover = Takeover::Try(folder);
-  Replay replay;
-  std::vector<json> traces, scores;
-  std::vector<json>& wanted = of_traces ? traces : scores;
-  const auto report = ReadSpool(folder, {}, [&](const Record& record) {
-    replay.Take(record, &traces, &scores);
-    if (record.end.sequence() > done && !wanted.empty()) rows->push_back(std::move(wanted.back()));
-    traces.clear();
-    scores.clear();
-    return Status::Ok();
-  });
-  if (!report.ok()) return report.status();
-  if (!of_traces || done > report->end.sequence()) return Status::Ok();
-  for (json& row : replay.Interrupted()) {
-    if (!takeover) {
-      row["finish"] = nullptr;
-      row["why"] = "running";
-    }
-    rows->push_back(std::move(row));
-  }
+  std::erase_if(sources_,
+                [&](const auto& source) { return !std::filesystem::exists(FolderOf(source.first)); });
   return Status::Ok();
 }
 
-}  // namespace
-
-Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, const std::string& name,
-                                                 const table::View& view) {
-  const bool of_traces = name == kTraces;
-  std::vector<json> rows;
-  for (const std::string& folder : SpoolFolders(SpoolRoot(catalog)))
-    HEADRACE_TRY(FolderTail(folder, of_traces, LastSequence(view, WriterOf(folder)), &rows));
-  // What was committed meanwhile may be gone from the spools, and is not in this version.
-  HEADRACE_ASSIGN(const auto table, catalog.OpenTable(name));
-  HEADRACE_ASSIGN(const table::View now, table->At());
-  if (now.snapshot().version != view.snapshot().version)
-    return Status::Conflict("'" + name + "' has a newer version now");
-  return ToBatch(of_traces ? TraceColumns() : ScoreColumns(), rows);
+int64_t Committer::waiting() const {
+  int64_t bytes = 0;
+  for (const std::string& folder : SpoolFolders(options_.root)) {
+    const auto known = sources_.find(WriterOf(folder));
+    bytes += SpoolBytes(folder, known == sources_.end() ? Position() : known->second.done);
+  }
+  return bytes;
 }
 
-std::function<Result<std::shared_ptr<arrow::RecordBatch>>(const std::string&, const table::View&)> TailOf(
-    std::shared_ptr<table::Catalog> catalog) {
-  return [catalog = std::move(catalog)](const std::string& name, const table::View& view) {
-    return Tail(*catalog, name, view);
-  };
-}
-
-std::vector<std::string> TailedTables() { return {kTraces, kScores}; }
-
-namespace {
-
-Result<table::CommitResult> CommitOnce(table::Catalog* catalog, const char* name,
-                                       std::span<const Column> columns, const std::vector<json>& rows,
-                                       const table::CommitOptions& options) {
-  HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog, name, columns));
-  HEADRACE_ASSIGN(const auto batch, ToBatch(columns, rows));
-  HEADRACE_ASSIGN(const auto appender, table->StartAppend(batch->schema()->field_names(), options));
-  HEADRACE_TRY(appender->Write(*batch));
-  return appender->Commit();
-}
-
-}  // namespace
-
-Result<table::CommitResult> CommitTraces(table::Catalog* catalog, const std::string& rows) {
-  const json list = json::parse(rows, nullptr, false);
-  if (!list.is_array()) return Status::Invalid("the rows of `traces` are not a JSON list");
-  return CommitOnce(catalog, kTraces, TraceColumns(), list.get<std::vector<json>>(),
-                    {.why = "answers in a program", .how = "python"});
-}
-
-Result<table::CommitResult> CommitScore(table::Catalog* catalog, const json& score) {
-  return CommitOnce(catalog, kScores, ScoreColumns(), {score}, {.why = "a score", .how = "headrace score"});
+Result<CommitCounts> CommitSpools(const std::shared_ptr<table::Catalog>& catalog) {
+  HEADRACE_ASSIGN(const auto committer, Committer::Try(catalog));
+  if (!committer) return CommitCounts();
+  return committer->Commit();
 }
 
 }  // namespace headrace::trace

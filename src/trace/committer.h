@@ -1,9 +1,13 @@
-// committer: from spools to the tables `traces` and `scores`, exactly once.
+// committer: from spools to their tables, exactly once.
 //
-// A commit of a writer's records carries the writer's id and, as its sequence, the position up to which it
-// took them; the table remembers the last. So whoever comes after a crash continues there, and a commit that
-// is tried again changes nothing. A row of `traces` is committed when its end record is there; a start record
-// whose writer died without one becomes a row too, with finish = "interrupted".
+// One process at a time commits all spools of a catalog that lie on this machine, whoever wrote them: the one
+// that holds <root>/committer.lock. It notes how far it takes each spool (note.h), commits the rows of every
+// table with the note's number, and drops the segments that nothing needs any more. A row of begin and end is
+// committed when its end record is there; one whose writer died without an end becomes a row too, with finish
+// = "interrupted".
+//
+// Spools of version 1 (docs/format/spool.md) were committed by their own writers: one is taken over when its
+// writer is dead, from where the tables say that it came.
 #pragma once
 
 #include <functional>
@@ -14,10 +18,9 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "table/table.h"
-#include "trace/columns.h"
+#include "trace/note.h"
+#include "trace/replay.h"
 #include "trace/spool.h"
 
 namespace headrace::trace {
@@ -26,93 +29,83 @@ namespace headrace::trace {
 // $XDG_STATE_HOME/headrace.
 std::string SpoolRoot(const table::Catalog& catalog);
 
-// Records become rows: keeps what has begun and not ended.
-class Replay {
- public:
-  // The rows that `record` completes are added to them.
-  void Take(const Record& record, std::vector<nlohmann::json>* traces, std::vector<nlohmann::json>* scores);
-  // Rows of what never ended.
-  std::vector<nlohmann::json> Interrupted() const;
-  // Before the start record of the oldest that has not ended; `otherwise` where there is none.
-  Position Oldest(Position otherwise) const;
-  size_t open() const { return open_.size(); }
-  int64_t unreadable() const { return unreadable_; }
-
- private:
-  struct Begun {
-    nlohmann::json start;
-    Position end;  // of its record
-  };
-  std::map<std::string, Begun> open_;
-  int64_t unreadable_ = 0;  // records that are whole, but are not what we write
-};
-
 struct CommitCounts {
-  int64_t traces = 0, scores = 0;
+  std::map<std::string, int64_t> rows;  // by table
   std::vector<std::string> complaints;
+  int64_t total() const {
+    int64_t sum = 0;
+    for (const auto& [table, count] : rows) sum += count;
+    return sum;
+  }
 };
 
-// Commits one writer's folder, again and again while it lives.
+struct CommitterOptions {
+  std::string root;            // where the spools lie; "": SpoolRoot of the catalog
+  std::function<void()> step;  // called before each change on the disk or in the store; for tests
+};
+
+// Not thread-safe.
 class Committer {
  public:
-  Committer(std::shared_ptr<table::Catalog> catalog, std::string folder);
-  // What has ended since the last time. `over`: the writer is dead, so what has not ended never will. After
-  // an error nothing is lost: the next call tries again, with the files that were written already.
-  Result<CommitCounts> Commit(bool over = false);
-  // For a dead writer's folder, once all of it is committed: it goes, or is kept aside; where, if anything in
-  // it could not be read.
-  std::string Remove(Takeover* takeover);
+  // Null while another process (or another Committer of this one) commits these spools.
+  static Result<std::unique_ptr<Committer>> Try(std::shared_ptr<table::Catalog> catalog,
+                                                CommitterOptions options = {});
+  ~Committer();  // lets go of the lock
+  Committer(const Committer&) = delete;
+  Committer& operator=(const Committer&) = delete;
+
+  // All that has ended since the last time, of all spools; those of dead writers go. What is wrong with one
+  // spool does not keep the others: it is complained about. After an error nothing is lost: the next call
+  // tries again, with the files that were written already.
+  Result<CommitCounts> Commit();
+  // Bytes in the spools that were not read yet.
+  int64_t waiting() const;
 
  private:
-  // Rows whose files are whole, and whose commit failed.
-  struct Pending {
-    std::unique_ptr<table::Appender> appender;
-    int64_t sequence = 0;
-    int64_t* done = nullptr;   // traces_done_ or scores_done_
-    int64_t* count = nullptr;  // where the rows are counted
+  // One spool, as far as it was taken.
+  struct Source {
+    Position done;
+    Replay replay;
+    std::set<int64_t> damaged;   // segments
+    int64_t over = 0;            // as Note::Span has it
+    std::vector<int64_t> older;  // of each table: the sequence of version 1, which its writer committed
   };
+  using Sources = std::map<std::string, Source>;
 
+  explicit Committer(std::shared_ptr<table::Catalog> catalog) : catalog_(std::move(catalog)) {}
+  void Step() const {
+    if (options_.step) options_.step();
+  }
+  std::string FolderOf(const std::string& writer) const { return options_.root + "/" + writer; }
+  static void AddInterrupted(const Source& source, Rows* rows);
+  Result<Source> Open(const std::string& writer) const;
+  Status Read(const std::string& writer, Position until, Source* source, Rows* rows);
   Status Recover();
-  Status CommitAll(bool over);
-  Status CommitRows(const char* name, std::span<const Column> columns,
-                    const std::vector<nlohmann::json>& rows, int64_t sequence, int64_t* done, int64_t* count);
-  // Tries the pending rows' commit again, where there are any.
-  Status CommitPending();
+  Status CommitAll();
+  Result<bool> TakeMore();
+  Status TakeSpool(const std::string& folder, Note* next);
+  Status FinishNote();
+  Status CommitTable(size_t table);
+  Status Clean();
 
   std::shared_ptr<table::Catalog> catalog_;
-  std::string folder_, writer_;
+  CommitterOptions options_;
+  int lock_ = -1;
   bool recovered_ = false;
-  std::optional<Pending> pending_;
-  CommitCounts landed_;                          // what was committed and not yet told
-  Position done_;                                // all before it is committed
-  int64_t traces_done_ = -1, scores_done_ = -1;  // sequences, as the tables remember them
-  Replay replay_;
-  std::set<int64_t> damaged_;  // segments
+  Note note_;
+  Sources sources_;  // as the last note that is finished leaves them
+  // Of the note that is not: the spools as it leaves them, its rows, and the files of those that were
+  // written.
+  bool unfinished_ = false;
+  Sources next_;
+  Rows rows_;
+  std::vector<std::unique_ptr<table::Appender>> appenders_;
+  std::vector<std::optional<int64_t>> had_;  // of each table: the last note that it has; none: not known
+  std::map<std::string, std::unique_ptr<Takeover>> held_;  // of dead writers, during a Commit
+  CommitCounts landed_;                                    // what was committed and not yet told
 };
 
-// Commits and removes the folders of dead writers below the catalog's spool root: each, whatever is wrong
-// with the others. The complaints say what could not be read, where it is kept, and which folders wait for
-// another try.
-Result<CommitCounts> CommitDead(const std::shared_ptr<table::Catalog>& catalog);
-
-// What `traces` or `scores` holds beyond its newest version, `view`: rows that are still in spools, and, for
-// traces, requests that run now (finish is null). Conflict: the version is not the newest any more.
-Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, const std::string& table,
-                                                 const table::View& view);
-
-// The same as a function of the catalog, as SQL wants it (query::EngineOptions::tail), for these tables.
-std::function<Result<std::shared_ptr<arrow::RecordBatch>>(const std::string&, const table::View&)> TailOf(
-    std::shared_ptr<table::Catalog> catalog);
-std::vector<std::string> TailedTables();
-
-// The table, made where it is missing.
-Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const char* name,
-                                                   std::span<const Column> columns);
-
-// Whole rows of `traces` as a JSON list, committed at once (for programs that run no spool).
-Result<table::CommitResult> CommitTraces(table::Catalog* catalog, const std::string& rows);
-
-// One score, committed at once (for programs that run no spool).
-Result<table::CommitResult> CommitScore(table::Catalog* catalog, const nlohmann::json& score);
+// Tries to be the committer, for once. Nothing is committed where another is it already.
+Result<CommitCounts> CommitSpools(const std::shared_ptr<table::Catalog>& catalog);
 
 }  // namespace headrace::trace

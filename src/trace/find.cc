@@ -5,9 +5,12 @@
 #include <arrow/type.h>
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "table/arrow_bridge.h"
 #include "trace/committer.h"
+#include "trace/replay.h"
 
 namespace headrace::trace {
 namespace {
@@ -22,20 +25,16 @@ bool IsPlain(const std::string& word) {
 }
 
 // Rows that have ended, of all spools.
-Status EachInSpools(
-    const table::Catalog& catalog,
-    const std::function<void(const std::vector<json>& traces, const std::vector<json>& scores)>& each) {
+Status EachInSpools(const table::Catalog& catalog, const std::function<void(const Rows& rows)>& each) {
   for (const std::string& folder : SpoolFolders(SpoolRoot(catalog))) {
     Replay replay;
-    std::vector<json> traces, scores;
+    Rows rows = NoRows();
     const auto report = ReadSpool(folder, {}, [&](const Record& record) {
-      replay.Take(record, &traces, &scores);
-      each(traces, scores);
-      traces.clear();
-      scores.clear();
+      replay.Take(record, &rows);
+      if (Count(rows) > 0) each(std::exchange(rows, NoRows()));
       return Status::Ok();
     });
-    if (!report.ok()) return report.status();
+    HEADRACE_TRY(report.status());
   }
   return Status::Ok();
 }
@@ -69,8 +68,8 @@ Result<std::optional<json>> FindInTable(const table::Catalog& catalog, const cha
 Result<std::optional<json>> FindTrace(const table::Catalog& catalog, const std::string& id) {
   if (!IsPlain(id)) return std::optional<json>();
   std::optional<json> found;
-  HEADRACE_TRY(EachInSpools(catalog, [&](const auto& traces, const auto&) {
-    for (const json& row : traces)
+  HEADRACE_TRY(EachInSpools(catalog, [&](const Rows& rows) {
+    for (const json& row : rows[FindTable(kTraces)])
       if (row.value("id", "") == id) found = row;
   }));
   if (found) return found;
@@ -80,8 +79,8 @@ Result<std::optional<json>> FindTrace(const table::Catalog& catalog, const std::
 Result<bool> HasScore(const table::Catalog& catalog, const std::string& request, const std::string& name) {
   if (!IsPlain(request) || !IsPlain(name)) return false;
   bool found = false;
-  HEADRACE_TRY(EachInSpools(catalog, [&](const auto&, const auto& scores) {
-    for (const json& row : scores)
+  HEADRACE_TRY(EachInSpools(catalog, [&](const Rows& rows) {
+    for (const json& row : rows[FindTable(kScores)])
       found = found || (row.value("request", "") == request && row.value("name", "") == name);
   }));
   if (found) return true;

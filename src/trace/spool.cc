@@ -17,9 +17,11 @@ namespace headrace::trace {
 namespace {
 
 constexpr char kMagic[8] = {'H', 'R', 'S', 'P', 'O', 'O', 'L', '1'};
-constexpr int64_t kHeaderBytes = 16;  // magic, segment number
-constexpr size_t kFrameBytes = 13;    // length, sum, kind
-constexpr char kDamaged[] = ".damaged";
+constexpr int64_t kHeaderBytes = 16;       // magic, segment number
+constexpr size_t kFrameBytes = 13;         // length, sum, kind
+constexpr char kDamaged[] = ".damaged";    // segments
+constexpr char kKeptAside[] = "damaged-";  // folders
+constexpr char kWriter[] = "w-";
 
 struct Frame {
   uint32_t length;
@@ -97,11 +99,10 @@ std::vector<int64_t> Segments(const std::string& folder) {
   return numbers;
 }
 
-// The folder's lock, held; -1 and errno where another holds it. It is made where there is none: its writer
+// A folder's lock, held; -1 and errno where another holds it. It is made where there is none: its writer
 // died before it made one, or whoever removed the folder died half-way. A lock that somebody removed between
 // its opening and its locking (with the folder) holds nothing: ESTALE.
-int LockFolder(const std::string& folder) {
-  const std::string path = folder + "/lock";
+int LockFile(const std::string& path) {
   const int file = open(path.c_str(), O_RDWR | O_CLOEXEC | O_CREAT, 0600);
   if (file < 0) return -1;
   struct stat held, named;
@@ -115,6 +116,7 @@ int LockFolder(const std::string& folder) {
   errno = why;
   return -1;
 }
+int LockFolder(const std::string& folder) { return LockFile(folder + "/lock"); }
 
 }  // namespace
 
@@ -124,7 +126,7 @@ Result<std::unique_ptr<Spool>> Spool::Create(const std::string& root, int64_t se
   // Until it is locked, whoever looks for folders of the dead may take a new one for such: then another is
   // made.
   for (int attempt = 0; spool->lock_ < 0; ++attempt) {
-    spool->writer_ = Uuid::Random().ToString();
+    spool->writer_ = kWriter + Uuid::Random().ToString();
     spool->folder_ = root + "/" + spool->writer_;
     std::error_code error;
     std::filesystem::create_directories(spool->folder_, error);
@@ -197,7 +199,10 @@ Result<ReadReport> ReadSpool(const std::string& folder, Position from,
   for (const int64_t segment : segments) {
     if (segment < from.segment) continue;
     const std::string path = SegmentPath(folder, segment);
-    HEADRACE_ASSIGN(const std::string bytes, ReadFile(path));
+    const auto read = ReadFile(path);
+    if (read.status().Is(Code::kNotFound)) continue;
+    HEADRACE_TRY(read.status());
+    const std::string& bytes = *read;
     const bool last = segment == segments.back();
     const auto complain = [&](const std::string& what) {
       if (last) return;
@@ -237,7 +242,9 @@ Result<ReadReport> ReadSpool(const std::string& folder, Position from,
       }
       at += kFrameBytes + frame.length;
       report.end = {segment, static_cast<int64_t>(at)};
-      HEADRACE_TRY(each({static_cast<Kind>(frame.kind), payload, report.end}));
+      const Status taken = each({static_cast<Kind>(frame.kind), payload, report.end});
+      if (taken.Is(Code::kCancelled)) return report;
+      HEADRACE_TRY(taken);
     }
   }
   return report;
@@ -257,10 +264,46 @@ Status DropSegments(const std::string& folder, Position position, const std::set
 std::vector<std::string> SpoolFolders(const std::string& root) {
   std::vector<std::string> folders;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(root, error))
-    if (Uuid::Parse(entry.path().filename().string()).ok()) folders.push_back(entry.path());
+  for (const auto& entry : std::filesystem::directory_iterator(root, error)) {
+    const std::string name = entry.path().filename();
+    if (IsVersion1(name) || (name.starts_with(kWriter) && Uuid::Parse(name.substr(2)).ok()))
+      folders.push_back(entry.path());
+  }
   std::sort(folders.begin(), folders.end());
   return folders;
+}
+
+std::string WriterOf(const std::string& folder) { return std::filesystem::path(folder).filename(); }
+
+bool IsVersion1(const std::string& folder) { return Uuid::Parse(WriterOf(folder)).ok(); }
+
+int64_t SpoolBytes(const std::string& folder, Position from) {
+  int64_t bytes = 0;
+  for (const int64_t segment : Segments(folder)) {
+    struct stat info {};
+    if (segment < from.segment || stat(SegmentPath(folder, segment).c_str(), &info) != 0) continue;
+    const int64_t read = segment == from.segment ? from.offset : kHeaderBytes;
+    bytes += std::max<int64_t>(info.st_size - read, 0);
+  }
+  return bytes;
+}
+
+std::vector<std::string> DamagedSpools(const std::string& root) {
+  std::vector<std::string> kept;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(root, error))
+    if (entry.path().filename().string().starts_with(kKeptAside)) kept.push_back(entry.path());
+  for (const std::string& folder : SpoolFolders(root))
+    for (const auto& entry : std::filesystem::directory_iterator(folder, error))
+      if (entry.path().filename().string().ends_with(kDamaged)) kept.push_back(entry.path());
+  std::sort(kept.begin(), kept.end());
+  return kept;
+}
+
+Result<int> TryLock(const std::string& path) {
+  const int file = LockFile(path);
+  if (file < 0 && errno != EWOULDBLOCK && errno != ESTALE) return Status::FromErrno(errno, "lock", path);
+  return file;
 }
 
 std::unique_ptr<Takeover> Takeover::Try(const std::string& folder) {
@@ -275,7 +318,7 @@ std::string Takeover::Remove() {
   for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
     if (!entry.path().filename().string().ends_with(kDamaged)) continue;
     const std::filesystem::path from(folder_);
-    const std::string aside = from.parent_path() / ("damaged-" + from.filename().string());
+    const std::string aside = from.parent_path() / (kKeptAside + from.filename().string());
     std::filesystem::rename(from, aside, error);
     return error ? folder_ : aside;
   }

@@ -1,8 +1,8 @@
 // spool: records on the local disk, before they are rows of a table. A record that was appended is in the
 // kernel: a killed process loses none. The page of its format is docs/format/spool.md.
 //
-//   <root>/<writer>/lock           flock held while the writer lives
-//   <root>/<writer>/00000001.seg   records, in order; the next begins at kSegmentBytes
+//   <root>/w-<id>/lock           flock held while the writer lives; "w-<id>" is the writer
+//   <root>/w-<id>/00000001.seg   records, in order; the next begins at kSegmentBytes
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,7 @@
 
 #include "base/ids.h"
 #include "base/status.h"
+#include "trace/kinds.h"
 
 namespace headrace::trace {
 
@@ -31,8 +32,6 @@ struct Position {
   int64_t sequence() const { return segment << 32 | offset; }
   static Position Of(int64_t sequence) { return {sequence >> 32, sequence & 0xffffffff}; }
 };
-
-enum class Kind : uint8_t { kStart = 1, kEnd = 2, kScore = 3 };
 
 // One writer's folder, open for appending. Thread-safe.
 class Spool {
@@ -73,8 +72,9 @@ struct ReadReport {
   std::vector<std::string> complaints;  // what could not be read, and where
   std::vector<int64_t> damaged;         // the segments of the complaints
 };
-// The records of a writer's folder from `from` on, in order. A torn end is what a killed process leaves: not
-// an error. Bytes that are damaged further in cost the rest of their segment, and are complained about.
+// The records of a writer's folder from `from` on, in order; Cancelled by `each` ends it, and is no error. A
+// segment that is dropped meanwhile is passed over. A torn end is what a killed process leaves: not an error.
+// Bytes that are damaged further in cost the rest of their segment, and are complained about.
 Result<ReadReport> ReadSpool(const std::string& folder, Position from,
                              const std::function<Status(const Record&)>& each);
 
@@ -84,6 +84,16 @@ Status DropSegments(const std::string& folder, Position position, const std::set
 
 // The writers' folders below `root`.
 std::vector<std::string> SpoolFolders(const std::string& root);
+std::string WriterOf(const std::string& folder);
+// Whether its writer commits it, as programs before version 2 of the format did.
+bool IsVersion1(const std::string& folder);
+// Bytes of its segments after `from`.
+int64_t SpoolBytes(const std::string& folder, Position from);
+// What could not be read and is kept aside below `root`, for a person to look at: folders and segments.
+std::vector<std::string> DamagedSpools(const std::string& root);
+
+// A lock that ends with the process: its file, to be closed; -1 where another holds it.
+Result<int> TryLock(const std::string& path);
 
 // Holds a dead writer's folder, so that one process alone takes it over. Null while its writer lives.
 class Takeover {

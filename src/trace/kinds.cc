@@ -1,0 +1,38 @@
+#include "trace/kinds.h"
+
+#include <algorithm>
+#include <string_view>
+
+namespace headrace::trace {
+namespace {
+
+constexpr SpoolTable kTables[] = {
+    {kTraces, TraceColumns},
+    {kScores, ScoreColumns},
+};
+
+constexpr KindFacts kKinds[] = {
+    {Kind::kStart, "start", 0, Role::kBegin},
+    {Kind::kEnd, "end", 0, Role::kEnd},
+    {Kind::kScore, "score", 1, Role::kRow},
+};
+
+}  // namespace
+
+std::span<const SpoolTable> SpoolTables() { return kTables; }
+std::span<const KindFacts> Kinds() { return kKinds; }
+
+const KindFacts* FindKind(Kind kind) {
+  const auto* found = std::find_if(std::begin(kKinds), std::end(kKinds),
+                                   [kind](const KindFacts& facts) { return facts.kind == kind; });
+  return found == std::end(kKinds) ? nullptr : found;
+}
+
+size_t FindTable(const char* name) {
+  const auto* found = std::find_if(std::begin(kTables), std::end(kTables), [name](const SpoolTable& table) {
+    return std::string_view(table.name) == name;
+  });
+  return static_cast<size_t>(found - std::begin(kTables));
+}
+
+}  // namespace headrace::trace

@@ -1,0 +1,29 @@
+// tables: those that spools fill, made and grown, and written to by programs that run no spool.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "table/table.h"
+#include "trace/columns.h"
+
+namespace headrace::trace {
+
+// The table, made where it is missing, with the columns that it lacks.
+Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const char* name,
+                                                   std::span<const Column> columns);
+
+// The sequence of a writer's last commit; -1: it made none, or there is no such table.
+int64_t LastSequence(const table::View& view, const std::string& writer);
+Result<int64_t> LastSequence(const table::Catalog& catalog, const char* name, const std::string& writer);
+
+// Whole rows of `traces` as a JSON list, committed at once.
+Result<table::CommitResult> CommitTraces(table::Catalog* catalog, const std::string& rows);
+
+// One score, committed at once.
+Result<table::CommitResult> CommitScore(table::Catalog* catalog, const nlohmann::json& score);
+
+}  // namespace headrace::trace

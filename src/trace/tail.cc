@@ -1,0 +1,82 @@
+#include "trace/tail.h"
+
+#include <algorithm>
+
+#include "trace/committer.h"
+#include "trace/tables.h"
+
+namespace headrace::trace {
+namespace {
+
+using nlohmann::json;
+
+// Rows of one folder that no version up to `view` has.
+Status FolderTail(const std::string& folder, size_t table, const Note& note, const table::View& view,
+                  std::vector<json>* wanted) {
+  const std::string writer = WriterOf(folder);
+  const int64_t notes = LastSequence(view, note.committer);
+  const int64_t older = LastSequence(view, writer);  // of version 1
+  const int64_t done = std::max(note.Taken(writer, notes).sequence(), older);
+  const auto takeover = Takeover::Try(folder);
+  Replay replay;
+  Rows rows = NoRows();
+  HEADRACE_ASSIGN(const ReadReport report, ReadSpool(folder, {}, [&](const Record& record) {
+                    replay.Take(record, &rows);
+                    if (record.end.sequence() > done)
+                      std::move(rows[table].begin(), rows[table].end(), std::back_inserter(*wanted));
+                    rows = NoRows();
+                    return Status::Ok();
+                  }));
+  if (note.TookInterrupted(writer, notes) || older > report.end.sequence()) return Status::Ok();
+  replay.AddInterrupted(&rows);
+  for (json& row : rows[table]) {
+    if (!takeover) {
+      row["finish"] = nullptr;
+      row["why"] = "running";
+    }
+    wanted->push_back(std::move(row));
+  }
+  return Status::Ok();
+}
+
+Status AllTails(const table::Catalog& catalog, size_t table, const table::View& view,
+                std::vector<json>* rows) {
+  const std::string root = SpoolRoot(catalog);
+  // After the view: a note that it has was written before it.
+  HEADRACE_ASSIGN(const Note note, ReadNote(root));
+  for (const std::string& folder : SpoolFolders(root))
+    HEADRACE_TRY(FolderTail(folder, table, note, view, rows));
+  return Status::Ok();
+}
+
+}  // namespace
+
+Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, const std::string& name,
+                                                 const table::View& view) {
+  const size_t table = FindTable(name.c_str());
+  if (table == SpoolTables().size()) return Status::Invalid("'" + name + "' has no tail");
+  std::vector<json> rows;
+  const Status read = AllTails(catalog, table, view, &rows);
+  // What was committed meanwhile may be gone from the spools, and is not in this version.
+  HEADRACE_ASSIGN(const auto opened, catalog.OpenTable(name));
+  HEADRACE_ASSIGN(const table::View now, opened->At());
+  if (now.snapshot().version != view.snapshot().version)
+    return Status::Conflict("'" + name + "' has a newer version now");
+  HEADRACE_TRY(read);
+  return ToBatch(SpoolTables()[table].columns(), rows);
+}
+
+std::function<Result<std::shared_ptr<arrow::RecordBatch>>(const std::string&, const table::View&)> TailOf(
+    std::shared_ptr<table::Catalog> catalog) {
+  return [catalog = std::move(catalog)](const std::string& name, const table::View& view) {
+    return Tail(*catalog, name, view);
+  };
+}
+
+std::vector<std::string> TailedTables() {
+  std::vector<std::string> names;
+  for (const SpoolTable& table : SpoolTables()) names.emplace_back(table.name);
+  return names;
+}
+
+}  // namespace headrace::trace

@@ -1,0 +1,25 @@
+// tail: what a table holds beyond its newest version: rows that are still in spools of this machine.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <arrow/type_fwd.h>
+
+#include "table/table.h"
+
+namespace headrace::trace {
+
+// Of one of SpoolTables(), whose newest version is `view`: rows that no commit has, and those of what runs
+// now (finish is null). Conflict: the version is not the newest any more.
+Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, const std::string& table,
+                                                 const table::View& view);
+
+// The same as a function of the catalog, as SQL wants it (query::EngineOptions::tail), for these tables.
+std::function<Result<std::shared_ptr<arrow::RecordBatch>>(const std::string&, const table::View&)> TailOf(
+    std::shared_ptr<table::Catalog> catalog);
+std::vector<std::string> TailedTables();
+
+}  // namespace headrace::trace
