@@ -1,9 +1,11 @@
 #include "engine/embedder.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <map>
+#include <future>
+#include <utility>
+
+#include "base/clock.h"
 
 namespace headrace::engine {
 namespace {
@@ -12,11 +14,57 @@ constexpr size_t kMostLanes = 8;
 // Texts of one step attend only to themselves, but their scores are computed as one square: the cost grows
 // with the square of the step's tokens. A few hundred are where weights and squares balance.
 constexpr size_t kGoodRows = 256;
-constexpr size_t kLaneRows = 512;   // tokens of the longest text that a lane takes
-constexpr size_t kRoundSteps = 4;   // of each lane, while nobody else wants to compute
-constexpr size_t kWorthLanes = 48;  // tokens: below, one context with all threads is sooner done
+constexpr size_t kLaneRows = 512;          // tokens of the longest text that a lane takes
+constexpr size_t kRoundSteps = 4;          // of each lane, while nobody else wants to compute
+constexpr size_t kWorthLanes = 48;         // tokens: below, one context with all threads is sooner done
+constexpr double kTurnTokens = kGoodRows;  // of a key of weight 1, in a round of all keys
+
+void Normalise(size_t width, std::vector<float>* vectors) {
+  for (size_t at = 0; at < vectors->size(); at += width) {
+    float* v = vectors->data() + at;
+    double square = 0;
+    for (size_t j = 0; j < width; ++j) square += double{v[j]} * v[j];
+    const auto scale = static_cast<float>(square > 0 ? 1.0 / std::sqrt(square) : 0);
+    for (size_t j = 0; j < width; ++j) v[j] *= scale;
+  }
+}
 
 }  // namespace
+
+// One call. What changes is guarded by the embedder's mutex; `values` is written by who computes, each place
+// once.
+class Embedder::Call {
+ public:
+  EmbedOptions options;
+  std::vector<std::vector<model::Token>> texts;  // each once
+  std::vector<size_t> place;                     // of each text that was asked, in `texts`
+  int64_t tokens = 0;                            // of all that were asked
+  std::vector<float> values;                     // (texts, width)
+  size_t left = 0;                               // texts without a vector
+  Status error;
+  double submitted = 0, began = 0, deadline = 0;  // monotonic seconds; 0: not yet, none
+  Done done;                                      // null once it was called, or is no more wanted
+  std::atomic<bool> ended{false};
+
+  Embeddings Take(int32_t width) {
+    const auto wide = static_cast<size_t>(width);
+    Embeddings result;
+    result.width = width;
+    result.tokens = tokens;
+    result.queue_seconds = began - submitted;
+    result.compute_seconds = MonotonicSeconds() - began;
+    if (options.normalise) Normalise(wide, &values);
+    if (place.size() == texts.size()) {
+      result.values = std::move(values);
+      return result;
+    }
+    result.values.resize(place.size() * wide);
+    for (size_t i = 0; i < place.size(); ++i)
+      std::copy_n(values.begin() + static_cast<ptrdiff_t>(place[i] * wide), wide,
+                  result.values.begin() + static_cast<ptrdiff_t>(i * wide));
+    return result;
+  }
+};
 
 Result<std::unique_ptr<Embedder>> Embedder::Start(std::shared_ptr<const model::Model> model,
                                                   const model::EncoderOptions& options,
@@ -26,6 +74,7 @@ Result<std::unique_ptr<Embedder>> Embedder::Start(std::shared_ptr<const model::M
   embedder->options_ = embedder->whole_->options();
   const auto threads = static_cast<size_t>(embedder->options_.threads);
   if (!model->on_accelerator()) embedder->lane_count_ = std::clamp<size_t>(threads, 1, kMostLanes);
+  embedder->fair_ = Fair(kTurnTokens);
   embedder->model_ = std::move(model);
   embedder->lease_ = lease ? std::move(lease) : std::make_shared<ComputeLease>();
   embedder->thread_ = std::thread([raw = embedder.get()] { raw->Run(); });
@@ -41,26 +90,27 @@ Embedder::~Embedder() {
   if (thread_.joinable()) thread_.join();
 }
 
-Result<Embeddings> Embedder::Embed(const std::vector<std::string>& texts, const EmbedOptions& options) {
-  std::vector<std::vector<model::Token>> all;
-  all.reserve(texts.size());
-  for (const std::string& text : texts) {
-    HEADRACE_ASSIGN(std::vector<model::Token> tokens, model_->Tokenize(text, true, false));
-    all.push_back(std::move(tokens));
-  }
-  return EmbedTokens(std::move(all), options);
+void Embedder::SetWeight(const std::string& key, double weight) {
+  const std::lock_guard lock(mutex_);
+  fair_.SetWeight(key, weight);
 }
 
-Result<Embeddings> Embedder::EmbedTokens(std::vector<std::vector<model::Token>> texts,
-                                         const EmbedOptions& options) {
-  Embeddings result;
-  result.width = whole_->width();
-  if (texts.empty()) return result;
-  const auto shared = std::make_shared<Batch>();  // the thread may still hold it when the last vector is told
-  Batch& batch = *shared;
+size_t Embedder::waiting() const {
+  const std::lock_guard lock(mutex_);
+  return items_.size();
+}
+
+// ---------------------------------------------------------------- calls
+
+Result<std::shared_ptr<Embedder::Call>> Embedder::Submit(std::vector<std::vector<model::Token>> texts,
+                                                         const EmbedOptions& options, Done done) {
+  const auto call = std::make_shared<Call>();
+  call->options = options;
+  call->done = std::move(done);
+  call->submitted = MonotonicSeconds();
+  if (options.timeout > 0) call->deadline = call->submitted + options.timeout;
   // A vector's last digits depend on the texts that share its step: the same text is computed once.
   std::map<std::vector<model::Token>, size_t> places;
-  std::vector<size_t> place(texts.size());
   const auto most = static_cast<size_t>(whole_->max_tokens());
   for (size_t i = 0; i < texts.size(); ++i) {
     std::vector<model::Token>& tokens = texts[i];
@@ -77,42 +127,179 @@ Result<Embeddings> Embedder::EmbedTokens(std::vector<std::vector<model::Token>> 
       tokens.resize(keep);
       if (model_->facts().memory == model::Memory::kEncoder) tokens.back() = last;
     }
-    result.tokens += static_cast<int64_t>(tokens.size());
-    const auto [known, is_new] = places.try_emplace(tokens, batch.texts.size());
-    place[i] = known->second;
-    if (is_new) batch.texts.push_back(std::move(tokens));
+    call->tokens += static_cast<int64_t>(tokens.size());
+    const auto [known, is_new] = places.try_emplace(tokens, call->texts.size());
+    call->place.push_back(known->second);
+    if (is_new) call->texts.push_back(std::move(tokens));
   }
-  const auto width = static_cast<size_t>(result.width);
-  batch.values.resize(batch.texts.size() * width);
-  batch.left = batch.texts.size();
-  std::future<void> done = batch.done.get_future();
+  call->left = call->texts.size();
+  call->values.resize(call->left * static_cast<size_t>(width()));
+  if (call->left == 0) {
+    call->began = call->submitted;
+    End(call, Status::Ok());
+    return call;
+  }
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return Status::Cancelled("the embedder is shutting down");
-    for (size_t i = 0; i < places.size(); ++i) waiting_.push_back({shared, i});
-  }
-  wake_.notify_one();
-  done.wait();
-  if (!batch.error.ok()) return batch.error;
-  if (options.normalise) {
-    for (size_t i = 0; i < places.size(); ++i) {
-      float* v = batch.values.data() + i * width;
-      double square = 0;
-      for (size_t j = 0; j < width; ++j) square += double{v[j]} * v[j];
-      const auto scale = static_cast<float>(square > 0 ? 1.0 / std::sqrt(square) : 0);
-      for (size_t j = 0; j < width; ++j) v[j] *= scale;
+    any_deadline_ = any_deadline_ || call->deadline > 0;
+    for (size_t i = 0; i < call->texts.size(); ++i) {
+      const size_t size = call->texts[i].size();
+      fair_.Push(options.key, {.id = next_id_, .cost = static_cast<double>(size)});
+      items_[next_id_++] = {call, i};
+      tokens_ += size;
     }
   }
-  if (places.size() == texts.size()) {
-    result.values = std::move(batch.values);
-    return result;
-  }
-  result.values.resize(texts.size() * width);
-  for (size_t i = 0; i < texts.size(); ++i)
-    std::copy_n(batch.values.begin() + static_cast<ptrdiff_t>(place[i] * width), width,
-                result.values.begin() + static_cast<ptrdiff_t>(i * width));
-  return result;
+  wake_.notify_one();
+  return call;
 }
+
+void Embedder::Cancel(const std::shared_ptr<Call>& call) {
+  Done done;  // let go of outside the lock: whoever it holds may be the last to hold us
+  const std::lock_guard lock(mutex_);
+  done.swap(call->done);
+  call->ended = true;
+  any_ended_ = true;
+}
+
+// Tells its caller, once.
+void Embedder::End(const std::shared_ptr<Call>& call, const Status& status) {
+  Done done;
+  {
+    const std::lock_guard lock(mutex_);
+    done.swap(call->done);
+    call->ended = true;
+    any_ended_ = true;
+  }
+  if (!done) return;
+  if (status.ok()) {
+    done(call->Take(width()));
+  } else {
+    done(status);
+  }
+}
+
+Result<Embeddings> Embedder::Embed(const std::vector<std::string>& texts, const EmbedOptions& options) {
+  std::vector<std::vector<model::Token>> all;
+  all.reserve(texts.size());
+  for (const std::string& text : texts) {
+    HEADRACE_ASSIGN(std::vector<model::Token> tokens, model_->Tokenize(text, true, false));
+    all.push_back(std::move(tokens));
+  }
+  return EmbedTokens(std::move(all), options);
+}
+
+Result<Embeddings> Embedder::EmbedTokens(std::vector<std::vector<model::Token>> texts,
+                                         const EmbedOptions& options) {
+  const auto told = std::make_shared<std::promise<Result<Embeddings>>>();
+  auto result = told->get_future();
+  HEADRACE_TRY(Submit(std::move(texts), options, [told](Result<Embeddings> made) {
+                 told->set_value(std::move(made));
+               }).status());
+  return result.get();
+}
+
+// ---------------------------------------------------------------- what is computed next
+
+// Takes the next text for which `may` holds, as keys take turns.
+template <typename May>
+bool Embedder::Pop(May may, Item* item) {
+  const auto id = fair_.Pop([&](uint64_t one) {
+    const Item& waiting = items_.at(one);
+    return may(waiting.call->texts[waiting.index].size());
+  });
+  if (!id) return false;
+  const auto found = items_.find(*id);
+  *item = std::move(found->second);
+  items_.erase(found);
+  tokens_ -= item->call->texts[item->index].size();
+  return true;
+}
+
+// One that was popped, and not taken: before all others of its key, at no cost.
+void Embedder::PutBack(Item item) {
+  const size_t size = item.call->texts[item.index].size();
+  const std::string& key = item.call->options.key;
+  fair_.Charge(key, -static_cast<double>(size));
+  fair_.PushFront(key, {.id = next_id_, .cost = static_cast<double>(size)});
+  tokens_ += size;
+  items_[next_id_++] = std::move(item);
+}
+
+// Texts of calls that were cancelled, or are too late.
+void Embedder::DropEnded() {
+  if (!std::exchange(any_ended_, false)) return;
+  for (auto at = items_.begin(); at != items_.end();) {
+    const Item& item = at->second;
+    if (!item.call->ended) {
+      ++at;
+      continue;
+    }
+    fair_.Remove(item.call->options.key, at->first);
+    tokens_ -= item.call->texts[item.index].size();
+    at = items_.erase(at);
+  }
+}
+
+// One step for all threads, or one for each lane.
+std::vector<Embedder::Step> Embedder::NextSteps() {
+  const bool lanes = lane_count_ > 1 && items_.size() > 1 && tokens_ >= kWorthLanes;
+  Item first;
+  if (!Pop([](size_t) { return true; }, &first)) return {};
+  const bool fits = first.call->texts[first.index].size() <= kLaneRows;
+  std::vector<Step> steps = lanes && fits ? LaneSteps(std::move(first)) : OneStep(std::move(first));
+  const double now = MonotonicSeconds();
+  for (const Step& step : steps)
+    for (const Item& item : step)
+      if (item.call->began == 0) item.call->began = now;
+  return steps;
+}
+
+// A text of any length, and others beside it.
+std::vector<Embedder::Step> Embedder::OneStep(Item first) {
+  size_t taken = first.call->texts[first.index].size();
+  const size_t room = std::max(std::min(static_cast<size_t>(options_.max_rows), kLaneRows), taken);
+  Step step = {std::move(first)};
+  for (Item item; step.size() < static_cast<size_t>(options_.max_texts) &&
+                  Pop([&](size_t size) { return taken + size <= room; }, &item);) {
+    taken += item.call->texts[item.index].size();
+    step.push_back(std::move(item));
+  }
+  return {std::move(step)};
+}
+
+// Steps of about kGoodRows, as many for each lane, as even as can be: the next texts, longest first, into the
+// step with the least.
+std::vector<Embedder::Step> Embedder::LaneSteps(Item first) {
+  const auto most = static_cast<size_t>(options_.max_texts);
+  const auto size = [](const Item& item) { return item.call->texts[item.index].size(); };
+  size_t taken = size(first);
+  const size_t turn = lane_count_ * kGoodRows, all = tokens_ + taken;
+  const size_t turns = std::min(kRoundSteps, (all + turn - 1) / turn);
+  const size_t room = std::min(all, turns * turn);
+  std::vector<Item> chosen = {std::move(first)};
+  for (Item item; taken < room && Pop([](size_t one) { return one <= kLaneRows; }, &item);) {
+    taken += size(item);
+    chosen.push_back(std::move(item));
+  }
+  std::stable_sort(chosen.begin(), chosen.end(),
+                   [&](const Item& a, const Item& b) { return size(a) > size(b); });
+  std::vector<Step> steps(turns * lane_count_);
+  std::vector<size_t> filled(steps.size(), 0);
+  for (Item& item : chosen) {
+    const auto least = static_cast<size_t>(std::min_element(filled.begin(), filled.end()) - filled.begin());
+    if (filled[least] + size(item) > kLaneRows || steps[least].size() == most) {
+      PutBack(std::move(item));
+      continue;
+    }
+    filled[least] += size(item);
+    steps[least].push_back(std::move(item));
+  }
+  std::erase_if(steps, [](const Step& step) { return step.empty(); });
+  return steps;
+}
+
+// ---------------------------------------------------------------- the thread
 
 Status Embedder::OpenLanes() {
   model::EncoderOptions options = options_;
@@ -128,100 +315,91 @@ Status Embedder::OpenLanes() {
   return Status::Ok();
 }
 
-// What is computed next: one step for all threads, or one for each lane. Takes it from waiting_.
-std::vector<Embedder::Step> Embedder::NextSteps() {
-  const auto size = [](const Item& item) { return item.batch->texts[item.index].size(); };
-  const auto most = static_cast<size_t>(options_.max_texts);
-  const auto rows = static_cast<size_t>(options_.max_rows);
-  size_t tokens = 0;
-  for (const Item& item : waiting_) tokens += size(item);
-  const bool shared =
-      lane_count_ > 1 && waiting_.size() > 1 && tokens >= kWorthLanes && size(waiting_.front()) <= kLaneRows;
-  if (!shared) {
-    Step step;
-    size_t taken = 0, count = 0;
-    const size_t room = std::max(std::min(rows, kLaneRows), size(waiting_.front()));
-    while (count < waiting_.size() && count < most && taken + size(waiting_[count]) <= room)
-      taken += size(waiting_[count++]);
-    step.assign(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(count));
-    waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(count));
-    return {step};
-  }
-  // Steps of about kGoodRows, as many for each lane, as even as can be: the oldest texts, longest first, into
-  // the step with the least.
-  const size_t turn = lane_count_ * kGoodRows;
-  const size_t turns = std::min(kRoundSteps, (tokens + turn - 1) / turn);
-  const size_t room = std::min(tokens, turns * turn);
-  std::vector<size_t> chosen;
-  size_t taken = 0;
-  for (size_t i = 0; i < waiting_.size() && taken < room; ++i) {
-    if (size(waiting_[i]) > kLaneRows) break;
-    taken += size(waiting_[i]);
-    chosen.push_back(i);
-  }
-  std::stable_sort(chosen.begin(), chosen.end(),
-                   [&](size_t a, size_t b) { return size(waiting_[a]) > size(waiting_[b]); });
-  std::vector<Step> steps(turns * lane_count_);
-  std::vector<size_t> filled(steps.size(), 0);
-  std::vector<bool> gone(waiting_.size(), false);
-  for (const size_t i : chosen) {
-    const auto least = static_cast<size_t>(std::min_element(filled.begin(), filled.end()) - filled.begin());
-    if (filled[least] + size(waiting_[i]) > kLaneRows || steps[least].size() == most) continue;
-    filled[least] += size(waiting_[i]);
-    steps[least].push_back(waiting_[i]);
-    gone[i] = true;
-  }
-  size_t kept = 0;
-  for (size_t i = 0; i < waiting_.size(); ++i)
-    if (!gone[i]) waiting_[kept++] = waiting_[i];
-  waiting_.resize(kept);
-  std::erase_if(steps, [](const Step& step) { return step.empty(); });
-  return steps;
-}
-
 void Embedder::Compute(model::Encoder* encoder, const Step& step) {
   const auto width = static_cast<size_t>(encoder->width());
+  Step wanted;  // of calls that were not cancelled meanwhile
   std::vector<std::vector<model::Token>> texts;
-  for (const Item& item : step) texts.push_back(item.batch->texts[item.index]);
+  for (const Item& item : step) {
+    if (item.call->ended) continue;
+    wanted.push_back(item);
+    texts.push_back(item.call->texts[item.index]);
+  }
+  if (wanted.empty()) return;
   const Result<std::vector<float>> vectors = encoder->Encode(texts);
-  for (size_t i = 0; i < step.size(); ++i) {
-    Batch& batch = *step[i].batch;
+  std::vector<std::shared_ptr<Call>> whole;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    Call& call = *wanted[i].call;
     if (vectors.ok())
       std::copy_n(vectors->begin() + static_cast<ptrdiff_t>(i * width), width,
-                  batch.values.begin() + static_cast<ptrdiff_t>(step[i].index * width));
+                  call.values.begin() + static_cast<ptrdiff_t>(wanted[i].index * width));
     const std::lock_guard lock(mutex_);
-    if (!vectors.ok() && batch.error.ok()) batch.error = vectors.status();
-    if (--batch.left == 0) batch.done.set_value();
+    if (!vectors.ok() && call.error.ok()) call.error = vectors.status();
+    if (--call.left == 0) whole.push_back(wanted[i].call);
   }
+  for (const auto& call : whole) End(call, call->error);
+}
+
+void Embedder::ComputeAll(const std::vector<Step>& steps) {
+  if (steps.size() > 1 && lanes_.empty() && !OpenLanes().ok()) lane_count_ = 1;  // no memory for them
+  for (std::atomic<size_t> next = 0; next < steps.size();) {
+    const ComputeLease::Hold hold(lease_.get());
+    if (steps.size() == 1 || lanes_.empty()) {
+      Compute(whole_.get(), steps[next++]);
+      continue;
+    }
+    std::vector<std::future<void>> lanes;
+    for (const auto& lane : lanes_)
+      lanes.push_back(lane_threads_->Submit([&] {
+        do {
+          const size_t mine = next++;
+          if (mine < steps.size()) Compute(lane.get(), steps[mine]);
+        } while (next < steps.size() && !lease_->wanted());
+      }));
+    for (auto& lane : lanes) lane.get();
+  }
+}
+
+// Calls whose time is over, as far as texts of them wait.
+void Embedder::EndLate() {
+  std::vector<std::shared_ptr<Call>> late;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!any_deadline_) return;
+    any_deadline_ = false;
+    const double now = MonotonicSeconds();
+    for (const auto& [id, item] : items_) {
+      if (item.call->deadline == 0 || item.call->ended) continue;
+      any_deadline_ = true;
+      if (item.call->deadline <= now && (late.empty() || late.back() != item.call)) late.push_back(item.call);
+    }
+  }
+  for (const auto& call : late)
+    End(call, Status::Timeout("the vectors could not be whole before the deadline"));
+}
+
+void Embedder::EndAll(const Status& why) {
+  std::vector<std::shared_ptr<Call>> waiting;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, item] : items_) waiting.push_back(item.call);
+  }
+  for (const auto& call : waiting) End(call, why);
 }
 
 void Embedder::Run() {
   for (;;) {
+    EndLate();
     std::vector<Step> steps;
     {
       std::unique_lock lock(mutex_);
-      wake_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
-      if (waiting_.empty()) return;
+      DropEnded();
+      wake_.wait(lock, [&] { return stopping_ || !items_.empty(); });
+      if (stopping_) break;
       steps = NextSteps();
     }
-    if (steps.size() > 1 && lanes_.empty() && !OpenLanes().ok()) lane_count_ = 1;  // no memory for them
-    for (std::atomic<size_t> next = 0; next < steps.size();) {
-      const ComputeLease::Hold hold(lease_.get());
-      if (steps.size() == 1 || lanes_.empty()) {
-        Compute(whole_.get(), steps[next++]);
-        continue;
-      }
-      std::vector<std::future<void>> lanes;
-      for (const auto& lane : lanes_)
-        lanes.push_back(lane_threads_->Submit([&] {
-          do {
-            const size_t mine = next++;
-            if (mine < steps.size()) Compute(lane.get(), steps[mine]);
-          } while (next < steps.size() && !lease_->wanted());
-        }));
-      for (auto& lane : lanes) lane.get();
-    }
+    ComputeAll(steps);
   }
+  EndAll(Status::Cancelled("the embedder is shutting down"));
 }
 
 }  // namespace headrace::engine

@@ -1,12 +1,15 @@
-// Embedder: vectors of texts for many callers. What arrives while a step runs goes together into the next.
+// Embedder: vectors of texts for many callers. What arrives while a step runs goes together into the next;
+// keys take turns (fair.h), a text at a time, so that a long list of one does not keep the others.
 //
 // Many texts are shared out among lanes, each a context with threads of its own: they never wait for each
 // other inside a step, as the threads of one context do after every operation. A single text gets all
 // threads.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
-#include <future>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -14,6 +17,7 @@
 #include <vector>
 
 #include "base/task_pool.h"
+#include "engine/fair.h"
 #include "engine/lease.h"
 #include "model/encoder.h"
 
@@ -22,46 +26,69 @@ namespace headrace::engine {
 struct EmbedOptions {
   bool normalise = true;  // to length 1
   int32_t cut = 0;        // longer texts are cut to so many tokens; -1: to what the model reads; 0: refused
+  std::string key = {};   // whose turn it is among others
+  double timeout = 0;     // seconds to the end; 0: none
 };
 
 struct Embeddings {
   int32_t width = 0;
   int64_t tokens = 0;
-  std::vector<float> values;  // [texts, width]
+  std::vector<float> values;   // [texts, width]
+  double queue_seconds = 0;    // from submission to its first step
+  double compute_seconds = 0;  // from there to its end
 };
 
 class Embedder {
  public:
+  // Takes what a call has come to: Timeout where it was not done in time, Cancelled where the embedder ends
+  // before it. On one of the embedder's threads: it must be quick.
+  using Done = std::function<void(Result<Embeddings>)>;
+  class Call;
+
   static Result<std::unique_ptr<Embedder>> Start(std::shared_ptr<const model::Model> model,
                                                  const model::EncoderOptions& options = {},
                                                  std::shared_ptr<ComputeLease> lease = nullptr);
-  ~Embedder();
+  ~Embedder();  // what waits ends with an error
 
-  // Vectors of the texts in their order. Thread-safe; blocks. Empty texts are embedded as the model's empty
-  // text.
+  // Queues texts that are tokens; the vectors come in their order. What is wrong with the texts is told here,
+  // and `done` is not called then. Thread-safe.
+  Result<std::shared_ptr<Call>> Submit(std::vector<std::vector<model::Token>> texts,
+                                       const EmbedOptions& options, Done done);
+  // Nobody wants the rest: what is not computed yet never is. `done` is not called any more once this
+  // returns, unless it runs already.
+  void Cancel(const std::shared_ptr<Call>& call);
+
+  // The same for who waits for it. Empty texts are embedded as the model's empty text.
   Result<Embeddings> Embed(const std::vector<std::string>& texts, const EmbedOptions& options = {});
-  // The same of texts that are tokens already.
   Result<Embeddings> EmbedTokens(std::vector<std::vector<model::Token>> texts,
                                  const EmbedOptions& options = {});
+
   int32_t width() const { return whole_->width(); }
+  void SetWeight(const std::string& key, double weight);
+  size_t waiting() const;  // texts
 
  private:
-  struct Batch {  // one call
-    std::vector<std::vector<model::Token>> texts;
-    std::vector<float> values;
-    size_t left = 0;
-    Status error;
-    std::promise<void> done;
-  };
   struct Item {
-    std::shared_ptr<Batch> batch;
-    size_t index;
+    std::shared_ptr<Call> call;
+    size_t index = 0;
   };
   using Step = std::vector<Item>;
   Embedder() = default;
   void Run();
+  // What follows: with mutex_ held.
   std::vector<Step> NextSteps();
+  std::vector<Step> OneStep(Item first);
+  std::vector<Step> LaneSteps(Item first);
+  template <typename May>
+  bool Pop(May may, Item* item);
+  void PutBack(Item item);
+  void DropEnded();
+
   void Compute(model::Encoder* encoder, const Step& step);
+  void ComputeAll(const std::vector<Step>& steps);
+  void EndLate();
+  void EndAll(const Status& why);
+  void End(const std::shared_ptr<Call>& call, const Status& status);
   Status OpenLanes();
 
   std::shared_ptr<const model::Model> model_;
@@ -71,9 +98,15 @@ class Embedder {
   std::unique_ptr<TaskPool> lane_threads_;
   size_t lane_count_ = 1;
   std::shared_ptr<ComputeLease> lease_;
-  std::mutex mutex_;
+
+  mutable std::mutex mutex_;  // of what follows, and of calls
   std::condition_variable wake_;
-  std::vector<Item> waiting_;
+  Fair fair_;                       // whose text is next; costs are tokens
+  std::map<uint64_t, Item> items_;  // that wait, by their ids in fair_
+  size_t tokens_ = 0;               // of them
+  uint64_t next_id_ = 0;
+  bool any_ended_ = false;  // a call ended while texts of it wait
+  bool any_deadline_ = false;
   bool stopping_ = false;
   std::thread thread_;
 };

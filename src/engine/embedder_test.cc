@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cmath>
+#include <condition_variable>
+#include <mutex>
 #include <thread>
 
 #include "testing.h"
@@ -66,6 +69,87 @@ TEST(Embedder, MatchesTheReference) {
     });
   for (auto& thread : threads) thread.join();
   EXPECT_EQ(wrong, 0);
+}
+
+std::vector<std::vector<model::Token>> Many(const model::Model& model, int count, const std::string& word) {
+  std::vector<std::vector<model::Token>> texts;
+  for (int i = 0; i < count; ++i) {
+    std::string text = std::to_string(i);
+    for (int j = 0; j < 60; ++j) text += " " + word;
+    texts.push_back(*model.Tokenize(text, true, false));
+  }
+  return texts;
+}
+
+class EmbedderCalls : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string path = RealModel("all-minilm-l6-v2-f16.gguf");
+    if (path.empty()) GTEST_SKIP() << "./dev setup models";
+    auto loaded = model::Model::Load(path);
+    ASSERT_TRUE(loaded.ok());
+    model_ = *loaded;
+    auto started = Embedder::Start(model_);
+    ASSERT_TRUE(started.ok()) << started.status().ToString();
+    embedder_ = std::move(*started);
+  }
+  // Submits; what it comes to is kept under its name, in the order of the ends.
+  std::shared_ptr<Embedder::Call> Submit(const std::string& name,
+                                         std::vector<std::vector<model::Token>> texts, EmbedOptions options) {
+    auto call = embedder_->Submit(std::move(texts), options, [this, name](Result<Embeddings> made) {
+      const std::lock_guard lock(mutex_);
+      ends_.emplace_back(name, made.status());
+      news_.notify_all();
+    });
+    EXPECT_TRUE(call.ok()) << call.status().ToString();
+    return *call;
+  }
+  void WaitForEnds(size_t count) {
+    std::unique_lock lock(mutex_);
+    ASSERT_TRUE(news_.wait_for(lock, std::chrono::seconds(120), [&] { return ends_.size() >= count; }));
+  }
+
+  std::shared_ptr<model::Model> model_;
+  std::mutex mutex_;
+  std::condition_variable news_;
+  std::vector<std::pair<std::string, Status>> ends_;
+  std::unique_ptr<Embedder> embedder_;  // ends first
+};
+
+// One key's long list does not keep another's text: it comes in the next turn.
+TEST_F(EmbedderCalls, KeysTakeTurns) {
+  Submit("long", Many(*model_, 400, "water"), {.key = "a"});
+  Submit("short", Many(*model_, 1, "wheel"), {.key = "b"});
+  WaitForEnds(2);
+  EXPECT_EQ(ends_[0].first, "short");
+  EXPECT_TRUE(ends_[0].second.ok() && ends_[1].second.ok());
+}
+
+TEST_F(EmbedderCalls, WhatIsCancelledIsNotComputed) {
+  const auto call = Submit("gone", Many(*model_, 2000, "water"), {.key = "a"});
+  embedder_->Cancel(call);
+  Submit("stays", Many(*model_, 3, "wheel"), {.key = "a"});
+  WaitForEnds(1);
+  EXPECT_EQ(ends_[0].first, "stays");
+  EXPECT_EQ(embedder_->waiting(), 0U);
+  embedder_->Cancel(call);  // again: nothing
+  EXPECT_EQ(ends_.size(), 1U);
+}
+
+TEST_F(EmbedderCalls, ADeadlineEndsWhatIsNotDone) {
+  Submit("late", Many(*model_, 2000, "water"), {.key = "a", .timeout = 0.001});
+  Submit("in time", Many(*model_, 3, "wheel"), {.key = "a", .timeout = 600});
+  WaitForEnds(2);
+  EXPECT_EQ(ends_[0].first, "late");
+  EXPECT_TRUE(ends_[0].second.Is(Code::kTimeout)) << ends_[0].second.ToString();
+  EXPECT_TRUE(ends_[1].second.ok());
+}
+
+TEST_F(EmbedderCalls, WhatWaitsAtTheEndIsTold) {
+  Submit("waits", Many(*model_, 2000, "water"), {});
+  embedder_.reset();
+  ASSERT_EQ(ends_.size(), 1U);
+  EXPECT_TRUE(ends_[0].second.Is(Code::kCancelled));
 }
 
 // Half precision turned to single once, at loading, tells the same as at each use.

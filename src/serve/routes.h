@@ -17,9 +17,9 @@ struct Asked {
   std::string rest;  // what stands where the route's path has a {name}
 };
 
-// Where a handler runs: on the network's thread, which it must not block; on a worker, which reads bodies; on
-// a waiter, which waits for embeddings.
-enum class Runs { kInline, kWorker, kWaiter };
+// Where a handler runs: on the network's thread, which it must not block, or on a worker, which reads bodies
+// and waits for nothing.
+enum class Runs { kInline, kWorker };
 
 struct Route {
   const char* method;

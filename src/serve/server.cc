@@ -74,7 +74,6 @@ Server::~Server() {
   services_.stopping = true;
   Drain(0, {});
   services_.workers.Close();  // bodies that were being read
-  services_.waiters.Close();
   Drain(0, {});
   http_.reset();
   services_.models.reset();
@@ -102,10 +101,13 @@ void Server::Tick() {
                                  : (trouble + "; those that were known stay").c_str());
     keys_told_ = trouble;
   }
-  for (const auto& served : services_.models->all())
-    if (served->engine)
-      for (const KeyFacts& key : services_.keys->all())
-        if (key.weight != 1) served->engine->SetWeight(key.id, key.weight);
+  for (const auto& served : services_.models->all()) {
+    for (const KeyFacts& key : services_.keys->all()) {
+      if (key.weight == 1) continue;
+      if (served->engine) served->engine->SetWeight(key.id, key.weight);
+      if (served->embedder) served->embedder->SetWeight(key.id, key.weight);
+    }
+  }
   http_->After(kTickSeconds, [this] {
     if (!services_.stopping) services_.workers.TrySubmit([this] { Tick(); });
   });
@@ -209,9 +211,7 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
     }
     route.answer(asked);
   };
-  if (services_.stopping ||
-      !(route.runs == Runs::kWaiter ? services_.waiters : services_.workers).TrySubmit(work))
-    asked.ticket->Refuse(ShuttingDown());
+  if (services_.stopping || !services_.workers.TrySubmit(work)) asked.ticket->Refuse(ShuttingDown());
 }
 
 // Requests that run, and answers whose last byte is not written yet.

@@ -29,9 +29,8 @@ struct Services {
   Meter meter;
   ClockWatch clock;
   InFlightList in_flight;
-  // Members, not pointers: they are closed when the server ends, and never gone while a thread may look.
-  TaskPool workers{2, "hr-serve"};   // bodies are read and prompts made here, not where connections live
-  TaskPool waiters{32, "hr-serve"};  // wait for embeddings
+  // A member, not a pointer: it is closed when the server ends, and never gone while a thread may look.
+  TaskPool workers{2, "hr-serve"};  // bodies are read and prompts made here, not where connections live
   http::HttpServer* http = nullptr;
   bool strict_fields = false;
   api::Call defaults;  // what calls for text begin with

@@ -1,8 +1,8 @@
 #include "serve/text_vectors.h"
 
 #include <algorithm>
+#include <mutex>
 
-#include "base/clock.h"
 #include "serve/refusal.h"
 
 namespace headrace::serve {
@@ -90,6 +90,73 @@ api::Fault FaultOf(const TokenTexts& texts, const Status& status) {
   return fault;
 }
 
+// A call's texts while they are computed. No thread waits for them: what has come is answered by a worker.
+class Vectors final : public std::enable_shared_from_this<Vectors> {
+ public:
+  Vectors(std::shared_ptr<Ticket> ticket, TokenTexts texts,
+          std::function<std::string(engine::Embeddings)> say)
+      : ticket_(std::move(ticket)), texts_(std::move(texts)), say_(std::move(say)) {}
+
+  void Begin(int64_t tokens) {
+    const std::weak_ptr<Vectors> weak = shared_from_this();
+    ticket_->Enter(texts_.served->name, tokens, [weak] {
+      if (const auto self = weak.lock()) self->Stop([&] { self->ticket_->Refuse(ShuttingDown()); });
+    });
+    ticket_->Wait();
+    engine::EmbedOptions options;
+    options.cut = texts_.cut;
+    options.key = ticket_->caller().key.id;
+    auto call = texts_.served->embedder->Submit(
+        texts_.texts, options,
+        [self = shared_from_this()](auto made) mutable { Made(std::move(self), std::move(made)); });
+    if (!call.ok()) return (void)ticket_->Refuse(FaultOf(texts_, call.status()));
+    {
+      const std::lock_guard lock(mutex_);
+      call_ = std::move(*call);
+    }
+    if (ticket_->ended()) return Stop([] {});  // it was stopped meanwhile
+    ticket_->exchange()->OnGone([weak] {
+      if (const auto self = weak.lock()) self->Stop([&] { self->ticket_->End({.status = 499}); });
+    });
+  }
+
+ private:
+  // On the embedder's thread, which keeps nothing of it: it may be the last to hold the embedder.
+  static void Made(std::shared_ptr<Vectors> self, Result<engine::Embeddings> made) {
+    Ticket* ticket = self->ticket_.get();
+    const auto result = std::make_shared<Result<engine::Embeddings>>(std::move(made));
+    if (!ticket->services().workers.TrySubmit([self, result] { self->Answer(std::move(*result)); }))
+      ticket->Refuse(ShuttingDown());
+  }
+
+  void Answer(Result<engine::Embeddings> made) {
+    if (ticket_->ended()) return;
+    if (!made.ok()) return (void)ticket_->Refuse(FaultOf(texts_, made.status()));
+    Outcome outcome;
+    outcome.usage.prompt_tokens = static_cast<int32_t>(made->tokens);
+    outcome.usage.queue_seconds = made->queue_seconds;
+    outcome.usage.prefill_seconds = made->compute_seconds;
+    ticket_->Answer(say_(std::move(*made)), outcome);
+  }
+
+  // Nothing more is computed for it.
+  void Stop(const std::function<void()>& end) {
+    end();
+    std::shared_ptr<engine::Embedder::Call> call;
+    {
+      const std::lock_guard lock(mutex_);
+      call = call_;
+    }
+    if (call) texts_.served->embedder->Cancel(call);
+  }
+
+  const std::shared_ptr<Ticket> ticket_;
+  const TokenTexts texts_;
+  const std::function<std::string(engine::Embeddings)> say_;
+  std::mutex mutex_;
+  std::shared_ptr<engine::Embedder::Call> call_;  // null until it is submitted
+};
+
 }  // namespace
 
 // The path of an entry of `field`, which holds one text alone or several.
@@ -120,17 +187,7 @@ void AnswerWithVectors(std::shared_ptr<Ticket> ticket, TokenTexts texts,
   json row = {{"model_sha256", texts.served->sha256}};
   ticket->services().recorder->SetText(&row, "input", "prompt_hash", ticket->request().body);
   ticket->Start(texts.served->name, texts.served->name, row);
-  ticket->Enter(texts.served->name, count, [weak = std::weak_ptr<Ticket>(ticket)] {
-    if (const auto self = weak.lock()) self->Refuse(ShuttingDown());
-  });
-  ticket->Wait();
-  const double before = MonotonicSeconds();
-  auto made = texts.served->embedder->EmbedTokens(texts.texts, {.normalise = true, .cut = texts.cut});
-  if (!made.ok()) return (void)ticket->Refuse(FaultOf(texts, made.status()));
-  Outcome outcome;
-  outcome.usage.prompt_tokens = static_cast<int32_t>(made->tokens);
-  outcome.usage.prefill_seconds = MonotonicSeconds() - before;
-  ticket->Answer(say(std::move(*made)), outcome);
+  std::make_shared<Vectors>(std::move(ticket), std::move(texts), std::move(say))->Begin(count);
 }
 
 }  // namespace headrace::serve
