@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from serving import Server, make_catalog, needs_models, run, serving
+from serving import Server, make_catalog, needs_models, program, run, serving
 
 pytestmark = needs_models
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -271,3 +271,26 @@ def test_a_clock_that_jumps(tmp_path: pathlib.Path) -> None:
     ]
     assert len(rows) == len({row["id"] for row in rows}) == len(answers)
     assert all(row["finish"] == "length" and row["forward"] and 0 < row["total_seconds"] < 30 for row in rows)
+
+
+def test_what_could_not_be_read_is_told(tmp_path: pathlib.Path) -> None:
+    """A damaged segment of a server that died: kept, and told by /health and by each command until it is removed."""
+    catalog = make_catalog(tmp_path)
+    with serving(catalog, "gemma", "-c", "2048") as server:
+        server.ask("/v1/completions", {"prompt": "Hi", "max_tokens": 1})
+        server.stop(signal.SIGKILL)
+    (segment,) = (catalog / "spool").glob("w-*/*.seg")
+    raw = bytearray(segment.read_bytes())
+    raw[40] ^= 1
+    segment.write_bytes(raw)
+    with serving(catalog, "gemma", "-c", "2048") as server:
+        waited(lambda: server.ask("/health").json["status"] == "degraded")
+        (kept,) = (catalog / "spool").glob("damaged-*")
+        assert str(kept) in server.ask("/health").json["damaged_records"]
+        server.stop()
+    words = [program(), "--catalog", str(catalog), "ls"]
+    assert str(kept) in subprocess.run(words, capture_output=True, text=True, check=True).stderr
+    for file in kept.iterdir():
+        file.unlink()
+    kept.rmdir()
+    assert not subprocess.run(words, capture_output=True, text=True, check=True).stderr
