@@ -52,11 +52,11 @@ Result<std::optional<KeptResponse>> KeptResponses::Find(const std::string& row_i
 Result<bool> KeptResponses::Delete(const std::string& row_id, const std::string& key) {
   HEADRACE_ASSIGN(const auto found, Find(row_id, key));
   if (!found) return false;
-  const int64_t dropped = recorder_->stats().dropped;
-  recorder_->Write(
-      trace::Kind::kScore,
-      {{"request", row_id}, {"time", NowMicros()}, {"name", kDeleted}, {"source", "program"}, {"who", key}});
-  if (recorder_->stats().dropped > dropped)
+  if (!recorder_->Write(trace::Kind::kScore, {{"request", row_id},
+                                              {"time", NowMicros()},
+                                              {"name", kDeleted},
+                                              {"source", "program"},
+                                              {"who", key}}))
     return Status::Io("this cannot be written down: " + recorder_->stats().trouble);
   const std::lock_guard lock(mutex_);
   const auto entry = newest_.find(row_id);

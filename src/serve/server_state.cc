@@ -16,6 +16,7 @@ const char* StateName(InFlight::State state) {
 
 ordered_json ModelLoadJson(const Served& served) {
   ordered_json one = {{"name", served.name}, {"sha256", served.sha256}, {"bytes", served.bytes}};
+  if (served.embedder) one["waiting"] = served.embedder->waiting();  // texts
   if (!served.engine) return one;
   const engine::CoreStats s = served.engine->stats();
   one.update({{"running", s.running},
