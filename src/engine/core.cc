@@ -65,8 +65,8 @@ int32_t Core::ResidentCells() const {
   return many ? machine.resident_cells / 4 : machine.resident_cells;
 }
 
-// What is told here, step by step: who is over goes, who can begins, the step is planned once and cut to the
-// cells that there are, its rows are computed, and what they say is handed out.
+// Requests that are over end, those that can begin. Then the step: it is planned once, cut to the cells that
+// there are, its rows are computed, and what they say is handed out.
 bool Core::Step() {
   EndExpired();
   BeginWaiting();

@@ -112,9 +112,8 @@ class Core {
   // One step. False where there was nothing to do.
   bool Step();
   bool idle() const { return running_.empty() && waiting_.empty(); }
-  // Ends every request with this error (shutdown). Cached prefixes are saved to a host cache that others
-  // share.
-  void Abort(const Status& why);
+  // Ends every request with this error (shutdown). `save`: cached prefixes go to the host cache.
+  void Abort(const Status& why, bool save);
 
   CoreStats stats() const;
   const CostTable& costs() const { return costs_; }
@@ -156,7 +155,7 @@ class Core {
     int last_row() const { return first_row + rows - 1; }
   };
   using Plan = std::vector<Part>;
-  struct Rows {
+  struct Rows {  // what the decoder is given
     std::vector<model::Row> rows;
     StepShape shape;
   };

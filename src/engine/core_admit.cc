@@ -294,14 +294,14 @@ void Core::Finish(const std::shared_ptr<Job>& job, engine::Finish how, Status er
   if (job->sink) job->sink(std::move(delta));
 }
 
-void Core::Abort(const Status& why) {
+void Core::Abort(const Status& why, bool save) {
   for (auto* jobs : {&running_, &waiting_}) {
     while (!jobs->empty()) {
       const std::shared_ptr<Job> job = jobs->begin()->second;  // Finish takes it out of the map
       Finish(job, Finish::kError, why);
     }
   }
-  if (options_.host) cache_.EvictIdle();
+  if (save) cache_.EvictIdle();
 }
 
 std::string Core::Audit() const {

@@ -296,7 +296,7 @@ void Engine::Run() {
     TellAll();
   }
   for (auto& job : arrived) core_->Add(std::move(job));
-  core_->Abort(Status::Cancelled("the engine is shutting down"));
+  core_->Abort(Status::Cancelled("the engine is shutting down"), !options_.weights_hash.empty());
   TellAll();
   const std::lock_guard lock(mutex_);
   stats_ = core_->stats();

@@ -1,7 +1,7 @@
 // MachineProfile: every number in the engine that depends on what computes, with where it comes from. What
 // can be measured while serving is not here but in CostTable (seconds of a step by its rows, threads,
 // attention, and whether decodes piggyback on prefill chunks); these are what it starts from, and thresholds
-// around effects of the kernels. "2 cores": gemma3-270m Q4_K_M on 2 cores of an x86-64 server CPU with AVX2.
+// around effects of the kernels. "2 cores": gemma3-270m Q4_K_M on 2 cores of an x86-64 server CPU.
 #pragma once
 
 #include <cstdint>
@@ -64,7 +64,7 @@ struct MachineProfile {
   double attended_seconds = 4e-8;  // of one row attending to one cached token (2 cores, by trial)
 
   static MachineProfile Cpu() { return {}; }
-  // Not measured by us: from the papers and arithmetic.
+  // Where a model's layers lie on a GPU. Not measured by us: from papers and arithmetic.
   static MachineProfile Gpu() {
     MachineProfile gpu;
     gpu.tile = 0;  // its attention kernels split rows and cells over the device: no such step at 64 rows

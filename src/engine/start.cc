@@ -78,6 +78,9 @@ std::string ReadFile(const std::string& path) {
 
 Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model> model,
                                               EngineOptions options) {
+  const std::shared_ptr<HostCache> host =
+      options.core.host ? options.core.host : HostCache::Make({.cache = options.core.host_bytes});
+  options.core.host = host;
   if (options.core.deterministic) {
     // Every path has cells of its own from the first on, so that sums run in one order whatever else is
     // cached.
@@ -85,7 +88,7 @@ Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model
     options.decoder.paths = std::min(options.core.slots, 8);
     options.core.slots = options.decoder.paths;
     options.core.host_bytes = 0;
-    options.core.host.reset();
+    options.core.host.reset();  // of grammars only
     if (options.decoder.cells == 0)
       options.decoder.cells = std::min(model->facts().trained_context, 4096) * options.decoder.paths;
   }
@@ -104,8 +107,9 @@ Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model
   options.core.weights = WeightsNumber(options);
   for (const model::Model::Adapter& adapter : model->adapters())
     options.core.adapters.push_back(AdapterNumber(adapter));
-  auto grammars = std::make_shared<Grammars>(model->pieces(), model->EndTokens(), options.core.host,
-                                             model->TokenizerHash());
+  const bool shared = !options.weights_hash.empty();
+  auto grammars = std::make_shared<Grammars>(model->pieces(), model->EndTokens(), host,
+                                             shared ? model->TokenizerHash() : 0);
   auto engine =
       StartWith(std::move(decoder), std::make_unique<ModelVocabulary>(model), std::move(options), costs,
                 [grammars](const Structure& structure) { return grammars->Compile(structure); });
