@@ -95,7 +95,7 @@ class Property {
       preempted_.pop_back();
     } else {
       next.adapter = static_cast<int>(Pick(-1, 0));
-      next.space = CacheSpace(1, static_cast<uint64_t>(next.adapter + 1), Chance(50) ? "a" : "b");
+      next.space = CacheSpace(1, next.adapter < 0 ? 0 : 1, Chance(50) ? "a" : "b");
       for (int64_t i = Pick(1, 40); i > 0; --i) next.tokens.push_back(static_cast<Token>(Pick(0, 1)));
     }
     const bool resumes = state.has_value();
