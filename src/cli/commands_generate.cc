@@ -4,11 +4,11 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/devices.h"
 #include "cli/render.h"
@@ -52,9 +52,7 @@ Result<std::shared_ptr<model::Model>> LoadModel(const Context& context, const Ge
 Result<std::string> ReadAll(const std::string& path) {  // "-": standard input
   if (path == "-")
     return std::string(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return Status::FromErrno(errno, "read", path);
-  return std::string(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+  return ReadFile(path);
 }
 
 Result<std::unique_ptr<engine::Engine>> StartEngine(const std::shared_ptr<model::Model>& loaded,

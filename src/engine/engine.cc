@@ -1,14 +1,11 @@
 #include "engine/engine.h"
 
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/limits.h"
 
 namespace headrace::engine {
@@ -126,16 +123,8 @@ Engine::~Engine() {
   Stop();
   grammar_queue_.reset();  // waits for what is being compiled
   if (!cost_file_.empty() && core_->stats().steps > 0) {
-    std::error_code ignored;
-    std::filesystem::create_directories(std::filesystem::path(cost_file_).parent_path(), ignored);
-    const std::string part = cost_file_ + "." + std::to_string(getpid());
-    bool good = false;
-    {
-      std::ofstream out(part, std::ios::binary);
-      out << core_->costs().ToJson();
-      good = out.good();
-    }
-    if (!good || std::rename(part.c_str(), cost_file_.c_str()) != 0) std::remove(part.c_str());
+    const Status kept = ReplaceFile(cost_file_, core_->costs().ToJson(), /*sync=*/false);
+    (void)kept;  // else the next engine measures again
   }
 }
 

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cctype>
-#include <fstream>
 
 #include "base/cache_folder.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "engine/engine.h"
 
@@ -69,11 +69,6 @@ uint64_t AdapterNumber(const model::Model::Adapter& adapter) {
   return Xxh3(name);
 }
 
-std::string ReadFile(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model> model,
@@ -102,8 +97,8 @@ Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model
   CostTable costs(decoder->facts().threads,
                   static_cast<double>(model->facts().step_bytes) / machine.bytes_per_second, machine);
   if (!file.empty())
-    if (const std::string text = ReadFile(file); !text.empty())
-      (void)costs.FromJson(text).ok();  // unreadable: measured anew
+    if (const auto text = ReadFile(file); text.ok() && !text->empty())
+      (void)costs.FromJson(*text).ok();  // unreadable: measured anew
   options.core.weights = WeightsNumber(options);
   for (const model::Model::Adapter& adapter : model->adapters())
     options.core.adapters.push_back(AdapterNumber(adapter));

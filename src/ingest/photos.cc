@@ -6,9 +6,9 @@
 #include <arrow/type.h>
 
 #include <deque>
-#include <fstream>
 #include <future>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "ingest/items.h"
 #include "ingest/run_state.h"
@@ -57,12 +57,10 @@ Result<Photo> ReadPhoto(const FoundFile& file) {
     return Status::Limit("the file has " + std::to_string(file.bytes) + " bytes; a photograph has at most " +
                          std::to_string(kMaxImageBytes));
   }
-  std::ifstream in(file.path, std::ios::binary);
-  if (!in) return Status::FromErrno(errno, "read", file.path);
   Photo photo;
-  photo.bytes.resize(static_cast<size_t>(file.bytes));
-  in.read(photo.bytes.data(), file.bytes);
-  if (in.gcount() != file.bytes) return Status::Io(file.path + " became shorter while it was read");
+  HEADRACE_ASSIGN(photo.bytes, ReadFile(file.path, file.bytes));
+  if (static_cast<int64_t>(photo.bytes.size()) != file.bytes)
+    return Status::Io(file.path + " became shorter while it was read");
   HEADRACE_TRY(CheckUnchanged(file));
   const auto facts = media::ProbeImage(photo.bytes);
   if (!facts.ok()) {

@@ -5,24 +5,20 @@
 #include <string>
 
 #include "base/cancel.h"
+#include "base/file.h"
 
 namespace headrace::ingest {
 
 class SpooledInput {
  public:
-  SpooledInput() = default;
-  SpooledInput(SpooledInput&& other) noexcept { *this = std::move(other); }
-  SpooledInput& operator=(SpooledInput&& other) noexcept;
-  ~SpooledInput();
-
   // All of standard input, under TMPDIR (/tmp); gone with this.
   static Result<SpooledInput> Standard(const StopToken& stop);
   // A path under which this process can open it any number of times.
-  std::string path() const { return "/proc/self/fd/" + std::to_string(fd_); }
+  std::string path() const { return "/proc/self/fd/" + std::to_string(fd_.get()); }
   int64_t bytes() const { return bytes_; }
 
  private:
-  int fd_ = -1;
+  Fd fd_;
   int64_t bytes_ = 0;
 };
 

@@ -11,12 +11,11 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <optional>
 
 #include "base/cache_folder.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "model/chat.h"
 #include "model/encoder.h"
 #include "model/model.h"
@@ -145,18 +144,17 @@ std::string Complaint(const std::string& path, const Ending& ending, double seco
 // The verdict of an earlier try; empty: there is none.
 std::optional<Status> ReadVerdict(const std::string& file) {
   if (file.empty()) return std::nullopt;
-  std::ifstream in(file);
-  const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  if (text == "ok") return Status::Ok();
-  if (text.rfind("bad:", 0) == 0) return Status::Corrupt(text.substr(4));
+  const auto text = ReadFile(file);  // what cannot be read is tried again
+  if (!text.ok()) return std::nullopt;
+  if (*text == "ok") return Status::Ok();
+  if (text->starts_with("bad:")) return Status::Corrupt(text->substr(4));
   return std::nullopt;
 }
 
 void WriteVerdict(const std::string& file, const std::string& complaint) {
   if (file.empty()) return;
-  std::error_code ignored;
-  std::filesystem::create_directories(std::filesystem::path(file).parent_path(), ignored);
-  std::ofstream(file) << (complaint.empty() ? "ok" : "bad:" + complaint);
+  const Status kept = ReplaceFile(file, complaint.empty() ? "ok" : "bad:" + complaint, /*sync=*/false);
+  (void)kept;  // else it is tried again
 }
 
 }  // namespace

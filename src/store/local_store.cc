@@ -2,83 +2,17 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <chrono>
-#include <functional>
-#include <thread>
 
-#include "base/clock.h"
-#include "base/ids.h"
+#include "base/file.h"
 
 namespace headrace::store {
 namespace {
-
-class Fd {
- public:
-  Fd() = default;
-  explicit Fd(int fd) : fd_(fd) {}
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Fd& operator=(Fd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  ~Fd() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int get() const { return fd_; }
-  bool ok() const { return fd_ >= 0; }
-
- private:
-  int fd_ = -1;
-};
-
-Status WriteAll(int fd, std::string_view bytes, const std::string& path) {
-  while (!bytes.empty()) {
-    const ssize_t wrote = write(fd, bytes.data(), std::min<size_t>(bytes.size(), 1 << 30));
-    if (wrote < 0) {
-      if (errno == EINTR) continue;
-      return Status::FromErrno(errno, "write", path);
-    }
-    bytes.remove_prefix(static_cast<size_t>(wrote));
-  }
-  return Status::Ok();
-}
-
-Status SyncFolder(const std::string& folder) {
-  const Fd fd(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.ok()) return Status::FromErrno(errno, "open folder", folder);
-  if (fsync(fd.get()) != 0) return Status::FromErrno(errno, "sync folder", folder);
-  return Status::Ok();
-}
-
-std::string Parent(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-Status MakeFolders(const std::string& folder, bool sync) {
-  struct stat info {};
-  if (stat(folder.c_str(), &info) == 0) {
-    return S_ISDIR(info.st_mode) ? Status::Ok()
-                                 : Status::Invalid(folder + " is a file, and a folder is needed there");
-  }
-  if (errno != ENOENT) return Status::FromErrno(errno, "look at", folder);
-  const std::string parent = Parent(folder);
-  HEADRACE_TRY(MakeFolders(parent, sync));
-  if (mkdir(folder.c_str(), 0777) != 0 && errno != EEXIST)
-    return Status::FromErrno(errno, "make folder", folder);
-  return sync ? SyncFolder(parent) : Status::Ok();
-}
 
 class MappedReader final : public ObjectReader {
  public:
@@ -91,96 +25,6 @@ class MappedReader final : public ObjectReader {
 
  private:
   Bytes all_;
-};
-
-// A file without a name until it is linked: a killed writer leaves nothing behind. Where the file system has
-// no O_TMPFILE, a hidden name stands in.
-class PendingFile {
- public:
-  static Result<PendingFile> Create(const std::string& folder, const LocalOptions& options) {
-    PendingFile file;
-    file.folder_ = folder;
-    file.sync_ = options.sync;
-    file.sync_folder_ = options.sync_folder;
-    file.fd_ = Fd(open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666));
-    if (!file.fd_.ok() && errno == ENOENT) {
-      HEADRACE_TRY(MakeFolders(folder, options.sync));
-      file.fd_ = Fd(open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666));
-    }
-    if (!file.fd_.ok() && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
-      file.name_ = folder + "/.pending-" + Uuid::Random().ToString();
-      file.fd_ = Fd(open(file.name_.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666));
-    }
-    if (!file.fd_.ok()) return Status::FromErrno(errno, "write into", folder);
-    return file;
-  }
-  PendingFile(PendingFile&& other) noexcept { *this = std::move(other); }
-  PendingFile& operator=(PendingFile&& other) noexcept {
-    fd_ = std::move(other.fd_);
-    folder_ = std::move(other.folder_);
-    name_ = std::exchange(other.name_, {});
-    sync_ = other.sync_;
-    sync_folder_ = std::move(other.sync_folder_);
-    return *this;
-  }
-  ~PendingFile() {
-    if (!name_.empty()) unlink(name_.c_str());
-  }
-
-  int fd() const { return fd_.get(); }
-
-  // Gives the file its name. `replace`: take the place of an existing one; otherwise AlreadyExists.
-  Status Publish(const std::string& path, bool replace) {
-    if (sync_ && fsync(fd_.get()) != 0) return Status::FromErrno(errno, "sync", path);
-    if (replace) {
-      const std::string temporary = folder_ + "/.pending-" + Uuid::Random().ToString();
-      HEADRACE_TRY(Link(temporary));
-      if (rename(temporary.c_str(), path.c_str()) != 0) {
-        const Status failed = Status::FromErrno(errno, "rename to", path);
-        unlink(temporary.c_str());
-        return failed;
-      }
-    } else {
-      HEADRACE_TRY(Link(path));
-    }
-    const Status synced = sync_ ? SyncName() : Status::Ok();
-    if (synced.ok()) return synced;
-    // Everybody sees it, so it did not fail; whether a power cut takes it back, nobody knows.
-    return Status::Unknown(path +
-                           " is written, but the disk did not confirm that its name is kept; a power cut "
-                           "may lose it")
-        .Wrap(synced.ToString());
-  }
-
- private:
-  PendingFile() = default;
-
-  Status SyncName() const {
-    if (!sync_folder_) return SyncFolder(folder_);
-    const Fd fd(open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    return sync_folder_(fd.get()) == 0 ? Status::Ok() : Status::FromErrno(errno, "sync folder", folder_);
-  }
-
-  Status Link(const std::string& path) {
-    int failed = 0;
-    if (name_.empty()) {
-      const std::string self = "/proc/self/fd/" + std::to_string(fd_.get());
-      failed = linkat(AT_FDCWD, self.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW);
-    } else {
-      failed = link(name_.c_str(), path.c_str());
-      if (failed != 0 && (errno == EPERM || errno == EOPNOTSUPP)) {
-        failed = renameat2(AT_FDCWD, name_.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE);
-        if (failed == 0) name_.clear();
-      }
-    }
-    return failed == 0 ? Status::Ok() : Status::FromErrno(errno, "create", path);
-  }
-
-  Fd fd_;
-  std::string folder_;
-  std::string name_;  // empty: the file has no name yet
-  bool sync_ = true;
-  std::function<int(int)> sync_folder_;
 };
 
 class LocalUpload final : public Upload {
@@ -217,19 +61,7 @@ class LocalStore final : public ObjectStore {
   Result<Bytes> Get(std::string_view key) override {
     HEADRACE_TRY(ValidateKey(key));
     const std::string path = Path(key);
-    const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd.ok()) return Status::FromErrno(errno, "read", path);
-    struct stat info {};
-    if (fstat(fd.get(), &info) != 0) return Status::FromErrno(errno, "look at", path);
-    std::string text(static_cast<size_t>(info.st_size), '\0');
-    size_t filled = 0;
-    while (filled < text.size()) {
-      const ssize_t got = read(fd.get(), text.data() + filled, text.size() - filled);
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return Status::FromErrno(errno, "read", path);
-      if (got == 0) return Status::Corrupt(path + " became shorter while it was read");
-      filled += static_cast<size_t>(got);
-    }
+    HEADRACE_ASSIGN(std::string text, ReadFile(path));
     return Bytes::FromString(std::move(text));
   }
 
@@ -274,7 +106,7 @@ class LocalStore final : public ObjectStore {
   Result<std::unique_ptr<Upload>> StartUpload(std::string_view key) override {
     HEADRACE_TRY(ValidateKey(key));
     const std::string path = Path(key);
-    HEADRACE_ASSIGN(auto file, PendingFile::Create(Parent(path), options_));
+    HEADRACE_ASSIGN(auto file, PendingFile::Create(ParentFolder(path), Pending()));
     return std::unique_ptr<Upload>(new LocalUpload(std::move(file), path, options_.sync));
   }
 
@@ -298,26 +130,20 @@ class LocalStore final : public ObjectStore {
   }
 
   std::shared_ptr<void> CourtesyLock(std::string_view key) override {
-    const std::string path = Path(key);
-    auto fd = std::make_shared<Fd>(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-    if (!fd->ok()) return nullptr;
     // Waiting is bounded: a holder that was stopped, not killed, must not stop everybody else.
-    const double deadline = MonotonicSeconds() + kCourtesySeconds;
-    while (flock(fd->get(), LOCK_EX | LOCK_NB) != 0) {
-      if ((errno != EWOULDBLOCK && errno != EINTR) || MonotonicSeconds() > deadline) return nullptr;
-      std::this_thread::sleep_for(std::chrono::microseconds(200));
-    }
-    return fd;
+    auto lock = FileLock::Take(Path(key), {.seconds = kCourtesySeconds});
+    return lock.ok() ? std::make_shared<FileLock>(std::move(lock).value()) : nullptr;
   }
 
  private:
   static constexpr double kCourtesySeconds = 2;
   std::string Path(std::string_view key) const { return root_ + "/" + std::string(key); }
+  PendingOptions Pending() const { return {.sync = options_.sync, .sync_folder = options_.sync_folder}; }
 
   Status Write(std::string_view key, std::string_view bytes, bool replace) {
     HEADRACE_TRY(ValidateKey(key));
     const std::string path = Path(key);
-    HEADRACE_ASSIGN(auto file, PendingFile::Create(Parent(path), options_));
+    HEADRACE_ASSIGN(auto file, PendingFile::Create(ParentFolder(path), Pending()));
     HEADRACE_TRY(WriteAll(file.fd(), bytes, path));
     return file.Publish(path, replace);
   }

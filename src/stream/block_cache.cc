@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/file.h"
 #include "base/hash.h"
 
 namespace headrace::stream {
@@ -17,64 +17,29 @@ namespace {
 
 constexpr char kMagic[] = "HRBLK001";
 constexpr size_t kHead = 24;  // magic, payload bytes, XXH3-64 of the payload
+// How long to wait for another process: one that counts, and one that fetches the block that we want.
+constexpr double kCountSeconds = 30;
+constexpr double kFetchSeconds = 120;
 
-class FileLock {  // over a whole file, between processes and threads (an open of its own)
+// The bytes of all blocks in a folder, kept in its lock file and only read or changed under that lock.
+class ByteCount {
  public:
-  explicit FileLock(const std::string& path) : fd_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
-    if (fd_ >= 0) {
-      while (flock(fd_, LOCK_EX) != 0 && errno == EINTR) {
-      }
-    }
+  static Result<ByteCount> Lock(const std::string& folder) {
+    HEADRACE_ASSIGN(FileLock lock, FileLock::Take(folder + "/lock", {.seconds = kCountSeconds}));
+    return ByteCount(std::move(lock));
   }
-  ~FileLock() {
-    if (fd_ >= 0) close(fd_);
-  }
-  FileLock(const FileLock&) = delete;
-  FileLock& operator=(const FileLock&) = delete;
-  int64_t Count() const {
+  int64_t Get() const {
     int64_t bytes = 0;
-    return pread(fd_, &bytes, sizeof bytes, 0) == sizeof bytes ? bytes : 0;
+    return pread(lock_.fd(), &bytes, sizeof bytes, 0) == sizeof bytes ? bytes : 0;
   }
-  void SetCount(int64_t bytes) const {
-    if (pwrite(fd_, &bytes, sizeof bytes, 0) != sizeof bytes) (void)ftruncate(fd_, 0);
+  void Set(int64_t bytes) const {
+    if (pwrite(lock_.fd(), &bytes, sizeof bytes, 0) != sizeof bytes) (void)ftruncate(lock_.fd(), 0);
   }
 
  private:
-  int fd_;
+  explicit ByteCount(FileLock lock) : lock_(std::move(lock)) {}
+  FileLock lock_;
 };
-
-// One block, between processes: an open-file-description lock on one byte, freed with the process.
-class BlockLock {
- public:
-  BlockLock(const std::string& path, int64_t block)
-      : fd_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
-    if (fd_ < 0) return;
-    struct flock lock {};
-    lock.l_type = F_WRLCK;
-    lock.l_whence = SEEK_SET;
-    lock.l_start = block;
-    lock.l_len = 1;
-    while (fcntl(fd_, F_OFD_SETLKW, &lock) != 0 && errno == EINTR) {
-    }
-  }
-  ~BlockLock() {
-    if (fd_ >= 0) close(fd_);
-  }
-  BlockLock(const BlockLock&) = delete;
-  BlockLock& operator=(const BlockLock&) = delete;
-
- private:
-  int fd_;
-};
-
-Status MakeFolder(const std::string& path) {
-  for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
-    const std::string part = path.substr(0, slash);
-    if (mkdir(part.c_str(), 0777) != 0 && errno != EEXIST)
-      return Status::FromErrno(errno, "make the folder", part);
-    if (slash == std::string::npos) return Status::Ok();
-  }
-}
 
 template <typename Fn>
 void EachEntry(const std::string& folder, const Fn& fn) {
@@ -101,17 +66,6 @@ int64_t FileBytes(const std::string& path) {
   return stat(path.c_str(), &info) == 0 ? info.st_size : 0;
 }
 
-bool WriteAll(int fd, const char* data, size_t bytes) {
-  while (bytes > 0) {
-    const ssize_t n = write(fd, data, bytes);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    data += n;
-    bytes -= static_cast<size_t>(n);
-  }
-  return true;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<BlockCache>> BlockCache::Open(const std::string& folder, int64_t budget_bytes,
@@ -128,7 +82,7 @@ Result<std::unique_ptr<BlockCache>> BlockCache::Open(const std::string& folder, 
   cache->chosen_ =
       static_cast<int64_t>(static_cast<double>(budget_bytes) / whole * static_cast<double>(blocks));
   cache->choice_.emplace(std::max<int64_t>(blocks, 1), identity);
-  HEADRACE_TRY(MakeFolder(cache->own_));
+  HEADRACE_TRY(MakeFolders(cache->own_, /*sync=*/false));
   HEADRACE_TRY(cache->Recount());
   return cache;
 }
@@ -148,7 +102,7 @@ bool BlockCache::Keeps(int64_t block) const {
 // Counts what lies there, so that a count left by a killed process does not stay; makes room from what other
 // streams left.
 Status BlockCache::Recount() {
-  const FileLock lock(folder_ + "/lock");
+  HEADRACE_ASSIGN(const ByteCount count, ByteCount::Lock(folder_));
   int64_t total = 0;
   std::vector<std::string> others;
   EachEntry(folder_, [&](const std::string& name) {
@@ -166,20 +120,19 @@ Status BlockCache::Recount() {
     total -= FileBytes(path);
     unlink(path.c_str());
   }
-  lock.SetCount(total);
+  count.Set(total);
   return Status::Ok();
 }
 
 Result<store::Bytes> BlockCache::Map(int64_t block) {
   const std::string path = PathOf(block);
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return Status::NotFound(path);
+  const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.ok()) return Status::NotFound(path);
   struct stat info {};
   void* data = MAP_FAILED;
-  if (fstat(fd, &info) == 0 && info.st_size >= static_cast<off_t>(kHead)) {
-    data = mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_SHARED, fd, 0);
+  if (fstat(fd.get(), &info) == 0 && info.st_size >= static_cast<off_t>(kHead)) {
+    data = mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_SHARED, fd.get(), 0);
   }
-  close(fd);
   const auto size = static_cast<int64_t>(info.st_size);
   if (data == MAP_FAILED) return Status::NotFound(path);
   const std::shared_ptr<const void> owner(data, [size](void* p) { munmap(p, static_cast<size_t>(size)); });
@@ -204,51 +157,36 @@ Status BlockCache::Keep(int64_t block, const std::string& bytes) {
   std::memcpy(head + 8, &payload, 8);
   std::memcpy(head + 16, &sum, 8);
   const auto size = static_cast<int64_t>(bytes.size() + kHead);
-  std::string part;  // its name while it is written; "": none
-  int fd = unnamed_ ? open(own_.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666) : -1;
-  if (fd < 0 && (!unnamed_ || errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
-    part = own_ + "/" + std::to_string(block) + ".part";  // the block's lock is ours
-    fd = open(part.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0666);
+  PendingOptions options{.sync = false, .make_folders = false, .unnamed = unnamed_};
+  options.name = std::to_string(block) + ".part";  // the block's lock is ours
+  auto created = PendingFile::Create(own_, options);
+  if (!created.ok()) return created.status().Wrap("cannot write to the cache");
+  PendingFile file = std::move(created).value();
+  HEADRACE_TRY(WriteAll(file.fd(), {head, kHead}, own_));
+  HEADRACE_TRY(WriteAll(file.fd(), bytes, own_));
+  HEADRACE_ASSIGN(const ByteCount count, ByteCount::Lock(folder_));
+  const int64_t before = count.Get();
+  if (before + size > budget_) {
+    full_ = true;
+    return Status::Limit("the cache is full");
   }
-  if (fd < 0) return Status::FromErrno(errno, "write to the cache in", own_);
-  Status status;
-  if (!WriteAll(fd, head, kHead) || !WriteAll(fd, bytes.data(), bytes.size())) {
-    status = Status::FromErrno(errno, "write to the cache in", own_);
-  } else {
-    const FileLock lock(folder_ + "/lock");
-    const int64_t count = lock.Count();
-    if (count + size > budget_) {
-      status = Status::Limit("the cache is full");
-      full_ = true;
-    } else {
-      lock.SetCount(count + size);  // first: a count that is too high keeps the budget
-      status = Publish(fd, part, block);
-      if (!status.ok()) lock.SetCount(count);
-    }
-  }
-  if (!status.ok() && !part.empty()) unlink(part.c_str());
-  close(fd);
-  return status;
-}
-
-Status BlockCache::Publish(int fd, const std::string& part, int64_t block) const {
-  const std::string path = PathOf(block);
-  const std::string link = "/proc/self/fd/" + std::to_string(fd);
-  const int done = part.empty() ? linkat(AT_FDCWD, link.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW)
-                                : rename(part.c_str(), path.c_str());
-  return done == 0 ? Status::Ok() : Status::FromErrno(errno, "keep a block in", own_);
+  count.Set(before + size);  // first: a count that is too high keeps the budget
+  const Status published = file.Publish(PathOf(block), /*replace=*/false);
+  if (!published.ok()) count.Set(before);
+  return published;
 }
 
 Result<store::Bytes> BlockCache::Load(int64_t block, const std::function<Result<std::string>()>& fetch) {
   auto mapped = Map(block);
   if (!mapped.ok()) {
-    const BlockLock turn(own_ + "/blocks", block);
+    const auto turn = FileLock::Take(own_ + "/blocks", {.seconds = kFetchSeconds, .byte = block});
     mapped = Map(block);  // another process may have been faster
     if (!mapped.ok()) {
       HEADRACE_ASSIGN(std::string bytes, fetch());
       miss_bytes_ += static_cast<int64_t>(bytes.size());
-      // A full disk or budget only means that this block is not kept.
-      (void)Keep(block, bytes).ok();
+      // A full disk or budget, or another process that fetches it for ever, only means that we do not keep
+      // it.
+      if (turn.ok()) (void)Keep(block, bytes).ok();
       return store::Bytes::FromString(std::move(bytes));
     }
   }

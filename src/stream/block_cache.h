@@ -47,7 +47,6 @@ class BlockCache {
   Result<store::Bytes> Map(int64_t block);
   Result<store::Bytes> Load(int64_t block, const std::function<Result<std::string>()>& fetch);
   Status Keep(int64_t block, const std::string& bytes);
-  Status Publish(int fd, const std::string& part, int64_t block) const;
   Status Recount();
 
   std::string folder_;

@@ -43,14 +43,14 @@ Result<std::unique_ptr<Committer>> Committer::Try(std::shared_ptr<table::Catalog
   std::error_code error;
   std::filesystem::create_directories(root, error);
   if (error) return Status::FromErrno(error.value(), "create", root);
-  HEADRACE_ASSIGN(committer->lock_, TryLock(root + "/committer.lock"));
-  if (committer->lock_ < 0) return std::unique_ptr<Committer>();
+  auto lock = FileLock::Take(root + "/committer.lock", {.mode = 0600});
+  if (lock.status().Is(Code::kTimeout)) return std::unique_ptr<Committer>();
+  if (!lock.ok()) return lock.status();
+  committer->lock_.emplace(std::move(lock).value());
   return committer;
 }
 
-Committer::~Committer() {
-  if (lock_ >= 0) close(lock_);
-}
+Committer::~Committer() = default;
 
 // What the tables have of a spool that no note knows: of version 1, its writer's own commits.
 Result<Committer::Source> Committer::Open(const std::string& writer) const {

@@ -90,7 +90,7 @@ class Committer {
 
   std::shared_ptr<table::Catalog> catalog_;
   CommitterOptions options_;
-  int lock_ = -1;
+  std::optional<FileLock> lock_;
   bool recovered_ = false;
   Note note_;
   Sources sources_;  // as the last note that is finished leaves them

@@ -1,16 +1,8 @@
 #include "trace/note.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstdio>
-#include <fstream>
-#include <iterator>
-
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/ids.h"
 
@@ -20,32 +12,6 @@ namespace {
 using nlohmann::json;
 
 std::string NotePath(const std::string& root) { return root + "/committer.note"; }
-
-Status SyncFolder(const std::string& path) {
-  const int folder = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0) return Status::FromErrno(errno, "open", path);
-  const bool synced = fsync(folder) == 0;
-  const int why = errno;
-  close(folder);
-  return synced ? Status::Ok() : Status::FromErrno(why, "sync", path);
-}
-
-Status WriteSynced(const std::string& path, const std::string& text) {
-  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (file < 0) return Status::FromErrno(errno, "create", path);
-  Status status;
-  for (size_t at = 0; at < text.size() && status.ok();) {
-    const ssize_t wrote = write(file, text.data() + at, text.size() - at);
-    if (wrote > 0) {
-      at += static_cast<size_t>(wrote);
-    } else if (errno != EINTR) {
-      status = Status::FromErrno(wrote < 0 ? errno : ENOSPC, "write", path);
-    }
-  }
-  if (status.ok() && fsync(file) != 0) status = Status::FromErrno(errno, "sync", path);
-  close(file);
-  return status;
-}
 
 std::string Encode(const Note& note) {
   json spools = json::object();
@@ -84,15 +50,14 @@ bool Note::TookInterrupted(const std::string& writer, int64_t sequence) const {
 
 Result<Note> ReadNote(const std::string& root) {
   const std::string path = NotePath(root);
-  std::ifstream in(path, std::ios::binary);
+  const auto bytes = ReadFile(path);
   Note note;
-  if (!in) {
-    struct stat info {};
-    if (stat(path.c_str(), &info) == 0 || errno != ENOENT) return Status::Io("cannot read " + path);
+  if (bytes.status().Is(Code::kNotFound)) {
     note.committer = Uuid::Random().ToString();
     return note;
   }
-  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  if (!bytes.ok()) return bytes.status();
+  const std::string& text = *bytes;
   const size_t space = text.find(' ');
   if (space == std::string::npos || text.substr(0, space) != Hex64(Xxh3(text.substr(space + 1))) ||
       !Decode(text.substr(space + 1), &note))
@@ -103,16 +68,8 @@ Result<Note> ReadNote(const std::string& root) {
 }
 
 Status WriteNote(const std::string& root, const Note& note) {
-  const std::string path = NotePath(root), fresh = path + ".new";
   const std::string text = Encode(note);
-  Status status = WriteSynced(fresh, Hex64(Xxh3(text)) + " " + text);
-  if (status.ok() && std::rename(fresh.c_str(), path.c_str()) != 0)
-    status = Status::FromErrno(errno, "rename", fresh);
-  if (!status.ok()) {
-    unlink(fresh.c_str());
-    return status;
-  }
-  return SyncFolder(root);
+  return ReplaceFile(NotePath(root), Hex64(Xxh3(text)) + " " + text, /*sync=*/true, /*mode=*/0600);
 }
 
 }  // namespace headrace::trace

@@ -1,7 +1,6 @@
 #include "trace/spool.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 #include <filesystem>
 
 #include "base/check.h"
+#include "base/file.h"
 #include "base/hash.h"
 
 namespace headrace::trace {
@@ -55,37 +55,6 @@ Frame Decode(const char* from) {
   return frame;
 }
 
-Status WriteAll(int file, const char* data, size_t bytes, const std::string& path) {
-  while (bytes > 0) {
-    const ssize_t wrote = write(file, data, bytes);
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote <= 0) return Status::FromErrno(wrote < 0 ? errno : ENOSPC, "write", path);
-    data += wrote;
-    bytes -= static_cast<size_t>(wrote);
-  }
-  return Status::Ok();
-}
-
-Result<std::string> ReadFile(const std::string& path) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) return Status::FromErrno(errno, "open", path);
-  std::string text;
-  char buffer[64 << 10];
-  for (;;) {
-    const ssize_t got = read(file, buffer, sizeof buffer);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) {
-      const Status status = Status::FromErrno(errno, "read", path);
-      close(file);
-      return status;
-    }
-    if (got == 0) break;
-    text.append(buffer, static_cast<size_t>(got));
-  }
-  close(file);
-  return text;
-}
-
 std::vector<int64_t> Segments(const std::string& folder) {
   std::vector<int64_t> numbers;
   std::error_code error;
@@ -99,24 +68,11 @@ std::vector<int64_t> Segments(const std::string& folder) {
   return numbers;
 }
 
-// A folder's lock, held; -1 and errno where another holds it. It is made where there is none: its writer
-// died before it made one, or whoever removed the folder died half-way. A lock that somebody removed between
-// its opening and its locking (with the folder) holds nothing: ESTALE.
-int LockFile(const std::string& path) {
-  const int file = open(path.c_str(), O_RDWR | O_CLOEXEC | O_CREAT, 0600);
-  if (file < 0) return -1;
-  struct stat held, named;
-  if (flock(file, LOCK_EX | LOCK_NB) == 0) {
-    if (fstat(file, &held) == 0 && stat(path.c_str(), &named) == 0 && held.st_ino == named.st_ino)
-      return file;
-    errno = ESTALE;
-  }
-  const int why = errno;
-  close(file);
-  errno = why;
-  return -1;
+// The folder's lock, held; Timeout where another holds it. It is made where there is none: its writer died
+// before it made one, or whoever removed the folder died half-way.
+Result<FileLock> LockFolder(const std::string& folder) {
+  return FileLock::Take(folder + "/lock", {.mode = 0600});
 }
-int LockFolder(const std::string& folder) { return LockFile(folder + "/lock"); }
 
 }  // namespace
 
@@ -125,26 +81,26 @@ Result<std::unique_ptr<Spool>> Spool::Create(const std::string& root, int64_t se
   spool->segment_bytes_ = segment_bytes;
   // Until it is locked, whoever looks for folders of the dead may take a new one for such: then another is
   // made.
-  for (int attempt = 0; spool->lock_ < 0; ++attempt) {
+  for (int attempt = 0; !spool->lock_; ++attempt) {
     spool->writer_ = kWriter + Uuid::Random().ToString();
     spool->folder_ = root + "/" + spool->writer_;
     std::error_code error;
     std::filesystem::create_directories(spool->folder_, error);
     if (error) return Status::FromErrno(error.value(), "create", spool->folder_);
     std::filesystem::permissions(spool->folder_, std::filesystem::perms::owner_all, error);
-    spool->lock_ = LockFolder(spool->folder_);
-    const bool taken = errno == EWOULDBLOCK || errno == ENOENT || errno == ESTALE;
-    if (spool->lock_ < 0 && (!taken || attempt == 8))
-      return Status::FromErrno(errno, "lock", spool->folder_ + "/lock");
+    auto lock = LockFolder(spool->folder_);
+    if (lock.ok()) {
+      spool->lock_.emplace(std::move(lock).value());
+    } else {
+      const bool taken = lock.status().Is(Code::kTimeout) || lock.status().Is(Code::kNotFound);
+      if (!taken || attempt == 8) return lock.status();
+    }
   }
   HEADRACE_TRY(spool->OpenNext());
   return spool;
 }
 
-Spool::~Spool() {
-  if (file_ >= 0) close(file_);
-  if (lock_ >= 0) close(lock_);
-}
+Spool::~Spool() = default;
 
 Position Spool::end() const {
   const std::lock_guard lock(mutex_);
@@ -153,19 +109,17 @@ Position Spool::end() const {
 
 Status Spool::OpenNext() {
   const std::string path = SegmentPath(folder_, end_.segment + 1);
-  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (file < 0) return Status::FromErrno(errno, "create", path);
+  Fd file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file.ok()) return Status::FromErrno(errno, "create", path);
   char header[kHeaderBytes];
   const uint64_t number = static_cast<uint64_t>(end_.segment + 1);
   std::memcpy(header, kMagic, sizeof kMagic);
   std::memcpy(header + sizeof kMagic, &number, sizeof number);
-  if (Status wrote = WriteAll(file, header, sizeof header, path); !wrote.ok()) {
-    close(file);
+  if (Status wrote = WriteAll(file.get(), {header, sizeof header}, path); !wrote.ok()) {
     unlink(path.c_str());
     return wrote;
   }
-  if (file_ >= 0) close(file_);
-  file_ = file;
+  file_ = std::move(file);
   end_ = {end_.segment + 1, kHeaderBytes};
   torn_ = false;
   return Status::Ok();
@@ -181,10 +135,10 @@ Status Spool::Append(Kind kind, std::string_view payload) {
   const auto tag = static_cast<uint8_t>(kind);
   Encode({static_cast<uint32_t>(payload.size()), Sum(end_, tag, payload), tag}, bytes.data());
   bytes += payload;
-  if (Status wrote = WriteAll(file_, bytes.data(), bytes.size(), SegmentPath(folder_, end_.segment));
-      !wrote.ok()) {
+  if (Status wrote = WriteAll(file_.get(), bytes, SegmentPath(folder_, end_.segment)); !wrote.ok()) {
     // Readers stop at half a record, so it must not stay in front of whole ones.
-    torn_ = ftruncate(file_, end_.offset) != 0 || lseek(file_, end_.offset, SEEK_SET) != end_.offset;
+    torn_ =
+        ftruncate(file_.get(), end_.offset) != 0 || lseek(file_.get(), end_.offset, SEEK_SET) != end_.offset;
     return wrote;
   }
   end_.offset += static_cast<int64_t>(bytes.size());
@@ -300,18 +254,11 @@ std::vector<std::string> DamagedSpools(const std::string& root) {
   return kept;
 }
 
-Result<int> TryLock(const std::string& path) {
-  const int file = LockFile(path);
-  if (file < 0 && errno != EWOULDBLOCK && errno != ESTALE) return Status::FromErrno(errno, "lock", path);
-  return file;
-}
-
 std::unique_ptr<Takeover> Takeover::Try(const std::string& folder) {
-  const int lock = LockFolder(folder);
-  return lock < 0 ? nullptr : std::unique_ptr<Takeover>(new Takeover(folder, lock));
+  auto lock = LockFolder(folder);
+  if (!lock.ok()) return nullptr;
+  return std::unique_ptr<Takeover>(new Takeover(folder, std::move(lock).value()));
 }
-
-Takeover::~Takeover() { close(lock_); }
 
 std::string Takeover::Remove() {
   std::error_code error;

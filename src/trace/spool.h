@@ -9,11 +9,13 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/file.h"
 #include "base/ids.h"
 #include "base/status.h"
 #include "trace/kinds.h"
@@ -54,9 +56,9 @@ class Spool {
 
   std::string folder_, writer_;
   int64_t segment_bytes_ = kSegmentBytes;
-  int lock_ = -1;
+  std::optional<FileLock> lock_;
   mutable std::mutex mutex_;
-  int file_ = -1;
+  Fd file_;
   Position end_;
   bool torn_ = false;  // the last write left bytes that could not be taken back: the segment is given up
 };
@@ -92,22 +94,18 @@ int64_t SpoolBytes(const std::string& folder, Position from);
 // What could not be read and is kept aside below `root`, for a person to look at: folders and segments.
 std::vector<std::string> DamagedSpools(const std::string& root);
 
-// A lock that ends with the process: its file, to be closed; -1 where another holds it.
-Result<int> TryLock(const std::string& path);
-
 // Holds a dead writer's folder, so that one process alone takes it over. Null while its writer lives.
 class Takeover {
  public:
   static std::unique_ptr<Takeover> Try(const std::string& folder);
-  ~Takeover();
   // Everything in it that can be read is committed: it goes. Where it holds damaged segments it stays, under
   // the name that is given ("…/damaged-<writer>"), and nobody reads it any more.
   std::string Remove();
 
  private:
-  Takeover(std::string folder, int lock) : folder_(std::move(folder)), lock_(lock) {}
+  Takeover(std::string folder, FileLock lock) : folder_(std::move(folder)), lock_(std::move(lock)) {}
   std::string folder_;
-  int lock_;
+  FileLock lock_;
 };
 
 }  // namespace headrace::trace
