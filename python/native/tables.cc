@@ -11,6 +11,7 @@
 #include "module.h"
 #include "table/arrow_bridge.h"
 #include "table/keys.h"
+#include "table/settle.h"
 
 namespace headrace::python {
 namespace {
@@ -108,11 +109,7 @@ void BindTable(nb::module_& m) {
            [](const table::View& v, const std::string& key, const std::string& text) {
              const auto& store = v.environment()->store;
              return Check(Interruptible([&](const StopToken&) -> Result<std::string> {
-               const Status put = store->PutIfAbsent(key, text);
-               if (put.ok()) return text;
-               if (!put.Is(Code::kAlreadyExists) && !put.Is(Code::kUnknown)) return put;
-               HEADRACE_ASSIGN(const auto there, store->Get(key));
-               return std::string(there.view());
+               return table::PutFirst(store.get(), key, text);
              }));
            })
       .def_prop_ro("columns",

@@ -16,6 +16,7 @@
 #include "base/exception_text.h"
 #include "model/probe.h"
 #include "table/keys.h"
+#include "table/settle.h"
 
 namespace headrace::registry {
 namespace {
@@ -194,9 +195,7 @@ Result<Entry> Registry::Add(const std::string& path, const std::string& name, co
     entry.verdict = "ok";
     entry.build = model::BuildDescription();
     // Last: a manifest means that the weights are whole.
-    if (const Status status = store->PutIfAbsent(ModelManifestKey(entry.sha256), ToJson(entry).dump(1));
-        !status.ok() && !status.Is(Code::kAlreadyExists))
-      return status;
+    HEADRACE_TRY(table::PutFirst(store, ModelManifestKey(entry.sha256), ToJson(entry).dump(1)).status());
   }
   if (before.kind == table::RefKind::kModel && before.target == entry.sha256) {
     entry.name = name;

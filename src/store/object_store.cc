@@ -99,7 +99,7 @@ Status PutFresh(ObjectStore* store, std::string_view key, std::string_view bytes
 }
 
 Status ProbeConditionalPut(ObjectStore* store) {
-  const std::string key = "probe-" + Uuid::Random().ToString();
+  const std::string key = kProbePrefix + Uuid::Random().ToString();
   const std::string context = "cannot use " + store->Describe() + " as a catalog";
   HEADRACE_TRY(store->PutIfAbsent(key, "first").Wrap(context));
   const Status second = store->PutIfAbsent(key, "second");

@@ -137,6 +137,9 @@ std::vector<CoalescedRange> CoalesceRanges(const std::vector<ByteRange>& ranges,
 // Puts an object whose key holds a fresh random id: whoever is there already is an earlier attempt of ours.
 Status PutFresh(ObjectStore* store, std::string_view key, std::string_view bytes);
 
+// What the keys of ProbeConditionalPut begin with; it deletes them again.
+inline constexpr const char* kProbePrefix = "probe-";
+
 // Puts one key twice and demands that the second put is refused: a store that ignores conditions would lose
 // commits.
 Status ProbeConditionalPut(ObjectStore* store);

@@ -7,6 +7,7 @@
 #include "table/json_read.h"
 #include "table/keys.h"
 #include "table/sealed_json.h"
+#include "table/settle.h"
 #include "table/table.h"
 
 namespace headrace::table {
@@ -53,10 +54,9 @@ Result<std::shared_ptr<Catalog>> Catalog::InitOn(std::shared_ptr<store::ObjectSt
                {"created", FormatMicros(NowMicros())},
                {"sync", options.sync}};
   Seal(&file);
-  const Status put = store->PutIfAbsent(kCatalogKey, file.dump(2) + "\n");
-  if (put.Is(Code::kAlreadyExists))
-    return Status::AlreadyExists("there is a catalog in " + store->Describe() + " already");
-  HEADRACE_TRY(put);
+  const std::string text = file.dump(2) + "\n";
+  HEADRACE_ASSIGN(const std::string stands, PutFirst(store.get(), kCatalogKey, text));
+  if (stands != text) return Status::AlreadyExists("there is a catalog in " + store->Describe() + " already");
   return OpenOn(std::move(store), options);
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/hash.h"
+#include "store/object_store.h"
 
 namespace headrace::table {
 namespace {
@@ -187,6 +188,9 @@ Result<std::string> DecodeRefName(std::string_view encoded) {
 
 std::optional<ObjectName> ParseKey(std::string_view key) {
   if (key == kCatalogKey) return ObjectName{};
+  if (key.starts_with(store::kProbePrefix)) {
+    return WithId({}, ObjectKind::kProbe, key.substr(std::string_view(store::kProbePrefix).size()));
+  }
   const auto parts = SplitKey(key);
   if (parts[0] == "refs") return ParseRef(parts);
   if (parts[0] == "models") return ParseModel(parts);

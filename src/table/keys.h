@@ -3,6 +3,7 @@
 //   key                                         written                       may be deleted
 //   -------------------------------------------------------------------------------------------------------------
 //   catalog.json                                once, by init                 never
+//   probe-<id>                                  init, to try the store    at once, by init
 //   refs/<name>/<rev>.json                      a move of a pointer           never: the history
 //   models/<sha256>/weights.gguf                model add, before manifest    model rm, once no ref names it
 //   models/<sha256>/manifest.json               model add, last               model rm, first
@@ -59,6 +60,7 @@ Result<std::string> DecodeRefName(std::string_view encoded);
 
 enum class ObjectKind {
   kCatalog,
+  kProbe,
   kRef,
   kModelWeights,
   kModelManifest,
@@ -78,7 +80,7 @@ enum class ObjectKind {
 struct ObjectName {
   ObjectKind kind = ObjectKind::kCatalog;
   Uuid table;          // of everything below tables/, locks included
-  Uuid id;             // kManifest, kTaken, kParquet, kTensor, kTensorSums, kPack
+  Uuid id;             // kProbe, kManifest, kTaken, kParquet, kTensor, kTensorSums, kPack
   int64_t number = 0;  // kSnapshot: version. kRef: revision. kSelection: part
   std::string name;  // kRef: its name. kModel…: SHA-256. kJob, kSelection: the folder. kLock: whose, a key
 };

@@ -20,6 +20,7 @@ TEST(Keys, EveryKeyIsTakenApart) {
     return name.value_or(ObjectName{});
   };
   EXPECT_EQ(parse(kCatalogKey).kind, ObjectKind::kCatalog);
+  EXPECT_EQ(parse(store::kProbePrefix + id.ToString()).id, id);
   const ObjectName ref = parse(RefKey("a name/with ä%", 3));
   EXPECT_EQ(ref.kind, ObjectKind::kRef);
   EXPECT_EQ(ref.name, "a name/with ä%");

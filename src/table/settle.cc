@@ -52,4 +52,17 @@ Result<bool> PutSettled(store::ObjectStore* store, const std::string& key, const
   return unknown(put);
 }
 
+Result<std::string> PutFirst(store::ObjectStore* store, const std::string& key, const std::string& text) {
+  std::string stands = text;
+  const auto ours = PutSettled(
+      store, key, text,
+      [&](std::string_view there) -> Result<bool> {
+        stands = there;
+        return there == text;
+      },
+      "the store never said whether " + key + " was written; look at it before trying again");
+  if (!ours.ok()) return ours.status();
+  return stands;
+}
+
 }  // namespace headrace::table

@@ -21,4 +21,8 @@ void Backoff(int64_t attempt);
 Result<bool> PutSettled(store::ObjectStore* store, const std::string& key, const std::string& text,
                         const std::function<Result<bool>(std::string_view)>& ours, const std::string& what);
 
+// Puts `text` at `key` if nothing is there, and gives what stands there: many may put different texts, and
+// all get the first's. Errors as above.
+Result<std::string> PutFirst(store::ObjectStore* store, const std::string& key, const std::string& text);
+
 }  // namespace headrace::table
