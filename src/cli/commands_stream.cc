@@ -83,7 +83,7 @@ Status AddImages(const table::View& view, StreamWords* words) {
                                {{"op", "horizontal_flip"}}};
     steps = list.dump();
   }
-  HEADRACE_ASSIGN(const auto projections, view.Project(words->options.columns));
+  HEADRACE_ASSIGN(const auto projections, table::ProjectColumns(view.schema(), words->options.columns));
   for (const auto& projection : projections) {
     if (projection.leaf.type.kind == table::Kind::kBlob)
       words->options.images.emplace_back(projection.name, steps);

@@ -334,7 +334,7 @@ std::vector<ScanReport> Session::reports() const {
   const std::lock_guard lock(mutex_);
   std::vector<ScanReport> reports;
   for (const auto& scan : scans_)
-    reports.push_back({scan->table, scan->planned, scan->rows.load(), scan->view->bytes_read()});
+    reports.push_back({scan->table, scan->planned, scan->rows.load(), scan->view->reader().bytes_read()});
   return reports;
 }
 

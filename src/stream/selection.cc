@@ -2,7 +2,6 @@
 
 #include <arrow/array.h>
 #include <arrow/record_batch.h>
-#include <roaring/roaring.h>
 
 #include <algorithm>
 #include <cstring>
@@ -18,8 +17,6 @@ namespace {
 
 constexpr char kMagic[] = "HRSEL001";
 constexpr size_t kPartFragments = 64;
-
-const roaring_bitmap_t* Bitmap(const void* p) { return static_cast<const roaring_bitmap_t*>(p); }
 
 void PutInt(std::string* out, uint64_t value, int bytes) {
   for (int i = 0; i < bytes; ++i) out->push_back(static_cast<char>(value >> (8 * i)));
@@ -188,39 +185,6 @@ Result<Part> OpenPart(store::ObjectStore* store, const std::string& key, int64_t
 
 }  // namespace
 
-std::string RowSet::Encode(const std::vector<uint32_t>& rows) {
-  roaring_bitmap_t* bitmap = roaring_bitmap_of_ptr(rows.size(), rows.data());
-  roaring_bitmap_run_optimize(bitmap);
-  std::string bytes(roaring_bitmap_portable_size_in_bytes(bitmap), '\0');
-  roaring_bitmap_portable_serialize(bitmap, bytes.data());
-  roaring_bitmap_free(bitmap);
-  return bytes;
-}
-
-Result<std::shared_ptr<const RowSet>> RowSet::Parse(std::string_view portable, int64_t rows,
-                                                    int64_t selected) {
-  std::shared_ptr<RowSet> set(new RowSet());
-  roaring_bitmap_t* bitmap = roaring_bitmap_portable_deserialize_safe(portable.data(), portable.size());
-  set->bitmap_ = bitmap;
-  if (bitmap == nullptr || static_cast<int64_t>(roaring_bitmap_get_cardinality(bitmap)) != selected ||
-      (selected > 0 && roaring_bitmap_maximum(bitmap) >= rows)) {
-    return Status::Corrupt("a selection's bitmap is damaged");
-  }
-  return std::shared_ptr<const RowSet>(std::move(set));
-}
-
-RowSet::~RowSet() {
-  if (bitmap_ != nullptr) roaring_bitmap_free(Bitmap(bitmap_));
-}
-
-uint32_t RowSet::Select(uint32_t rank) const {
-  uint32_t row = 0;
-  HEADRACE_CHECK(roaring_bitmap_select(Bitmap(bitmap_), rank, &row));
-  return row;
-}
-
-int64_t RowSet::bytes() const { return static_cast<int64_t>(roaring_bitmap_size_in_bytes(Bitmap(bitmap_))); }
-
 Selection::Selection(std::vector<Extent> extents) : extents_(std::move(extents)), sets_(extents_.size()) {
   starts_.reserve(extents_.size() + 1);
   starts_.push_back(0);
@@ -315,11 +279,31 @@ Result<RowPlace> Selection::At(int64_t ordinal) {
   const std::lock_guard lock(mutex_);
   auto& set = sets_[fragment];
   if (!set) {
-    HEADRACE_ASSIGN(const auto bytes, load_(fragment));
-    HEADRACE_ASSIGN(set, RowSet::Parse(bytes.view(), extent.rows, extent.selected));
+    HEADRACE_ASSIGN(set, LoadSet(fragment));
   }
   place.row = static_cast<int32_t>(set->Select(rank));
   return place;
+}
+
+Result<std::shared_ptr<const RowSet>> Selection::LoadSet(size_t fragment) const {
+  const Extent& extent = extents_[fragment];
+  HEADRACE_ASSIGN(const auto bytes, load_(fragment));
+  return RowSet::Parse(bytes.view(), extent.rows, extent.selected);
+}
+
+Result<std::shared_ptr<const table::RowSets>> Selection::Sets() {
+  const auto whole = [](const Extent& extent) { return extent.selected == extent.rows; };
+  if (std::all_of(extents_.begin(), extents_.end(), whole)) return std::shared_ptr<const table::RowSets>();
+  HEADRACE_ASSIGN(const auto none, RowSet::Parse(RowSet::Encode({}), 0, 0));
+  auto sets = std::make_shared<table::RowSets>(extents_.size());
+  const std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < extents_.size(); ++i) {
+    if (whole(extents_[i])) continue;
+    (*sets)[i] = none;
+    if (extents_[i].selected == 0) continue;
+    HEADRACE_ASSIGN((*sets)[i], sets_[i] ? Result<std::shared_ptr<const RowSet>>(sets_[i]) : LoadSet(i));
+  }
+  return std::shared_ptr<const table::RowSets>(std::move(sets));
 }
 
 int64_t Selection::memory_bytes() {

@@ -13,36 +13,20 @@
 
 #include "base/cancel.h"
 #include "base/progress.h"
+#include "table/row_map.h"
+#include "table/row_set.h"
 #include "table/view.h"
 
 namespace headrace::stream {
 
-struct RowPlace {
-  int32_t fragment = 0;  // index in View::Fragments()
-  int32_t row = 0;       // offset in it
-};
+using table::RowPlace;
+using table::RowSet;
 
 // Rows [first_row_id, first_row_id + rows) of a fragment, of which `selected` are wanted.
 struct Extent {
   int64_t first_row_id = 0;
   int64_t rows = 0;
   int64_t selected = 0;
-};
-
-// A set of rows of one fragment, as Roaring's portable format holds it.
-class RowSet {
- public:
-  static Result<std::shared_ptr<const RowSet>> Parse(std::string_view portable, int64_t rows,
-                                                     int64_t selected);
-  static std::string Encode(const std::vector<uint32_t>& rows);
-  ~RowSet();
-  // The row number `rank` (from 0) of the set.
-  uint32_t Select(uint32_t rank) const;
-  int64_t bytes() const;
-
- private:
-  RowSet() = default;
-  void* bitmap_ = nullptr;
 };
 
 class Selection {
@@ -63,6 +47,8 @@ class Selection {
   uint64_t hash() const { return hash_; }
   const std::string& canonical() const { return canonical_; }
   Result<RowPlace> At(int64_t ordinal);
+  // For a scan of these rows: every fragment's set, loaded, and not kept here. Null where all are selected.
+  Result<std::shared_ptr<const table::RowSets>> Sets();
   int64_t row_id(const RowPlace& place) const {
     return extents_[static_cast<size_t>(place.fragment)].first_row_id + place.row;
   }
@@ -77,6 +63,7 @@ class Selection {
   LoadFn load_;
   uint64_t hash_ = 0;
   std::string canonical_;
+  Result<std::shared_ptr<const RowSet>> LoadSet(size_t fragment) const;
   std::mutex mutex_;
   std::vector<std::shared_ptr<const RowSet>> sets_;
 };

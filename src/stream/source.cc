@@ -91,7 +91,7 @@ Status Source::PlanColumns(const SourceOptions& options) {
         "the column '" + name +
         "' has a name that batches use for something else; choose the columns without it, or rename it");
   }
-  HEADRACE_ASSIGN(const auto projections, view_.Project(names));
+  HEADRACE_ASSIGN(const auto projections, table::ProjectColumns(view_.schema(), names));
   std::set<std::string> used;
   for (const auto& projection : projections) {
     Column column;
@@ -181,7 +181,8 @@ Result<MediaCells> Source::LoadMedia(const table::Fragment& fragment, const Colu
   const bool nested = column.projection.path.size() > 1;
   if (nested)
     return Status::Unsupported("the blob '" + column.name + "' lies inside a struct; stream it as a column");
-  HEADRACE_ASSIGN(const auto array, view_.ReadColumn(fragment, MediaField(column.projection.top), rows));
+  HEADRACE_ASSIGN(const auto array,
+                  view_.reader().ReadTop(fragment, MediaField(column.projection.top), rows));
   const auto* cells = dynamic_cast<const arrow::StructArray*>(array.get());
   if (cells == nullptr) return NoSuchCell(column.name);
   const auto child = [&](const char* name) { return cells->GetFieldByName(name); };
@@ -270,7 +271,7 @@ Result<std::shared_ptr<const Chunk>> Source::Load(int32_t fragment_index, int32_
       chunk->bytes += rows.count() * 48;
       continue;
     }
-    HEADRACE_ASSIGN(chunk->values[c], view_.ReadProjection(fragment, column.projection, rows));
+    HEADRACE_ASSIGN(chunk->values[c], view_.reader().Read(fragment, column.projection, rows));
     const bool mapped = local_ && column.projection.leaf.type.kind == Kind::kTensor;
     if (!mapped) chunk->bytes += arrow::util::TotalBufferSize(*chunk->values[c]);
   }
@@ -394,14 +395,14 @@ std::vector<Result<std::optional<store::Bytes>>> Source::ReadMediaMany(const std
 
 Result<std::shared_ptr<arrow::Array>> Source::ReadRows(size_t column, int32_t fragment,
                                                        const std::vector<int64_t>& rows) const {
-  return view_.ReadProjection((*fragments_)[static_cast<size_t>(fragment)], columns_[column].projection,
-                              table::Rows::Picks(rows));
+  return view_.reader().Read((*fragments_)[static_cast<size_t>(fragment)], columns_[column].projection,
+                             table::Rows::Picks(rows));
 }
 
 Result<std::vector<double>> Source::ReadNumbers(const std::string& column, const StopToken& stop) const {
   table::ScanOptions options;
   options.columns = {column};
-  options.where = selection_->canonical();
+  HEADRACE_ASSIGN(options.rows, selection_->Sets());
   options.stop = stop;
   static const arrow::Status compute_ready = arrow::compute::Initialize();
   HEADRACE_ARROW_TRY(compute_ready);

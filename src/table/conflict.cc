@@ -1,9 +1,9 @@
 #include "table/conflict.h"
 
-#include <algorithm>
 #include <set>
 
 #include "base/check.h"
+#include "table/row_map.h"
 
 namespace headrace::table {
 namespace {
@@ -58,16 +58,16 @@ Status CheckFreeNames(const Change& change, const View& head) {
 
 Status CheckOpenHoles(const Change& change, const View& head) {
   HEADRACE_ASSIGN(const auto fragments, head.Fragments());
+  const RowMap rows(*fragments);
   for (const auto& entry : std::get<FillColumns>(change.what).entries) {
-    const auto it = std::lower_bound(fragments->begin(), fragments->end(), entry.first_row_id,
-                                     [](const Fragment& f, int64_t row) { return f.first_row_id < row; });
-    if (it == fragments->end() || it->id != entry.id || it->rows != entry.rows) {
+    const Fragment* now = rows.Same(entry);
+    if (now == nullptr) {
       return Status::Conflict("the rows from " + std::to_string(entry.first_row_id) +
                               " were rewritten meanwhile");
     }
     for (const auto& file : entry.files) {
       for (const int32_t field : file.family->fields) {
-        if (!it->Fills(field)) continue;
+        if (!now->Fills(field)) continue;
         const Field* named = head.schema().FindId(field);
         return Status::Conflict("the column '" + (named ? named->name : std::to_string(field)) +
                                 "' of the rows from " + std::to_string(entry.first_row_id) +

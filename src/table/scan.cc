@@ -1,22 +1,15 @@
-// Scan, plan, count and take: views of a snapshot as batches.
+// Scan, plan and count: a view as batches, in row-id order.
 #include <arrow/array.h>
-#include <arrow/array/concatenate.h>
-#include <arrow/array/util.h>
-#include <arrow/buffer.h>
-#include <arrow/compute/api.h>
-#include <arrow/compute/initialize.h>
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
 #include <algorithm>
 #include <deque>
 #include <future>
-#include <numeric>
 #include <set>
 
 #include "base/limits.h"
 #include "table/arrow_bridge.h"
-#include "table/blob_cells.h"
 #include "table/view.h"
 
 namespace headrace::table {
@@ -24,29 +17,6 @@ namespace {
 
 using ArrayPtr = std::shared_ptr<arrow::Array>;
 using BatchPtr = std::shared_ptr<arrow::RecordBatch>;
-
-// From a top-level array (pruned to one path) down to the value asked for, nulls of the structs above
-// applied.
-Result<ArrayPtr> Descend(ArrayPtr array, size_t levels) {
-  for (size_t i = 0; i < levels; ++i) {
-    HEADRACE_ARROW_ASSIGN(array, static_cast<const arrow::StructArray&>(*array).GetFlattenedField(0));
-  }
-  return array;
-}
-
-// Whether a path ends at the place of a blob's bytes (image.pack), which leaves the table with the table's
-// id.
-bool IsPack(const Schema& schema, const std::vector<std::string>& path) {
-  const Field* field = schema.Find(path[0]);
-  for (size_t i = 1; field != nullptr && i < path.size(); ++i) {
-    if (field->type.kind == Kind::kBlob) return path[i] == "pack";
-    const auto& children = field->type.children;
-    const auto it =
-        std::find_if(children.begin(), children.end(), [&](const Field& f) { return f.name == path[i]; });
-    field = it == children.end() ? nullptr : &*it;
-  }
-  return false;
-}
 
 int CostOf(const Type& type) {
   if (type.kind == Kind::kString || type.kind == Kind::kBinary) return 3;
@@ -60,35 +30,30 @@ int CostOf(const Expr& expr) {
   return cost;
 }
 
-// One column of a filter: where to read it.
-struct FilterColumn {
-  Field top;
-  Field leaf;
-  size_t levels = 0;
-  bool pack = false;  // statistics do not speak of it: they are of the packs' ids alone
-};
-
 struct ScanPlan {
   View view;
   std::vector<Projection> columns;
   std::shared_ptr<arrow::Schema> schema;
-  std::vector<ExprPtr> conjuncts;                      // cheapest first
-  bool evaluate = true;                                // false: the conjuncts only prune
-  std::map<std::string, FilterColumn> filter_columns;  // by canonical column text
+  std::vector<ExprPtr> conjuncts;                    // cheapest first
+  bool evaluate = true;                              // false: the conjuncts only prune
+  std::map<std::string, Projection> filter_columns;  // by canonical column text
   std::shared_ptr<const std::vector<Fragment>> fragments;
   std::vector<size_t> kept;    // fragments left after pruning
   std::vector<uint8_t> whole;  // of those: the filter is true for every row
   std::map<int32_t, std::vector<std::optional<FieldStats>>>
-      known;  // statistics by leaf field, one per fragment
+      known;                            // statistics by leaf field, one per fragment
+  std::shared_ptr<const RowSets> rows;  // null: every row
   StopToken stop;
   ScanStats stats;
 
+  // The rows of a fragment that are meant at all; null: every one.
+  const RowSet* Only(size_t fragment) const { return rows ? (*rows)[fragment].get() : nullptr; }
+
   Result<ArrayPtr> ReadFilterColumn(const Fragment& fragment, const Expr& column, const Rows& rows) const {
-    const FilterColumn& found = filter_columns.at(ToString(column));
-    HEADRACE_ASSIGN(auto array, view.ReadColumn(fragment, found.top, rows));
-    HEADRACE_ASSIGN(array, Descend(std::move(array), found.levels));
-    if (found.pack) return PacksWithTable(*array, view.prefix());
-    return array;
+    const Projection& found = filter_columns.at(ToString(column));
+    // A place of bytes is compared as it leaves the table; of a blob only whether it is null counts.
+    return found.pack ? view.reader().Read(fragment, found, rows)
+                      : view.reader().ReadPath(fragment, found, rows);
   }
   bool HasStats(const Field& leaf) const {
     return std::none_of(filter_columns.begin(), filter_columns.end(), [&](const auto& column) {
@@ -98,8 +63,8 @@ struct ScanPlan {
 };
 
 Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& options, bool read_columns) {
-  auto plan =
-      std::make_shared<ScanPlan>(ScanPlan{view, {}, {}, {}, true, {}, {}, {}, {}, {}, options.stop, {}});
+  auto plan = std::make_shared<ScanPlan>(
+      ScanPlan{view, {}, {}, {}, true, {}, {}, {}, {}, {}, options.rows, options.stop, {}});
   if (read_columns) {
     std::vector<std::string> names = options.columns;
     if (options.with_row_ids) {
@@ -109,14 +74,8 @@ Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& 
       if (std::find(names.begin(), names.end(), kRowIdColumn) == names.end())
         names.emplace_back(kRowIdColumn);
     }
-    HEADRACE_ASSIGN(plan->columns, view.Project(names));
-    arrow::FieldVector fields;
-    for (const auto& column : plan->columns) {
-      Field named = column.leaf;
-      named.name = column.name;
-      fields.push_back(table::ToArrow(named));
-    }
-    plan->schema = arrow::schema(std::move(fields));
+    HEADRACE_ASSIGN(plan->columns, ProjectColumns(view.schema(), names));
+    plan->schema = table::ToArrow(plan->columns);
   }
   if (!options.where.empty()) {
     HEADRACE_ASSIGN(const ExprPtr parsed, ParseExpr(options.where));
@@ -132,15 +91,17 @@ Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& 
                    [](const ExprPtr& a, const ExprPtr& b) { return CostOf(*a) < CostOf(*b); });
   const std::function<Status(const Expr&)> collect = [&](const Expr& expr) -> Status {
     if (expr.op == ExprOp::kColumn) {
-      HEADRACE_ASSIGN(const auto projected, view.ProjectPath("", expr.path));
-      plan->filter_columns[ToString(expr)] = {projected.top, projected.leaf, projected.path.size() - 1,
-                                              IsPack(view.schema(), expr.path)};
+      HEADRACE_ASSIGN(plan->filter_columns[ToString(expr)], ProjectPath(view.schema(), "", expr.path));
     }
     for (const auto& arg : expr.args) HEADRACE_TRY(collect(*arg));
     return Status::Ok();
   };
   for (const auto& conjunct : plan->conjuncts) HEADRACE_TRY(collect(*conjunct));
   HEADRACE_ASSIGN(plan->fragments, view.Fragments());
+  if (plan->rows && plan->rows->size() != plan->fragments->size()) {
+    return Status::Invalid("there are " + std::to_string(plan->rows->size()) + " sets of rows for " +
+                           std::to_string(plan->fragments->size()) + " fragments");
+  }
 
   // Statistics of the filter's fields, loaded once each.
   for (const auto& [text, column] : plan->filter_columns) {
@@ -163,9 +124,10 @@ Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& 
       outcomes.can_true &= part.can_true;
       outcomes.can_false |= part.can_false || part.can_null;
     }
-    if (!outcomes.can_true) continue;
+    const RowSet* only = plan->Only(i);
+    if (!outcomes.can_true || (only != nullptr && only->count() == 0)) continue;
     plan->kept.push_back(i);
-    plan->whole.push_back(!outcomes.can_false);
+    plan->whole.push_back(!outcomes.can_false && only == nullptr);
     plan->stats.fragments += 1;
     plan->stats.rows_read += fragment.rows;
     for (const auto& file : fragment.files) {
@@ -205,43 +167,56 @@ struct Survivors {
   std::vector<int64_t> picks;
 };
 
-Result<Survivors> RunFilter(const ScanPlan& plan, const Fragment& fragment, const ScanTask& task) {
+// Whether any of the rows [begin, end) can pass, by what the page indexes say.
+Result<bool> MayPass(const ScanPlan& plan, const Fragment& fragment, size_t index, int64_t begin,
+                     int64_t end) {
+  for (const auto& conjunct : plan.conjuncts) {
+    Status failed;
+    const Outcomes outcomes =
+        PossibleOutcomes(*conjunct, [&](const Field& leaf) -> std::optional<FieldStats> {
+          for (const auto& [text, column] : plan.filter_columns) {
+            if (column.leaf.id != leaf.id || column.pack) continue;
+            auto stats = plan.view.reader().PageStats(fragment, column, begin, end);
+            if (!stats.ok()) {
+              failed = stats.status();
+              return std::nullopt;
+            }
+            std::optional<FieldStats> page = *stats;
+            const auto& whole = plan.known.at(leaf.id)[index];
+            if (page && whole && !whole->has_nan) page->has_nan = false;  // page indexes cannot tell
+            return page;
+          }
+          return std::nullopt;
+        });
+    if (!failed.ok()) return failed;
+    if (!outcomes.can_true) return false;
+  }
+  return true;
+}
+
+// The rows that are asked for, without those of pages (runs of 2,048 rows) in which none can pass.
+Result<Survivors> PrunePages(const ScanPlan& plan, const Fragment& fragment, const ScanTask& task) {
   Survivors survivors;
-  if (plan.conjuncts.empty() || task.whole) return survivors;
-  // Pages first: runs of 2,048 rows of which the page index knows that none can pass are never read.
-  bool narrowed = false;
+  const RowSet* only = plan.Only(task.fragment);
+  survivors.all = only == nullptr;
   for (int64_t begin = task.begin; begin < task.end;) {
     const int64_t end = std::min(task.end, (begin / limits::kPageRows + 1) * limits::kPageRows);
-    bool possible = true;
-    for (const auto& conjunct : plan.conjuncts) {
-      Status failed;
-      const Outcomes outcomes =
-          PossibleOutcomes(*conjunct, [&](const Field& leaf) -> std::optional<FieldStats> {
-            for (const auto& [text, column] : plan.filter_columns) {
-              if (column.leaf.id != leaf.id || column.pack) continue;
-              auto stats = plan.view.PageStats(fragment, column.top, leaf, begin, end);
-              if (!stats.ok()) {
-                failed = stats.status();
-                return std::nullopt;
-              }
-              std::optional<FieldStats> page = *stats;
-              const auto& whole = plan.known.at(leaf.id)[task.fragment];
-              if (page && whole && !whole->has_nan) page->has_nan = false;  // page indexes cannot tell
-              return page;
-            }
-            return std::nullopt;
-          });
-      if (!failed.ok()) return failed;
-      if (!outcomes.can_true) possible = false;
-    }
-    if (possible) {
-      for (int64_t row = begin; row < end; ++row) survivors.picks.push_back(row);
+    HEADRACE_ASSIGN(const bool possible, MayPass(plan, fragment, task.fragment, begin, end));
+    if (!possible) {
+      survivors.all = false;
+    } else if (only != nullptr) {
+      only->AppendRange(begin, end, &survivors.picks);
     } else {
-      narrowed = true;
+      for (int64_t row = begin; row < end; ++row) survivors.picks.push_back(row);
     }
     begin = end;
   }
-  survivors.all = !narrowed;
+  return survivors;
+}
+
+Result<Survivors> RunFilter(const ScanPlan& plan, const Fragment& fragment, const ScanTask& task) {
+  if ((plan.conjuncts.empty() && plan.Only(task.fragment) == nullptr) || task.whole) return Survivors{};
+  HEADRACE_ASSIGN(Survivors survivors, PrunePages(plan, fragment, task));
   if (!plan.evaluate) return survivors;
   for (const auto& conjunct : plan.conjuncts) {
     if (survivors.picks.empty()) break;
@@ -267,7 +242,7 @@ Result<BatchPtr> RunTask(const ScanPlan& plan, const ScanTask& task) {
   const Rows rows = survivors.all ? Rows::Range(task.begin, task.end) : Rows::Picks(survivors.picks);
   arrow::ArrayVector arrays;
   for (const auto& column : plan.columns) {
-    HEADRACE_ASSIGN(auto array, plan.view.ReadProjection(fragment, column, rows));
+    HEADRACE_ASSIGN(auto array, plan.view.reader().Read(fragment, column, rows));
     arrays.push_back(std::move(array));
   }
   return arrow::RecordBatch::Make(plan.schema, rows.count(), std::move(arrays));
@@ -279,7 +254,7 @@ class PlannedScan final : public ScanSource {
     for (size_t k = 0; k < plan_->kept.size(); ++k) {
       const Fragment& fragment = (*plan_->fragments)[plan_->kept[k]];
       int64_t step = BatchRows(fragment, options.batch_rows);
-      if (options.limit >= 0 && plan_->conjuncts.empty())
+      if (options.limit >= 0 && plan_->conjuncts.empty() && !plan_->rows)
         step = std::min(step, std::max<int64_t>(options.limit, 1));
       for (int64_t begin = 0; begin < fragment.rows; begin += step) {
         tasks_.push_back(
@@ -353,15 +328,6 @@ class ScanReader final : public arrow::RecordBatchReader {
 
 }  // namespace
 
-Result<ArrayPtr> View::ReadProjection(const Fragment& fragment, const Projection& projection,
-                                      const Rows& rows) const {
-  HEADRACE_ASSIGN(auto array, ReadColumn(fragment, projection.top, rows));
-  HEADRACE_ASSIGN(array, Descend(std::move(array), projection.path.size() - 1));
-  if (projection.leaf.type.kind == Kind::kBlob) return WithTable(array, prefix_);
-  if (IsPack(schema(), projection.path)) return PacksWithTable(*array, prefix_);
-  return array;
-}
-
 Result<std::shared_ptr<const ScanSource>> View::StartScan(const ScanOptions& options) const {
   if (options.batch_rows < 1) return Status::Invalid("a batch has at least 1 row");
   HEADRACE_ASSIGN(auto plan, MakePlan(*this, options, true));
@@ -420,71 +386,6 @@ Result<int64_t> View::Count(const std::string& where, StopToken stop) const {
   drain(0);
   if (!failed.ok()) return failed;
   return total;
-}
-
-Result<BatchPtr> View::Take(const std::vector<int64_t>& row_ids,
-                            const std::vector<std::string>& columns) const {
-  HEADRACE_ASSIGN(const auto projections, Project(columns));
-  HEADRACE_ASSIGN(const auto fragments, Fragments());
-  std::vector<size_t> order(row_ids.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return row_ids[a] < row_ids[b]; });
-
-  // The rows asked for, fragment by fragment.
-  struct Part {
-    const Fragment* fragment;
-    std::vector<int64_t> picks;
-  };
-  std::vector<Part> parts;
-  for (const size_t i : order) {
-    const int64_t id = row_ids[i];
-    if (parts.empty() || id >= parts.back().fragment->end_row_id()) {
-      auto it = std::upper_bound(fragments->begin(), fragments->end(), id,
-                                 [](int64_t row, const Fragment& f) { return row < f.first_row_id; });
-      if (it == fragments->begin() || id >= (it - 1)->end_row_id()) {
-        return Status::NotFound("no row has the id " + std::to_string(id) + " in version " +
-                                std::to_string(snapshot_->version) + "; ids run from 0 to " +
-                                std::to_string(snapshot_->next_row_id - 1));
-      }
-      parts.push_back({&*(it - 1), {}});
-    }
-    parts.back().picks.push_back(id - parts.back().fragment->first_row_id);
-  }
-
-  std::vector<int64_t> position(order.size());  // of each asked-for row among the sorted ones
-  for (size_t k = 0; k < order.size(); ++k) position[order[k]] = static_cast<int64_t>(k);
-  const bool sorted = std::is_sorted(position.begin(), position.end());
-  const auto indices = std::make_shared<arrow::Int64Array>(
-      static_cast<int64_t>(position.size()), arrow::Buffer::Wrap(position.data(), position.size()));
-  static const arrow::Status compute_ready = arrow::compute::Initialize();
-  HEADRACE_ARROW_TRY(compute_ready);
-
-  arrow::FieldVector fields;
-  arrow::ArrayVector arrays;
-  for (const auto& column : projections) {
-    Field named = column.leaf;
-    named.name = column.name;
-    fields.push_back(table::ToArrow(named));
-    arrow::ArrayVector pieces;
-    for (const auto& part : parts) {
-      HEADRACE_ASSIGN(auto piece, ReadProjection(*part.fragment, column, Rows::Picks(part.picks)));
-      pieces.push_back(std::move(piece));
-    }
-    ArrayPtr joined;
-    if (pieces.empty()) {
-      HEADRACE_ARROW_ASSIGN(joined, arrow::MakeArrayOfNull(fields.back()->type(), 0));
-    } else if (pieces.size() == 1) {
-      joined = pieces[0];
-    } else {
-      HEADRACE_ARROW_ASSIGN(joined, arrow::Concatenate(pieces));
-    }
-    if (!sorted) {
-      HEADRACE_ARROW_ASSIGN(joined, arrow::compute::Take(*joined, *indices));
-    }
-    arrays.push_back(std::move(joined));
-  }
-  return arrow::RecordBatch::Make(arrow::schema(std::move(fields)), static_cast<int64_t>(row_ids.size()),
-                                  std::move(arrays));
 }
 
 }  // namespace headrace::table

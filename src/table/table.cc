@@ -259,7 +259,7 @@ Result<CommitResult> Table::WriteColumns(const FragmentSource& source, const std
   Change change{FillColumns{}, MakeOperation(options), {}, {}};
   auto& fill = std::get<FillColumns>(change.what);
   for (const auto& input : inputs) {
-    HEADRACE_ASSIGN(const auto projected, view.Project({input}));
+    HEADRACE_ASSIGN(const auto projected, ProjectColumns(view.schema(), {input}));
     if (const Field* top = view.schema().FindId(projected[0].top.id)) change.fields_used.push_back(*top);
   }
   std::vector<Field> fields;
@@ -435,25 +435,17 @@ Result<CommitResult> Table::AddColumns(const std::vector<std::string>& inputs, c
                                        const CommitOptions& options) {
   return WriteColumns(
       [&](const View& view, const Fragment& fragment, const auto& write) -> Status {
-        HEADRACE_ASSIGN(const auto projections, view.Project(inputs));
+        HEADRACE_ASSIGN(const auto projections, ProjectColumns(view.schema(), inputs));
+        const auto schema = table::ToArrow(projections);
         const int64_t step = 16'384;
         for (int64_t begin = 0; begin < fragment.rows; begin += step) {
           const Rows rows = Rows::Range(begin, std::min(fragment.rows, begin + step));
-          arrow::FieldVector fields;
           arrow::ArrayVector arrays;
           for (const auto& column : projections) {
-            HEADRACE_ASSIGN(auto array, view.ReadColumn(fragment, column.top, rows));
-            for (size_t i = 1; i < column.path.size(); ++i) {
-              HEADRACE_ARROW_ASSIGN(array,
-                                    static_cast<const arrow::StructArray&>(*array).GetFlattenedField(0));
-            }
-            Field named = column.leaf;
-            named.name = column.name;
-            fields.push_back(table::ToArrow(named));
+            HEADRACE_ASSIGN(auto array, view.reader().ReadPath(fragment, column, rows));
             arrays.push_back(std::move(array));
           }
-          HEADRACE_ASSIGN(const auto batch,
-                          fn(arrow::RecordBatch::Make(arrow::schema(fields), rows.count(), arrays)));
+          HEADRACE_ASSIGN(const auto batch, fn(arrow::RecordBatch::Make(schema, rows.count(), arrays)));
           if (batch->num_rows() != rows.count()) {
             return Status::Invalid("the function got " + std::to_string(rows.count()) + " rows and gave " +
                                    std::to_string(batch->num_rows()) + "; it must give one for each");

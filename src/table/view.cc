@@ -3,31 +3,14 @@
 #include <arrow/array.h>
 
 #include <algorithm>
-#include <map>
-#include <numeric>
+#include <functional>
 
-#include "store/read_ahead.h"
 #include "table/blob_cells.h"
-#include "table/conform.h"
 #include "table/keys.h"
-#include "table/parquet_file.h"
-#include "table/parquet_tail.h"
-#include "table/tensor_file.h"
+#include "table/row_map.h"
 
 namespace headrace::table {
 namespace {
-
-// The statistics of a hole: what its rows read as.
-FieldStats HoleStats(const Field& field, int64_t rows) {
-  FieldStats stats;
-  if (!field.has_default) {
-    stats.nulls = rows;
-    return stats;
-  }
-  stats.values = rows;
-  stats.has_nan = true;  // no bounds are known; defaults are rare
-  return stats;
-}
 
 const Field* TopOf(const Schema& schema, int32_t leaf_id) {
   const std::function<bool(const Field&)> holds = [&](const Field& field) {
@@ -39,34 +22,13 @@ const Field* TopOf(const Schema& schema, int32_t leaf_id) {
   return nullptr;
 }
 
-// `field` with nothing under it but the way to the path's end.
-Field Prune(const Field& field, const std::vector<std::string>& path, size_t depth) {
-  if (depth >= path.size()) return field;
-  Field pruned = field;
-  pruned.type.children.clear();
-  if (field.type.kind == Kind::kBlob) pruned.type.kind = Kind::kStruct;
-  for (const auto& child : field.type.children) {
-    if (child.name == path[depth]) pruned.type.children.push_back(Prune(child, path, depth + 1));
-  }
-  return pruned;
-}
-
-std::vector<std::string> SplitDots(const std::string& text) {
-  std::vector<std::string> parts;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find('.', begin), text.size());
-    parts.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return parts;
-}
-
 }  // namespace
 
 View::View(std::shared_ptr<Environment> env, std::string prefix, std::shared_ptr<const Snapshot> snapshot)
     : env_(std::move(env)),
       prefix_(std::move(prefix)),
       snapshot_(std::move(snapshot)),
+      reader_(env_, prefix_),
       lazy_(std::make_shared<Lazy>()) {}
 
 Result<std::shared_ptr<const View::Loaded>> View::Load() const {
@@ -145,7 +107,7 @@ Result<std::vector<std::optional<FieldStats>>> View::Stats(const Field& leaf) co
   if (leaf.id == 0) {  // the row id
     for (size_t i = 0; i < stats.size(); ++i) {
       const Fragment& fragment = loaded->fragments[i];
-      stats[i] = FieldStats{fragment.first_row_id, fragment.end_row_id() - 1, 0, fragment.rows, false};
+      stats[i] = RowMap::IdStats(fragment, 0, RowMap::PhysicalRows(fragment));
     }
     return stats;
   }
@@ -166,83 +128,6 @@ Result<std::vector<std::optional<FieldStats>>> View::Stats(const Field& leaf) co
     if (it != entry.stats.end()) stats[loaded->inline_targets[i]] = it->second;
   }
   return stats;
-}
-
-Result<std::vector<Projection>> View::Project(const std::vector<std::string>& columns) const {
-  std::vector<Projection> projections;
-  std::vector<std::string> names = columns;
-  if (names.empty()) {
-    for (const auto& field : schema().fields) names.push_back(field.name);
-  }
-  for (const auto& name : names) {
-    HEADRACE_ASSIGN(
-        Projection projection,
-        ProjectPath(name, schema().Find(name) ? std::vector<std::string>{name} : SplitDots(name)));
-    for (const auto& other : projections) {
-      if (other.name == name) return Status::Invalid("the column '" + name + "' is asked for twice");
-    }
-    projections.push_back(std::move(projection));
-  }
-  return projections;
-}
-
-Result<Projection> View::ProjectPath(std::string name, std::vector<std::string> path) const {
-  Projection projection;
-  const Field* top = nullptr;
-  HEADRACE_ASSIGN(projection.leaf, ResolvePath(schema(), path, &top));
-  projection.top = top == nullptr ? projection.leaf : Prune(*top, path, 1);
-  projection.name = std::move(name);
-  projection.path = std::move(path);
-  return projection;
-}
-
-Result<std::shared_ptr<ParquetFile>> View::OpenParquet(const DataFile& file) const {
-  const std::string key = DataKey(prefix_, file.id, FileKind::kParquet);
-  return env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
-    HEADRACE_ASSIGN(auto reader, env_->store->Open(key));
-    if (reader->size() != file.bytes) {
-      return Status::Corrupt(key + " has " + std::to_string(reader->size()) + " bytes; its manifest says " +
-                             std::to_string(file.bytes));
-    }
-    HEADRACE_ASSIGN(reader, CheckTail(store::ReadAhead(std::move(reader), env_->blocks), file.tail));
-    return ParquetFile::Open(std::move(reader), /*has_checksums=*/file.tail.bytes > 0);
-  });
-}
-
-Result<std::shared_ptr<arrow::Array>> View::ReadColumn(const Fragment& fragment, const Field& top,
-                                                       const Rows& rows) const {
-  if (top.id == 0) {
-    auto buffer = std::make_shared<std::vector<int64_t>>(static_cast<size_t>(rows.count()));
-    for (int64_t i = 0; i < rows.count(); ++i)
-      (*buffer)[static_cast<size_t>(i)] = fragment.first_row_id + rows.at(i);
-    return std::shared_ptr<arrow::Array>(
-        std::make_shared<arrow::Int64Array>(rows.count(), arrow::Buffer::FromVector(std::move(*buffer))));
-  }
-  const DataFile* file = fragment.FileOf(top.id);
-  if (file == nullptr) return HoleArray(top, rows.count());
-  if (file->family->kind == FileKind::kTensor) {
-    const std::string key = DataKey(prefix_, file->id, FileKind::kTensor);
-    HEADRACE_ASSIGN(const auto tensors, env_->files.GetOrOpen<TensorFile>(key, [&] {
-      return TensorFile::Open(env_->store.get(), prefix_, file->id);
-    }));
-    lazy_->bytes_read += rows.count() * top.type.tensor_bytes();
-    return tensors->Read(top, rows);
-  }
-  HEADRACE_ASSIGN(const auto parquet, OpenParquet(*file));
-  return parquet->Read(top, rows, &lazy_->bytes_read);
-}
-
-Result<std::optional<FieldStats>> View::PageStats(const Fragment& fragment, const Field& top,
-                                                  const Field& leaf, int64_t begin, int64_t end) const {
-  if (leaf.id == 0) {
-    return std::optional(
-        FieldStats{fragment.first_row_id + begin, fragment.first_row_id + end - 1, 0, end - begin, false});
-  }
-  const DataFile* file = fragment.FileOf(top.id);
-  if (file == nullptr) return std::optional(HoleStats(leaf, end - begin));
-  if (file->family->kind != FileKind::kParquet) return std::optional<FieldStats>();
-  HEADRACE_ASSIGN(const auto parquet, OpenParquet(*file));
-  return parquet->PageStats(leaf, begin, end);
 }
 
 Result<std::vector<std::optional<store::Bytes>>> View::ReadBlobs(

@@ -2,7 +2,6 @@
 // threads.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -14,8 +13,9 @@
 #include "base/cancel.h"
 #include "table/environment.h"
 #include "table/expr.h"
+#include "table/fragment_reader.h"
 #include "table/manifest.h"
-#include "table/rows.h"
+#include "table/row_set.h"
 #include "table/snapshot.h"
 
 namespace arrow {
@@ -24,14 +24,14 @@ class RecordBatchReader;
 
 namespace headrace::table {
 
-class ParquetFile;
-
 struct ScanOptions {
   std::vector<std::string> columns;  // names or dotted paths; empty: all. "_row_id" may be among them
   std::string where;                 // empty: every row
   int64_t limit = -1;                // rows; -1: all
   int64_t batch_rows = 64 << 10;     // at most, per batch
   bool with_row_ids = false;         // adds _row_id as the last column
+  // Only these rows, of those that pass the filter. Null: every row.
+  std::shared_ptr<const RowSets> rows;
   // Conditions whose failing rows may be left out, but need not be: whoever set them filters again. Bound.
   std::vector<ExprPtr> hints;
   StopToken stop;
@@ -47,14 +47,6 @@ struct ScanStats {
   int64_t rows_read = 0;  // whose filter columns were read
   int64_t rows = 0;       // given out
   int64_t bytes = 0;      // of pages and tensors handed out
-};
-
-// A column as asked for: its name in the result, and what to read of which top-level field.
-struct Projection {
-  std::string name;
-  Field top;   // pruned to the path asked for; id 0: the row id
-  Field leaf;  // what is given out
-  std::vector<std::string> path;
 };
 
 // A scan taken apart into tasks that any threads may run in any order; tasks ascend by row id.
@@ -93,25 +85,13 @@ class View {
                                                    const std::vector<std::string>& columns) const;
   Result<int64_t> Count(const std::string& where, StopToken stop = {}) const;
 
-  // One column of some rows of one fragment: a field as in a Projection.
-  Result<std::shared_ptr<arrow::Array>> ReadColumn(const Fragment& fragment, const Field& top,
-                                                   const Rows& rows) const;
-  // The same down to what a projection gives out, nulls of the structs above it applied.
-  Result<std::shared_ptr<arrow::Array>> ReadProjection(const Fragment& fragment, const Projection& projection,
-                                                       const Rows& rows) const;
-  // Where a page index can say, what it says of rows [begin, end); otherwise nothing.
-  Result<std::optional<FieldStats>> PageStats(const Fragment& fragment, const Field& top, const Field& leaf,
-                                              int64_t begin, int64_t end) const;
   // The bytes behind cells of a blob column (a struct array from Scan or Take); nothing for null cells.
   // Checked against the cells' checksums.
   Result<std::vector<std::optional<store::Bytes>>> ReadBlobs(
       const std::shared_ptr<arrow::Array>& blobs) const;
 
-  // Bytes of pages and tensors that this view and its copies have handed out.
-  int64_t bytes_read() const { return lazy_->bytes_read.load(); }
-
-  Result<std::vector<Projection>> Project(const std::vector<std::string>& columns) const;
-  Result<Projection> ProjectPath(std::string name, std::vector<std::string> path) const;
+  // What this view and its copies read columns with: by fragment and physical row.
+  const FragmentReader& reader() const { return reader_; }
 
  private:
   struct Loaded {  // made on first need
@@ -122,7 +102,6 @@ class View {
     std::vector<size_t> inline_targets;
   };
   Result<std::shared_ptr<const Loaded>> Load() const;
-  Result<std::shared_ptr<ParquetFile>> OpenParquet(const DataFile& file) const;
 
   std::shared_ptr<Environment> env_;
   std::string prefix_;
@@ -130,8 +109,8 @@ class View {
   struct Lazy {
     std::mutex mutex;
     std::shared_ptr<const Loaded> loaded;
-    std::atomic<int64_t> bytes_read{0};
   };
+  FragmentReader reader_;
   std::shared_ptr<Lazy> lazy_;
 };
 

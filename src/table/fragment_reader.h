@@ -1,0 +1,57 @@
+// Columns of fragments, out of their files: the place where overlays will be laid over them.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <arrow/type_fwd.h>
+
+#include "table/environment.h"
+#include "table/fragment.h"
+#include "table/projection.h"
+#include "table/rows.h"
+
+namespace headrace::table {
+
+class ParquetFile;
+
+// The files of one table. Copies share the count of bytes; may be used from many threads.
+class FragmentReader {
+ public:
+  FragmentReader(std::shared_ptr<Environment> env, std::string prefix)
+      : env_(std::move(env)),
+        prefix_(std::move(prefix)),
+        bytes_read_(std::make_shared<std::atomic<int64_t>>(0)) {}
+
+  // One column of some physical rows: a top-level field as in a Projection. Holes read as its default or
+  // null.
+  Result<std::shared_ptr<arrow::Array>> ReadTop(const Fragment& fragment, const Field& top,
+                                                const Rows& rows) const;
+  // Down to the end of the projection's path, nulls of the structs above it applied.
+  Result<std::shared_ptr<arrow::Array>> ReadPath(const Fragment& fragment, const Projection& projection,
+                                                 const Rows& rows) const;
+  // What a projection gives out: the same, but blobs and their packs name the table, as they leave it.
+  Result<std::shared_ptr<arrow::Array>> Read(const Fragment& fragment, const Projection& projection,
+                                             const Rows& rows) const;
+  // What is known of the projection's rows [begin, end) without reading them: from the page index, or because
+  // they are holes. Otherwise nothing.
+  Result<std::optional<FieldStats>> PageStats(const Fragment& fragment, const Projection& projection,
+                                              int64_t begin, int64_t end) const;
+
+  // Bytes of pages and tensors that this and its copies have handed out.
+  int64_t bytes_read() const { return bytes_read_->load(); }
+
+ private:
+  Result<std::shared_ptr<ParquetFile>> OpenParquet(const DataFile& file) const;
+
+  std::shared_ptr<Environment> env_;
+  std::string prefix_;
+  std::shared_ptr<std::atomic<int64_t>> bytes_read_;
+};
+
+// The statistics of `rows` rows that no file of their fragment holds: what they read as.
+FieldStats HoleStats(const Field& leaf, int64_t rows);
+
+}  // namespace headrace::table
