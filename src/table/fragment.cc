@@ -22,4 +22,13 @@ Result<FileKind> ParseFileKind(const std::string& name) {
                              "', made by a newer Headrace; update this one");
 }
 
+int64_t BytesOf(const std::vector<Fragment>& fragments) {
+  int64_t bytes = 0;
+  for (const auto& fragment : fragments) {
+    for (const auto& file : fragment.files) bytes += file.bytes;
+    for (const auto& pack : fragment.packs) bytes += pack.live_bytes;
+  }
+  return bytes;
+}
+
 }  // namespace headrace::table

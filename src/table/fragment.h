@@ -61,4 +61,7 @@ struct Fragment {
   bool Fills(int32_t field) const { return FileOf(field) != nullptr; }
 };
 
+// Of files and packs, as far as these fragments use them.
+int64_t BytesOf(const std::vector<Fragment>& fragments);
+
 }  // namespace headrace::table

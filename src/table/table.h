@@ -119,11 +119,15 @@ class Table {
 
  private:
   friend class TableAppender;
+  friend class ColumnFiller;
   using FragmentSource = std::function<Status(const View& view, const Fragment& fragment,
                                               const std::function<Status(const arrow::RecordBatch&)>& write)>;
-  Result<CommitResult> WriteColumns(const FragmentSource& source, const std::vector<std::string>& inputs,
-                                    std::shared_ptr<arrow::Schema> known_schema,
-                                    const CommitOptions& options);
+  // Fills holes of the newest version's fragments from `source`, and commits that. `known_schema`: of the
+  // columns, where it is known before the first batch, and rows come for every fragment in order; null: the
+  // first batch tells.
+  Result<CommitResult> FillHoles(const FragmentSource& source, const std::vector<std::string>& inputs,
+                                 const std::shared_ptr<arrow::Schema>& known_schema,
+                                 const CommitOptions& options);
   Result<int32_t> ReserveFields(int32_t count, const CommitOptions& options);
   Result<CommitResult> CommitSmall(Change change, const CommitOptions& options);
   Operation MakeOperation(const CommitOptions& options) const;

@@ -1,0 +1,305 @@
+// Columns added to rows that are there: computed from others, given in row order, or empty.
+#include <arrow/array.h>
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+
+#include <algorithm>
+
+#include "table/arrow_bridge.h"
+#include "table/row_map.h"
+#include "table/table.h"
+
+namespace headrace::table {
+
+// Values for the holes of a version's fragments, written fragment by fragment and committed together.
+class ColumnFiller {
+ public:
+  // `in_order`: values come for every fragment whether it needs them or not.
+  ColumnFiller(Table* table, View view, const CommitOptions& options, bool in_order)
+      : table_(*table),
+        view_(std::move(view)),
+        options_(options),
+        in_order_(in_order),
+        operation_(table->MakeOperation(options)) {}
+
+  // The columns that values are computed from: a Conflict if they change before the commit.
+  Status Uses(const std::vector<std::string>& inputs);
+  // What the columns are: existing ones whose holes are filled, or new ones, which get their ids. Starts to
+  // write.
+  Status Begin(const arrow::Schema& schema);
+  // Fills one fragment from `source`, if it needs it.
+  Status Fill(const Fragment& fragment, const Table::FragmentSource& source);
+  Result<CommitResult> Commit();
+
+  const View& view() const { return view_; }
+  // The fragments in the order in which they are to be filled.
+  std::vector<const Fragment*> Order(const std::vector<Fragment>& fragments) const;
+
+ private:
+  // A fragment that is being filled.
+  struct Progress {
+    int64_t rows = 0;       // got so far
+    bool has_hole = true;   // it has none of the columns
+    bool complete = false;  // it has all of them, and what comes is not written
+  };
+  bool HasAll(const Fragment& fragment) const {
+    return CountFilled(fragment) == static_cast<int64_t>(fields_.size());
+  }
+  int64_t CountFilled(const Fragment& fragment) const {
+    return std::count_if(fields_.begin(), fields_.end(),
+                         [&](const Field& f) { return fragment.Fills(f.id); });
+  }
+  // Ids for those of the fields that are new, so that they stand in the files.
+  Status AddNewFields(const std::vector<Field>& incoming);
+  std::vector<int32_t> StatFieldsOf() const;
+  Status Write(const Fragment& fragment, const arrow::RecordBatch& batch, Progress* progress);
+
+  Table& table_;
+  View view_;
+  const CommitOptions& options_;
+  bool in_order_;
+  Operation operation_;
+  std::vector<Field> fields_used_;
+  std::vector<Field> fields_;      // of the columns that are written
+  std::vector<Field> new_fields_;  // those of them that the version does not have
+  std::unique_ptr<DataWriter> writer_;
+  std::vector<const Fragment*> filled_;
+  int64_t rows_done_ = 0;
+  int64_t rows_filled_ = 0;
+};
+
+Status ColumnFiller::Uses(const std::vector<std::string>& inputs) {
+  for (const auto& input : inputs) {
+    HEADRACE_ASSIGN(const auto projected, ProjectColumns(view_.schema(), {input}));
+    if (const Field* top = view_.schema().FindId(projected[0].top.id)) fields_used_.push_back(*top);
+  }
+  return Status::Ok();
+}
+
+Status ColumnFiller::Begin(const arrow::Schema& schema) {
+  HEADRACE_ASSIGN(const Schema incoming, SchemaFromArrow(schema));
+  if (incoming.fields.empty()) return Status::Invalid("there are no columns to add");
+  for (const auto& field : incoming.fields) {
+    const Field* existing = view_.schema().Find(field.name);
+    if (existing == nullptr) continue;
+    if (existing->type.ToString() != field.type.ToString()) {
+      return Status::AlreadyExists("there is a column '" + field.name + "' already, a " +
+                                   existing->type.ToString() + "; the new one is a " + field.type.ToString());
+    }
+    fields_.push_back(*existing);
+    fields_used_.push_back(*existing);
+  }
+  HEADRACE_TRY(AddNewFields(incoming.fields));
+  WriteOptions write = options_.write;
+  write.stop = options_.stop;
+  write.fragment_rows = INT64_MAX;
+  write.fragment_bytes = INT64_MAX;
+  writer_ = NewDataWriter(table_.env_->store, table_.prefix_, fields_, StatFieldsOf(), write);
+  return Status::Ok();
+}
+
+Status ColumnFiller::AddNewFields(const std::vector<Field>& incoming) {
+  for (const auto& field : incoming) {
+    if (view_.schema().Find(field.name) == nullptr) new_fields_.push_back(field);
+  }
+  if (new_fields_.empty()) return Status::Ok();
+  std::vector<Field> counted = new_fields_;
+  int32_t needed = 0;
+  AssignIds(&counted, &needed);
+  HEADRACE_ASSIGN(int32_t next, table_.ReserveFields(needed, options_));
+  AssignIds(&new_fields_, &next);
+  fields_.insert(fields_.end(), new_fields_.begin(), new_fields_.end());
+  return Status::Ok();
+}
+
+std::vector<int32_t> ColumnFiller::StatFieldsOf() const {
+  Schema after = view_.schema();
+  after.fields.insert(after.fields.end(), new_fields_.begin(), new_fields_.end());
+  Schema written;
+  written.fields = fields_;
+  const auto own = StatFields(written);
+  const auto allowed = StatFields(after);
+  std::vector<int32_t> stats;
+  std::copy_if(own.begin(), own.end(), std::back_inserter(stats),
+               [&](int32_t id) { return std::find(allowed.begin(), allowed.end(), id) != allowed.end(); });
+  return stats;
+}
+
+std::vector<const Fragment*> ColumnFiller::Order(const std::vector<Fragment>& fragments) const {
+  std::vector<const Fragment*> order;
+  for (const auto& fragment : fragments) order.push_back(&fragment);
+  if (in_order_) return order;
+  // A function tells what it makes only once it is called: it begins where most columns are missing, which is
+  // where its own are.
+  const auto& all = view_.schema().fields;
+  const auto there = [&](const Fragment* fragment) {
+    return std::count_if(all.begin(), all.end(), [&](const Field& f) { return fragment->Fills(f.id); });
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](const Fragment* a, const Fragment* b) { return there(a) < there(b); });
+  return order;
+}
+
+Status ColumnFiller::Fill(const Fragment& fragment, const Table::FragmentSource& source) {
+  if (!in_order_ && writer_ && HasAll(fragment)) {
+    rows_done_ += fragment.rows;  // nothing to compute here
+    return Status::Ok();
+  }
+  Progress progress;
+  const Status read = source(
+      view_, fragment, [&](const arrow::RecordBatch& batch) { return Write(fragment, batch, &progress); });
+  if (progress.complete) {
+    rows_done_ += fragment.rows;
+    return Status::Ok();
+  }
+  HEADRACE_TRY(read);
+  if (progress.rows != fragment.rows) {
+    return Status::Invalid("the new columns have " + std::to_string(progress.rows) + " values for " +
+                           std::to_string(fragment.rows) + " rows from row " +
+                           std::to_string(RowMap::IdOf(fragment, 0)) + "; give one for each");
+  }
+  rows_done_ += progress.rows;
+  if (!progress.has_hole) return Status::Ok();
+  HEADRACE_TRY(writer_->EndFragment());
+  filled_.push_back(&fragment);
+  rows_filled_ += progress.rows;
+  return Status::Ok();
+}
+
+Status ColumnFiller::Write(const Fragment& fragment, const arrow::RecordBatch& batch, Progress* progress) {
+  HEADRACE_TRY(options_.stop.Check());
+  if (!writer_) HEADRACE_TRY(Begin(*batch.schema()));
+  if (progress->rows == 0) {
+    progress->has_hole = CountFilled(fragment) == 0;
+    if (!progress->has_hole && !HasAll(fragment)) {
+      return Status::Unsupported(
+          "some rows have one of these columns and not the others; add them one at a time");
+    }
+    progress->complete = !progress->has_hole && !in_order_;
+    if (progress->complete) return Status::Cancelled();  // nothing to compute here either
+  }
+  progress->rows += batch.num_rows();
+  if (progress->rows > fragment.rows) return Status::Invalid("the new columns have more rows than the table");
+  if (progress->has_hole) HEADRACE_TRY(writer_->Write(batch));
+  if (options_.progress) {
+    options_.progress(
+        {"adding columns", rows_done_ + progress->rows, view_.snapshot().rows, writer_->bytes(), 0});
+  }
+  return Status::Ok();
+}
+
+Result<CommitResult> ColumnFiller::Commit() {
+  if (!writer_)
+    return Status::Invalid("table '" + table_.name() +
+                           "' has no rows from which new columns could be computed");
+  if (filled_.empty() && view_.snapshot().rows > 0) {
+    return Status::AlreadyExists("every row has a value of the column '" + fields_[0].name +
+                                 "' already, and nothing was changed; only holes are filled. To have other "
+                                 "values, add them under another name, or drop the column first");
+  }
+  HEADRACE_ASSIGN(auto entries, writer_->Finish());
+  if (entries.size() != filled_.size()) return Status::Invalid("a fragment got no values");
+  for (size_t i = 0; i < filled_.size(); ++i) {
+    entries[i].id = filled_[i]->id;
+    entries[i].first_row_id = filled_[i]->first_row_id;
+  }
+  for (const auto& field : fields_) {
+    operation_.columns.push_back(field.name);
+    operation_.field_ids.push_back(field.id);
+  }
+  operation_.fragments = static_cast<int64_t>(filled_.size());
+  operation_.bytes = BytesOf(entries);
+  CommitResult result{0, rows_filled_, operation_.bytes, operation_.fragments, false};
+  const Change change{FillColumns{new_fields_, std::move(entries)}, operation_, {}, fields_used_};
+  Attempt attempt;
+  const Result<Committed> committed = table_.log_->Commit(change, options_.stop, &attempt);
+  if (!committed.ok() && attempt.unsettled == 0) writer_->Discard();
+  if (!committed.ok()) return committed.status();
+  result.version = committed->version;
+  return result;
+}
+
+Result<CommitResult> Table::FillHoles(const FragmentSource& source, const std::vector<std::string>& inputs,
+                                      const std::shared_ptr<arrow::Schema>& known_schema,
+                                      const CommitOptions& options) {
+  HEADRACE_ASSIGN(View view, At());
+  HEADRACE_ASSIGN(const auto fragments, view.Fragments());
+  ColumnFiller filler(this, std::move(view), options, /*in_order=*/known_schema != nullptr);
+  HEADRACE_TRY(filler.Uses(inputs));
+  if (known_schema) HEADRACE_TRY(filler.Begin(*known_schema));
+  for (const Fragment* fragment : filler.Order(*fragments)) HEADRACE_TRY(filler.Fill(*fragment, source));
+  return filler.Commit();
+}
+
+Result<CommitResult> Table::AddColumns(arrow::RecordBatchReader* columns, const CommitOptions& options) {
+  std::shared_ptr<arrow::RecordBatch> current;
+  int64_t at = 0;
+  const auto more = [&]() -> Status {
+    while (!current || at >= current->num_rows()) {
+      HEADRACE_ARROW_TRY(columns->ReadNext(&current));
+      at = 0;
+      if (!current) return Status::Ok();
+    }
+    return Status::Ok();
+  };
+  return FillHoles(
+      [&](const View&, const Fragment& fragment, const auto& write) -> Status {
+        for (int64_t need = fragment.rows; need > 0;) {
+          HEADRACE_TRY(more());
+          if (!current) return Status::Ok();  // too few: the caller counts
+          const int64_t take = std::min(need, current->num_rows() - at);
+          HEADRACE_TRY(write(*current->Slice(at, take)));
+          at += take;
+          need -= take;
+        }
+        return Status::Ok();
+      },
+      {}, columns->schema(), options);
+}
+
+Result<CommitResult> Table::AddColumns(const std::vector<std::string>& inputs, const BatchFn& fn,
+                                       const CommitOptions& options) {
+  return FillHoles(
+      [&](const View& view, const Fragment& fragment, const auto& write) -> Status {
+        HEADRACE_ASSIGN(const auto projections, ProjectColumns(view.schema(), inputs));
+        const auto schema = table::ToArrow(projections);
+        const int64_t step = 16'384;
+        for (int64_t begin = 0; begin < fragment.rows; begin += step) {
+          const Rows rows = Rows::Range(begin, std::min(fragment.rows, begin + step));
+          arrow::ArrayVector arrays;
+          for (const auto& column : projections) {
+            HEADRACE_ASSIGN(auto array, view.reader().ReadPath(fragment, column, rows));
+            arrays.push_back(std::move(array));
+          }
+          HEADRACE_ASSIGN(const auto batch, fn(arrow::RecordBatch::Make(schema, rows.count(), arrays)));
+          if (batch->num_rows() != rows.count()) {
+            return Status::Invalid("the function got " + std::to_string(rows.count()) + " rows and gave " +
+                                   std::to_string(batch->num_rows()) + "; it must give one for each");
+          }
+          HEADRACE_TRY(write(*batch));
+        }
+        return Status::Ok();
+      },
+      inputs, nullptr, options);
+}
+
+Result<CommitResult> Table::AddEmptyColumns(std::vector<Field> fields, const CommitOptions& options) {
+  Operation operation = MakeOperation(options);
+  int32_t needed = 0;
+  HEADRACE_ASSIGN(const auto head, log_->Latest());
+  for (auto& field : fields) {
+    HEADRACE_TRY(ValidateName("column", field.name));
+    if (head->schema.Find(field.name) != nullptr)
+      return Status::AlreadyExists("there is a column '" + field.name + "' already");
+    field.id = -1;
+    operation.columns.push_back(field.name);
+  }
+  auto counted = fields;
+  AssignIds(&counted, &needed);
+  HEADRACE_ASSIGN(int32_t next, ReserveFields(needed, options));
+  AssignIds(&fields, &next);
+  for (const auto& field : fields) operation.field_ids.push_back(field.id);
+  return CommitSmall({FillColumns{std::move(fields), {}}, std::move(operation), {}, {}}, options);
+}
+
+}  // namespace headrace::table
