@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "base/byte_size.h"
 #include "base/clock.h"
 #include "cli/commands.h"
 #include "cli/devices.h"
@@ -25,31 +26,6 @@ struct ServeWords {
   bool deterministic = false, no_lookup = false;
   serve::ServeOptions options;
 };
-
-// "8GB", "500 MB", "8G", bytes.
-Result<int64_t> ParseBytes(const std::string& text) {
-  char* end = nullptr;
-  const double number = std::strtod(text.c_str(), &end);
-  std::string unit = end;
-  std::erase(unit, ' ');
-  std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::toupper(c); });
-  const std::pair<const char*, double> units[] = {{"", 1},
-                                                  {"B", 1},
-                                                  {"K", 1e3},
-                                                  {"KB", 1e3},
-                                                  {"M", 1e6},
-                                                  {"MB", 1e6},
-                                                  {"G", 1e9},
-                                                  {"GB", 1e9},
-                                                  {"T", 1e12},
-                                                  {"TB", 1e12},
-                                                  {"GIB", 1073741824.0},
-                                                  {"MIB", 1048576.0}};
-  for (const auto& [name, size] : units)
-    if (end != text.c_str() && unit == name && number >= 0 && number * size < 9e18)
-      return static_cast<int64_t>(number * size);
-  return Status::Invalid("'" + text + "' is not an amount of memory; say it like 8GB");
-}
 
 // name=model, or a model: its name is what clients say.
 serve::ModelChoice ParseModel(const std::string& word) {
@@ -116,7 +92,7 @@ Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
   serve::ServeOptions& options = words->options;
   HEADRACE_ASSIGN(options.record, serve::ParseRecordMode(words->record));
   if (!words->memory.empty()) {
-    HEADRACE_ASSIGN(options.model.memory, ParseBytes(words->memory));
+    HEADRACE_ASSIGN(options.model.memory, ParseByteSize(words->memory));
   }
   options.model.chat_template = words->chat_template;
   for (const std::string& word : words->adapters) {

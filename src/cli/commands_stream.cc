@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "base/byte_size.h"
 #include "base/clock.h"
 #include "cli/commands.h"
 #include "cli/render.h"
@@ -29,36 +30,6 @@ struct StreamWords {
   int64_t plan = 0;
   stream::StreamOptions options;
 };
-
-Result<int64_t> ParseBytes(const std::string& text) {
-  size_t used = 0;
-  double number = 0;
-  try {
-    number = std::stod(text, &used);
-  } catch (const std::exception&) {
-    used = 0;
-  }
-  std::string unit = text.substr(used);
-  while (!unit.empty() && unit.front() == ' ') unit.erase(0, 1);
-  int64_t scale = 0;
-  for (const auto& [name, bytes] :
-       std::initializer_list<std::pair<const char*, int64_t>>{{"", 1},
-                                                              {"B", 1},
-                                                              {"KB", 1000},
-                                                              {"MB", 1'000'000},
-                                                              {"GB", 1'000'000'000},
-                                                              {"TB", 1'000'000'000'000},
-                                                              {"KiB", 1 << 10},
-                                                              {"MiB", 1 << 20},
-                                                              {"GiB", 1 << 30},
-                                                              {"TiB", int64_t{1} << 40}}) {
-    if (unit == name) scale = bytes;
-  }
-  if (used == 0 || scale == 0 || !(number >= 0)) {
-    return Status::Invalid("'" + text + "' is no size; write it as 500MB, 2GB or a number of bytes");
-  }
-  return static_cast<int64_t>(number * static_cast<double>(scale));
-}
 
 template <typename T>
 Status Choose(const std::string& what, const std::string& word,
@@ -210,11 +181,11 @@ Status RunStream(const Context& context, StreamWords* words) {
       {{"raise", OnError::kRaise}, {"mask", OnError::kMask}, {"substitute", OnError::kSubstitute}},
       &options.on_error));
   if (!words->memory.empty()) {
-    HEADRACE_ASSIGN(options.memory_bytes, ParseBytes(words->memory));
+    HEADRACE_ASSIGN(options.memory_bytes, ParseByteSize(words->memory));
   }
   if (!words->cache.empty()) {
     options.cache = words->cache;
-    HEADRACE_ASSIGN(options.cache_bytes, ParseBytes(words->cache_size));
+    HEADRACE_ASSIGN(options.cache_bytes, ParseByteSize(words->cache_size));
   }
   options.shuffle = !words->in_order;
   options.stop = context.stop;

@@ -26,6 +26,13 @@ struct ImageFacts {
 
 // Orientations that swap the axes: what is stored is `height` wide and `width` high.
 inline bool SwapsAxes(int orientation) { return orientation >= 5; }
+// Whether stored x (y) runs against the direction of the upright axis that it becomes.
+inline bool FlipsX(int orientation) {
+  return orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+}
+inline bool FlipsY(int orientation) {
+  return orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+}
 
 // The media type by content (magic bytes), or "" if it is none of those known here.
 std::string SniffMediaType(std::string_view bytes);

@@ -9,55 +9,21 @@
 namespace headrace::media {
 namespace {
 
-// One pixel of `image` seen through an orientation. Source coordinates of the upright pixel (x, y).
-void SourceOf(int orientation, int32_t w, int32_t h, int32_t x, int32_t y, int32_t* sx, int32_t* sy) {
-  switch (orientation) {  // w, h: of the stored image
-    case 2:
-      *sx = w - 1 - x;
-      *sy = y;
-      break;
-    case 3:
-      *sx = w - 1 - x;
-      *sy = h - 1 - y;
-      break;
-    case 4:
-      *sx = x;
-      *sy = h - 1 - y;
-      break;
-    case 5:
-      *sx = y;
-      *sy = x;
-      break;
-    case 6:
-      *sx = y;
-      *sy = h - 1 - x;
-      break;
-    case 7:
-      *sx = w - 1 - y;
-      *sy = h - 1 - x;
-      break;
-    case 8:
-      *sx = w - 1 - y;
-      *sy = x;
-      break;
-    default:
-      *sx = x;
-      *sy = y;
-  }
-}
-
 Image Upright(const Image& stored, int orientation) {
   Image image;
   const bool turned = SwapsAxes(orientation);
+  const bool flip_x = FlipsX(orientation);
+  const bool flip_y = FlipsY(orientation);
   image.width = turned ? stored.height : stored.width;
   image.height = turned ? stored.width : stored.height;
   image.pixels.resize(stored.pixels.size());
   uint8_t* out = image.pixels.data();
   for (int32_t y = 0; y < image.height; ++y) {
     for (int32_t x = 0; x < image.width; ++x, out += 3) {
-      int32_t sx = 0;
-      int32_t sy = 0;
-      SourceOf(orientation, stored.width, stored.height, x, y, &sx, &sy);
+      int32_t sx = turned ? y : x;
+      int32_t sy = turned ? x : y;
+      if (flip_x) sx = stored.width - 1 - sx;
+      if (flip_y) sy = stored.height - 1 - sy;
       std::memcpy(out,
                   &stored.pixels[(static_cast<size_t>(sy) * static_cast<size_t>(stored.width) +
                                   static_cast<size_t>(sx)) *

@@ -24,14 +24,6 @@ struct StoredRegion {
   int width, height;
 };
 
-// Whether stored x (y) runs against the direction of the upright axis that it becomes.
-bool FlipsX(int orientation) {
-  return orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
-}
-bool FlipsY(int orientation) {
-  return orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
-}
-
 StoredRegion ToStored(const Region& region, const ImageFacts& facts) {
   StoredRegion s{region.left,
                  region.top,

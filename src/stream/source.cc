@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "table/arrow_bridge.h"
+#include "table/blob_cells.h"
 #include "table/keys.h"
 
 namespace headrace::stream {
@@ -183,53 +184,46 @@ Result<MediaCells> Source::LoadMedia(const table::Fragment& fragment, const Colu
     return Status::Unsupported("the blob '" + column.name + "' lies inside a struct; stream it as a column");
   HEADRACE_ASSIGN(const auto array,
                   view_.reader().ReadTop(fragment, MediaField(column.projection.top), rows));
-  const auto* cells = dynamic_cast<const arrow::StructArray*>(array.get());
-  if (cells == nullptr) return NoSuchCell(column.name);
-  const auto child = [&](const char* name) { return cells->GetFieldByName(name); };
-  const auto pack = std::dynamic_pointer_cast<arrow::StringArray>(child("pack"));
-  const auto uri = std::dynamic_pointer_cast<arrow::StringArray>(child("uri"));
-  const auto offset = std::dynamic_pointer_cast<arrow::Int64Array>(child("offset"));
-  const auto length = std::dynamic_pointer_cast<arrow::Int64Array>(child("length"));
-  const auto checksum = std::dynamic_pointer_cast<arrow::UInt64Array>(child("checksum"));
+  const auto given = table::BlobCells::Of(array);
+  if (!given.ok()) return NoSuchCell(column.name);
+  const table::BlobCells& cells = *given;
+  const auto child = [&](const char* name) { return cells.cells().GetFieldByName(name); };
   const auto width = std::dynamic_pointer_cast<arrow::Int32Array>(child("width"));
   const auto height = std::dynamic_pointer_cast<arrow::Int32Array>(child("height"));
   const auto orientation = std::dynamic_pointer_cast<arrow::Int8Array>(child("orientation"));
-  const auto bytes = std::dynamic_pointer_cast<arrow::BinaryArray>(child("inline"));
-  if (!pack || !uri || !offset || !length || !checksum || !width || !height || !orientation || !bytes) {
-    return NoSuchCell(column.name);
-  }
-  const auto count = static_cast<size_t>(cells->length());
+  if (!width || !height || !orientation) return NoSuchCell(column.name);
+  const auto count = static_cast<size_t>(cells.length());
   MediaCells media;
   media.pack.resize(count, MediaCells::kNull);
   media.offset.resize(count);
   media.length.resize(count);
   media.checksum.resize(count);
   if (column.kind == ColumnKind::kImage) media.facts.resize(count);
-  media.bytes = bytes;
+  media.bytes = cells.inline_bytes();
   std::map<std::string, int32_t, std::less<>> known;
   std::string_view last;
   int32_t last_index = 0;
   for (size_t i = 0; i < count; ++i) {
     const auto row = static_cast<int64_t>(i);
-    if (cells->IsNull(row)) continue;
+    if (cells.IsNull(row)) continue;
     if (column.kind == ColumnKind::kImage) {
       media.facts[i].width = width->IsValid(row) ? width->Value(row) : 0;
       media.facts[i].height = height->IsValid(row) ? height->Value(row) : 0;
       media.facts[i].orientation = orientation->IsValid(row) ? orientation->Value(row) : int8_t{1};
     }
-    if (bytes->IsValid(row)) {
+    if (cells.IsInline(row)) {
       media.pack[i] = MediaCells::kInline;
-      media.length[i] = bytes->value_length(row);
+      media.length[i] = static_cast<int64_t>(cells.InlineBytes(row).size());
       continue;
     }
-    if (!pack->IsValid(row)) {
-      if (uri->IsValid(row)) {
-        return Status::Unsupported("the blob lies in place at " + uri->GetString(row) +
+    if (!cells.IsPacked(row)) {
+      if (cells.IsInPlace(row)) {
+        return Status::Unsupported("the blob lies in place at " + std::string(cells.Uri(row)) +
                                    "; this version streams packs and inline blobs");
       }
       continue;
     }
-    const std::string_view name = pack->GetView(row);
+    const std::string_view name = cells.Pack(row);
     if (media.packs.empty() || name != last) {
       const auto it = known.find(name);
       if (it != known.end()) {
@@ -247,9 +241,9 @@ Result<MediaCells> Source::LoadMedia(const table::Fragment& fragment, const Colu
       last = name;
     }
     media.pack[i] = last_index;
-    media.offset[i] = offset->Value(row);
-    media.length[i] = length->Value(row);
-    media.checksum[i] = checksum->IsValid(row) ? checksum->Value(row) : 0;
+    media.offset[i] = cells.Offset(row);
+    media.length[i] = cells.PackedBytes(row);
+    media.checksum[i] = cells.Checksum(row);
   }
   return media;
 }

@@ -67,6 +67,8 @@ std::string_view BlobCells::Uri(int64_t row) const { return uri_->GetView(row); 
 int64_t BlobCells::Offset(int64_t row) const { return offset_->IsNull(row) ? 0 : offset_->Value(row); }
 int64_t BlobCells::PackedBytes(int64_t row) const { return length_->IsNull(row) ? 0 : length_->Value(row); }
 
+uint64_t BlobCells::Checksum(int64_t row) const { return checksum_->IsNull(row) ? 0 : checksum_->Value(row); }
+
 Result<std::string> BlobCells::KeyOf(int64_t row, const std::string& prefix) const {
   const std::string_view text = pack_->GetView(row);
   const size_t slash = text.find('/');

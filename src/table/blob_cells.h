@@ -37,6 +37,9 @@ class BlobCells {
   std::string_view Uri(int64_t row) const;
   int64_t Offset(int64_t row) const;  // of a packed cell
   int64_t PackedBytes(int64_t row) const;
+  uint64_t Checksum(int64_t row) const;  // of the bytes; 0: none is known
+  const std::shared_ptr<arrow::BinaryArray>& inline_bytes() const { return inline_; }
+  const arrow::StructArray& cells() const { return *cells_; }
 
   // The bytes of packed cells, checked against their checksums; packs are read in few ranges. `prefix`: of
   // the table whose packs cells without a table's id mean.
