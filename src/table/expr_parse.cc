@@ -5,21 +5,10 @@
 
 #include "base/limits.h"
 #include "table/expr.h"
+#include "table/expr_tokens.h"
 
 namespace headrace::table {
 namespace {
-
-enum class TokenKind { kEnd, kWord, kQuoted, kNumber, kString, kSymbol };
-
-struct Token {
-  TokenKind kind = TokenKind::kEnd;
-  std::string text;
-  size_t at = 0;
-};
-
-bool WordChar(char c) {
-  return isalnum(static_cast<unsigned char>(c)) || c == '_' || static_cast<unsigned char>(c) >= 0x80;
-}
 
 std::string Upper(std::string text) {
   for (char& c : text) c = static_cast<char>(toupper(static_cast<unsigned char>(c)));
@@ -31,7 +20,7 @@ class Parser {
   explicit Parser(std::string_view text) : text_(text) {}
 
   Result<ExprPtr> Parse() {
-    HEADRACE_TRY(Tokenize());
+    HEADRACE_ASSIGN(tokens_, TokenizeFilter(text_));
     HEADRACE_ASSIGN(ExprPtr expr, Or());
     if (Now().kind != TokenKind::kEnd) return Error("unexpected " + Describe(Now()));
     if (expr->nodes > limits::kMaxExpressionNodes) {
@@ -42,77 +31,10 @@ class Parser {
   }
 
  private:
-  Status ErrorAt(size_t at, const std::string& what) const {
-    return Status::Invalid("in the filter, at character " + std::to_string(at + 1) + ": " + what + " (…" +
-                           std::string(text_.substr(at, 30)) + ")");
-  }
+  Status ErrorAt(size_t at, const std::string& what) const { return FilterError(text_, at, what); }
   Status Error(const std::string& what) const { return ErrorAt(Now().at, what); }
   static std::string Describe(const Token& token) {
     return token.kind == TokenKind::kEnd ? "end" : "'" + token.text + "'";
-  }
-
-  Status Tokenize() {
-    size_t at = 0;
-    while (at < text_.size()) {
-      const char c = text_[at];
-      if (isspace(static_cast<unsigned char>(c))) {
-        ++at;
-        continue;
-      }
-      Token token;
-      token.at = at;
-      if (c == '\'' || c == '"') {
-        HEADRACE_TRY(Quoted(c, &at, &token));
-      } else if (isdigit(static_cast<unsigned char>(c)) ||
-                 (c == '.' && at + 1 < text_.size() && isdigit(static_cast<unsigned char>(text_[at + 1])))) {
-        token.kind = TokenKind::kNumber;
-        while (at < text_.size() && (isdigit(static_cast<unsigned char>(text_[at])) || text_[at] == '.'))
-          ++at;
-        if (at < text_.size() && (text_[at] == 'e' || text_[at] == 'E')) {
-          ++at;
-          if (at < text_.size() && (text_[at] == '+' || text_[at] == '-')) ++at;
-          while (at < text_.size() && isdigit(static_cast<unsigned char>(text_[at]))) ++at;
-        }
-        token.text = std::string(text_.substr(token.at, at - token.at));
-      } else if (WordChar(c)) {
-        token.kind = TokenKind::kWord;
-        while (at < text_.size() && WordChar(text_[at])) ++at;
-        token.text = std::string(text_.substr(token.at, at - token.at));
-      } else {
-        token.kind = TokenKind::kSymbol;
-        static constexpr std::string_view kLong[] = {"<=", ">=", "<>", "!=", "==", "::", "->>"};
-        token.text = std::string(1, c);
-        for (const auto symbol : kLong) {
-          if (text_.substr(at, symbol.size()) == symbol) token.text = std::string(symbol);
-        }
-        static constexpr std::string_view kOne = "=<>()+-*/%,.";
-        if (token.text.size() == 1 && kOne.find(c) == std::string_view::npos) {
-          return ErrorAt(at, "unexpected '" + token.text + "'");
-        }
-        at += token.text.size();
-      }
-      tokens_.push_back(std::move(token));
-    }
-    Token end;
-    end.at = text_.size();
-    tokens_.push_back(end);
-    return Status::Ok();
-  }
-
-  Status Quoted(char quote, size_t* at, Token* token) {
-    token->kind = quote == '"' ? TokenKind::kQuoted : TokenKind::kString;
-    for (++*at; *at < text_.size(); ++*at) {
-      if (text_[*at] != quote) {
-        token->text += text_[*at];
-      } else if (*at + 1 < text_.size() && text_[*at + 1] == quote) {
-        token->text += quote;
-        ++*at;
-      } else {
-        ++*at;
-        return Status::Ok();
-      }
-    }
-    return ErrorAt(token->at, "a quote is not closed");
   }
 
   const Token& Now() const { return tokens_[next_]; }
