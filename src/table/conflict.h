@@ -5,7 +5,7 @@
 // A rule compares what the change remembers (fields, holes, items, the tag) with the head, and finds nothing
 // where nobody touched those things. So a commit runs every rule of its row once, and need not learn which
 // kinds of commits came between: that would cost a read for each, and a backfill of three days may have a
-// hundred thousand of them above its base (docs/decisions/023).
+// hundred thousand of them above its base (docs/decisions/025).
 #pragma once
 
 #include <cstdint>
