@@ -23,6 +23,7 @@ from headrace.errors import (
     LimitExceeded,
     NotFound,
     Unavailable,
+    UnknownOutcome,
     Unsupported,
 )
 from headrace.model import Answer, Delta, Model, Tokenize
@@ -81,6 +82,7 @@ __all__ = [
     "To",
     "Tokenize",
     "Unavailable",
+    "UnknownOutcome",
     "Unsupported",
     "decode_image",
     "init",

@@ -63,7 +63,12 @@ class Blob(Hinted):
         return int(self._facts["length"] or 0)
 
     def read(self) -> bytes:
-        """The bytes, checked against their checksum."""
+        """The bytes, checked against their checksum.
+
+        Raises:
+            Corrupt: the bytes do not match their checksum.
+            Unavailable: the store cannot be reached.
+        """
         if os.getpid() != self._pid:
             self._read, self._pid = _reader(self._facts, self._address), os.getpid()
         return self._read() or b""
@@ -72,7 +77,13 @@ class Blob(Hinted):
         return self.read()
 
     def decode(self, *, upright: bool = True) -> npt.NDArray[np.uint8]:
-        """The picture as an array of shape (height, width, 3), RGB, uint8. See ``decode_image``."""
+        """The picture as an array of shape (height, width, 3), RGB, uint8. See ``decode_image``.
+
+        Raises:
+            Corrupt: the picture is damaged or cut off.
+            Unsupported: its format is none of JPEG, PNG and WebP.
+            LimitExceeded: it claims more pixels than may be decoded.
+        """
         return decode_image(self.read(), upright=upright)
 
     def _repr_png_(self) -> bytes | None:

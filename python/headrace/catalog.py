@@ -32,16 +32,31 @@ def _find() -> str:
 
 
 def init(location: str | os.PathLike[str] = ".headrace", *, sync: bool = True) -> Catalog:
-    """Makes a catalog in a folder or at ``s3://bucket/prefix``. ``sync=False`` skips fsync: for scratch data only."""
+    """Makes a catalog in a folder or at ``s3://bucket/prefix``. ``sync=False`` skips fsync: for scratch data only.
+
+    Raises:
+        Invalid: there is a catalog already.
+        Unavailable: the folder or the bucket cannot be written.
+    """
     return Catalog(_native.Catalog.init(os.fspath(location), sync))
 
 
 def open(location: str | os.PathLike[str] | None = None, *, create: bool = False) -> Catalog:
-    """Opens a catalog: the one named, else ``HEADRACE_CATALOG``, else the nearest ``.headrace/`` upwards.
+    """Opens a catalog: the one named, or the ``.headrace/`` in the folder named, else ``HEADRACE_CATALOG``, else the nearest
+    ``.headrace/`` upwards.
 
     ``create`` makes it if it is not there.
+
+    Raises:
+        NotFound: there is no catalog.
+        Unsupported: it was made by a newer version, whose features are named.
+        Corrupt: its description does not match its checksum.
+        Unavailable: the store cannot be reached.
     """
     path = _find() if location is None else os.fspath(location)
+    if "://" not in path and not (pathlib.Path(path) / "catalog.json").exists():
+        inside = pathlib.Path(path) / ".headrace"  # the folder that `headrace init` was called in
+        path = str(inside) if (inside / "catalog.json").exists() else path
     if create and "://" not in path and not (pathlib.Path(path) / "catalog.json").exists():
         return init(path)
     try:
@@ -100,7 +115,11 @@ class Catalog(Hinted):
         return self._native.table_names()
 
     def table(self, name: str) -> Table:
-        """A table by name; ``NotFound`` tells which there are."""
+        """A table by name; ``NotFound`` tells which there are.
+
+        Raises:
+            NotFound: there is no such table; the message names those that there are.
+        """
         return Table(self._native.table(name), self._location)
 
     def __getitem__(self, name: str) -> Table:
@@ -112,6 +131,10 @@ class Catalog(Hinted):
         ``columns``: types by name (``{"path": "string", "image": "blob", "vec": "tensor<float32>[384]"}``), an Arrow
         schema, or rows in any form that ``append`` takes, which become its first rows. ``types``: of some of the rows' columns,
         instead of what the rows say, as in ``{"vec": "tensor<float32>[384]"}`` for lists of one length.
+
+        Raises:
+            Invalid: the name is taken or is no name, a type does not exist, or a row does not fit its column.
+            UnknownOutcome: the store never said whether the rows were taken.
         """
         if isinstance(columns, Mapping) and columns and all(isinstance(kind, str) for kind in columns.values()):
             return Table(self._native.create_table(name, list(columns.items()), why), self._location)
@@ -133,7 +156,12 @@ class Catalog(Hinted):
         return table
 
     def drop_table(self, name: str) -> None:
-        """Removes the name. The data stays until garbage collection."""
+        """Removes the name. The data stays until garbage collection.
+
+        Raises:
+            NotFound: there is no such table.
+            Conflict: it was changed meanwhile.
+        """
         self._native.drop_table(name)
 
     def ingest(
@@ -163,7 +191,19 @@ class Catalog(Hinted):
 
         CSV: ``delimiter`` (one character), ``names`` of the columns of a file without a header, ``header`` (whether the
         first row holds names; by default where no names are given). CSV and JSON: ``encoding`` ("utf-8", "utf-16",
-        "latin-1")."""
+        "latin-1").
+
+        Returns:
+            ``table`` and ``version`` (after it); ``files`` taken in, ``skipped`` because they are in the table, ``refused`` (with
+            ``on_error="fail"``); ``rows``, ``bytes`` and ``seconds``; ``errors``: dicts of ``path``, ``code`` and ``error``; ``changed``: paths
+            of files that changed since they were taken in; ``same_bytes``: dicts of ``path`` and ``as``, files whose bytes are in the table
+            under another path; ``notices``: texts.
+
+        Raises:
+            Invalid: an option is wrong, or with ``on_error="fail"`` a file holds rows that cannot be taken in.
+            NotFound: a source is not there.
+            UnknownOutcome: the store never said whether the rows were taken; the same call again takes nothing twice.
+        """
         report = self._native.ingest(
             [os.fspath(source) for source in sources],
             table,
@@ -204,6 +244,12 @@ class Catalog(Hinted):
         Any table by name; ``"photos@v3"`` for a version; media facts as fields, as in ``image.width``. ``params``: a
         list for each ``?`` in turn, or a dict for each ``$name``. Columns of one name become ``id``, ``id_1``.
         ``allow_files``: the query may read and write files that are not the catalog's, as in ``read_parquet('x.parquet')``.
+
+        Raises:
+            Invalid: the query is wrong.
+            Unavailable: it reads or writes files without ``allow_files``.
+            NotFound: a table is not there.
+            LimitExceeded: it needs more memory than ``memory``.
         """
         engine = self._native.engine(memory, threads, allow_files)
         values = _params(params)
@@ -212,7 +258,12 @@ class Catalog(Hinted):
         return Reader(engine.query(query, values))
 
     def explain(self, query: str) -> str:
-        """Runs the query and tells what it did and what was read of our files."""
+        """Runs the query and tells what it did and what was read of our files.
+
+        Raises:
+            Invalid: the query is wrong.
+            NotFound: a table is not there.
+        """
         return self._native.engine("", 0, False).explain(query)
 
     def __repr__(self) -> str:

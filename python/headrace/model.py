@@ -235,6 +235,12 @@ class Model(Hinted):
         True or False for a line on stderr (by default on a terminal). ``record``: whether the answers become rows of the
         catalog's ``traces`` (by default where the model is of a catalog). What ends a list early, Ctrl-C too, is raised with the
         answers that are whole as its ``answers``, and None for the others.
+
+        Raises:
+            Invalid: an option or a schema is wrong, or the prompt is longer than the context.
+            LimitExceeded: the request can never fit the cache.
+            Cancelled: its ``timeout`` passed, or the model was closed.
+            TypeError: there is no such option.
         """
         many = not isinstance(prompt, str) and len(prompt) > 0 and not isinstance(prompt[0], (dict, int))
         kind = options.get("schema")
@@ -274,7 +280,11 @@ class Model(Hinted):
         return answers.Record(open(self._catalog)._native.record_traces)
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[Delta]:
-        """The pieces of an answer as they come. Leaving the loop ends the answer within one step."""
+        """The pieces of an answer as they come. Leaving the loop ends the answer within one step.
+
+        Raises:
+            Invalid: as in ``generate``.
+        """
         return answers.pieces(self._submit(prompt, options))
 
     def _submit(self, prompt: Prompt, options: Mapping[str, Any]) -> Any:
@@ -305,6 +315,10 @@ class Model(Hinted):
         """Vectors of texts: (texts, width) float32, of length 1 unless ``normalise=False``; of one text: (width,).
 
         Texts longer than the model reads are refused, or with ``cut`` cut to what it reads.
+
+        Raises:
+            Unsupported: the model makes no embeddings.
+            Invalid: a text is longer than the model reads, and ``cut`` is not set.
         """
         vectors = self._native.embed([texts] if isinstance(texts, str) else list(texts), normalise, cut)
         return typing.cast("np.ndarray[Any, np.dtype[np.float32]]", vectors[0] if isinstance(texts, str) else vectors)
@@ -318,18 +332,34 @@ class Model(Hinted):
         return typing.cast(str, self._native.detokenize(list(tokens)))
 
     def render(self, messages: Sequence[Message]) -> str:
-        """The prompt that a conversation becomes, by the model's chat template."""
+        """The prompt that a conversation becomes, by the model's chat template.
+
+        Raises:
+            Unsupported: the model has no chat template.
+            Invalid: the template refuses the conversation.
+        """
         return typing.cast(str, self._native.render([(m["role"], m["content"]) for m in messages]))
 
     def load_adapter(self, path: str | os.PathLike[str], scale: float = 1.0) -> int:
         """A LoRA adapter (GGUF) for this model; the number to give as ``adapter=``.
 
         Best before the first request: the next one begins with an empty cache of prefixes.
+
+        Raises:
+            NotFound: there is no such file.
+            Invalid: it is an adapter of another model.
+            Corrupt: it is no adapter, or a damaged one.
         """
         return typing.cast(int, self._native.load_adapter(os.fspath(path), scale))
 
     def stats(self) -> dict[str, int]:
-        """What the engine has done: tokens computed and taken from the cache, steps, cells, drafts."""
+        """What the engine has done: tokens computed and taken from the cache, steps, cells, drafts.
+
+        Returns:
+            Counts since it was loaded: ``steps``; ``prompt_tokens``, of which ``cached_tokens`` came from the cache and ``prefilled_tokens`` were
+            computed; ``answer_tokens``; ``drafted`` tokens, ``accepted`` ones, and ``forced`` ones, which a grammar left no choice about;
+            ``cells`` of the KV cache and ``cells_used``; ``evictions`` and ``preemptions``.
+        """
         return typing.cast(dict[str, int], self._native.stats())
 
 

@@ -222,7 +222,11 @@ class Stream(Hinted):
         return int(json.loads(self._native.state())["epoch"])
 
     def restart(self, epoch: int | None = None) -> None:
-        """Goes back to the beginning of the epoch it stands in, or to that of the epoch with this number (from 0)."""
+        """Goes back to the beginning of the epoch it stands in, or to that of the epoch with this number (from 0).
+
+        Raises:
+            Invalid: there is no such epoch.
+        """
         state = self.state_dict()
         state["position"] = 0
         if "pack" in state:
@@ -270,7 +274,11 @@ class Stream(Hinted):
 
     def map(self, function: Callable[[Batch], Any], *, workers: int = 0) -> Iterator[Any]:
         """The batches through a function of a batch: here, or in ``workers`` programs of their own (started afresh, not forked; the
-        function travels by cloudpickle, batches over memory files). Order and states stay the same."""
+        function travels by cloudpickle, batches over memory files). Order and states stay the same.
+
+        Raises:
+            Exception: what the function raised, where the batch would have come.
+        """
         if workers <= 0:
             return (function(batch) for batch in self)
         from headrace.workers import map_in_workers
@@ -334,7 +342,15 @@ class Stream(Hinted):
         return [dict(zip(names, sample, strict=True)) for sample in self._native.plan(count)]
 
     def stats(self) -> dict[str, Any]:
-        """What it did so far: samples, bytes, seconds, share of the time waited, and the bottleneck by name."""
+        """What it did so far: samples, bytes, seconds, share of the time waited, and the bottleneck by name.
+
+        Returns:
+            ``samples``, ``batches`` and ``seconds`` of this run; ``samples_per_second``; ``waited_seconds`` and ``waited_share``: the caller's
+            wait for batches; ``decode_seconds`` (of all ``threads`` together), ``decode_share`` and ``fetch_seconds``; ``media_bytes`` read and
+            ``batch_bytes`` made; ``chunk_hits`` and ``chunk_misses`` of pages kept in memory; ``cache_hit_bytes`` and ``cache_miss_bytes`` of the
+            ``cache`` folder; ``bad`` samples and ``bad_rows``, the first of their row ids; ``packed_tokens`` in ``packed_slots``; ``memory_bytes`` now
+            and ``memory_peak``; ``bottleneck``: "fetch", "decode", "consumer" and the like.
+        """
         stats = self._native.stats()
         seconds = stats["seconds"] or 1e-9
         stats["samples_per_second"] = stats["samples"] / seconds

@@ -147,6 +147,11 @@ class Snapshot(_Shown):
 
         ``columns``: names, or fields such as ``image.width``; all by default. ``where``: a filter, as in
         ``image.width >= 512 and lang = 'en'`` (docs/guide/expressions.md). ``row_ids`` adds the column ``_row_id``.
+
+        Raises:
+            NotFound: a column is not there.
+            Invalid: the filter is wrong; the message points at the place.
+            Corrupt: while reading: bytes do not match their checksum.
         """
         return Reader(
             self._view.scan(list(columns or []), where or "", -1 if limit is None else limit, batch_rows, row_ids)
@@ -185,11 +190,20 @@ class Snapshot(_Shown):
         return self.scan().to_polars()
 
     def take(self, row_ids: Sequence[int], columns: Sequence[str] | None = None) -> Batch:
-        """Rows by id, in the order asked for; repeats are allowed. ``NotFound`` names an id that no row has."""
+        """Rows by id, in the order asked for; repeats are allowed. ``NotFound`` names an id that no row has.
+
+        Raises:
+            NotFound: no row has the id, or a column is not there.
+            Corrupt: bytes do not match their checksum.
+        """
         return Batch(self._view.take([int(i) for i in row_ids], list(columns or [])))
 
     def count(self, where: str | None = None) -> int:
-        """Rows that pass the filter."""
+        """Rows that pass the filter.
+
+        Raises:
+            Invalid: the filter is wrong; the message points at the place.
+        """
         return self._view.count(where or "")
 
     def files(self) -> list[tuple[str, int, int]]:
@@ -240,7 +254,12 @@ class Table(_Shown):
         return self._native.name
 
     def at(self, version: int | str | datetime.datetime | None = None, *, tag: str | None = None) -> Snapshot:
-        """A version by number, ``"v3"``, tag or time (the newest then); by default the newest. ``tag``: only a tag."""
+        """A version by number, ``"v3"``, tag or time (the newest then); by default the newest. ``tag``: only a tag.
+
+        Raises:
+            NotFound: there is no such version or tag.
+            TypeError: a version and a tag were given.
+        """
         if tag is not None:
             if version is not None:
                 raise TypeError("give a version or a tag, not both")
@@ -327,6 +346,11 @@ class Table(_Shown):
         Any subset of the columns; those left out are holes. ``new_columns`` adds columns that the table does not have, in a
         commit of its own before the rows. No rows (``[]``) are no commit. With ``writer`` and ``sequence`` the append is
         exactly-once: a repeated (or lower) sequence number of that writer adds nothing.
+
+        Raises:
+            Invalid: a value does not fit its column; the message names column and row, and nothing is committed.
+            Conflict: a column was dropped or retyped meanwhile; nothing is committed.
+            UnknownOutcome: the store never said whether the commit was taken: look at ``history()`` before trying again.
         """
         rows = gathered(rows)
         if is_empty(rows):
@@ -362,6 +386,11 @@ class Table(_Shown):
         From a function: it gets a ``Batch`` of ``inputs`` and gives the new columns for it, in any form of data.
         From names and types (``{"score": "float64"}``): empty columns. Columns that exist have their holes filled, and a
         function is only called for those; where every row has a value, ``Invalid`` says so.
+
+        Raises:
+            Invalid: the rows are not as many as the table has, a type differs, or no row has a hole to fill.
+            Conflict: a column of that name came meanwhile.
+            UnknownOutcome: the store never said whether the commit was taken.
         """
         known = self.columns
         if callable(columns) and not hasattr(columns, "__arrow_c_stream__"):
@@ -378,19 +407,39 @@ class Table(_Shown):
         return Commit(**self._native.add_columns(to_native(columns, known), why))
 
     def rename_column(self, old: str, new: str, *, why: str = "") -> Commit:
-        """Renames a column: metadata only."""
+        """Renames a column: metadata only.
+
+        Raises:
+            NotFound: there is no such column.
+            Invalid: the new name is taken.
+            Conflict: the column was changed meanwhile.
+        """
         return Commit(**self._native.rename_column(old, new, why))
 
     def drop_column(self, name: str, *, why: str = "") -> Commit:
-        """Drops a column: metadata only; earlier versions keep it."""
+        """Drops a column: metadata only; earlier versions keep it.
+
+        Raises:
+            NotFound: there is no such column.
+            Conflict: the column was changed meanwhile.
+        """
         return Commit(**self._native.drop_column(name, why))
 
     def tag(self, tag: str, version: int | str | None = None, *, move: bool = False, why: str = "") -> Commit:
-        """Names a version (the newest by default). ``move``: take the tag from where it is."""
+        """Names a version (the newest by default). ``move``: take the tag from where it is.
+
+        Raises:
+            Invalid: another version has the tag and ``move`` is not set, or it is no name.
+            NotFound: there is no such version.
+        """
         return Commit(**self._native.tag(tag, "" if version is None else str(version), move, why))
 
     def remove_tag(self, tag: str) -> Commit:
-        """Takes a tag away."""
+        """Takes a tag away.
+
+        Raises:
+            NotFound: there is no such tag.
+        """
         return Commit(**self._native.remove_tag(tag))
 
     def history(self, limit: int | None = None) -> list[HistoryEntry]:
