@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
+import json
 import os
 import pathlib
 import re
@@ -16,7 +17,7 @@ import check_layering
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BIN = pathlib.Path(sys.executable).parent
 FIX = "--fix" in sys.argv
-CACHE = ROOT / "build" / "tidy"
+MARKS = pathlib.Path(os.environ.get("HEADRACE_CACHE", "~/.cache/headrace")).expanduser() / "lint"
 
 
 def files(*patterns: str) -> list[str]:
@@ -40,32 +41,64 @@ def run(label: str, command: list[str]) -> bool:
     return ok
 
 
-def tidy_one(name: str) -> tuple[str, str]:
-    # A file is linted again only if it, a header of ours, or the configuration changed.
-    mark = CACHE / hashlib.sha256((name + HEADERS + (ROOT / name).read_text()).encode()).hexdigest()
-    if mark.exists():
-        return name, ""
-    result = subprocess.run(
-        ["clang-tidy", "--quiet", "-p", "build/release", name], cwd=ROOT, capture_output=True, text=True
-    )
-    if result.returncode == 0:
-        mark.touch()
-        return name, ""
-    return name, result.stdout + result.stderr
+def includes(name: str, known: dict[str, frozenset[str]]) -> frozenset[str]:
+    """Our own headers that a file includes, and those that they include."""
+    if name not in known:
+        known[name] = frozenset()  # headers do not go round in circles; if they did, this would end it
+        found = {
+            header
+            for header in (
+                f"src/{path}" for path in re.findall(r'^#include "([^"]+)"', (ROOT / name).read_text(), flags=re.M)
+            )
+            if (ROOT / header).exists()
+        }
+        known[name] = frozenset(found).union(*(includes(header, known) for header in found))
+    return known[name]
 
 
-HEADERS = hashlib.sha256(
-    "".join((ROOT / name).read_text() for name in [*files("src/*.h", "src/**/*.h"), ".clang-tidy"]).encode()
-).hexdigest()
+class Tidy:
+    """clang-tidy over sources. A source that passed is not linted again until it, a header of ours that it includes, the compiler's
+    flags, the rules or clang-tidy itself change; the marks lie in ./dev's cache, so a fresh clone finds them too.
+    """
+
+    def __init__(self, build: pathlib.Path, marks: pathlib.Path) -> None:
+        self.build, self.marks = build, marks
+        marks.mkdir(parents=True, exist_ok=True)
+        version = subprocess.run(["clang-tidy", "--version"], capture_output=True, text=True, check=True).stdout
+        self.common = version + (ROOT / ".clang-tidy").read_text() + (ROOT / "dependencies.lock").read_text()
+        self.flags = {
+            str(pathlib.Path(entry["file"]).relative_to(ROOT)): entry["command"].replace(str(ROOT), ".")
+            for entry in json.loads((build / "compile_commands.json").read_text())
+        }
+        self.known: dict[str, frozenset[str]] = {}
+
+    def key(self, name: str) -> str:
+        parts = [self.common, self.flags.get(name, ""), name]
+        parts += [(ROOT / one).read_text() for one in [name, *sorted(includes(name, self.known))]]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def lint(self, name: str) -> tuple[str, str]:
+        """The file's name, and what is wrong with it."""
+        mark = self.marks / self.key(name)
+        if mark.exists():
+            mark.touch()
+            return name, ""
+        result = subprocess.run(
+            ["clang-tidy", "--quiet", "-p", str(self.build), name], cwd=ROOT, capture_output=True, text=True
+        )
+        if result.returncode == 0:
+            mark.touch()
+            return name, ""
+        return name, result.stdout + result.stderr
 
 
 def tidy() -> bool:
-    CACHE.mkdir(parents=True, exist_ok=True)
+    linter = Tidy(ROOT / "build" / "lint", MARKS)
     names = [name for name in files("src/*.cc", "src/**/*.cc") if not name.endswith("_test.cc")]
     begin = time.monotonic()
     bad = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (name, output) in enumerate(pool.map(tidy_one, names), 1):
+        for done, (name, output) in enumerate(pool.map(linter.lint, names), 1):
             if output:
                 bad += 1
                 print(f"FAIL clang-tidy {name}\n{output[-3000:]}")
