@@ -7,6 +7,7 @@ DEPS=$HEADRACE_CACHE/deps
 BUILD=$ROOT/build
 PYTHON=/usr/bin/python3
 JOBS=${JOBS:-$(nproc)}
+export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1  # what another clone compiled is found
 
 bold() { if [ -t 1 ]; then printf '\033[1m%s\033[0m\n' "$*"; else printf '%s\n' "$*"; fi; }
 fail() { printf 'dev: %s\n' "$*" >&2; exit 1; }
@@ -529,7 +530,7 @@ sanitize() {
 check() {
   setup run engine test check
   mkdir -p "$BUILD"
-  configure "$BUILD/release"
+  configure "$BUILD/lint" -DHEADRACE_UNITY=OFF  # for its compile commands, one for each source
   "$(venv check)/bin/python" tools/check.py "$@"
 }
 

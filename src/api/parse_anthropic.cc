@@ -4,8 +4,6 @@
 namespace headrace::api {
 namespace {
 
-std::string At(const std::string& path, size_t i) { return path + "[" + std::to_string(i) + "]"; }
-
 // One of their messages may hold answers of tools and texts: each becomes a message of ours.
 void ReadBlocks(const Json& content, const std::string& at, const std::string& role,
                 std::vector<model::Message>* out) {

@@ -6,11 +6,7 @@
 namespace headrace::api {
 namespace {
 
-constexpr int64_t kMost = 1 << 30;
-constexpr size_t kMostInputs = 2048;
 constexpr char kWanted[] = "must be a string, an array of strings, or tokens; not empty";
-
-std::string At(const std::string& path, size_t i) { return path + "[" + std::to_string(i) + "]"; }
 
 MixedText ReadMixed(const Json& parts, const std::string& at) {
   MixedText mixed;
@@ -113,8 +109,8 @@ void ParseNative(const Json& json, Call* call) {
   Fields sampled(rest, "");
   ReadSampling(&sampled, call);
   if (const Json* bias = body.Find("logit_bias")) ReadNativeBias(*bias, call);
-  const auto most = body.Integer("n_predict", -2, kMost);
-  const auto other = body.Integer("max_tokens", -1, kMost);
+  const auto most = body.Integer("n_predict", -2, kMostCount);
+  const auto other = body.Integer("max_tokens", -1, kMostCount);
   if (most || other) request.max_tokens = static_cast<int32_t>(std::max<int64_t>(most ? *most : *other, -1));
   if (const auto count = body.Integer("n_cmpl", 1, 128)) call->n = static_cast<int>(*count);
   call->stream = body.Flag("stream", false);

@@ -7,8 +7,6 @@
 namespace headrace::api {
 namespace {
 
-std::string At(const std::string& path, size_t i) { return path + "[" + std::to_string(i) + "]"; }
-
 // Told and kept by OpenAI's service; they change nothing here.
 void Skip(Fields* body, std::initializer_list<const char*> names) {
   for (const char* name : names) body->Find(name);

@@ -12,8 +12,6 @@ constexpr double kDay = 86400;
 constexpr int64_t kMostAnswer = 1 << 30;
 constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max();
 
-std::string At(const std::string& path, size_t i) { return path + "[" + std::to_string(i) + "]"; }
-
 void SetStructure(engine::Structure::Kind kind, std::string text, const std::string& at, Call* call) {
   if (call->request.structure.kind != engine::Structure::Kind::kNone)
     Refuse(at, "asks for a structure, and another field does too");
@@ -22,7 +20,7 @@ void SetStructure(engine::Structure::Kind kind, std::string text, const std::str
 }
 
 // Alternatives as a regular expression.
-std::string Choice(const Json& choices, const std::string& at) {
+std::string GuidedChoice(const Json& choices, const std::string& at) {
   if (!choices.is_array() || choices.empty()) Refuse(at, "must be an array of strings, not empty");
   std::string text;
   for (size_t i = 0; i < choices.size(); ++i) {
@@ -126,7 +124,7 @@ void ReadStructures(Fields* body, Call* call) {
     }
     if (const auto text = from->Text(regex)) SetStructure(Kind::kRegex, *text, from->PathOf(regex), call);
     if (const Json* list = from->Find(choice))
-      SetStructure(Kind::kRegex, Choice(*list, from->PathOf(choice)), from->PathOf(choice), call);
+      SetStructure(Kind::kRegex, GuidedChoice(*list, from->PathOf(choice)), from->PathOf(choice), call);
     if (const auto text = from->Text(grammar))
       SetStructure(Kind::kGrammar, *text, from->PathOf(grammar), call);
   };

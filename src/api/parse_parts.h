@@ -17,6 +17,13 @@ void SetSchema(const Json& schema, const std::string& at, Call* call);
 void SetSchemaText(std::string schema, const std::string& at, Call* call);
 // structured_outputs, guided_json, guided_regex, guided_choice, guided_grammar, grammar, json_schema.
 void ReadStructures(Fields* body, Call* call);
+// "path[i]"
+inline std::string At(const std::string& path, size_t i) { return path + "[" + std::to_string(i) + "]"; }
+// Most of what a body may ask to be counted, where a model has no limit of its own; most prompts and texts in
+// one request.
+inline constexpr int64_t kMostCount = 1 << 30;
+inline constexpr size_t kMostInputs = 2048;
+
 // Stop strings, within the engine's limits.
 std::vector<std::string> ReadStops(Fields* body, const char* name);
 // The most tokens of an answer; -1: as many as the context holds, as llama.cpp's clients say it.

@@ -7,7 +7,6 @@
 namespace headrace::api {
 namespace {
 
-constexpr int64_t kMost = 1 << 30;
 constexpr size_t kMostWords = 256, kMostStopTokens = 256;
 
 void ReadDry(Fields* body, engine::Dry* dry) {
@@ -18,10 +17,10 @@ void ReadDry(Fields* body, engine::Dry* dry) {
   number("dry_multiplier", &dry->multiplier);
   number("dry_base", &dry->base);
   if (dry->base < 1) dry->base = usual.base;  // llama.cpp's rule
-  if (const auto length = body->Integer("dry_allowed_length", 0, kMost))
+  if (const auto length = body->Integer("dry_allowed_length", 0, kMostCount))
     dry->allowed_length = static_cast<int32_t>(*length);
-  if (const auto last = body->Integer("dry_penalty_last_n", -1, kMost))
-    dry->last_n = static_cast<int32_t>(*last < 0 ? kMost : *last);  // -1: the whole context
+  if (const auto last = body->Integer("dry_penalty_last_n", -1, kMostCount))
+    dry->last_n = static_cast<int32_t>(*last < 0 ? kMostCount : *last);  // -1: the whole context
   if (const Json* breakers = body->Array("dry_sequence_breakers")) {
     if (breakers->empty()) Refuse("dry_sequence_breakers", "must be an array of strings, not empty");
     dry->breakers = body->Texts("dry_sequence_breakers");
@@ -37,7 +36,8 @@ void ReadPeers(Fields* body, Call* call) {
     request.stop_tokens = ReadTokens(*tokens, body->PathOf("stop_token_ids"));
     if (request.stop_tokens.size() > kMostStopTokens) Refuse("stop_token_ids", "has more than 256 tokens");
   }
-  if (const auto least = body->Integer("min_tokens", 0, kMost)) s.min_tokens = static_cast<int32_t>(*least);
+  if (const auto least = body->Integer("min_tokens", 0, kMostCount))
+    s.min_tokens = static_cast<int32_t>(*least);
   call->bad_words = body->Texts("bad_words");
   if (call->bad_words.size() > kMostWords) Refuse("bad_words", "has more than 256 words");
   for (size_t i = 0; i < call->bad_words.size(); ++i)

@@ -4,10 +4,6 @@
 namespace headrace::api {
 namespace {
 
-constexpr size_t kMostInputs = 2048;
-
-std::string At(const std::string& path, size_t i) { return path + "[" + std::to_string(i) + "]"; }
-
 // Texts, or objects with one.
 std::vector<std::string> ReadTexts(const Json& list, const std::string& at) {
   if (!list.is_array() || list.empty()) Refuse(at, "must be an array of texts, not empty");

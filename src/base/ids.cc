@@ -10,7 +10,7 @@ namespace headrace {
 namespace {
 constexpr char kHex[] = "0123456789abcdef";
 
-int HexDigit(char c) {
+int LowerHexDigit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   return -1;
@@ -34,8 +34,8 @@ Result<Uuid> Uuid::Parse(std::string_view hex) {
   if (hex.size() != 32)
     return Status::Invalid("'" + std::string(hex.substr(0, 64)) + "' is not a 32-digit hex id");
   for (size_t i = 0; i < 16; ++i) {
-    const int high = HexDigit(hex[2 * i]);
-    const int low = HexDigit(hex[2 * i + 1]);
+    const int high = LowerHexDigit(hex[2 * i]);
+    const int low = LowerHexDigit(hex[2 * i + 1]);
     if (high < 0 || low < 0) return Status::Invalid("'" + std::string(hex) + "' is not a 32-digit hex id");
     id.bytes[i] = static_cast<uint8_t>(high * 16 + low);
   }

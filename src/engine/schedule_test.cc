@@ -61,7 +61,8 @@ TEST(CostTable, FindsWhetherDecodersRideAlong) {
     for (int i = 0; i < 200; ++i) {
       const StepShape decoding{4, 4, 400};
       const CostTable::Alternation choice = costs.ChooseAlternate(decoding, 2, true);
-      EXPECT_EQ(costs.ChooseAlternate(decoding, 2, true).alternate, choice.alternate);  // asking changes nothing
+      EXPECT_EQ(costs.ChooseAlternate(decoding, 2, true).alternate,
+                choice.alternate);  // asking changes nothing
       costs.Chose(decoding, choice);
       if (choice.alternate) {
         ++apart;

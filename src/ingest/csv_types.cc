@@ -11,8 +11,6 @@
 namespace headrace::ingest {
 namespace {
 
-bool Digit(char c) { return c >= '0' && c <= '9'; }
-
 template <typename T>
 bool IsIntegerOf(const std::string& text) {
   T value{};
@@ -35,7 +33,7 @@ bool Parses(const T& type, const std::string& text) {
 }
 
 bool IsDate(const std::string& text) {
-  return text.size() == 10 && Digit(text[0]) && Parses(arrow::Date32Type(), text);
+  return text.size() == 10 && IsDigit(text[0]) && Parses(arrow::Date32Type(), text);
 }
 
 bool HasZone(const std::string& text) {

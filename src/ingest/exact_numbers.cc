@@ -11,8 +11,6 @@ constexpr size_t kSurelyExact = 15;  // digits that every float64 gives back, wh
 constexpr int64_t kSurelyNormal = 290;
 constexpr size_t kMaxDigits = 800;  // no float64 has more
 
-bool Digit(char c) { return c >= '0' && c <= '9'; }
-
 // A decimal number's significant digits, from the first to the last that is not 0, point included.
 struct Decimal {
   std::string_view digits;
@@ -24,7 +22,7 @@ bool Split(std::string_view text, Decimal* out) {
   size_t at = !text.empty() && text[0] == '-' ? 1 : 0;
   const size_t begin = at;
   size_t first = std::string_view::npos, last = 0, point = std::string_view::npos, count = 0;
-  for (; at < text.size() && (Digit(text[at]) || text[at] == '.'); ++at) {
+  for (; at < text.size() && (IsDigit(text[at]) || text[at] == '.'); ++at) {
     if (text[at] == '.') {
       if (point != std::string_view::npos) return false;
       point = at;
@@ -43,7 +41,7 @@ bool Split(std::string_view text, Decimal* out) {
     ++at;
     if (at < text.size() && text[at] == '+') {
       ++at;
-      if (at < text.size() && !Digit(text[at])) return false;
+      if (at < text.size() && !IsDigit(text[at])) return false;
     }
     const auto [end, error] = std::from_chars(text.data() + at, text.data() + text.size(), exponent);
     if (error == std::errc::invalid_argument) return false;
@@ -69,7 +67,7 @@ std::string WithoutPoint(std::string_view digits) {
 std::string DigitsOf(const char* begin, const char* end) {
   std::string out;
   for (; begin != end && *begin != 'e'; ++begin) {
-    if (Digit(*begin)) out += *begin;
+    if (IsDigit(*begin)) out += *begin;
   }
   out.resize(out.find_last_not_of('0') + 1);
   return out;

@@ -8,6 +8,8 @@
 
 namespace headrace::ingest {
 
+inline bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+
 // -?(0|[1-9][0-9]*), in T's range: no leading zeros, no plus, no "-0".
 template <typename T>
 bool ParseInteger(std::string_view text, T* value) {

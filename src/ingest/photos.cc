@@ -23,7 +23,7 @@ using table::Kind;
 using table::Schema;
 
 constexpr int64_t kMaxImageBytes = int64_t{1} << 30;  // of one photograph's file
-constexpr int64_t kBatchBytes = 8 << 20;  // small enough that the allocator's warm pages serve again
+constexpr int64_t kPhotoBatchBytes = 8 << 20;  // small enough that the allocator's warm pages serve again
 constexpr int64_t kAheadBytes = 32 << 20;
 
 Schema PhotoSchema() {
@@ -78,7 +78,7 @@ class PhotoBatch {
  public:
   Status Add(const std::string& path, Photo photo) {
     if (rows_ == 0)
-      HEADRACE_ARROW_TRY(inline_.ReserveData(kBatchBytes + static_cast<int64_t>(photo.bytes.size())));
+      HEADRACE_ARROW_TRY(inline_.ReserveData(kPhotoBatchBytes + static_cast<int64_t>(photo.bytes.size())));
     HEADRACE_ARROW_TRY(path_.Append(path));
     HEADRACE_ARROW_TRY(inline_.Append(photo.bytes));
     HEADRACE_ARROW_TRY(media_type_.Append(photo.facts.media_type));
@@ -184,7 +184,7 @@ class Photos {
     bytes_ += file.bytes;
     ++rows_;
     HEADRACE_TRY(batch_.Add(TextOfName(file.relative), std::move(photo).value()));
-    return batch_.bytes() >= kBatchBytes || batch_.rows() >= 4096 ? Flush() : Status::Ok();
+    return batch_.bytes() >= kPhotoBatchBytes || batch_.rows() >= 4096 ? Flush() : Status::Ok();
   }
 
   Status Flush() {

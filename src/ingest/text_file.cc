@@ -7,7 +7,7 @@
 namespace headrace::ingest {
 namespace {
 
-constexpr size_t kBlock = 1 << 20;
+constexpr size_t kReadBytes = 1 << 20;
 
 }  // namespace
 
@@ -43,8 +43,8 @@ Status TextFile::Begin(const std::string& encoding) {
 Status TextFile::Read(std::string* text) {
   std::string* to = encoding_ == Encoding::kUtf8 ? text : &undecoded_;
   const size_t before = to->size();
-  to->resize(before + kBlock);
-  const size_t got = std::fread(to->data() + before, 1, kBlock, file_.get());
+  to->resize(before + kReadBytes);
+  const size_t got = std::fread(to->data() + before, 1, kReadBytes, file_.get());
   to->resize(before + got);
   if (std::ferror(file_.get())) return Status::FromErrno(errno, "read", path_);
   ended_ = got == 0;

@@ -28,13 +28,13 @@ void JpegDecoderDeleter::operator()(JpegDecoder* decoder) const {
 
 namespace {
 
-void OnError(j_common_ptr info) {
+void OnRegionError(j_common_ptr info) {
   auto* decoder = reinterpret_cast<JpegDecoder*>(info->client_data);
   (*info->err->format_message)(info, decoder->message);
   longjmp(decoder->jump, 1);
 }
 
-void OnMessage(j_common_ptr info, int level) {
+void OnRegionMessage(j_common_ptr info, int level) {
   if (level >= 0) return;
   auto* decoder = reinterpret_cast<JpegDecoder*>(info->client_data);
   if (decoder->message[0] == '\0') {
@@ -51,8 +51,8 @@ JpegDecoder* Ready(Scratch::Parts* parts) {
   if (!parts->jpeg) {
     auto* decoder = new JpegDecoder();
     decoder->info.err = jpeg_std_error(&decoder->errors);
-    decoder->errors.error_exit = OnError;
-    decoder->errors.emit_message = OnMessage;
+    decoder->errors.error_exit = OnRegionError;
+    decoder->errors.emit_message = OnRegionMessage;
     jpeg_create_decompress(&decoder->info);
     decoder->info.client_data = decoder;
     parts->jpeg.reset(decoder);

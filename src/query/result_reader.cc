@@ -90,7 +90,7 @@ arrow::Result<ArrayPtr> Converted(const ArrayPtr& array, const std::shared_ptr<a
   return arrow::MakeArray(data);
 }
 
-std::shared_ptr<arrow::Schema> DistinctNames(const arrow::FieldVector& given) {
+std::shared_ptr<arrow::Schema> WithDistinctNames(const arrow::FieldVector& given) {
   std::set<std::string> taken;
   for (const auto& field : given) taken.insert(field->name());
   std::set<std::string> used;
@@ -131,7 +131,7 @@ class ResultReader final : public arrow::RecordBatchReader {
         stop_(std::move(stop)) {
     arrow::FieldVector fields = inner_->schema()->fields();
     for (size_t i = 0; i < fields.size() && i < types.size(); ++i) fields[i] = Restored(fields[i], types[i]);
-    schema_ = DistinctNames(fields);
+    schema_ = WithDistinctNames(fields);
   }
   std::shared_ptr<arrow::Schema> schema() const override { return schema_; }
   arrow::Status ReadNext(std::shared_ptr<arrow::RecordBatch>* batch) override {

@@ -8,7 +8,7 @@
 namespace headrace::schema {
 namespace {
 
-constexpr int kDeepest = 300;  // levels and references
+constexpr int kDeepestSchema = 300;  // levels and references
 constexpr size_t kMostRules = 100000;
 constexpr size_t kMostCombinations = 512;  // of the branches of several anyOf
 
@@ -111,7 +111,7 @@ Result<std::string> Compiler::Values(const Items& items) {
   }
   const std::string path =
       flat.plain.empty() && !flat.groups.empty() ? flat.groups[0].path : PathOf(flat.plain);
-  if (++depth_ > kDeepest)
+  if (++depth_ > kDeepestSchema)
     return Status::Limit("the schema is nested too deep at " + path + ", references followed");
   if (rules_.count() > kMostRules) return TooMany(path);
   Rule& rule = place->second;  // a map's places stay

@@ -9,7 +9,7 @@
 namespace headrace::schema {
 namespace {
 
-constexpr int kDeepest = 500;  // references and levels
+constexpr int kDeepestValue = 500;  // references and levels
 
 class Checker {
  public:
@@ -19,7 +19,8 @@ class Checker {
     if (schema.json->is_boolean()) return schema.json->get<bool>();
     if (!schema.json->is_object())
       return Status::Invalid("the schema's " + schema.path + " must be an object");
-    if (++depth_ > kDeepest) return Status::Limit("the schema's " + schema.path + " goes round in circles");
+    if (++depth_ > kDeepestValue)
+      return Status::Limit("the schema's " + schema.path + " goes round in circles");
     Result<bool> good = All(schema, value, true);
     --depth_;
     return good;

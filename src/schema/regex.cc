@@ -9,7 +9,7 @@
 namespace headrace::schema {
 namespace {
 
-constexpr int kDeepest = 200;       // groups in groups
+constexpr int kDeepestGroup = 200;  // groups in groups
 constexpr int kMostTimes = 100000;  // of {m,n}
 
 const CharSet& Digits() {
@@ -60,7 +60,7 @@ class Parser {
   }
 
   Result<Regex> Choice() {
-    if (++depth_ > kDeepest) return Status::Limit("the pattern's groups are nested too deep");
+    if (++depth_ > kDeepestGroup) return Status::Limit("the pattern's groups are nested too deep");
     Regex choice{Regex::Kind::kChoice};
     do {
       HEADRACE_ASSIGN(Regex branch, Sequence());

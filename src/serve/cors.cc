@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/utf8.h"
+
 namespace headrace::serve {
 namespace {
 
@@ -11,13 +13,7 @@ constexpr char kShown[] =
     "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens";
 // Where the browser does not say which headers the page wants to send.
 constexpr char kTaken[] = "authorization, content-type, x-api-key, api-key, anthropic-version";
-constexpr char kSeconds[] = "600";  // that a browser may remember a preflight
-
-std::string Lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return std::tolower(c); });
-  return out;
-}
+constexpr char kPreflightSeconds[] = "600";  // that a browser may remember a preflight
 
 // Names of headers, as HTTP has them: a browser sends nothing else, and nothing else is sent back.
 bool AreNames(std::string_view text) {
@@ -41,14 +37,14 @@ Result<Cors> Cors::Make(std::vector<std::string> origins) {
       return Status::Invalid(
           "--cors-origins has '" + origin +
           "'; an origin is like https://example.org or http://localhost:3000, and * is any");
-    cors.origins_.push_back(Lower(origin));
+    cors.origins_.push_back(AsciiLower(origin));
   }
   return cors;
 }
 
 bool Cors::Allows(std::string_view origin) const {
   if (origin.empty()) return false;
-  return any_ || std::find(origins_.begin(), origins_.end(), Lower(origin)) != origins_.end();
+  return any_ || std::find(origins_.begin(), origins_.end(), AsciiLower(origin)) != origins_.end();
 }
 
 void Cors::Tell(const http::HttpRequest& request, http::HttpResponse* response) const {
@@ -67,7 +63,7 @@ http::HttpResponse Cors::Preflight(const http::HttpRequest& request, const std::
   response.headers.emplace_back("Access-Control-Allow-Methods", methods);
   response.headers.emplace_back("Access-Control-Allow-Headers",
                                 AreNames(wanted) ? std::string(wanted) : std::string(kTaken));
-  response.headers.emplace_back("Access-Control-Max-Age", kSeconds);
+  response.headers.emplace_back("Access-Control-Max-Age", kPreflightSeconds);
   // wicg.github.io/private-network-access: a page of the internet asks a server of the local network.
   if (request.Header("access-control-request-private-network") == "true")
     response.headers.emplace_back("Access-Control-Allow-Private-Network", "true");

@@ -4,17 +4,10 @@
 #include <nlohmann/json.hpp>
 
 #include "api/writer.h"
+#include "serve/json_body.h"
 
 namespace headrace::serve {
-namespace {
-
 using nlohmann::ordered_json;
-
-std::string Dump(const ordered_json& value) {
-  return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
-}
-
-}  // namespace
 
 std::string Props(const Services& services) {
   const Chosen chosen = services.models->Find("", false);

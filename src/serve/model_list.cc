@@ -1,10 +1,12 @@
 #include "serve/model_list.h"
+#include "serve/json_body.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
 #include "http/http_server.h"
+#include "serve/json_body.h"
 
 namespace headrace::serve {
 namespace {
@@ -40,11 +42,7 @@ Chosen FindEither(const Services& services, const std::string& name) {
   return chosen.served ? chosen : services.models->Find(name, true);
 }
 
-std::string Dump(const ordered_json& value) {
-  return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
-}
-
-ordered_json EntryOf(const Served& served, const std::string& name) {
+ordered_json ModelEntry(const Served& served, const std::string& name) {
   const model::Facts& facts = served.model->facts();
   return {{"id", name},
           {"object", "model"},
@@ -74,13 +72,13 @@ ordered_json AnthropicEntry(const Served& served, const std::string& name) {
 
 std::string ModelList(const Services& services) {
   ordered_json list = ordered_json::array();
-  for (const Named& one : AllNames(services)) list.push_back(EntryOf(*one.served, one.name));
+  for (const Named& one : AllNames(services)) list.push_back(ModelEntry(*one.served, one.name));
   return Dump({{"object", "list"}, {"data", list}});
 }
 
 std::string ModelEntry(const Services& services, const std::string& name) {
   const Chosen chosen = FindEither(services, name);
-  return chosen.served ? Dump(EntryOf(*chosen.served, name)) : "";
+  return chosen.served ? Dump(ModelEntry(*chosen.served, name)) : "";
 }
 
 std::string AnthropicModelList(const Services& services, std::string_view query) {

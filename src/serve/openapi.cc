@@ -9,7 +9,9 @@ namespace headrace::serve {
 std::string OpenApiDocument() {
   return R"json({
 "openapi": "3.1.0",
-"info": {"title": "Headrace", "version": ")json" + std::string(Version()) + R"json(", "description": "One model, many users: OpenAI's and Anthropic's APIs over models that you own."},
+"info": {"title": "Headrace", "version": ")json" +
+         std::string(Version()) +
+         R"json(", "description": "One model, many users: OpenAI's and Anthropic's APIs over models that you own."},
 "security": [{}, {"bearer": []}, {"header": []}],
 "paths": {
  "/v1/chat/completions": {"post": {"operationId": "chat", "requestBody": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}}}, "responses": {"200": {"description": "An answer, or its stream", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatCompletion"}}, "text/event-stream": {"schema": {"type": "object", "required": ["data"]}}}}, "default": {"$ref": "#/components/responses/Error"}}}},

@@ -14,7 +14,7 @@ using nlohmann::json;
 namespace {
 
 constexpr size_t kMostLostEnds = 16 << 10;
-constexpr double kLookSeconds = 1;       // between looks at how much waits, and at who commits
+constexpr double kCommitSeconds = 1;     // between looks at how much waits, and at who commits
 constexpr int64_t kMuchBytes = 8 << 20;  // that wait: committed at the next look
 
 }  // namespace
@@ -165,7 +165,7 @@ bool Recorder::IsDue(double since) {
 void Recorder::Run() {
   pthread_setname_np(pthread_self(), "hr-trace");
   (void)CommitSpools();  // of servers that died
-  const std::chrono::duration<double> look(std::min(kLookSeconds, commit_seconds_));
+  const std::chrono::duration<double> look(std::min(kCommitSeconds, commit_seconds_));
   for (double last = MonotonicSeconds();;) {
     {
       std::unique_lock lock(mutex_);

@@ -5,14 +5,10 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/utf8.h"
+
 namespace headrace::serve {
 namespace {
-
-std::string Lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return std::tolower(c); });
-  return out;
-}
 
 // Of "name:port" or "[address]:port", without brackets.
 std::string HostName(std::string_view authority) {
@@ -26,7 +22,7 @@ bool IsAddress(const std::string& host) {
 }
 
 bool IsJson(std::string_view type) {
-  const std::string kind = Lower(type.substr(0, type.find(';')));
+  const std::string kind = AsciiLower(type.substr(0, type.find(';')));
   return kind.find("json") != std::string::npos;
 }
 
@@ -52,8 +48,8 @@ bool IsLoopback(std::string_view host) {
 
 std::optional<api::Fault> StrangerFault(const http::HttpRequest& head, const StrangerRules& rules,
                                         const Cors& cors) {
-  const std::string host = Lower(head.Header("host")), origin = Lower(head.Header("origin"));
-  const std::string name = HostName(host), site = Lower(head.Header("sec-fetch-site"));
+  const std::string host = AsciiLower(head.Header("host")), origin = AsciiLower(head.Header("origin"));
+  const std::string name = HostName(host), site = AsciiLower(head.Header("sec-fetch-site"));
   const bool known = name.empty() || IsLoopback(name) || IsAddress(name) ||
                      std::find(rules.hosts.begin(), rules.hosts.end(), name) != rules.hosts.end();
   if (rules.loopback && !known)

@@ -129,6 +129,8 @@ struct CoalescedRange {
   ByteRange range;
   std::vector<size_t> members;  // indexes into the input
 };
+// Of one read that joins several ranges, on distant stores.
+inline constexpr int64_t kCoalesceBytes = 8 << 20;
 // Merges ranges whose gap is at most `max_gap` bytes into reads of at most `max_bytes` (single larger ranges
 // stay whole).
 std::vector<CoalescedRange> CoalesceRanges(const std::vector<ByteRange>& ranges, int64_t max_gap,

@@ -16,7 +16,6 @@ namespace headrace::store {
 namespace {
 
 constexpr int64_t kPartBytes = 16 << 20;  // of a multipart upload
-constexpr int64_t kCoalesceBytes = 8 << 20;
 
 using Query = std::vector<std::pair<std::string, std::string>>;
 

@@ -15,8 +15,6 @@
 namespace headrace::store {
 namespace {
 
-constexpr int64_t kCoalesceBytes = 8 << 20;
-
 struct Options {
   double latency = 0;  // seconds
   double rate = 0;     // bytes a second; 0: no limit

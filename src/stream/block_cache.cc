@@ -15,7 +15,7 @@
 namespace headrace::stream {
 namespace {
 
-constexpr char kMagic[] = "HRBLK001";
+constexpr char kBlockMagic[] = "HRBLK001";
 constexpr size_t kHead = 24;  // magic, payload bytes, XXH3-64 of the payload
 // How long to wait for another process: one that counts, and one that fetches the block that we want.
 constexpr double kCountSeconds = 30;
@@ -141,7 +141,7 @@ Result<store::Bytes> BlockCache::Map(int64_t block) {
   uint64_t sum = 0;
   std::memcpy(&payload, bytes + 8, 8);
   std::memcpy(&sum, bytes + 16, 8);
-  if (std::memcmp(bytes, kMagic, 8) != 0 || payload != static_cast<uint64_t>(size) - kHead ||
+  if (std::memcmp(bytes, kBlockMagic, 8) != 0 || payload != static_cast<uint64_t>(size) - kHead ||
       Xxh3(bytes + kHead, payload) != sum) {
     unlink(path.c_str());
     return Status::NotFound(path);
@@ -153,7 +153,7 @@ Status BlockCache::Keep(int64_t block, const std::string& bytes) {
   char head[kHead];
   const uint64_t payload = bytes.size();
   const uint64_t sum = Xxh3(bytes);
-  std::copy_n(kMagic, 8, head);
+  std::copy_n(kBlockMagic, 8, head);
   std::memcpy(head + 8, &payload, 8);
   std::memcpy(head + 16, &sum, 8);
   const auto size = static_cast<int64_t>(bytes.size() + kHead);

@@ -11,7 +11,6 @@ namespace headrace::stream {
 namespace {
 
 using nlohmann::json;
-using Kind = ImageStep::Kind;
 
 Status Wrong(const std::string& op, const std::string& what) {
   return Status::Invalid("the image step '" + op + "' " + what);
@@ -156,28 +155,28 @@ Result<ImageOps> ImageOps::Parse(const std::string& text) {
       HEADRACE_ASSIGN(made.filter, media::ParseFilter(step["filter"].get<std::string>()));
     }
     if (op == "random_resized_crop" || op == "resize") {
-      made.kind = op == "resize" ? Kind::kResize : Kind::kRandomResizedCrop;
-      HEADRACE_TRY(ParseSize(step, op, made.kind == Kind::kResize, &made));
+      made.kind = op == "resize" ? ImageStep::Kind::kResize : ImageStep::Kind::kRandomResizedCrop;
+      HEADRACE_TRY(ParseSize(step, op, made.kind == ImageStep::Kind::kResize, &made));
       HEADRACE_ASSIGN(made.scale, Range(step, op, "scale", made.scale, 1e-6, 1));
       HEADRACE_ASSIGN(made.ratio, Range(step, op, "ratio", made.ratio, 1e-3, 1e3));
       if (resampled) return Wrong(op, "resizes a second time; one resampling step is made");
-      if (made.kind == Kind::kRandomResizedCrop && !ops.steps_.empty() && ops.height_ > 0)
+      if (made.kind == ImageStep::Kind::kRandomResizedCrop && !ops.steps_.empty() && ops.height_ > 0)
         return Wrong(op, "comes after another crop");
       resampled = true;
       ops.height_ = made.height;
       ops.width_ = made.width;
     } else if (op == "center_crop" || op == "random_crop") {
-      made.kind = op == "center_crop" ? Kind::kCenterCrop : Kind::kRandomCrop;
+      made.kind = op == "center_crop" ? ImageStep::Kind::kCenterCrop : ImageStep::Kind::kRandomCrop;
       HEADRACE_TRY(ParseSize(step, op, false, &made));
       ops.height_ = made.height;
       ops.width_ = made.width;
     } else if (op == "horizontal_flip") {
-      made.kind = Kind::kHorizontalFlip;
+      made.kind = ImageStep::Kind::kHorizontalFlip;
       made.probability = step.value("p", json(0.5)).is_number() ? step.value("p", 0.5) : -1;
       if (!(made.probability >= 0 && made.probability <= 1))
         return Wrong(op, "needs a probability from 0 to 1");
     } else if (op == "color_jitter") {
-      made.kind = Kind::kColorJitter;
+      made.kind = ImageStep::Kind::kColorJitter;
       HEADRACE_ASSIGN(made.brightness, Range(step, op, "brightness", made.brightness, 0, 16));
       HEADRACE_ASSIGN(made.contrast, Range(step, op, "contrast", made.contrast, 0, 16));
       HEADRACE_ASSIGN(made.saturation, Range(step, op, "saturation", made.saturation, 0, 16));
@@ -227,11 +226,11 @@ Result<ImageOps::Drawn> ImageOps::Draw(int width, int height, uint64_t key) cons
   drawn.region.filter = media::Filter::kBilinear;
   for (const auto& step : steps_) {
     switch (step.kind) {
-      case Kind::kRandomResizedCrop:
+      case ImageStep::Kind::kRandomResizedCrop:
         RandomResizedCrop(step, &draws, &frame);
         drawn.region.filter = step.filter;
         break;
-      case Kind::kResize:
+      case ImageStep::Kind::kResize:
         if (step.width > 0) {
           frame.width = step.width;
           frame.height = step.height;
@@ -243,20 +242,20 @@ Result<ImageOps::Drawn> ImageOps::Draw(int width, int height, uint64_t key) cons
         }
         drawn.region.filter = step.filter;
         break;
-      case Kind::kCenterCrop:
+      case ImageStep::Kind::kCenterCrop:
         HEADRACE_TRY(CropFrame(&frame, step.width, step.height, std::round((frame.width - step.width) / 2.0),
                                std::round((frame.height - step.height) / 2.0)));
         break;
-      case Kind::kRandomCrop: {
+      case ImageStep::Kind::kRandomCrop: {
         const double left = std::floor(draws.Uniform() * (std::max(0, frame.width - step.width) + 1));
         const double top = std::floor(draws.Uniform() * (std::max(0, frame.height - step.height) + 1));
         HEADRACE_TRY(CropFrame(&frame, step.width, step.height, left, top));
         break;
       }
-      case Kind::kHorizontalFlip:
+      case ImageStep::Kind::kHorizontalFlip:
         if (draws.Uniform() < step.probability) drawn.region.mirror = !drawn.region.mirror;
         break;
-      case Kind::kColorJitter:
+      case ImageStep::Kind::kColorJitter:
         drawn.jitter.brightness *= draws.Uniform(step.brightness[0], step.brightness[1]);
         drawn.jitter.contrast *= draws.Uniform(step.contrast[0], step.contrast[1]);
         drawn.jitter.saturation *= draws.Uniform(step.saturation[0], step.saturation[1]);

@@ -15,7 +15,7 @@
 namespace headrace::stream {
 namespace {
 
-constexpr char kMagic[] = "HRSEL001";
+constexpr char kSelectionMagic[] = "HRSEL001";
 constexpr size_t kPartFragments = 64;
 
 void PutInt(std::string* out, uint64_t value, int bytes) {
@@ -56,7 +56,7 @@ struct Entry {
 
 std::string EncodePart(int64_t version, const std::string& canonical, const std::vector<Extent>& extents,
                        const std::vector<std::string>& sets) {
-  std::string head(kMagic, 8);
+  std::string head(kSelectionMagic, 8);
   const size_t head_bytes = 8 + 4 + 8 + 4 + canonical.size() + 4 + extents.size() * 48 + 8;
   PutInt(&head, head_bytes, 4);
   PutInt(&head, static_cast<uint64_t>(version), 8);
@@ -81,7 +81,7 @@ std::string EncodePart(int64_t version, const std::string& canonical, const std:
 Result<std::vector<Entry>> DecodeHead(std::string_view bytes, const std::string& key, int64_t version,
                                       const std::string& canonical, const std::vector<Extent>& expected) {
   const auto damaged = [&] { return Status::Corrupt(key + " is damaged; delete it, it is made again"); };
-  if (bytes.size() < 12 || std::memcmp(bytes.data(), kMagic, 8) != 0) return damaged();
+  if (bytes.size() < 12 || std::memcmp(bytes.data(), kSelectionMagic, 8) != 0) return damaged();
   Cursor cursor(bytes.substr(8));
   uint64_t head_bytes = 0;
   if (!cursor.Int(4, &head_bytes) || head_bytes > bytes.size() || head_bytes < 36) return damaged();

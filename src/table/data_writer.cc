@@ -103,10 +103,10 @@ class ParquetWriter {
   int64_t group_bytes_ = 0;
 };
 
-class Writer final : public DataWriter {
+class FragmentWriter final : public DataWriter {
  public:
-  Writer(std::shared_ptr<store::ObjectStore> store, std::string prefix, std::vector<Field> fields,
-         std::vector<int32_t> stat_fields, WriteOptions options)
+  FragmentWriter(std::shared_ptr<store::ObjectStore> store, std::string prefix, std::vector<Field> fields,
+                 std::vector<int32_t> stat_fields, WriteOptions options)
       : store_(std::move(store)),
         prefix_(std::move(prefix)),
         fields_(std::move(fields)),
@@ -126,7 +126,7 @@ class Writer final : public DataWriter {
     parquet_family_ = std::make_shared<const Family>(std::move(parquet));
   }
 
-  ~Writer() override {
+  ~FragmentWriter() override {
     if (!finished_) Drop();
   }
 
@@ -300,8 +300,8 @@ class Writer final : public DataWriter {
 std::unique_ptr<DataWriter> NewDataWriter(std::shared_ptr<store::ObjectStore> store, std::string prefix,
                                           std::vector<Field> fields, std::vector<int32_t> stat_fields,
                                           WriteOptions options) {
-  return std::make_unique<Writer>(std::move(store), std::move(prefix), std::move(fields),
-                                  std::move(stat_fields), std::move(options));
+  return std::make_unique<FragmentWriter>(std::move(store), std::move(prefix), std::move(fields),
+                                          std::move(stat_fields), std::move(options));
 }
 
 }  // namespace headrace::table

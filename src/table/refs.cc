@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kKinds[] = {"table", "snapshot", "model", "none"};
+constexpr const char* kRefKinds[] = {"table", "snapshot", "model", "none"};
 
 Result<ObjectName> ParseRefKey(const std::string& key) {
   auto name = ParseKey(key);
@@ -37,12 +37,12 @@ Result<RefValue> Refs::Read(std::string_view name, int64_t revision) const {
     value.name = in.at("name").get<std::string>();
     value.revision = JsonInt<int64_t>(in.at("revision"));
     const auto kind = in.at("kind").get<std::string>();
-    const auto known = std::find(std::begin(kKinds), std::end(kKinds), kind);
-    if (known == std::end(kKinds)) {
+    const auto known = std::find(std::begin(kRefKinds), std::end(kRefKinds), kind);
+    if (known == std::end(kRefKinds)) {
       return Status::Unsupported(key + " points to a '" + kind +
                                  "', a kind of a newer Headrace; update this one");
     }
-    value.kind = static_cast<RefKind>(known - std::begin(kKinds));
+    value.kind = static_cast<RefKind>(known - std::begin(kRefKinds));
     value.target = in.at("target").get<std::string>();
     value.who = in.value("who", "");
     value.why = in.value("why", "");
@@ -82,7 +82,7 @@ Result<RefValue> Refs::Move(std::string_view name, int64_t expected_revision, Re
                 std::move(tag)};
   const std::string transaction = Uuid::Random().ToString();
   json out = {
-      {"name", next.name},       {"revision", next.revision}, {"kind", kKinds[static_cast<int>(kind)]},
+      {"name", next.name},       {"revision", next.revision}, {"kind", kRefKinds[static_cast<int>(kind)]},
       {"target", next.target},   {"who", next.who},           {"why", next.why},
       {"time_us", next.time_us}, {"transaction", transaction}};
   if (!next.tag.empty()) out["tag"] = next.tag;

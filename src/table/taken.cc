@@ -11,7 +11,7 @@ namespace {
 
 using Items = std::vector<TakenItem>;
 
-constexpr std::string_view kMagic = "HRTAKEN1";
+constexpr std::string_view kTakenMagic = "HRTAKEN1";
 
 void AppendInt(uint64_t value, std::string* out) {
   for (int shift = 0; shift < 64; shift += 8) *out += static_cast<char>(value >> shift);
@@ -24,7 +24,7 @@ uint64_t IntAt(std::string_view bytes, size_t at) {
 }
 
 std::string Encode(const Items& items) {
-  std::string out(kMagic);
+  std::string out(kTakenMagic);
   for (const auto& item : items) {
     AppendInt(item.source.size(), &out);
     out += item.source;
@@ -39,11 +39,11 @@ std::string Encode(const Items& items) {
 Result<std::shared_ptr<Items>> Decode(std::string_view bytes, const TakenRef& ref, const std::string& key) {
   const auto corrupt = [&] { return Status::Corrupt("the list of items " + key + " is damaged"); };
   if (static_cast<int64_t>(bytes.size()) != ref.bytes || Xxh3(bytes) != ref.checksum ||
-      !bytes.starts_with(kMagic)) {
+      !bytes.starts_with(kTakenMagic)) {
     return corrupt();
   }
   auto items = std::make_shared<Items>();
-  for (size_t at = kMagic.size(); at < bytes.size();) {
+  for (size_t at = kTakenMagic.size(); at < bytes.size();) {
     if (bytes.size() - at < 8) return corrupt();
     const uint64_t length = IntAt(bytes, at);
     at += 8;

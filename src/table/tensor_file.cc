@@ -17,7 +17,7 @@
 namespace headrace::table {
 namespace {
 
-constexpr char kMagic[] = "HRSUMS01";
+constexpr char kSumsMagic[] = "HRSUMS01";
 constexpr int64_t kChunk = limits::kTensorChunkBytes;
 
 template <typename T>
@@ -86,9 +86,9 @@ class SummingStream final : public arrow::io::OutputStream {
   std::vector<uint32_t> sums_;
 };
 
-class Writer final : public TensorWriter {
+class TensorFileWriter final : public TensorWriter {
  public:
-  Writer(store::ObjectStore* store, std::string prefix, const Uuid& file, const Field& field)
+  TensorFileWriter(store::ObjectStore* store, std::string prefix, const Uuid& file, const Field& field)
       : store_(store), prefix_(std::move(prefix)), file_(file), schema_(arrow::schema({ToArrow(field)})) {
     sums_.cell_bytes = field.type.tensor_bytes();
   }
@@ -152,7 +152,7 @@ class Writer final : public TensorWriter {
 }  // namespace
 
 std::string EncodeTensorSums(const TensorSums& sums) {
-  std::string out(kMagic, 8);
+  std::string out(kSumsMagic, 8);
   Put<uint32_t>(&out, static_cast<uint32_t>(kChunk));
   Put<uint32_t>(&out, static_cast<uint32_t>(sums.cell_bytes));
   Put<uint64_t>(&out, static_cast<uint64_t>(sums.file_bytes));
@@ -170,7 +170,7 @@ std::string EncodeTensorSums(const TensorSums& sums) {
 
 Result<TensorSums> DecodeTensorSums(std::string_view bytes, const std::string& key) {
   const auto bad = [&](const char* why) { return Status::Corrupt("cannot read " + key + ": " + why); };
-  if (bytes.size() < 16 || bytes.substr(0, 8) != std::string_view(kMagic, 8))
+  if (bytes.size() < 16 || bytes.substr(0, 8) != std::string_view(kSumsMagic, 8))
     return bad("it is no sums file");
   std::string_view tail = bytes.substr(bytes.size() - 8);
   uint64_t checksum = 0;
@@ -210,7 +210,7 @@ Result<TensorSums> DecodeTensorSums(std::string_view bytes, const std::string& k
 
 Result<std::unique_ptr<TensorWriter>> NewTensorWriter(store::ObjectStore* store, const std::string& prefix,
                                                       const Uuid& file, const Field& field) {
-  auto writer = std::make_unique<Writer>(store, prefix, file, field);
+  auto writer = std::make_unique<TensorFileWriter>(store, prefix, file, field);
   HEADRACE_TRY(writer->Open());
   return std::unique_ptr<TensorWriter>(std::move(writer));
 }
