@@ -312,7 +312,7 @@ def test_configuration(tmp_path: pathlib.Path) -> None:
     config.write_text("port = many\n")
     assert "port" in run("serve", "--config", str(config), code=1)
     assert "needs" in run("serve", str(GEMMA), "--memory", "100MB", code=1)
-    assert "not an amount" in run("serve", str(GEMMA), "--memory", "lots", code=1)
+    assert "no size" in run("serve", str(GEMMA), "--memory", "lots", code=1)
 
 
 def test_tls(tmp_path: pathlib.Path) -> None:
