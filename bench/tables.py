@@ -332,7 +332,7 @@ def ingest(scale: float) -> list[Line]:
                     assert image.size == (500, 375)
 
         mine, rival = alternate(ours, theirs, 5)
-        return [at_most(f"ingest of {count:,} photographs, synced ÷ (cp -r + sync + Pillow headers)", mine, rival, 1.0)]
+        return [at_most(f"ingest of {count:,} photographs, synced ÷ (cp -r + sync + Pillow headers)", mine, rival, 0.9)]
 
 
 def manifests(scale: float) -> list[Line]:
