@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import boto3
 import headrace as hr
@@ -27,26 +27,35 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    port = free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+def moto(port: int, *options: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port), *options],
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
-    endpoint = f"http://127.0.0.1:{port}"
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+
+
+def make_bucket(client: Any) -> None:
+    """Once the server is there."""
     for _ in range(200):
         try:
             client.create_bucket(Bucket="bucket")
             break
         except Exception:
             time.sleep(0.1)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    port = free_port()
+    server = moto(port)
+    endpoint = f"http://127.0.0.1:{port}"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    make_bucket(client)
     yield "s3://bucket/some/prefix"
     server.kill()
     server.wait()
@@ -61,11 +70,7 @@ def test_https_trusts_the_certificates_that_SSL_CERT_FILE_names(
          "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
         check=True, capture_output=True,
     )  # fmt: skip
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port), "-c", certificate, "-k", key],
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
+    server = moto(port, "-c", certificate, "-k", key)
     environment = {
         "PATH": "/usr/bin",
         "HOME": str(tmp_path),
@@ -84,12 +89,7 @@ def test_https_trusts_the_certificates_that_SSL_CERT_FILE_names(
             aws_access_key_id="AKIAEXAMPLE",
             aws_secret_access_key=SECRET,
         )
-        for _ in range(200):
-            try:
-                client.create_bucket(Bucket="bucket")
-                break
-            except Exception:
-                time.sleep(0.1)
+        make_bucket(client)
         stranger = headrace("--catalog", "s3://bucket/x", "init", env=environment)
         assert stranger.returncode == 1 and "certificate" in stranger.stderr, stranger.stderr
         trusted = headrace("--catalog", "s3://bucket/x", "init", env=environment | {"SSL_CERT_FILE": certificate})
