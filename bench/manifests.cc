@@ -7,8 +7,8 @@
 #include <string>
 
 #include "base/clock.h"
+#include "table/catalog.h"
 #include "table/commit.h"
-#include "table/table.h"
 
 using namespace headrace;         // NOLINT: a program, not a header
 using namespace headrace::table;  // NOLINT: likewise

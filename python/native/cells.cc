@@ -15,6 +15,7 @@
 
 #include "bridge.h"
 #include "table/arrow_bridge.h"
+#include "table/type_arrow.h"
 
 namespace headrace::python {
 namespace {

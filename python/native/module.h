@@ -11,7 +11,7 @@
 
 #include "bridge.h"
 #include "cells.h"
-#include "table/table.h"
+#include "table/catalog.h"
 
 namespace headrace::python {
 

@@ -13,7 +13,7 @@
 #include "bridge.h"
 #include "cells.h"
 #include "stream/assemble.h"
-#include "table/table.h"
+#include "table/catalog.h"
 #include "tokenizer.h"
 
 namespace headrace::python {

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "base/cancel.h"
-#include "table/table.h"
+#include "table/catalog.h"
 
 namespace headrace::cli {
 

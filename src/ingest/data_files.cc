@@ -19,6 +19,7 @@
 #include "ingest/run_state.h"
 #include "table/arrow_bridge.h"
 #include "table/conform.h"
+#include "table/type_arrow.h"
 
 namespace headrace::ingest {
 namespace {

@@ -19,7 +19,7 @@
 
 #include "base/cancel.h"
 #include "base/progress.h"
-#include "table/table.h"
+#include "table/catalog.h"
 
 namespace headrace::ingest {
 

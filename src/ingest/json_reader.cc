@@ -13,6 +13,7 @@
 #include "ingest/json_values.h"
 #include "table/arrow_bridge.h"
 #include "table/schema.h"
+#include "table/type_arrow.h"
 
 namespace headrace::ingest {
 namespace {

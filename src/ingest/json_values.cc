@@ -15,6 +15,7 @@
 #include "base/ids.h"
 #include "ingest/csv_types.h"
 #include "ingest/exact_numbers.h"
+#include "table/type_arrow.h"
 
 namespace headrace::ingest {
 namespace {

@@ -9,6 +9,7 @@
 #include "table/arrow_bridge.h"
 #include "table/blob_cells.h"
 #include "table/conform.h"
+#include "table/type_arrow.h"
 
 namespace headrace::query {
 namespace {

@@ -17,7 +17,7 @@
 #include <arrow/type_fwd.h>
 
 #include "base/cancel.h"
-#include "table/table.h"
+#include "table/catalog.h"
 
 namespace headrace::query {
 

@@ -12,7 +12,7 @@
 #include "base/progress.h"
 #include "base/status.h"
 #include "model/model.h"
-#include "table/table.h"
+#include "table/catalog.h"
 
 namespace headrace::registry {
 

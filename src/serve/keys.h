@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "table/table.h"
+#include "table/catalog.h"
 
 namespace headrace::serve {
 

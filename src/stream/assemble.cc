@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "table/arrow_bridge.h"
+#include "table/type_arrow.h"
 
 namespace headrace::stream {
 

@@ -1,3 +1,5 @@
+#include "table/catalog.h"
+
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
@@ -8,7 +10,6 @@
 #include "table/keys.h"
 #include "table/sealed_json.h"
 #include "table/settle.h"
-#include "table/table.h"
 
 namespace headrace::table {
 namespace {

@@ -16,6 +16,7 @@
 
 #include "table/arrow_bridge.h"
 #include "table/json_text.h"
+#include "table/type_arrow.h"
 
 namespace headrace::table {
 namespace {

@@ -14,6 +14,7 @@
 #include "table/pack_writer.h"
 #include "table/parquet_tail.h"
 #include "table/tensor_file.h"
+#include "table/type_arrow.h"
 
 namespace headrace::table {
 namespace {

@@ -21,6 +21,7 @@
 #include "table/page.h"
 #include "table/parquet_leaf.h"
 #include "table/stored_form.h"
+#include "table/type_arrow.h"
 
 namespace headrace::table {
 

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "table/arrow_bridge.h"
+#include "table/type_arrow.h"
 
 namespace headrace::table {
 namespace {

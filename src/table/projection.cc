@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "table/expr.h"
+#include "table/type_arrow.h"
 
 namespace headrace::table {
 namespace {

@@ -9,6 +9,7 @@
 #include "table/conform.h"
 #include "table/keys.h"
 #include "table/table_testing.h"
+#include "table/type_arrow.h"
 
 namespace headrace::table {
 namespace {

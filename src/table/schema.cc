@@ -9,6 +9,7 @@
 
 #include "base/limits.h"
 #include "table/json_read.h"
+#include "table/type_arrow.h"
 
 namespace headrace::table {
 namespace {

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include <arrow/type_fwd.h>
 #include <nlohmann/json_fwd.hpp>
 
 #include "table/type.h"

@@ -4,6 +4,8 @@
 #include <arrow/array/util.h>
 #include <arrow/type.h>
 
+#include "table/type_arrow.h"
+
 namespace headrace::table {
 namespace {
 

@@ -1,4 +1,4 @@
-#include "table/table.h"
+#include "table/catalog.h"
 
 #include "base/clock.h"
 #include "table/table_testing.h"

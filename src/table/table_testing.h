@@ -8,7 +8,7 @@
 #include <string>
 
 #include "store/memory_store.h"
-#include "table/table.h"
+#include "table/catalog.h"
 #include "testing.h"
 
 namespace headrace::testing {

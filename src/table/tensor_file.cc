@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "table/arrow_bridge.h"
 #include "table/keys.h"
+#include "table/type_arrow.h"
 
 namespace headrace::table {
 namespace {

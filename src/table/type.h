@@ -1,4 +1,4 @@
-// The types that a table's columns may have, and how Arrow types map onto them.
+// The types that a table's columns may have (type_arrow.h: how Arrow's map onto them).
 //
 // Text forms (used by the format, errors, `headrace describe`): bool, int8 … uint64, float16, float32,
 // float64, string, binary, date, timestamp[us], timestamp[us, UTC], time[us], duration[us], decimal(18, 2),
@@ -10,8 +10,6 @@
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <arrow/type_fwd.h>
 
 #include "base/status.h"
 
@@ -87,14 +85,5 @@ const std::vector<Field>& BlobFields();
 Result<Type> ParseType(std::string_view text);
 const char* KindName(Kind kind);
 int KindBytes(Kind kind);  // of a fixed-width scalar, else 0
-
-// Maps an Arrow type losslessly, or refuses it by name with the cast to use. Extension types known here, as
-// types or as a field's metadata: arrow.fixed_shape_tensor, arrow.json, arrow.uuid, headrace.bfloat16
-// (fixed-size list of uint16), headrace.blob.
-Result<Type> TypeFromArrow(const arrow::Field& field);
-// The Arrow form of stored data. Nested fields carry their ids as PARQUET:field_id; fields of json and uuid
-// say so in their metadata (ARROW:extension:name), and their arrays are of the plain type below it.
-std::shared_ptr<arrow::DataType> ToArrow(const Type& type);
-std::shared_ptr<arrow::Field> ToArrow(const Field& field);
 
 }  // namespace headrace::table

@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "table/table.h"
+#include "table/catalog.h"
 #include "trace/note.h"
 #include "trace/replay.h"
 #include "trace/spool.h"

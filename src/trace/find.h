@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "table/table.h"
+#include "table/catalog.h"
 
 namespace headrace::trace {
 

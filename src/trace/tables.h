@@ -7,7 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "table/table.h"
+#include "table/catalog.h"
 #include "trace/columns.h"
 
 namespace headrace::trace {

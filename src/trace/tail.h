@@ -8,7 +8,7 @@
 
 #include <arrow/type_fwd.h>
 
-#include "table/table.h"
+#include "table/catalog.h"
 
 namespace headrace::trace {
 

@@ -1,0 +1,58 @@
+// A catalog: the tables of one folder or bucket, by name.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "table/environment.h"
+#include "table/refs.h"
+#include "table/table.h"
+
+namespace headrace::table {
+
+struct CatalogOptions {
+  bool sync = true;  // of Init: kept in the catalog, and used by everyone who opens it
+  int threads = 0;   // 0: one per hardware thread
+};
+
+class Catalog {
+ public:
+  // A folder or s3://bucket/prefix. Init makes a catalog (AlreadyExists if there is one); Open needs one.
+  static Result<std::shared_ptr<Catalog>> Init(const std::string& location,
+                                               const CatalogOptions& options = {});
+  static Result<std::shared_ptr<Catalog>> Open(const std::string& location,
+                                               const CatalogOptions& options = {});
+  // On a store that is there already (tests, scratch).
+  static Result<std::shared_ptr<Catalog>> InitOn(std::shared_ptr<store::ObjectStore> store,
+                                                 const CatalogOptions& options = {});
+  static Result<std::shared_ptr<Catalog>> OpenOn(std::shared_ptr<store::ObjectStore> store,
+                                                 const CatalogOptions& options = {});
+
+  Result<std::shared_ptr<Table>> CreateTable(const std::string& name, Schema schema,
+                                             const CommitOptions& options = {});
+  Result<std::shared_ptr<Table>> OpenTable(const std::string& name) const;
+  // The table as it is, or made with this schema where there is none; whoever is faster makes it.
+  Result<std::shared_ptr<Table>> OpenOrCreateTable(const std::string& name, Schema schema,
+                                                   const CommitOptions& options = {});
+  Result<std::vector<std::string>> TableNames() const;
+  // The name goes; the data stays until garbage collection.
+  Status DropTable(const std::string& name, const CommitOptions& options = {});
+
+  // A ref to a table's version: tags that version (so that it is kept) and points the name at it.
+  Result<RefValue> PointRef(const std::string& ref, const std::string& table, const std::string& version,
+                            int64_t expected_revision, const CommitOptions& options = {});
+  // A table's name, or a ref to a snapshot: the view it stands for. `name` may end in @version.
+  Result<View> Resolve(const std::string& name) const;
+
+  Refs refs() const { return Refs(env_->store); }
+  std::string Describe() const { return env_->store->Describe(); }
+  const std::shared_ptr<Environment>& environment() const { return env_; }
+
+ private:
+  explicit Catalog(std::shared_ptr<Environment> env) : env_(std::move(env)) {}
+  Status ReleaseTag(const RefValue& held, const CommitOptions& options);
+  std::shared_ptr<Environment> env_;
+};
+
+}  // namespace headrace::table
