@@ -56,7 +56,7 @@ def includes(name: str, known: dict[str, frozenset[str]]) -> frozenset[str]:
     return known[name]
 
 
-class Tidy:
+class ClangTidy:
     """clang-tidy over sources. A source that passed is not linted again until it, a header of ours that it includes, the compiler's
     flags, the rules or clang-tidy itself change; the marks lie in ./dev's cache, so a fresh clone finds them too.
     """
@@ -93,7 +93,7 @@ class Tidy:
 
 
 def tidy() -> bool:
-    linter = Tidy(ROOT / "build" / "lint", MARKS)
+    linter = ClangTidy(ROOT / "build" / "lint", MARKS)
     names = [name for name in files("src/*.cc", "src/**/*.cc") if not name.endswith("_test.cc")]
     begin = time.monotonic()
     bad = 0

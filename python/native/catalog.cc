@@ -83,7 +83,7 @@ CatalogHandle Kept(std::shared_ptr<table::Catalog> catalog) {
 
 // A query engine and the token that stops its statement when the reader is dropped or a signal comes.
 struct Sql {
-  std::shared_ptr<query::Engine> engine;
+  std::shared_ptr<query::SqlEngine> engine;
 };
 
 // {name: None, bool, int, float or str}, as catalog.py makes it.
@@ -157,11 +157,11 @@ void BindCatalog(nb::module_& m) {
              Check(Interruptible([&](const StopToken&) { return trace::CommitTraces(c.held.get(), rows); }));
            })
       .def("engine", [](const CatalogHandle& c, const std::string& memory, int threads, bool files) {
-        return Sql{Check(query::Engine::Open(c.held, {.threads = threads,
-                                                      .memory_limit = memory,
-                                                      .files = files,
-                                                      .tailed = trace::TailedTables(),
-                                                      .tail = trace::TailOf(c.held)}))};
+        return Sql{Check(query::SqlEngine::Open(c.held, {.threads = threads,
+                                                         .memory_limit = memory,
+                                                         .files = files,
+                                                         .tailed = trace::TailedTables(),
+                                                         .tail = trace::TailOf(c.held)}))};
       });
   nb::class_<Sql>(m, "Sql")
       .def("query",

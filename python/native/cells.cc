@@ -133,10 +133,10 @@ nb::object Str(std::string_view text) {
 }
 
 nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Array>& array, int64_t row,
-                    const Batch& batch);
+                    const RowBatch& batch);
 
 nb::object StructToPython(const arrow::Field& field, const std::shared_ptr<arrow::Array>& array, int64_t row,
-                          const Batch& batch) {
+                          const RowBatch& batch) {
   const auto& parent = static_cast<const arrow::StructArray&>(*array);
   const bool blob = field.metadata() && field.metadata()->Get("headrace.type").ValueOr("") == "blob";
   nb::dict facts;
@@ -160,7 +160,7 @@ std::string ExtensionOf(const arrow::Field& field) {
 }
 
 // A dict; a list of pairs where a key is there twice or cannot be one of a dict.
-nb::object MapToPython(const arrow::MapArray& map, int64_t row, const Batch& batch) {
+nb::object MapToPython(const arrow::MapArray& map, int64_t row, const RowBatch& batch) {
   const auto keys = map.keys()->Slice(map.value_offset(row), map.value_length(row));
   const auto values = map.items()->Slice(map.value_offset(row), map.value_length(row));
   nb::list pairs;
@@ -185,7 +185,7 @@ nb::object FixedToPython(const arrow::Field& field, const arrow::FixedSizeBinary
 }
 
 nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Array>& array, int64_t row,
-                    const Batch& batch) {
+                    const RowBatch& batch) {
   if (array->IsNull(row)) return nb::none();
   using A = arrow::Type;
   switch (array->type_id()) {
@@ -312,11 +312,11 @@ nb::object AddressOf(const table::View& view) {
   return nb::make_tuple(view.environment()->store->Describe(), view.prefix(), view.snapshot().version);
 }
 
-nb::object Cell(const Batch& batch, int column, int64_t row) {
+nb::object Cell(const RowBatch& batch, int column, int64_t row) {
   return ToPython(*batch.rows->schema()->field(column), batch.rows->column(column), row, batch);
 }
 
-nb::object ColumnToNumpy(const Batch& batch, int column) {
+nb::object ColumnToNumpy(const RowBatch& batch, int column) {
   const auto array = batch.rows->column(column);
   const auto& field = *batch.rows->schema()->field(column);
   const char* dtype = DtypeName(array->type_id());

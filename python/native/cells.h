@@ -14,7 +14,7 @@ namespace headrace::python {
 namespace nb = nanobind;
 
 // A batch, and the view that can fetch its blobs (none for results of SQL).
-struct Batch {
+struct RowBatch {
   std::shared_ptr<arrow::RecordBatch> rows;
   std::shared_ptr<table::View> view;
 };
@@ -23,10 +23,10 @@ struct Batch {
 nb::object AddressOf(const table::View& view);
 // One cell: int, float, bool, str, bytes, datetime, date, list, dict; tensors as numpy arrays; blobs as
 // headrace.Blob.
-nb::object Cell(const Batch& batch, int column, int64_t row);
+nb::object Cell(const RowBatch& batch, int column, int64_t row);
 // A whole column as numpy: without a copy for numbers and tensors that have no nulls; numbers with nulls as
 // float64 with NaN; everything else as objects.
-nb::object ColumnToNumpy(const Batch& batch, int column);
+nb::object ColumnToNumpy(const RowBatch& batch, int column);
 // numpy arrays (1-D: values, more: tensors) and lists of strings as an Arrow column.
 std::shared_ptr<arrow::Array> ArrayFromPython(nb::handle object);
 

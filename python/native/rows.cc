@@ -29,35 +29,36 @@ void BindRows(nb::module_& m) {
     if (!blobs[0]) return nb::none();
     return nb::bytes(blobs[0]->data(), static_cast<size_t>(blobs[0]->size()));
   });
-  nb::class_<Batch>(m, "Batch")
-      .def_prop_ro("num_rows", [](const Batch& b) { return b.rows->num_rows(); })
-      .def_prop_ro("names", [](const Batch& b) { return b.rows->schema()->field_names(); })
+  nb::class_<RowBatch>(m, "Batch")
+      .def_prop_ro("num_rows", [](const RowBatch& b) { return b.rows->num_rows(); })
+      .def_prop_ro("names", [](const RowBatch& b) { return b.rows->schema()->field_names(); })
       .def("cell",
-           [](const Batch& b, const std::string& name, int64_t row) {
+           [](const RowBatch& b, const std::string& name, int64_t row) {
              const int column = b.rows->schema()->GetFieldIndex(name);
              if (column < 0) throw nb::key_error(name.c_str());
              if (row < 0 || row >= b.rows->num_rows()) throw nb::index_error();
              return Cell(b, column, row);
            })
       .def("to_numpy",
-           [](const Batch& b, const std::string& name) {
+           [](const RowBatch& b, const std::string& name) {
              const int column = b.rows->schema()->GetFieldIndex(name);
              if (column < 0) throw nb::key_error(name.c_str());
              return ColumnToNumpy(b, column);
            })
-      .def("arrow_array", [](const Batch& b) { return ExportBatch(*b.rows); })
+      .def("arrow_array", [](const RowBatch& b) { return ExportBatch(*b.rows); })
       .def("arrow_stream",
-           [](const Batch& b) {
+           [](const RowBatch& b) {
              auto reader = arrow::RecordBatchReader::Make({b.rows}, b.rows->schema());
              if (!reader.ok()) Raise(table::FromArrow(reader.status()));
              return ExportStream(*reader);
            })
-      .def("address", [](const Batch& b) -> nb::object { return b.view ? AddressOf(*b.view) : nb::none(); })
+      .def("address",
+           [](const RowBatch& b) -> nb::object { return b.view ? AddressOf(*b.view) : nb::none(); })
       .def("through",
-           [](const Batch& b, const table::View& v) {
-             return Batch{b.rows, std::make_shared<table::View>(v)};
+           [](const RowBatch& b, const table::View& v) {
+             return RowBatch{b.rows, std::make_shared<table::View>(v)};
            })
-      .def("blobs", [](const Batch& b, const std::string& name) {
+      .def("blobs", [](const RowBatch& b, const std::string& name) {
         const auto cells = b.rows->GetColumnByName(name);
         if (!cells) throw nb::key_error(name.c_str());
         if (!b.view)
@@ -74,7 +75,7 @@ void BindRows(nb::module_& m) {
   nb::class_<Reader>(m, "Reader")
       .def_prop_ro("names", [](const Reader& r) { return r.batches->schema()->field_names(); })
       .def("next",
-           [](const Reader& r) -> std::optional<Batch> {
+           [](const Reader& r) -> std::optional<RowBatch> {
              auto next =
                  Check(Interruptible([&](const StopToken&) -> Result<std::shared_ptr<arrow::RecordBatch>> {
                    std::shared_ptr<arrow::RecordBatch> batch;
@@ -83,7 +84,7 @@ void BindRows(nb::module_& m) {
                    return batch;
                  }));
              if (!next) return std::nullopt;
-             return Batch{std::move(next), r.view};
+             return RowBatch{std::move(next), r.view};
            })
       .def("arrow_stream", [](const Reader& r) { return ExportStream(r.batches); })
       .def("arrow_schema", [](const Reader& r) { return ExportSchema(*r.batches->schema()); });

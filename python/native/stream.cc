@@ -70,7 +70,7 @@ nb::object Values(const stream::BatchColumn& column) {
     }
     return list;
   }
-  const Batch cells{
+  const RowBatch cells{
       arrow::RecordBatch::Make(arrow::schema({arrow::field(column.name, column.values->type())}),
                                column.values->length(), {column.values}),
       nullptr};

@@ -133,7 +133,7 @@ void BindTable(nb::module_& m) {
           "take",
           [](const table::View& v, const std::vector<int64_t>& ids, const std::vector<std::string>& columns) {
             auto rows = Check(Interruptible([&](const StopToken&) { return v.Take(ids, columns); }));
-            return Batch{std::move(rows), std::make_shared<table::View>(v)};
+            return RowBatch{std::move(rows), std::make_shared<table::View>(v)};
           })
       .def("count",
            [](const table::View& v, const std::string& where) {
@@ -186,7 +186,7 @@ void BindTable(nb::module_& m) {
                 [&](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
               const nb::gil_scoped_acquire gil;
               try {
-                const nb::object out = fn(Batch{std::move(in), nullptr});
+                const nb::object out = fn(RowBatch{std::move(in), nullptr});
                 return Whole(nb::cast<Reader>(out));
               } catch (...) {
                 raised = std::current_exception();

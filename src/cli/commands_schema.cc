@@ -51,7 +51,7 @@ Status RunAddColumns(const Context& context, const AddColumnsWords& words) {
     return Status::Invalid("a function needs --inputs: the columns that it reads");
   if (!words.from.empty()) return RunPython(context, words);
   HEADRACE_ASSIGN(const auto catalog, context.Open());
-  HEADRACE_ASSIGN(const auto engine, query::Engine::Open(catalog));
+  HEADRACE_ASSIGN(const auto engine, query::SqlEngine::Open(catalog));
   auto commit = context.Commit(words.why);
   commit.progress = ProgressLine(context.quiet || context.json);
   HEADRACE_ASSIGN(const auto done,

@@ -26,7 +26,8 @@ struct ScoreWords {
 constexpr size_t kShortestBeginning = 6;  // of an id that is not written out
 
 // Ids of traces, in spools too, that a condition with one parameter leaves: two of them at most.
-Result<std::vector<std::string>> Ids(query::Engine* engine, const std::string& rest, const std::string& id) {
+Result<std::vector<std::string>> Ids(query::SqlEngine* engine, const std::string& rest,
+                                     const std::string& id) {
   query::QueryOptions options;
   if (rest.find('?') != std::string::npos) options.params.push_back({"1", id});
   HEADRACE_ASSIGN(const auto rows, engine->Query("select id from traces " + rest + " limit 2", options));
@@ -50,8 +51,8 @@ Result<std::string> RequestOf(const std::shared_ptr<table::Catalog>& catalog, co
   const auto traces = catalog->OpenTable(trace::kTraces);
   if (traces.status().Is(Code::kNotFound)) return none("there is no request '" + told + "'");
   HEADRACE_TRY(traces.status());
-  HEADRACE_ASSIGN(const auto engine, query::Engine::Open(catalog, {.tailed = trace::TailedTables(),
-                                                                   .tail = trace::TailOf(catalog)}));
+  HEADRACE_ASSIGN(const auto engine, query::SqlEngine::Open(catalog, {.tailed = trace::TailedTables(),
+                                                                      .tail = trace::TailOf(catalog)}));
   if (told == "@last") {
     HEADRACE_ASSIGN(const auto newest, Ids(engine.get(), "order by started desc", ""));
     if (newest.empty()) return none("there is no request");

@@ -89,11 +89,11 @@ Status Sql(const Context& context, SqlOptions options) {
   if (options.sql.find_first_not_of(" \t\r\n;") == std::string::npos)
     return Status::Invalid("the query is empty");
   HEADRACE_ASSIGN(const auto catalog, context.Open());
-  HEADRACE_ASSIGN(const auto engine, query::Engine::Open(catalog, {.threads = options.threads,
-                                                                   .memory_limit = options.memory,
-                                                                   .files = options.files,
-                                                                   .tailed = trace::TailedTables(),
-                                                                   .tail = trace::TailOf(catalog)}));
+  HEADRACE_ASSIGN(const auto engine, query::SqlEngine::Open(catalog, {.threads = options.threads,
+                                                                      .memory_limit = options.memory,
+                                                                      .files = options.files,
+                                                                      .tailed = trace::TailedTables(),
+                                                                      .tail = trace::TailOf(catalog)}));
   HEADRACE_ASSIGN(const auto params, ParamsOf(options.params));
   const query::QueryOptions run{context.stop, params};
   if (options.explain) {

@@ -10,7 +10,7 @@
 #include "cli/commands.h"
 #include "cli/render.h"
 #include "cli/terminal.h"
-#include "store/http.h"
+#include "store/http_client.h"
 
 namespace headrace::cli {
 namespace {

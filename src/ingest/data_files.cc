@@ -78,8 +78,8 @@ class DataFiles {
           run_->Fail(*file, taken);
         }
         run_->Tell("reading files", total_ - static_cast<int64_t>(todo_.size()), total_, run_->report.bytes);
-        if (batch_.bytes >= run_->options.commit_bytes ||
-            static_cast<int64_t>(batch_.files.size()) >= run_->options.commit_files) {
+        if (pending_.bytes >= run_->options.commit_bytes ||
+            static_cast<int64_t>(pending_.files.size()) >= run_->options.commit_files) {
           HEADRACE_TRY(Flush());
         }
       }
@@ -119,7 +119,7 @@ class DataFiles {
   }
 
   // What the next commit holds.
-  struct Batch {
+  struct PendingCommit {
     std::unique_ptr<table::Appender> appender;
     std::vector<Field> fields;  // columns of every row
     std::vector<const FoundFile*> files;
@@ -172,13 +172,13 @@ class DataFiles {
       Status rest = WriteRest(file, before, &opened);
       if (rest.ok() && !file.source.empty()) rest = CheckUnchanged(file);
       if (!rest.ok()) {
-        batch_ = {};  // with what was written of it
+        pending_ = {};  // with what was written of it
         return rest;
       }
     }
-    if (!file.source.empty()) batch_.appender->Take(std::move(item));
-    batch_.files.push_back(&file);
-    batch_.bytes += opened.bytes;
+    if (!file.source.empty()) pending_.appender->Take(std::move(item));
+    pending_.files.push_back(&file);
+    pending_.bytes += opened.bytes;
     return alone ? Flush() : Status::Ok();
   }
 
@@ -373,14 +373,14 @@ class DataFiles {
 
   bool Fits(const std::vector<Field>& fields) const {
     return std::all_of(fields.begin(), fields.end(), [&](const Field& field) {
-      return std::any_of(batch_.fields.begin(), batch_.fields.end(),
+      return std::any_of(pending_.fields.begin(), pending_.fields.end(),
                          [&](const Field& open) { return open.id == field.id; });
     });
   }
 
   // A batch that has these columns, and those of the one before: files that take turns then share commits.
   Status Begin(std::vector<Field> fields, bool alone, const Mark& before) {
-    if (batch_.appender) return Status::Ok();
+    if (pending_.appender) return Status::Ok();
     if (!alone) {
       for (const auto& field : last_fields_) {
         const bool has = std::any_of(fields.begin(), fields.end(),
@@ -391,9 +391,9 @@ class DataFiles {
     }
     std::vector<std::string> names;
     for (const auto& field : fields) names.push_back(field.name);
-    HEADRACE_ASSIGN(batch_.appender, table_->StartAppend(names, run_->commit));
-    batch_.fields = std::move(fields);
-    batch_.before = before;
+    HEADRACE_ASSIGN(pending_.appender, table_->StartAppend(names, run_->commit));
+    pending_.fields = std::move(fields);
+    pending_.before = before;
     return Status::Ok();
   }
 
@@ -401,7 +401,7 @@ class DataFiles {
     for (const auto& batch : batches) {
       arrow::ArrayVector columns;
       arrow::FieldVector named;
-      for (const auto& field : batch_.fields) {
+      for (const auto& field : pending_.fields) {
         std::shared_ptr<arrow::Array> column = batch->GetColumnByName(field.name);
         if (!column) {
           HEADRACE_ASSIGN(column, table::HoleArray(field, batch->num_rows()));
@@ -409,7 +409,7 @@ class DataFiles {
         named.push_back(arrow::field(field.name, column->type()));
         columns.push_back(std::move(column));
       }
-      HEADRACE_TRY(batch_.appender->Write(
+      HEADRACE_TRY(pending_.appender->Write(
           *arrow::RecordBatch::Make(arrow::schema(named), batch->num_rows(), columns)));
     }
     return Status::Ok();
@@ -423,31 +423,31 @@ class DataFiles {
       HEADRACE_TRY(Read(8 << 20, opened));
       Refused refused;
       HEADRACE_ASSIGN(const Batches rows,
-                      RowsThatFit(opened->rows, opened->first_row, batch_.fields, &refused));
+                      RowsThatFit(opened->rows, opened->first_row, pending_.fields, &refused));
       HEADRACE_TRY(AllOrNothing(file, before, refused));
       Tell(file, refused);
       HEADRACE_TRY(Write(rows));
-      run_->Tell("reading rows", run_->report.rows + batch_.appender->rows(), -1,
-                 run_->report.bytes + batch_.appender->bytes());
+      run_->Tell("reading rows", run_->report.rows + pending_.appender->rows(), -1,
+                 run_->report.bytes + pending_.appender->bytes());
     }
     return Status::Ok();
   }
 
   // Commits the batch. If somebody took some of its files in meanwhile, all of them are to be done again.
   Status Flush() {
-    if (!batch_.appender) return Status::Ok();
-    Batch batch = std::move(batch_);
-    batch_ = {};
+    if (!pending_.appender) return Status::Ok();
+    PendingCommit pending = std::move(pending_);
+    pending_ = {};
     stale_ = true;
-    const auto committed = batch.appender->Commit();
+    const auto committed = pending.appender->Commit();
     if (committed.ok()) {
       run_->Add(*committed);
-      run_->report.files += static_cast<int64_t>(batch.files.size());
+      run_->report.files += static_cast<int64_t>(pending.files.size());
       return Status::Ok();
     }
     if (!committed.status().Is(Code::kConflict) || ++redone_ == kMaxRedone) return committed.status();
-    Back(batch.before, batch.files);
-    todo_.insert(todo_.begin(), batch.files.begin(), batch.files.end());
+    Back(pending.before, pending.files);
+    todo_.insert(todo_.begin(), pending.files.begin(), pending.files.end());
     last_fields_.clear();
     HEADRACE_ASSIGN(items_, Items::Load(*run_));
     return Status::Ok();
@@ -461,7 +461,7 @@ class DataFiles {
   Schema known_;        // the table's, when we last looked
   bool stale_ = false;  // look again before the next file
   std::vector<Field> last_fields_;
-  Batch batch_;
+  PendingCommit pending_;
   int redone_ = 0;
   std::map<std::string, std::pair<std::string, int64_t>>
       without_values_;  // column → first file, how many more

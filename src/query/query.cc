@@ -115,9 +115,9 @@ duckdb::Value ParamValue(const table::Value& value) {
   return duckdb::Value();
 }
 
-class DuckEngine final : public Engine {
+class DuckEngine final : public SqlEngine {
  public:
-  Status Start(std::shared_ptr<table::Catalog> catalog, const EngineOptions& options) {
+  Status Start(std::shared_ptr<table::Catalog> catalog, const SqlEngineOptions& options) {
     options_ = options;
     session_ = std::make_shared<Session>(std::move(catalog));
     return Connect({});
@@ -349,7 +349,7 @@ class DuckEngine final : public Engine {
   }
 
   static constexpr int kTailAttempts = 20;
-  EngineOptions options_;
+  SqlEngineOptions options_;
   std::shared_ptr<Session> session_;
   std::shared_ptr<duckdb::DuckDB> database_;
   std::shared_ptr<duckdb::Connection> connection_;
@@ -357,14 +357,14 @@ class DuckEngine final : public Engine {
 
 }  // namespace
 
-Result<std::unique_ptr<Engine>> Engine::Open(std::shared_ptr<table::Catalog> catalog,
-                                             const EngineOptions& options) {
+Result<std::unique_ptr<SqlEngine>> SqlEngine::Open(std::shared_ptr<table::Catalog> catalog,
+                                                   const SqlEngineOptions& options) {
   auto engine = std::make_unique<DuckEngine>();
   HEADRACE_TRY(engine->Start(std::move(catalog), options));
-  return std::unique_ptr<Engine>(std::move(engine));
+  return std::unique_ptr<SqlEngine>(std::move(engine));
 }
 
-Result<table::CommitResult> QueryInto(table::Catalog* catalog, Engine* engine, const std::string& sql,
+Result<table::CommitResult> QueryInto(table::Catalog* catalog, SqlEngine* engine, const std::string& sql,
                                       const std::string& name, const table::CommitOptions& options,
                                       std::vector<Param> params) {
   static const arrow::Status compute_ready = arrow::compute::Initialize();
@@ -384,7 +384,7 @@ Result<table::CommitResult> QueryInto(table::Catalog* catalog, Engine* engine, c
   return appended;
 }
 
-Result<table::CommitResult> AddColumns(table::Catalog* catalog, Engine* engine,
+Result<table::CommitResult> AddColumns(table::Catalog* catalog, SqlEngine* engine,
                                        const std::string& expressions, const std::string& name,
                                        const table::CommitOptions& options) {
   static const arrow::Status compute_ready = arrow::compute::Initialize();

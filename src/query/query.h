@@ -1,12 +1,12 @@
 // query: SQL over tables, by DuckDB. Begin here.
 //
-//   HEADRACE_ASSIGN(auto engine, Engine::Open(catalog));
+//   HEADRACE_ASSIGN(auto engine, SqlEngine::Open(catalog));
 //   HEADRACE_ASSIGN(auto rows, engine->Query("select lang, avg(image.width) from photos group by lang", {}));
 //
 // Any name that DuckDB does not know is looked up in the catalog: photos, "photos@v3", "photos@golden", a
 // ref. Columns and filters reach our files; vectors are FLOAT[n], blobs are structs of facts. `_row_id` can
 // be selected from every table. One query sees one version of each table. DuckDB never loads or fetches
-// extensions here, and a statement reaches no files but the catalog's unless EngineOptions::files says so.
+// extensions here, and a statement reaches no files but the catalog's unless SqlEngineOptions::files says so.
 #pragma once
 
 #include <functional>
@@ -44,7 +44,7 @@ struct ScanReport {
 using TailFn = std::function<Result<std::shared_ptr<arrow::RecordBatch>>(const std::string& table,
                                                                          const table::View& view)>;
 
-struct EngineOptions {
+struct SqlEngineOptions {
   int threads = 0;           // 0: one per hardware thread
   std::string memory_limit;  // "4GB"; empty: DuckDB's default, 80 % of memory
   std::string temp_folder;   // for results larger than memory; empty: the system's
@@ -55,11 +55,11 @@ struct EngineOptions {
   TailFn tail;
 };
 
-class Engine {
+class SqlEngine {
  public:
-  virtual ~Engine() = default;
-  static Result<std::unique_ptr<Engine>> Open(std::shared_ptr<table::Catalog> catalog,
-                                              const EngineOptions& options = {});
+  virtual ~SqlEngine() = default;
+  static Result<std::unique_ptr<SqlEngine>> Open(std::shared_ptr<table::Catalog> catalog,
+                                                 const SqlEngineOptions& options = {});
 
   // Runs one statement; rows stream while it runs. One query at a time: the next ends the last. Columns of
   // one name are told apart as DuckDB does: id, id_1.
@@ -78,12 +78,12 @@ class Engine {
 
 // A query's rows as a new table, its inputs and text as lineage. Sums of integers (HUGEINT) become int64
 // where they fit.
-Result<table::CommitResult> QueryInto(table::Catalog* catalog, Engine* engine, const std::string& sql,
+Result<table::CommitResult> QueryInto(table::Catalog* catalog, SqlEngine* engine, const std::string& sql,
                                       const std::string& table, const table::CommitOptions& options,
                                       std::vector<Param> params = {});
 
 // Columns that expressions make of a table's rows (`image.width * image.height as pixels`), added to it.
-Result<table::CommitResult> AddColumns(table::Catalog* catalog, Engine* engine,
+Result<table::CommitResult> AddColumns(table::Catalog* catalog, SqlEngine* engine,
                                        const std::string& expressions, const std::string& table,
                                        const table::CommitOptions& options);
 

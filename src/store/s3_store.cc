@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "base/clock.h"
-#include "store/http.h"
+#include "store/http_client.h"
 #include "store/s3_list.h"
 
 namespace headrace::store {

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "stream/packing.h"
-#include "stream/pipeline_work.h"
+#include "stream/pending_batch.h"
 
 namespace headrace::stream {
 namespace {
@@ -80,16 +80,16 @@ void Pipeline::Plan() {
       }
     }
     if (located_.empty()) break;
-    const WorkPtr work = std::move(located_.front());
+    const PendingPtr pending = std::move(located_.front());
     located_.pop_front();
     {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return MayQueue() || Stopping(); });
     }
     if (Stopping()) break;
-    if (!work->epoch_end) {
-      Status ready = LoadChunks(work.get());
-      if (ready.ok()) ready = Reserve(work);
+    if (!pending->epoch_end) {
+      Status ready = LoadChunks(pending.get());
+      if (ready.ok()) ready = Reserve(pending);
       if (!ready.ok()) {
         status = ready;
         located_.clear();
@@ -98,22 +98,22 @@ void Pipeline::Plan() {
     }
     {
       const std::lock_guard lock(mutex_);
-      if (work->epoch_end || beyond_ > 0) ++beyond_;
-      queue_.push_back(work);
+      if (pending->epoch_end || beyond_ > 0) ++beyond_;
+      queue_.push_back(pending);
     }
     changed_.notify_all();
-    Start(work);
+    Start(pending);
   }
   if (status.ok()) return;
-  for (const auto& work : located_) {  // steps before the one that failed
-    if (!work->epoch_end && !(LoadChunks(work.get()).ok() && Reserve(work).ok())) break;
+  for (const auto& pending : located_) {  // steps before the one that failed
+    if (!pending->epoch_end && !(LoadChunks(pending.get()).ok() && Reserve(pending).ok())) break;
     {
       const std::lock_guard lock(mutex_);
-      queue_.push_back(work);
+      queue_.push_back(pending);
     }
-    Start(work);
+    Start(pending);
   }
-  auto last = std::make_shared<Work>();
+  auto last = std::make_shared<PendingBatch>();
   last->done.set_value(status);
   const std::lock_guard lock(mutex_);
   queue_.push_back(std::move(last));
@@ -123,32 +123,32 @@ void Pipeline::Plan() {
 // Few batches of the next epoch are made before this one is over: whoever stops here has not paid for them.
 bool Pipeline::MayQueue() const { return queue_.size() < ahead_ && beyond_ <= kBeyond; }
 
-Result<Pipeline::WorkPtr> Pipeline::PlanStep() {
+Result<Pipeline::PendingPtr> Pipeline::PlanStep() {
   const StreamOptions& options = *in_.options;
   for (;;) {
-    auto work = std::make_shared<Work>();
+    auto pending = std::make_shared<PendingBatch>();
     const auto step = StepAt(steps_, at_.point, in_.sequence->length());
     if (!step) {
       at_.point = {at_.point.epoch + 1, 0};
       step_number_ = 0;
-      work->epoch_end = true;
-      work->batch->after = at_;
-      return work;
+      pending->epoch_end = true;
+      pending->batch->after = at_;
+      return pending;
     }
     at_.point = step->after;
     if (step_number_++ % options.workers != options.worker) continue;
-    work->batch->after = at_;
-    HEADRACE_TRY(Persist([&] { return Locate(work.get(), step->points); }));
+    pending->batch->after = at_;
+    HEADRACE_TRY(Persist([&] { return Locate(pending.get(), step->points); }));
     const bool fill = options.end != EpochEnd::kShort;
-    work->rows = fill ? options.batch : static_cast<int64_t>(step->points.size());
-    work->samples.resize(static_cast<size_t>(work->rows));
-    return work;
+    pending->rows = fill ? options.batch : static_cast<int64_t>(step->points.size());
+    pending->samples.resize(static_cast<size_t>(pending->rows));
+    return pending;
   }
 }
 
-Status Pipeline::Locate(Work* work, const std::vector<Point>& points) {
-  work->samples.clear();
-  work->samples.reserve(points.size());
+Status Pipeline::Locate(PendingBatch* pending, const std::vector<Point>& points) {
+  pending->samples.clear();
+  pending->samples.reserve(points.size());
   std::set<std::tuple<int, int32_t, int32_t>> asked;
   for (const Point& point : points) {
     Sample sample;
@@ -169,13 +169,13 @@ Status Pipeline::Locate(Work* work, const std::vector<Point>& points) {
         });
       }
     }
-    work->samples.push_back(std::move(sample));
+    pending->samples.push_back(std::move(sample));
   }
   return Status::Ok();
 }
 
-Status Pipeline::LoadChunks(Work* work) {
-  for (auto& sample : work->samples) {
+Status Pipeline::LoadChunks(PendingBatch* pending) {
+  for (auto& sample : pending->samples) {
     if (!sample.wanted) continue;
     Source* source = in_.sources[static_cast<size_t>(sample.source)];
     HEADRACE_TRY(Persist([&]() -> Status {
@@ -188,12 +188,12 @@ Status Pipeline::LoadChunks(Work* work) {
 }
 
 // Memory for the batch's slots and for what will be downloaded for it.
-Status Pipeline::Reserve(const WorkPtr& work) {
+Status Pipeline::Reserve(const PendingPtr& pending) {
   const auto& columns = in_.sources[0]->columns();
   const bool packed = !in_.options->pack.tokens.empty();
-  Batch* batch = work->batch.get();
-  batch->rows = work->rows;
-  if (packed) return ReservePacked(work);
+  Batch* batch = pending->batch.get();
+  batch->rows = pending->rows;
+  if (packed) return ReservePacked(pending);
   std::vector<int64_t> sizes;
   int64_t downloads = 0;
   bool keeps = false;
@@ -201,16 +201,16 @@ Status Pipeline::Reserve(const WorkPtr& work) {
     const Column& column = columns[c];
     BatchColumn out{column.name, column.kind, column.dtype, {}, nullptr, {}, nullptr};
     if (column.kind == ColumnKind::kImage || column.kind == ColumnKind::kTensor) {
-      sizes.push_back(work->rows * column.row_bytes);
-      out.shape.push_back(work->rows);
+      sizes.push_back(pending->rows * column.row_bytes);
+      out.shape.push_back(pending->rows);
       out.shape.insert(out.shape.end(), column.shape.begin(), column.shape.end());
     }
     if (column.kind == ColumnKind::kBlob) {
-      out.blobs.resize(static_cast<size_t>(work->rows));
+      out.blobs.resize(static_cast<size_t>(pending->rows));
       keeps = true;
     }
     if (column.is_media()) {
-      for (const auto& sample : work->samples) {
+      for (const auto& sample : pending->samples) {
         if (!sample.wanted || in_.sources[static_cast<size_t>(sample.source)]->local()) continue;
         downloads += std::max<int64_t>(0, sample.chunk->media[c].length[static_cast<size_t>(sample.row)]);
       }
@@ -218,24 +218,24 @@ Status Pipeline::Reserve(const WorkPtr& work) {
     batch->columns.push_back(std::move(out));
   }
   MemoryBudget::Grant grant;
-  HEADRACE_TRY(Hold(work, sizes, downloads, &grant));
+  HEADRACE_TRY(Hold(pending, sizes, downloads, &grant));
   size_t next = 0;
   for (auto& column : batch->columns) {
     if (column.kind == ColumnKind::kImage || column.kind == ColumnKind::kTensor)
       column.data = grant.buffers[next++];
   }
-  (keeps ? batch->downloads : work->downloads) = std::move(grant.extra);
+  (keeps ? batch->downloads : pending->downloads) = std::move(grant.extra);
   return Status::Ok();
 }
 
-Status Pipeline::Hold(const WorkPtr& work, const std::vector<int64_t>& sizes, int64_t extra,
+Status Pipeline::Hold(const PendingPtr& pending, const std::vector<int64_t>& sizes, int64_t extra,
                       MemoryBudget::Grant* grant) {
   int64_t need = extra;
   for (const int64_t size : sizes) need += size;
   const auto megabytes = [](int64_t bytes) { return std::to_string((bytes + 999'999) / 1'000'000) + " MB"; };
   const int64_t limit = in_.memory->limit();
   if (need > limit) {
-    return Status::Limit("a batch of " + std::to_string(work->rows) + " rows needs " + megabytes(need) +
+    return Status::Limit("a batch of " + std::to_string(pending->rows) + " rows needs " + megabytes(need) +
                          " of memory, and the budget is " + megabytes(limit) + "; raise memory to at least " +
                          megabytes(2 * need) + " or make batches smaller");
   }
@@ -261,7 +261,7 @@ Status Pipeline::Hold(const WorkPtr& work, const std::vector<int64_t>& sizes, in
 
 Result<std::shared_ptr<const Batch>> Pipeline::Next(const std::function<bool()>& interrupted) {
   const double start = MonotonicSeconds();
-  WorkPtr work;
+  PendingPtr pending;
   {
     std::unique_lock lock(mutex_);
     if (!failed_.ok()) return failed_;
@@ -277,21 +277,21 @@ Result<std::shared_ptr<const Batch>> Pipeline::Next(const std::function<bool()>&
         }
       }
     }
-    work = queue_.front();
+    pending = queue_.front();
   }
-  while (work->ready.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
+  while (pending->ready.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
     if (interrupted && interrupted()) {
       const std::lock_guard lock(mutex_);
       consumer_waits_ = false;
       return Status::Cancelled();
     }
   }
-  const Status status = work->ready.get();
+  const Status status = pending->ready.get();
   {
     const std::lock_guard lock(mutex_);
     consumer_waits_ = false;
     queue_.pop_front();
-    if (work->epoch_end) {
+    if (pending->epoch_end) {
       beyond_ = 0;
       for (const auto& next : queue_) beyond_ += next->epoch_end || beyond_ > 0 ? 1 : 0;
     }
@@ -300,11 +300,11 @@ Result<std::shared_ptr<const Batch>> Pipeline::Next(const std::function<bool()>&
   changed_.notify_all();
   counters_->waited_us += MicrosSince(start);
   if (!status.ok()) return status;
-  after_ = work->batch->after;
-  if (work->epoch_end) return std::shared_ptr<const Batch>();
+  after_ = pending->batch->after;
+  if (pending->epoch_end) return std::shared_ptr<const Batch>();
   counters_->batches += 1;
-  for (const uint8_t valid : work->batch->valid) counters_->samples += valid;
-  return std::shared_ptr<const Batch>(std::move(work->batch));
+  for (const uint8_t valid : pending->batch->valid) counters_->samples += valid;
+  return std::shared_ptr<const Batch>(std::move(pending->batch));
 }
 
 }  // namespace headrace::stream

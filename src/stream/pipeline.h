@@ -56,19 +56,20 @@ class Pipeline {
   const State& after() const { return after_; }
 
  private:
-  struct Work;
+  struct PendingBatch;
   struct Window;
-  using WorkPtr = std::shared_ptr<Work>;
+  using PendingPtr = std::shared_ptr<PendingBatch>;
   using WindowPtr = std::shared_ptr<Window>;
   using Tokens = std::shared_ptr<const std::vector<int32_t>>;
   using Cells = std::vector<std::pair<size_t, size_t>>;  // (sample, column)
 
   void Plan();
-  // The next unit of work; null: the stream is being torn down. Errors end the stream.
-  Result<WorkPtr> PlanStep();
-  Result<WorkPtr> PlanPackedStep();
-  Status Locate(Work* work, const std::vector<Point>& points);
-  Status LoadChunks(Work* work);
+  // The next batch to make, or the end of an epoch; null: the stream is being torn down. Errors end the
+  // stream.
+  Result<PendingPtr> PlanStep();
+  Result<PendingPtr> PlanPackedStep();
+  Status Locate(PendingBatch* pending, const std::vector<Point>& points);
+  Status LoadChunks(PendingBatch* pending);
   Result<WindowPtr> PlanWindow(const Point& start);
   Result<WindowPtr> WindowAt(const Point& start);
   // The tokens of these rows, made by the tokenizer's threads.
@@ -76,24 +77,24 @@ class Pipeline {
   bool tokenizes() const { return in_.options->pack.tokenizer != nullptr; }
   static constexpr size_t kPackColumn = 0;  // a stream that packs reads no other
   table::Kind TokenKind() const;
-  Status Reserve(const WorkPtr& work);
-  Status ReservePacked(const WorkPtr& work);
-  Status Hold(const WorkPtr& work, const std::vector<int64_t>& sizes, int64_t extra,
+  Status Reserve(const PendingPtr& pending);
+  Status ReservePacked(const PendingPtr& pending);
+  Status Hold(const PendingPtr& pending, const std::vector<int64_t>& sizes, int64_t extra,
               MemoryBudget::Grant* grant);
-  void Start(const WorkPtr& work);
-  void Fetch(const WorkPtr& work);
-  void FetchCells(const WorkPtr& work, Cells cells);
-  void FetchBlock(const WorkPtr& work, int source, int64_t block, const Cells& cells);
-  void FetchRows(const WorkPtr& work, size_t column, int source, int32_t fragment,
+  void Start(const PendingPtr& pending);
+  void Fetch(const PendingPtr& pending);
+  void FetchCells(const PendingPtr& pending, Cells cells);
+  void FetchBlock(const PendingPtr& pending, int source, int64_t block, const Cells& cells);
+  void FetchRows(const PendingPtr& pending, size_t column, int source, int32_t fragment,
                  std::vector<size_t> members);
-  void Decode(const WorkPtr& work);
-  void DecodeSample(Work* work, size_t index);
-  void FinishWork(Work* work);
-  Status Collect(Work* work);
-  Status Pack(Work* work);
-  Status Substitute(Work* work, size_t index);
+  void Decode(const PendingPtr& pending);
+  void DecodeSample(PendingBatch* pending, size_t index);
+  void FinishBatch(PendingBatch* pending);
+  Status Collect(PendingBatch* pending);
+  Status Pack(PendingBatch* pending);
+  Status Substitute(PendingBatch* pending, size_t index);
   Result<std::optional<store::Bytes>> MediaOf(Sample* sample, size_t column);
-  Status Fill(Work* work, size_t index);
+  Status Fill(PendingBatch* pending, size_t index);
   void ReportBad(const Sample& sample);
   bool MayQueue() const;
   bool Over() const { return in_.options->epochs > 0 && at_.point.epoch >= in_.options->epochs; }
@@ -110,13 +111,13 @@ class Pipeline {
   // The planner's own.
   State at_;
   int64_t step_number_ = 0;
-  std::deque<WorkPtr> located_;  // chunks asked for, not yet waited for
+  std::deque<PendingPtr> located_;  // chunks asked for, not yet waited for
   WindowPtr window_;
   std::future<Result<WindowPtr>> next_window_;  // with a tokenizer: made while this one is used
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<WorkPtr> queue_;
+  std::deque<PendingPtr> queue_;
   size_t beyond_ = 0;  // batches in the queue that belong to the next epoch
   bool consumer_waits_ = false;
   Status failed_;

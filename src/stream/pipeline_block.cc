@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "base/hash.h"
-#include "stream/pipeline_work.h"
+#include "stream/pending_batch.h"
 
 namespace headrace::stream {
 namespace {

@@ -5,47 +5,47 @@
 #include <cstring>
 
 #include "base/clock.h"
-#include "stream/pipeline_work.h"
+#include "stream/pending_batch.h"
 
 namespace headrace::stream {
 
-void Pipeline::Decode(const WorkPtr& work) {
+void Pipeline::Decode(const PendingPtr& pending) {
   const auto& columns = in_.sources[0]->columns();
   const bool images = std::any_of(columns.begin(), columns.end(),
                                   [](const Column& column) { return column.kind == ColumnKind::kImage; });
-  if (!images || work->packed) {
-    work->pending = 1;
-    decoders_->Submit([this, work] {
+  if (!images || pending->packed) {
+    pending->tasks_left = 1;
+    decoders_->Submit([this, pending] {
       const double start = MonotonicSeconds();
-      for (size_t i = 0; i < work->samples.size() && !work->packed && !Stopping(); ++i)
-        DecodeSample(work.get(), i);
-      if (!Stopping()) FinishWork(work.get());
+      for (size_t i = 0; i < pending->samples.size() && !pending->packed && !Stopping(); ++i)
+        DecodeSample(pending.get(), i);
+      if (!Stopping()) FinishBatch(pending.get());
       counters_->decode_us += MicrosSince(start);
     });
     return;
   }
-  work->pending = static_cast<int>(work->samples.size());
-  for (size_t i = 0; i < work->samples.size(); ++i) {
-    decoders_->Submit([this, work, i] {
+  pending->tasks_left = static_cast<int>(pending->samples.size());
+  for (size_t i = 0; i < pending->samples.size(); ++i) {
+    decoders_->Submit([this, pending, i] {
       const double start = MonotonicSeconds();
-      if (!Stopping()) DecodeSample(work.get(), i);
-      if (work->pending.fetch_sub(1) == 1 && !Stopping()) FinishWork(work.get());
+      if (!Stopping()) DecodeSample(pending.get(), i);
+      if (pending->tasks_left.fetch_sub(1) == 1 && !Stopping()) FinishBatch(pending.get());
       counters_->decode_us += MicrosSince(start);
     });
   }
 }
 
-void Pipeline::DecodeSample(Work* work, size_t index) {
-  Sample& sample = work->samples[index];
+void Pipeline::DecodeSample(PendingBatch* pending, size_t index) {
+  Sample& sample = pending->samples[index];
   if (!sample.wanted) return;
-  sample.bad = Fill(work, index);
+  sample.bad = Fill(pending, index);
   if (sample.bad.ok()) return;
   if (IsOutage(sample.bad) || sample.bad.Is(Code::kCancelled)) {
-    work->Fail(sample.bad);
+    pending->Fail(sample.bad);
     return;
   }
   ReportBad(sample);
-  if (in_.options->on_error == OnError::kSubstitute) sample.bad = Substitute(work, index);
+  if (in_.options->on_error == OnError::kSubstitute) sample.bad = Substitute(pending, index);
 }
 
 Result<std::optional<store::Bytes>> Pipeline::MediaOf(Sample* sample, size_t column) {
@@ -58,14 +58,14 @@ Result<std::optional<store::Bytes>> Pipeline::MediaOf(Sample* sample, size_t col
   return bytes;
 }
 
-Status Pipeline::Fill(Work* work, size_t index) {
-  Sample& sample = work->samples[index];
+Status Pipeline::Fill(PendingBatch* pending, size_t index) {
+  Sample& sample = pending->samples[index];
   const auto& columns = in_.sources[static_cast<size_t>(sample.source)]->columns();
   thread_local media::Scratch scratch;
   thread_local media::Canvas canvas;
   for (size_t c = 0; c < columns.size(); ++c) {
     const Column& column = columns[c];
-    BatchColumn& out = work->batch->columns[c];
+    BatchColumn& out = pending->batch->columns[c];
     Status status;
     if (column.kind == ColumnKind::kTensor) {
       const bool by_row = c < sample.by_row.size() && sample.by_row[c];
@@ -105,8 +105,8 @@ Status Pipeline::Fill(Work* work, size_t index) {
 }
 
 // Another row in a bad one's place: chosen by the position alone, so that every run chooses the same.
-Status Pipeline::Substitute(Work* work, size_t index) {
-  Sample& sample = work->samples[index];
+Status Pipeline::Substitute(PendingBatch* pending, size_t index) {
+  Sample& sample = pending->samples[index];
   Source* source = in_.sources[static_cast<size_t>(sample.source)];
   Draws draws(Derive(in_.sequence->DrawKey(sample.point), 1 << 20));
   Status status = sample.bad;
@@ -124,7 +124,7 @@ Status Pipeline::Substitute(Work* work, size_t index) {
       sample.by_row.resize(source->columns().size());
       HEADRACE_ASSIGN(sample.by_row[c], source->ReadRows(c, sample.place.fragment, {sample.place.row}));
     }
-    status = Fill(work, index);
+    status = Fill(pending, index);
     if (status.ok()) return status;
   }
   return status.Wrap("ten substitutes were bad as well; the last");
@@ -138,19 +138,19 @@ void Pipeline::ReportBad(const Sample& sample) {
 }
 
 // The last one to finish a batch fills in what is left.
-void Pipeline::FinishWork(Work* work) {
-  Status status = work->failure();
-  if (status.ok()) status = work->packed ? Pack(work) : Collect(work);
-  work->samples.clear();
-  work->downloads.reset();
-  work->done.set_value(status);
+void Pipeline::FinishBatch(PendingBatch* pending) {
+  Status status = pending->failure();
+  if (status.ok()) status = pending->packed ? Pack(pending) : Collect(pending);
+  pending->samples.clear();
+  pending->downloads.reset();
+  pending->done.set_value(status);
 }
 
-Status Pipeline::Collect(Work* work) {
-  Batch* batch = work->batch.get();
+Status Pipeline::Collect(PendingBatch* pending) {
+  Batch* batch = pending->batch.get();
   const auto& columns = in_.sources[0]->columns();
   int64_t bytes = 0;
-  for (auto& sample : work->samples) {
+  for (auto& sample : pending->samples) {
     if (!sample.bad.ok() && in_.options->on_error != OnError::kMask) {
       return sample.bad.Wrap("row " + std::to_string(sample.row_id) + " (epoch " +
                              std::to_string(sample.point.epoch) + ", position " +
@@ -166,10 +166,10 @@ Status Pipeline::Collect(Work* work) {
   for (size_t c = 0; c < columns.size(); ++c) {
     BatchColumn& out = batch->columns[c];
     if (columns[c].kind == ColumnKind::kValues) {
-      HEADRACE_ASSIGN(out.values, GatherValues(columns[c], c, work->samples));
+      HEADRACE_ASSIGN(out.values, GatherValues(columns[c], c, pending->samples));
     }
     if (out.data) bytes += out.data->size();
-    for (size_t i = 0; i < work->samples.size(); ++i) {
+    for (size_t i = 0; i < pending->samples.size(); ++i) {
       if (columns[c].kind == ColumnKind::kBlob && out.blobs[i]) bytes += out.blobs[i]->size();
       if (batch->valid[i] != 0) continue;
       if (out.data)

@@ -6,30 +6,30 @@
 #include <tuple>
 
 #include "base/clock.h"
-#include "stream/pipeline_work.h"
+#include "stream/pending_batch.h"
 
 namespace headrace::stream {
 
-void Pipeline::Start(const WorkPtr& work) {
-  if (work->epoch_end) {
-    work->done.set_value(Status::Ok());
+void Pipeline::Start(const PendingPtr& pending) {
+  if (pending->epoch_end) {
+    pending->done.set_value(Status::Ok());
     return;
   }
   if (remote_) {
-    Fetch(work);
+    Fetch(pending);
   } else {
-    Decode(work);
+    Decode(pending);
   }
 }
 
 // Requests for a batch, near ones together: cached blocks, media by pack, tensors by fragment.
-void Pipeline::Fetch(const WorkPtr& work) {
+void Pipeline::Fetch(const PendingPtr& pending) {
   const auto& columns = in_.sources[0]->columns();
   std::map<std::pair<int, int64_t>, Cells> blocks;
   std::map<const store::ObjectReader*, Cells> packs;
   std::map<std::tuple<size_t, int, int32_t>, std::vector<size_t>> rows;
-  for (size_t i = 0; i < work->samples.size(); ++i) {
-    Sample& sample = work->samples[i];
+  for (size_t i = 0; i < pending->samples.size(); ++i) {
+    Sample& sample = pending->samples[i];
     const auto source = static_cast<size_t>(sample.source);
     if (!sample.wanted || in_.sources[source]->local()) continue;
     sample.media.assign(columns.size(), Result<std::optional<store::Bytes>>(std::nullopt));
@@ -50,31 +50,34 @@ void Pipeline::Fetch(const WorkPtr& work) {
       }
     }
   }
-  work->pending = static_cast<int>(blocks.size() + packs.size() + rows.size());
-  if (work->pending == 0) return Decode(work);
+  pending->tasks_left = static_cast<int>(blocks.size() + packs.size() + rows.size());
+  if (pending->tasks_left == 0) return Decode(pending);
   const auto submit = [&](auto run) {
-    requests_->Submit([this, work, run = std::move(run)] {
+    requests_->Submit([this, pending, run = std::move(run)] {
       const double start = MonotonicSeconds();
       if (!Stopping()) run();
       counters_->fetch_us += MicrosSince(start);
-      if (work->pending.fetch_sub(1) == 1) Decode(work);
+      if (pending->tasks_left.fetch_sub(1) == 1) Decode(pending);
     });
   };
   for (auto& [key, cells] : blocks)
-    submit([this, work, at = key, mine = std::move(cells)] { FetchBlock(work, at.first, at.second, mine); });
-  for (auto& [pack, cells] : packs) submit([this, work, mine = std::move(cells)] { FetchCells(work, mine); });
+    submit([this, pending, at = key, mine = std::move(cells)] {
+      FetchBlock(pending, at.first, at.second, mine);
+    });
+  for (auto& [pack, cells] : packs)
+    submit([this, pending, mine = std::move(cells)] { FetchCells(pending, mine); });
   for (auto& [key, members] : rows)
-    submit([this, work, at = key, mine = std::move(members)] {
-      FetchRows(work, std::get<0>(at), std::get<1>(at), std::get<2>(at), mine);
+    submit([this, pending, at = key, mine = std::move(members)] {
+      FetchRows(pending, std::get<0>(at), std::get<1>(at), std::get<2>(at), mine);
     });
 }
 
-void Pipeline::FetchCells(const WorkPtr& work, Cells cells) {
+void Pipeline::FetchCells(const PendingPtr& pending, Cells cells) {
   const Status status = Persist([&]() -> Status {
     std::vector<Source::Cell> wanted;
     for (const auto& [i, c] : cells)
-      wanted.push_back({work->samples[i].chunk.get(), c, work->samples[i].row});
-    const Source* source = in_.sources[static_cast<size_t>(work->samples[cells[0].first].source)];
+      wanted.push_back({pending->samples[i].chunk.get(), c, pending->samples[i].row});
+    const Source* source = in_.sources[static_cast<size_t>(pending->samples[cells[0].first].source)];
     auto results = source->ReadMediaMany(wanted);
     Status away;
     Cells again;
@@ -83,15 +86,15 @@ void Pipeline::FetchCells(const WorkPtr& work, Cells cells) {
         away = results[k].status();
         again.push_back(cells[k]);
       }
-      work->samples[cells[k].first].media[cells[k].second] = std::move(results[k]);
+      pending->samples[cells[k].first].media[cells[k].second] = std::move(results[k]);
     }
     cells = std::move(again);
     return away;
   });
-  if (!status.ok()) work->Fail(status);
+  if (!status.ok()) pending->Fail(status);
 }
 
-void Pipeline::FetchBlock(const WorkPtr& work, int source_index, int64_t block, const Cells& cells) {
+void Pipeline::FetchBlock(const PendingPtr& pending, int source_index, int64_t block, const Cells& cells) {
   const auto source = static_cast<size_t>(source_index);
   const int64_t size = in_.cache_block[source];
   store::Bytes bytes;
@@ -102,9 +105,9 @@ void Pipeline::FetchBlock(const WorkPtr& work, int source_index, int64_t block, 
   });
   const auto& columns = in_.sources[source]->columns();
   for (const auto& [i, c] : cells) {
-    Sample& sample = work->samples[i];
+    Sample& sample = pending->samples[i];
     if (!status.ok()) {
-      work->Fail(status);
+      pending->Fail(status);
       return;
     }
     sample.media[c] =
@@ -112,23 +115,24 @@ void Pipeline::FetchBlock(const WorkPtr& work, int source_index, int64_t block, 
   }
 }
 
-void Pipeline::FetchRows(const WorkPtr& work, size_t column, int source, int32_t fragment,
+void Pipeline::FetchRows(const PendingPtr& pending, size_t column, int source, int32_t fragment,
                          std::vector<size_t> members) {
-  std::sort(members.begin(), members.end(),
-            [&](size_t a, size_t b) { return work->samples[a].place.row < work->samples[b].place.row; });
+  std::sort(members.begin(), members.end(), [&](size_t a, size_t b) {
+    return pending->samples[a].place.row < pending->samples[b].place.row;
+  });
   std::vector<int64_t> rows;
-  for (const size_t i : members) rows.push_back(work->samples[i].place.row);
+  for (const size_t i : members) rows.push_back(pending->samples[i].place.row);
   std::shared_ptr<arrow::Array> values;
   const Status status = Persist([&]() -> Status {
     HEADRACE_ASSIGN(values, in_.sources[static_cast<size_t>(source)]->ReadRows(column, fragment, rows));
     return Status::Ok();
   });
   for (size_t k = 0; k < members.size(); ++k) {
-    Sample& sample = work->samples[members[k]];
+    Sample& sample = pending->samples[members[k]];
     if (status.ok()) {
       sample.by_row[column] = values->Slice(static_cast<int64_t>(k), 1);
     } else {
-      work->Fail(status);
+      pending->Fail(status);
     }
   }
 }

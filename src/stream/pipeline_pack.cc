@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "stream/pipeline_work.h"
+#include "stream/pending_batch.h"
 
 namespace headrace::stream {
 namespace {
@@ -13,13 +13,13 @@ constexpr uint64_t kPacking = 7;
 
 // The rows of the next step, which may lie in several windows. Every rank plans all of them, from lengths
 // alone, and reads its own.
-Result<Pipeline::WorkPtr> Pipeline::PlanPackedStep() {
+Result<Pipeline::PendingPtr> Pipeline::PlanPackedStep() {
   const StreamOptions& options = *in_.options;
   const auto length = in_.sequence->length();
   const int64_t whole = options.batch * options.world;
   for (;;) {
-    auto work = std::make_shared<Work>();
-    work->packed = true;
+    auto pending = std::make_shared<PendingBatch>();
+    pending->packed = true;
     std::vector<Point> points;
     int64_t taken = 0;
     while (taken < whole) {
@@ -30,14 +30,14 @@ Result<Pipeline::WorkPtr> Pipeline::PlanPackedStep() {
       const auto& rows = window_->plan.rows;
       for (; taken < whole && at_.packed < static_cast<int64_t>(rows.size()); ++at_.packed, ++taken) {
         if (taken % options.world != options.rank) continue;
-        std::vector<Work::PackedPiece> pieces;
+        std::vector<PendingBatch::PackedPiece> pieces;
         for (const Piece& piece : rows[static_cast<size_t>(at_.packed)]) {
           const auto document = static_cast<size_t>(piece.document);
           pieces.push_back(
               {points.size(), piece.begin, piece.length, tokenizes() ? window_->tokens[document] : nullptr});
           points.push_back(window_->points[document]);
         }
-        work->packed_rows.push_back(std::move(pieces));
+        pending->packed_rows.push_back(std::move(pieces));
       }
       if (at_.packed >= static_cast<int64_t>(rows.size())) {
         at_.point.position += static_cast<int64_t>(window_->points.size());
@@ -48,18 +48,18 @@ Result<Pipeline::WorkPtr> Pipeline::PlanPackedStep() {
       at_.point = {at_.point.epoch + 1, 0};
       at_.packed = 0;
       step_number_ = 0;
-      work->epoch_end = true;
-      work->batch->after = at_;
-      return work;
+      pending->epoch_end = true;
+      pending->batch->after = at_;
+      return pending;
     }
     if (step_number_++ % options.workers != options.worker) continue;
-    work->batch->after = at_;
-    work->rows =
-        options.end == EpochEnd::kShort ? static_cast<int64_t>(work->packed_rows.size()) : options.batch;
-    HEADRACE_TRY(Persist([&] { return Locate(work.get(), points); }));
+    pending->batch->after = at_;
+    pending->rows =
+        options.end == EpochEnd::kShort ? static_cast<int64_t>(pending->packed_rows.size()) : options.batch;
+    HEADRACE_TRY(Persist([&] { return Locate(pending.get(), points); }));
     if (tokenizes())  // nothing of them is read again
-      for (auto& sample : work->samples) sample.wanted = false;
-    return work;
+      for (auto& sample : pending->samples) sample.wanted = false;
+    return pending;
   }
 }
 
@@ -111,15 +111,15 @@ table::Kind Pipeline::TokenKind() const {
   return in_.sources[0]->columns()[kPackColumn].projection.leaf.type.children[0].type.kind;
 }
 
-Status Pipeline::ReservePacked(const WorkPtr& work) {
+Status Pipeline::ReservePacked(const PendingPtr& pending) {
   const PackOptions& pack = in_.options->pack;
-  const int64_t cells = work->rows * pack.length;
+  const int64_t cells = pending->rows * pack.length;
   const int64_t width = table::KindBytes(TokenKind());
   MemoryBudget::Grant grant;
-  HEADRACE_TRY(Hold(work, {cells * width, cells * 4, cells * 4}, 0, &grant));
-  const std::vector<int64_t> shape{work->rows, pack.length};
+  HEADRACE_TRY(Hold(pending, {cells * width, cells * 4, cells * 4}, 0, &grant));
+  const std::vector<int64_t> shape{pending->rows, pack.length};
   const std::string dtype = table::KindName(TokenKind());
-  work->batch->columns = {
+  pending->batch->columns = {
       {tokenizes() ? "tokens" : pack.tokens,
        ColumnKind::kTensor,
        dtype,
@@ -134,27 +134,27 @@ Status Pipeline::ReservePacked(const WorkPtr& work) {
 
 // Tokens side by side; segment ids count documents from 1 in each row, 0 is padding; position ids count
 // within the document.
-Status Pipeline::Pack(Work* work) {
+Status Pipeline::Pack(PendingBatch* pending) {
   const PackOptions& pack = in_.options->pack;
   const int64_t width = table::KindBytes(TokenKind());
-  Batch* batch = work->batch.get();
+  Batch* batch = pending->batch.get();
   for (auto& column : batch->columns)
     std::memset(column.data->data(), 0, static_cast<size_t>(column.data->size()));
-  batch->documents.resize(static_cast<size_t>(work->rows));
-  for (int64_t r = 0; r < work->rows; ++r) {
+  batch->documents.resize(static_cast<size_t>(pending->rows));
+  for (int64_t r = 0; r < pending->rows; ++r) {
     const auto row = static_cast<size_t>(r);
-    const bool valid = row < work->packed_rows.size();
+    const bool valid = row < pending->packed_rows.size();
     batch->valid.push_back(valid ? 1 : 0);
-    batch->epoch.push_back(valid && !work->packed_rows[row].empty()
-                               ? work->samples[work->packed_rows[row][0].sample].point.epoch
+    batch->epoch.push_back(valid && !pending->packed_rows[row].empty()
+                               ? pending->samples[pending->packed_rows[row][0].sample].point.epoch
                                : -1);
     batch->position.push_back(-1);
     batch->row_id.push_back(-1);
     if (!valid) continue;
     int64_t at = r * pack.length;
     int32_t segment = 0;
-    for (const auto& piece : work->packed_rows[row]) {
-      const Sample& sample = work->samples[piece.sample];
+    for (const auto& piece : pending->packed_rows[row]) {
+      const Sample& sample = pending->samples[piece.sample];
       const uint8_t* from = nullptr;
       if (piece.tokens) {
         from = reinterpret_cast<const uint8_t*>(piece.tokens->data() + piece.begin);

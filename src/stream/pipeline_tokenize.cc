@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "base/clock.h"
-#include "stream/pipeline_work.h"
+#include "stream/pending_batch.h"
 
 namespace headrace::stream {
 namespace {
@@ -20,10 +20,10 @@ Status Pipeline::Tokenize(const std::vector<Point>& points, std::vector<Tokens>*
   // A window in use and one being made, beside the batches.
   const int64_t most = in_.memory->limit() / 4;
   int64_t bytes = 0;
-  const auto portion = [&](const Work& work, size_t from, size_t begin, size_t end) -> Status {
+  const auto portion = [&](const PendingBatch& pending, size_t from, size_t begin, size_t end) -> Status {
     const double start = MonotonicSeconds();
     for (size_t i = begin; i < end && !Stopping(); ++i) {
-      const Sample& sample = work.samples[i];
+      const Sample& sample = pending.samples[i];
       const auto* texts = dynamic_cast<const arrow::StringArray*>(sample.chunk->values[kPackColumn].get());
       const std::string where =
           "row " + std::to_string(sample.row_id) + ": column '" + in_.options->pack.tokens + "'";
@@ -43,15 +43,15 @@ Status Pipeline::Tokenize(const std::vector<Point>& points, std::vector<Tokens>*
   for (size_t from = 0; from < points.size(); from += kTogether) {
     if (Stopping()) return Status::Cancelled();
     const size_t count = std::min(kTogether, points.size() - from);
-    Work work;
+    PendingBatch pending;
     const std::vector<Point> some(points.begin() + static_cast<std::ptrdiff_t>(from),
                                   points.begin() + static_cast<std::ptrdiff_t>(from + count));
-    HEADRACE_TRY(Persist([&] { return Locate(&work, some); }));
-    HEADRACE_TRY(LoadChunks(&work));
+    HEADRACE_TRY(Persist([&] { return Locate(&pending, some); }));
+    HEADRACE_TRY(LoadChunks(&pending));
     std::vector<std::future<Status>> portions;
     for (size_t begin = 0; begin < count; begin += kPortion)
       portions.push_back(tokenizers_->Submit(
-          [&, begin] { return portion(work, from, begin, std::min(count, begin + kPortion)); }));
+          [&, begin] { return portion(pending, from, begin, std::min(count, begin + kPortion)); }));
     Status status;
     for (auto& one : portions)
       if (const Status ended = one.get(); status.ok()) status = ended;

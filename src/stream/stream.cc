@@ -69,7 +69,7 @@ Result<table::View> AtVersion(const table::View& view, int64_t version) {
 }
 
 // What one pass over given snapshots needs.
-struct Setup {
+struct Pass {
   std::vector<std::shared_ptr<Source>> sources;
   std::vector<std::unique_ptr<BlockCache>> caches;
   std::vector<int64_t> cache_block;
@@ -91,9 +91,9 @@ class StreamImpl final : public Stream {
   }
 
   Status Start() {
-    HEADRACE_ASSIGN(auto setup, MakeSetup(Views(), options_.seed, {}));
-    const State state = FreshState(*setup, {0, 0}, options_.seed);
-    Activate(std::move(setup), state);
+    HEADRACE_ASSIGN(auto pass, OpenPass(Views(), options_.seed, {}));
+    const State state = FreshState(*pass, {0, 0}, options_.seed);
+    Activate(std::move(pass), state);
     return Status::Ok();
   }
 
@@ -159,29 +159,29 @@ class StreamImpl final : public Stream {
     }
     const bool at_start = state.point.position == 0 && state.packed == 0;
     if (older && at_start) {  // a new epoch: the newer snapshot's from its first row
-      HEADRACE_ASSIGN(auto fresh, MakeSetup(Views(), state.seed, {}));
+      HEADRACE_ASSIGN(auto fresh, OpenPass(Views(), state.seed, {}));
       next_.reset();
       const State begin = FreshState(*fresh, state.point, state.seed);
       Activate(std::move(fresh), begin);
       return Status::Ok();
     }
-    HEADRACE_ASSIGN(auto setup, MakeSetup(views, state.seed, state.sources));
-    const auto length = setup->sequence->length();
+    HEADRACE_ASSIGN(auto pass, OpenPass(views, state.seed, state.sources));
+    const auto length = pass->sequence->length();
     if (length && state.point.position > *length) {
       return Status::Invalid("this state_dict() stands at position " + std::to_string(state.point.position) +
                              " of an epoch of " + std::to_string(*length));
     }
     next_.reset();
     if (older) {
-      HEADRACE_ASSIGN(next_, MakeSetup(Views(), state.seed, {}));
+      HEADRACE_ASSIGN(next_, OpenPass(Views(), state.seed, {}));
     }
-    Activate(std::move(setup), state);
+    Activate(std::move(pass), state);
     return Status::Ok();
   }
 
   StreamStats stats() const override {
     StreamStats s;
-    const auto active = Now().setup;
+    const auto active = Now().pass;
     s.samples = counters_.samples;
     s.batches = counters_.batches;
     const double started = started_;
@@ -223,7 +223,7 @@ class StreamImpl final : public Stream {
     return s;
   }
 
-  int64_t length() const override { return Now().setup->sequence->length().value_or(-1); }
+  int64_t length() const override { return Now().pass->sequence->length().value_or(-1); }
 
   int64_t steps_left() const override { return StepsFrom(Now().state.point.position); }
   int64_t steps_of_epoch() const override { return StepsFrom(0); }
@@ -231,24 +231,24 @@ class StreamImpl final : public Stream {
   Result<std::vector<PlannedSample>> Plan(int64_t count) const override {
     std::vector<PlannedSample> planned;
     const Standing now = Now();
-    const auto length = now.setup->sequence->length();
+    const auto length = now.pass->sequence->length();
     for (int64_t k = 0; k < count; ++k) {
       Point point{now.state.point.epoch, now.state.point.position + k};
       if (length && point.position >= *length) break;
-      const auto place = now.setup->sequence->At(point);
-      Selection& selection = now.setup->sources[static_cast<size_t>(place.source)]->selection();
+      const auto place = now.pass->sequence->At(point);
+      Selection& selection = now.pass->sources[static_cast<size_t>(place.source)]->selection();
       HEADRACE_ASSIGN(const RowPlace row, selection.At(place.ordinal));
       planned.push_back({point, place.source, place.ordinal, selection.row_id(row)});
     }
     return planned;
   }
 
-  std::vector<Column> columns() const override { return Now().setup->sources[0]->columns(); }
+  std::vector<Column> columns() const override { return Now().pass->sources[0]->columns(); }
   const StreamOptions& options() const override { return options_; }
 
  private:
   int64_t StepsFrom(int64_t position) const {
-    const auto length = Now().setup->sequence->length();
+    const auto length = Now().pass->sequence->length();
     if (!length || options_.end == EpochEnd::kWrap || !options_.pack.tokens.empty()) return -1;
     return StepsLeft({options_.batch, options_.rank, options_.world, options_.end}, position, *length);
   }
@@ -264,16 +264,16 @@ class StreamImpl final : public Stream {
   // Where the stream stands. Anybody may ask while another thread is in Next() or Load(), which replace it:
   // what is asked about stays alive.
   struct Standing {
-    std::shared_ptr<Setup> setup;
+    std::shared_ptr<Pass> pass;
     State state;
   };
   Standing Now() const {
     const std::lock_guard lock(state_mutex_);
     return {active_, state_};
   }
-  void Activate(std::shared_ptr<Setup> setup, const State& state) {
+  void Activate(std::shared_ptr<Pass> pass, const State& state) {
     const std::lock_guard lock(state_mutex_);
-    active_.swap(setup);
+    active_.swap(pass);
     state_ = state;
   }
   void SetState(State state) {
@@ -281,7 +281,7 @@ class StreamImpl final : public Stream {
     state_ = std::move(state);
   }
 
-  State FreshState(const Setup& setup, const Point& point, uint64_t seed) const {
+  State FreshState(const Pass& pass, const Point& point, uint64_t seed) const {
     State state;
     if (!options_.pack.tokens.empty()) {
       state.pack_length = options_.pack.length;
@@ -289,7 +289,7 @@ class StreamImpl final : public Stream {
     }
     state.seed = seed;
     state.point = point;
-    state.sources = setup.states;
+    state.sources = pass.states;
     return state;
   }
 
@@ -313,9 +313,9 @@ class StreamImpl final : public Stream {
   }
 
   // `recorded`: of a checkpoint; empty for a fresh start.
-  Result<std::unique_ptr<Setup>> MakeSetup(const std::vector<table::View>& views, uint64_t seed,
-                                           const std::vector<SourceState>& recorded) {
-    auto setup = std::make_unique<Setup>();
+  Result<std::unique_ptr<Pass>> OpenPass(const std::vector<table::View>& views, uint64_t seed,
+                                         const std::vector<SourceState>& recorded) {
+    auto pass = std::make_unique<Pass>();
     std::vector<SequencePart> parts;
     std::vector<int64_t> rows;
     for (size_t i = 0; i < views.size(); ++i) {
@@ -330,7 +330,7 @@ class StreamImpl final : public Stream {
       options.progress = options_.progress;
       if (!options_.pack.tokens.empty()) options.columns = {options_.pack.tokens};
       HEADRACE_ASSIGN(auto source, Source::Open(views[i], options));
-      if (i > 0) HEADRACE_TRY(SameColumns(*setup->sources[0], *source, i));
+      if (i > 0) HEADRACE_TRY(SameColumns(*pass->sources[0], *source, i));
       SequencePart part;
       part.layout = LayoutOf(*source);
       uint64_t selection = source->selection().hash();
@@ -346,23 +346,23 @@ class StreamImpl final : public Stream {
         part.layout = old.layout;
         state = old;
       }
-      HEADRACE_TRY(AddNumbers(*source, &part, setup.get()));
+      HEADRACE_TRY(AddNumbers(*source, &part, pass.get()));
       rows.push_back(part.layout.rows);
-      HEADRACE_TRY(AddCache(views[i], *source, part.layout, setup.get()));
+      HEADRACE_TRY(AddCache(views[i], *source, part.layout, pass.get()));
       parts.push_back(std::move(part));
-      setup->states.push_back(state);
-      setup->sources.push_back(std::move(source));
+      pass->states.push_back(state);
+      pass->sources.push_back(std::move(source));
     }
     std::shared_ptr<const Mixture> mixture;
     if (!options_.mixture.empty()) {
       HEADRACE_ASSIGN(auto made, Mixture::Make(options_.mixture, rows, options_.exhaust));
       mixture = std::make_shared<const Mixture>(std::move(made));
     }
-    setup->sequence = std::make_unique<Sequence>(std::move(parts), std::move(mixture), seed);
-    if (!setup->sequence->length() && options_.end == EpochEnd::kDrop) {
+    pass->sequence = std::make_unique<Sequence>(std::move(parts), std::move(mixture), seed);
+    if (!pass->sequence->length() && options_.end == EpochEnd::kDrop) {
       return Status::Invalid("a mixture that repeats for ever has no last batch to drop");
     }
-    return setup;
+    return pass;
   }
 
   Status SameColumns(const Source& first, const Source& other, size_t index) const {
@@ -388,7 +388,7 @@ class StreamImpl final : public Stream {
                            type.ToString());
   }
 
-  Status AddNumbers(const Source& source, SequencePart* part, Setup* setup) const {
+  Status AddNumbers(const Source& source, SequencePart* part, Pass* pass) const {
     const std::string& lengths = options_.pack.lengths;
     const bool packs = !options_.pack.tokens.empty();
     if (packs && options_.pack.tokenizer) HEADRACE_TRY(CheckTexts(source));
@@ -424,17 +424,17 @@ class StreamImpl final : public Stream {
       }
       whole->push_back(static_cast<int32_t>(n));
     }
-    setup->lengths.push_back(std::move(whole));
+    pass->lengths.push_back(std::move(whole));
     return Status::Ok();
   }
 
-  Status AddCache(const table::View& view, const Source& source, const Layout& layout, Setup* setup) const {
+  Status AddCache(const table::View& view, const Source& source, const Layout& layout, Pass* pass) const {
     int64_t block = layout.block;
     if (!layout.shuffle && source.media_bytes() > 0) {
       block = std::clamp<int64_t>(static_cast<int64_t>((1 << 20) / source.media_bytes()), 1, 2048);
     }
-    setup->cache_block.push_back(block);
-    setup->caches.push_back(nullptr);
+    pass->cache_block.push_back(block);
+    pass->caches.push_back(nullptr);
     if (options_.cache.empty() || options_.cache_bytes <= 0 || source.local()) return Status::Ok();
     std::string what = view.environment()->store->Describe() + view.prefix() +
                        std::to_string(view.snapshot().version) + ":" + source.selection().canonical() + ":" +
@@ -443,8 +443,8 @@ class StreamImpl final : public Stream {
       if (column.is_media()) what += ":" + column.name;
     }
     const double expected = source.media_bytes() * static_cast<double>(layout.rows);
-    HEADRACE_ASSIGN(setup->caches.back(), BlockCache::Open(options_.cache, options_.cache_bytes, Xxh3(what),
-                                                           (layout.rows + block - 1) / block, expected));
+    HEADRACE_ASSIGN(pass->caches.back(), BlockCache::Open(options_.cache, options_.cache_bytes, Xxh3(what),
+                                                          (layout.rows + block - 1) / block, expected));
     return Status::Ok();
   }
 
@@ -452,8 +452,8 @@ class StreamImpl final : public Stream {
   StreamOptions options_;
   std::shared_ptr<MemoryBudget> memory_;
   mutable Counters counters_;
-  std::shared_ptr<Setup> active_;  // replaced by Activate(); asked for, outside Next() and Load(), by Now()
-  std::unique_ptr<Setup> next_;
+  std::shared_ptr<Pass> active_;  // replaced by Activate(); asked for, outside Next() and Load(), by Now()
+  std::unique_ptr<Pass> next_;
   std::mutex use_mutex_;
   mutable std::mutex state_mutex_;
   State state_;

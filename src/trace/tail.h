@@ -17,7 +17,7 @@ namespace headrace::trace {
 Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, const std::string& table,
                                                  const table::View& view);
 
-// The same as a function of the catalog, as SQL wants it (query::EngineOptions::tail), for these tables.
+// The same as a function of the catalog, as SQL wants it (query::SqlEngineOptions::tail), for these tables.
 std::function<Result<std::shared_ptr<arrow::RecordBatch>>(const std::string&, const table::View&)> TailOf(
     std::shared_ptr<table::Catalog> catalog);
 std::vector<std::string> TailedTables();

@@ -15,7 +15,7 @@
 
 namespace headrace::stream {
 
-struct Pipeline::Work {
+struct Pipeline::PendingBatch {
   // A stretch of one of the samples in a packed row.
   struct PackedPiece {
     size_t sample = 0;
@@ -24,7 +24,7 @@ struct Pipeline::Work {
     Tokens tokens;  // of the whole document; null: in the sample's chunk
   };
 
-  Work() : batch(std::make_shared<Batch>()), ready(done.get_future()) {}
+  PendingBatch() : batch(std::make_shared<Batch>()), ready(done.get_future()) {}
 
   int64_t rows = 0;
   bool epoch_end = false;
@@ -33,7 +33,7 @@ struct Pipeline::Work {
   std::vector<std::vector<PackedPiece>> packed_rows;
   std::shared_ptr<Batch> batch;
   std::shared_ptr<Reservation> downloads;  // until the batch is made
-  std::atomic<int> pending{0};
+  std::atomic<int> tasks_left{0};
   std::promise<Status> done;
   std::future<Status> ready;
 

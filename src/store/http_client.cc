@@ -1,4 +1,4 @@
-#include "store/http.h"
+#include "store/http_client.h"
 
 #include <curl/curl.h>
 #include <unistd.h>
@@ -12,7 +12,7 @@
 namespace headrace::store {
 namespace {
 
-struct Exchange {
+struct Transfer {
   HttpRequest request;
   HttpResponse response;
   std::promise<Result<HttpResponse>> promise;
@@ -20,39 +20,39 @@ struct Exchange {
   size_t sent = 0;
   char error[CURL_ERROR_SIZE] = {};
 
-  ~Exchange() { curl_slist_free_all(headers); }
+  ~Transfer() { curl_slist_free_all(headers); }
 };
 
 size_t OnBody(char* data, size_t size, size_t count, void* user) {
-  auto* exchange = static_cast<Exchange*>(user);
-  if (static_cast<int64_t>(exchange->response.body.size() + size * count) >
-      exchange->request.max_response_bytes)
+  auto* transfer = static_cast<Transfer*>(user);
+  if (static_cast<int64_t>(transfer->response.body.size() + size * count) >
+      transfer->request.max_response_bytes)
     return 0;
-  exchange->response.body.append(data, size * count);
+  transfer->response.body.append(data, size * count);
   return size * count;
 }
 
 size_t OnHeader(char* data, size_t size, size_t count, void* user) {
-  auto* exchange = static_cast<Exchange*>(user);
+  auto* transfer = static_cast<Transfer*>(user);
   const std::string_view line(data, size * count);
   const size_t colon = line.find(':');
-  if (line.starts_with("HTTP/")) exchange->response.headers.clear();
+  if (line.starts_with("HTTP/")) transfer->response.headers.clear();
   if (colon != std::string_view::npos) {
     std::string name(line.substr(0, colon));
     for (char& c : name) c = static_cast<char>(tolower(static_cast<unsigned char>(c)));
     std::string_view value = line.substr(colon + 1);
     while (!value.empty() && (value.front() == ' ')) value.remove_prefix(1);
     while (!value.empty() && (value.back() == '\r' || value.back() == '\n')) value.remove_suffix(1);
-    exchange->response.headers[name] = std::string(value);
+    transfer->response.headers[name] = std::string(value);
   }
   return size * count;
 }
 
 size_t OnSend(char* out, size_t size, size_t count, void* user) {
-  auto* exchange = static_cast<Exchange*>(user);
-  const size_t n = std::min(size * count, exchange->request.body.size() - exchange->sent);
-  std::memcpy(out, exchange->request.body.data() + exchange->sent, n);
-  exchange->sent += n;
+  auto* transfer = static_cast<Transfer*>(user);
+  const size_t n = std::min(size * count, transfer->request.body.size() - transfer->sent);
+  std::memcpy(out, transfer->request.body.data() + transfer->sent, n);
+  transfer->sent += n;
   return n;
 }
 
@@ -77,14 +77,14 @@ struct HttpClient::Impl {
   CURLM* multi = nullptr;
   int max_in_flight = 64;
   std::mutex mutex;
-  std::deque<std::unique_ptr<Exchange>> waiting;
+  std::deque<std::unique_ptr<Transfer>> waiting;
   bool closing = false;
   int in_flight = 0;
   std::thread thread;
 
-  void Start(std::unique_ptr<Exchange> exchange) {
+  void Start(std::unique_ptr<Transfer> transfer) {
     CURL* easy = curl_easy_init();
-    Exchange* raw = exchange.release();
+    Transfer* raw = transfer.release();
     const HttpRequest& request = raw->request;
     curl_easy_setopt(easy, CURLOPT_PRIVATE, raw);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, raw->error);
@@ -125,21 +125,21 @@ struct HttpClient::Impl {
   void Finish(CURL* easy, CURLcode code) {
     void* raw = nullptr;
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, &raw);
-    const std::unique_ptr<Exchange> exchange(static_cast<Exchange*>(raw));
+    const std::unique_ptr<Transfer> transfer(static_cast<Transfer*>(raw));
     long status = 0;
     curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
     curl_multi_remove_handle(multi, easy);
     curl_easy_cleanup(easy);
     --in_flight;
     if (code == CURLE_OK) {
-      exchange->response.status = static_cast<int>(status);
-      exchange->promise.set_value(std::move(exchange->response));
+      transfer->response.status = static_cast<int>(status);
+      transfer->promise.set_value(std::move(transfer->response));
       return;
     }
-    const std::string url = exchange->request.url.substr(0, exchange->request.url.find('?'));
-    const std::string text = exchange->request.method + " " + url + ": " +
-                             (exchange->error[0] != '\0' ? exchange->error : curl_easy_strerror(code));
-    exchange->promise.set_value(code == CURLE_OPERATION_TIMEDOUT ? Status::Timeout(text)
+    const std::string url = transfer->request.url.substr(0, transfer->request.url.find('?'));
+    const std::string text = transfer->request.method + " " + url + ": " +
+                             (transfer->error[0] != '\0' ? transfer->error : curl_easy_strerror(code));
+    transfer->promise.set_value(code == CURLE_OPERATION_TIMEDOUT ? Status::Timeout(text)
                                                                  : Status::Unavailable(text));
   }
 
@@ -185,12 +185,12 @@ HttpClient::~HttpClient() {
 }
 
 std::future<Result<HttpResponse>> HttpClient::Send(HttpRequest request) {
-  auto exchange = std::make_unique<Exchange>();
-  exchange->request = std::move(request);
-  auto future = exchange->promise.get_future();
+  auto transfer = std::make_unique<Transfer>();
+  transfer->request = std::move(request);
+  auto future = transfer->promise.get_future();
   {
     const std::lock_guard lock(impl_->mutex);
-    impl_->waiting.push_back(std::move(exchange));
+    impl_->waiting.push_back(std::move(transfer));
   }
   curl_multi_wakeup(impl_->multi);
   return future;
