@@ -1,8 +1,10 @@
-// Cancellation: a caller holds a StopSource; long work polls its token at least every 100 ms of its own work.
+// Cancellation: a caller holds a StopSource. Work looks at its token at least every 100 ms, waits with it, or
+// leaves a callback.
 #pragma once
 
-#include <atomic>
-#include <memory>
+#include <functional>
+#include <stop_token>
+#include <utility>
 
 #include "base/status.h"
 
@@ -10,28 +12,45 @@ namespace headrace {
 
 class StopToken {
  public:
-  StopToken() = default;
-  bool stopped() const { return flag_ && flag_->load(std::memory_order_relaxed); }
+  StopToken() = default;  // nothing stops it
+  bool stopped() const { return token_.stop_requested(); }
   Status Check() const { return stopped() ? Status::Cancelled() : Status::Ok(); }
+  // Until it is stopped.
+  void Wait() const;
+  // The same, for `seconds` at most. Whether it is stopped.
+  bool WaitFor(double seconds) const;
+  // For std::condition_variable_any, which waits for a condition or a stop.
+  const std::stop_token& standard() const { return token_; }
 
  private:
   friend class StopSource;
-  std::shared_ptr<std::atomic<bool>> flag_;
+  std::stop_token token_;
 };
 
+// Thread-safe; not for signal handlers, since callbacks run inside Stop.
 class StopSource {
  public:
-  StopSource() : flag_(std::make_shared<std::atomic<bool>>(false)) {}
-  void Stop() { flag_->store(true); }
-  bool stopped() const { return flag_->load(); }
+  void Stop() { source_.request_stop(); }
+  bool stopped() const { return source_.stop_requested(); }
   StopToken token() const {
     StopToken token;
-    token.flag_ = flag_;
+    token.token_ = source_.get_token();
     return token;
   }
 
  private:
-  std::shared_ptr<std::atomic<bool>> flag_;
+  std::stop_source source_;
+};
+
+// Calls `fn` once: on the thread that stops the token, or at once where it is stopped already. After the
+// destructor it is neither called nor running.
+class StopCallback {
+ public:
+  StopCallback(const StopToken& token, std::function<void()> fn)
+      : callback_(token.standard(), std::move(fn)) {}
+
+ private:
+  std::stop_callback<std::function<void()>> callback_;
 };
 
 }  // namespace headrace

@@ -1,24 +1,24 @@
 #include "cli/terminal.h"
 
+#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <thread>
 
+#include "base/check.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "cli/render.h"
 
 namespace headrace::cli {
 namespace {
-
-StopSource& Source() {
-  static StopSource source;
-  return source;
-}
 
 volatile std::sig_atomic_t signals_seen = 0;
 bool line_drawn = false;
@@ -26,11 +26,58 @@ bool line_drawn = false;
 volatile std::sig_atomic_t interrupted = 0;
 extern "C" void OnInterrupt(int) { interrupted = 1; }
 
+// Written to by the handler, which may do little else; -1: nobody reads.
+std::atomic<int> signal_pipe{-1};
+static_assert(std::atomic<int>::is_always_lock_free);
+
 extern "C" void OnSignal(int) {
   signals_seen = signals_seen + 1;
   if (signals_seen > 1) _exit(130);
-  Source().Stop();
+  const int to = signal_pipe;
+  if (to >= 0 && write(to, "s", 1) != 1) _exit(130);
 }
+
+void OnStopSignals(void (*handler)(int)) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+// A thread that waits for the first signal and stops the source: what is called back may take locks, which a
+// handler may not.
+class SignalStop {
+ public:
+  SignalStop() {
+    int ends[2];
+    HEADRACE_CHECK(pipe2(ends, O_CLOEXEC) == 0);
+    read_ = Fd(ends[0]);
+    write_ = Fd(ends[1]);
+    thread_ = std::thread([this] {
+      char byte = 0;
+      ssize_t got = 0;
+      do got = read(read_.get(), &byte, 1);
+      while (got < 0 && errno == EINTR);
+      if (got == 1) source_.Stop();
+    });
+    signal_pipe = write_.get();
+    OnStopSignals(OnSignal);
+  }
+  ~SignalStop() {
+    OnStopSignals(SIG_DFL);
+    signal_pipe = -1;
+    write_ = Fd();  // the thread reads the end
+    thread_.join();
+  }
+  SignalStop(const SignalStop&) = delete;
+  SignalStop& operator=(const SignalStop&) = delete;
+  StopToken token() const { return source_.token(); }
+
+ private:
+  StopSource source_;
+  Fd read_, write_;
+  std::thread thread_;
+};
 
 }  // namespace
 
@@ -44,12 +91,8 @@ int TerminalWidth() {
 }
 
 StopToken StopOnSignal() {
-  Source();  // made before a signal can come
-  struct sigaction action {};
-  action.sa_handler = OnSignal;
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-  return Source().token();
+  static const SignalStop stop;
+  return stop.token();
 }
 
 void CatchInterrupts() {

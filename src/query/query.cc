@@ -13,6 +13,8 @@
 #include <condition_variable>
 #include <cstdio>
 #include <filesystem>
+#include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 
@@ -25,31 +27,41 @@
 namespace headrace::query {
 namespace {
 
-// Interrupts DuckDB once the token says so.
-class Watch {
+// Interrupts DuckDB when the token is stopped, and goes on doing so until the query is over: DuckDB forgets
+// an interrupt that comes before the query begins.
+class Interrupter {
  public:
-  Watch(std::shared_ptr<duckdb::Connection> connection, StopToken stop)
-      : thread_([this, connection = std::move(connection), stop = std::move(stop)] {
-          std::unique_lock lock(mutex_);
-          while (!done_) {
-            if (stop.stopped()) connection->Interrupt();
-            wake_.wait_for(lock, std::chrono::milliseconds(50));
-          }
-        }) {}
-  ~Watch() {
+  Interrupter(std::shared_ptr<duckdb::Connection> connection, const StopToken& stop)
+      : connection_(std::move(connection)) {
+    on_stop_.emplace(stop, [this] { thread_ = std::thread([this] { Run(); }); });
+  }
+  ~Interrupter() {
+    on_stop_.reset();  // no thread begins from here on
     {
       const std::lock_guard lock(mutex_);
       done_ = true;
     }
     wake_.notify_all();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
   }
+  Interrupter(const Interrupter&) = delete;
+  Interrupter& operator=(const Interrupter&) = delete;
 
  private:
+  void Run() {
+    std::unique_lock lock(mutex_);
+    while (!done_) {
+      connection_->Interrupt();
+      wake_.wait_for(lock, std::chrono::milliseconds(50));
+    }
+  }
+
+  std::shared_ptr<duckdb::Connection> connection_;
   std::mutex mutex_;
   std::condition_variable wake_;
   bool done_ = false;
-  std::thread thread_;
+  std::thread thread_;  // once the token is stopped
+  std::optional<StopCallback> on_stop_;
 };
 
 std::string Trimmed(const std::string& sql) {
@@ -126,7 +138,7 @@ class DuckEngine final : public SqlEngine {
   Result<std::shared_ptr<arrow::RecordBatchReader>> Query(const std::string& sql,
                                                           const QueryOptions& options) override {
     session_->Begin(options.stop);
-    auto watch = std::make_shared<Watch>(connection_, options.stop);
+    auto watch = std::make_shared<Interrupter>(connection_, options.stop);
     try {
       HEADRACE_ASSIGN(const std::string statement, Readable(sql));
       HEADRACE_TRY(ReadTails(statement, options.stop));

@@ -1,6 +1,7 @@
 #include "stream/memory.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <numeric>
 
@@ -26,7 +27,18 @@ bool MemoryBudget::MakeRoom(int64_t bytes) {
 
 bool MemoryBudget::Take(const std::vector<int64_t>& sizes, int64_t extra, Grant* grant) {
   const std::lock_guard lock(mutex_);
-  // Idle buffers that fit exactly are as good as room.
+  return TakeLocked(sizes, extra, grant);
+}
+
+bool MemoryBudget::TakeWithin(double seconds, const StopToken& stop, const std::vector<int64_t>& sizes,
+                              int64_t extra, Grant* grant) {
+  std::unique_lock lock(mutex_);
+  return returned_.wait_for(lock, stop.standard(), std::chrono::duration<double>(seconds),
+                            [&] { return TakeLocked(sizes, extra, grant); });
+}
+
+bool MemoryBudget::TakeLocked(const std::vector<int64_t>& sizes, int64_t extra, Grant* grant) {
+  // Idle buffers of exactly these sizes are taken first: they need no room.
   std::vector<uint8_t*> found(sizes.size(), nullptr);
   int64_t needed = extra;
   for (size_t i = 0; i < sizes.size(); ++i) {
@@ -66,15 +78,21 @@ bool MemoryBudget::Take(const std::vector<int64_t>& sizes, int64_t extra, Grant*
 }
 
 void MemoryBudget::Return(uint8_t* data, int64_t size) {
-  const std::lock_guard lock(mutex_);
-  used_ -= size;
-  free_ += size;
-  idle_.emplace_back(size, data);
+  {
+    const std::lock_guard lock(mutex_);
+    used_ -= size;
+    free_ += size;
+    idle_.emplace_back(size, data);
+  }
+  returned_.notify_all();
 }
 
 void MemoryBudget::Release(int64_t bytes) {
-  const std::lock_guard lock(mutex_);
-  used_ -= bytes;
+  {
+    const std::lock_guard lock(mutex_);
+    used_ -= bytes;
+  }
+  returned_.notify_all();
 }
 
 int64_t MemoryBudget::used() const {

@@ -1,10 +1,14 @@
 // The memory of batches: counted against a budget, and used again from one batch to the next.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
+
+#include "base/cancel.h"
 
 namespace headrace::stream {
 
@@ -52,6 +56,9 @@ class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
     std::shared_ptr<Reservation> extra;
   };
   bool Take(const std::vector<int64_t>& sizes, int64_t extra, Grant* grant);
+  // The same, waiting for memory that comes back: for `seconds` at most, or until the token is stopped.
+  bool TakeWithin(double seconds, const StopToken& stop, const std::vector<int64_t>& sizes, int64_t extra,
+                  Grant* grant);
 
   int64_t limit() const { return limit_; }
   int64_t used() const;
@@ -62,10 +69,12 @@ class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
   friend class Reservation;
   void Return(uint8_t* data, int64_t size);
   void Release(int64_t bytes);
+  bool TakeLocked(const std::vector<int64_t>& sizes, int64_t extra, Grant* grant);
   // Drops free memory until `bytes` more fit.
   bool MakeRoom(int64_t bytes);
 
   mutable std::mutex mutex_;
+  std::condition_variable_any returned_;
   int64_t limit_;
   int64_t used_ = 0;  // by buffers in use and reservations
   int64_t free_ = 0;

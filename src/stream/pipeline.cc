@@ -16,6 +16,7 @@ constexpr int kRequestThreads = 32;
 constexpr size_t kChunkLookahead = 4;    // batches whose pages are asked for early, on distant stores
 constexpr size_t kBeyond = 2;            // batches of the next epoch that are made in this one
 constexpr double kStarvedSeconds = 0.5;  // a caller holds all memory and waits for more
+constexpr double kStarvedLookSeconds = 0.1;
 
 }  // namespace
 
@@ -37,7 +38,7 @@ Pipeline::Pipeline(PipelineInput input, Counters* counters)
 Pipeline::~Pipeline() {
   {
     const std::lock_guard lock(mutex_);  // the planner is either before its look at this, or waiting
-    stopping_ = true;
+    stop_.Stop();
   }
   changed_.notify_all();
   planner_.join();
@@ -58,10 +59,7 @@ Status Pipeline::Persist(const std::function<Status()>& attempt) {
                          std::to_string(static_cast<int>(in_.options->deadline_seconds)) +
                          " s; the stream goes on from its last state_dict() once it is back");
     }
-    for (const double until = MonotonicSeconds() + pause; MonotonicSeconds() < until;) {
-      if (Stopping()) return Status::Cancelled();
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
+    if (stop_.token().WaitFor(pause)) return Status::Cancelled();
     pause = std::min(2.0, pause * 2);
   }
 }
@@ -241,9 +239,8 @@ Status Pipeline::Hold(const PendingPtr& pending, const std::vector<int64_t>& siz
   }
   double starved_since = -1;
   for (;;) {
-    if (in_.memory->Take(sizes, extra, grant)) return Status::Ok();
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, std::chrono::milliseconds(2), [&] { return Stopping(); });
+    if (in_.memory->TakeWithin(kStarvedLookSeconds, stop_.token(), sizes, extra, grant)) return Status::Ok();
+    const std::lock_guard lock(mutex_);
     if (Stopping()) return Status::Cancelled();
     // Nothing is under way that could give memory back, and the consumer waits: only it could.
     const bool starved = consumer_waits_ && queue_.empty();

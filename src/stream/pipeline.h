@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/cancel.h"
 #include "base/task_pool.h"
 #include "stream/assemble.h"
 #include "stream/block_cache.h"
@@ -98,7 +99,7 @@ class Pipeline {
   void ReportBad(const Sample& sample);
   bool MayQueue() const;
   bool Over() const { return in_.options->epochs > 0 && at_.point.epoch >= in_.options->epochs; }
-  bool Stopping() const { return stopping_.load(std::memory_order_relaxed); }
+  bool Stopping() const { return stop_.stopped(); }
   // Tries again while the store is away, until the deadline.
   Status Persist(const std::function<Status()>& attempt);
 
@@ -122,7 +123,7 @@ class Pipeline {
   bool consumer_waits_ = false;
   Status failed_;
   State after_;
-  std::atomic<bool> stopping_{false};
+  StopSource stop_;  // when this goes
 
   std::unique_ptr<TaskPool> tokenizers_;  // with a tokenizer
   std::unique_ptr<TaskPool> windows_;     // one thread, that waits for those
