@@ -385,7 +385,7 @@ class Table(_Shown):
         From data: an Arrow table, or a dict of columns, with a row for each row of the table, in row-id order.
         From a function: it gets a ``Batch`` of ``inputs`` and gives the new columns for it, in any form of data.
         From names and types (``{"score": "float64"}``): empty columns. Columns that exist have their holes filled, and a
-        function is only called for those; where every row has a value, ``Invalid`` says so.
+        function is only called for those; where every row has a value, ``Invalid`` says so. Pictures become blobs.
 
         Raises:
             Invalid: the rows are not as many as the table has, a type differs, or no row has a hole to fill.

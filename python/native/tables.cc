@@ -7,7 +7,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include "ingest/ingest.h"
+#include "ingest/image_facts.h"
 #include "module.h"
 #include "table/arrow_bridge.h"
 #include "table/keys.h"
@@ -15,33 +15,6 @@
 
 namespace headrace::python {
 namespace {
-
-// Gives blob columns that come as bytes their media facts on the way.
-class BlobReader final : public arrow::RecordBatchReader {
- public:
-  BlobReader(std::shared_ptr<arrow::RecordBatchReader> inner, table::Schema schema)
-      : inner_(std::move(inner)), fields_(std::move(schema)) {}
-  std::shared_ptr<arrow::Schema> schema() const override { return inner_->schema(); }
-  arrow::Status ReadNext(std::shared_ptr<arrow::RecordBatch>* out) override {
-    std::shared_ptr<arrow::RecordBatch> batch;
-    ARROW_RETURN_NOT_OK(inner_->ReadNext(&batch));
-    *out = batch;
-    if (!batch) return arrow::Status::OK();
-    for (int i = 0; i < batch->num_columns(); ++i) {
-      const table::Field* field = fields_.Find(batch->column_name(i));
-      if (field == nullptr || field->type.kind != table::Kind::kBlob) continue;
-      const auto blobs = ingest::BlobsFromBytes(*field, batch->column(i));
-      if (!blobs.ok()) return table::ToArrow(blobs.status());
-      ARROW_ASSIGN_OR_RAISE(batch, batch->SetColumn(i, arrow::field(field->name, (*blobs)->type()), *blobs));
-    }
-    *out = batch;
-    return arrow::Status::OK();
-  }
-
- private:
-  std::shared_ptr<arrow::RecordBatchReader> inner_;
-  table::Schema fields_;
-};
 
 table::ScanOptions ScanOptionsOf(std::vector<std::string> columns, std::string where, int64_t limit,
                                  int64_t batch_rows, bool row_ids) {
@@ -55,8 +28,8 @@ table::ScanOptions ScanOptionsOf(std::vector<std::string> columns, std::string w
 }
 
 // All rows of a reader as one batch; null if it has none.
-Result<std::shared_ptr<arrow::RecordBatch>> Whole(const Reader& rows) {
-  const auto table = rows.batches->ToTable();
+Result<std::shared_ptr<arrow::RecordBatch>> Whole(arrow::RecordBatchReader* rows) {
+  const auto table = rows->ToTable();
   if (!table.ok()) return table::FromArrow(table.status());
   if ((*table)->num_rows() == 0) return std::shared_ptr<arrow::RecordBatch>();
   auto joined = (*table)->CombineChunksToBatch();
@@ -165,14 +138,16 @@ void BindTable(nb::module_& m) {
               int64_t sequence) {
              return ToDict(Check(Interruptible([&](const StopToken& stop) -> Result<table::CommitResult> {
                HEADRACE_ASSIGN(const auto view, t.At());
-               BlobReader reader(rows.batches, view.schema());
-               return t.Append(&reader, CommitOf(why, writer, sequence, stop));
+               const auto with_facts = ingest::WithImageFacts(rows.batches, view.schema());
+               return t.Append(with_facts.get(), CommitOf(why, writer, sequence, stop));
              })));
            })
       .def("add_columns",
            [](table::Table& t, const Reader& columns, const std::string& why) {
-             return ToDict(Check(Interruptible([&](const StopToken& stop) {
-               return t.AddColumns(columns.batches.get(), CommitOf(why, "", -1, stop));
+             return ToDict(Check(Interruptible([&](const StopToken& stop) -> Result<table::CommitResult> {
+               HEADRACE_ASSIGN(const auto view, t.At());
+               const auto with_facts = ingest::WithImageFacts(columns.batches, view.schema());
+               return t.AddColumns(with_facts.get(), CommitOf(why, "", -1, stop));
              })));
            })
       .def(
@@ -183,21 +158,23 @@ void BindTable(nb::module_& m) {
             // here.
             std::exception_ptr raised;
             const auto call =
-                [&](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+                [&](std::shared_ptr<arrow::RecordBatch> in,
+                    const table::Schema& schema) -> Result<std::shared_ptr<arrow::RecordBatch>> {
               const nb::gil_scoped_acquire gil;
               try {
                 const nb::object out = fn(RowBatch{std::move(in), nullptr});
-                return Whole(nb::cast<Reader>(out));
+                return Whole(ingest::WithImageFacts(nb::cast<Reader>(out).batches, schema).get());
               } catch (...) {
                 raised = std::current_exception();
                 return Status::Cancelled("the function raised");
               }
             };
-            auto result = Interruptible([&](const StopToken& stop) {
+            auto result = Interruptible([&](const StopToken& stop) -> Result<table::CommitResult> {
+              HEADRACE_ASSIGN(const auto view, t.At());
               return t.AddColumns(
                   inputs,
                   [&](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
-                    HEADRACE_ASSIGN(auto out, call(std::move(in)));
+                    HEADRACE_ASSIGN(auto out, call(std::move(in), view.schema()));
                     if (!out) return Status::Invalid("the function gave no rows");
                     return out;
                   },

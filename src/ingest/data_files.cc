@@ -11,10 +11,8 @@
 #include <optional>
 #include <set>
 
-#include "ingest/csv_reader.h"
+#include "ingest/item_reader.h"
 #include "ingest/items.h"
-#include "ingest/json_reader.h"
-#include "ingest/parquet_reader.h"
 #include "ingest/row_fit.h"
 #include "ingest/run_state.h"
 #include "table/arrow_bridge.h"
@@ -202,33 +200,10 @@ class DataFiles {
         "come in)");
   }
 
-  Result<std::shared_ptr<arrow::RecordBatchReader>> Reader(const FoundFile& file,
-                                                           const std::vector<Field>& given) {
-    const IngestOptions& options = run_->options;
-    if (file.format == FileFormat::kParquet) return OpenParquet(file.path);
-    if (file.format == FileFormat::kJsonl) {
-      return OpenJson({.path = file.path,
-                       .name = file.relative,
-                       .encoding = options.encoding,
-                       .given = given,
-                       .pool = &run_->catalog->environment()->pool,
-                       .stop = options.stop},
-                      &run_->report.errors);
-    }
-    arrow::FieldVector wanted;
-    for (const auto& field : given) wanted.push_back(table::ToArrow(field));
-    return OpenCsv(file.path, file.relative,
-                   {.delimiter = options.delimiter,
-                    .encoding = options.encoding,
-                    .names = options.names,
-                    .header = options.header.value_or(options.names.empty())},
-                   *arrow::schema(wanted), &run_->report.errors);
-  }
-
   Result<Opened> Open(const FoundFile& file) {
     HEADRACE_ASSIGN(const auto given, Given());
     Opened opened;
-    HEADRACE_ASSIGN(opened.reader, Reader(file, given));
+    HEADRACE_ASSIGN(opened.reader, file.reader->Open(file, given, run_));
     opened_any_ = true;
     for (const auto& field : opened.reader->schema()->fields()) {
       const auto known = std::find_if(given.begin(), given.end(),

@@ -1,25 +1,17 @@
 #include "ingest/ingest.h"
 
-#include <arrow/array.h>
-#include <arrow/builder.h>
-#include <arrow/type.h>
-
 #include <algorithm>
 #include <random>
 #include <set>
 
 #include "base/clock.h"
+#include "ingest/item_reader.h"
 #include "ingest/run_state.h"
 #include "ingest/spool.h"
 #include "ingest/walk.h"
-#include "media/media.h"
-#include "table/arrow_bridge.h"
-#include "table/conform.h"
 
 namespace headrace::ingest {
 namespace {
-
-using table::Field;
 
 struct Sources {
   std::vector<FoundFile> photos, data;
@@ -32,16 +24,15 @@ Status Find(const std::vector<std::string>& sources, RunState* run, Sources* fou
     std::vector<FoundFile> files;
     if (source == "-") {
       HEADRACE_ASSIGN(found->input, SpooledInput::Standard(run->options.stop));
-      FoundFile file{found->input.path(), "stdin", FileFormat::kJsonl, found->input.bytes()};
-      if (run->options.format == "csv") file.format = FileFormat::kCsv;
-      if (run->options.format == "parquet") file.format = FileFormat::kParquet;
-      files.push_back(std::move(file));
+      const ItemReader* reader = ItemReaderOf(run->options.format);
+      files.push_back(
+          {found->input.path(), "stdin", reader == nullptr ? &JsonItems() : reader, found->input.bytes()});
     } else {
       HEADRACE_TRY(Walk(source, run->options.format, &files, &run->report.errors));
     }
     for (auto& file : files) {
       if (!file.source.empty() && !seen.insert(file.source).second) continue;  // given twice
-      (file.format == FileFormat::kImage ? found->photos : found->data).push_back(std::move(file));
+      (file.reader == nullptr ? found->photos : found->data).push_back(std::move(file));
     }
   }
   if (found->photos.empty() && found->data.empty() && run->report.errors.empty()) {
@@ -83,10 +74,11 @@ Result<IngestReport> Run(const std::vector<std::string>& sources, RunState* run)
 Result<IngestReport> Ingest(table::Catalog* catalog, const std::vector<std::string>& sources,
                             const IngestOptions& options) {
   if (sources.empty()) return Status::Invalid("there is nothing to ingest: name files or folders");
-  static const std::set<std::string> kFormats = {"", "images", "parquet", "json", "jsonl", "csv"};
-  if (!kFormats.contains(options.format)) {
-    return Status::Invalid("'" + options.format +
-                           "' is not a format; there are images, parquet, json, jsonl and csv");
+  const auto formats = Formats();
+  if (!options.format.empty() && std::find(formats.begin(), formats.end(), options.format) == formats.end()) {
+    std::string known;
+    for (const auto& format : formats) known += (known.empty() ? "" : ", ") + std::string(format);
+    return Status::Invalid("'" + options.format + "' is not a format; there are " + known);
   }
   if (options.on_change != "skip" && options.on_change != "add") {
     return Status::Invalid("on_change is '" + options.on_change + "'; it may be skip or add");
@@ -110,37 +102,6 @@ Result<IngestReport> Ingest(table::Catalog* catalog, const std::vector<std::stri
   }
   RunState run(catalog, options);
   return Run(sources, &run);
-}
-
-Result<std::shared_ptr<arrow::Array>> BlobsFromBytes(const Field& field,
-                                                     const std::shared_ptr<arrow::Array>& bytes) {
-  if (bytes->type_id() == arrow::Type::STRUCT) return bytes;
-  HEADRACE_ASSIGN(const auto wrapped, table::ConformArray(bytes, field));
-  const auto& cells = static_cast<const arrow::StructArray&>(*wrapped);
-  const auto inline_bytes = std::static_pointer_cast<arrow::BinaryArray>(cells.GetFieldByName("inline"));
-  arrow::StringBuilder media_type;
-  arrow::Int32Builder width, height;
-  arrow::Int8Builder orientation;
-  for (int64_t i = 0; i < cells.length(); ++i) {
-    const auto facts = inline_bytes->IsValid(i) ? media::ProbeImage(inline_bytes->GetView(i))
-                                                : Result<media::ImageFacts>(Status::NotFound("no bytes"));
-    HEADRACE_ARROW_TRY(facts.ok() ? media_type.Append(facts->media_type) : media_type.AppendNull());
-    HEADRACE_ARROW_TRY(facts.ok() ? width.Append(facts->width) : width.AppendNull());
-    HEADRACE_ARROW_TRY(facts.ok() ? height.Append(facts->height) : height.AppendNull());
-    HEADRACE_ARROW_TRY(facts.ok() ? orientation.Append(facts->orientation) : orientation.AppendNull());
-  }
-  arrow::ArrayVector children = cells.fields();
-  const auto replace = [&](const char* name, arrow::ArrayBuilder* builder) -> Status {
-    const int index = static_cast<const arrow::StructType&>(*cells.type()).GetFieldIndex(name);
-    HEADRACE_ARROW_ASSIGN(children[static_cast<size_t>(index)], builder->Finish());
-    return Status::Ok();
-  };
-  HEADRACE_TRY(replace("media_type", &media_type));
-  HEADRACE_TRY(replace("width", &width));
-  HEADRACE_TRY(replace("height", &height));
-  HEADRACE_TRY(replace("orientation", &orientation));
-  return std::shared_ptr<arrow::Array>(std::make_shared<arrow::StructArray>(
-      cells.type(), cells.length(), std::move(children), cells.null_bitmap(), cells.null_count()));
 }
 
 }  // namespace headrace::ingest

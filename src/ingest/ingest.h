@@ -79,9 +79,4 @@ struct IngestReport {
 Result<IngestReport> Ingest(table::Catalog* catalog, const std::vector<std::string>& sources,
                             const IngestOptions& options);
 
-// The blob struct of image bytes, with what ProbeImage says of them. `bytes`: an Arrow (large) binary array.
-// Cells that are no image keep their bytes and lack the facts.
-Result<std::shared_ptr<arrow::Array>> BlobsFromBytes(const table::Field& field,
-                                                     const std::shared_ptr<arrow::Array>& bytes);
-
 }  // namespace headrace::ingest

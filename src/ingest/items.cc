@@ -134,7 +134,7 @@ Status Items::LoadRowsBefore(const table::View& view) {
 }
 
 bool Items::AmongRowsBefore(const FoundFile& file, uint64_t content) const {
-  if (file.format != FileFormat::kImage) return !marks_.empty() && marks_.contains(MarkOf(file));
+  if (file.reader != nullptr) return !marks_.empty() && marks_.contains(MarkOf(file));
   const auto [begin, end] = rows_before_.equal_range(TextOfName(file.relative));
   for (auto it = begin; it != end; ++it) {
     const auto& [length, checksum] = it->second;

@@ -9,25 +9,13 @@
 #include <memory>
 #include <set>
 
+#include "ingest/item_reader.h"
+
 namespace headrace::ingest {
 namespace {
 
-bool EndsWith(const std::string& text, std::string_view end) {
-  if (text.size() < end.size()) return false;
-  return std::equal(end.begin(), end.end(), text.end() - static_cast<std::ptrdiff_t>(end.size()),
-                    [](char a, char b) { return a == tolower(static_cast<unsigned char>(b)); });
-}
-
-FileFormat FormatOf(const std::string& path, const std::string& forced) {
-  if (forced == "images") return FileFormat::kImage;
-  if (forced == "parquet") return FileFormat::kParquet;
-  if (forced == "jsonl" || forced == "json") return FileFormat::kJsonl;
-  if (forced == "csv") return FileFormat::kCsv;
-  if (EndsWith(path, ".parquet")) return FileFormat::kParquet;
-  if (EndsWith(path, ".jsonl") || EndsWith(path, ".ndjson") || EndsWith(path, ".json"))
-    return FileFormat::kJsonl;
-  if (EndsWith(path, ".csv") || EndsWith(path, ".tsv")) return FileFormat::kCsv;
-  return FileFormat::kImage;
+const ItemReader* ReaderOf(const std::string& path, const std::string& format) {
+  return format.empty() ? ItemReaderFor(path) : ItemReaderOf(format);
 }
 
 int64_t ModifiedNs(const struct stat& info) {
@@ -74,7 +62,7 @@ class Walker {
         Folder(inside, named, place + "/" + name);
       } else if (S_ISREG(info.st_mode)) {
         files_->push_back(
-            {inside, named, FormatOf(name, format_), info.st_size, ModifiedNs(info), place + "/" + name});
+            {inside, named, ReaderOf(name, format_), info.st_size, ModifiedNs(info), place + "/" + name});
       } else {
         Fail(named, Status::Unsupported(inside + " is neither a file nor a folder"));
       }
@@ -107,7 +95,7 @@ Status Walk(const std::string& source, const std::string& format, std::vector<Fo
   const std::string name = slash == std::string::npos ? source : source.substr(slash + 1);
   const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : source.substr(0, slash);
   files->push_back(
-      {source, name, FormatOf(name, format), info.st_size, ModifiedNs(info), RealPlace(folder) + "/" + name});
+      {source, name, ReaderOf(name, format), info.st_size, ModifiedNs(info), RealPlace(folder) + "/" + name});
   return Status::Ok();
 }
 

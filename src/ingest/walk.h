@@ -8,12 +8,12 @@
 
 namespace headrace::ingest {
 
-enum class FileFormat { kImage, kParquet, kJsonl, kCsv };
+class ItemReader;
 
 struct FoundFile {
-  std::string path;      // to open it
-  std::string relative;  // to name it: under the folder given
-  FileFormat format = FileFormat::kImage;
+  std::string path;                    // to open it
+  std::string relative;                // to name it: under the folder given
+  const ItemReader* reader = nullptr;  // null: a photograph, as far as its name tells
   int64_t bytes = 0;
   int64_t modified_ns = 0;
   std::string source = {};  // its absolute place, the key under which it is known; empty: standard input

@@ -78,6 +78,21 @@ def test_blobs_have_facts_and_decode(catalog: hr.Catalog) -> None:
     assert [len(blob or b"") for blob in table.take([1, 0], ["image"]).blobs("image")] == [12, len(jpeg())]
 
 
+def test_pictures_are_added_as_blobs_with_facts(catalog: hr.Catalog) -> None:
+    table = catalog.create_table("photos", {"name": "string"})
+    table.append({"name": ["a", "b"]})
+    table.add_columns({"thumb": [Image.open(io.BytesIO(jpeg())), None]})
+    table.add_columns(lambda batch: {"small": [Image.new("RGB", (7, 5))] * len(batch)}, inputs=["name"])
+    assert table.columns["thumb"] == table.columns["small"] == "blob"
+    first, second = table.take([0, 1])
+    assert (first["thumb"].width, first["thumb"].height) == (64, 48) and second["thumb"] is None
+    assert (second["small"].width, second["small"].height) == (7, 5)
+    # Bytes fill the holes of a blob column, and get their facts too.
+    table.append({"name": ["c"]})
+    table.add_columns({"thumb": pa.array([None, None, jpeg()], pa.binary())})
+    assert table.count("thumb.width = 64") == 2 and table.count("thumb.media_type = 'image/jpeg'") == 1
+
+
 def test_columns_from_a_function_and_its_errors(catalog: hr.Catalog) -> None:
     table = catalog.create_table("t", {"a": np.arange(100_000)})
     commit = table.add_columns(lambda batch: {"square": batch["a"] ** 2}, inputs=["a"])
