@@ -1,8 +1,8 @@
 #include "base/json_tape.h"
+#include "base/json.h"
 
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
 #include <random>
 
 #include "base/limits.h"

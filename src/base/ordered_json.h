@@ -1,9 +1,9 @@
 // JSON whose members keep their order, from texts of strangers.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "base/json.h"
 #include "base/status.h"
 
 namespace headrace {

@@ -1,9 +1,9 @@
 // key: who may ask a server.
 #include <cstdio>
 #include <iostream>
-#include <nlohmann/json.hpp>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/render.h"
 #include "serve/keys.h"

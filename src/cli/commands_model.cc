@@ -2,10 +2,10 @@
 #include <sys/stat.h>
 
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/devices.h"
 #include "cli/render.h"

@@ -4,9 +4,9 @@
 #include <arrow/type.h>
 
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/render.h"
 #include "cli/terminal.h"

@@ -3,11 +3,10 @@
 #include <cstdio>
 #include <fstream>
 #include <iostream>
-#include <nlohmann/json.hpp>
-#include <thread>
 
 #include "base/byte_size.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/devices.h"
 #include "cli/render.h"
@@ -146,7 +145,7 @@ Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
     if (server->services().keys->empty() && !context.quiet)
       std::fprintf(stderr, "headrace: there are no keys: everyone on this machine may ask\n");
   }
-  while (!context.stop.stopped()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  context.stop.Wait();
   if (!context.quiet && !context.json)
     std::fprintf(stderr, "headrace: stopping: %zu requests are running, and have %.0f s\n",
                  server->services().in_flight.size(), words->drain);

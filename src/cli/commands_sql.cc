@@ -7,9 +7,9 @@
 #include <cstdio>
 #include <iostream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/render.h"
 #include "cli/terminal.h"
@@ -44,7 +44,7 @@ Result<std::vector<query::Param>> ParamsOf(const std::vector<std::string>& given
     query::Param param;
     param.name = named ? word.substr(0, equals) : std::to_string(params.size() + 1);
     const std::string text = named ? word.substr(equals + 1) : word;
-    const auto json = nlohmann::json::parse(text, nullptr, false);
+    const auto json = ParseJson(text);
     if (json.is_boolean()) {
       param.value = json.get<bool>();
     } else if (json.is_number_integer() && !json.is_number_unsigned()) {

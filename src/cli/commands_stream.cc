@@ -1,9 +1,9 @@
 // stream: what the data path can do, before anybody rents a GPU.
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 #include "base/byte_size.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/render.h"
 #include "cli/terminal.h"
@@ -141,7 +141,7 @@ void Summarize(const Context& context, const StreamStats& s, double first_batch,
                {"bad", s.bad},
                {"memory_peak", s.memory_peak},
                {"bottleneck", s.bottleneck},
-               {"state", ordered_json::parse(state)}});
+               {"state", ParseJsonInOrder(state)}});
     return;
   }
   std::printf("%s samples in %s: %s samples/s, %s/s read, first batch after %s\n",

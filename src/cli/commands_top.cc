@@ -4,9 +4,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <map>
-#include <nlohmann/json.hpp>
-#include <thread>
 
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/render.h"
 #include "cli/terminal.h"
@@ -29,7 +28,7 @@ Result<json> Ask(store::HttpClient* client, const TopWords& words) {
   if (!words.key.empty()) request.headers.push_back("Authorization: Bearer " + words.key);
   request.timeout_seconds = 10;
   HEADRACE_ASSIGN(const store::HttpResponse answer, client->Send(request).get());
-  json body = json::parse(answer.body, nullptr, false);
+  json body = ParseJson(answer.body);
   if (answer.status != 200) {
     const std::string why =
         body.is_object() && body.contains("error") ? body["error"].value("message", "") : "";
@@ -136,8 +135,7 @@ Status Top(const Context& context, const TopWords& words) {
     std::fflush(stdout);
     before = now;
     if (words.count > 0 && i + 1 >= words.count) break;
-    for (double slept = 0; slept < words.every && !context.stop.stopped(); slept += 0.05)
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    context.stop.WaitFor(words.every);
   }
   return Status::Ok();
 }

@@ -1,7 +1,7 @@
 // init, ingest, tag.
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/render.h"
 #include "cli/terminal.h"

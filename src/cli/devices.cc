@@ -1,7 +1,6 @@
 #include "cli/devices.h"
 
-#include <nlohmann/json.hpp>
-
+#include "base/json.h"
 #include "cli/render.h"
 
 namespace headrace::cli {

@@ -11,9 +11,9 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "base/ids.h"
+#include "base/json.h"
 #include "table/arrow_bridge.h"
 
 namespace headrace::cli {
@@ -268,7 +268,7 @@ ordered_json CellToJson(const arrow::Field& field, const arrow::Array& array, in
     case A::STRING: {
       std::string text = static_cast<const arrow::StringArray&>(array).GetString(row);
       if (ExtensionOf(field) != "arrow.json") return text;
-      auto parsed = ordered_json::parse(text, nullptr, false);
+      auto parsed = ParseJsonInOrder(text);
       return parsed.is_discarded() ? ordered_json(text) : parsed;
     }
     case A::FIXED_SIZE_BINARY: {

@@ -9,11 +9,11 @@
 #include <cstdio>
 #include <filesystem>
 #include <functional>
-#include <nlohmann/json.hpp>
 
 #include "base/cache_folder.h"
 #include "base/clock.h"
 #include "base/exception_text.h"
+#include "base/json.h"
 #include "model/probe.h"
 #include "table/keys.h"
 #include "table/settle.h"
@@ -111,7 +111,7 @@ ordered_json ToJson(const Entry& e) {
 }
 
 Result<Entry> FromJson(const std::string& text, const std::string& key) {
-  const ordered_json json = ordered_json::parse(text, nullptr, false);
+  const ordered_json json = ParseJsonInOrder(text);
   Entry e;
   try {
     if (json.at("format") != 1) return Status::Unsupported(key + " is of a later version of Headrace");

@@ -3,11 +3,11 @@
 
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <unordered_set>
 #include <vector>
 
+#include "base/json.h"
 #include "base/status.h"
 #include "schema/automaton.h"
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "base/limits.h"
 #include "stream/permute.h"
 
@@ -136,7 +136,7 @@ void RandomResizedCrop(const ImageStep& step, Draws* draws, Frame* frame) {
 }  // namespace
 
 Result<ImageOps> ImageOps::Parse(const std::string& text) {
-  const json list = json::parse(text, nullptr, false);
+  const json list = ParseJson(text);
   if (!list.is_array()) return Status::Invalid("image steps are a list");
   ImageOps ops;
   std::array<double, 3> mean{0, 0, 0};

@@ -1,6 +1,6 @@
 #include "stream/state.h"
 
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 namespace headrace::stream {
 
@@ -21,7 +21,7 @@ std::string State::ToJson() const {
 }
 
 Result<State> State::FromJson(const std::string& text) {
-  const json in = json::parse(text, nullptr, false);
+  const json in = ParseJson(text);
   const auto wrong = [] { return Status::Invalid("this is not a stream's state_dict()"); };
   if (!in.is_object() || !in.contains("headrace")) return wrong();
   if (in["headrace"] != 1) {

@@ -6,8 +6,7 @@
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
-#include <nlohmann/json.hpp>
-
+#include "base/json.h"
 #include "table/arrow_bridge.h"
 
 namespace headrace::trace {

@@ -1,10 +1,9 @@
 #include "trace/note.h"
 
-#include <nlohmann/json.hpp>
-
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/ids.h"
+#include "base/json.h"
 
 namespace headrace::trace {
 namespace {
@@ -21,7 +20,7 @@ std::string Encode(const Note& note) {
 }
 
 bool Decode(const std::string& text, Note* note) {
-  const json value = json::parse(text, nullptr, false);
+  const json value = ParseJson(text);
   if (!value.is_object()) return false;
   try {
     note->committer = value.at("committer");

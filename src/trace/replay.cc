@@ -8,7 +8,7 @@ using nlohmann::json;
 
 void Replay::Take(const Record& record, Rows* rows) {
   const KindFacts* facts = FindKind(record.kind);
-  json value = json::parse(record.payload, nullptr, false);
+  json value = ParseJson(record.payload);
   if (facts == nullptr || !value.is_object()) {
     ++unreadable_;
     return;

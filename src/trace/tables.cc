@@ -52,7 +52,7 @@ Result<int64_t> LastSequence(const table::Catalog& catalog, const char* name, co
 }
 
 Result<table::CommitResult> CommitTraces(table::Catalog* catalog, const std::string& rows) {
-  const json list = json::parse(rows, nullptr, false);
+  const json list = ParseJson(rows);
   if (!list.is_array()) return Status::Invalid("the rows of `traces` are not a JSON list");
   return CommitOnce(catalog, kTraces, TraceColumns(), list.get<std::vector<json>>(),
                     {.why = "answers in a program", .how = "python"});

@@ -5,8 +5,7 @@
 #include <span>
 #include <string>
 
-#include <nlohmann/json.hpp>
-
+#include "base/json.h"
 #include "table/catalog.h"
 #include "trace/columns.h"
 
