@@ -21,29 +21,8 @@ struct TinyModel {
   std::string chat_template;
 };
 
-inline void WriteTinyModel(const std::string& path, TinyModel shape) {
-  const int width = 64, heads = 4, kv_heads = 2, head = 16, inner = 128, vocabulary = 3 + 256 + 40;
-  if (shape.windowed && shape.layers < 6) shape.layers = 6;
-  ggml_init_params params{};
-  params.mem_size = size_t{32} << 20;
-  ggml_context* memory = ggml_init(params);
-  gguf_context* file = gguf_init_empty();
-  const std::string arch = shape.windowed ? "gemma3" : "llama";
-  const auto key = [&](const char* name) { return arch + "." + name; };
-  gguf_set_val_str(file, "general.architecture", arch.c_str());
-  gguf_set_val_str(file, "general.name", shape.windowed ? "tiny windowed" : "tiny");
-  gguf_set_val_u32(file, key("context_length").c_str(), static_cast<uint32_t>(shape.context));
-  gguf_set_val_u32(file, key("embedding_length").c_str(), width);
-  gguf_set_val_u32(file, key("block_count").c_str(), static_cast<uint32_t>(shape.layers));
-  gguf_set_val_u32(file, key("feed_forward_length").c_str(), inner);
-  gguf_set_val_u32(file, key("attention.head_count").c_str(), heads);
-  gguf_set_val_u32(file, key("attention.head_count_kv").c_str(), kv_heads);
-  gguf_set_val_u32(file, key("attention.key_length").c_str(), head);
-  gguf_set_val_u32(file, key("attention.value_length").c_str(), head);
-  gguf_set_val_f32(file, key("attention.layer_norm_rms_epsilon").c_str(), 1e-5F);
-  gguf_set_val_u32(file, key("rope.dimension_count").c_str(), head);
-  if (shape.windowed)
-    gguf_set_val_u32(file, key("attention.sliding_window").c_str(), static_cast<uint32_t>(shape.window));
+// Bytes, letters and a few words.
+inline void WriteVocabulary(gguf_context* file, int vocabulary) {
   std::vector<std::string> words = {"<unk>", "<s>", "</s>"};
   std::vector<int32_t> types = {2, 3, 3};
   for (int b = 0; b < 256; ++b) {
@@ -70,6 +49,32 @@ inline void WriteTinyModel(const std::string& path, TinyModel shape) {
   gguf_set_arr_data(file, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, types.data(), types.size());
   gguf_set_val_u32(file, "tokenizer.ggml.bos_token_id", 1);
   gguf_set_val_u32(file, "tokenizer.ggml.eos_token_id", 2);
+}
+
+inline void WriteTinyModel(const std::string& path, TinyModel shape) {
+  const int width = 64, heads = 4, kv_heads = 2, head = 16, inner = 128, vocabulary = 3 + 256 + 40;
+  if (shape.windowed && shape.layers < 6) shape.layers = 6;
+  ggml_init_params params{};
+  params.mem_size = size_t{32} << 20;
+  ggml_context* memory = ggml_init(params);
+  gguf_context* file = gguf_init_empty();
+  const std::string arch = shape.windowed ? "gemma3" : "llama";
+  const auto key = [&](const char* name) { return arch + "." + name; };
+  gguf_set_val_str(file, "general.architecture", arch.c_str());
+  gguf_set_val_str(file, "general.name", shape.windowed ? "tiny windowed" : "tiny");
+  gguf_set_val_u32(file, key("context_length").c_str(), static_cast<uint32_t>(shape.context));
+  gguf_set_val_u32(file, key("embedding_length").c_str(), width);
+  gguf_set_val_u32(file, key("block_count").c_str(), static_cast<uint32_t>(shape.layers));
+  gguf_set_val_u32(file, key("feed_forward_length").c_str(), inner);
+  gguf_set_val_u32(file, key("attention.head_count").c_str(), heads);
+  gguf_set_val_u32(file, key("attention.head_count_kv").c_str(), kv_heads);
+  gguf_set_val_u32(file, key("attention.key_length").c_str(), head);
+  gguf_set_val_u32(file, key("attention.value_length").c_str(), head);
+  gguf_set_val_f32(file, key("attention.layer_norm_rms_epsilon").c_str(), 1e-5F);
+  gguf_set_val_u32(file, key("rope.dimension_count").c_str(), head);
+  if (shape.windowed)
+    gguf_set_val_u32(file, key("attention.sliding_window").c_str(), static_cast<uint32_t>(shape.window));
+  WriteVocabulary(file, vocabulary);
   if (!shape.chat_template.empty())
     gguf_set_val_str(file, "tokenizer.chat_template", shape.chat_template.c_str());
 

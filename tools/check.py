@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import concurrent.futures
 import hashlib
 import json
@@ -119,6 +120,75 @@ def links() -> bool:
     return not broken
 
 
+# Of a file, and of a function: what is longer holds two things.
+MOST_LINES = 500
+MOST_FUNCTION_LINES = 80
+# What was longer when the rule came. Nothing is added; what is mended leaves.
+LONG_FILES = {"src/api/param_test.cc", "src/engine/policy_test.cc", "src/engine/real_model_test.cc"}
+LONG_FUNCTIONS = {
+    "src/api/param_test.cc:TEST",
+    "src/engine/real_model_test.cc:CheckReuse",
+    "src/engine/real_model_test.cc:TEST",
+    "src/engine/schedule_test.cc:TEST",
+    "src/engine/sim_test.cc:Simulate",
+    "src/table/expr_convert.cc:VecOfColumn",
+    "src/table/expr_parse.cc:CastTo",
+    "src/table/faults_test.cc:TEST",
+    "src/table/manifest.cc:Manifest::Load",
+    "src/table/parquet_file.cc:ParquetFile::ReadLeaf",
+    "src/table/scan.cc:MakePlan",
+    "src/table/type_arrow.cc:FromArrowAt",
+}
+SCOPE = re.compile(r"\b(?:namespace|class|struct|enum|union)\b[^()]*\{$")
+
+
+def functions_of_python(text: str) -> list[tuple[str, int, int]]:
+    """Name, first line and lines of each function."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [
+        (node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, kinds)
+    ]
+
+
+def functions_of_cpp(text: str) -> list[tuple[str, int, int]]:
+    """The same, of formatted sources: a body that opens at some depth is closed by a brace alone at that depth. Those inside
+    of another (lambdas) count to it."""
+    found, begin, depth, head = [], 0, -1, ""
+    raw = table = False
+    for number, line in enumerate(text.splitlines(), 1):
+        raw = (raw or 'R"' in line) and ')"' not in line.split('R"')[-1]
+        indent = len(line) - len(line.lstrip())
+        if depth < 0:
+            if line.strip() and not line.lstrip().startswith(("//", "#", "}", ":")) and not line.startswith(" " * 6):
+                begin, head = number, line
+            if line.endswith("{") and not SCOPE.search(line) and not raw:
+                depth, table = len(head) - len(head.lstrip()), line.endswith("= {")
+        elif indent == depth and line.lstrip().startswith("}") and not raw:
+            name = re.search(r"([\w:~]+)\(", head)
+            if not table:
+                found.append((name[1] if name else head.strip(), begin, number - begin + 1))
+            depth = -1
+    return found
+
+
+def lengths() -> bool:
+    """Sources, bindings, tests, fuzzers, benchmarks and tools alike."""
+    problems = []
+    for name in files("*.cc", "*.h", "*.py", "*.pyi", "**/*.cc", "**/*.h", "**/*.py"):
+        text = (ROOT / name).read_text()
+        lines = text.count("\n")
+        if lines > MOST_LINES and name not in LONG_FILES:
+            problems.append(f"{name} has {lines} lines, of {MOST_LINES}: what of it is a file of its own?")
+        read = functions_of_python if name.endswith((".py", ".pyi")) else functions_of_cpp
+        for function, line, length in read(text):
+            if length > MOST_FUNCTION_LINES and f"{name}:{function}" not in LONG_FUNCTIONS:
+                problems.append(f"{name}:{line}: {function} has {length} lines, of {MOST_FUNCTION_LINES}")
+    print("\n".join(["FAIL lengths", *problems]) if problems else "ok   lengths")
+    return not problems
+
+
 def main() -> int:
     sources = files("*.cc", "*.h", "**/*.cc", "**/*.h")
     python = str(BIN / "python")
@@ -136,6 +206,7 @@ def main() -> int:
     print("\n".join(["FAIL layering", *problems]) if problems else "ok   layering")
     ok &= not problems
     ok &= links()
+    ok &= lengths()
     if "--no-tidy" not in sys.argv:
         ok &= tidy()
     return 0 if ok else 1

@@ -279,6 +279,44 @@ nb::capsule MakeTokenizer(const std::string& name, const std::optional<std::stri
   });
 }
 
+nb::dict FactsOf(ModelHandle* handle) {
+  const model::Facts& f = handle->model->facts();
+  nb::dict d;
+  d["name"] = f.name;
+  d["architecture"] = f.architecture;
+  d["quantization"] = f.quantization;
+  d["licence"] = f.licence;
+  d["parameters"] = f.parameters;
+  d["weight_bytes"] = f.weight_bytes;
+  d["context"] = f.trained_context;
+  d["vocabulary"] = f.vocabulary;
+  d["memory"] = std::string(model::MemoryName(f.memory));
+  d["window"] = f.window;
+  d["kv_bytes_per_token"] = f.kv_bytes_per_token;
+  d["chat_template"] = handle->model->template_source();
+  d["path"] = handle->model->path();
+  return d;
+}
+
+nb::dict StatsOf(ModelHandle* handle) {
+  const engine::CoreStats s = Check(Unlocked([&] { return handle->Engine(); }))->stats();
+  nb::dict d;
+  d["requests"] = s.requests;
+  d["steps"] = s.steps;
+  d["prompt_tokens"] = s.prompt_tokens;
+  d["cached_tokens"] = s.cached_tokens;
+  d["prefilled_tokens"] = s.prefill_rows;
+  d["answer_tokens"] = s.answer_tokens;
+  d["drafted"] = s.drafted;
+  d["accepted"] = s.accepted;
+  d["forced"] = s.forced;
+  d["cells"] = s.cells;
+  d["cells_used"] = s.cells_used;
+  d["evictions"] = s.evictions;
+  d["preemptions"] = s.preemptions;
+  return d;
+}
+
 }  // namespace
 
 NB_MODULE(_engine, m) {
@@ -293,25 +331,7 @@ NB_MODULE(_engine, m) {
   });
   nb::class_<ModelHandle>(m, "Model")
       .def("submit", &Submit)
-      .def("facts",
-           [](ModelHandle* handle) {
-             const model::Facts& f = handle->model->facts();
-             nb::dict d;
-             d["name"] = f.name;
-             d["architecture"] = f.architecture;
-             d["quantization"] = f.quantization;
-             d["licence"] = f.licence;
-             d["parameters"] = f.parameters;
-             d["weight_bytes"] = f.weight_bytes;
-             d["context"] = f.trained_context;
-             d["vocabulary"] = f.vocabulary;
-             d["memory"] = std::string(model::MemoryName(f.memory));
-             d["window"] = f.window;
-             d["kv_bytes_per_token"] = f.kv_bytes_per_token;
-             d["chat_template"] = handle->model->template_source();
-             d["path"] = handle->model->path();
-             return d;
-           })
+      .def("facts", &FactsOf)
       .def("tokenize",
            [](ModelHandle* handle, const std::string& text, bool special, bool parse) {
              return Check(Unlocked([&] { return handle->model->Tokenize(text, special, parse); }));
@@ -344,25 +364,7 @@ NB_MODULE(_engine, m) {
            [](ModelHandle* handle, const std::string& path, float scale) {
              return Check(Unlocked([&] { return handle->LoadAdapter(path, scale); }));
            })
-      .def("stats",
-           [](ModelHandle* handle) {
-             const engine::CoreStats s = Check(Unlocked([&] { return handle->Engine(); }))->stats();
-             nb::dict d;
-             d["requests"] = s.requests;
-             d["steps"] = s.steps;
-             d["prompt_tokens"] = s.prompt_tokens;
-             d["cached_tokens"] = s.cached_tokens;
-             d["prefilled_tokens"] = s.prefill_rows;
-             d["answer_tokens"] = s.answer_tokens;
-             d["drafted"] = s.drafted;
-             d["accepted"] = s.accepted;
-             d["forced"] = s.forced;
-             d["cells"] = s.cells;
-             d["cells_used"] = s.cells_used;
-             d["evictions"] = s.evictions;
-             d["preemptions"] = s.preemptions;
-             return d;
-           })
+      .def("stats", &StatsOf)
       .def("close", [](ModelHandle* handle) {
         const nb::gil_scoped_release released;
         const std::lock_guard lock(handle->mutex);

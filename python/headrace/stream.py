@@ -52,6 +52,18 @@ class Epoch:
         return f"<Epoch {self.number} of {self._stream!r}>"
 
 
+def _pack_options(pack: Pack) -> dict[str, Any]:
+    if pack.overflow not in ("split", "truncate"):
+        raise Invalid(f"Pack's overflow is {pack.overflow!r}; it may be split or truncate")
+    return {
+        "pack_tokens": pack.tokens,
+        "pack_lengths": pack.lengths or "",
+        "pack_length": pack.length,
+        "pack_window": pack.window or 0,
+        "pack_truncate": pack.overflow == "truncate",
+    }
+
+
 class Stream(Hinted):
     """Batches of the wanted rows and columns, shuffled, decoded and collated on threads of its own.
 
@@ -150,15 +162,7 @@ class Stream(Hinted):
             "store_deadline": float(store_deadline),
         }
         if pack is not None:
-            if pack.overflow not in ("split", "truncate"):
-                raise Invalid(f"Pack's overflow is {pack.overflow!r}; it may be split or truncate")
-            options |= {
-                "pack_tokens": pack.tokens,
-                "pack_lengths": pack.lengths or "",
-                "pack_length": pack.length,
-                "pack_window": pack.window or 0,
-                "pack_truncate": pack.overflow == "truncate",
-            }
+            options |= _pack_options(pack)
         if isinstance(data, Mixture):
             inputs = [(snapshot_of(source[0]), source[2] if len(source) > 2 else where) for source in data.sources]
             stages = {0: [float(source[1]) for source in data.sources], **data.schedule}

@@ -105,6 +105,33 @@ std::vector<query::Param> ParamsOf(const nb::dict& given) {
   return params;
 }
 
+void BindSql(nb::module_& m) {
+  nb::class_<Sql>(m, "Sql")
+      .def("query",
+           [](const Sql& s, const std::string& sql, const nb::dict& params) {
+             const auto values = ParamsOf(params);
+             auto reader = Check(Interruptible([&](const StopToken& stop) {
+               return s.engine->Query(sql, {stop, values});
+             }));
+             KeepInChild(reader);
+             return Reader{std::move(reader), nullptr};
+           })
+      .def("explain",
+           [](const Sql& s, const std::string& sql) {
+             return Check(
+                 Interruptible([&](const StopToken& stop) { return s.engine->Explain(sql, {stop}); }));
+           })
+      .def("inputs", [](const Sql& s) { return s.engine->inputs(); })
+      .def("into", [](const Sql& s, const CatalogHandle& c, const std::string& sql, const std::string& name,
+                      const std::string& why, const nb::dict& params) {
+        const auto values = ParamsOf(params);
+        return ToDict(Check(Interruptible([&](const StopToken& stop) {
+          return query::QueryInto(c.held.get(), s.engine.get(), sql, name, CommitOf(why, "", -1, stop),
+                                  values);
+        })));
+      });
+}
+
 }  // namespace
 
 void BindCatalog(nb::module_& m) {
@@ -163,30 +190,7 @@ void BindCatalog(nb::module_& m) {
                                                          .tailed = trace::TailedTables(),
                                                          .tail = trace::TailOf(c.held)}))};
       });
-  nb::class_<Sql>(m, "Sql")
-      .def("query",
-           [](const Sql& s, const std::string& sql, const nb::dict& params) {
-             const auto values = ParamsOf(params);
-             auto reader = Check(Interruptible([&](const StopToken& stop) {
-               return s.engine->Query(sql, {stop, values});
-             }));
-             KeepInChild(reader);
-             return Reader{std::move(reader), nullptr};
-           })
-      .def("explain",
-           [](const Sql& s, const std::string& sql) {
-             return Check(
-                 Interruptible([&](const StopToken& stop) { return s.engine->Explain(sql, {stop}); }));
-           })
-      .def("inputs", [](const Sql& s) { return s.engine->inputs(); })
-      .def("into", [](const Sql& s, const CatalogHandle& c, const std::string& sql, const std::string& name,
-                      const std::string& why, const nb::dict& params) {
-        const auto values = ParamsOf(params);
-        return ToDict(Check(Interruptible([&](const StopToken& stop) {
-          return query::QueryInto(c.held.get(), s.engine.get(), sql, name, CommitOf(why, "", -1, stop),
-                                  values);
-        })));
-      });
+  BindSql(m);
 }
 
 }  // namespace headrace::python

@@ -184,6 +184,21 @@ nb::object FixedToPython(const arrow::Field& field, const arrow::FixedSizeBinary
   return nb::module_::import_("uuid").attr("UUID")(nb::arg("bytes") = bytes);
 }
 
+nb::object IntervalToPython(const arrow::MonthDayNanoIntervalArray& array, int64_t row) {
+  const auto value = array.Value(row);
+  if (value.months != 0) return Str((*array.GetScalar(row))->ToString());
+  return Timedelta(value.nanoseconds, arrow::TimeUnit::NANO) +
+         nb::module_::import_("datetime").attr("timedelta")(value.days);
+}
+
+nb::object OtherToPython(const arrow::Array& array, int64_t row) {
+  const auto scalar = array.GetScalar(row);
+  if (!scalar.ok()) return nb::none();
+  const std::string text = (*scalar)->ToString();
+  if (arrow::is_decimal(array.type_id())) return nb::module_::import_("decimal").attr("Decimal")(text);
+  return Str(text);
+}
+
 nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Array>& array, int64_t row,
                     const RowBatch& batch) {
   if (array->IsNull(row)) return nb::none();
@@ -230,12 +245,8 @@ nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Arra
     case A::DURATION:
       return Timedelta(static_cast<const arrow::DurationArray&>(*array).Value(row),
                        static_cast<const arrow::DurationType&>(*array->type()).unit());
-    case A::INTERVAL_MONTH_DAY_NANO: {
-      const auto value = static_cast<const arrow::MonthDayNanoIntervalArray&>(*array).Value(row);
-      if (value.months != 0) return Str((*array->GetScalar(row))->ToString());
-      return Timedelta(value.nanoseconds, arrow::TimeUnit::NANO) +
-             nb::module_::import_("datetime").attr("timedelta")(value.days);
-    }
+    case A::INTERVAL_MONTH_DAY_NANO:
+      return IntervalToPython(static_cast<const arrow::MonthDayNanoIntervalArray&>(*array), row);
     case A::MAP:
       return MapToPython(static_cast<const arrow::MapArray&>(*array), row, batch);
     case A::BINARY: {
@@ -261,13 +272,8 @@ nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Arra
     }
     case A::FIXED_SIZE_LIST:
       return TensorRows(field, static_cast<const arrow::FixedSizeListArray&>(*array), row, 1, true);
-    default: {
-      const auto scalar = array->GetScalar(row);
-      if (!scalar.ok()) return nb::none();
-      const std::string text = (*scalar)->ToString();
-      if (arrow::is_decimal(array->type_id())) return nb::module_::import_("decimal").attr("Decimal")(text);
-      return Str(text);
-    }
+    default:
+      return OtherToPython(*array, row);
   }
 }
 

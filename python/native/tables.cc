@@ -71,7 +71,9 @@ table::Schema SchemaFromTypes(const std::vector<std::pair<std::string, std::stri
   return schema;
 }
 
-void BindTable(nb::module_& m) {
+namespace {
+
+void BindViews(nb::module_& m) {
   nb::class_<table::View>(m, "View")
       .def_prop_ro("version", [](const table::View& v) { return v.snapshot().version; })
       .def_prop_ro("rows", [](const table::View& v) { return v.snapshot().rows; })
@@ -125,23 +127,10 @@ void BindTable(nb::module_& m) {
         }
         return files;
       });
+}
 
-  nb::class_<table::Table>(m, "Table")
-      .def_prop_ro("name", &table::Table::name)
-      .def_prop_ro("prefix", &table::Table::prefix)
-      .def("at",
-           [](const table::Table& t, const std::string& version) {
-             return Check(Interruptible([&](const StopToken&) { return t.At(version); }));
-           })
-      .def("append",
-           [](table::Table& t, const Reader& rows, const std::string& why, const std::string& writer,
-              int64_t sequence) {
-             return ToDict(Check(Interruptible([&](const StopToken& stop) -> Result<table::CommitResult> {
-               HEADRACE_ASSIGN(const auto view, t.At());
-               const auto with_facts = ingest::WithImageFacts(rows.batches, view.schema());
-               return t.Append(with_facts.get(), CommitOf(why, writer, sequence, stop));
-             })));
-           })
+void BindNewColumns(nb::class_<table::Table>& table) {
+  table
       .def("add_columns",
            [](table::Table& t, const Reader& columns, const std::string& why) {
              return ToDict(Check(Interruptible([&](const StopToken& stop) -> Result<table::CommitResult> {
@@ -190,7 +179,11 @@ void BindTable(nb::module_& m) {
              return ToDict(Check(Interruptible([&](const StopToken& stop) {
                return t.AddEmptyColumns(schema.fields, CommitOf(why, "", -1, stop));
              })));
-           })
+           });
+}
+
+void BindSmallChanges(nb::class_<table::Table>& table) {
+  table
       .def("rename_column",
            [](table::Table& t, const std::string& from, const std::string& to, const std::string& why) {
              return ToDict(Check(Interruptible([&](const StopToken& stop) {
@@ -235,6 +228,29 @@ void BindTable(nb::module_& m) {
         }
         return list;
       });
+}
+
+}  // namespace
+
+void BindTable(nb::module_& m) {
+  BindViews(m);
+  nb::class_<table::Table> table(m, "Table");
+  table.def_prop_ro("name", &table::Table::name)
+      .def_prop_ro("prefix", &table::Table::prefix)
+      .def("at",
+           [](const table::Table& t, const std::string& version) {
+             return Check(Interruptible([&](const StopToken&) { return t.At(version); }));
+           })
+      .def("append", [](table::Table& t, const Reader& rows, const std::string& why,
+                        const std::string& writer, int64_t sequence) {
+        return ToDict(Check(Interruptible([&](const StopToken& stop) -> Result<table::CommitResult> {
+          HEADRACE_ASSIGN(const auto view, t.At());
+          const auto with_facts = ingest::WithImageFacts(rows.batches, view.schema());
+          return t.Append(with_facts.get(), CommitOf(why, writer, sequence, stop));
+        })));
+      });
+  BindNewColumns(table);
+  BindSmallChanges(table);
 }
 
 }  // namespace headrace::python

@@ -86,6 +86,23 @@ Status Ls(const Context& context) {
   return Status::Ok();
 }
 
+// A smallest or largest value; "" for null.
+std::string BoundText(const table::Type& type, const table::Value& value) {
+  if (table::IsNull(value)) return "";
+  if (const auto* number = std::get_if<int64_t>(&value)) {
+    if (type.kind == table::Kind::kTimestamp && type.unit == table::TimeUnit::kMicro)
+      return ShortTime(*number);
+    if (type.kind == table::Kind::kDate) return FormatMicros(*number * 86'400'000'000).substr(0, 10);
+    return type.kind == table::Kind::kBool ? (*number ? "true" : "false") : std::to_string(*number);
+  }
+  if (const auto* text = std::get_if<std::string>(&value)) {
+    return type.kind == table::Kind::kBinary ? "" : text->size() > 24 ? text->substr(0, 24) + "…" : *text;
+  }
+  char buffer[32];
+  std::snprintf(buffer, sizeof buffer, "%.6g", std::get<double>(value));
+  return buffer;
+}
+
 Status Describe(const Context& context, const std::string& name) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto view, catalog->Resolve(name));
@@ -101,23 +118,8 @@ Status Describe(const Context& context, const std::string& name) {
     for (const auto& one : stats)
       all = all && one ? std::optional(table::MergeStats(*all, *one)) : std::nullopt;
     const bool known = all && field.type.is_scalar() && !fragments->empty();
-    const auto bound = [&](const table::Value& value) -> std::string {
-      if (!known || table::IsNull(value)) return "";
-      if (const auto* number = std::get_if<int64_t>(&value)) {
-        if (field.type.kind == table::Kind::kTimestamp && field.type.unit == table::TimeUnit::kMicro)
-          return ShortTime(*number);
-        if (field.type.kind == table::Kind::kDate)
-          return FormatMicros(*number * 86'400'000'000).substr(0, 10);
-        return field.type.kind == table::Kind::kBool ? (*number ? "true" : "false") : std::to_string(*number);
-      }
-      if (const auto* text = std::get_if<std::string>(&value)) {
-        return field.type.kind == table::Kind::kBinary ? ""
-               : text->size() > 24                     ? text->substr(0, 24) + "…"
-                                                       : *text;
-      }
-      char buffer[32];
-      std::snprintf(buffer, sizeof buffer, "%.6g", std::get<double>(value));
-      return buffer;
+    const auto bound = [&](const table::Value& value) {
+      return known ? BoundText(field.type, value) : std::string();
     };
     rows.push_back({(nested ? "  ." : "") + field.name, field.type.ToString(),
                     known ? HumanCount(all->nulls) : "", known ? bound(all->min) : "",

@@ -154,6 +154,65 @@ Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
   return Status::Ok();
 }
 
+// The option, also from the environment.
+CLI::Option* Env(CLI::Option* option, const char* name) {
+  return option->envname(std::string("HEADRACE_SERVE_") + name);
+}
+
+void AddListenOptions(CLI::App* command, http::HttpOptions* h) {
+  Env(command
+          ->add_option("--host", h->hosts,
+                       "Where to listen; others can reach 0.0.0.0; unix:PATH is a socket file; repeatable")
+          ->delimiter(',')
+          ->capture_default_str(),
+      "HOST");
+  Env(command->add_option("--port", h->port, "0: any free one")->capture_default_str(), "PORT");
+  Env(command->add_option("--certificate", h->certificate, "A PEM file: TLS, with --private-key"),
+      "CERTIFICATE");
+  Env(command->add_option("--private-key", h->private_key, "The certificate's key, PEM"), "PRIVATE_KEY");
+}
+
+void AddConnectionLimits(CLI::App* command, http::HttpOptions* h) {
+  Env(command->add_option("--max-body", h->max_body, "Bytes of one request")->capture_default_str(),
+      "MAX_BODY");
+  Env(command
+          ->add_option("--max-bodies", h->max_bodies,
+                       "Bytes of all bodies together whose requests are not answered yet")
+          ->capture_default_str(),
+      "MAX_BODIES");
+  Env(command->add_option("--max-connections", h->max_connections, "Open at once")->capture_default_str(),
+      "MAX_CONNECTIONS");
+  command
+      ->add_option("--write-seconds", h->write_seconds, "A reader that takes nothing for so long is dropped")
+      ->capture_default_str();
+}
+
+void AddEngineOptions(CLI::App* command, ServeWords* words) {
+  serve::ModelOptions& model = words->options.model;
+  Env(command->add_option("--memory", words->memory,
+                          "What weights and caches may take, like 8GB (default: 80 % of what is free)"),
+      "MEMORY");
+  Env(command->add_option("-c,--context", model.engine.decoder.cells,
+                          "Tokens of cache for each language model (default: its context, at most 32,768)"),
+      "CONTEXT");
+  Env(command->add_option("-t,--threads", model.engine.decoder.threads, "Of a step (default: all cores)"),
+      "THREADS");
+  const auto devices = AddDeviceOptions(command, &model.load);
+  Env(devices[0], "GPU_LAYERS");
+  Env(devices[1], "DEVICE");
+  Env(command->add_option("--slots", words->slots, "Requests that run at once")->capture_default_str(),
+      "SLOTS");
+  Env(command->add_option("--queue", words->queue, "Requests that wait; more are refused")
+          ->capture_default_str(),
+      "QUEUE");
+  Env(command->add_option(
+          "--max-itl", words->max_itl,
+          "Seconds between two tokens that a long prompt of another may cost (default: by the machine)"),
+      "MAX_ITL");
+  command->add_flag("--deterministic", words->deterministic, "The same text whatever else runs");
+  command->add_flag("--no-lookup", words->no_lookup, "No drafts from the prompt");
+}
+
 }  // namespace
 
 void AddServe(CLI::App* app, Context* context, Action* action) {
@@ -168,101 +227,57 @@ void AddServe(CLI::App* app, Context* context, Action* action) {
       "  headrace top");
   serve::ServeOptions& o = words->options;
   http::HttpOptions& h = o.http;
-  const auto env = [](CLI::Option* option, const char* name) {
-    return option->envname(std::string("HEADRACE_SERVE_") + name);
-  };
   command->add_option(
       "models", words->models,
       "GGUF files, or models of the catalog; NAME=MODEL names one for clients. None: all of the catalog");
-  env(command
-          ->add_option("--host", h.hosts,
-                       "Where to listen; others can reach 0.0.0.0; unix:PATH is a socket file; repeatable")
-          ->delimiter(',')
-          ->capture_default_str(),
-      "HOST");
-  env(command->add_option("--port", h.port, "0: any free one")->capture_default_str(), "PORT");
-  env(command->add_option("--certificate", h.certificate, "A PEM file: TLS, with --private-key"),
-      "CERTIFICATE");
-  env(command->add_option("--private-key", h.private_key, "The certificate's key, PEM"), "PRIVATE_KEY");
-  env(command->add_option("--chat-template", words->chat_template,
+  AddListenOptions(command, &h);
+  Env(command->add_option("--chat-template", words->chat_template,
                           "For models that bring none: chatml, gemma, llama3, plain, or a template's text"),
       "CHAT_TEMPLATE");
-  env(command->add_flag("--replace-chat-template", o.model.replace_template,
+  Env(command->add_flag("--replace-chat-template", o.model.replace_template,
                         "Use --chat-template for models that bring one too"),
       "REPLACE_CHAT_TEMPLATE");
   command->add_option("--adapter", words->adapters,
                       "NAME=FILE: a LoRA adapter of the first language model; repeatable");
   command->add_option("--alias", words->aliases,
                       "NAME=MODEL: another name of a served model, loaded once; * for any name; repeatable");
-  env(command->add_option("--memory", words->memory,
-                          "What weights and caches may take, like 8GB (default: 80 % of what is free)"),
-      "MEMORY");
-  env(command->add_option("-c,--context", o.model.engine.decoder.cells,
-                          "Tokens of cache for each language model (default: its context, at most 32,768)"),
-      "CONTEXT");
-  env(command->add_option("-t,--threads", o.model.engine.decoder.threads, "Of a step (default: all cores)"),
-      "THREADS");
-  const auto devices = AddDeviceOptions(command, &o.model.load);
-  env(devices[0], "GPU_LAYERS");
-  env(devices[1], "DEVICE");
-  env(command->add_option("--slots", words->slots, "Requests that run at once")->capture_default_str(),
-      "SLOTS");
-  env(command->add_option("--queue", words->queue, "Requests that wait; more are refused")
-          ->capture_default_str(),
-      "QUEUE");
-  env(command->add_option(
-          "--max-itl", words->max_itl,
-          "Seconds between two tokens that a long prompt of another may cost (default: by the machine)"),
-      "MAX_ITL");
-  command->add_flag("--deterministic", words->deterministic, "The same text whatever else runs");
-  command->add_flag("--no-lookup", words->no_lookup, "No drafts from the prompt");
-  env(command
+  AddEngineOptions(command, words.get());
+  Env(command
           ->add_option("--record", words->record,
                        "What `traces` keeps: full, hash (of texts), none (no texts)")
           ->capture_default_str(),
       "RECORD");
-  env(command
+  Env(command
           ->add_option("--commit-seconds", o.commit_seconds,
                        "Between commits of traces (SQL sees newer rows all the same)")
           ->capture_default_str(),
       "COMMIT_SECONDS");
-  env(command
+  Env(command
           ->add_option("--cors-origins", o.cors_origins,
                        "Whose pages may ask from a browser: https://example.org,…; * for any")
           ->delimiter(','),
       "CORS_ORIGINS");
-  env(command
+  Env(command
           ->add_option(
               "--allow-host", o.hosts,
               "Names of this server, for requests without a key that come through a proxy; repeatable")
           ->delimiter(','),
       "ALLOW_HOST");
-  env(command->add_flag("--open", o.open, "Anyone may ask, keys or not; /metrics and /load still need a key"),
+  Env(command->add_flag("--open", o.open, "Anyone may ask, keys or not; /metrics and /load still need a key"),
       "OPEN");
-  env(command->add_option("--defaults", o.defaults,
+  Env(command->add_option("--defaults", o.defaults,
                           "JSON of fields that calls for text leave out: {\"temperature\": 0.7, "
                           "\"max_tokens\": 512, \"chat_template_kwargs\": {\"enable_thinking\": false}}"),
       "DEFAULTS");
-  env(command->add_flag("--strict-fields", o.strict_fields,
+  Env(command->add_flag("--strict-fields", o.strict_fields,
                         "Refuse fields that nothing reads, instead of naming them in x-headrace-ignored"),
       "STRICT_FIELDS");
-  env(command
+  Env(command
           ->add_option("--drain", words->drain,
                        "Seconds that running requests have when the server is stopped")
           ->capture_default_str(),
       "DRAIN");
-  env(command->add_option("--max-body", h.max_body, "Bytes of one request")->capture_default_str(),
-      "MAX_BODY");
-  env(command
-          ->add_option("--max-bodies", h.max_bodies,
-                       "Bytes of all bodies together whose requests are not answered yet")
-          ->capture_default_str(),
-      "MAX_BODIES");
-  env(command->add_option("--max-connections", h.max_connections, "Open at once")->capture_default_str(),
-      "MAX_CONNECTIONS");
-  command
-      ->add_option("--write-seconds", h.write_seconds, "A reader that takes nothing for so long is dropped")
-      ->capture_default_str();
+  AddConnectionLimits(command, &h);
   command->add_option("--config", words->config, "A TOML file of these options")
       ->envname("HEADRACE_SERVE_CONFIG");
   command->add_flag("--print-config", words->print_config, "Print all options as TOML and stop");

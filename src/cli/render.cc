@@ -221,6 +221,38 @@ static ordered_json MapToJson(const arrow::MapArray& map, int64_t row) {
   return object.size() == pairs.size() ? object : pairs;
 }
 
+namespace {
+
+// The shortest digits that read back as this float.
+ordered_json FloatToJson(float value) {
+  if (!std::isfinite(value)) return Number(value);
+  char text[32];
+  std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
+  for (int digits = 6; digits < 9; ++digits) {
+    char shorter[32];
+    std::snprintf(shorter, sizeof shorter, "%.*g", digits, static_cast<double>(value));
+    if (std::strtof(shorter, nullptr) == value) {
+      std::snprintf(text, sizeof text, "%s", shorter);
+      break;
+    }
+  }
+  return std::strtod(text, nullptr);
+}
+
+ordered_json StructToJson(const arrow::StructArray& parent, int64_t row) {
+  const bool blob = IsBlob(parent);
+  ordered_json object = ordered_json::object();
+  for (int i = 0; i < parent.num_fields(); ++i) {
+    const std::string& name = parent.struct_type()->field(i)->name();
+    ordered_json value = CellToJson(*parent.struct_type()->field(i), *parent.field(i), row);
+    if (blob && (name == "inline" || value.is_null())) continue;
+    object[name] = std::move(value);
+  }
+  return object;
+}
+
+}  // namespace
+
 ordered_json CellToJson(const arrow::Field& field, const arrow::Array& array, int64_t row) {
   if (array.IsNull(row)) return nullptr;
   using A = arrow::Type;
@@ -247,22 +279,8 @@ ordered_json CellToJson(const arrow::Field& field, const arrow::Array& array, in
       return Number(
           arrow::util::Float16::FromBits(static_cast<const arrow::HalfFloatArray&>(array).Value(row))
               .ToDouble());
-    case A::FLOAT: {
-      // The shortest digits that read back as this float.
-      const float value = static_cast<const arrow::FloatArray&>(array).Value(row);
-      if (!std::isfinite(value)) return Number(value);
-      char text[32];
-      std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
-      for (int digits = 6; digits < 9; ++digits) {
-        char shorter[32];
-        std::snprintf(shorter, sizeof shorter, "%.*g", digits, static_cast<double>(value));
-        if (std::strtof(shorter, nullptr) == value) {
-          std::snprintf(text, sizeof text, "%s", shorter);
-          break;
-        }
-      }
-      return std::strtod(text, nullptr);
-    }
+    case A::FLOAT:
+      return FloatToJson(static_cast<const arrow::FloatArray&>(array).Value(row));
     case A::DOUBLE:
       return Number(static_cast<const arrow::DoubleArray&>(array).Value(row));
     case A::STRING: {
@@ -284,18 +302,8 @@ ordered_json CellToJson(const arrow::Field& field, const arrow::Array& array, in
       return DurationText(static_cast<const arrow::DurationArray&>(array), row);
     case A::BINARY:
       return ordered_json{{"bytes", static_cast<const arrow::BinaryArray&>(array).value_length(row)}};
-    case A::STRUCT: {
-      const auto& parent = static_cast<const arrow::StructArray&>(array);
-      const bool blob = IsBlob(parent);
-      ordered_json object = ordered_json::object();
-      for (int i = 0; i < parent.num_fields(); ++i) {
-        const std::string& name = parent.struct_type()->field(i)->name();
-        ordered_json value = CellToJson(*parent.struct_type()->field(i), *parent.field(i), row);
-        if (blob && (name == "inline" || value.is_null())) continue;
-        object[name] = std::move(value);
-      }
-      return object;
-    }
+    case A::STRUCT:
+      return StructToJson(static_cast<const arrow::StructArray&>(array), row);
     case A::LIST:
     case A::FIXED_SIZE_LIST: {
       ordered_json list = ordered_json::array();

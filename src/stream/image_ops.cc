@@ -133,6 +133,23 @@ void RandomResizedCrop(const ImageStep& step, Draws* draws, Frame* frame) {
             step.height};
 }
 
+// A step that leaves the size as it is.
+Status ParseChange(const json& step, const std::string& op, ImageStep* made) {
+  if (op == "horizontal_flip") {
+    made->kind = ImageStep::Kind::kHorizontalFlip;
+    made->probability = step.value("p", json(0.5)).is_number() ? step.value("p", 0.5) : -1;
+    if (!(made->probability >= 0 && made->probability <= 1))
+      return Wrong(op, "needs a probability from 0 to 1");
+    return Status::Ok();
+  }
+  made->kind = ImageStep::Kind::kColorJitter;
+  HEADRACE_ASSIGN(made->brightness, Range(step, op, "brightness", made->brightness, 0, 16));
+  HEADRACE_ASSIGN(made->contrast, Range(step, op, "contrast", made->contrast, 0, 16));
+  HEADRACE_ASSIGN(made->saturation, Range(step, op, "saturation", made->saturation, 0, 16));
+  HEADRACE_ASSIGN(made->hue, Range(step, op, "hue", made->hue, -0.5, 0.5));
+  return Status::Ok();
+}
+
 }  // namespace
 
 Result<ImageOps> ImageOps::Parse(const std::string& text) {
@@ -170,17 +187,8 @@ Result<ImageOps> ImageOps::Parse(const std::string& text) {
       HEADRACE_TRY(ParseSize(step, op, false, &made));
       ops.height_ = made.height;
       ops.width_ = made.width;
-    } else if (op == "horizontal_flip") {
-      made.kind = ImageStep::Kind::kHorizontalFlip;
-      made.probability = step.value("p", json(0.5)).is_number() ? step.value("p", 0.5) : -1;
-      if (!(made.probability >= 0 && made.probability <= 1))
-        return Wrong(op, "needs a probability from 0 to 1");
-    } else if (op == "color_jitter") {
-      made.kind = ImageStep::Kind::kColorJitter;
-      HEADRACE_ASSIGN(made.brightness, Range(step, op, "brightness", made.brightness, 0, 16));
-      HEADRACE_ASSIGN(made.contrast, Range(step, op, "contrast", made.contrast, 0, 16));
-      HEADRACE_ASSIGN(made.saturation, Range(step, op, "saturation", made.saturation, 0, 16));
-      HEADRACE_ASSIGN(made.hue, Range(step, op, "hue", made.hue, -0.5, 0.5));
+    } else if (op == "horizontal_flip" || op == "color_jitter") {
+      HEADRACE_TRY(ParseChange(step, op, &made));
     } else if (op == "normalize") {
       HEADRACE_ASSIGN(mean, Triple(step, op, "mean"));
       HEADRACE_ASSIGN(deviation, Triple(step, op, "std"));

@@ -1,0 +1,35 @@
+"""What the tests of the APIs ask with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serving import Server
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+TIME = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}
+HELLO = [{"role": "user", "content": "Hello, who are you?"}]
+
+
+def chat(server: Server, **fields: Any) -> Any:
+    answer = server.ask("/v1/chat/completions", {"model": "gemma", "messages": HELLO, "max_tokens": 16, **fields})
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+def complete(server: Server, prompt: Any, **fields: Any) -> Any:
+    answer = server.ask("/v1/completions", {"model": "gemma", "prompt": prompt, "temperature": 0, **fields})
+    assert answer.status == 200, answer.body
+    return answer.json
