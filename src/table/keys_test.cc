@@ -66,8 +66,10 @@ TEST(Keys, OthersAreNone) {
         std::string("refs/a%2/18446744073709551615.json"), std::string("tables/x/y"),
         folder + "snapshots/99999999999999999999.json",  // above 2^64
         folder + "snapshots/00000000000000000000.json",  // above 2^63 - 1
-        folder + "snapshots/+8446744073709551614.json", folder + "manifests/" + id + ".arrow",
-        folder + "data/" + id, folder + "data/" + id + ".overlay.parquet", folder + "data/.parquet",
+        folder + "snapshots/+8446744073709551614.json",
+        folder + "snapshots/018446744073709551614.json",  // version 1, with a digit too many
+        folder + "manifests/" + id + ".arrow", folder + "data/" + id,
+        folder + "data/" + id + ".overlay.parquet", folder + "data/.parquet",
         folder + "deletes/" + id + ".roaring", folder + "taken/" + id + "/x",
         folder + "selections/1/00000000.sel", folder + "other.lock", std::string("models/abc/weights.gguf"),
         std::string("")}) {

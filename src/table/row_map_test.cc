@@ -83,6 +83,8 @@ TEST(RowSet, HoldsWhatItWasMadeOf) {
   EXPECT_TRUE(RowSet::Parse(RowSet::Encode(rows), 200'000, count + 1).status().Is(Code::kCorrupt));
   EXPECT_TRUE(RowSet::Parse(RowSet::Encode(rows), 1'000, count).status().Is(Code::kCorrupt));
   EXPECT_TRUE(RowSet::Parse("no bitmap", 10, 1).status().Is(Code::kCorrupt));
+  EXPECT_TRUE(RowSet::Parse(RowSet::Encode({10}), 10, 1).status().Is(Code::kCorrupt));
+  EXPECT_TRUE(RowSet::Parse(RowSet::Encode({9}), 10, 1).ok());
   ASSERT_VALUE(const auto none, RowSet::Parse(RowSet::Encode({}), 10, 0));
   EXPECT_EQ(none->count(), 0);
 }
