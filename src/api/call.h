@@ -107,6 +107,7 @@ struct EmbeddingsCall {
   int dimensions = 0;   // 0: all
   bool base64 = false;  // little-endian floats
   int cut = 0;          // longer inputs are cut to so many tokens; -1: to the model's limit, 0: refused
+  double timeout = 0;   // seconds to the end of the answer, 0: none
   std::string user;
   std::vector<std::string> unknown;
 };
@@ -116,7 +117,8 @@ struct RerankCall {
   std::string model, query;
   std::vector<std::string> documents;
   int top_n = 0;  // 0: all
-  int cut = -1;   // as of EmbeddingsCall
+  int cut = -1;   // as of EmbeddingsCall, as is the next
+  double timeout = 0;
   bool return_documents = false;
   // As text-embeddings-inference has it: `texts`, and a list alone as the answer; its scores lie between 0
   // and 1 (the logistic function of the cosine), or are raw.
@@ -130,7 +132,8 @@ struct PairsCall {
   std::string model;
   std::vector<std::string> first, second;
   std::string first_at, second_at;  // the fields that hold them
-  int cut = 0;                      // as of EmbeddingsCall
+  int cut = 0;                      // as of EmbeddingsCall, as is the next
+  double timeout = 0;
   std::vector<std::string> unknown;
 };
 std::optional<Fault> ParsePairs(std::string_view body, PairsCall* call);

@@ -430,6 +430,8 @@ TEST(Params, TheSmallerOnes) {
                  {"/dimensions", "0"},
                  {"/encoding_format", "\"hex\""},
                  {"/encoding_format", "5"},
+                 {"/deadline", "0"},
+                 {"/deadline", "\"soon\""},
                  {"/truncate", "1"},
                  {"/truncate_prompt_tokens", "0"},
                  {"/truncate_prompt_tokens", "-2"},
@@ -451,14 +453,15 @@ TEST(Params, TheSmallerOnes) {
                  {"/documents/1/text", "5"},
                  {"/top_n", "0"},
                  {"/return_documents", "5"},
-                 {"/raw_scores", "5"}});
+                 {"/raw_scores", "5"},
+                 {"/deadline", "-1"}});
   ExpectRefused("rerank, as text-embeddings-inference",
                 [](std::string_view body) {
                   RerankCall call;
                   return ParseRerank(body, &call);
                 },
                 R"({"query": "q", "texts": ["a", "b"]})",
-                {{"/texts", "[]"}, {"/texts/1", "5"}, {"/return_text", "5"}});
+                {{"/texts", "[]"}, {"/texts/1", "5"}, {"/return_text", "5"}, {"/deadline", "[]"}});
   const Parse pairs = [](std::string_view body) {
     PairsCall call;
     return ParsePairs(body, &call);
@@ -472,7 +475,8 @@ TEST(Params, TheSmallerOnes) {
                  {"/text_2/1", "[]"},
                  {"/text_2/1/text", "-"},
                  {"/text_2", "[\"c\"]"},
-                 {"/truncate_prompt_tokens", "\"x\""}});
+                 {"/truncate_prompt_tokens", "\"x\""},
+                 {"/deadline", "604801"}});
   ExpectRefused("score, by its other names", pairs, R"({"queries": ["a", "b"], "documents": ["c", "d"]})",
                 {{"/queries/1", "5"}, {"/documents/1", "5"}, {"/documents", "[\"c\"]"}});
   for (const bool back : {false, true}) {

@@ -316,6 +316,7 @@ std::optional<Fault> ParseEmbeddings(std::string_view text, EmbeddingsCall* call
       Refuse("encoding_format", "is '" + format + "'; there are float and base64");
     call->base64 = format == "base64";
     call->cut = ReadCut(&body, body.Flag("truncate", false) ? -1 : 0);
+    ReadDeadline(&body, &call->timeout);
     call->user = body.Text("user").value_or("");
     body.Rest(&call->unknown);
   });

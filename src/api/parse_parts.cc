@@ -67,6 +67,10 @@ void ReadCalls(const Json& calls, const std::string& at, model::Message* message
 
 }  // namespace
 
+void ReadDeadline(Fields* body, double* timeout) {
+  if (const auto deadline = body->Number("deadline", 0.001, 7 * kDay)) *timeout = *deadline;
+}
+
 void ReadSampling(Fields* body, Call* call) {
   engine::Request& request = call->request;
   engine::Sampling& s = request.sampling;
@@ -94,7 +98,7 @@ void ReadSampling(Fields* body, Call* call) {
   request.lookup = body->Flag("lookup", true);
   if (const auto priority = body->Integer("priority", -1000, 1000))
     request.priority = static_cast<int>(*priority);
-  if (const auto deadline = body->Number("deadline", 0.001, 7 * kDay)) request.timeout = *deadline;
+  ReadDeadline(body, &request.timeout);
   call->n = static_cast<int>(body->Integer("n", 1, 128).value_or(1));
   call->user = body->Text("user").value_or("");
   ReadPeers(body, call);

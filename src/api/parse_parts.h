@@ -31,6 +31,8 @@ std::optional<int32_t> ReadMost(Fields* body, const char* name);
 // truncate_prompt_tokens of texts that are embedded: longer ones are cut to so many tokens; -1: to what the
 // model reads. `otherwise`: where the body has none; 0 refuses longer ones.
 int ReadCut(Fields* body, int otherwise);
+// deadline: seconds to the end of the answer. Without one `*timeout` stays.
+void ReadDeadline(Fields* body, double* timeout);
 // OpenAI's messages, and one of them; `at` is their path.
 model::Message ReadMessage(const Json& json, const std::string& at);
 std::vector<model::Message> ReadMessages(const Json& messages, const std::string& at);

@@ -45,6 +45,7 @@ std::optional<Fault> ParseRerank(std::string_view text, RerankCall* call) {
     call->return_documents = body.Flag(call->tei ? "return_text" : "return_documents", false);
     call->raw_scores = body.Flag("raw_scores", false);
     call->cut = ReadCut(&body, body.Flag("truncate", true) ? -1 : 0);
+    ReadDeadline(&body, &call->timeout);
     const std::string side = body.Text("truncation_direction").value_or("Right");
     body.Rest(&call->unknown);
     // Texts are cut at their end; who asks for their beginning is told.
@@ -63,6 +64,7 @@ std::optional<Fault> ParsePairs(std::string_view text, PairsCall* call) {
                                   std::to_string(call->first.size()) + " of " + call->first_at +
                                   ": as many, or " + call->first_at + " is one");
     call->cut = ReadCut(&body, 0);
+    ReadDeadline(&body, &call->timeout);
     for (const char* name : {"encoding_format", "user", "softmax", "use_activation", "priority"})
       body.Find(name);
     body.Rest(&call->unknown);

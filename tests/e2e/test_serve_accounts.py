@@ -104,6 +104,8 @@ def test_every_end_is_settled(server: Server, path: str) -> None:
         """An answer with this status, after which nobody is in flight."""
         answer = server.ask(path, body, **as_key(server, key))
         assert answer.status == status, answer.body
+        if status == 408 and path != "/v1/messages":  # Anthropic's errors have neither
+            assert answer.json["error"]["code"] == answer.json["error"]["param"] == "deadline"
         statuses.append(status)
         server.idle()
 
@@ -113,6 +115,7 @@ def test_every_end_is_settled(server: Server, path: str) -> None:
         ask({**call, **BROKEN[path]}, 400)
     if endless:
         ask(call, 429, "none")
+        ask({**call, **endless, "deadline": 0.01}, 408)
         hang_up(server, path, {**call, **endless})
         statuses.append(499)
         server.idle()
@@ -121,9 +124,10 @@ def test_every_end_is_settled(server: Server, path: str) -> None:
     more = {status: now[status] - before.get(status, 0) for status in now}
     assert {status: n for status, n in more.items() if n} == {s: statuses.count(s) for s in statuses}
     rows = server.sql(
-        f"select id, status, ended from traces where endpoint = '{path}' and key_name <> 'none' or status = 429 and "
+        f"select id, status, ended, finish from traces where endpoint = '{path}' and key_name <> 'none' or status = 429 and "
         f"endpoint = '{path}' order by started"
     )
     # What no model computed has a row only where it was refused.
     assert [row["status"] for row in rows] == [s for s in statuses if endless or s != 200]
+    assert all(row["finish"] == "timeout" for row in rows if row["status"] == 408)
     assert all(row["ended"] for row in rows) and len({row["id"] for row in rows}) == len(rows)
