@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+#include <map>
 
 #include "base/byte_size.h"
 #include "base/clock.h"
@@ -17,7 +18,7 @@ namespace headrace::cli {
 namespace {
 
 struct ServeWords {
-  std::vector<std::string> models, adapters, aliases;
+  std::vector<std::string> models, adapters, aliases, load;
   std::string config, record = "full", memory, chat_template;
   bool print_config = false;
   double drain = 30, max_itl = 0;
@@ -91,14 +92,14 @@ Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
   serve::ServeOptions& options = words->options;
   HEADRACE_ASSIGN(options.record, serve::ParseRecordMode(words->record));
   if (!words->memory.empty()) {
-    HEADRACE_ASSIGN(options.model.memory, ParseByteSize(words->memory));
+    HEADRACE_ASSIGN(options.model.loader.memory, ParseByteSize(words->memory));
   }
-  options.model.chat_template = words->chat_template;
+  options.model.loader.chat_template = words->chat_template;
   for (const std::string& word : words->adapters) {
     const size_t equals = word.find('=');
     if (equals == std::string::npos || equals == 0)
       return Status::Invalid("--adapter is NAME=FILE, not '" + word + "'");
-    options.model.adapters.emplace_back(word.substr(0, equals), word.substr(equals + 1));
+    options.model.loader.adapters.emplace_back(word.substr(0, equals), word.substr(equals + 1));
   }
   for (const std::string& word : words->aliases) {
     const size_t equals = word.find('=');
@@ -106,11 +107,15 @@ Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
       return Status::Invalid("--alias is NAME=MODEL, not '" + word + "'");
     options.model.aliases.emplace_back(word.substr(0, equals), word.substr(equals + 1));
   }
-  options.model.engine.core.max_gap = words->max_itl;
-  options.model.engine.core.queue = words->queue;
-  options.model.engine.core.slots = words->slots;
-  options.model.engine.core.deterministic = words->deterministic;
-  options.model.engine.core.lookup = !words->no_lookup;
+  options.model.loader.engine.core.max_gap = words->max_itl;
+  options.model.loader.engine.core.queue = words->queue;
+  options.model.loader.engine.core.slots = words->slots;
+  options.model.loader.engine.core.deterministic = words->deterministic;
+  options.model.loader.engine.core.lookup = !words->no_lookup;
+  if (!words->load.empty() && words->load != std::vector<std::string>{"all"}) {
+    options.model.load = words->load;
+    std::erase(*options.model.load, "none");
+  }
   options.model.say = [](const std::string& text) { std::fprintf(stderr, "headrace: %s\n", text.c_str()); };
   std::shared_ptr<table::Catalog> catalog;
   auto opened = context.Open();
@@ -137,7 +142,7 @@ Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
     if (!context.quiet)
       for (const std::string& line : DeviceLines(backends))
         std::fprintf(stderr, "headrace: %s\n", line.c_str());
-    for (const auto& served : server->services().models->all())
+    for (const auto& served : server->services().models->loaded())
       if (!served->embeds() && !served->chat)
         std::fprintf(stderr,
                      "headrace: %s has no chat template: completions only (--chat-template names one)\n",
@@ -187,17 +192,38 @@ void AddConnectionLimits(CLI::App* command, http::HttpOptions* h) {
       ->capture_default_str();
 }
 
+// Which models are in memory, and when.
+void AddLoadOptions(CLI::App* command, ServeWords* words) {
+  Env(command
+          ->add_option(
+              "--load", words->load,
+              "Models to load at the start (default: all; none); the others when they are asked for, "
+              "in the place of what is idle where memory is short; repeatable")
+          ->delimiter(','),
+      "LOAD");
+  const std::map<std::string, double> units = {{"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86'400}};
+  Env(command
+          ->add_option("--sleep-after", words->options.model.sleep_after,
+                       "A model that nobody asked for so long (30s, 15m, 2h) gives its memory back until it "
+                       "is asked for again; 0: never")
+          ->transform(CLI::AsNumberWithUnit(units))
+          ->check(CLI::NonNegativeNumber)
+          ->capture_default_str(),
+      "SLEEP_AFTER");
+}
+
 void AddEngineOptions(CLI::App* command, ServeWords* words) {
   serve::ModelOptions& model = words->options.model;
   Env(command->add_option("--memory", words->memory,
                           "What weights and caches may take, like 8GB (default: 80 % of what is free)"),
       "MEMORY");
-  Env(command->add_option("-c,--context", model.engine.decoder.cells,
+  Env(command->add_option("-c,--context", model.loader.engine.decoder.cells,
                           "Tokens of cache for each language model (default: its context, at most 32,768)"),
       "CONTEXT");
-  Env(command->add_option("-t,--threads", model.engine.decoder.threads, "Of a step (default: all cores)"),
+  Env(command->add_option("-t,--threads", model.loader.engine.decoder.threads,
+                          "Of a step (default: all cores)"),
       "THREADS");
-  const auto devices = AddDeviceOptions(command, &model.load);
+  const auto devices = AddDeviceOptions(command, &model.loader.load);
   Env(devices[0], "GPU_LAYERS");
   Env(devices[1], "DEVICE");
   Env(command->add_option("--slots", words->slots, "Requests that run at once")->capture_default_str(),
@@ -234,13 +260,14 @@ void AddServe(CLI::App* app, Context* context, Action* action) {
   Env(command->add_option("--chat-template", words->chat_template,
                           "For models that bring none: chatml, gemma, llama3, plain, or a template's text"),
       "CHAT_TEMPLATE");
-  Env(command->add_flag("--replace-chat-template", o.model.replace_template,
+  Env(command->add_flag("--replace-chat-template", o.model.loader.replace_template,
                         "Use --chat-template for models that bring one too"),
       "REPLACE_CHAT_TEMPLATE");
   command->add_option("--adapter", words->adapters,
                       "NAME=FILE: a LoRA adapter of the first language model; repeatable");
   command->add_option("--alias", words->aliases,
                       "NAME=MODEL: another name of a served model, loaded once; * for any name; repeatable");
+  AddLoadOptions(command, words.get());
   AddEngineOptions(command, words.get());
   Env(command
           ->add_option("--record", words->record,

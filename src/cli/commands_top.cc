@@ -58,7 +58,9 @@ std::string Screen(const json& now, const json& before, bool colour, int width) 
   for (const json& model : now["models"]) {
     const std::string name = model.value("name", "");
     if (!model.contains("running")) {
-      std::snprintf(line, sizeof line, "%s%-20s%s embeddings\n", bold, name.c_str(), off);
+      const std::string state = model.value("state", "ready");
+      std::snprintf(line, sizeof line, "%s%-20s%s %s\n", bold, name.c_str(), off,
+                    state == "ready" ? "embeddings" : state.c_str());
       text += line;
       continue;
     }

@@ -94,18 +94,16 @@ Result<std::shared_ptr<Model>> Model::Load(const std::string& path, const LoadOp
   HEADRACE_TRY(placement.Choose(path, options, &params));
   params.load_mode = options.memory_map ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
   struct Report {
-    const ProgressFn* progress;
+    const LoadOptions* options;
     int64_t bytes;
-  } report{&options.progress, info.st_size};
-  if (options.progress) {
-    params.progress_callback_user_data = &report;
-    params.progress_callback = [](float done, void* data) {
-      const auto* to = static_cast<Report*>(data);
-      const auto bytes = static_cast<int64_t>(done * static_cast<float>(to->bytes));
-      (*to->progress)({"loading weights", bytes, to->bytes, bytes, 0});
-      return true;
-    };
-  }
+  } report{&options, info.st_size};
+  params.progress_callback_user_data = &report;
+  params.progress_callback = [](float done, void* data) {
+    const auto* to = static_cast<Report*>(data);
+    const auto bytes = static_cast<int64_t>(done * static_cast<float>(to->bytes));
+    if (to->options->progress) to->options->progress({"loading weights", bytes, to->bytes, bytes, 0});
+    return !to->options->stop.stopped();
+  };
   last_complaint.clear();
   std::shared_ptr<Model> result(new Model());
   result->path_ = path;
@@ -114,6 +112,7 @@ Result<std::shared_ptr<Model>> Model::Load(const std::string& path, const LoadOp
   } catch (const std::exception& error) {
     last_complaint = error.what();
   }
+  HEADRACE_TRY(options.stop.Check());
   if (result->model_ == nullptr)
     return Status::Corrupt(path + " cannot be loaded as a model" +
                            (last_complaint.empty() ? "" : ": " + last_complaint));

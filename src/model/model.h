@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/cancel.h"
 #include "base/progress.h"
 #include "base/status.h"
 #include "model/decoder.h"
@@ -60,6 +61,7 @@ struct LoadOptions {
   bool memory_map = true;
   bool widen = true;  // an encoder's half precision to single, where that computes faster; see Widen
   ProgressFn progress;
+  StopToken stop = {};
 };
 
 // Immutable, shared by threads.

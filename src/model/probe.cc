@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
@@ -96,20 +97,24 @@ double Patience(const ProbeOptions& options) {
 
 struct Ending {
   std::string said;
-  bool late = false;  // it was killed for taking too long
-  int code = 0;       // as waitpid gives it
+  bool late = false;     // it was killed for taking too long
+  bool stopped = false;  // … or because nobody wants to know any more
+  int code = 0;          // as waitpid gives it
 };
 
 // Reads what the process says until it ends, or until its time is over.
-Ending WaitFor(const Child& child, double seconds) {
+Ending WaitFor(const Child& child, double seconds, const StopToken& stop) {
+  constexpr double kLookSeconds = 0.1;  // at the token
   Ending ending;
   const double until = MonotonicSeconds() + seconds;
   for (;;) {
     const double left = until - MonotonicSeconds();
     pollfd wait{child.said, POLLIN, 0};
-    const int ready = poll(&wait, 1, left > 0 ? static_cast<int>(left * 1000) + 1 : 0);
-    if (ready == 0 && MonotonicSeconds() >= until) {
-      ending.late = true;
+    const double patience = std::min(left, kLookSeconds);
+    const int ready = poll(&wait, 1, patience > 0 ? static_cast<int>(patience * 1000) + 1 : 0);
+    ending.stopped = stop.stopped();
+    ending.late = ready == 0 && MonotonicSeconds() >= until;
+    if (ending.stopped || ending.late) {
       kill(child.id, SIGKILL);
       break;
     }
@@ -194,7 +199,8 @@ Status Probe(const std::string& path, const ProbeOptions& options) {
         "by HEADRACE_PROGRAM");
   HEADRACE_ASSIGN(const Child child, Start(program, path, options.chat_template));
   const double seconds = Patience(options);
-  const Ending ending = WaitFor(child, seconds);
+  const Ending ending = WaitFor(child, seconds, options.stop);
+  if (ending.stopped) return Status::Cancelled();
   const std::string complaint = Complaint(path, ending, seconds);
   WriteVerdict(verdict, complaint);
   if (complaint.empty()) return Status::Ok();

@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "base/cancel.h"
 #include "base/status.h"
 
 namespace headrace::model {
@@ -16,6 +17,7 @@ struct ProbeOptions {
   std::string folder;         // of verdicts; "": ~/.cache/headrace/probes
   double seconds = 60;        // then it is killed
   std::string chat_template;  // a given template to render as well
+  StopToken stop = {};        // kills it, and nothing is kept
 };
 // Ok: it loads. Otherwise what happened: kCorrupt with the loader's words, or "crashed", or kTimeout.
 Status Probe(const std::string& path, const ProbeOptions& options = {});

@@ -8,18 +8,6 @@
 namespace headrace::serve {
 namespace {
 
-std::optional<api::Fault> Read(Ticket* ticket, api::EmbeddingsCall* call, TokenTexts* texts) {
-  if (auto fault = api::ParseEmbeddings(ticket->request().body, call)) return fault;
-  const auto path = [listed = call->listed](size_t i) { return EntryOf("input", listed, i); };
-  if (auto fault = ReadTexts(ticket, call->model, call->unknown, call->inputs, call->cut, path, texts))
-    return fault;
-  const int width = texts->served->embedder->width();
-  if (call->dimensions > width)
-    return api::Fault::Field("dimensions",
-                             "must be at most " + std::to_string(width) + ", what the model gives");
-  return std::nullopt;
-}
-
 // The first `width` numbers of each vector, to length 1 again.
 void Narrow(int width, engine::Embeddings* vectors) {
   const auto from = static_cast<size_t>(vectors->width), to = static_cast<size_t>(width);
@@ -40,14 +28,28 @@ void Narrow(int width, engine::Embeddings* vectors) {
 
 void Embeddings(const std::shared_ptr<Ticket>& ticket) {
   api::EmbeddingsCall call;
-  TokenTexts texts;
-  if (const auto fault = Read(ticket.get(), &call, &texts)) return (void)ticket->Refuse(*fault);
-  const auto say = [model = texts.model(call.model), dimensions = call.dimensions,
-                    base64 = call.base64](engine::Embeddings vectors) {
-    if (dimensions > 0 && dimensions < vectors.width) Narrow(dimensions, &vectors);
-    return api::EmbeddingsBody(model, vectors.values, vectors.width, base64, vectors.tokens);
-  };
-  AnswerWithVectors(ticket, std::move(texts), say);
+  if (const auto fault = api::ParseEmbeddings(ticket->request().body, &call))
+    return (void)ticket->Refuse(*fault);
+  VectorsCall asked;
+  asked.model = call.model;
+  asked.unknown = std::move(call.unknown);
+  asked.inputs = std::move(call.inputs);
+  asked.cut = call.cut;
+  asked.timeout = call.timeout;
+  asked.path = [listed = call.listed](size_t i) { return EntryOf("input", listed, i); };
+  WithTexts(
+      ticket, std::move(asked),
+      [ticket, name = call.model, dimensions = call.dimensions, base64 = call.base64](TokenTexts texts) {
+        const int width = texts.served->embedder->width();
+        if (dimensions > width)
+          return (void)ticket->Refuse(api::Fault::Field(
+              "dimensions", "must be at most " + std::to_string(width) + ", what the model gives"));
+        const auto say = [model = texts.model(name), dimensions, base64](engine::Embeddings vectors) {
+          if (dimensions > 0 && dimensions < vectors.width) Narrow(dimensions, &vectors);
+          return api::EmbeddingsBody(model, vectors.values, vectors.width, base64, vectors.tokens);
+        };
+        AnswerWithVectors(ticket, std::move(texts), say);
+      });
 }
 
 }  // namespace headrace::serve

@@ -9,6 +9,7 @@
 #include "serve/refusal.h"
 #include "serve/rows.h"
 #include "serve/text_call.h"
+#include "serve/with_model.h"
 
 namespace headrace::serve {
 namespace {
@@ -127,8 +128,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
         if (!delta->error.ok()) {
           Abandon(FaultOf(call_, delta->error));
         } else if (finish == engine::Finish::kTimeout) {
-          Abandon(
-              api::Fault{408, "deadline", "deadline", "the answer could not be whole before the deadline"});
+          Abandon(DeadlinePassed());
         } else if (finish == engine::Finish::kCancelled) {
           Abandon(std::nullopt);
         }
@@ -306,6 +306,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     Outcome outcome;
     outcome.status = status;
     outcome.usage = Used();
+    outcome.usage.queue_seconds += text_.chosen.waited;
     if (!choices.empty()) outcome.finish = api::FinishReason(choices[0]);
     if (ticket_->services().recorder->on()) outcome.row = AnswersRow(*ticket_->services().recorder, choices);
     return outcome;
@@ -330,18 +331,13 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   std::shared_ptr<Generation> own_;
 };
 
-}  // namespace
-
-void Generate(std::shared_ptr<Ticket> ticket, api::Dialect dialect, Want want) {
-  TextCall text;
-  text.call = ticket->services().defaults;
-  text.call.dialect = dialect;
-  text.call.count = want != Want::kAnswer;
-  if (const auto fault = ReadTextCall(ticket.get(), &text)) return (void)ticket->Refuse(*fault);
+// With its model: a count or a text at once, else an answer.
+void Begin(const std::shared_ptr<Ticket>& ticket, TextCall text, Want want) {
+  if (const auto fault = MakePrompts(ticket.get(), &text)) return (void)ticket->Refuse(*fault);
   if (want != Want::kAnswer) {
     const TextCall::Prompt& prompt = text.prompts[0];
     ticket->Answer(want == Want::kPrompt ? "{\"prompt\":" + api::JsonText(prompt.text) + "}"
-                                         : CountBody(dialect, prompt.tokens.size()));
+                                         : CountBody(text.call.dialect, prompt.tokens.size()));
     return;
   }
   if (const auto fault = AdmitTextCall(ticket.get(), &text)) return (void)ticket->Refuse(*fault);
@@ -352,6 +348,21 @@ void Generate(std::shared_ptr<Ticket> ticket, api::Dialect dialect, Want want) {
   const auto generation = std::make_shared<Generation>(ticket, std::move(text));
   // Somebody may have hung up, or a piece may come, at any time from here on.
   ticket->exchange()->Post([generation] { generation->Begin(); });
+}
+
+}  // namespace
+
+void Generate(std::shared_ptr<Ticket> ticket, api::Dialect dialect, Want want) {
+  const auto text = std::make_shared<TextCall>();
+  text->call = ticket->services().defaults;
+  text->call.dialect = dialect;
+  text->call.count = want != Want::kAnswer;
+  Named named;
+  if (const auto fault = ReadTextCall(ticket.get(), text.get(), &named)) return (void)ticket->Refuse(*fault);
+  WithModel(ticket, named, text->call.request.timeout, [ticket, text, want](Chosen chosen) {
+    text->chosen = std::move(chosen);
+    Begin(ticket, std::move(*text), want);
+  });
 }
 
 }  // namespace headrace::serve

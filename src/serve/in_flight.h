@@ -13,7 +13,7 @@
 namespace headrace::serve {
 
 struct InFlight {
-  enum class State { kPreparing, kWaiting, kAnswering };
+  enum class State { kPreparing, kLoading, kWaiting, kAnswering };  // kLoading: its model is
   std::string id, endpoint, model, key;
   double arrived = 0;  // monotonic seconds
   std::atomic<int64_t> prompt_tokens{0}, answer_tokens{0};

@@ -10,14 +10,15 @@ namespace headrace::serve {
 using nlohmann::ordered_json;
 
 std::string Props(const Services& services) {
-  const Chosen chosen = services.models->Find("", false);
+  const Named named = services.models->Find("", false);
+  const auto loaded = named.backend ? named.backend->report().served : nullptr;
   ordered_json body = {{"default_generation_settings", nullptr},
                        {"total_slots", services.models->slots()},
                        {"modalities", {{"vision", false}, {"audio", false}}},
                        {"build_info", "headrace, " + services.build},
-                       {"is_sleeping", false}};
-  if (!chosen.served) return Dump(body);
-  const Served& served = *chosen.served;
+                       {"is_sleeping", named.backend && !loaded}};
+  if (!loaded) return Dump(body);
+  const Served& served = *loaded;
   body["default_generation_settings"] = {
       {"id", 0},
       {"n_ctx", served.context},
@@ -31,13 +32,14 @@ std::string Props(const Services& services) {
 }
 
 std::string Slots(const Services& services, size_t* free) {
-  const Chosen chosen = services.models->Find("", false);
+  const Named named = services.models->Find("", false);
+  const auto loaded = named.backend ? named.backend->report().served : nullptr;
   const auto count = static_cast<size_t>(std::max(services.models->slots(), 1));
   const auto requests = services.in_flight.all();
   ordered_json list = ordered_json::array();
   for (size_t i = 0; i < count; ++i) {
     ordered_json slot = {{"id", i},
-                         {"n_ctx", chosen.served ? chosen.served->context : 0},
+                         {"n_ctx", loaded ? loaded->context : 0},
                          {"speculative", false},
                          {"is_processing", i < requests.size()}};
     if (i < requests.size())

@@ -77,17 +77,23 @@ class PrometheusMetrics final : public Metrics {
       const auto set = [&](Family<Gauge>& family, int64_t value) {
         family.Add(labels).Set(static_cast<double>(value));
       };
-      set(running_, model.stats.running);
-      set(waiting_, model.stats.waiting);
-      set(cells_, model.stats.cells);
-      set(cells_used_, model.stats.cells_used);
-      set(host_, model.stats.host_bytes);
-      Move(&steps_.Add(labels), model.stats.steps);
-      Move(&evictions_.Add(labels), model.stats.evictions);
-      Move(&preemptions_.Add(labels), model.stats.preemptions);
-      decode_.Add(labels).Set(model.stats.decode_seconds);
-      sample_.Add(labels).Set(model.stats.sample_seconds);
-      step_seconds_.Add(labels).Set(model.stats.step_seconds);
+      set(ready_, model.ready ? 1 : 0);
+      set(waiting_for_load_, model.waiting);
+      Move(&loads_.Add(labels), model.loads);
+      Move(&sleeps_.Add(labels), model.sleeps);
+      if (!model.stats && seen_.count(&steps_.Add(labels)) == 0) continue;        // it never ran
+      const engine::CoreStats stats = model.stats.value_or(engine::CoreStats());  // asleep: nothing runs
+      set(running_, stats.running);
+      set(waiting_, stats.waiting);
+      set(cells_, stats.cells);
+      set(cells_used_, stats.cells_used);
+      set(host_, stats.host_bytes);
+      Move(&steps_.Add(labels), stats.steps);
+      Move(&evictions_.Add(labels), stats.evictions);
+      Move(&preemptions_.Add(labels), stats.preemptions);
+      decode_.Add(labels).Set(stats.decode_seconds);
+      sample_.Add(labels).Set(stats.sample_seconds);
+      step_seconds_.Add(labels).Set(stats.step_seconds);
     }
     connections_.Add({}).Set(static_cast<double>(http.connections));
     Move(&accepted_.Add({}), http.accepted);
@@ -103,9 +109,11 @@ class PrometheusMetrics final : public Metrics {
   }
 
  private:
-  static void Move(Counter* counter, int64_t to) {
-    const double more = static_cast<double>(to) - counter->Value();
-    if (more > 0) counter->Increment(more);
+  // What counts from 0 again (a model was loaded anew) goes on where it was.
+  void Move(Counter* counter, int64_t to) {
+    int64_t& seen = seen_[counter];
+    counter->Increment(static_cast<double>(to >= seen ? to - seen : to));
+    seen = to;
   }
   Family<Counter>& MakeCounter(const char* name, const char* help) {
     return BuildCounter().Name(name).Help(help).Register(registry_);
@@ -118,6 +126,7 @@ class PrometheusMetrics final : public Metrics {
   }
 
   std::mutex mutex_;
+  std::map<Counter*, int64_t> seen_;  // what each that counts elsewhere was when it was last told
   prometheus::Registry registry_;
   Family<Counter>& requests_ = MakeCounter("headrace_requests_total", "Requests that ended, by HTTP status.");
   Family<Histogram>& first_ =
@@ -130,6 +139,12 @@ class PrometheusMetrics final : public Metrics {
   Family<Counter>& cached_ =
       MakeCounter("headrace_cached_tokens_total", "Tokens of prompts that were taken from the prefix cache.");
   Family<Counter>& answer_ = MakeCounter("headrace_answer_tokens_total", "Tokens of answers.");
+  Family<Gauge>& ready_ = MakeGauge("headrace_model_ready", "1 while the model is loaded.");
+  Family<Gauge>& waiting_for_load_ =
+      MakeGauge("headrace_load_waiting_requests", "Requests that wait for their model to be loaded.");
+  Family<Counter>& loads_ = MakeCounter("headrace_model_loads_total", "Times that a model was loaded.");
+  Family<Counter>& sleeps_ =
+      MakeCounter("headrace_model_sleeps_total", "Times that a model was put to sleep.");
   Family<Gauge>& running_ = MakeGauge("headrace_running_requests", "Requests that compute now.");
   Family<Gauge>& waiting_ = MakeGauge("headrace_waiting_requests", "Requests that wait for a place.");
   Family<Gauge>& cells_ = MakeGauge("headrace_kv_cells", "Tokens that the cache holds at most.");

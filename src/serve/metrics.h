@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,10 @@ class RequestMetrics {
 
 struct ModelLoad {
   std::string name;
-  engine::CoreStats stats;
+  bool ready = false;                      // loaded
+  int64_t waiting = 0;                     // for it to be loaded
+  int64_t loads = 0, sleeps = 0;           // so far
+  std::optional<engine::CoreStats> stats;  // of a language model that is loaded
 };
 
 class Metrics {

@@ -1,5 +1,4 @@
 #include "serve/model_list.h"
-#include "serve/json_body.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -15,81 +14,89 @@ using nlohmann::ordered_json;
 
 constexpr size_t kPage = 20, kLargestPage = 1000;  // of Anthropic's list
 
-struct Named {
+// A name that a client may say, and what it stands for now.
+struct Listed {
   std::string name;
-  std::shared_ptr<Served> served;
+  BackendReport report;
 };
 
-// Every name that a client may say, but for the catch-all.
-std::vector<Named> AllNames(const Services& services) {
-  std::vector<Named> all;
-  for (const auto& served : services.models->all()) {
-    all.push_back({served->name, served});
-    for (const auto& [name, index] : served->adapters) all.push_back({name, served});
+// Every one, but for the catch-all.
+std::vector<Listed> AllNames(const Services& services) {
+  std::vector<Listed> all;
+  for (const BackendReport& report : services.models->reports()) {
+    all.push_back({report.name, report});
+    for (const std::string& adapter : services.models->AdaptersOf(report.name))
+      all.push_back({adapter, report});
   }
   for (const auto& [alias, target] : services.models->aliases())
     if (alias != kAnyName)
-      for (const bool embedding : {false, true})
-        if (const Chosen chosen = services.models->Find(alias, embedding); chosen.served) {
-          all.push_back({alias, chosen.served});
-          break;
-        }
+      if (const Named named = services.models->FindAny(alias); named.backend)
+        all.push_back({alias, named.backend->report()});
   return all;
 }
 
-Chosen FindEither(const Services& services, const std::string& name) {
-  Chosen chosen = services.models->Find(name, false);
-  return chosen.served ? chosen : services.models->Find(name, true);
+// What is only known of a model that is loaded is null while it is not.
+ordered_json EntryOf(const BackendReport& report, const std::string& name) {
+  ordered_json entry = {{"id", name},
+                        {"object", "model"},
+                        {"created", 0},
+                        {"owned_by", "headrace"},
+                        {"root", report.name},
+                        {"parent", name == report.name ? ordered_json() : ordered_json(report.name)},
+                        {"state", StateName(report.state)},
+                        {"kind", report.embeds ? "embedding" : "language"}};
+  ordered_json more = {{"max_model_len", nullptr},
+                       {"sha256", nullptr},
+                       {"architecture", nullptr},
+                       {"quantization", nullptr},
+                       {"chat", nullptr}};
+  if (report.served) {
+    const Served& served = *report.served;
+    const model::Facts& facts = served.model->facts();
+    entry["created"] = served.loaded_us / 1000000;
+    more = {{"max_model_len", served.embeds() ? facts.trained_context : served.context},
+            {"sha256", served.sha256},
+            {"architecture", facts.architecture},
+            {"quantization", facts.quantization},
+            {"chat", served.chat != nullptr}};
+  }
+  entry.update(more);
+  return entry;
 }
 
-ordered_json ModelEntry(const Served& served, const std::string& name) {
-  const model::Facts& facts = served.model->facts();
-  return {{"id", name},
-          {"object", "model"},
-          {"created", served.loaded_us / 1000000},
-          {"owned_by", "headrace"},
-          {"root", served.name},
-          {"parent", name == served.name ? ordered_json() : ordered_json(served.name)},
-          {"max_model_len", served.embeds() ? served.model->facts().trained_context : served.context},
-          {"kind", served.embeds() ? "embedding" : "language"},
-          {"sha256", served.sha256},
-          {"architecture", facts.architecture},
-          {"quantization", facts.quantization},
-          {"chat", served.chat != nullptr}};
-}
-
-ordered_json AnthropicEntry(const Served& served, const std::string& name) {
-  std::string created = FormatMicros(served.loaded_us);  // RFC 3339
+ordered_json AnthropicEntry(const BackendReport& report, const std::string& name) {
+  const Served* served = report.served.get();
+  const ordered_json context = served != nullptr ? ordered_json(served->context) : ordered_json();
   return {{"type", "model"},
           {"id", name},
           {"display_name", name},
-          {"created_at", created},
-          {"max_input_tokens", served.context},
-          {"max_tokens", served.context}};
+          {"created_at", FormatMicros(served != nullptr ? served->loaded_us : 0)},  // RFC 3339
+          {"max_input_tokens", context},
+          {"max_tokens", context}};
 }
 
 }  // namespace
 
 std::string ModelList(const Services& services) {
   ordered_json list = ordered_json::array();
-  for (const Named& one : AllNames(services)) list.push_back(ModelEntry(*one.served, one.name));
+  for (const Listed& one : AllNames(services)) list.push_back(EntryOf(one.report, one.name));
   return Dump({{"object", "list"}, {"data", list}});
 }
 
 std::string ModelEntry(const Services& services, const std::string& name) {
-  const Chosen chosen = FindEither(services, name);
-  return chosen.served ? Dump(ModelEntry(*chosen.served, name)) : "";
+  const Named named = services.models->FindAny(name);
+  return named.backend ? Dump(EntryOf(named.backend->report(), name)) : "";
 }
 
 std::string AnthropicModelList(const Services& services, std::string_view query) {
-  const std::vector<Named> all = AllNames(services);
+  const std::vector<Listed> all = AllNames(services);
   const std::string after = http::QueryValue(query, "after_id"),
                     before = http::QueryValue(query, "before_id");
   const long asked = std::strtol(http::QueryValue(query, "limit").c_str(), nullptr, 10);
   const size_t limit = asked > 0 ? std::min(static_cast<size_t>(asked), kLargestPage) : kPage;
   const auto place = [&](const std::string& name) {
     const auto found =
-        std::find_if(all.begin(), all.end(), [&](const Named& one) { return one.name == name; });
+        std::find_if(all.begin(), all.end(), [&](const Listed& one) { return one.name == name; });
     return static_cast<size_t>(found - all.begin());
   };
   size_t first = after.empty() ? 0 : std::min(place(after) + 1, all.size()), end = all.size();
@@ -103,7 +110,7 @@ std::string AnthropicModelList(const Services& services, std::string_view query)
     more = end < all.size();
   }
   ordered_json list = ordered_json::array();
-  for (size_t i = first; i < end; ++i) list.push_back(AnthropicEntry(*all[i].served, all[i].name));
+  for (size_t i = first; i < end; ++i) list.push_back(AnthropicEntry(all[i].report, all[i].name));
   ordered_json body = {{"data", list}, {"has_more", more}, {"first_id", nullptr}, {"last_id", nullptr}};
   if (!list.empty()) {
     body["first_id"] = list.front()["id"];
@@ -113,8 +120,8 @@ std::string AnthropicModelList(const Services& services, std::string_view query)
 }
 
 std::string AnthropicModelEntry(const Services& services, const std::string& name) {
-  const Chosen chosen = FindEither(services, name);
-  return chosen.served ? Dump(AnthropicEntry(*chosen.served, name)) : "";
+  const Named named = services.models->FindAny(name);
+  return named.backend ? Dump(AnthropicEntry(named.backend->report(), name)) : "";
 }
 
 }  // namespace headrace::serve

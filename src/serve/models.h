@@ -1,6 +1,7 @@
-// models: what a server answers with. Each is found by name in the catalog (or is a file), loaded under one
-// budget of memory, and loaded anew beside itself when its name points elsewhere: requests that run keep the
-// old one until they end.
+// models: the names that a server answers to, and the backend of each. A model is found by name in the
+// catalog (or is a file), and loaded under one budget of memory: at the start or when it is first asked for.
+// A name that points elsewhere is loaded anew beside what answers: requests that run keep the old one until
+// they end. Who has had no requests for a while sleeps.
 #pragma once
 
 #include <atomic>
@@ -9,58 +10,45 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "engine/embedder.h"
-#include "engine/engine.h"
-#include "model/chat.h"
-#include "registry/registry.h"
+#include "base/cancel.h"
+#include "base/task_pool.h"
+#include "serve/local_backend.h"
+#include "serve/model_loader.h"
 
 namespace headrace::serve {
-
-struct ModelChoice {
-  std::string name;  // as clients say it
-  std::string from;  // a name in the catalog, or a file
-};
 
 // What stands in an alias for every name that nothing else has.
 inline constexpr char kAnyName[] = "*";
 
 struct ModelOptions {
-  std::string chat_template;      // for models without one; see ChatTemplate::Make
-  bool replace_template = false;  // for those that have one too
-  std::vector<std::pair<std::string, std::string>> adapters;  // name, file; of the first language model
-  // Other names of what is loaded: alias, and what Find takes. kAnyName may come once for a language model
+  LoaderOptions loader;
+  // Other names of what is served: alias, and what Find takes. kAnyName may come once for a language model
   // and once for an embedding model.
   std::vector<std::pair<std::string, std::string>> aliases;
-  engine::EngineOptions engine;
-  model::LoadOptions load;  // devices and layers, for all models
-  int64_t memory = 0;  // bytes that weights and caches of all may take; 0: 80 % of what is free at the start
+  // Names of those that are loaded before the server is ready; without it, all are. The others are loaded
+  // when they are asked for, and put to sleep when those that are asked for need their memory.
+  std::optional<std::vector<std::string>> load;
+  double sleep_after = 0;  // seconds without a request, after which a model is put to sleep; 0: never
   std::function<void(const std::string&)> say;  // what happens, for the log
 };
 
-// One loaded model. Immutable; in-flight requests hold it.
-struct Served {
-  std::string name, sha256, path;
-  int64_t bytes = 0;                 // of memory: weights and cache
-  engine::HostCache::Charge memory;  // of so many bytes, until nobody holds it any more
-  int64_t loaded_us = 0;
-  std::shared_ptr<model::Model> model;
-  std::unique_ptr<engine::Engine> engine;           // of language models
-  std::unique_ptr<engine::Embedder> embedder;       // of embedding models
-  std::shared_ptr<const model::ChatTemplate> chat;  // null: chat_problem says why
-  Status chat_problem;
-  std::map<std::string, int> adapters;
-  int32_t context = 0;
-  bool embeds() const { return embedder != nullptr; }
+// What a name stands for.
+struct Named {
+  std::shared_ptr<Backend> backend;  // null: there is no such model
+  std::string adapter;               // "" for none
 };
 
+// What answers a request: held until its end.
 struct Chosen {
-  std::shared_ptr<Served> served;  // null: there is no such model
+  Lease served;
   int adapter = -1;
   std::string adapter_name;
+  double waited = 0;  // seconds, for it to be loaded
 };
 
 class Models {
@@ -68,39 +56,60 @@ class Models {
   static Result<std::unique_ptr<Models>> Start(std::shared_ptr<table::Catalog> catalog,
                                                std::vector<ModelChoice> choices, ModelOptions options);
   ~Models();
+  // Nothing is loaded any more; who waits for it is told. Once; the destructor does it too.
+  void Stop();
 
   // By name; "" is the first language (or, for `embedding`, embedding) model. "name:adapter" and an adapter's
   // own name choose it; then aliases, and the one for any name.
-  Chosen Find(const std::string& name, bool embedding) const;
-  std::vector<std::shared_ptr<Served>> all() const;
+  Named Find(const std::string& name, bool embedding) const;
+  // Where it makes no difference which: a language model first.
+  Named FindAny(const std::string& name) const;
+  std::vector<BackendReport> reports() const;
+  // What is loaded now: no leases.
+  std::vector<std::shared_ptr<Served>> loaded() const;
   std::string names() const;  // for errors
+  // Of the language model that has them.
+  std::vector<std::string> AdaptersOf(const std::string& name) const;
   const std::vector<std::pair<std::string, std::string>>& aliases() const { return options_.aliases; }
-  int32_t slots() const { return options_.engine.core.slots; }  // requests that run at once
+  // Requests that run at once.
+  int32_t slots() const { return options_.loader.engine.core.slots; }
   int64_t swaps() const { return swaps_; }
-  std::string trouble() const;  // of the last swap
+  std::string trouble() const;  // of the last swap, and of loads
 
  private:
+  struct Entry {
+    ModelChoice choice;
+    bool adapters = false;  // it is the first language model
+    std::shared_ptr<LocalBackend> backend;
+  };
   Models() = default;
-  Chosen FindLoaded(const std::string& name, bool embedding) const;
+  Status Add(const ModelChoice& choice);
+  Named FindServed(const std::string& name, bool embedding) const;
   Status CheckAliases() const;
-  Result<std::shared_ptr<Served>> Load(const ModelChoice& choice, bool patiently);
-  Status Read(const ModelChoice& choice, Served* served) const;
+  Status CheckLoad() const;
+  void LoadOnUse(size_t entry);
+  bool MakeRoom();
+  void Retire(std::shared_ptr<Served> served);
+  bool EndRetired();
+  void SleepIdle();
+  void Say(const std::string& text) const;
   void Watch();
   void Look();
 
   std::shared_ptr<table::Catalog> catalog_;
-  std::vector<ModelChoice> choices_;
   ModelOptions options_;
+  std::unique_ptr<ModelLoader> loader_;
+  std::vector<Entry> entries_;  // does not change once it is started
+  StopSource stop_;
+  TaskPool load_thread_{1, "hr-load"};
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::vector<std::shared_ptr<Served>> served_;   // in the order of choices_
   std::vector<std::shared_ptr<Served>> retired_;  // until nobody holds them
-  std::shared_ptr<engine::HostCache> host_;       // the one budget of memory
   struct Refused {
     std::string sha256;
     bool for_memory = false;  // tried again when a retired model has gone
   };
-  std::map<std::string, Refused> refused_;  // by name: what could not be loaded
+  std::map<std::string, Refused> refused_;  // by name: what could not be loaded. The watcher's
   std::string trouble_;
   std::atomic<int64_t> swaps_{0};
   bool stopping_ = false;

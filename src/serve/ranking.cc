@@ -23,18 +23,6 @@ double Cosine(const engine::Embeddings& vectors, size_t a, size_t b) {
 
 ordered_json UsageJson(int64_t tokens) { return {{"prompt_tokens", tokens}, {"total_tokens", tokens}}; }
 
-std::optional<api::Fault> ReadPairs(Ticket* ticket, api::PairsCall* call, TokenTexts* texts) {
-  if (auto fault = api::ParsePairs(ticket->request().body, call)) return fault;
-  std::vector<api::PromptInput> inputs(call->first.begin(), call->first.end());
-  inputs.insert(inputs.end(), call->second.begin(), call->second.end());
-  const auto path = [call = *call](size_t i) {
-    const size_t firsts = call.first.size();
-    return i < firsts ? EntryOf(call.first_at, firsts > 1, i)
-                      : EntryOf(call.second_at, call.second.size() > 1, i - firsts);
-  };
-  return ReadTexts(ticket, call->model, call->unknown, inputs, call->cut, path, texts);
-}
-
 std::string PairsBody(const Caller& caller, const std::string& model, const std::vector<double>& scores,
                       int64_t tokens) {
   ordered_json data = ordered_json::array();
@@ -46,16 +34,6 @@ std::string PairsBody(const Caller& caller, const std::string& model, const std:
                {"model", model},
                {"data", std::move(data)},
                {"usage", UsageJson(tokens)}});
-}
-
-std::optional<api::Fault> ReadRerank(Ticket* ticket, api::RerankCall* call, TokenTexts* texts) {
-  if (auto fault = api::ParseRerank(ticket->request().body, call)) return fault;
-  std::vector<api::PromptInput> inputs = {call->query};
-  inputs.insert(inputs.end(), call->documents.begin(), call->documents.end());
-  const auto path = [tei = call->tei](size_t i) {
-    return i == 0 ? "query" : EntryOf(tei ? "texts" : "documents", true, i - 1);
-  };
-  return ReadTexts(ticket, call->model, call->unknown, inputs, call->cut, path, texts);
 }
 
 // Scores and the documents that they are of, best first, as many as the call wants.
@@ -92,30 +70,55 @@ std::string RerankBody(const Caller& caller, const api::RerankCall& call, const 
 }  // namespace
 
 void PairScores(const std::shared_ptr<Ticket>& ticket) {
-  api::PairsCall call;
-  TokenTexts texts;
-  if (const auto fault = ReadPairs(ticket.get(), &call, &texts)) return (void)ticket->Refuse(*fault);
-  const auto say = [caller = ticket->caller(), model = texts.model(call.model), firsts = call.first.size(),
-                    pairs = call.second.size()](const engine::Embeddings& vectors) {
-    std::vector<double> scores;
-    for (size_t i = 0; i < pairs; ++i) scores.push_back(Cosine(vectors, firsts == 1 ? 0 : i, firsts + i));
-    return PairsBody(caller, model, scores, vectors.tokens);
+  const auto call = std::make_shared<api::PairsCall>();
+  if (const auto fault = api::ParsePairs(ticket->request().body, call.get()))
+    return (void)ticket->Refuse(*fault);
+  const size_t firsts = call->first.size();
+  VectorsCall asked;
+  asked.model = call->model;
+  asked.unknown = call->unknown;
+  asked.inputs.assign(call->first.begin(), call->first.end());
+  asked.inputs.insert(asked.inputs.end(), call->second.begin(), call->second.end());
+  asked.cut = call->cut;
+  asked.timeout = call->timeout;
+  asked.path = [call, firsts](size_t i) {
+    return i < firsts ? EntryOf(call->first_at, firsts > 1, i)
+                      : EntryOf(call->second_at, call->second.size() > 1, i - firsts);
   };
-  AnswerWithVectors(ticket, std::move(texts), say);
+  WithTexts(ticket, std::move(asked), [ticket, call, firsts](TokenTexts texts) {
+    const auto say = [caller = ticket->caller(), model = texts.model(call->model), firsts,
+                      pairs = call->second.size()](const engine::Embeddings& vectors) {
+      std::vector<double> scores;
+      for (size_t i = 0; i < pairs; ++i) scores.push_back(Cosine(vectors, firsts == 1 ? 0 : i, firsts + i));
+      return PairsBody(caller, model, scores, vectors.tokens);
+    };
+    AnswerWithVectors(ticket, std::move(texts), say);
+  });
 }
 
 void Rerank(const std::shared_ptr<Ticket>& ticket) {
-  api::RerankCall call;
-  TokenTexts texts;
-  if (const auto fault = ReadRerank(ticket.get(), &call, &texts)) return (void)ticket->Refuse(*fault);
-  const std::string model = texts.model(call.model);
-  const auto say = [caller = ticket->caller(), call = std::move(call),
-                    model](const engine::Embeddings& vectors) {
-    std::vector<double> scores;
-    for (size_t i = 0; i < call.documents.size(); ++i) scores.push_back(Cosine(vectors, 0, i + 1));
-    return RerankBody(caller, call, model, scores, vectors.tokens);
+  const auto call = std::make_shared<api::RerankCall>();
+  if (const auto fault = api::ParseRerank(ticket->request().body, call.get()))
+    return (void)ticket->Refuse(*fault);
+  VectorsCall asked;
+  asked.model = call->model;
+  asked.unknown = call->unknown;
+  asked.inputs = {call->query};
+  asked.inputs.insert(asked.inputs.end(), call->documents.begin(), call->documents.end());
+  asked.cut = call->cut;
+  asked.timeout = call->timeout;
+  asked.path = [tei = call->tei](size_t i) {
+    return i == 0 ? "query" : EntryOf(tei ? "texts" : "documents", true, i - 1);
   };
-  AnswerWithVectors(ticket, std::move(texts), say);
+  WithTexts(ticket, std::move(asked), [ticket, call](TokenTexts texts) {
+    const auto say = [caller = ticket->caller(), call,
+                      model = texts.model(call->model)](const engine::Embeddings& vectors) {
+      std::vector<double> scores;
+      for (size_t i = 0; i < call->documents.size(); ++i) scores.push_back(Cosine(vectors, 0, i + 1));
+      return RerankBody(caller, *call, model, scores, vectors.tokens);
+    };
+    AnswerWithVectors(ticket, std::move(texts), say);
+  });
 }
 
 }  // namespace headrace::serve

@@ -36,6 +36,10 @@ std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& cal
 
 api::Fault ShuttingDown() { return {503, "shutting_down", "", "the server is shutting down", 5}; }
 
+api::Fault DeadlinePassed() {
+  return {408, "deadline", "deadline", "the answer could not be whole before the deadline"};
+}
+
 api::Fault NoSuchModel(const Services& services, const std::string& name) {
   return {404, "model_not_found", "model",
           "there is no model '" + name + "' here; there are " + services.models->names()};

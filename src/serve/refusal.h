@@ -19,6 +19,7 @@ std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& cal
 
 // Faults that several endpoints meet. The optional ones: empty where there is none.
 api::Fault ShuttingDown();
+api::Fault DeadlinePassed();
 api::Fault NoSuchModel(const Services& services, const std::string& name);
 std::optional<api::Fault> UnknownFields(const Services& services, const std::vector<std::string>& unknown);
 // A text that cannot have so few tokens as the model takes: it is not cut to find that out, since a megabyte

@@ -47,6 +47,7 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
     if (services.keys->empty() && !options.open && !IsLocal(host))
       return Status::Invalid("there are no keys, and strangers can reach " + host +
                              ": make one with `headrace key create NAME`, or serve anyone with --open");
+  options.model.loader.prepare = [raw = server.get()](const Served& served) { raw->SetWeights(served); };
   HEADRACE_ASSIGN(services.models, Models::Start(catalog, options.models, options.model));
   HEADRACE_ASSIGN(services.recorder, Recorder::Start(catalog, options.record, options.commit_seconds));
   services.responses = std::make_unique<KeptResponses>(catalog, services.recorder.get());
@@ -73,7 +74,8 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
 Server::~Server() {
   services_.stopping = true;
   Drain(0, {});
-  services_.workers.Close();  // bodies that were being read
+  if (services_.models) services_.models->Stop();  // what was being loaded
+  services_.workers.Close();                       // bodies that were being read
   Drain(0, {});
   http_.reset();
   services_.models.reset();
@@ -101,16 +103,18 @@ void Server::Tick() {
                                  : (trouble + "; those that were known stay").c_str());
     keys_told_ = trouble;
   }
-  for (const auto& served : services_.models->all()) {
-    for (const KeyFacts& key : services_.keys->all()) {
-      if (key.weight == 1) continue;
-      if (served->engine) served->engine->SetWeight(key.id, key.weight);
-      if (served->embedder) served->embedder->SetWeight(key.id, key.weight);
-    }
-  }
+  for (const auto& served : services_.models->loaded()) SetWeights(*served);
   http_->After(kTickSeconds, [this] {
     if (!services_.stopping) services_.workers.TrySubmit([this] { Tick(); });
   });
+}
+
+void Server::SetWeights(const Served& served) const {
+  for (const KeyFacts& key : services_.keys->all()) {
+    if (key.weight == 1) continue;
+    if (served.engine) served.engine->SetWeight(key.id, key.weight);
+    if (served.embedder) served.embedder->SetWeight(key.id, key.weight);
+  }
 }
 
 std::optional<KeyFacts> Server::Authenticate(const http::HttpRequest& request) const {

@@ -57,6 +57,7 @@ class Server {
   size_t busy() const;
   std::optional<KeyFacts> Authenticate(const http::HttpRequest& request) const;
   void Tick();
+  void SetWeights(const Served& served) const;
 
   ServeOptions options_;
   Cors cors_;

@@ -10,12 +10,24 @@ using nlohmann::ordered_json;
 
 const char* StateName(InFlight::State state) {
   return state == InFlight::State::kPreparing ? "preparing"
+         : state == InFlight::State::kLoading ? "loading"
          : state == InFlight::State::kWaiting ? "waiting"
                                               : "answering";
 }
 
-ordered_json ModelLoadJson(const Served& served) {
-  ordered_json one = {{"name", served.name}, {"sha256", served.sha256}, {"bytes", served.bytes}};
+ordered_json ModelLoadJson(const BackendReport& report) {
+  ordered_json one = {{"name", report.name},
+                      {"state", StateName(report.state)},
+                      {"kind", report.embeds ? "embedding" : "language"},
+                      {"leases", report.leases},
+                      {"waiting_for_load", report.waiting},
+                      {"loads", report.loads},
+                      {"sleeps", report.sleeps},
+                      {"load_seconds", report.load_seconds}};
+  if (!report.trouble.empty()) one["trouble"] = report.trouble;
+  if (!report.served) return one;
+  const Served& served = *report.served;
+  one.update({{"sha256", served.sha256}, {"bytes", served.bytes}});
   if (served.embedder) one["waiting"] = served.embedder->waiting();  // texts
   if (!served.engine) return one;
   const engine::CoreStats s = served.engine->stats();
@@ -53,8 +65,15 @@ ordered_json RequestJson(const InFlight& request, double now) {
 
 std::string MetricsText(Services* services) {
   std::vector<ModelLoad> models;
-  for (const auto& served : services->models->all())
-    if (served->engine) models.push_back({served->name, served->engine->stats()});
+  for (const BackendReport& report : services->models->reports()) {
+    ModelLoad& one = models.emplace_back();
+    one.name = report.name;
+    one.ready = report.state == BackendReport::State::kReady;
+    one.waiting = report.waiting;
+    one.loads = report.loads;
+    one.sleeps = report.sleeps;
+    if (report.served && report.served->engine) one.stats = report.served->engine->stats();
+  }
   return services->metrics->Text(models, services->http->stats(), services->recorder->stats(),
                                  services->models->swaps(), services->clock.jumps());
 }
@@ -62,7 +81,7 @@ std::string MetricsText(Services* services) {
 std::string Load(const Services& services) {
   const double now = MonotonicSeconds();
   ordered_json models = ordered_json::array(), requests = ordered_json::array();
-  for (const auto& served : services.models->all()) models.push_back(ModelLoadJson(*served));
+  for (const BackendReport& report : services.models->reports()) models.push_back(ModelLoadJson(report));
   for (const auto& request : services.in_flight.all()) requests.push_back(RequestJson(*request, now));
   const http::HttpStats http = services.http->stats();
   const RecorderStats recorder = services.recorder->stats();
@@ -88,6 +107,10 @@ std::string Health(const Services& services) {
   const std::string damaged = services.recorder->stats().damaged;
   const bool well = recording.empty() && models.empty() && keys.empty() && damaged.empty();
   ordered_json body = {{"status", well ? "ok" : "degraded"}};
+  ordered_json away = ordered_json::object();
+  for (const BackendReport& report : services.models->reports())
+    if (report.state != BackendReport::State::kReady) away[report.name] = StateName(report.state);
+  if (!away.empty()) body["not_loaded"] = away;
   if (!keys.empty()) body["keys"] = keys;
   if (!recording.empty()) body["traces"] = recording;
   if (!damaged.empty()) body["damaged_records"] = "records that could not be read are kept in " + damaged;

@@ -108,12 +108,20 @@ api::Fault TooLong(const TextCall& text, int64_t tokens) {
   return fault;
 }
 
-std::optional<api::Fault> ChooseModel(const Services& services, TextCall* text) {
-  text->chosen = services.models->Find(text->call.model, false);
-  if (!text->chosen.served) return NoSuchModel(services, text->call.model);
-  const Served& served = *text->chosen.served;
-  if (served.embeds())
-    return api::Fault{400, "", "model", "'" + served.name + "' makes embeddings; it writes no text"};
+std::optional<api::Fault> FindWriter(const Services& services, const std::string& name, Named* named) {
+  *named = services.models->Find(name, false);
+  if (!named->backend) return NoSuchModel(services, name);
+  if (named->backend->embeds())
+    return api::Fault{400, "", "model",
+                      "'" + named->backend->name() + "' makes embeddings; it writes no text"};
+  return std::nullopt;
+}
+
+// The deadline counts on while a request waits for its model.
+std::optional<api::Fault> CutDeadline(double waited, engine::Request* request) {
+  if (request->timeout == 0) return std::nullopt;
+  request->timeout -= waited;
+  if (request->timeout <= 0) return DeadlinePassed();
   return std::nullopt;
 }
 
@@ -150,17 +158,23 @@ api::Fault FaultOf(const api::Call& call, const Status& status) {
   return fault;
 }
 
-std::optional<api::Fault> ReadTextCall(Ticket* ticket, TextCall* text) {
+std::optional<api::Fault> ReadTextCall(Ticket* ticket, TextCall* text, Named* named) {
   Services& services = ticket->services();
   api::Call& call = text->call;
   if (auto fault = api::ParseCall(call.dialect, ticket->request().body, &call)) return fault;
   if (auto fault = UnknownFields(services, call.unknown)) return fault;
   if (call.dialect == api::Dialect::kResponses)
     if (auto fault = GoOn(&services, ticket->caller(), &call)) return fault;
-  if (auto fault = ChooseModel(services, text)) return fault;
+  if (auto fault = FindWriter(services, call.model, named)) return fault;
   if (static_cast<size_t>(call.n) * std::max<size_t>(call.prompts.size(), 1) > kMostAnswers)
     return api::Fault::Field("n",
                              "asks for more than " + std::to_string(kMostAnswers) + " answers in one call");
+  return std::nullopt;
+}
+
+std::optional<api::Fault> MakePrompts(Ticket* ticket, TextCall* text) {
+  api::Call& call = text->call;
+  if (auto fault = CutDeadline(text->chosen.waited, &call.request)) return fault;
   PromptReader reader(text);
   if (auto fault = api::TakesTexts(call.dialect) ? reader.ReadTexts() : reader.ReadChat()) return fault;
   ticket->Ignore(call.unknown);

@@ -29,8 +29,12 @@ struct TextCall {
 };
 
 // Reads the body of the ticket's request: `text->call` holds the defaults, the dialect and what is wanted.
-// Takes as long as its prompts need to be rendered and cut into tokens.
-std::optional<api::Fault> ReadTextCall(Ticket* ticket, TextCall* text);
+// `*named`: the language model that it names.
+std::optional<api::Fault> ReadTextCall(Ticket* ticket, TextCall* text, Named* named);
+
+// Makes the prompts, once `text->chosen` is there: takes as long as they need to be rendered and cut into
+// tokens.
+std::optional<api::Fault> MakePrompts(Ticket* ticket, TextCall* text);
 
 // What is settled before it is computed: that it fits, a seed, tokens of words, the meter, what its key may.
 std::optional<api::Fault> AdmitTextCall(Ticket* ticket, TextCall* text);

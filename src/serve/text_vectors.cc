@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "serve/refusal.h"
+#include "serve/with_model.h"
 
 namespace headrace::serve {
 namespace {
@@ -13,16 +14,16 @@ using nlohmann::json;
 constexpr size_t kBytesOfToken = 16;  // more than most have
 constexpr size_t kCutTokens = 64;     // of the last word of a text that was cut, which might be another
 
-std::optional<api::Fault> FindEmbedder(const Services& services, const std::string& name, Chosen* chosen) {
-  *chosen = services.models->Find(name, true);
-  if (!chosen->served && name.empty())
+std::optional<api::Fault> FindEmbedder(const Services& services, const std::string& name, Named* named) {
+  *named = services.models->Find(name, true);
+  if (!named->backend && name.empty())
     return api::Fault{404, "model_not_found", "model",
                       "there is no embedding model here; there are " + services.models->names()};
-  if (!chosen->served) return NoSuchModel(services, name);
-  if (!chosen->served->embeds())
+  if (!named->backend) return NoSuchModel(services, name);
+  if (!named->backend->embeds())
     return api::Fault{
         400, "", "model",
-        "'" + chosen->served->name + "' is a language model; embeddings come from an embedding model"};
+        "'" + named->backend->name() + "' is a language model; embeddings come from an embedding model"};
   return std::nullopt;
 }
 
@@ -80,6 +81,7 @@ std::optional<api::Fault> TokensOf(const Served& served, const std::vector<api::
 
 // An embedder's error, by the field that it is of.
 api::Fault FaultOf(const TokenTexts& texts, const Status& status) {
+  if (status.Is(Code::kTimeout)) return DeadlinePassed();
   api::Fault fault = api::Fault::From(status);
   if (!status.Is(Code::kLimit)) return fault;
   const auto most = static_cast<size_t>(texts.served->model->facts().trained_context);
@@ -106,6 +108,7 @@ class Vectors final : public std::enable_shared_from_this<Vectors> {
     engine::EmbedOptions options;
     options.cut = texts_.cut;
     options.key = ticket_->caller().key.id;
+    options.timeout = texts_.timeout;
     auto call = texts_.served->embedder->Submit(
         texts_.texts, options,
         [self = shared_from_this()](auto made) mutable { Made(std::move(self), std::move(made)); });
@@ -134,7 +137,7 @@ class Vectors final : public std::enable_shared_from_this<Vectors> {
     if (!made.ok()) return (void)ticket_->Refuse(FaultOf(texts_, made.status()));
     Outcome outcome;
     outcome.usage.prompt_tokens = static_cast<int32_t>(made->tokens);
-    outcome.usage.queue_seconds = made->queue_seconds;
+    outcome.usage.queue_seconds = texts_.waited + made->queue_seconds;
     outcome.usage.prefill_seconds = made->compute_seconds;
     ticket_->Answer(say_(std::move(*made)), outcome);
   }
@@ -164,19 +167,27 @@ std::string EntryOf(const std::string& field, bool several, size_t i) {
   return several ? field + "[" + std::to_string(i) + "]" : field;
 }
 
-std::optional<api::Fault> ReadTexts(Ticket* ticket, const std::string& model,
-                                    const std::vector<std::string>& unknown,
-                                    const std::vector<api::PromptInput>& inputs, int cut, PathOf path,
-                                    TokenTexts* texts) {
+void WithTexts(const std::shared_ptr<Ticket>& ticket, VectorsCall call, std::function<void(TokenTexts)> go) {
   const Services& services = ticket->services();
-  if (auto fault = UnknownFields(services, unknown)) return fault;
-  ticket->Ignore(unknown);
-  Chosen chosen;
-  if (auto fault = FindEmbedder(services, model, &chosen)) return fault;
-  texts->served = std::move(chosen.served);
-  texts->cut = cut;
-  texts->path = std::move(path);
-  return TokensOf(*texts->served, inputs, cut != 0, texts->path, &texts->texts);
+  if (auto fault = UnknownFields(services, call.unknown)) return (void)ticket->Refuse(*fault);
+  ticket->Ignore(call.unknown);
+  Named named;
+  if (auto fault = FindEmbedder(services, call.model, &named)) return (void)ticket->Refuse(*fault);
+  const auto asked = std::make_shared<VectorsCall>(std::move(call));
+  WithModel(ticket, named, asked->timeout, [ticket, asked, go = std::move(go)](Chosen chosen) {
+    TokenTexts texts;
+    texts.served = std::move(chosen.served);
+    texts.cut = asked->cut;
+    texts.path = asked->path;
+    texts.waited = chosen.waited;
+    if (asked->timeout > 0) {  // it counts on while the model is loaded
+      texts.timeout = asked->timeout - chosen.waited;
+      if (texts.timeout <= 0) return (void)ticket->Refuse(DeadlinePassed());
+    }
+    if (auto fault = TokensOf(*texts.served, asked->inputs, texts.cut != 0, texts.path, &texts.texts))
+      return (void)ticket->Refuse(*fault);
+    go(std::move(texts));
+  });
 }
 
 void AnswerWithVectors(std::shared_ptr<Ticket> ticket, TokenTexts texts,

@@ -21,21 +21,30 @@ std::string EntryOf(const std::string& field, bool several, size_t i);
 
 // Texts of one call, cut into tokens.
 struct TokenTexts {
-  std::shared_ptr<Served> served;
+  Lease served;
   std::vector<std::vector<model::Token>> texts;
-  int cut = 0;  // as of api::EmbeddingsCall
+  int cut = 0;         // as of api::EmbeddingsCall
+  double timeout = 0;  // from here on
+  double waited = 0;   // seconds, for the model
   PathOf path;
 
   // The name that answers tell, where the call said `asked`.
   const std::string& model(const std::string& asked) const { return asked.empty() ? served->name : asked; }
 };
 
-// The embedding model `model` ("" for the first), and its tokens of `inputs`. `unknown`: fields that nothing
-// reads.
-std::optional<api::Fault> ReadTexts(Ticket* ticket, const std::string& model,
-                                    const std::vector<std::string>& unknown,
-                                    const std::vector<api::PromptInput>& inputs, int cut, PathOf path,
-                                    TokenTexts* texts);
+// What a call for vectors asks, whatever its endpoint.
+struct VectorsCall {
+  std::string model;                 // "" for the first embedding model
+  std::vector<std::string> unknown;  // fields that nothing reads
+  std::vector<api::PromptInput> inputs;
+  int cut = 0;  // as of api::EmbeddingsCall, as is the next
+  double timeout = 0;
+  PathOf path;
+};
+
+// Finds the call's model, has it loaded, cuts the inputs into its tokens and calls `go`, here or on a worker
+// (see WithModel); or refuses.
+void WithTexts(const std::shared_ptr<Ticket>& ticket, VectorsCall call, std::function<void(TokenTexts)> go);
 
 // Admits, records and computes, and answers with the body that `say` makes of the vectors (of length 1, in
 // the order of the texts), or refuses.

@@ -47,6 +47,8 @@ void Ticket::Enter(const std::string& served, int64_t prompt_tokens, std::functi
   services_.in_flight.Add(in_flight_);
 }
 
+void Ticket::AwaitModel() { in_flight_->state = InFlight::State::kLoading; }
+
 void Ticket::Wait() { in_flight_->state = InFlight::State::kWaiting; }
 
 void Ticket::Tokens(int64_t count, double now, double before) {

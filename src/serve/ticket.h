@@ -58,8 +58,11 @@ class Ticket {
   // Writes the start row: what every request has, and `row`. `model`: as it was asked for; `served`: the name
   // of what answers, for metrics and lists.
   void Start(const std::string& model, const std::string& served, const nlohmann::json& row);
-  // It is in flight from here on. `stop`: as InFlight has it; it must not keep this ticket alive.
+  // It is in flight from here on. `stop`: as InFlight has it; it must not keep this ticket alive. Called
+  // again where it waited for its model before.
   void Enter(const std::string& served, int64_t prompt_tokens, std::function<void()> stop);
+  // It waits for its model to be loaded.
+  void AwaitModel();
   // It waits for the engine, and no longer for what prepares it.
   void Wait();
   // So many tokens of one of its answers came now; `before`: when those before them did (monotonic seconds),

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/ids.h"
+#include "serve/fake_exchange.h"
 #include "serve/refusal.h"
 #include "testing.h"
 
@@ -15,25 +16,6 @@ namespace {
 
 using nlohmann::json;
 using testing::TempFolder;
-
-// Keeps what it is told.
-class FakeExchange final : public http::Exchange {
- public:
-  const http::HttpRequest& request() const override { return request_; }
-  Status DecodeBody() override { return Status::Ok(); }
-  void Answer(http::HttpResponse response) override { answers.push_back(std::move(response)); }
-  void Begin(http::HttpResponse head) override { answers.push_back(std::move(head)); }
-  void Send(std::string) override {}
-  void End(std::string) override { ++ends; }
-  void OnGone(std::function<void()>) override {}
-  void Post(std::function<void()> work) override { work(); }
-
-  std::vector<http::HttpResponse> answers;
-  int ends = 0;
-
- private:
-  http::HttpRequest request_;
-};
 
 // What a server has, on a catalog of its own.
 struct Bench {

@@ -4,18 +4,20 @@
 #include "serve/chat_prompt.h"
 #include "serve/json_body.h"
 #include "serve/refusal.h"
+#include "serve/with_model.h"
 
 namespace headrace::serve {
 namespace {
 
 using nlohmann::ordered_json;
 
-// The model that the call names: a language model first, where it names none.
-std::optional<api::Fault> Choose(const Services& services, const std::string& name, Chosen* chosen) {
-  *chosen = services.models->Find(name, false);
-  if (!chosen->served && name.empty()) *chosen = services.models->Find("", true);
-  if (!chosen->served) return NoSuchModel(services, name);
-  return std::nullopt;
+// The model that the call names, loaded: a language model first, where it names none.
+void WithNamed(const std::shared_ptr<Ticket>& ticket, const std::string& name,
+               std::function<void(Chosen)> go) {
+  const Services& services = ticket->services();
+  const Named named = services.models->FindAny(name);
+  if (!named.backend) return (void)ticket->Refuse(NoSuchModel(services, name));
+  WithModel(ticket, named, 0, std::move(go));
 }
 
 std::optional<api::Fault> TokensOf(const Served& served, const api::TokenizeCall& call,
@@ -59,33 +61,33 @@ std::string TokensBody(const Served& served, const api::TokenizeCall& call,
 }  // namespace
 
 void Tokenize(const std::shared_ptr<Ticket>& ticket) {
-  const Services& services = ticket->services();
-  api::TokenizeCall call;
-  call.render = services.defaults.render;
-  Chosen chosen;
-  std::vector<model::Token> tokens;
-  auto fault = api::ParseTokenize(ticket->request().body, false, &call);
-  if (!fault) fault = Choose(services, call.model, &chosen);
-  if (!fault) fault = TokensOf(*chosen.served, call, &tokens);
-  if (fault) return (void)ticket->Refuse(*fault);
-  ticket->Answer(TokensBody(*chosen.served, call, tokens));
+  const auto call = std::make_shared<api::TokenizeCall>();
+  call->render = ticket->services().defaults.render;
+  if (const auto fault = api::ParseTokenize(ticket->request().body, false, call.get()))
+    return (void)ticket->Refuse(*fault);
+  WithNamed(ticket, call->model, [ticket, call](const Chosen& chosen) {
+    std::vector<model::Token> tokens;
+    if (const auto fault = TokensOf(*chosen.served, *call, &tokens)) return (void)ticket->Refuse(*fault);
+    ticket->Answer(TokensBody(*chosen.served, *call, tokens));
+  });
 }
 
 void Detokenize(const std::shared_ptr<Ticket>& ticket) {
-  api::TokenizeCall call;
-  Chosen chosen;
-  auto fault = api::ParseTokenize(ticket->request().body, true, &call);
-  if (!fault) fault = Choose(ticket->services(), call.model, &chosen);
-  if (!fault) fault = NotTokens(*chosen.served, call.tokens, std::string("tokens"));
-  if (fault) return (void)ticket->Refuse(*fault);
-  const std::string text = chosen.served->model->Detokenize(call.tokens);
-  ticket->Answer(Dump({{"prompt", text}, {"content", text}}));
+  const auto call = std::make_shared<api::TokenizeCall>();
+  if (const auto fault = api::ParseTokenize(ticket->request().body, true, call.get()))
+    return (void)ticket->Refuse(*fault);
+  WithNamed(ticket, call->model, [ticket, call](const Chosen& chosen) {
+    if (const auto fault = NotTokens(*chosen.served, call->tokens, std::string("tokens")))
+      return (void)ticket->Refuse(*fault);
+    const std::string text = chosen.served->model->Detokenize(call->tokens);
+    ticket->Answer(Dump({{"prompt", text}, {"content", text}}));
+  });
 }
 
 std::string TokenizerInfo(const Services& services) {
   ordered_json list = ordered_json::array();
   ordered_json body = {{"object", "list"}};
-  for (const auto& served : services.models->all()) {
+  for (const auto& served : services.models->loaded()) {
     const model::Model& model = *served->model;
     if (list.empty()) {  // as vLLM tells it: of the first model
       body["bos_token"] = model.Name(model.bos());

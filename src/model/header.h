@@ -1,0 +1,15 @@
+// header: what the head of a GGUF file says, without its weights and vocabulary. For files that a probe has
+// passed (probe.h).
+#pragma once
+
+#include <string>
+
+#include "model/model.h"
+
+namespace headrace::model {
+
+// Of the facts: name, architecture, trained_context and memory, as far as they can be told (an encoder, or
+// not); the rest is as in no model.
+Result<Facts> ReadHeader(const std::string& path);
+
+}  // namespace headrace::model
