@@ -1,4 +1,4 @@
-// base: what every module stands on. Begin with status.h.
+// base: what every module uses. Begin with status.h.
 #pragma once
 
 #include "base/cancel.h"

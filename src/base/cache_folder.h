@@ -1,4 +1,4 @@
-// The user's cache: what may be lost without harm.
+// The user's cache folder. Everything in it can be made again.
 #pragma once
 
 #include <cstdlib>

@@ -1,5 +1,5 @@
-// Cancellation: a caller holds a StopSource. Work looks at its token at least every 100 ms, waits with it, or
-// leaves a callback.
+// Cancellation: the caller holds a StopSource. Work checks its token at least every 100 ms, waits on it, or
+// registers a callback.
 #pragma once
 
 #include <functional>
@@ -12,7 +12,7 @@ namespace headrace {
 
 class StopToken {
  public:
-  StopToken() = default;  // nothing stops it
+  StopToken() = default;  // never stopped
   bool stopped() const { return token_.stop_requested(); }
   Status Check() const { return stopped() ? Status::Cancelled() : Status::Ok(); }
   // Until it is stopped.

@@ -1,5 +1,5 @@
-// Assertions that stay on in release builds: a programming error stops the program with the place and the
-// words.
+// Assertions that stay on in release builds: a programming error aborts the program and prints file, line and
+// message.
 #pragma once
 
 namespace headrace {

@@ -15,7 +15,7 @@
 
 namespace headrace {
 
-// An open file, closed with this.
+// Owns a file descriptor: the destructor closes it.
 class Fd {
  public:
   Fd() = default;
@@ -35,10 +35,10 @@ class Fd {
   int fd_ = -1;
 };
 
-// All of the bytes, at the file's place. `path`: for the error.
+// Writes all of the bytes at the current offset. `path` names the file in the error.
 Status WriteAll(int fd, std::string_view bytes, std::string_view path);
 
-// The whole file; pipes and /proc too. Limit where it has more than `max_bytes`.
+// Reads the whole file, also a pipe or one in /proc. Limit where it has more than `max_bytes`.
 Result<std::string> ReadFile(const std::string& path, int64_t max_bytes = INT64_MAX);
 
 // "." for a name without a folder.
@@ -58,8 +58,8 @@ struct PendingOptions {
   std::function<int(int fd)> sync_folder;  // instead of fsync(2) of the folder (tests); empty: fsync
 };
 
-// A file that has no name until it is whole, so that a killed writer leaves nothing behind (O_TMPFILE). Where
-// the file system has no such thing, a name of its own stands in.
+// A file that gets its name once it is complete, so that a killed writer leaves nothing behind (O_TMPFILE).
+// Where the file system lacks O_TMPFILE, it has a temporary name until then.
 class PendingFile {
  public:
   static Result<PendingFile> Create(const std::string& folder, const PendingOptions& options);
@@ -84,14 +84,14 @@ class PendingFile {
   PendingOptions options_;
 };
 
-// Writes a small file whole: who reads it sees the old one or the new one. Makes its folder.
+// Replaces a small file atomically: readers see the old contents or the new. Makes its folder.
 Status ReplaceFile(const std::string& path, std::string_view bytes, bool sync, int mode = 0666);
 
 // A file without a name, open for reading and writing, gone with its last descriptor. In TMPDIR, else /tmp.
 Result<Fd> OpenTemporaryFile();
 
 struct LockOptions {
-  double seconds = 0;  // how long to wait for it at most; 0: only look
+  double seconds = 0;  // seconds to wait at most; 0: try once
   int64_t byte = -1;   // lock only this byte of the file: as many locks as there are numbers
   int mode = 0666;     // of the file, where it is made
 };

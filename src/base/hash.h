@@ -12,7 +12,7 @@ namespace headrace {
 uint64_t Xxh3(const void* data, size_t bytes);
 inline uint64_t Xxh3(std::string_view bytes) { return Xxh3(bytes.data(), bytes.size()); }
 
-// The same of bytes that come piece by piece.
+// The same hash, computed incrementally.
 class Xxh3Stream {
  public:
   Xxh3Stream();

@@ -10,7 +10,7 @@ extern template class nlohmann::basic_json<nlohmann::ordered_map>;
 
 namespace headrace {
 
-// What the text says; is_discarded() where it is no JSON. Of texts of strangers, see base/ordered_json.h.
+// The parsed value; is_discarded() where the text is not JSON. For untrusted text see base/ordered_json.h.
 nlohmann::json ParseJson(std::string_view text);
 nlohmann::ordered_json ParseJsonInOrder(std::string_view text);
 

@@ -1,5 +1,5 @@
 // JSON text as a flat list of its values, each with its place in the text: numbers keep every digit, and any
-// part can be had as it was written.
+// value's source text can be read back unchanged.
 //
 //   JsonTape tape;
 //   HEADRACE_TRY(tape.Read(R"({"a": [1, 2.50]})"));

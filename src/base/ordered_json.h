@@ -1,4 +1,4 @@
-// JSON whose members keep their order, from texts of strangers.
+// JSON whose members keep their order, parsed from untrusted text.
 #pragma once
 
 #include <string_view>

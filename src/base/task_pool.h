@@ -1,5 +1,5 @@
-// A fixed set of threads and, on it, an ordered look-ahead: results come out in the order asked for while
-// later ones are computed. Threads are joined, never detached.
+// A fixed set of threads that run submitted tasks in the order of submission. Thread-safe. Threads are
+// joined, never detached.
 #pragma once
 
 #include <condition_variable>
@@ -23,7 +23,7 @@ class TaskPool {
   TaskPool& operator=(const TaskPool&) = delete;
 
   int threads() const { return static_cast<int>(threads_.size()); }
-  // Finishes what was submitted, then joins; once. What comes later is not taken.
+  // Runs what was submitted, then joins the threads. Tasks submitted afterwards are dropped.
   void Close();
   // False where the pool is closed: the work is dropped.
   bool TrySubmit(std::function<void()> work) { return Enqueue(std::move(work)); }

@@ -21,7 +21,7 @@ inline void AppendUtf8(uint32_t c, std::string* out) {
   }
 }
 
-// ASCII letters made small; other bytes stay.
+// ASCII letters in lower case; other bytes unchanged.
 std::string AsciiLower(std::string_view text);
 // Length of the character that begins at `text[at]`: 1 to 4; 0 if it is no UTF-8; -1 if it may become one
 // with more bytes.

@@ -19,7 +19,8 @@ struct AddColumnsWords {
   std::vector<std::string> inputs;
 };
 
-// Gives the process to Python, which has the package of the same build beside this program, or its own.
+// Replaces the process by Python, with the package of the same build beside this program, or an installed
+// one.
 Status RunPython(const Context& context, const AddColumnsWords& words) {
   HEADRACE_ASSIGN(const std::string location, context.Location());
   std::error_code error;

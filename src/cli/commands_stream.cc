@@ -1,4 +1,4 @@
-// stream: what the data path can do, before anybody rents a GPU.
+// stream: measures the throughput of the input pipeline without a GPU.
 #include <cstdio>
 
 #include "base/byte_size.h"

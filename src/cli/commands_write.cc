@@ -34,7 +34,7 @@ std::string Counted(int64_t count, const std::string& noun) {
   return HumanCount(count) + " " + noun + (count == 1 ? "" : "s");
 }
 
-// What was taken in or left out in a way that its owner may not expect.
+// Notes on files that were taken in or left out unexpectedly.
 void PrintNotes(const ingest::IngestReport& report) {
   if (!report.changed.empty()) {
     std::printf(

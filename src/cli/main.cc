@@ -34,7 +34,7 @@ Result<std::string> Context::Location() const {
 
 namespace {
 
-// Records that nobody could read: told until a person has looked at them.
+// Warns of quarantined spool records until they are removed.
 void TellOfDamage(const table::Catalog& catalog) {
   for (const std::string& path : trace::DamagedSpools(trace::SpoolRoot(catalog)))
     std::fprintf(stderr,
@@ -83,7 +83,7 @@ int Report(const Context& context, const Status& status) {
   return status.Is(Code::kCancelled) ? 130 : 1;
 }
 
-// Letters to change, add or take away (Levenshtein).
+// Levenshtein distance.
 size_t Distance(const std::string& a, const std::string& b) {
   std::vector<size_t> row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
@@ -99,7 +99,7 @@ size_t Distance(const std::string& a, const std::string& b) {
   return row[b.size()];
 }
 
-// Where the first word is no command: what to say. The parser would only miss a command.
+// The error for a first word that is not a command: the parser would only say that one is missing.
 std::string UnknownCommand(const CLI::App& app, int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];

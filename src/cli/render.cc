@@ -88,7 +88,7 @@ bool IsNumber(const arrow::DataType& type) {
 
 void PrintTable(const std::vector<Column>& columns, const std::vector<std::vector<std::string>>& rows,
                 const RenderOptions& options) {
-  // Columns that do not fit are left out, and named.
+  // Columns that do not fit are omitted; their names are listed.
   size_t shown = 0;
   int total = 0;
   for (; shown < columns.size(); ++shown) {

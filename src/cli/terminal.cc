@@ -26,7 +26,7 @@ bool line_drawn = false;
 volatile std::sig_atomic_t interrupted = 0;
 extern "C" void OnInterrupt(int) { interrupted = 1; }
 
-// Written to by the handler, which may do little else; -1: nobody reads.
+// The handler writes to it (write is async-signal-safe); -1: nobody reads.
 std::atomic<int> signal_pipe{-1};
 static_assert(std::atomic<int>::is_always_lock_free);
 

@@ -15,7 +15,8 @@ int TerminalWidth();  // 0 where there is none
 // Stops on the first Ctrl-C (SIGINT, SIGTERM); a second one ends the program at once.
 StopToken StopOnSignal();
 
-// From here on Ctrl-C ends nothing: it is counted, for who asks (a conversation stops its answer).
+// From here on Ctrl-C stops nothing by itself; TakeInterrupt tells that it was pressed (a conversation stops
+// its answer).
 void CatchInterrupts();
 // Whether Ctrl-C was pressed since the last call.
 bool TakeInterrupt();

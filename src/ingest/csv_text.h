@@ -33,7 +33,7 @@ class CsvText {
  public:
   static Result<std::unique_ptr<CsvText>> Open(const std::string& path, const CsvOptions& options);
 
-  // False at the end. Blank lines are left out. A quote that is never closed costs its line only.
+  // False at the end. Blank lines are left out. A quote that is never closed invalidates its line only.
   Result<bool> Next(CsvRecord* record);
   char delimiter() const { return delimiter_; }
 

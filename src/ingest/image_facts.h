@@ -1,5 +1,5 @@
-// Image bytes that come as values of rows, on their way into a table's blob columns: what is known of the
-// image (media type, size, orientation) is read from its header and stored beside it.
+// Image bytes given as values: the media type, size and orientation are read from the header and stored in
+// the blob cell.
 #pragma once
 
 #include <memory>

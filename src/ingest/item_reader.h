@@ -33,7 +33,7 @@ class ItemReader {
                                                                  RunState* run) const = 0;
 };
 
-// For standard input that nothing is said of.
+// The default for standard input.
 const ItemReader& JsonItems();
 // By the value of IngestOptions::format; null: "images", or no format.
 const ItemReader* ItemReaderOf(std::string_view format);

@@ -1,4 +1,5 @@
-// Is a file in the table? By its source first; then by size and time of change; then by its content.
+// Decides whether a file is in the table already: by source, then by size and modification time, then by
+// content.
 #pragma once
 
 #include <set>
@@ -10,7 +11,7 @@
 namespace headrace::ingest {
 
 // Text for a table: UTF-8 as it is, other bytes as \xHH; a backslash is doubled where it would read as such.
-// Two names never become one.
+// Injective: different names stay different.
 std::string TextOfName(const std::string& name);
 
 // XXH3 of the file's bytes. Invalid if it is not what it was when it was found.

@@ -12,8 +12,8 @@ Result<Image> DecodeJpeg(std::string_view bytes);
 Result<Image> DecodePng(std::string_view bytes);
 Result<Image> DecodeWebp(std::string_view bytes);
 
-// Takes orientation and date from an EXIF block (with or without its "Exif\0\0" head). A damaged block says
-// nothing.
+// Takes orientation and date from an EXIF block (with or without its "Exif\0\0" head). A damaged block leaves
+// the facts unchanged.
 void ReadExif(std::string_view block, ImageFacts* facts);
 
 // Limit if width × height is beyond what may be decoded.

@@ -1,4 +1,4 @@
-// Pixels to what a model is fed: colours changed, then numbers of a type in an order.
+// Colour changes, and pixels to numbers: type, normalization and layout.
 #pragma once
 
 #include <array>

@@ -13,8 +13,9 @@ struct EntropyDecoder {
   boolean insufficient_data;
 };
 
-// Zigzag to row-major, with room for runs that lead beyond the block: ends of blocks, and damaged files. What
-// is stored there is a zero over a zero, or anybody's guess.
+// Zigzag to row-major, with 64 more entries for runs that go past the end of the block, which end-of-block
+// codes and damaged files have. They map to the last coefficient: an end of block writes a zero there, a
+// damaged file an undefined value.
 constexpr uint8_t kNatural[128] = {
     0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48, 41, 34, 27, 20,
     13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45,

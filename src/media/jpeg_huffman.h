@@ -1,9 +1,9 @@
-// Entropy decoding of baseline JPEG (ITU-T T.81, F.2.2), in libjpeg's place.
+// Entropy decoding of baseline JPEG (ITU-T T.81, F.2.2), instead of libjpeg's.
 //
-// Two thirds of the time of a picture went into libjpeg's Huffman decoder (docs/decisions/007). This one
-// looks a code, its run and its coefficient up at once, and takes 8 bytes at a time where no marker can be
-// among them. Everything else (headers, inverse transform, upsampling, colours) stays libjpeg's, and so does
-// entropy decoding of any other kind of file.
+// Two thirds of an image's decoding time was spent in libjpeg's Huffman decoder (docs/decisions/007). This
+// one looks a code, its run and its coefficient up at once, and takes 8 bytes at a time where no marker can
+// be among them. Everything else (headers, inverse transform, upsampling, colours) stays libjpeg's, and so
+// does entropy decoding of any other kind of file.
 #pragma once
 
 #include <array>

@@ -1,7 +1,7 @@
-// media: what a file of pixels is, and its pixels. Begin here.
+// media: image files: their type, size and orientation, and their pixels. Begin here.
 //
-// Knows nothing of tables. Every byte may be hostile: sizes are checked against base/limits.h before memory
-// is asked for.
+// Knows nothing of tables. Input is untrusted: sizes are checked against base/limits.h before memory is
+// allocated.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 
 namespace headrace::media {
 
-// What a reader must know before it reads.
+// What the header says, without decoding pixels.
 struct ImageFacts {
   std::string media_type;  // "image/jpeg", "image/png", "image/webp"
   int32_t width = 0;       // as displayed: the orientation is applied

@@ -38,7 +38,7 @@ class Reader {
     if (info_ == nullptr) return;
     png_set_read_fn(png_, &source_, OnRead);
     png_set_user_limits(png_, 0x7fffffff, 0x7fffffff);
-    // Compressed text and profiles may not blow up: they are not needed.
+    // Compressed text and profiles are not needed, and may expand without bound.
     png_set_chunk_malloc_max(png_, 8 << 20);
     png_set_chunk_cache_max(png_, 128);
   }
@@ -85,7 +85,7 @@ class Reader {
 
 namespace {
 
-// The first chunk's claim, before the library reads on.
+// Checks the size in the first chunk before the library allocates.
 Status CheckClaim(std::string_view bytes) {
   if (bytes.size() < 24 || bytes.substr(12, 4) != "IHDR")
     return Status::Corrupt("it is truncated inside its header");

@@ -23,7 +23,7 @@ struct Region {
   bool mirror = false;  // left to right, after resampling
 };
 
-// Memory and decoders that are worth keeping from one image to the next. One per thread.
+// Buffers and decoders reused from image to image. Not thread-safe: one per thread.
 class Scratch {
  public:
   Scratch();

@@ -1,4 +1,4 @@
-// Behind region.h: how a codec hands rows to the resampler.
+// Internal to region.h: the interface between codecs and the resampler.
 #pragma once
 
 #include <cstdint>

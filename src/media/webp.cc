@@ -32,7 +32,7 @@ Image OnBlack(const uint8_t* rgba, int32_t width, int32_t height) {
   return image;
 }
 
-// The first frame of an animation on its canvas, as viewers show it before they play.
+// Of an animation the first frame, on its canvas.
 Result<Image> DecodeFirstFrame(std::string_view bytes, const WebPBitstreamFeatures& features) {
   WebPAnimDecoderOptions options;
   if (!WebPAnimDecoderOptionsInit(&options)) return Status::Unsupported("this libwebp decodes no animations");

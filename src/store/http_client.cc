@@ -113,7 +113,7 @@ struct HttpClient::Impl {
       curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
     }
     raw->headers = curl_slist_append(raw->headers, "Expect:");
-    // Or curl would call it a form.
+    // Otherwise curl sends the content type of a form.
     if (request.method == "POST")
       raw->headers = curl_slist_append(raw->headers, "Content-Type: application/xml");
     for (const auto& header : request.headers) raw->headers = curl_slist_append(raw->headers, header.c_str());

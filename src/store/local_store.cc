@@ -34,7 +34,7 @@ class LocalUpload final : public Upload {
   Status Append(std::string_view bytes) override {
     HEADRACE_TRY(WriteAll(file_.fd(), bytes, path_));
     written_ += static_cast<int64_t>(bytes.size());
-    // The disk starts early, so that the fsync at the end finds little left to wait for.
+    // Starts writeback early, so that the fsync at the end has little left to wait for.
     if (sync_ && written_ - started_ >= kWriteBehind) {
       sync_file_range(file_.fd(), started_, written_ - started_, SYNC_FILE_RANGE_WRITE);
       started_ = written_;
@@ -48,7 +48,7 @@ class LocalUpload final : public Upload {
   PendingFile file_;
   std::string path_;
   bool sync_;
-  int64_t started_ = 0;  // bytes whose way to the disk has begun
+  int64_t started_ = 0;  // bytes whose writeback was started
 };
 
 class LocalStore final : public ObjectStore {

@@ -1,5 +1,5 @@
-// ObjectStore: named immutable byte strings, the only door through which Headrace reads and writes what it
-// keeps.
+// ObjectStore: named immutable byte strings, the only interface through which Headrace reads and writes
+// stored data.
 //
 // Keys are '/'-separated paths without empty, "." or ".." parts. One interface, four stores: local files,
 // memory, S3, and a faulty wrapper for tests. Every function may be called from many threads at once.
@@ -117,9 +117,8 @@ class ObjectStore {
   // found.
   virtual bool probes_are_cheap() const { return true; }
 
-  // Taking turns, where the store can: held until the returned handle goes, freed by the system if the
-  // process dies. Only a courtesy that saves lost races; correctness never rests on it. Null where the store
-  // has no such thing.
+  // An advisory lock, held until the returned handle is destroyed and released by the system if the process
+  // dies. It only saves retries: correctness never depends on it. Null where the store has no locks.
   virtual std::shared_ptr<void> CourtesyLock(std::string_view /*key*/) { return nullptr; }
 };
 
@@ -136,7 +135,8 @@ inline constexpr int64_t kCoalesceBytes = 8 << 20;
 std::vector<CoalescedRange> CoalesceRanges(const std::vector<ByteRange>& ranges, int64_t max_gap,
                                            int64_t max_bytes);
 
-// Puts an object whose key holds a fresh random id: whoever is there already is an earlier attempt of ours.
+// Puts an object whose key holds a fresh random id: an object that is there already is an earlier attempt of
+// ours.
 Status PutFresh(ObjectStore* store, std::string_view key, std::string_view bytes);
 
 // What the keys of ProbeConditionalPut begin with; it deletes them again.

@@ -1,4 +1,4 @@
-// Few large reads instead of many small ones, where each costs a round trip.
+// Reads small ranges through a cache of large aligned blocks, where each request costs a round trip.
 #pragma once
 
 #include <cstdint>

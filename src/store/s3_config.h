@@ -1,4 +1,4 @@
-// Where the bucket is and who asks: environment and profile files, as the AWS command line reads them.
+// Endpoint, region and credentials: environment and profile files, as the AWS command line reads them.
 #pragma once
 
 #include <string>

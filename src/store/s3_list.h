@@ -1,4 +1,4 @@
-// An answer to S3's ListObjectsV2, taken apart.
+// Parses an answer to S3's ListObjectsV2.
 #pragma once
 
 #include <string>

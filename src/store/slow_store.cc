@@ -60,7 +60,7 @@ Result<Options> ParseOptions(const std::string& location) {
   return options;
 }
 
-// The way to the store, shared by all requests.
+// The network link, shared by all requests.
 class Link {
  public:
   explicit Link(Options options) : options_(std::move(options)) {

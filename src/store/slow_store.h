@@ -1,5 +1,5 @@
-// A folder that behaves like a distant bucket: every request takes a round trip, and all of them share a
-// link.
+// A folder with the latency and bandwidth of a remote bucket: every request takes a round trip, and all share
+// one link.
 //
 // For tests, benchmarks, and for asking what a data path would do on such a store before moving there:
 //   headrace --catalog slow:latency=50ms,rate=100MB:/data/cat stream photos --image 224

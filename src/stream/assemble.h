@@ -8,7 +8,7 @@
 
 namespace headrace::stream {
 
-// One row of a batch on its way.
+// One row of a batch that is being made.
 struct Sample {
   Point point;
   int source = 0;

@@ -1,4 +1,4 @@
-// A batch as it is handed over: whole columns, ready for a model.
+// A finished batch: whole columns, immutable once handed over.
 #pragma once
 
 #include <cstdint>

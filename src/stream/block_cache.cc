@@ -54,7 +54,7 @@ void EachEntry(const std::string& folder, const Fn& fn) {
 
 bool IsBlock(const std::string& name) { return name.size() > 4 && name.ends_with(".blk"); }
 
-// Not written to within the hour.
+// Not modified for an hour.
 bool IsOld(const std::string& path) {
   constexpr time_t kHour = 3600;
   struct stat info {};

@@ -1,7 +1,7 @@
-// What was fetched from a distant store, kept on a local disk under a budget and shared by the processes of a
+// A disk cache of blocks fetched from a remote store, within a budget and shared by the processes of a
 // machine.
 //
-// Every block is used once an epoch, so no policy does better than keeping a fixed share of them: a block is
+// Every block is used once an epoch, so a fixed subset is an optimal policy: a block is
 // kept if it is among the first that fit in an order by a key (an LRU would evict each just before its use).
 // A block file appears whole or not at all (O_TMPFILE and linkat), blocks are fetched under a lock that the
 // system frees with the process, and whoever is killed leaves nothing behind. Where the file system has no

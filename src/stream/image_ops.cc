@@ -68,7 +68,7 @@ Result<media::Element> ParseElement(const std::string& name) {
   return Wrong("to", "knows uint8, float16, bfloat16 and float32, not '" + name + "'");
 }
 
-// A picture under way: which part of the source is shown, and at what size.
+// The state between steps: which part of the source is shown, and at what size.
 struct Frame {
   double left, top, right, bottom;
   int bounds[4];  // left, top, right, bottom

@@ -1,4 +1,4 @@
-// What a stream does to pictures: a list of steps, and for one picture at one position what they come to.
+// Image transforms: a list of steps, and the parameters drawn for one image at one position.
 #pragma once
 
 #include <array>

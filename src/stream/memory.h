@@ -1,4 +1,4 @@
-// The memory of batches: counted against a budget, and used again from one batch to the next.
+// The memory of batches: counted against a budget, reused from batch to batch. Thread-safe.
 #pragma once
 
 #include <condition_variable>
@@ -31,7 +31,7 @@ class Buffer {
   int64_t size_;
 };
 
-// Bytes that are counted but lie elsewhere (a download).
+// Bytes that count against the budget but are allocated elsewhere (a download).
 class Reservation {
  public:
   Reservation(std::shared_ptr<MemoryBudget> budget, int64_t bytes)

@@ -1,5 +1,5 @@
-// Several sources in one sequence, by shares. Positions are global: nothing is replayed to know what stands
-// at one of them.
+// Interleaves several sources by weight. Any position is computed directly, without replaying those before
+// it.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Which ordinal stands at which position of an epoch. A pure function of a few numbers that are kept in every
-// checkpoint; docs/format/order.md is its specification.
+// The shuffled order: which ordinal is at which position of an epoch. A pure function of a few numbers that
+// every checkpoint holds; docs/format/order.md is its specification.
 //
 // An ordinal is the rank of a selected row in row-id order. Ordinals lie in blocks of `block`; a keyed
 // permutation lays the blocks end to end on a line; the line is cut into `lanes` nearly equal lanes; position

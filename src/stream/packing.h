@@ -6,7 +6,7 @@
 
 namespace headrace::stream {
 
-// A stretch of one document in a packed row.
+// A token range of one document in a packed row.
 struct Piece {
   int32_t document = 0;  // index in the window
   int32_t begin = 0;     // first token of the document

@@ -1,4 +1,4 @@
-// Behind pipeline.h: a batch under way, and the blocks that the cache keeps.
+// Internal to pipeline*.cc: a batch that is being made, and the layout of cached blocks.
 #pragma once
 
 #include <atomic>
@@ -16,7 +16,7 @@
 namespace headrace::stream {
 
 struct Pipeline::PendingBatch {
-  // A stretch of one of the samples in a packed row.
+  // A token range of one sample in a packed row.
   struct PackedPiece {
     size_t sample = 0;
     int64_t begin = 0;
@@ -54,7 +54,7 @@ struct Pipeline::PendingBatch {
 
 inline int64_t MicrosSince(double start) { return static_cast<int64_t>((MonotonicSeconds() - start) * 1e6); }
 
-// A store that is away, which is no fault of a sample's.
+// The store cannot be reached: not a fault of the sample.
 inline bool IsOutage(const Status& status) {
   return status.Is(Code::kUnavailable) || status.Is(Code::kTimeout);
 }

@@ -1,4 +1,4 @@
-// Keyed arithmetic: random numbers and permutations that are computed, never stored. docs/format/order.md is
+// Keyed random numbers and permutations, computed from a key instead of stored. docs/format/order.md is
 // the specification, with test vectors; changing a bit here changes every user's sequence.
 #pragma once
 
@@ -13,7 +13,7 @@ constexpr uint64_t Mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// A key below `key`, named by a number.
+// Derives a subkey of `key`, identified by a number.
 constexpr uint64_t Derive(uint64_t key, uint64_t name) {
   return Mix(key ^ Mix(name + 0x9e3779b97f4a7c15ULL));
 }

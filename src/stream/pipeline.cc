@@ -37,7 +37,7 @@ Pipeline::Pipeline(PipelineInput input, Counters* counters)
 
 Pipeline::~Pipeline() {
   {
-    const std::lock_guard lock(mutex_);  // the planner is either before its look at this, or waiting
+    const std::lock_guard lock(mutex_);  // the planner either has not tested its condition yet, or waits
     stop_.Stop();
   }
   changed_.notify_all();
@@ -118,7 +118,8 @@ void Pipeline::Plan() {
   changed_.notify_all();
 }
 
-// Few batches of the next epoch are made before this one is over: whoever stops here has not paid for them.
+// Few batches of the next epoch are made before this one is over: a consumer that stops at its end has not
+// waited for them.
 bool Pipeline::MayQueue() const { return queue_.size() < ahead_ && beyond_ <= kBeyond; }
 
 Result<Pipeline::PendingPtr> Pipeline::PlanStep() {
@@ -242,7 +243,7 @@ Status Pipeline::Hold(const PendingPtr& pending, const std::vector<int64_t>& siz
     if (in_.memory->TakeWithin(kStarvedLookSeconds, stop_.token(), sizes, extra, grant)) return Status::Ok();
     const std::lock_guard lock(mutex_);
     if (Stopping()) return Status::Cancelled();
-    // Nothing is under way that could give memory back, and the consumer waits: only it could.
+    // No batch is in progress that could release memory, and the consumer waits: only it holds any.
     const bool starved = consumer_waits_ && queue_.empty();
     if (!starved) {
       starved_since = -1;

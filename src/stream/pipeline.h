@@ -1,5 +1,5 @@
-// The threads of a stream: a planner that walks the steps ahead of need, requests to distant stores, and
-// decoders that write into the batch's slots.
+// The threads of a stream: a planner that prepares steps ahead of the consumer, requests to remote stores,
+// and decoders that write into the batch's buffers.
 #pragma once
 
 #include <atomic>
@@ -21,7 +21,7 @@
 
 namespace headrace::stream {
 
-// What a pipeline reads: it borrows all of it.
+// What a pipeline reads. Borrowed: it must outlive the pipeline.
 struct PipelineInput {
   const Sequence* sequence = nullptr;
   std::vector<Source*> sources;
@@ -109,7 +109,7 @@ class Pipeline {
   bool remote_ = false;
   size_t ahead_ = 4;
 
-  // The planner's own.
+  // Used by the planner's thread only.
   State at_;
   int64_t step_number_ = 0;
   std::deque<PendingPtr> located_;  // chunks asked for, not yet waited for
@@ -123,7 +123,7 @@ class Pipeline {
   bool consumer_waits_ = false;
   Status failed_;
   State after_;
-  StopSource stop_;  // when this goes
+  StopSource stop_;  // stopped by the destructor
 
   std::unique_ptr<TaskPool> tokenizers_;  // with a tokenizer
   std::unique_ptr<TaskPool> windows_;     // one thread, that waits for those

@@ -38,7 +38,7 @@ Result<std::string> FetchWholeBlock(Source* source, int64_t block, int64_t block
   std::memcpy(bytes.data(), &count, 4);
   for (size_t i = 0; i < results.size(); ++i) {
     uint64_t place[2] = {bytes.size(), kNull};
-    // A damaged cell is left for whoever asks for it: it reads the store itself, and tells.
+    // A damaged cell is left out: whoever needs it reads the store itself and reports the error.
     if (!results[i].ok() && !results[i].status().Is(Code::kCorrupt)) return results[i].status();
     if (results[i].ok() && results[i]->has_value()) {
       place[1] = static_cast<uint64_t>((*results[i])->size());

@@ -83,7 +83,8 @@ Status Pipeline::Fill(PendingBatch* pending, size_t index) {
         status = Status::Invalid("it is null; add \"" + column.name + " is not null\" to the filter");
       } else {
         media::ImageFacts facts = sample.chunk->media[c].facts[static_cast<size_t>(sample.row)];
-        // Of turned pictures, earlier writers said what is stored; the file itself knows.
+        // For rotated images, earlier versions recorded the stored size instead of the displayed one: the
+        // file's header decides.
         if (facts.width <= 0 || facts.height <= 0 || media::SwapsAxes(facts.orientation)) {
           auto probed = media::ProbeImage((*bytes)->view());
           if (probed.ok()) {
@@ -104,7 +105,7 @@ Status Pipeline::Fill(PendingBatch* pending, size_t index) {
   return Status::Ok();
 }
 
-// Another row in a bad one's place: chosen by the position alone, so that every run chooses the same.
+// Replaces a bad row by another one, chosen from the position alone, so that every run chooses the same.
 Status Pipeline::Substitute(PendingBatch* pending, size_t index) {
   Sample& sample = pending->samples[index];
   Source* source = in_.sources[static_cast<size_t>(sample.source)];

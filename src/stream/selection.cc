@@ -235,7 +235,7 @@ Result<std::shared_ptr<Selection>> Selection::Load(const table::View& view, cons
       HEADRACE_TRY(Evaluate(view, where, &mine, &sets, stop));
       Part& part = (*parts)[p];
       part.bytes = EncodePart(version, canonical, mine, sets);
-      // Whoever else put it put the same bytes; a catalog that may not be written to keeps nothing.
+      // Another writer puts the same bytes; in a read-only catalog nothing is kept.
       const Status put = store->PutIfAbsent(key, part.bytes);
       if (!put.ok() && !put.Is(Code::kAlreadyExists) && !put.Is(Code::kPermission) &&
           !put.Is(Code::kUnsupported) && !put.Is(Code::kUnknown) && !put.Is(Code::kTimeout)) {

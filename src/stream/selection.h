@@ -1,4 +1,4 @@
-// Which rows of a table a stream goes over: all, or those that a filter leaves; ordinal <-> row.
+// The rows of a table that a stream iterates over: all, or those that pass a filter; maps ordinals to rows.
 //
 // A filter is evaluated once for a (snapshot, canonical expression) and kept in the catalog as compressed
 // bitmaps, a part for every 64 fragments (docs/format/selection.md); processes that need it at once share the

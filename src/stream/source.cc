@@ -372,7 +372,7 @@ std::vector<Result<std::optional<store::Bytes>>> Source::ReadMediaMany(const std
     for (size_t k = 0; k < members.size(); ++k) {
       if (parts.ok()) {
         check(members[k], (*parts)[k]);
-      } else if (parts.status().Is(Code::kCorrupt)) {  // one range is bad: that must not cost its neighbours
+      } else if (parts.status().Is(Code::kCorrupt)) {  // one bad range must not fail its neighbours
         auto one = reader->Read(ranges[k].offset, ranges[k].length);
         if (one.ok()) {
           check(members[k], std::move(one).value());

@@ -68,7 +68,7 @@ Result<table::View> AtVersion(const table::View& view, int64_t version) {
   return table::Table(view.environment(), "the table", uuid).At(std::to_string(version));
 }
 
-// What one pass over given snapshots needs.
+// What is opened to iterate over given snapshots; replaced when a newer snapshot's epoch begins.
 struct Pass {
   std::vector<std::shared_ptr<Source>> sources;
   std::vector<std::unique_ptr<BlockCache>> caches;

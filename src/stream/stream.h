@@ -1,5 +1,5 @@
-// stream: the rows and columns that a training run wants, in an order that is arithmetic, decoded and
-// batched. Begin here.
+// stream: rows and columns of tables in a computed shuffled order, decoded and batched for training. Begin
+// here.
 //
 //   StreamOptions options{.columns = {"image", "caption"}, .batch = 64, .seed = 17, .rank = r, .world = w};
 //   options.images = {{"image", R"([{"op": "random_resized_crop", "size": [224, 224]}])"}};

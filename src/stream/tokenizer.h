@@ -1,4 +1,4 @@
-// What turns a row's text into token ids while it streams. A model's tokenizer is one
+// Turns a row's text into token ids while streaming. A model's tokenizer is one
 // (python/native/tokenizer.h carries it here): this folder knows of no models.
 #pragma once
 

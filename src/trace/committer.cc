@@ -18,7 +18,7 @@ namespace {
 
 using nlohmann::json;
 
-// Rows of one note at most, so that a long-dead catalog does not make one of endless size.
+// Most rows of one note: bounds the commit after a long outage.
 constexpr size_t kMostRows = 16 << 10;
 constexpr Position kEnd{INT64_MAX, 0};
 
@@ -237,8 +237,8 @@ Status Committer::CommitTable(size_t t) {
     appender.reset();
     return committed;
   }
-  // A full disk gets no fuller: the files stay for the next try. What can never land is made anew, unless the
-  // table has it by then.
+  // The files stay for the next attempt, so that a full disk does not get fuller. Those that can never be
+  // committed are written again, unless the table has their rows by then.
   if (committed.Is(Code::kConflict) || !appender->can_retry()) {
     appender.reset();
     had_[t].reset();

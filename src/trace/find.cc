@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-// What stands between quotes in a condition.
+// Whether a text may be put between quotes in a condition without escaping.
 bool IsPlain(const std::string& word) {
   return !word.empty() && std::all_of(word.begin(), word.end(), [](unsigned char c) {
     return std::isalnum(c) != 0 || c == '.' || c == '-' || c == '_';

@@ -1,4 +1,4 @@
-// replay: records become rows.
+// replay: turns the records of a spool into rows of tables.
 #pragma once
 
 #include <map>

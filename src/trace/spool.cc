@@ -35,7 +35,7 @@ std::string SegmentPath(const std::string& folder, int64_t segment) {
   return folder + name;
 }
 
-// Of the place too: a record copied elsewhere is not one.
+// The checksum covers the record's position too: a record copied elsewhere is invalid.
 uint64_t Sum(Position at, uint8_t kind, std::string_view payload) {
   const uint64_t parts[3] = {Xxh3(payload), static_cast<uint64_t>(at.sequence()), kind};
   return Xxh3(parts, sizeof parts);
@@ -136,7 +136,7 @@ Status Spool::Append(Kind kind, std::string_view payload) {
   Encode({static_cast<uint32_t>(payload.size()), Sum(end_, tag, payload), tag}, bytes.data());
   bytes += payload;
   if (Status wrote = WriteAll(file_.get(), bytes, SegmentPath(folder_, end_.segment)); !wrote.ok()) {
-    // Readers stop at half a record, so it must not stay in front of whole ones.
+    // Readers stop at a partial record, so it is cut off before more are appended.
     torn_ =
         ftruncate(file_.get(), end_.offset) != 0 || lseek(file_.get(), end_.offset, SEEK_SET) != end_.offset;
     return wrote;

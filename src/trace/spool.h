@@ -91,7 +91,7 @@ std::string WriterOf(const std::string& folder);
 bool IsVersion1(const std::string& folder);
 // Bytes of its segments after `from`.
 int64_t SpoolBytes(const std::string& folder, Position from);
-// What could not be read and is kept aside below `root`, for a person to look at: folders and segments.
+// Quarantined below `root`: folders and segments that could not be read.
 std::vector<std::string> DamagedSpools(const std::string& root);
 
 // Holds a dead writer's folder, so that one process alone takes it over. Null while its writer lives.
