@@ -90,7 +90,7 @@ class DataFiles {
   }
 
  private:
-  // Where the report's lists stood.
+  // The sizes of the report's lists at some moment, to roll back to.
   struct Mark {
     size_t errors = 0, changed = 0, same_bytes = 0;
   };
@@ -98,7 +98,7 @@ class DataFiles {
     const IngestReport& report = run_->report;
     return {report.errors.size(), report.changed.size(), report.same_bytes.size()};
   }
-  // Takes back what was told of these files since.
+  // Removes what was reported of these files since.
   void Back(const Mark& mark, const std::vector<const FoundFile*>& files) {
     std::set<std::string> sources, names;
     for (const auto* file : files) {
@@ -353,7 +353,8 @@ class DataFiles {
     });
   }
 
-  // A batch that has these columns, and those of the one before: files that take turns then share commits.
+  // Starts a batch with these columns and those of the one before, so that files of alternating schemas share
+  // commits.
   Status Begin(std::vector<Field> fields, bool alone, const Mark& before) {
     if (pending_.appender) return Status::Ok();
     if (!alone) {
@@ -408,7 +409,8 @@ class DataFiles {
     return Status::Ok();
   }
 
-  // Commits the batch. If somebody took some of its files in meanwhile, all of them are to be done again.
+  // Commits the batch. On a conflict (another process took some of its files in) all its files are queued
+  // again.
   Status Flush() {
     if (!pending_.appender) return Status::Ok();
     PendingCommit pending = std::move(pending_);

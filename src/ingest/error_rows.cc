@@ -1,4 +1,4 @@
-// The table of what could not be taken in.
+// The errors table: what could not be ingested.
 #include <arrow/array.h>
 #include <arrow/builder.h>
 #include <arrow/record_batch.h>
@@ -34,7 +34,7 @@ table::Schema ErrorSchema() {
   return schema;
 }
 
-// An error is known by its file (and line) and its words.
+// An error's identity: its file (and line) and message.
 table::TakenItem ItemOf(const IngestError& error) {
   const std::string words = error.error.ToString();
   table::TakenItem item;

@@ -159,7 +159,7 @@ class RowBuilder {
   std::vector<std::unique_ptr<arrow::ArrayBuilder>> builders_;
 };
 
-// The answers for a file's chunks, in order, computed ahead on the pool.
+// Maps a function over a file's chunks on the pool, with look-ahead; results in order.
 template <typename Answer>
 class Ahead {
  public:

@@ -117,7 +117,7 @@ void JsonRecords::Take(size_t size, Status fault, JsonChunk* chunk) {
   chunk->records.push_back(std::move(record));
 }
 
-// A fault that is no record's.
+// A fault of the file, not of one record.
 void JsonRecords::Tell(Status fault, JsonChunk* chunk) {
   chunk->records.push_back({.number = form_ == Form::kArray ? index_ : line_, .fault = std::move(fault)});
 }

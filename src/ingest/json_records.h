@@ -1,5 +1,5 @@
-// A file of JSON as the texts of its rows, some megabytes at a time. What it is, its content decides: lines
-// of objects, an array of objects, or whole objects one after another, each over any number of lines.
+// Splits a JSON file into the texts of its records, some megabytes at a time. The content decides the form:
+// lines of objects, an array of objects, or objects one after another, each over any number of lines.
 #pragma once
 
 #include <memory>

@@ -29,13 +29,13 @@ struct TimeForm {
 class JsonGuess {
  public:
   void Add(const JsonTape& tape, uint32_t value);
-  // What others saw, after what this one saw.
+  // Merges what another part of the file saw; the parts in file order.
   void Merge(JsonGuess&& other);
 
   // Nothing if there was no value but null.
   std::optional<table::Type> Type(int depth) const;
 
-  // Of a row: its keys, whether every row has them or not.
+  // The columns: all keys seen in rows, also those that only some rows have.
   const std::vector<std::pair<std::string, std::unique_ptr<JsonGuess>>>& fields() const { return fields_; }
   void AddRow(const JsonTape& tape, uint32_t object);
 

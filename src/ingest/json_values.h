@@ -1,4 +1,4 @@
-// JSON values as cells of a column's type: as they are, or not at all.
+// Converts JSON values to cells of a column's type, without loss or not at all.
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@
 
 namespace headrace::ingest {
 
-// What is wrong with the value as one of the type: "" if it is one, digit for digit. `path`: where it stands,
+// Why the value is not one of the type: "" if it converts without loss. `path`: where it is,
 // as "messages.item.content". Null is a value of every type; a key that an object lacks is null.
 std::string WhyNot(const JsonTape& tape, uint32_t value, const table::Type& type, const std::string& path);
 

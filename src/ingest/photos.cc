@@ -122,7 +122,7 @@ class PhotoBatch {
   int64_t bytes_ = 0;
 };
 
-// One try: it ends with a commit, with nothing to commit, or with a conflict.
+// One attempt: it ends with a commit, with nothing to commit, or with a conflict.
 class Photos {
  public:
   Photos(const std::vector<FoundFile>& files, RunState* run) : files_(files), run_(run) {}

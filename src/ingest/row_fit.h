@@ -1,4 +1,4 @@
-// Which rows of a file its columns hold.
+// Which rows of a file fit the types of the columns.
 #pragma once
 
 #include <map>
@@ -12,7 +12,7 @@
 namespace headrace::ingest {
 
 using Batches = std::vector<std::shared_ptr<arrow::RecordBatch>>;
-// Rows that the columns do not hold, by their number in the file.
+// Rows that do not fit, by their number in the file.
 using Refused = std::map<int64_t, table::RowFault>;
 
 // The rows that fit the fields, in their types; the others are `refused`. `first`: the number of the first

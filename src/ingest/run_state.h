@@ -1,4 +1,4 @@
-// What the parts of one ingest share.
+// The state of one ingest run. Owned by Ingest; used by its thread only.
 #pragma once
 
 #include <string>
@@ -33,8 +33,8 @@ struct RunState {
   IngestReport report;
 };
 
-// How often work is done again because somebody else took in the same files meanwhile. Each time one of them
-// is known, so it ends.
+// Most retries after another process took in the same files. Each retry skips at least one more file, so it
+// ends.
 inline constexpr int kMaxRedone = 1'000;
 
 // One commit for all of them.

@@ -1,4 +1,4 @@
-// A file of text as UTF-8, piece by piece.
+// Reads a text file incrementally and decodes it to UTF-8.
 #pragma once
 
 #include <cstdio>

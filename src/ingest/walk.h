@@ -1,4 +1,4 @@
-// Files under folders, in a fixed order, with what could not be read told apart.
+// Lists the files under folders in a fixed order; what cannot be read becomes an error.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// A query's rows as a Parquet file that stands for itself: blobs with their bytes.
+// Writes a query's rows to a self-contained Parquet file: blobs with their bytes.
 #pragma once
 
 #include <arrow/record_batch.h>

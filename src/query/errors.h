@@ -1,4 +1,4 @@
-// DuckDB's errors in our words.
+// Translates DuckDB's errors to Status.
 #pragma once
 
 #include <duckdb.hpp>

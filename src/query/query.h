@@ -48,7 +48,7 @@ struct SqlEngineOptions {
   int threads = 0;           // 0: one per hardware thread
   std::string memory_limit;  // "4GB"; empty: DuckDB's default, 80 % of memory
   std::string temp_folder;   // for results larger than memory; empty: the system's
-  // Statements may read and write files and attach databases. Never where somebody else gives the statement.
+  // Statements may read and write files and attach databases. Never for untrusted statements.
   bool files = false;
   // Tables with a tail, and what gives it: a statement that reads their newest version reads it too.
   std::vector<std::string> tailed;

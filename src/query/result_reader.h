@@ -1,4 +1,4 @@
-// A query's rows as they leave DuckDB, with the types that Arrow's form of them would lose.
+// Reads a query's result from DuckDB, restoring types that its Arrow export loses.
 #pragma once
 
 #include <arrow/record_batch.h>

@@ -46,7 +46,7 @@ struct BindData : public duckdb::TableFunctionData {
   std::vector<table::ExprPtr> hints;
 };
 
-// _row_id lies behind the table's columns: there for those who name it, absent from `select *`.
+// _row_id is a virtual column: selectable by name, absent from `select *`.
 const duckdb::column_t kRowId = duckdb::VIRTUAL_COLUMN_START + 4242;
 
 size_t ColumnOf(const BindData& bind, duckdb::column_t id) {
@@ -122,7 +122,7 @@ duckdb::unique_ptr<duckdb::GlobalTableFunctionState> InitGlobal(duckdb::ClientCo
   options.hints = bind.hints;
   options.stop = bind.session->stop();
   for (const auto id : input.column_ids) {
-    // A count of rows alone asks for no column: a cheap one carries the number, and its values go nowhere.
+    // count(*) asks for no column: a cheap one is scanned for its row count only.
     const bool number_only = id == duckdb::COLUMN_IDENTIFIER_ROW_ID || id == duckdb::COLUMN_IDENTIFIER_EMPTY;
     const size_t column = number_only ? bind.names.size() - 1 : ColumnOf(bind, id);
     state->columns.push_back(number_only ? duckdb::COLUMN_IDENTIFIER_ROW_ID : column);

@@ -1,5 +1,5 @@
-// Between our types and DuckDB's: what it lacks goes in as the nearest type that holds every value, and what
-// it gives back without saying so says so again.
+// Maps our types to DuckDB's: a type that DuckDB lacks becomes the nearest one that holds every value, and an
+// extension type that DuckDB drops is restored.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// The columns of the tables that a server fills: what is written down of a request, and of a score. A record
+// The columns of the tables that a server fills: what is recorded of a request, and of a score. A record
 // of the spool is a JSON object with these names; a row of `traces` is its start record and its end record
 // together.
 #pragma once

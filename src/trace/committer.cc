@@ -246,7 +246,7 @@ Status Committer::CommitTable(size_t t) {
   return committed;
 }
 
-// Segments that nothing needs, and folders of the dead of which all is told.
+// Removes segments that are no longer needed, and folders of dead writers whose records are all committed.
 Status Committer::Clean() {
   for (auto& [writer, source] : sources_) {
     const std::string folder = FolderOf(writer);

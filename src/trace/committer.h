@@ -1,4 +1,4 @@
-// committer: from spools to their tables, exactly once.
+// committer: commits the records of spools to their tables, exactly once.
 //
 // One process at a time commits all spools of a catalog that lie on this machine, whoever wrote them: the one
 // that holds <root>/committer.lock. It notes how far it takes each spool (note.h), commits the rows of every
@@ -54,8 +54,8 @@ class Committer {
   Committer(const Committer&) = delete;
   Committer& operator=(const Committer&) = delete;
 
-  // All that has ended since the last time, of all spools; those of dead writers go. What is wrong with one
-  // spool does not keep the others: it is complained about. After an error nothing is lost: the next call
+  // All that has ended since the last time, of all spools; those of dead writers go. An error in one spool
+  // does not stop the others: it is one of the complaints. After an error nothing is lost: the next call
   // tries again, with the files that were written already.
   Result<CommitCounts> Commit();
   // Bytes in the spools that were not read yet.
@@ -105,7 +105,7 @@ class Committer {
   CommitCounts landed_;                                    // what was committed and not yet told
 };
 
-// Tries to be the committer, for once. Nothing is committed where another is it already.
+// Commits once if the committer's lock is free; otherwise does nothing.
 Result<CommitCounts> CommitSpools(const std::shared_ptr<table::Catalog>& catalog);
 
 }  // namespace headrace::trace
