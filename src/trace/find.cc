@@ -8,6 +8,7 @@
 #include <functional>
 #include <utility>
 
+#include "base/json.h"
 #include "table/arrow_bridge.h"
 #include "trace/committer.h"
 #include "trace/replay.h"

@@ -4,7 +4,8 @@
 #include <optional>
 #include <string>
 
-#include "base/json.h"
+#include <nlohmann/json_fwd.hpp>
+
 #include "table/catalog.h"
 
 namespace headrace::trace {

@@ -3,6 +3,8 @@
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
+#include "base/json.h"
+
 namespace headrace::trace {
 namespace {
 

@@ -5,7 +5,8 @@
 #include <span>
 #include <string>
 
-#include "base/json.h"
+#include <nlohmann/json_fwd.hpp>
+
 #include "table/catalog.h"
 #include "trace/columns.h"
 
