@@ -10,15 +10,6 @@
 namespace headrace::engine {
 namespace {
 
-constexpr size_t kMostLanes = 8;
-// Texts of one step attend only to themselves, but their scores are computed as one square: the cost grows
-// with the square of the step's tokens. A few hundred are where weights and squares balance.
-constexpr size_t kGoodRows = 256;
-constexpr size_t kLaneRows = 512;          // tokens of the longest text that a lane takes
-constexpr size_t kRoundSteps = 4;          // of each lane, while nobody else wants to compute
-constexpr size_t kWorthLanes = 48;         // tokens: below, one context with all threads is sooner done
-constexpr double kTurnTokens = kGoodRows;  // of a key of weight 1, in a round of all keys
-
 void Normalise(size_t width, std::vector<float>* vectors) {
   for (size_t at = 0; at < vectors->size(); at += width) {
     float* v = vectors->data() + at;
@@ -33,7 +24,7 @@ void Normalise(size_t width, std::vector<float>* vectors) {
 
 // One call. What changes is guarded by the embedder's mutex; `values` is written by who computes, each place
 // once.
-class Embedder::Call {
+class EmbedCall {
  public:
   EmbedOptions options;
   std::vector<std::vector<model::Token>> texts;  // each once
@@ -43,7 +34,7 @@ class Embedder::Call {
   size_t left = 0;                               // texts without a vector
   Status error;
   double submitted = 0, began = 0, deadline = 0;  // monotonic seconds; 0: not yet, none
-  Done done;                                      // null once it was called, or is no more wanted
+  Embedder::Done done;                            // null once it was called, or is no more wanted
   std::atomic<bool> ended{false};
 
   Embeddings Take(int32_t width) {
@@ -73,8 +64,14 @@ Result<std::unique_ptr<Embedder>> Embedder::Start(std::shared_ptr<const model::M
   HEADRACE_ASSIGN(embedder->whole_, model::NewEncoder(model, options));
   embedder->options_ = embedder->whole_->options();
   const auto threads = static_cast<size_t>(embedder->options_.threads);
-  if (!model->on_accelerator()) embedder->lane_count_ = std::clamp<size_t>(threads, 1, kMostLanes);
-  embedder->fair_ = Fair(kTurnTokens);
+  const MachineProfile machine = model->on_accelerator() ? MachineProfile::Gpu() : MachineProfile::Cpu();
+  embedder->lane_rows_ = machine.lane_rows;
+  if (!model->on_accelerator())
+    embedder->lane_count_ = std::clamp<size_t>(threads, 1, static_cast<size_t>(machine.most_lanes));
+  embedder->queue_ = EmbedQueue({.lanes = embedder->lane_count_,
+                                 .max_rows = static_cast<size_t>(embedder->options_.max_rows),
+                                 .max_texts = static_cast<size_t>(embedder->options_.max_texts)},
+                                machine);
   embedder->model_ = std::move(model);
   embedder->lease_ = lease ? std::move(lease) : std::make_shared<ComputeLease>();
   embedder->thread_ = std::thread([raw = embedder.get()] { raw->Run(); });
@@ -92,12 +89,12 @@ Embedder::~Embedder() {
 
 void Embedder::SetWeight(const std::string& key, double weight) {
   const std::lock_guard lock(mutex_);
-  fair_.SetWeight(key, weight);
+  queue_.SetWeight(key, weight);
 }
 
 size_t Embedder::waiting() const {
   const std::lock_guard lock(mutex_);
-  return items_.size();
+  return queue_.size();
 }
 
 // ---------------------------------------------------------------- calls
@@ -143,12 +140,8 @@ Result<std::shared_ptr<Embedder::Call>> Embedder::Submit(std::vector<std::vector
     const std::lock_guard lock(mutex_);
     if (stopping_) return Status::Cancelled("the embedder is shutting down");
     any_deadline_ = any_deadline_ || call->deadline > 0;
-    for (size_t i = 0; i < call->texts.size(); ++i) {
-      const size_t size = call->texts[i].size();
-      fair_.Push(options.key, {.id = next_id_, .cost = static_cast<double>(size)});
-      items_[next_id_++] = {call, i};
-      tokens_ += size;
-    }
+    for (size_t i = 0; i < call->texts.size(); ++i)
+      queue_.Push({call, i, call->texts[i].size(), options.key});
   }
   wake_.notify_one();
   return call;
@@ -199,112 +192,12 @@ Result<Embeddings> Embedder::EmbedTokens(std::vector<std::vector<model::Token>> 
   return result.get();
 }
 
-// ---------------------------------------------------------------- what is computed next
-
-// Takes the next text for which `may` holds, as keys take turns.
-template <typename May>
-bool Embedder::Pop(May may, Item* item) {
-  const auto id = fair_.Pop([&](uint64_t one) {
-    const Item& waiting = items_.at(one);
-    return may(waiting.call->texts[waiting.index].size());
-  });
-  if (!id) return false;
-  const auto found = items_.find(*id);
-  *item = std::move(found->second);
-  items_.erase(found);
-  tokens_ -= item->call->texts[item->index].size();
-  return true;
-}
-
-// One that was popped, and not taken: before all others of its key, at no cost.
-void Embedder::PutBack(Item item) {
-  const size_t size = item.call->texts[item.index].size();
-  const std::string& key = item.call->options.key;
-  fair_.Charge(key, -static_cast<double>(size));
-  fair_.PushFront(key, {.id = next_id_, .cost = static_cast<double>(size)});
-  tokens_ += size;
-  items_[next_id_++] = std::move(item);
-}
-
-// Texts of calls that were cancelled, or are too late.
-void Embedder::DropEnded() {
-  if (!std::exchange(any_ended_, false)) return;
-  for (auto at = items_.begin(); at != items_.end();) {
-    const Item& item = at->second;
-    if (!item.call->ended) {
-      ++at;
-      continue;
-    }
-    fair_.Remove(item.call->options.key, at->first);
-    tokens_ -= item.call->texts[item.index].size();
-    at = items_.erase(at);
-  }
-}
-
-// One step for all threads, or one for each lane.
-std::vector<Embedder::Step> Embedder::NextSteps() {
-  const bool lanes = lane_count_ > 1 && items_.size() > 1 && tokens_ >= kWorthLanes;
-  Item first;
-  if (!Pop([](size_t) { return true; }, &first)) return {};
-  const bool fits = first.call->texts[first.index].size() <= kLaneRows;
-  std::vector<Step> steps = lanes && fits ? LaneSteps(std::move(first)) : OneStep(std::move(first));
-  const double now = MonotonicSeconds();
-  for (const Step& step : steps)
-    for (const Item& item : step)
-      if (item.call->began == 0) item.call->began = now;
-  return steps;
-}
-
-// A text of any length, and others beside it.
-std::vector<Embedder::Step> Embedder::OneStep(Item first) {
-  size_t taken = first.call->texts[first.index].size();
-  const size_t room = std::max(std::min(static_cast<size_t>(options_.max_rows), kLaneRows), taken);
-  Step step = {std::move(first)};
-  for (Item item; step.size() < static_cast<size_t>(options_.max_texts) &&
-                  Pop([&](size_t size) { return taken + size <= room; }, &item);) {
-    taken += item.call->texts[item.index].size();
-    step.push_back(std::move(item));
-  }
-  return {std::move(step)};
-}
-
-// Steps of about kGoodRows, as many for each lane, as even as can be: the next texts, longest first, into the
-// step with the least.
-std::vector<Embedder::Step> Embedder::LaneSteps(Item first) {
-  const auto most = static_cast<size_t>(options_.max_texts);
-  const auto size = [](const Item& item) { return item.call->texts[item.index].size(); };
-  size_t taken = size(first);
-  const size_t turn = lane_count_ * kGoodRows, all = tokens_ + taken;
-  const size_t turns = std::min(kRoundSteps, (all + turn - 1) / turn);
-  const size_t room = std::min(all, turns * turn);
-  std::vector<Item> chosen = {std::move(first)};
-  for (Item item; taken < room && Pop([](size_t one) { return one <= kLaneRows; }, &item);) {
-    taken += size(item);
-    chosen.push_back(std::move(item));
-  }
-  std::stable_sort(chosen.begin(), chosen.end(),
-                   [&](const Item& a, const Item& b) { return size(a) > size(b); });
-  std::vector<Step> steps(turns * lane_count_);
-  std::vector<size_t> filled(steps.size(), 0);
-  for (Item& item : chosen) {
-    const auto least = static_cast<size_t>(std::min_element(filled.begin(), filled.end()) - filled.begin());
-    if (filled[least] + size(item) > kLaneRows || steps[least].size() == most) {
-      PutBack(std::move(item));
-      continue;
-    }
-    filled[least] += size(item);
-    steps[least].push_back(std::move(item));
-  }
-  std::erase_if(steps, [](const Step& step) { return step.empty(); });
-  return steps;
-}
-
 // ---------------------------------------------------------------- the thread
 
 Status Embedder::OpenLanes() {
   model::EncoderOptions options = options_;
   options.threads = std::max(1, options_.threads / static_cast<int32_t>(lane_count_));
-  options.max_rows = static_cast<int32_t>(kLaneRows);
+  options.max_rows = lane_rows_;
   std::vector<std::unique_ptr<model::Encoder>> lanes;
   while (lanes.size() < lane_count_) {
     HEADRACE_ASSIGN(auto lane, model::NewEncoder(model_, options));
@@ -315,11 +208,11 @@ Status Embedder::OpenLanes() {
   return Status::Ok();
 }
 
-void Embedder::Compute(model::Encoder* encoder, const Step& step) {
+void Embedder::Compute(model::Encoder* encoder, const EmbedStep& step) {
   const auto width = static_cast<size_t>(encoder->width());
-  Step wanted;  // of calls that were not cancelled meanwhile
+  EmbedStep wanted;  // of calls that were not cancelled meanwhile
   std::vector<std::vector<model::Token>> texts;
-  for (const Item& item : step) {
+  for (const EmbedText& item : step) {
     if (item.call->ended) continue;
     wanted.push_back(item);
     texts.push_back(item.call->texts[item.index]);
@@ -339,8 +232,12 @@ void Embedder::Compute(model::Encoder* encoder, const Step& step) {
   for (const auto& call : whole) End(call, call->error);
 }
 
-void Embedder::ComputeAll(const std::vector<Step>& steps) {
-  if (steps.size() > 1 && lanes_.empty() && !OpenLanes().ok()) lane_count_ = 1;  // no memory for them
+void Embedder::ComputeAll(const std::vector<EmbedStep>& steps) {
+  if (steps.size() > 1 && lanes_.empty() && !OpenLanes().ok()) {  // no memory for them
+    const std::lock_guard lock(mutex_);
+    lane_count_ = 1;
+    queue_.UseOneLane();
+  }
   for (std::atomic<size_t> next = 0; next < steps.size();) {
     const ComputeLease::Hold hold(lease_.get());
     if (steps.size() == 1 || lanes_.empty()) {
@@ -367,11 +264,11 @@ void Embedder::EndLate() {
     if (!any_deadline_) return;
     any_deadline_ = false;
     const double now = MonotonicSeconds();
-    for (const auto& [id, item] : items_) {
-      if (item.call->deadline == 0 || item.call->ended) continue;
+    queue_.ForEach([&](const EmbedText& text) {
+      if (text.call->deadline == 0 || text.call->ended) return;
       any_deadline_ = true;
-      if (item.call->deadline <= now && (late.empty() || late.back() != item.call)) late.push_back(item.call);
-    }
+      if (text.call->deadline <= now && (late.empty() || late.back() != text.call)) late.push_back(text.call);
+    });
   }
   for (const auto& call : late)
     End(call, Status::Timeout("the vectors could not be whole before the deadline"));
@@ -381,7 +278,7 @@ void Embedder::EndAll(const Status& why) {
   std::vector<std::shared_ptr<Call>> waiting;
   {
     const std::lock_guard lock(mutex_);
-    for (const auto& [id, item] : items_) waiting.push_back(item.call);
+    queue_.ForEach([&](const EmbedText& text) { waiting.push_back(text.call); });
   }
   for (const auto& call : waiting) End(call, why);
 }
@@ -389,13 +286,18 @@ void Embedder::EndAll(const Status& why) {
 void Embedder::Run() {
   for (;;) {
     EndLate();
-    std::vector<Step> steps;
+    std::vector<EmbedStep> steps;
     {
       std::unique_lock lock(mutex_);
-      DropEnded();
-      wake_.wait(lock, [&] { return stopping_ || !items_.empty(); });
+      if (std::exchange(any_ended_, false))
+        queue_.RemoveIf([](const EmbedText& text) { return text.call->ended.load(); });
+      wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
       if (stopping_) break;
-      steps = NextSteps();
+      steps = queue_.NextSteps();
+      const double now = MonotonicSeconds();
+      for (const EmbedStep& step : steps)
+        for (const EmbedText& text : step)
+          if (text.call->began == 0) text.call->began = now;
     }
     ComputeAll(steps);
   }

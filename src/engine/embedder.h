@@ -1,5 +1,5 @@
 // Embedder: vectors of texts for many callers. What arrives while a step runs goes together into the next;
-// keys take turns (fair.h), a text at a time, so that a long list of one does not keep the others.
+// keys take turns, a text at a time (embed_queue.h), so that a long list of one does not keep the others.
 //
 // Many texts are shared out among lanes, each a context with threads of its own: they never wait for each
 // other inside a step, as the threads of one context do after every operation. A single text gets all
@@ -9,7 +9,6 @@
 #include <atomic>
 #include <condition_variable>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -17,7 +16,7 @@
 #include <vector>
 
 #include "base/task_pool.h"
-#include "engine/fair.h"
+#include "engine/embed_queue.h"
 #include "engine/lease.h"
 #include "model/encoder.h"
 
@@ -43,7 +42,7 @@ class Embedder {
   // Takes what a call has come to: Timeout where it was not done in time, Cancelled where the embedder ends
   // before it. On one of the embedder's threads: it must be quick.
   using Done = std::function<void(Result<Embeddings>)>;
-  class Call;
+  using Call = EmbedCall;
 
   static Result<std::unique_ptr<Embedder>> Start(std::shared_ptr<const model::Model> model,
                                                  const model::EncoderOptions& options = {},
@@ -68,24 +67,11 @@ class Embedder {
   size_t waiting() const;  // texts
 
  private:
-  struct Item {
-    std::shared_ptr<Call> call;
-    size_t index = 0;
-  };
-  using Step = std::vector<Item>;
   Embedder() = default;
   void Run();
-  // What follows: with mutex_ held.
-  std::vector<Step> NextSteps();
-  std::vector<Step> OneStep(Item first);
-  std::vector<Step> LaneSteps(Item first);
-  template <typename May>
-  bool Pop(May may, Item* item);
-  void PutBack(Item item);
-  void DropEnded();
 
-  void Compute(model::Encoder* encoder, const Step& step);
-  void ComputeAll(const std::vector<Step>& steps);
+  void Compute(model::Encoder* encoder, const EmbedStep& step);
+  void ComputeAll(const std::vector<EmbedStep>& steps);
   void EndLate();
   void EndAll(const Status& why);
   void End(const std::shared_ptr<Call>& call, const Status& status);
@@ -97,14 +83,12 @@ class Embedder {
   std::vector<std::unique_ptr<model::Encoder>> lanes_;  // opened when there are texts for them
   std::unique_ptr<TaskPool> lane_threads_;
   size_t lane_count_ = 1;
+  int32_t lane_rows_ = 0;  // tokens of a lane's step at most
   std::shared_ptr<ComputeLease> lease_;
 
   mutable std::mutex mutex_;  // of what follows, and of calls
   std::condition_variable wake_;
-  Fair fair_;                       // whose text is next; costs are tokens
-  std::map<uint64_t, Item> items_;  // that wait, by their ids in fair_
-  size_t tokens_ = 0;               // of them
-  uint64_t next_id_ = 0;
+  EmbedQueue queue_;
   bool any_ended_ = false;  // a call ended while texts of it wait
   bool any_deadline_ = false;
   bool stopping_ = false;

@@ -53,6 +53,16 @@ struct MachineProfile {
   // ---- speculation
   int32_t most_draft = 31;  // with the sampled token 32 rows, the end of a bin of the cost table
 
+  // ---- encoders (embed_queue.h), by trial with all-MiniLM-L6 in half precision on 2 cores
+  // Tokens of a lane's step. Texts of one step attend only to themselves, but their scores are computed as
+  // one square: the cost grows with the square of the step's tokens. A few hundred are where weights and
+  // squares balance.
+  int32_t lane_step = 256;
+  int32_t lane_rows = 512;   // of the longest text that a lane takes, and of a step with several texts
+  int32_t lane_turns = 4;    // steps of each lane in a round, while nobody else wants to compute
+  int32_t worth_lanes = 48;  // tokens: below, one context with all threads is sooner done
+  int32_t most_lanes = 8;    // each has a context and its memory. Policy
+
   // ---- threads
   int32_t all_threads_rows = 17;  // from here on arithmetic, not memory, takes the time: all threads. 2 cores
   int32_t draw_threads = 8;       // that sample at most: a step's rows are few
