@@ -53,7 +53,7 @@ class Theirs : public Side {
   explicit Theirs(std::string url) : url_(std::move(url)) {}
 
   Result Ask(const Request& request) override {
-    json body = {{"prompt", request.prompt},
+    json body = {{"prompt", request.prompt.keys()},
                  {"n_predict", request.max_tokens},
                  {"stream", true},
                  {"cache_prompt", request.reuse},

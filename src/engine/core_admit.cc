@@ -32,6 +32,23 @@ uint64_t Core::SpaceOf(const Request& request) const {
   return CacheSpace(options_.weights, number, request.scope);
 }
 
+namespace {
+
+Status CheckPieces(const Prompt& prompt, int32_t vocabulary) {
+  for (const PromptPiece& piece : prompt.pieces()) {
+    const auto* tokens = std::get_if<std::vector<Token>>(&piece);
+    if (tokens == nullptr)
+      return Status::Unsupported("the prompt holds media, and this model reads text alone");
+    for (const Token token : *tokens)
+      if (token < 0 || token >= vocabulary)
+        return Status::Invalid("the prompt holds token " + std::to_string(token) +
+                               "; this model has tokens 0 to " + std::to_string(vocabulary - 1));
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
 void Core::Add(std::shared_ptr<Job> job) {
   ++stats_.requests;
   const Request& request = job->request;
@@ -44,10 +61,8 @@ void Core::Add(std::shared_ptr<Job> job) {
   };
   if (request.prompt.empty())
     return refuse(Status::Invalid("the prompt is empty: there is nothing to continue"));
-  for (const Token token : request.prompt)
-    if (token < 0 || token >= facts_.vocabulary)
-      return refuse(Status::Invalid("the prompt holds token " + std::to_string(token) +
-                                    "; this model has tokens 0 to " + std::to_string(facts_.vocabulary - 1)));
+  if (Status status = CheckPieces(request.prompt, facts_.vocabulary); !status.ok())
+    return refuse(std::move(status));
   if (const std::string problem = request.sampling.Problem(); !problem.empty())
     return refuse(Status::Invalid(problem));
   const int32_t room = std::min(facts_.context, facts_.cells) - job->usage.prompt_tokens;
@@ -61,9 +76,9 @@ void Core::Add(std::shared_ptr<Job> job) {
   if (static_cast<int32_t>(waiting_.size()) >= options_.queue)
     return refuse(Status::Unavailable("the queue is full (" + std::to_string(options_.queue) +
                                       " requests wait); try again"));
-  job->tokens = request.prompt;
+  job->tokens = request.prompt.keys();
   if (request.sampling.repetition_penalty != 1.0F) {
-    job->history.prompt = request.prompt;
+    job->history.prompt = request.prompt.keys();
     std::sort(job->history.prompt.begin(), job->history.prompt.end());
     job->history.prompt.erase(std::unique(job->history.prompt.begin(), job->history.prompt.end()),
                               job->history.prompt.end());

@@ -46,7 +46,7 @@ TEST(Threads, QueuesAndDelivery) {
       for (int i = 0; i < 60; ++i) {
         Request request;
         for (uint32_t n = 1 + random() % 30; n > 0; --n)
-          request.prompt.push_back(static_cast<Token>(random() % 40));
+          request.prompt.Add(std::vector<Token>{static_cast<Token>(random() % 40)});
         request.max_tokens = static_cast<int32_t>(random() % 40);
         request.key = std::string(1, static_cast<char>('a' + t % 3));
         request.sampling.seed = random();

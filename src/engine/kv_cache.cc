@@ -42,10 +42,14 @@ int KvCache::FreePath() const {
 
 // A match's beginning that a new path may have: on the grid, whole where the memory is a state, and with all
 // that a layer's window still needs.
-void KvCache::LimitToSharable(PrefixMatch* match) const {
+void KvCache::LimitToSharable(std::span<const Token> tokens, PrefixMatch* match) const {
   if (match->path < 0) return;
-  if (options_.grid > 0)
-    match->length = std::min(match->length, Info(match->path).grid_safe) / options_.grid * options_.grid;
+  if (options_.grid > 0) match->length = std::min(match->length, Info(match->path).grid_safe);
+  for (int32_t before = -1; before != match->length;) {  // media are whole, and so are chunks
+    before = match->length;
+    if (options_.grid > 0) match->length = match->length / options_.grid * options_.grid;
+    match->length = WholePieces(tokens, match->length);
+  }
   if (!facts_.can_truncate && match->length != tree_.length(match->path)) match->length = 0;
   if (match->length > 0 && facts_.window > 0) {
     const std::vector<int> covering = tree_.Covering(match->path, match->length);
@@ -66,10 +70,11 @@ KvCache::PrefixMatch KvCache::MatchPrefix(uint64_t space, std::span<const Token>
   const PrefixTree::Match found = tree_.Find(space, tokens);
   match.path = found.path;
   match.length = found.length;
-  LimitToSharable(&match);
+  LimitToSharable(tokens, &match);
   if (!host_->enabled() || options_.grid > 0) return match;
   HostCache::Match saved = host_->LongestPrefix(
       space, tokens, match.length + options_.least_saved, [&](const SavedPrefix& prefix, int32_t length) {
+        if (WholePieces(tokens, length) != length) return false;
         if (length == static_cast<int32_t>(prefix.tokens.size())) return true;
         if (!facts_.can_truncate) return false;
         return facts_.window == 0 || prefix.first_position <= std::max(0, length - facts_.window);

@@ -7,6 +7,8 @@
 // never evicted. An idle path is evicted when its cells or its number are needed, least recently used first;
 // if it is long, its state goes to the host cache, from where it can be restored.
 //
+// What is called a token here is the key of a position (prompt.h): of media it stands for what they hold.
+//
 // Not thread-safe; the host cache is, and outlives this.
 #pragma once
 
@@ -20,6 +22,7 @@
 
 #include "engine/host_cache.h"
 #include "engine/prefix_tree.h"
+#include "engine/prompt.h"
 #include "model/decoder.h"
 
 namespace headrace::engine {
@@ -124,7 +127,7 @@ class KvCache {
   PathInfo& Info(int path) { return paths_[static_cast<size_t>(path)]; }
   const PathInfo& Info(int path) const { return paths_[static_cast<size_t>(path)]; }
 
-  void LimitToSharable(PrefixMatch* match) const;
+  void LimitToSharable(std::span<const Token> tokens, PrefixMatch* match) const;
   int FreePath() const;
   bool EvictUntil(int64_t cells, bool need_path, int except);
   void Evict(int path);

@@ -148,18 +148,20 @@ void CheckReuse(const std::shared_ptr<model::Model>& loaded, int rounds, int lon
     std::vector<Request> requests;
     for (int64_t n = pick(1, 5); n > 0; --n) {
       Request request;
+      std::vector<Token> prompt;
       if (!seen.empty() && pick(0, 3) != 0) {
         const auto& from = seen[static_cast<size_t>(pick(0, static_cast<int64_t>(seen.size()) - 1))];
-        request.prompt.assign(from.begin(),
-                              from.begin() + (pick(0, 2) == 0 ? static_cast<int64_t>(from.size())
-                                                              : pick(1, static_cast<int64_t>(from.size()))));
+        prompt.assign(from.begin(),
+                      from.begin() + (pick(0, 2) == 0 ? static_cast<int64_t>(from.size())
+                                                      : pick(1, static_cast<int64_t>(from.size()))));
       }
-      const int64_t room = longest - static_cast<int64_t>(request.prompt.size());
+      const int64_t room = longest - static_cast<int64_t>(prompt.size());
       for (int64_t i = std::max<int64_t>(1, std::min(pick(1, longest / 2), room));
-           i > 0 && static_cast<int>(request.prompt.size()) < longest; --i)
-        request.prompt.push_back(
-            words.empty() ? static_cast<Token>(pick(3, vocabulary - 1))
-                          : words[static_cast<size_t>(pick(0, static_cast<int64_t>(words.size()) - 1))]);
+           i > 0 && static_cast<int>(prompt.size()) < longest; --i)
+        prompt.push_back(words.empty()
+                             ? static_cast<Token>(pick(3, vocabulary - 1))
+                             : words[static_cast<size_t>(pick(0, static_cast<int64_t>(words.size()) - 1))]);
+      request.prompt = prompt;
       request.sampling.temperature = 0;
       request.max_tokens = static_cast<int32_t>(pick(1, 66));
       request.ignore_end = true;
@@ -174,7 +176,7 @@ void CheckReuse(const std::shared_ptr<model::Model>& loaded, int rounds, int lon
       ASSERT_TRUE(answer.last.error.ok()) << answer.last.error.ToString();
       ASSERT_FALSE(answer.out.empty());
       // The first token, and the last one: the whole answer stands behind it.
-      std::vector<Token> upto = requests[i].prompt;
+      std::vector<Token> upto = requests[i].prompt.keys();
       for (const size_t at : {size_t{0}, answer.out.size() - 1}) {
         upto.resize(requests[i].prompt.size());
         upto.insert(upto.end(), answer.tokens.begin(), answer.tokens.begin() + static_cast<ptrdiff_t>(at));
@@ -189,10 +191,10 @@ void CheckReuse(const std::shared_ptr<model::Model>& loaded, int rounds, int lon
               << answer.last.usage.cached_tokens << " of them cached, answer's token " << at;
         }
       }
-      std::vector<Token> whole = requests[i].prompt;
+      std::vector<Token> whole = requests[i].prompt.keys();
       whole.insert(whole.end(), answer.tokens.begin(), answer.tokens.end());
       if (static_cast<int>(whole.size()) < longest) seen.push_back(std::move(whole));
-      seen.push_back(requests[i].prompt);
+      seen.push_back(requests[i].prompt.keys());
     }
   }
   const CoreStats stats = engine->stats();
@@ -258,9 +260,10 @@ TEST(RealModel, DeterministicTextDoesNotDependOnLoad) {
     for (int i = 0; i < 150; ++i) stem.push_back(static_cast<Token>(3 + random() % 290));
     for (int i = 0; i < 24; ++i) {
       Request request;
-      request.prompt.assign(stem.begin(), stem.begin() + static_cast<ptrdiff_t>(random() % stem.size()));
+      std::vector<Token> prompt(stem.begin(), stem.begin() + static_cast<ptrdiff_t>(random() % stem.size()));
       for (uint64_t n = 1 + random() % 40; n > 0; --n)
-        request.prompt.push_back(static_cast<Token>(3 + random() % 290));
+        prompt.push_back(static_cast<Token>(3 + random() % 290));
+      request.prompt = std::move(prompt);
       request.max_tokens = 60;
       request.ignore_end = true;
       request.sampling.temperature = i % 2 == 0 ? 0.0F : 1.0F;
@@ -297,7 +300,7 @@ TEST(RealModel, PrefixesOutliveTheirEngine) {
   options.core.host = HostCache::Make({});
   options.weights_hash = "tiny 21";
   Request request;
-  for (int i = 0; i < 300; ++i) request.prompt.push_back(2 + (i * 7) % 90);
+  for (int i = 0; i < 300; ++i) request.prompt.Add(std::vector<Token>{2 + (i * 7) % 90});
   request.max_tokens = 4;
   request.ignore_end = true;
   request.sampling.temperature = 0;
@@ -342,7 +345,7 @@ TEST(RealModel, AdaptersAnswerAsAlone) {
   std::vector<Answer> alone;
   for (int i = 0; i < 8; ++i) {
     Request request;
-    for (int t = 0; t < 40; ++t) request.prompt.push_back(3 + t * 5);
+    for (int t = 0; t < 40; ++t) request.prompt.Add(std::vector<Token>{3 + t * 5});
     request.adapter = i % 4 - 1;
     request.max_tokens = 12;
     request.ignore_end = true;
@@ -421,11 +424,14 @@ TEST(RealModel, HostileInputs) {
                                                 : "finished: " + std::string(FinishName(answer.last.finish)) +
                                                       " " + std::to_string(answer.tokens.size());
   };
-  EXPECT_EQ(refused([](Request* r) { r->prompt.clear(); }),
-            "the prompt is empty: there is nothing to continue");
-  EXPECT_EQ(refused([](Request* r) { r->prompt.assign(1'000'000, 5); }),
+  EXPECT_EQ(refused([](Request* r) { r->prompt = {}; }), "the prompt is empty: there is nothing to continue");
+  EXPECT_EQ(refused([](Request* r) { r->prompt = std::vector<Token>(1'000'000, 5); }),
             "the prompt has 1000000 tokens and the context holds 512, one of them for an answer; shorten the "
             "prompt or load the model with a longer context");
+  EXPECT_EQ(refused([](Request* r) {
+              r->prompt.Add(Media{"a cat", 4});
+            }),
+            "the prompt holds media, and this model reads text alone");
   EXPECT_EQ(refused([](Request* r) {
               r->prompt = {5, -1};
             }),

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "engine/prompt.h"
 #include "engine/sampler.h"
 
 namespace headrace::engine {
@@ -32,7 +33,7 @@ struct Structure {
 struct Request {
   static constexpr int32_t kPlainTokens = 256;
 
-  std::vector<Token> prompt;  // at least one token
+  Prompt prompt;  // at least one position
   Sampling sampling;
   int32_t max_tokens = -1;         // of the answer; -1: as many as the context holds
   std::vector<std::string> stops;  // end the answer wherever they come

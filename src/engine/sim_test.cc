@@ -34,20 +34,20 @@ Outcome Reference(const Request& request, int32_t context, bool loops) {
   History history;
   if (request.prompt.empty()) return outcome;
   if (request.sampling.repetition_penalty != 1.0F) {
-    history.prompt = request.prompt;
+    history.prompt = request.prompt.keys();
     std::sort(history.prompt.begin(), history.prompt.end());
     history.prompt.erase(std::unique(history.prompt.begin(), history.prompt.end()), history.prompt.end());
   }
   TextOut text(request.stops, request.ignore_end ? std::vector<std::string>{} : request.turn_ends);
-  std::vector<Token> said = request.prompt;
+  std::vector<Token> said = request.prompt.keys();
   Sampling sampling = request.sampling;
   if (sampling.min_tokens > 0) {
     sampling.held = request.stop_tokens;
     sampling.held.push_back(0);
   }
   uint64_t hash = 0;
-  for (const Token token : request.prompt) hash = FakeDecoder::Mix(hash, token, request.adapter);
-  Token last = request.prompt.back();
+  for (const Token token : request.prompt.keys()) hash = FakeDecoder::Mix(hash, token, request.adapter);
+  Token last = request.prompt.keys().back();
   const int32_t room = context - static_cast<int32_t>(request.prompt.size());
   const int32_t limit = request.max_tokens < 0 ? room : std::min(request.max_tokens, room);
   std::vector<float> logits(kVocabulary);
@@ -138,26 +138,29 @@ std::string Simulate(uint64_t seed, CoreStats* totals) {
   for (Plan& plan : plans) {
     Request& r = plan.request;
     const auto& stem = stems[static_cast<size_t>(pick(0, static_cast<int64_t>(stems.size()) - 1))];
-    r.prompt.assign(stem.begin(), stem.begin() + (chance(70) ? static_cast<int64_t>(stem.size())
-                                                             : pick(0, static_cast<int64_t>(stem.size()))));
+    std::vector<Token> prompt(stem.begin(),
+                              stem.begin() + (chance(70) ? static_cast<int64_t>(stem.size())
+                                                         : pick(0, static_cast<int64_t>(stem.size()))));
     for (int64_t i = pick(chance(3) ? 0 : 1, 20); i > 0; --i)
-      r.prompt.push_back(static_cast<Token>(pick(0, kVocabulary - 1)));
-    if (chance(20) && r.prompt.size() > 6) {  // repeats itself: drafts
-      const std::vector<Token> again(r.prompt.end() - 5, r.prompt.end());
-      for (int i = 0; i < 3; ++i) r.prompt.insert(r.prompt.end(), again.begin(), again.end());
+      prompt.push_back(static_cast<Token>(pick(0, kVocabulary - 1)));
+    if (chance(20) && prompt.size() > 6) {  // repeats itself: drafts
+      const std::vector<Token> again(prompt.end() - 5, prompt.end());
+      for (int i = 0; i < 3; ++i) prompt.insert(prompt.end(), again.begin(), again.end());
     }
     // Some ask again with the answer in the prompt, as conversations do.
     if (chance(30) && &plan != &plans.front()) {
       const Request& earlier = plans[static_cast<size_t>(pick(0, &plan - &plans.front() - 1))].request;
       r = earlier;
-      if (!r.prompt.empty()) {
+      prompt = r.prompt.keys();
+      if (!prompt.empty()) {
         const Outcome said = Reference(earlier, std::min(facts.context, facts.cells), decoder.loops);
-        r.prompt.insert(r.prompt.end(), said.tokens.begin(), said.tokens.end());
-        if (chance(50)) r.prompt.resize(static_cast<size_t>(pick(1, static_cast<int64_t>(r.prompt.size()))));
+        prompt.insert(prompt.end(), said.tokens.begin(), said.tokens.end());
+        if (chance(50)) prompt.resize(static_cast<size_t>(pick(1, static_cast<int64_t>(prompt.size()))));
         for (int64_t i = pick(1, 10); i > 0; --i)
-          r.prompt.push_back(static_cast<Token>(pick(0, kVocabulary - 1)));
+          prompt.push_back(static_cast<Token>(pick(0, kVocabulary - 1)));
       }
     }
+    r.prompt = std::move(prompt);
     r.max_tokens = chance(10) ? -1 : static_cast<int32_t>(pick(0, chance(20) ? 150 : 60));
     r.sampling.temperature = chance(40) ? 0.0F : 1.0F;
     r.sampling.top_p = chance(50) ? 0.9F : 1.0F;
