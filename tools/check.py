@@ -95,7 +95,11 @@ class ClangTidy:
 
 def tidy() -> bool:
     linter = ClangTidy(ROOT / "build" / "lint", MARKS)
-    names = [name for name in files("src/*.cc", "src/**/*.cc") if not name.endswith("_test.cc")]
+    names = [
+        name
+        for name in files("src/*.cc", "src/**/*.cc", "python/native/*.cc", "python/engine/*.cc")
+        if not name.endswith("_test.cc")
+    ]
     begin = time.monotonic()
     bad = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
