@@ -8,13 +8,12 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 
+#include "engine/chat_session.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
-#include "model/chat.h"
 
 namespace headrace::serve {
 
@@ -24,13 +23,10 @@ struct Served {
   int64_t bytes = 0;                 // of memory: weights and cache
   engine::HostCache::Charge memory;  // of so many bytes, until nobody holds it any more
   int64_t loaded_us = 0;
-  std::shared_ptr<model::Model> model;
-  std::unique_ptr<engine::Engine> engine;           // of language models
-  std::unique_ptr<engine::Embedder> embedder;       // of embedding models
-  std::shared_ptr<const model::ChatTemplate> chat;  // null: chat_problem says why
-  Status chat_problem;
-  std::map<std::string, int> adapters;
-  int32_t context = 0;
+  std::shared_ptr<const engine::ChatSession> session;
+  std::unique_ptr<engine::Engine> engine;      // of language models
+  std::unique_ptr<engine::Embedder> embedder;  // of embedding models
+  const model::Model& model() const { return session->model(); }
   bool embeds() const { return embedder != nullptr; }
 };
 

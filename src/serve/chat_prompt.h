@@ -2,20 +2,22 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "api/tool_calls.h"
-#include "serve/models.h"
+#include "serve/backend.h"
 
 namespace headrace::serve {
 
-struct ChatPrompt {
-  model::Prompt prompt;
+struct ChatCall {
+  engine::ChatPrompt prompt;
   api::ToolPlan plan;
 };
 
+// `field`: where the conversation stands, for errors.
 std::optional<api::Fault> MakeChatPrompt(const Served& served, std::vector<model::Message> messages,
                                          const api::Tools& tools, model::RenderOptions render,
-                                         ChatPrompt* out);
+                                         const std::string& field, ChatCall* out);
 
 }  // namespace headrace::serve

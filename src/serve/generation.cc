@@ -81,7 +81,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     head.model = text_.model();
     head.created = ticket_->caller().arrived_us / 1000000;
     head.fingerprint = "fp_" + Hex64(Xxh3(served.sha256 + ticket_->services().build)).substr(0, 10);
-    head.piece = [model = served.model](model::Token token) { return model->Piece(token); };
+    head.piece = [session = served.session](model::Token token) { return session->model().Piece(token); };
     return head;
   }
 
@@ -97,7 +97,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     for (const TextCall::Prompt& prompt : text_.prompts) {
       for (int i = 0; i < call_.n; ++i) {
         engine::Request request = call_.request;
-        request.prompt = prompt.tokens;
+        request.prompt = prompt.prompt;
         request.sampling.seed += static_cast<uint64_t>(i);
         auto stream = text_.chosen.served->engine->Submit(std::move(request), news);
         usage_.resize(streams_.size());
@@ -106,7 +106,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
         api::Choice& choice = assemblers_.back().choice();
         if (call_.echo || call_.dialect == api::Dialect::kNative) {
           choice.prompt_text = prompt.text;
-          choice.prompt_tokens = prompt.tokens;
+          choice.prompt_tokens = prompt.prompt.keys();
         }
         streams_.push_back(std::move(*stream));
       }
@@ -283,7 +283,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     for (size_t i = 0; i < streams_.size(); ++i) {
       engine::Usage u = usage_[i].value_or(engine::Usage());
       if (!usage_[i]) {
-        u.prompt_tokens = static_cast<int32_t>(text_.prompts[i / static_cast<size_t>(call_.n)].tokens.size());
+        u.prompt_tokens = static_cast<int32_t>(text_.prompts[i / static_cast<size_t>(call_.n)].prompt.size());
         u.answer_tokens = static_cast<int32_t>(assemblers_[i].choice().tokens.size());
       }
       if (i % static_cast<size_t>(call_.n) == 0) {
@@ -337,7 +337,7 @@ void Begin(const std::shared_ptr<Ticket>& ticket, TextCall text, Want want) {
   if (want != Want::kAnswer) {
     const TextCall::Prompt& prompt = text.prompts[0];
     ticket->Answer(want == Want::kPrompt ? "{\"prompt\":" + api::JsonText(prompt.text) + "}"
-                                         : CountBody(text.call.dialect, prompt.tokens.size()));
+                                         : CountBody(text.call.dialect, prompt.prompt.size()));
     return;
   }
   if (const auto fault = AdmitTextCall(ticket.get(), &text)) return (void)ticket->Refuse(*fault);

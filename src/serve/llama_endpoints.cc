@@ -21,13 +21,13 @@ std::string Props(const Services& services) {
   const Served& served = *loaded;
   body["default_generation_settings"] = {
       {"id", 0},
-      {"n_ctx", served.context},
+      {"n_ctx", served.session->context()},
       {"params", ordered_json::parse(api::NativeSettings(services.defaults))}};
   body["model_alias"] = served.name;
   body["model_path"] = served.path.substr(served.path.rfind('/') + 1);  // where it lies is nobody's business
-  body["chat_template"] = served.chat ? served.chat->source() : "";
-  body["bos_token"] = served.model->Name(served.model->bos());
-  body["eos_token"] = served.model->Name(served.model->eos());
+  body["chat_template"] = served.session->chat() ? served.session->chat()->source() : "";
+  body["bos_token"] = served.model().Name(served.model().bos());
+  body["eos_token"] = served.model().Name(served.model().eos());
   return Dump(body);
 }
 
@@ -39,7 +39,7 @@ std::string Slots(const Services& services, size_t* free) {
   ordered_json list = ordered_json::array();
   for (size_t i = 0; i < count; ++i) {
     ordered_json slot = {{"id", i},
-                         {"n_ctx", loaded ? loaded->context : 0},
+                         {"n_ctx", loaded ? loaded->session->context() : 0},
                          {"speculative", false},
                          {"is_processing", i < requests.size()}};
     if (i < requests.size())

@@ -52,13 +52,13 @@ ordered_json EntryOf(const BackendReport& report, const std::string& name) {
                        {"chat", nullptr}};
   if (report.served) {
     const Served& served = *report.served;
-    const model::Facts& facts = served.model->facts();
+    const model::Facts& facts = served.model().facts();
     entry["created"] = served.loaded_us / 1000000;
-    more = {{"max_model_len", served.embeds() ? facts.trained_context : served.context},
+    more = {{"max_model_len", served.session->context()},
             {"sha256", served.sha256},
             {"architecture", facts.architecture},
             {"quantization", facts.quantization},
-            {"chat", served.chat != nullptr}};
+            {"chat", served.session->chat() != nullptr}};
   }
   entry.update(more);
   return entry;
@@ -66,7 +66,7 @@ ordered_json EntryOf(const BackendReport& report, const std::string& name) {
 
 ordered_json AnthropicEntry(const BackendReport& report, const std::string& name) {
   const Served* served = report.served.get();
-  const ordered_json context = served != nullptr ? ordered_json(served->context) : ordered_json();
+  const ordered_json context = served != nullptr ? ordered_json(served->session->context()) : ordered_json();
   return {{"type", "model"},
           {"id", name},
           {"display_name", name},

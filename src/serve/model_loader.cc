@@ -86,25 +86,16 @@ Status ModelLoader::Read(const ModelChoice& choice, const How& how, Served* serv
   served->path = source.path;
   if (served->path.empty()) {
     HEADRACE_ASSIGN(served->path, registry::Registry(catalog_).LocalFile(source.entry, {}, how.stop));
-    HEADRACE_TRY(model::Probe(served->path, {.chat_template = options_.chat_template, .stop = how.stop}));
   }
-  model::LoadOptions load = options_.load;
-  load.stop = how.stop;
-  HEADRACE_ASSIGN(served->model, model::Model::Load(served->path, load));
-  (void)served->model->TokenizerHash();  // of a large vocabulary it takes a while: not when somebody asks
-  const model::Facts& facts = served->model->facts();
-  if (facts.memory == model::Memory::kEncoder) return Status::Ok();
-  if (how.adapters)
-    for (const auto& [name, path] : options_.adapters) {
-      HEADRACE_ASSIGN(served->adapters[name], served->model->LoadAdapter(path));
-    }
-  auto chat = model::ChatTemplate::Make(
-      *served->model, facts.has_template && !options_.replace_template ? "" : options_.chat_template);
-  if (chat.ok()) {
-    served->chat = *chat;
-  } else {
-    served->chat_problem = chat.status();
-  }
+  engine::SessionOptions session;
+  session.chat_template = options_.chat_template;
+  session.replace_template = options_.replace_template;
+  if (how.adapters) session.adapters = options_.adapters;
+  session.context = options_.engine.decoder.cells;
+  session.load = options_.load;
+  session.load.stop = how.stop;
+  HEADRACE_ASSIGN(served->session, engine::ChatSession::Open(served->path, session));
+  (void)served->model().TokenizerHash();  // of a large vocabulary it takes a while: not when somebody asks
   return Status::Ok();
 }
 
@@ -114,7 +105,7 @@ Result<engine::HostCache::Charge> ModelLoader::Charge(const Served& served, int3
     if (auto charge = host_->TryCharge(Kind::kModel, served.bytes)) return std::move(*charge);
     if (how.make_room && how.make_room()) continue;
     return Status::Limit("'" + served.name + "' needs " + Gigabytes(served.bytes) + " (" +
-                         Gigabytes(served.model->resident_bytes()) + " of weights, the rest for " +
+                         Gigabytes(served.model().resident_bytes()) + " of weights, the rest for " +
                          std::to_string(cells) + " tokens of cache), " +
                          Gigabytes(host_->bytes(Kind::kModel)) + " are taken by models, and the budget is " +
                          Gigabytes(options_.memory) +
@@ -127,22 +118,22 @@ Result<std::shared_ptr<Served>> ModelLoader::Load(const ModelChoice& choice, con
   served->name = choice.name;
   const auto read = [&] { return Read(choice, how, served.get()); };
   HEADRACE_TRY(how.behind ? Behind(read) : read());
-  const model::Facts& facts = served->model->facts();
+  const model::Facts& facts = served->model().facts();
   engine::EngineOptions engine = options_.engine;
-  const bool embeds = facts.memory == model::Memory::kEncoder;
+  const bool embeds = served->session->encodes();
   if (engine.decoder.cells <= 0) engine.decoder.cells = std::min(facts.trained_context, model::kUsualCells);
-  served->context = std::min(engine.decoder.cells, std::max(facts.trained_context, 1));
   served->bytes =
-      served->model->resident_bytes() + (embeds ? 0 : facts.kv_bytes_per_token * engine.decoder.cells);
+      served->model().resident_bytes() + (embeds ? 0 : facts.kv_bytes_per_token * engine.decoder.cells);
   HEADRACE_ASSIGN(served->memory, Charge(*served, engine.decoder.cells, how));
   HEADRACE_TRY(how.stop.Check());
   engine.weights_hash = served->sha256;
   if (embeds) {
     model::EncoderOptions encoder;
     encoder.threads = engine.decoder.threads;
-    HEADRACE_ASSIGN(served->embedder, engine::Embedder::Start(served->model, encoder, engine.lease));
+    HEADRACE_ASSIGN(served->embedder,
+                    engine::Embedder::Start(served->session->shared_model(), encoder, engine.lease));
   } else {
-    HEADRACE_ASSIGN(served->engine, engine::Engine::Start(served->model, engine));
+    HEADRACE_ASSIGN(served->engine, engine::Engine::Start(served->session->shared_model(), engine));
   }
   if (options_.prepare) options_.prepare(*served);
   served->loaded_us = NowMicros();

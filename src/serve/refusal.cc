@@ -2,12 +2,6 @@
 
 namespace headrace::serve {
 
-namespace {
-
-constexpr int64_t kMostUnboundedBytes = 1 << 20;
-
-}  // namespace
-
 std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& caller, const Allowance& a,
                                                                const std::vector<std::string>& unknown) {
   std::vector<std::pair<std::string, std::string>> headers = {{"x-request-id", caller.request_id}};
@@ -51,32 +45,21 @@ std::optional<api::Fault> UnknownFields(const Services& services, const std::vec
 }
 
 std::optional<api::Fault> CannotFit(const Served& served, size_t bytes, const std::string& field) {
-  const int64_t fewest = served.model->FewestTokens(bytes);
-  const int64_t most = served.embeds() ? served.model->facts().trained_context : served.context;
-  if (fewest > most) {
-    api::Fault fault{400, "context_length_exceeded", field,
-                     "this model's context holds " + std::to_string(most) +
-                         " tokens, and this text has at least " + std::to_string(fewest) + "; shorten it"};
-    fault.prompt_tokens = fewest;
-    fault.context = most;
-    return fault;
-  }
-  // Of some tokenizers a text of any length may be one token.
-  if (fewest == 0 && static_cast<int64_t>(bytes) > kMostUnboundedBytes)
-    return api::Fault{400, "context_length_exceeded", field,
-                      "this text has " + std::to_string(bytes) + " bytes; at most " +
-                          std::to_string(kMostUnboundedBytes) + " are cut into tokens for this model"};
-  return std::nullopt;
+  const auto found = served.session->CannotFit(bytes);
+  if (!found) return std::nullopt;
+  api::Fault fault{400, "context_length_exceeded", field, found->why};
+  fault.prompt_tokens = found->tokens;
+  fault.context = found->context;
+  return fault;
 }
 
 std::optional<api::Fault> NotTokens(const Served& served, const std::vector<model::Token>& tokens,
                                     const std::function<std::string(size_t)>& path) {
-  const int32_t vocabulary = served.model->facts().vocabulary;
-  for (size_t i = 0; i < tokens.size(); ++i)
-    if (tokens[i] >= vocabulary)
-      return api::Fault::Field(path(i), "has token " + std::to_string(tokens[i]) + "; this model has " +
-                                            std::to_string(vocabulary));
-  return std::nullopt;
+  const int64_t unknown = served.session->FirstUnknown(tokens);
+  if (unknown < 0) return std::nullopt;
+  const auto at = static_cast<size_t>(unknown);
+  return api::Fault::Field(path(at), "has token " + std::to_string(tokens[at]) + "; this model has " +
+                                         std::to_string(served.model().facts().vocabulary));
 }
 
 std::optional<api::Fault> NotTokens(const Served& served, const std::vector<model::Token>& tokens,

@@ -23,7 +23,7 @@ std::optional<api::Fault> FindTokens(const Served& served, api::Call* call) {
   engine::Sampling& sampling = call->request.sampling;
   if (auto fault = NotTokens(served, call->request.stop_tokens, std::string("stop_token_ids"))) return fault;
   for (const auto& [text, bias] : call->bias_texts) {
-    const auto tokens = served.model->Tokenize(text, false, false);
+    const auto tokens = served.model().Tokenize(text, false, false);
     if (!tokens.ok()) return api::Fault::From(tokens.status());
     for (const model::Token token : *tokens) sampling.logit_bias.emplace_back(token, bias);
   }
@@ -35,8 +35,8 @@ std::optional<api::Fault> FindTokens(const Served& served, api::Call* call) {
   for (size_t i = 0; i < call->bad_words.size(); ++i) {
     const std::string& word = call->bad_words[i];
     const std::string bare = word.substr(word.find_first_not_of(' '));
-    const auto plain = served.model->Tokenize(bare, false, false);
-    const auto spaced = served.model->Tokenize(" " + bare, false, false);
+    const auto plain = served.model().Tokenize(bare, false, false);
+    const auto spaced = served.model().Tokenize(" " + bare, false, false);
     if (!plain.ok() || !spaced.ok() || plain->empty())
       return api::Fault::Field("bad_words[" + std::to_string(i) + "]",
                                "is '" + word + "', which this model cannot write");

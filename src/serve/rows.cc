@@ -78,7 +78,7 @@ json TextCallRow(const Recorder& recorder, const api::Call& call, const Chosen& 
               {"priority", call.request.priority},
               {"stream", call.stream},
               {"max_tokens", call.request.max_tokens}};
-  if (!api::TakesTexts(call.dialect)) row["template_hash"] = chosen.served->chat->hash();
+  if (!api::TakesTexts(call.dialect)) row["template_hash"] = chosen.served->session->chat()->hash();
   recorder.SetText(&row, "input", nullptr, call.input);
   recorder.SetText(&row, "prompt", "prompt_hash", prompt);
   json sampling = SamplingJson(call.request);

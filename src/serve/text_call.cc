@@ -28,9 +28,9 @@ class PromptReader {
       } else {
         const auto& tokens = std::get<std::vector<model::Token>>(call_.prompts[i]);
         if (auto fault = NotTokens(served_, tokens, At())) return fault;
-        prompts_.push_back({served_.model->Detokenize(tokens), tokens});
+        prompts_.push_back({served_.model().Detokenize(tokens), tokens});
       }
-      if (prompts_.back().tokens.empty())
+      if (prompts_.back().prompt.empty())
         return api::Fault::Field(call_.prompts.size() > 1 ? "prompt[" + std::to_string(i) + "]" : "prompt",
                                  "is empty, and this model has no token for an empty text");
     }
@@ -38,13 +38,12 @@ class PromptReader {
   }
 
   std::optional<api::Fault> ReadChat() {
-    ChatPrompt made;
-    if (auto fault = MakeChatPrompt(served_, call_.messages, call_.tools, call_.render, &made)) return fault;
+    ChatCall made;
+    if (auto fault = MakeChatPrompt(served_, call_.messages, call_.tools, call_.render, At(), &made))
+      return fault;
     api::ToolPlan& plan = made.plan;
     call_.unknown.insert(call_.unknown.end(), plan.loose.begin(), plan.loose.end());
-    std::string text = made.prompt.text();
-    if (auto fault = CannotFit(served_, text.size(), At())) return fault;
-    if (auto fault = Take(std::move(text), made.prompt.Tokenize(*served_.model))) return fault;
+    prompts_.push_back({std::move(made.prompt.text), std::move(made.prompt.prompt)});
     text_.format = plan.format ? plan.format : made.prompt.format;
     if (plan.structure.kind != engine::Structure::Kind::kNone &&
         call_.request.structure.kind == engine::Structure::Kind::kNone)
@@ -64,12 +63,9 @@ class PromptReader {
 
   std::optional<api::Fault> Tokenize(const std::string& text, bool special, bool parse) {
     if (auto fault = CannotFit(served_, text.size(), At())) return fault;
-    return Take(text, served_.model->Tokenize(text, special, parse));
-  }
-
-  std::optional<api::Fault> Take(std::string text, Result<std::vector<model::Token>> tokens) {
-    if (!tokens.ok()) return FaultOf(call_, tokens.status());
-    prompts_.push_back({std::move(text), std::move(*tokens)});
+    auto prompt = served_.session->Text(text, special, parse);
+    if (!prompt.ok()) return FaultOf(call_, prompt.status());
+    prompts_.push_back({text, std::move(*prompt)});
     return std::nullopt;
   }
 
@@ -79,7 +75,7 @@ class PromptReader {
     for (size_t i = 0; i < mixed.size(); ++i) {
       if (const auto* text = std::get_if<std::string>(&mixed[i])) {
         if (auto fault = Tokenize(*text, i == 0 && call_.special, call_.parse)) return fault;
-        const std::vector<model::Token> tokens = std::move(prompts_.back().tokens);
+        const std::vector<model::Token> tokens = prompts_.back().prompt.keys();
         prompts_.pop_back();
         all.insert(all.end(), tokens.begin(), tokens.end());
       } else {
@@ -88,7 +84,7 @@ class PromptReader {
     }
     const auto whole = [&](size_t) { return At(); };
     if (auto fault = NotTokens(served_, all, whole)) return fault;
-    prompts_.push_back({served_.model->Detokenize(all), all});
+    prompts_.push_back({served_.model().Detokenize(all), all});
     return std::nullopt;
   }
 
@@ -99,7 +95,7 @@ class PromptReader {
 };
 
 api::Fault TooLong(const TextCall& text, int64_t tokens) {
-  const int32_t context = text.chosen.served->context;
+  const int32_t context = text.chosen.served->session->context();
   api::Fault fault{400, "context_length_exceeded", api::PromptField(text.call.dialect),
                    "this model's context holds " + std::to_string(context) + " tokens, and the prompt has " +
                        std::to_string(tokens) + "; shorten it, or serve the model with a longer --context"};
@@ -141,7 +137,7 @@ void ApplyKey(const KeyFacts& key, bool any_keys, api::Call* call) {
 
 int64_t TextCall::prompt_tokens() const {
   int64_t sum = 0;
-  for (const Prompt& prompt : prompts) sum += static_cast<int64_t>(prompt.tokens.size());
+  for (const Prompt& prompt : prompts) sum += static_cast<int64_t>(prompt.prompt.size());
   return sum;
 }
 
@@ -187,10 +183,10 @@ std::optional<api::Fault> AdmitTextCall(Ticket* ticket, TextCall* text) {
   const Served& served = *text->chosen.served;
   int64_t guess = 0;
   for (const TextCall::Prompt& prompt : text->prompts) {
-    const auto tokens = static_cast<int64_t>(prompt.tokens.size());
-    if (tokens >= served.context && call.request.max_tokens != 0) return TooLong(*text, tokens);
+    const auto tokens = static_cast<int64_t>(prompt.prompt.size());
+    if (tokens >= served.session->context() && call.request.max_tokens != 0) return TooLong(*text, tokens);
     const int64_t most = call.request.max_tokens >= 0 ? call.request.max_tokens : kGuessedAnswer;
-    guess += tokens + call.n * std::clamp<int64_t>(served.context - tokens, 0, most);
+    guess += tokens + call.n * std::clamp<int64_t>(served.session->context() - tokens, 0, most);
   }
   if (auto fault = FindTokens(served, &call)) return fault;
   if (!call.seeded) call.request.sampling.seed = RandomSeed();

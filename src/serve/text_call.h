@@ -16,7 +16,7 @@ namespace headrace::serve {
 struct TextCall {
   struct Prompt {
     std::string text;
-    std::vector<model::Token> tokens;
+    engine::Prompt prompt;
   };
   api::Call call;
   Chosen chosen;

@@ -30,13 +30,13 @@ std::optional<api::Fault> FindEmbedder(const Services& services, const std::stri
 // Tokens of a text of which no more than the model reads are wanted: of as much of it as gives more than
 // those.
 Result<std::vector<model::Token>> Beginning(const Served& served, std::string_view text, bool special) {
-  const auto most = static_cast<size_t>(served.model->facts().trained_context);
+  const auto most = static_cast<size_t>(served.model().facts().trained_context);
   for (size_t bytes = most * kBytesOfToken;; bytes *= 4) {
-    if (bytes >= text.size()) return served.model->Tokenize(text, special, false);
+    if (bytes >= text.size()) return served.model().Tokenize(text, special, false);
     size_t end = bytes;
     while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // within a character
     HEADRACE_ASSIGN(std::vector<model::Token> tokens,
-                    served.model->Tokenize(text.substr(0, end), special, false));
+                    served.model().Tokenize(text.substr(0, end), special, false));
     if (tokens.size() > most + kCutTokens) return tokens;
   }
 }
@@ -44,7 +44,7 @@ Result<std::vector<model::Token>> Beginning(const Served& served, std::string_vi
 std::optional<api::Fault> AddText(const Served& served, const std::string& text, bool special, bool cut,
                                   const std::string& at, std::vector<model::Token>* tokens) {
   if (auto fault = cut ? std::nullopt : CannotFit(served, text.size(), at)) return fault;
-  const auto made = cut ? Beginning(served, text, special) : served.model->Tokenize(text, special, false);
+  const auto made = cut ? Beginning(served, text, special) : served.model().Tokenize(text, special, false);
   if (!made.ok()) return api::Fault::From(made.status());
   tokens->insert(tokens->end(), made->begin(), made->end());
   return std::nullopt;
@@ -84,7 +84,7 @@ api::Fault FaultOf(const TokenTexts& texts, const Status& status) {
   if (status.Is(Code::kTimeout)) return DeadlinePassed();
   api::Fault fault = api::Fault::From(status);
   if (!status.Is(Code::kLimit)) return fault;
-  const auto most = static_cast<size_t>(texts.served->model->facts().trained_context);
+  const auto most = static_cast<size_t>(texts.served->model().facts().trained_context);
   const auto first = std::find_if(texts.texts.begin(), texts.texts.end(),
                                   [&](const auto& one) { return one.size() > most; });
   fault.code = "context_length_exceeded";

@@ -22,16 +22,17 @@ void WithNamed(const std::shared_ptr<Ticket>& ticket, const std::string& name,
 
 std::optional<api::Fault> TokensOf(const Served& served, const api::TokenizeCall& call,
                                    std::vector<model::Token>* tokens) {
-  const bool chat = !call.messages.empty();
-  ChatPrompt made;
-  if (chat)
-    if (auto fault = MakeChatPrompt(served, call.messages, call.tools, call.render, &made)) return fault;
-  const size_t bytes = chat ? made.prompt.text().size() : call.text.size();
-  if (auto fault = CannotFit(served, bytes, chat ? "messages" : call.text_at)) return fault;
-  auto cut = chat ? made.prompt.Tokenize(*served.model)
-                  : served.model->Tokenize(call.text, call.special, call.parse);
+  if (!call.messages.empty()) {
+    ChatCall made;
+    if (auto fault = MakeChatPrompt(served, call.messages, call.tools, call.render, "messages", &made))
+      return fault;
+    *tokens = made.prompt.prompt.keys();
+    return std::nullopt;
+  }
+  if (auto fault = CannotFit(served, call.text.size(), call.text_at)) return fault;
+  auto cut = served.session->Text(call.text, call.special, call.parse);
   if (!cut.ok()) return api::Fault::From(cut.status());
-  *tokens = std::move(*cut);
+  *tokens = cut->keys();
   return std::nullopt;
 }
 
@@ -45,15 +46,16 @@ ordered_json PieceJson(std::string_view piece) {
 
 std::string TokensBody(const Served& served, const api::TokenizeCall& call,
                        const std::vector<model::Token>& tokens) {
-  ordered_json body = {{"count", tokens.size()}, {"max_model_len", served.context}, {"tokens", tokens}};
+  ordered_json body = {
+      {"count", tokens.size()}, {"max_model_len", served.session->context()}, {"tokens", tokens}};
   if (call.with_pieces) {
     body["tokens"] = ordered_json::array();
     for (const model::Token token : tokens)
-      body["tokens"].push_back({{"id", token}, {"piece", PieceJson(served.model->Piece(token))}});
+      body["tokens"].push_back({{"id", token}, {"piece", PieceJson(served.model().Piece(token))}});
   }
   if (call.pieces) {
     body["token_strs"] = ordered_json::array();
-    for (const model::Token token : tokens) body["token_strs"].push_back(served.model->Piece(token));
+    for (const model::Token token : tokens) body["token_strs"].push_back(served.model().Piece(token));
   }
   return Dump(body);
 }
@@ -79,7 +81,7 @@ void Detokenize(const std::shared_ptr<Ticket>& ticket) {
   WithNamed(ticket, call->model, [ticket, call](const Chosen& chosen) {
     if (const auto fault = NotTokens(*chosen.served, call->tokens, std::string("tokens")))
       return (void)ticket->Refuse(*fault);
-    const std::string text = chosen.served->model->Detokenize(call->tokens);
+    const std::string text = chosen.served->model().Detokenize(call->tokens);
     ticket->Answer(Dump({{"prompt", text}, {"content", text}}));
   });
 }
@@ -88,11 +90,12 @@ std::string TokenizerInfo(const Services& services) {
   ordered_json list = ordered_json::array();
   ordered_json body = {{"object", "list"}};
   for (const auto& served : services.models->loaded()) {
-    const model::Model& model = *served->model;
+    const model::Model& model = served->model();
     if (list.empty()) {  // as vLLM tells it: of the first model
       body["bos_token"] = model.Name(model.bos());
       body["eos_token"] = model.Name(model.eos());
-      body["chat_template"] = served->chat ? ordered_json(served->chat->source()) : ordered_json();
+      body["chat_template"] =
+          served->session->chat() ? ordered_json(served->session->chat()->source()) : ordered_json();
     }
     char hash[24];
     std::snprintf(hash, sizeof hash, "%016llx", static_cast<unsigned long long>(model.TokenizerHash()));
@@ -103,8 +106,10 @@ std::string TokenizerInfo(const Services& services) {
          {"eos", model.eos()},
          {"ends", model.EndTokens()},
          {"hash", hash},
-         {"chat_template", served->chat ? ordered_json(served->chat->source()) : ordered_json()},
-         {"chat_template_hash", served->chat ? ordered_json(served->chat->hash()) : ordered_json()}});
+         {"chat_template",
+          served->session->chat() ? ordered_json(served->session->chat()->source()) : ordered_json()},
+         {"chat_template_hash",
+          served->session->chat() ? ordered_json(served->session->chat()->hash()) : ordered_json()}});
   }
   body["data"] = std::move(list);
   return Dump(body);

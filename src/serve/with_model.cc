@@ -11,8 +11,8 @@ namespace {
 
 Chosen Choose(Lease served, const std::string& adapter, double waited) {
   Chosen chosen;
-  if (const auto found = served->adapters.find(adapter); found != served->adapters.end()) {
-    chosen.adapter = found->second;
+  if (!adapter.empty()) {
+    chosen.adapter = served->session->adapters().at(adapter);
     chosen.adapter_name = adapter;
   }
   chosen.served = std::move(served);

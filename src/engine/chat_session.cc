@@ -1,0 +1,117 @@
+#include "engine/chat_session.h"
+
+#include <algorithm>
+
+#include "base/json.h"
+#include "model/probe.h"
+
+namespace headrace::engine {
+namespace {
+
+// A text whose tokens may be any number is cut up to this length.
+constexpr int64_t kMostUnboundedBytes = 1 << 20;
+
+std::string Quoted(const std::string& text) {
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+// For templates that know no tools: what was called and what came of it, in words.
+void WriteCallsAsText(std::vector<model::Message>* messages) {
+  for (model::Message& message : *messages) {
+    for (const model::ToolCall& call : message.tool_calls)
+      message.content += (message.content.empty() ? "" : "\n") + std::string("<tool_call>\n{\"name\": ") +
+                         Quoted(call.name) + ", \"arguments\": " + call.arguments + "}\n</tool_call>";
+    message.tool_calls.clear();
+    if (message.role == "tool") {
+      message.role = "user";
+      message.content = "<tool_response>\n" + message.content + "\n</tool_response>";
+    }
+  }
+}
+
+}  // namespace
+
+void ChatPrompt::MoveInto(Request* request) {
+  request->prompt = std::move(prompt);
+  request->turn_ends = std::move(turn_ends);
+}
+
+Result<std::shared_ptr<ChatSession>> ChatSession::Open(const std::string& path,
+                                                       const SessionOptions& options) {
+  HEADRACE_TRY(model::Probe(path, {.chat_template = options.chat_template, .stop = options.load.stop}));
+  std::shared_ptr<ChatSession> session(new ChatSession());
+  HEADRACE_ASSIGN(session->model_, model::Model::Load(path, options.load));
+  const model::Facts& facts = session->model_->facts();
+  if (session->encodes()) {
+    session->context_ = facts.trained_context;
+    session->chat_problem_ = Status::Unsupported(facts.name + " is an encoder: it answers nobody");
+    return session;
+  }
+  const int32_t wanted =
+      options.context > 0 ? options.context : std::min(facts.trained_context, model::kUsualCells);
+  session->context_ = std::min(wanted, std::max(facts.trained_context, 1));
+  for (const auto& [name, file] : options.adapters) {
+    HEADRACE_ASSIGN(session->adapters_[name], session->model_->LoadAdapter(file));
+  }
+  const bool own = facts.has_template && !options.replace_template;
+  auto chat = model::ChatTemplate::Make(*session->model_, own ? "" : options.chat_template);
+  if (chat.ok()) {
+    session->chat_ = std::move(*chat);
+  } else {
+    session->chat_problem_ = chat.status();
+  }
+  return session;
+}
+
+Result<model::Prompt> ChatSession::Render(std::vector<model::Message> messages,
+                                          const model::RenderOptions& render) const {
+  if (!chat_) return chat_problem_;
+  if (!chat_->knows_tools()) WriteCallsAsText(&messages);
+  return chat_->Render(messages, render);
+}
+
+Result<ChatPrompt> ChatSession::Cut(model::Prompt rendered) const {
+  ChatPrompt made;
+  made.text = rendered.text();
+  if (const auto fault = CannotFit(made.text.size())) return Status::Limit(fault->why);
+  HEADRACE_ASSIGN(std::vector<Token> tokens, rendered.Tokenize(*model_));
+  made.prompt.Add(std::move(tokens));
+  made.turn_ends = std::move(rendered.turn_ends);
+  made.format = std::move(rendered.format);
+  return made;
+}
+
+Result<ChatPrompt> ChatSession::Chat(std::vector<model::Message> messages,
+                                     const model::RenderOptions& render) const {
+  HEADRACE_ASSIGN(model::Prompt rendered, Render(std::move(messages), render));
+  return Cut(std::move(rendered));
+}
+
+Result<Prompt> ChatSession::Text(std::string_view text, bool special, bool parse) const {
+  if (const auto fault = CannotFit(text.size())) return Status::Limit(fault->why);
+  HEADRACE_ASSIGN(std::vector<Token> tokens, model_->Tokenize(text, special, parse));
+  return Prompt(std::move(tokens));
+}
+
+std::optional<ChatSession::TooLong> ChatSession::CannotFit(size_t bytes) const {
+  const int64_t fewest = model_->FewestTokens(bytes);
+  if (fewest > context_)
+    return TooLong{"this model's context holds " + std::to_string(context_) +
+                       " tokens, and this text has at least " + std::to_string(fewest) + "; shorten it",
+                   fewest, context_};
+  // Of some tokenizers a text of any length may be one token.
+  if (fewest == 0 && static_cast<int64_t>(bytes) > kMostUnboundedBytes)
+    return TooLong{"this text has " + std::to_string(bytes) + " bytes; at most " +
+                       std::to_string(kMostUnboundedBytes) + " are cut into tokens for this model",
+                   0, 0};
+  return std::nullopt;
+}
+
+int64_t ChatSession::FirstUnknown(std::span<const Token> tokens) const {
+  const auto found = std::find_if(tokens.begin(), tokens.end(), [this](Token token) {
+    return token < 0 || token >= model_->facts().vocabulary;
+  });
+  return found == tokens.end() ? -1 : found - tokens.begin();
+}
+
+}  // namespace headrace::engine
