@@ -13,10 +13,9 @@
 
 #include "base/utf8.h"
 #include "bridge.h"
+#include "engine/chat_session.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
-#include "model/chat.h"
-#include "model/probe.h"
 #include "registry/registry.h"
 #include "tokenizer.h"
 
@@ -25,18 +24,17 @@ namespace {
 
 // A model with the engine and the embedder over it, started when first needed; all share one compute lease.
 struct ModelHandle {
-  std::shared_ptr<model::Model> model;
+  std::shared_ptr<engine::ChatSession> session;
   engine::EngineOptions options;
   std::shared_ptr<engine::Engine> engine;  // its readers hold it too
   std::unique_ptr<engine::Embedder> embedder;
-  std::shared_ptr<const model::ChatTemplate> chat;
-  std::string chat_template;
   std::mutex mutex;
 
+  const model::Model& model() const { return session->model(); }
   Result<std::shared_ptr<engine::Engine>> Engine() {
     const std::lock_guard lock(mutex);
     if (!engine) {
-      HEADRACE_ASSIGN(engine, engine::Engine::Start(model, options));
+      HEADRACE_ASSIGN(engine, engine::Engine::Start(session->shared_model(), options));
     }
     return engine;
   }
@@ -44,15 +42,15 @@ struct ModelHandle {
   // keeps its own.
   Result<int> LoadAdapter(const std::string& path, float scale) {
     const std::lock_guard lock(mutex);
-    HEADRACE_ASSIGN(const int index, model->LoadAdapter(path, scale));
+    HEADRACE_ASSIGN(const int index, session->LoadAdapter(path, scale));
     engine.reset();
     return index;
   }
   Result<engine::Embedder*> Embedder() {
     const std::lock_guard lock(mutex);
     if (!embedder) {
-      HEADRACE_ASSIGN(embedder,
-                      engine::Embedder::Start(model, {.threads = options.decoder.threads}, options.lease));
+      HEADRACE_ASSIGN(embedder, engine::Embedder::Start(session->shared_model(),
+                                                        {.threads = options.decoder.threads}, options.lease));
     }
     return embedder.get();
   }
@@ -130,7 +128,7 @@ void Maybe(const nb::dict& from, const char* name, T* to) {
 std::shared_ptr<AnswerReader> Submit(ModelHandle* handle, const nb::object& prompt, const nb::dict& from) {
   engine::Request request;
   if (nb::isinstance<nb::str>(prompt)) {
-    request.prompt = Check(handle->model->Tokenize(nb::cast<std::string>(prompt), true, false));
+    request.prompt = Check(handle->session->Text(nb::cast<std::string>(prompt)));
   } else {
     const auto list = nb::cast<nb::list>(prompt);
     if (nb::len(list) > 0 && nb::isinstance<nb::dict>(list[0])) {
@@ -142,11 +140,7 @@ std::shared_ptr<AnswerReader> Submit(ModelHandle* handle, const nb::object& prom
         messages.push_back(
             {nb::cast<std::string>(message["role"]), nb::cast<std::string>(message["content"])});
       }
-      if (!handle->chat)
-        handle->chat = Check(model::ChatTemplate::Make(*handle->model, handle->chat_template));
-      model::Prompt rendered = Check(handle->chat->Render(messages));
-      request.prompt = Check(rendered.Tokenize(*handle->model));
-      request.turn_ends = std::move(rendered.turn_ends);
+      Check(handle->session->Chat(std::move(messages))).MoveInto(&request);
     } else {
       request.prompt = nb::cast<std::vector<model::Token>>(list);
     }
@@ -230,17 +224,17 @@ struct ByteGrammar {
   static constexpr model::Token kEnd = 256;
 };
 
-// A model by its file or its name in a catalog, tried first (Probe). Without the GIL.
-std::shared_ptr<model::Model> LoadModel(const std::string& name, const std::optional<std::string>& catalog,
-                                        const model::ProbeOptions& probe, const model::LoadOptions& options) {
-  return Check(Unlocked([&]() -> Result<std::shared_ptr<model::Model>> {
+// A model by its file or its name in a catalog. Without the GIL.
+std::shared_ptr<engine::ChatSession> OpenSession(const std::string& name,
+                                                 const std::optional<std::string>& catalog,
+                                                 const engine::SessionOptions& options) {
+  return Check(Unlocked([&]() -> Result<std::shared_ptr<engine::ChatSession>> {
     std::shared_ptr<table::Catalog> opened;
     if (catalog) {
       HEADRACE_ASSIGN(opened, table::Catalog::Open(*catalog));
     }
     HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(name, opened));
-    HEADRACE_TRY(model::Probe(path, probe));
-    return model::Model::Load(path, options);
+    return engine::ChatSession::Open(path, options);
   }));
 }
 
@@ -255,7 +249,7 @@ struct TokenizerParts {
 nb::capsule MakeTokenizer(const std::string& name, const std::optional<std::string>& catalog, bool begin,
                           bool end, bool parse) {
   auto parts = std::make_unique<TokenizerParts>();
-  parts->model = LoadModel(name, catalog, {}, {.vocabulary_only = true});
+  parts->model = OpenSession(name, catalog, {.load = {.vocabulary_only = true}})->shared_model();
   if (end && parts->model->eos() < 0)
     Raise(Status::Unsupported(parts->model->path() + " has no end-of-text token; give end=False"));
   parts->begin = begin;
@@ -280,7 +274,7 @@ nb::capsule MakeTokenizer(const std::string& name, const std::optional<std::stri
 }
 
 nb::dict FactsOf(ModelHandle* handle) {
-  const model::Facts& f = handle->model->facts();
+  const model::Facts& f = handle->model().facts();
   nb::dict d;
   d["name"] = f.name;
   d["architecture"] = f.architecture;
@@ -293,8 +287,8 @@ nb::dict FactsOf(ModelHandle* handle) {
   d["memory"] = std::string(model::MemoryName(f.memory));
   d["window"] = f.window;
   d["kv_bytes_per_token"] = f.kv_bytes_per_token;
-  d["chat_template"] = handle->model->template_source();
-  d["path"] = handle->model->path();
+  d["chat_template"] = handle->model().template_source();
+  d["path"] = handle->model().path();
   return d;
 }
 
@@ -334,20 +328,18 @@ NB_MODULE(_engine, m) {
       .def("facts", &FactsOf)
       .def("tokenize",
            [](ModelHandle* handle, const std::string& text, bool special, bool parse) {
-             return Check(Unlocked([&] { return handle->model->Tokenize(text, special, parse); }));
+             return Check(Unlocked([&] { return handle->model().Tokenize(text, special, parse); }));
            })
       .def("detokenize",
            [](ModelHandle* handle, const std::vector<model::Token>& tokens) {
-             const std::string text = CleanUtf8(handle->model->Detokenize(tokens));
+             const std::string text = CleanUtf8(handle->model().Detokenize(tokens));
              return nb::str(text.data(), text.size());
            })
       .def("render",
            [](ModelHandle* handle, const std::vector<std::pair<std::string, std::string>>& messages) {
-             if (!handle->chat)
-               handle->chat = Check(model::ChatTemplate::Make(*handle->model, handle->chat_template));
              std::vector<model::Message> list;
              for (const auto& [role, content] : messages) list.push_back({role, content});
-             return Check(handle->chat->Render(list)).text();
+             return Check(handle->session->Render(std::move(list))).text();
            })
       .def("embed",
            [](ModelHandle* handle, const std::vector<std::string>& texts, bool normalise, bool cut) {
@@ -381,14 +373,14 @@ NB_MODULE(_engine, m) {
     Maybe(from, "max_itl", &o.core.max_gap);
     Maybe(from, "deterministic", &o.core.deterministic);
     Maybe(from, "lookup", &o.core.lookup);
-    Maybe(from, "chat_template", &handle->chat_template);
-    model::LoadOptions load;
-    Maybe(from, "gpu_layers", &load.gpu_layers);
-    Maybe(from, "devices", &load.devices);
     o.lease = std::make_shared<engine::ComputeLease>();
-    model::ProbeOptions probe;
-    probe.chat_template = handle->chat_template;
-    handle->model = LoadModel(name, catalog, probe, load);
+    engine::SessionOptions session;
+    session.replace_template = true;
+    session.context = o.decoder.cells;
+    Maybe(from, "chat_template", &session.chat_template);
+    Maybe(from, "gpu_layers", &session.load.gpu_layers);
+    Maybe(from, "devices", &session.load.devices);
+    handle->session = OpenSession(name, catalog, session);
     return handle;
   });
 }
