@@ -79,7 +79,7 @@ nb::object Values(const stream::BatchColumn& column) {
   return list;
 }
 
-nb::dict ToDict(const BatchPtr& batch) {
+nb::dict ColumnsToDict(const BatchPtr& batch) {
   const nb::capsule owner = Keep(batch);
   const std::vector<int64_t> rows{batch->rows};
   nb::dict dict;
@@ -273,7 +273,7 @@ Result<table::Table> Reopen(const std::string& location, const std::string& pref
 
 void BindStream(nb::module_& m) {
   nb::class_<StreamBatch>(m, "StreamBatch")
-      .def("to_dict", [](const StreamBatch& b) { return ToDict(b.held); })
+      .def("to_dict", [](const StreamBatch& b) { return ColumnsToDict(b.held); })
       .def_prop_ro("state", [](const StreamBatch& b) { return b.held->after.ToJson(); })
       .def("arrow_array",
            [](const StreamBatch& b) { return ExportBatch(*Check(stream::BatchToArrow(b.held))); });
