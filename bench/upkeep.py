@@ -1,0 +1,165 @@
+"""The claims about changing tables: deletes, updates, upserts, and scans of what they leave."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+
+import duckdb
+import headrace as hr
+import lance
+import numpy as np
+import pyarrow as pa
+from measure import Line, at_most, timed
+from tables import Scratch, fixed, folder_bytes, vectors
+
+ROUNDS = 5
+
+
+def rows_of(rows: int) -> pa.Table:
+    """(key, number, text, 384 floats)."""
+    rng = np.random.default_rng(3)
+    return pa.table(
+        {
+            "key": pa.array(rng.permutation(rows), pa.int64()),
+            "number": rng.random(rows),
+            "text": pa.array([f"the text of row {i}" for i in range(rows)]),
+            "vector": fixed(vectors(rows)),
+        }
+    )
+
+
+class Sides:
+    """The same table made by us (without fsync, as Lance) and by Lance, each work on a fresh copy of the files."""
+
+    def __init__(self, folder: pathlib.Path, data: pa.Table) -> None:
+        self.folder = folder
+        hr.init(folder / "ours0", sync=False).create_table("t", data)
+        lance.write_dataset(data, folder / "theirs0", max_rows_per_file=1 << 20)
+
+    def run(
+        self, ours: Callable[[hr.Table], object], theirs: Callable[[lance.LanceDataset], object]
+    ) -> tuple[float, float, int]:
+        """Median seconds of both, and the bytes that ours wrote. A round of each first warms up."""
+        mine, rival = [], []
+        written = 0
+        for index in range(ROUNDS + 1):
+            for side in ("ours", "theirs") if index % 2 == 0 else ("theirs", "ours"):
+                place = self.folder / side
+                shutil.copytree(self.folder / f"{side}0", place)
+                try:
+                    if side == "ours":
+                        table = hr.open(place)["t"]
+                        before = folder_bytes(place)
+                        seconds = timed(lambda table=table: ours(table))
+                        written = folder_bytes(place) - before
+                    else:
+                        dataset = lance.dataset(place)
+                        seconds = timed(lambda dataset=dataset: theirs(dataset))
+                finally:
+                    shutil.rmtree(place)
+                if index:
+                    (mine if side == "ours" else rival).append(seconds)
+        return statistics.median(mine), statistics.median(rival), written
+
+
+def changes(scale: float) -> list[Line]:
+    rows = int(1_000_000 * scale)
+    data = rows_of(rows)
+    lines = []
+    with Scratch() as folder:
+        sides = Sides(folder, data)
+        ours, theirs, _ = sides.run(lambda t: t.delete("key % 100 = 7"), lambda d: d.delete("key % 100 = 7"))
+        lines.append(at_most("1M rows with vectors: delete 1 %", ours, theirs, 1.0))
+
+        ours, theirs, written = sides.run(
+            lambda t: t.update({"number": 0.5}, "key % 10 = 7"),
+            lambda d: d.update({"number": "0.5"}, "key % 10 = 7"),
+        )
+        lines.append(at_most("… update one number of 10 % of the rows", ours, theirs, 0.15))
+        changed = rows // 10 * 8
+        ratio = written / changed
+        lines.append(
+            Line(
+                "… bytes written ÷ bytes changed",
+                f"{written / 1e6:.3f} MB",
+                f"{changed / 1e6:.3f} MB",
+                ratio,
+                "≤ 1.2",
+                ratio <= 1.2,
+            )
+        )
+        rng = np.random.default_rng(5)
+        count = int(10_000 * scale)
+        fresh = rows_of(count).set_column(
+            0, "key", pa.array(np.sort(rng.choice(rows * 2, count, replace=False)), pa.int64())
+        )
+        ours, theirs, _ = sides.run(
+            lambda t: t.merge(fresh, on="key"),
+            lambda d: d.merge_insert("key").when_matched_update_all().when_not_matched_insert_all().execute(fresh),
+        )
+        lines.append(at_most("… upsert 10k whole rows by key, half of them new", ours, theirs, 1.0))
+    return lines
+
+
+def scans(scale: float) -> list[Line]:
+    rows = int(4_000_000 * scale)
+    rng = np.random.default_rng(3)
+    data = pa.table({"key": rng.permutation(rows), "number": rng.random(rows), "other": rng.random(rows)})
+    lines = []
+    query = "select sum(number), sum(other), max(key) from t"
+    with Scratch() as folder:
+        catalogs = {}
+        for name in ("plain", "deleted", "overlaid"):
+            catalogs[name] = hr.init(folder / name, sync=False)
+            catalogs[name].create_table("t", data)
+        catalogs["deleted"]["t"].delete("key % 100 = 7")
+        catalogs["overlaid"]["t"].update({"number": 0.5}, "key % 100 = 7")
+        for name, words in (("deleted", "1 % of the rows deleted"), ("overlaid", "1 % of one column overlaid")):
+            base, changed = [], []
+            for index in range(10):
+                for side, times in (("plain", base), (name, changed)):
+                    seconds = timed(lambda side=side: catalogs[side].sql(query).to_arrow())
+                    if index:
+                        times.append(seconds)
+            lines.append(
+                at_most(f"SQL scan of 4M rows, {words}", statistics.median(changed), statistics.median(base), 1.1)
+            )
+    return lines
+
+
+def merge(scale: float) -> list[Line]:
+    rows = int(10_000_000 * scale)
+    hits = rows // 100
+    rng = np.random.default_rng(3)
+    keys = rng.permutation(rows)
+    data = pa.table({"key": keys, "number": rng.random(rows)})
+    source = pa.table({"key": np.sort(rng.choice(rows, hits, replace=False)), "number": np.zeros(hits)})
+    with Scratch() as folder:
+        table = hr.init(folder / "ours", sync=False).create_table("t", data)
+        rival_database = duckdb.connect()
+        rival_database.register("big", pa.table({"key": keys}))
+        rival_database.register("small", pa.table({"key": source["key"]}))
+        ours, theirs = [], []
+        for index in range(4):
+            start = time.perf_counter()
+            table.merge(source, on="key", not_matched="ignore")
+            mine = time.perf_counter() - start
+            rival = timed(lambda: rival_database.sql("select count(*) from big join small using (key)").fetchall())
+            if index:
+                ours.append(mine)
+                theirs.append(rival)
+        return [
+            at_most(
+                "merge on a key over 10M rows, 1 % hits ÷ DuckDB's join of the keys",
+                statistics.median(ours),
+                statistics.median(theirs),
+                2.5,
+            )
+        ]
+
+
+BENCHES: dict[str, Callable[[float], list[Line]]] = {"changes": changes, "scans": scans, "merge": merge}
