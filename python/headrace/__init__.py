@@ -29,9 +29,10 @@ from headrace.errors import (
 from headrace.model import Answer, Delta, Model, Tokenize
 from headrace.objects import Json
 from headrace.rows import Batch, Reader, Row
+from headrace.snapshot import Snapshot
 from headrace.sources import Mixture, Pack
 from headrace.stream import Epoch, Stream
-from headrace.table import Commit, HistoryEntry, Snapshot, Table
+from headrace.table import Commit, HistoryEntry, Merge, Table
 from headrace.transforms import (
     CenterCrop,
     ColorJitter,
@@ -66,6 +67,7 @@ __all__ = [
     "Json",
     "Layout",
     "LimitExceeded",
+    "Merge",
     "Mixture",
     "Model",
     "Normalize",

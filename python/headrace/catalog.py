@@ -281,7 +281,7 @@ def _tensor_hints(table: Table) -> list[str]:
     for column, kind in snapshot.columns.items():
         if kind not in _OF_TENSORS:
             continue
-        cells = snapshot.take(range(min(len(snapshot), LOOKED_AT)), [column])[column]
+        cells = snapshot._first(LOOKED_AT, [column])[column]
         lengths = {len(cell) for cell in cells if cell is not None}
         if len(lengths) == 1 and (length := lengths.pop()) > 1:
             tensor = f"tensor<{_OF_TENSORS[kind]}>[{length}]"

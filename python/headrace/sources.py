@@ -9,7 +9,8 @@ from typing import Any
 
 from headrace.errors import Invalid
 from headrace.model import Tokenize
-from headrace.table import Snapshot, Table
+from headrace.snapshot import Snapshot
+from headrace.table import Table
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 from headrace import _native, process, ranks, tensors
 from headrace.errors import Invalid
 from headrace.hints import Hinted, argument
+from headrace.snapshot import Snapshot
 from headrace.sources import Mixture, Pack, bytes_of, snapshot_of
-from headrace.table import Snapshot, Table
+from headrace.table import Table
 from headrace.transforms import ImageSteps
 
 Batch = dict[str, Any]

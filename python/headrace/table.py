@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import datetime
 import functools
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from headrace import _native, display, process
+from headrace import _native
 from headrace.errors import Invalid, NotFound
-from headrace.hints import Hinted
 from headrace.process import Own
 from headrace.rows import Batch, Reader, Row, gathered, is_empty, to_native
+from headrace.snapshot import Schema, Shown, Snapshot
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,15 @@ class Commit:
     bytes: int
     fragments: int
     repeated: bool
+
+
+@dataclass(frozen=True)
+class Merge(Commit):
+    """What a merge did: ``rows`` is the sum of those ``updated``, ``deleted`` and ``added``."""
+
+    updated: int
+    deleted: int
+    added: int
 
 
 @dataclass(frozen=True)
@@ -45,196 +53,17 @@ class HistoryEntry:
     tags: list[str]
 
 
-class Schema(dict[str, str]):
-    """Column names and types."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        super().__init__(snapshot.columns)
-        self._snapshot = snapshot
-
-    def __arrow_c_schema__(self) -> object:
-        return self._snapshot.__arrow_c_schema__()
-
-    def __reduce__(self) -> Any:
-        return dict, (dict(self),)
-
-    def __repr__(self) -> str:
-        width = max((len(name) for name in self), default=0)
-        return "\n".join(f"{name:<{width}}  {kind}" for name, kind in self.items())
-
-
-class _Shown(Hinted):
-    """What a table and its versions have in common: what other libraries call their methods, and what notebooks show."""
-
-    _elsewhere: ClassVar[dict[str, str]] = {
-        "shape": "len(table) is the number of rows, table.columns the columns",
-        "num_rows": "len(table)",
-        "count_rows": "len(table), or count(where=…)",
-        "dtypes": "table.schema",
-        "describe": "table.schema, and `headrace describe` for bounds",
-        "filter": "scan(where='…') reads the rows that a filter keeps",
-        "where": "scan(where='…') reads the rows that a filter keeps",
-        "select": "scan(columns=[…]) reads some columns",
-        "search": "scan(where='…'), or catalog.sql('…')",
-        "query": "scan(where='…'), or catalog.sql('…') with the table's name",
-        "sql": "catalog.sql('…') with the table's name",
-        "rows": "len(table) is their number; for row in table gives them",
-        "tail": "table[-5:]",
-        "sample": "hr.Stream(table) shuffles; catalog.sql('… using sample 5') draws rows",
-        "iter_batches": "scan().batches()",
-        "to_batches": "scan().batches()",
-        "to_pylist": "scan().to_pylist()",
-        "to_list": "scan().to_pylist()",
-        "to_dicts": "scan().to_pylist()",
-        "read": "scan(), take(row_ids) or table[:5]",
-        "get": "take([row_id]) or table[0]",
-        "add": "append(rows), or add_columns(…)",
-        "insert": "append(rows)",
-        "extend": "append(rows)",
-        "write": "append(rows)",
-        "add_column": "add_columns({'name': values}), or add_columns(function, inputs=[…])",
-        "map": "add_columns(function, inputs=[…]) keeps the results; hr.Stream(table).map(function) passes them on",
-        "apply": "add_columns(function, inputs=[…])",
-        "drop": "drop_column(name), or catalog.drop_table(name)",
-        "rename": "rename_column(old, new)",
-        "versions": "history()",
-        "log": "history()",
-        "tags": "history() has the tags of each version",
-        "checkout": "at(version)",
-        "snapshot": "at() is the newest version, at(version) another",
-    }
-
-    def _html(self, caption: str, snapshot: Snapshot) -> str:
-        names = dict(list(snapshot.columns.items())[: display.COLUMNS])
-        rows = snapshot.take(range(min(len(snapshot), display.ROWS)), list(names))
-        return display.table(caption, snapshot.columns, rows, len(snapshot) - len(rows))
-
-
-class Snapshot(_Shown):
-    """A table at one version. It never changes, whatever is committed later."""
-
-    def __init__(self, view: _native.View) -> None:
-        self._address = (view.location, view.prefix, view.version)
-        self._own = Own(view, functools.partial(process.view, self._address))
-
-    @property
-    def _view(self) -> _native.View:
-        return self._own.get()
-
-    @property
-    def version(self) -> int:
-        """The version's number."""
-        return self._view.version
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """Column names and types."""
-        return dict(self._view.columns)
-
-    def __len__(self) -> int:
-        return self._view.rows
-
-    def scan(
-        self,
-        columns: Sequence[str] | None = None,
-        where: str | None = None,
-        limit: int | None = None,
-        *,
-        batch_rows: int = 65536,
-        row_ids: bool = False,
-    ) -> Reader:
-        """Rows in row-id order, as a stream.
-
-        ``columns``: names, or fields such as ``image.width``; all by default. ``where``: a filter, as in
-        ``image.width >= 512 and lang = 'en'`` (docs/guide/expressions.md). ``row_ids`` adds the column ``_row_id``.
-
-        Raises:
-            NotFound: a column is not there.
-            Invalid: the filter is wrong; the message points at the place.
-            Corrupt: while reading: bytes do not match their checksum.
-        """
-        return Reader(
-            self._view.scan(list(columns or []), where or "", -1 if limit is None else limit, batch_rows, row_ids)
-        )
-
-    @property
-    def schema(self) -> Schema:
-        """Column names and types, as a dict that ``pyarrow.schema()`` takes too."""
-        return Schema(self)
-
-    def head(self, rows: int = 5) -> Batch:
-        """The first rows."""
-        return self.take(list(range(len(self))[:rows]))
-
-    def __getitem__(self, key: slice | int) -> Any:
-        """``table[:5]``, a Batch, and ``table[-1]``, a Row, by place in row-id order."""
-        rows = range(len(self))
-        if not isinstance(key, slice):
-            place = rows[operator.index(key)]
-            return self[place : place + 1][0]
-        return self.take(list(rows[key]))
-
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self.scan())
-
-    def to_arrow(self) -> Any:
-        """All rows as a ``pyarrow.Table``."""
-        return self.scan().to_arrow()
-
-    def to_pandas(self) -> Any:
-        """All rows as a pandas DataFrame (by pyarrow)."""
-        return self.scan().to_pandas()
-
-    def to_polars(self) -> Any:
-        """All rows as a polars DataFrame."""
-        return self.scan().to_polars()
-
-    def take(self, row_ids: Sequence[int], columns: Sequence[str] | None = None) -> Batch:
-        """Rows by id, in the order asked for; repeats are allowed. ``NotFound`` names an id that no row has.
-
-        Raises:
-            NotFound: no row has the id, or a column is not there.
-            Corrupt: bytes do not match their checksum.
-        """
-        return Batch(self._view.take([int(i) for i in row_ids], list(columns or [])))
-
-    def count(self, where: str | None = None) -> int:
-        """Rows that pass the filter.
-
-        Raises:
-            Invalid: the filter is wrong; the message points at the place.
-        """
-        return self._view.count(where or "")
-
-    def files(self) -> list[tuple[str, int, int]]:
-        """The data files as (path, first row id, rows): ordinary Parquet and Arrow files that any program may read."""
-        return self._view.files()
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        return self.scan().__arrow_c_stream__()
-
-    def __arrow_c_schema__(self) -> object:
-        return self._view.arrow_schema()
-
-    def __reduce__(self) -> Any:
-        return _reopen, self._address
-
-    def _repr_html_(self) -> str:
-        return self._html(f"version {self.version}: {len(self):,} rows", self)
-
-    def __repr__(self) -> str:
-        return f"<Snapshot version {self.version}: {len(self):,} rows, {len(self.columns)} columns>"
-
-
-def _reopen(location: str, prefix: str, version: int) -> Snapshot:
-    return Snapshot(process.view((location, prefix, version)))
+def _ids(where: str | None, row_ids: Sequence[int] | None) -> list[int] | None:
+    if where is not None and row_ids is not None:
+        raise TypeError("give a filter or row ids, not both")
+    return None if row_ids is None else [int(i) for i in row_ids]
 
 
 def _reopen_table(location: str, prefix: str, name: str) -> Table:
     return Table(_native.reopen_table(location, prefix, name), location)
 
 
-class Table(_Shown):
+class Table(Shown):
     """A table by name. Reading it reads the newest version; ``at`` pins one."""
 
     def __init__(self, native: _native.Table, location: str) -> None:
@@ -313,15 +142,11 @@ class Table(_Shown):
 
     def head(self, rows: int = 5) -> Batch:
         """The first rows."""
-        return self.take(list(range(len(self))[:rows]))
+        return self.at().head(rows)
 
     def __getitem__(self, key: slice | int) -> Any:
         """``table[:5]``, a Batch, and ``table[-1]``, a Row, by place in row-id order."""
-        rows = range(len(self))
-        if not isinstance(key, slice):
-            place = rows[operator.index(key)]
-            return self[place : place + 1][0]
-        return self.take(list(rows[key]))
+        return self.at()[key]
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.scan())
@@ -405,6 +230,122 @@ class Table(_Shown):
         if isinstance(columns, Mapping) and columns and all(isinstance(kind, str) for kind in columns.values()):
             return Commit(**self._native.add_empty_columns(list(columns.items()), why))
         return Commit(**self._native.add_columns(to_native(columns, known), why))
+
+    def delete(
+        self,
+        where: str | None = None,
+        *,
+        row_ids: Sequence[int] | None = None,
+        why: str = "",
+        writer: str = "",
+        sequence: int = -1,
+    ) -> Commit:
+        """Deletes the rows that pass a filter (``"true"``: every row), or those with these ids.
+
+        Earlier versions keep them, and ``restore`` brings them back; their ids are never given again. ``rows`` of the result
+        is how many there were; no row is no commit. With ``writer`` and ``sequence`` it is exactly-once, as ``append``.
+
+        Raises:
+            Invalid: the filter is wrong, or nothing says which rows.
+            NotFound: no row has one of the ids; nothing is deleted.
+            Conflict: others changed these rows again and again meanwhile.
+            UnknownOutcome: the store never said whether the commit was taken.
+        """
+        return Commit(**self._native.delete(where or "", _ids(where, row_ids), why, writer, sequence))
+
+    def update(
+        self,
+        values: Any,
+        where: str | None = None,
+        *,
+        row_ids: Sequence[int] | None = None,
+        inputs: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        why: str = "",
+        writer: str = "",
+        sequence: int = -1,
+    ) -> Commit:
+        """Gives the rows that pass a filter (``"true"``: every row), or those with these ids, new values.
+
+        ``values``: a dict with one value for each column that changes (``{"label": "cat"}``), or a function with
+        ``columns``, the names of those columns: it gets a ``Batch`` of ``inputs`` and gives as many rows, in any form of
+        data. Only the columns that change are written, and of few rows only these.
+
+        Raises:
+            Invalid: a value does not fit its column, or nothing says which rows; nothing is changed.
+            NotFound: a column is not there, or no row has one of the ids.
+            Conflict: others changed these rows again and again meanwhile.
+            UnknownOutcome: the store never said whether the commit was taken.
+        """
+        known = self.columns
+        if callable(values):
+            if columns is None:
+                raise TypeError("a function needs columns=[…]: those that it changes")
+            function: Callable[[Batch], Any] = values
+        elif isinstance(values, Mapping):
+            columns = list(values)
+
+            def function(batch: Batch) -> Any:
+                return {name: [value] * len(batch) for name, value in values.items()}
+
+        else:
+            raise TypeError("update() takes a dict with a value for each column, or a function")
+        return Commit(
+            **self._native.update(
+                where or "",
+                _ids(where, row_ids),
+                list(inputs or []),
+                list(columns),
+                lambda batch: to_native(function(Batch(batch)), known),
+                why,
+                writer,
+                sequence,
+            )
+        )
+
+    def merge(
+        self,
+        rows: Any,
+        on: str | Sequence[str],
+        *,
+        matched: str = "update",
+        not_matched: str = "add",
+        why: str = "",
+        writer: str = "",
+        sequence: int = -1,
+    ) -> Merge:
+        """Brings rows in by a key (an upsert), in one commit: rows of the table whose key they have get their values, others
+        are added.
+
+        ``rows``: data as for ``append``, which is held in memory; ``on``: the key's columns. ``matched``: ``"update"``
+        (columns that the rows do not have keep their values), ``"keep"`` or ``"delete"``. ``not_matched``: ``"add"`` or
+        ``"ignore"``.
+
+        Raises:
+            Invalid: two of the rows have one key or one of them has none, or a value does not fit; nothing is changed.
+            NotFound: the table has no such column.
+            Conflict: others changed the table again and again meanwhile.
+            UnknownOutcome: the store never said whether the commit was taken.
+        """
+        if matched not in ("update", "keep", "delete"):
+            raise ValueError(f"matched is 'update', 'keep' or 'delete', not {matched!r}")
+        if not_matched not in ("add", "ignore"):
+            raise ValueError(f"not_matched is 'add' or 'ignore', not {not_matched!r}")
+        rows = gathered(rows)
+        if is_empty(rows):
+            return Merge(self.version, 0, 0, 0, False, 0, 0, 0)
+        key = [on] if isinstance(on, str) else list(on)
+        native = to_native(rows, self.columns)
+        return Merge(**self._native.merge(native, key, matched, not_matched == "add", why, writer, sequence))
+
+    def restore(self, version: int | str | datetime.datetime, *, why: str = "") -> Commit:
+        """Makes the rows, columns and values of an earlier version (or tag, or time) the newest. Those in between stay, and
+        can be restored too.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        return Commit(**self._native.restore(str(self.at(version).version), why))
 
     def rename_column(self, old: str, new: str, *, why: str = "") -> Commit:
         """Renames a column: metadata only.

@@ -2,6 +2,7 @@
 #include <arrow/array.h>
 #include <arrow/table.h>
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -110,6 +111,11 @@ void BindViews(nb::module_& m) {
             auto rows = Check(Interruptible([&](const StopToken&) { return v.Take(ids, columns); }));
             return RowBatch{std::move(rows), std::make_shared<table::View>(v)};
           })
+      // The ids of the rows at these places (0 is the first that was not deleted), in row-id order.
+      .def("ids_at",
+           [](const table::View& v, const std::vector<int64_t>& places) {
+             return Check(Interruptible([&](const StopToken&) { return v.IdsAt(places); }));
+           })
       .def("count",
            [](const table::View& v, const std::string& where) {
              return Check(Interruptible([&](const StopToken& stop) { return v.Count(where, stop); }));
@@ -129,6 +135,29 @@ void BindViews(nb::module_& m) {
       });
 }
 
+// Runs `work` with a Python function over batches, which is called on the worker thread, holding the GIL;
+// what it raises is kept and raised here. `schema`: the table's, for blobs that come as bytes.
+template <typename Work>
+table::CommitResult WithFunction(const nb::callable& fn, const table::Schema& schema, const Work& work) {
+  std::exception_ptr raised;
+  auto result =
+      work([&](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+        const nb::gil_scoped_acquire gil;
+        try {
+          const nb::object out = fn(RowBatch{std::move(in), nullptr});
+          HEADRACE_ASSIGN(auto rows,
+                          Whole(ingest::WithImageFacts(nb::cast<Reader>(out).batches, schema).get()));
+          if (!rows) return Status::Invalid("the function gave no rows");
+          return rows;
+        } catch (...) {
+          raised = std::current_exception();
+          return Status::Cancelled("the function raised");
+        }
+      });
+  if (raised) std::rethrow_exception(raised);
+  return Check(std::move(result));
+}
+
 void BindNewColumns(nb::class_<table::Table>& table) {
   table
       .def("add_columns",
@@ -139,39 +168,16 @@ void BindNewColumns(nb::class_<table::Table>& table) {
                return t.AddColumns(with_facts.get(), CommitOf(why, "", -1, stop));
              })));
            })
-      .def(
-          "add_columns_from",
-          [](table::Table& t, const std::vector<std::string>& inputs, const nb::callable& fn,
-             const std::string& why) {
-            // The function runs on the worker thread, holding the GIL; what it raises is kept and raised
-            // here.
-            std::exception_ptr raised;
-            const auto call =
-                [&](std::shared_ptr<arrow::RecordBatch> in,
-                    const table::Schema& schema) -> Result<std::shared_ptr<arrow::RecordBatch>> {
-              const nb::gil_scoped_acquire gil;
-              try {
-                const nb::object out = fn(RowBatch{std::move(in), nullptr});
-                return Whole(ingest::WithImageFacts(nb::cast<Reader>(out).batches, schema).get());
-              } catch (...) {
-                raised = std::current_exception();
-                return Status::Cancelled("the function raised");
-              }
-            };
-            auto result = Interruptible([&](const StopToken& stop) -> Result<table::CommitResult> {
-              HEADRACE_ASSIGN(const auto view, t.At());
-              return t.AddColumns(
-                  inputs,
-                  [&](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
-                    HEADRACE_ASSIGN(auto out, call(std::move(in), view.schema()));
-                    if (!out) return Status::Invalid("the function gave no rows");
-                    return out;
-                  },
-                  CommitOf(why, "", -1, stop));
-            });
-            if (raised) std::rethrow_exception(raised);
-            return ToDict(Check(std::move(result)));
-          })
+      .def("add_columns_from",
+           [](table::Table& t, const std::vector<std::string>& inputs, const nb::callable& fn,
+              const std::string& why) {
+             const auto schema = Check(Interruptible([&](const StopToken&) { return t.At(); })).schema();
+             return ToDict(WithFunction(fn, schema, [&](const table::Table::BatchFn& call) {
+               return Interruptible([&](const StopToken& stop) {
+                 return t.AddColumns(inputs, call, CommitOf(why, "", -1, stop));
+               });
+             }));
+           })
       .def("add_empty_columns",
            [](table::Table& t, const std::vector<std::pair<std::string, std::string>>& columns,
               const std::string& why) {
@@ -180,6 +186,55 @@ void BindNewColumns(nb::class_<table::Table>& table) {
                return t.AddEmptyColumns(schema.fields, CommitOf(why, "", -1, stop));
              })));
            });
+}
+
+void BindRowChanges(nb::class_<table::Table>& table) {
+  table
+      .def("delete",
+           [](table::Table& t, const std::string& where, std::optional<std::vector<int64_t>> ids,
+              const std::string& why, const std::string& writer, int64_t sequence) {
+             const table::RowFilter rows{where, std::move(ids)};
+             return ToDict(Check(Interruptible([&](const StopToken& stop) {
+               return t.Delete(rows, CommitOf(why, writer, sequence, stop));
+             })));
+           })
+      .def("update",
+           [](table::Table& t, const std::string& where, std::optional<std::vector<int64_t>> ids,
+              const std::vector<std::string>& inputs, const std::vector<std::string>& columns,
+              const nb::callable& fn, const std::string& why, const std::string& writer, int64_t sequence) {
+             const table::RowFilter rows{where, std::move(ids)};
+             const auto schema = Check(Interruptible([&](const StopToken&) { return t.At(); })).schema();
+             return ToDict(WithFunction(fn, schema, [&](const table::Table::BatchFn& call) {
+               return Interruptible([&](const StopToken& stop) {
+                 return t.Update(rows, inputs, columns, call, CommitOf(why, writer, sequence, stop));
+               });
+             }));
+           })
+      .def("merge",
+           [](table::Table& t, const Reader& source, const std::vector<std::string>& on,
+              const std::string& matched, bool add, const std::string& why, const std::string& writer,
+              int64_t sequence) {
+             table::MergeOptions rules;
+             rules.on = on;
+             rules.matched = matched == "update"   ? table::MergeOptions::Matched::kUpdate
+                             : matched == "delete" ? table::MergeOptions::Matched::kDelete
+                                                   : table::MergeOptions::Matched::kKeep;
+             rules.add = add;
+             const auto done = Check(Interruptible([&](const StopToken& stop) -> Result<table::MergeResult> {
+               HEADRACE_ASSIGN(const auto view, t.At());
+               const auto reader = ingest::WithImageFacts(source.batches, view.schema());
+               return t.Merge(reader.get(), rules, CommitOf(why, writer, sequence, stop));
+             }));
+             nb::dict dict = ToDict(done);
+             dict["updated"] = done.updated;
+             dict["deleted"] = done.deleted;
+             dict["added"] = done.added;
+             return dict;
+           })
+      .def("restore", [](table::Table& t, const std::string& version, const std::string& why) {
+        return ToDict(Check(Interruptible(
+            [&](const StopToken& stop) { return t.Restore(version, CommitOf(why, "", -1, stop)); })));
+      });
 }
 
 void BindSmallChanges(nb::class_<table::Table>& table) {
@@ -250,6 +305,7 @@ void BindTable(nb::module_& m) {
         })));
       });
   BindNewColumns(table);
+  BindRowChanges(table);
   BindSmallChanges(table);
 }
 

@@ -38,4 +38,6 @@ inline constexpr int64_t kMaxManifests = 32;                // live manifests of
 inline constexpr int64_t kManifestFanIn = 8;                // manifests of one size tier before they merge
 inline constexpr int64_t kMaxCommitAttempts = 1'000;        // lost races before a commit gives up
 
+inline constexpr int64_t kMaxRecomputes = 20;  // of a delete or update that others got in the way of
+
 }  // namespace headrace::limits

@@ -41,6 +41,9 @@ void AddTag(CLI::App* app, Context* context, Action* action);
 void AddAddColumns(CLI::App* app, Context* context, Action* action);
 void AddDrop(CLI::App* app, Context* context, Action* action);
 void AddRename(CLI::App* app, Context* context, Action* action);
+void AddDelete(CLI::App* app, Context* context, Action* action);
+void AddUpdate(CLI::App* app, Context* context, Action* action);
+void AddRestore(CLI::App* app, Context* context, Action* action);
 void AddStream(CLI::App* app, Context* context, Action* action);
 void AddScore(CLI::App* app, Context* context, Action* action);
 // In builds with the engine.

@@ -45,12 +45,7 @@ void PrintAligned(const std::vector<std::vector<std::string>>& rows, size_t righ
 
 Result<int64_t> BytesOf(const table::View& view) {
   HEADRACE_ASSIGN(const auto fragments, view.Fragments());
-  int64_t bytes = 0;
-  for (const auto& fragment : *fragments) {
-    for (const auto& file : fragment.files) bytes += file.bytes;
-    for (const auto& pack : fragment.packs) bytes += pack.live_bytes;
-  }
-  return bytes;
+  return table::BytesOf(*fragments);
 }
 
 Status Ls(const Context& context) {
@@ -118,15 +113,19 @@ Status Describe(const Context& context, const std::string& name) {
     for (const auto& one : stats)
       all = all && one ? std::optional(table::MergeStats(*all, *one)) : std::nullopt;
     const bool known = all && field.type.is_scalar() && !fragments->empty();
+    // Statistics count what was deleted or laid over.
+    const bool exact = std::all_of(fragments->begin(), fragments->end(), [](const table::Fragment& fragment) {
+      return fragment.deleted.empty() && fragment.overlays.empty();
+    });
     const auto bound = [&](const table::Value& value) {
       return known ? BoundText(field.type, value) : std::string();
     };
     rows.push_back({(nested ? "  ." : "") + field.name, field.type.ToString(),
-                    known ? HumanCount(all->nulls) : "", known ? bound(all->min) : "",
+                    known ? (exact ? "" : "≤ ") + HumanCount(all->nulls) : "", known ? bound(all->min) : "",
                     known ? bound(all->max) : ""});
     ordered_json entry = {{"name", path}, {"id", field.id}, {"type", field.type.ToString()}};
     if (known) {
-      entry["nulls"] = all->nulls;
+      entry[exact ? "nulls" : "nulls_at_most"] = all->nulls;
       if (!table::IsNull(all->min)) {
         entry["min"] = bound(all->min);
         entry["max"] = bound(all->max);

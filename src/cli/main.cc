@@ -154,6 +154,9 @@ int Main(int argc, char** argv) {
   AddAddColumns(&app, &context, &action);
   AddDrop(&app, &context, &action);
   AddRename(&app, &context, &action);
+  AddDelete(&app, &context, &action);
+  AddUpdate(&app, &context, &action);
+  AddRestore(&app, &context, &action);
   AddStream(&app, &context, &action);
   AddScore(&app, &context, &action);
 #ifdef HEADRACE_ENGINE

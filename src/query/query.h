@@ -87,4 +87,15 @@ Result<table::CommitResult> AddColumns(table::Catalog* catalog, SqlEngine* engin
                                        const std::string& expressions, const std::string& table,
                                        const table::CommitOptions& options);
 
+// New values for a column: an SQL expression over the table's columns.
+struct Assignment {
+  std::string column;
+  std::string expression;
+};
+// Gives the rows that pass the filter (empty: every row) new values. The expressions are SQL, the filter is
+// one of docs/guide/expressions.md, which means the same in both.
+Result<table::CommitResult> Update(table::Catalog* catalog, SqlEngine* engine,
+                                   const std::vector<Assignment>& set, const std::string& where,
+                                   const std::string& table, const table::CommitOptions& options);
+
 }  // namespace headrace::query

@@ -149,8 +149,19 @@ std::vector<Extent> ExtentsOf(const std::vector<table::Fragment>& fragments) {
   std::vector<Extent> extents;
   extents.reserve(fragments.size());
   for (const auto& fragment : fragments)
-    extents.push_back({fragment.first_row_id, fragment.rows, fragment.rows});
+    extents.push_back({fragment.first_row_id, fragment.rows, fragment.live_rows()});
   return extents;
+}
+
+// All rows that were not deleted.
+std::shared_ptr<Selection> LiveRows(const table::View& view,
+                                    std::shared_ptr<const std::vector<table::Fragment>> all,
+                                    std::vector<Extent> extents) {
+  return Selection::From(std::move(extents), [view, all](size_t i) -> Result<store::Bytes> {
+    const table::Fragment& fragment = (*all)[i];
+    HEADRACE_ASSIGN(const auto deleted, view.Deleted(fragment));
+    return store::Bytes::FromString(deleted->Complement(fragment.rows)->Encode());
+  });
 }
 
 constexpr int64_t kHeadRead = 64 << 10;
@@ -206,7 +217,7 @@ Result<std::shared_ptr<Selection>> Selection::Load(const table::View& view, cons
                                                    const ProgressFn& progress) {
   HEADRACE_ASSIGN(const auto fragments, view.Fragments());
   std::vector<Extent> extents = ExtentsOf(*fragments);
-  if (where.empty() || extents.empty()) return All(std::move(extents));
+  if (where.empty() || extents.empty()) return LiveRows(view, fragments, std::move(extents));
   HEADRACE_ASSIGN(const auto parsed, table::ParseExpr(where));
   HEADRACE_ASSIGN(const auto bound, table::BindFilter(parsed, view.schema()));
   const std::string canonical = table::ToString(*parsed);

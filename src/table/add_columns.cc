@@ -1,5 +1,8 @@
 // Columns added to rows that are there: computed from others, given in row order, or empty.
 #include <arrow/array.h>
+#include <arrow/builder.h>
+#include <arrow/compute/api.h>
+#include <arrow/compute/initialize.h>
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
@@ -38,9 +41,12 @@ class ColumnFiller {
  private:
   // A fragment that is being filled.
   struct Progress {
-    int64_t rows = 0;       // got so far
-    bool has_hole = true;   // it has none of the columns
-    bool complete = false;  // it has all of them, and what comes is not written
+    int64_t rows = 0;                       // got so far
+    int64_t written = 0;                    // physical rows: those deleted get nulls
+    std::shared_ptr<const RowSet> deleted;  // of the fragment; null: none
+    std::shared_ptr<arrow::Schema> schema;  // of what came
+    bool has_hole = true;                   // it has none of the columns
+    bool complete = false;                  // it has all of them, and what comes is not written
   };
   bool HasAll(const Fragment& fragment) const {
     return CountFilled(fragment) == static_cast<int64_t>(fields_.size());
@@ -53,6 +59,9 @@ class ColumnFiller {
   Status AddNewFields(const std::vector<Field>& incoming);
   std::vector<int32_t> StatFieldsOf() const;
   Status Write(const Fragment& fragment, const arrow::RecordBatch& batch, Progress* progress);
+  // Writes the batch, whose rows are the next that were not deleted, with nulls for those that were up to
+  // `end`.
+  Status WriteAmongDeleted(const arrow::RecordBatch& batch, int64_t end, Progress* progress);
 
   Table& table_;
   View view_;
@@ -141,25 +150,31 @@ std::vector<const Fragment*> ColumnFiller::Order(const std::vector<Fragment>& fr
 }
 
 Status ColumnFiller::Fill(const Fragment& fragment, const Table::FragmentSource& source) {
+  if (fragment.live_rows() == 0) return Status::Ok();
   if (!in_order_ && writer_ && HasAll(fragment)) {
-    rows_done_ += fragment.rows;  // nothing to compute here
+    rows_done_ += fragment.live_rows();  // nothing to compute here
     return Status::Ok();
   }
   Progress progress;
+  HEADRACE_ASSIGN(progress.deleted, view_.Deleted(fragment));
   const Status read = source(
       view_, fragment, [&](const arrow::RecordBatch& batch) { return Write(fragment, batch, &progress); });
   if (progress.complete) {
-    rows_done_ += fragment.rows;
+    rows_done_ += fragment.live_rows();
     return Status::Ok();
   }
   HEADRACE_TRY(read);
-  if (progress.rows != fragment.rows) {
+  if (progress.rows != fragment.live_rows()) {
     return Status::Invalid("the new columns have " + std::to_string(progress.rows) + " values for " +
-                           std::to_string(fragment.rows) + " rows from row " +
+                           std::to_string(fragment.live_rows()) + " rows from row " +
                            std::to_string(RowMap::IdOf(fragment, 0)) + "; give one for each");
   }
   rows_done_ += progress.rows;
   if (!progress.has_hole) return Status::Ok();
+  if (progress.written < fragment.rows) {
+    HEADRACE_ARROW_ASSIGN(const auto none, arrow::RecordBatch::MakeEmpty(progress.schema));
+    HEADRACE_TRY(WriteAmongDeleted(*none, fragment.rows, &progress));
+  }
   HEADRACE_TRY(writer_->EndFragment());
   filled_.push_back(&fragment);
   rows_filled_ += progress.rows;
@@ -178,14 +193,44 @@ Status ColumnFiller::Write(const Fragment& fragment, const arrow::RecordBatch& b
     progress->complete = !progress->has_hole && !in_order_;
     if (progress->complete) return Status::Cancelled();  // nothing to compute here either
   }
-  progress->rows += batch.num_rows();
-  if (progress->rows > fragment.rows) return Status::Invalid("the new columns have more rows than the table");
-  if (progress->has_hole) HEADRACE_TRY(writer_->Write(batch));
+  const int64_t rows = progress->rows + batch.num_rows();
+  if (rows > fragment.live_rows()) return Status::Invalid("the new columns have more rows than the table");
+  if (progress->has_hole && batch.num_rows() > 0) {
+    HEADRACE_TRY(progress->deleted == nullptr ? writer_->Write(batch)
+                                              : WriteAmongDeleted(batch, fragment.rows, progress));
+    if (progress->deleted == nullptr) progress->written = rows;
+  }
+  progress->rows = rows;
   if (options_.progress) {
     options_.progress(
         {"adding columns", rows_done_ + progress->rows, view_.snapshot().rows, writer_->bytes(), 0});
   }
   return Status::Ok();
+}
+
+Status ColumnFiller::WriteAmongDeleted(const arrow::RecordBatch& batch, int64_t end, Progress* progress) {
+  progress->schema = batch.schema();
+  arrow::Int64Builder places;  // of each physical row's value in the batch; null: it was deleted
+  int64_t next = 0;
+  for (; progress->written < end; ++progress->written) {
+    if (progress->deleted->Contains(progress->written)) {
+      HEADRACE_ARROW_TRY(places.AppendNull());
+    } else if (next < batch.num_rows()) {
+      HEADRACE_ARROW_TRY(places.Append(next++));
+    } else {
+      break;
+    }
+  }
+  HEADRACE_ARROW_ASSIGN(const auto from, places.Finish());
+  static const arrow::Status compute_ready = arrow::compute::Initialize();
+  HEADRACE_ARROW_TRY(compute_ready);
+  arrow::ArrayVector arrays;
+  for (const auto& column : batch.columns()) {
+    std::shared_ptr<arrow::Array> array;
+    HEADRACE_ARROW_ASSIGN(array, arrow::compute::Take(*column, *from));
+    arrays.push_back(std::move(array));
+  }
+  return writer_->Write(*arrow::RecordBatch::Make(batch.schema(), from->length(), std::move(arrays)));
 }
 
 Result<CommitResult> ColumnFiller::Commit() {
@@ -210,7 +255,9 @@ Result<CommitResult> ColumnFiller::Commit() {
   operation_.fragments = static_cast<int64_t>(filled_.size());
   operation_.bytes = BytesOf(entries);
   CommitResult result{0, rows_filled_, operation_.bytes, operation_.fragments, false};
-  const Change change{FillColumns{new_fields_, std::move(entries)}, operation_, {}, fields_used_};
+  Change change{FillColumns{new_fields_, std::move(entries)}, operation_, {}, fields_used_};
+  for (const Fragment* fragment : filled_)
+    change.values_used.push_back({*fragment, nullptr, IdsOf(fields_used_)});
   Attempt attempt;
   const Result<Committed> committed = table_.log_->Commit(change, options_.stop, &attempt);
   if (!committed.ok() && attempt.unsettled == 0) writer_->Discard();
@@ -244,7 +291,7 @@ Result<CommitResult> Table::AddColumns(arrow::RecordBatchReader* columns, const 
   };
   return FillHoles(
       [&](const View&, const Fragment& fragment, const auto& write) -> Status {
-        for (int64_t need = fragment.rows; need > 0;) {
+        for (int64_t need = fragment.live_rows(); need > 0;) {
           HEADRACE_TRY(more());
           if (!current) return Status::Ok();  // too few: the caller counts
           const int64_t take = std::min(need, current->num_rows() - at);
@@ -264,8 +311,13 @@ Result<CommitResult> Table::AddColumns(const std::vector<std::string>& inputs, c
         HEADRACE_ASSIGN(const auto projections, ProjectColumns(view.schema(), inputs));
         const auto schema = table::ToArrow(projections);
         const int64_t step = 16'384;
+        HEADRACE_ASSIGN(const auto deleted, view.Deleted(fragment));
         for (int64_t begin = 0; begin < fragment.rows; begin += step) {
-          const Rows rows = Rows::Range(begin, std::min(fragment.rows, begin + step));
+          const int64_t end = std::min(fragment.rows, begin + step);
+          std::vector<int64_t> live;
+          if (deleted) deleted->AppendOthers(begin, end, &live);
+          if (deleted && live.empty()) continue;
+          const Rows rows = deleted ? Rows::Picks(live) : Rows::Range(begin, end);
           arrow::ArrayVector arrays;
           for (const auto& column : projections) {
             HEADRACE_ASSIGN(auto array, view.reader().ReadPath(fragment, column, rows));

@@ -66,6 +66,35 @@ Status ApplyTo(const ReserveFieldIds& reserve, Snapshot* next) {
   return Status::Ok();
 }
 
+// What is deleted is written first (SnapshotLog::WriteLists): the sets join those of the head.
+Status ApplyTo(const DeleteRows&, Snapshot*) { return Status::Ok(); }
+
+Status ApplyTo(const UpdateRows& update, Snapshot* next) {
+  for (Fragment entry : update.entries) {
+    entry.version = next->version;
+    for (auto& file : entry.files) file.version = next->version;
+    for (auto& overlay : entry.overlays) overlay.version = next->version;
+    next->inline_entries.push_back(std::move(entry));
+  }
+  return Status::Ok();
+}
+
+Status ApplyTo(const MergeRows& merge, Snapshot* next) {
+  HEADRACE_TRY(ApplyTo(merge.update, next));
+  return ApplyTo(merge.append, next);
+}
+
+Status ApplyTo(const RestoreVersion& restore, Snapshot* next) {
+  const Snapshot& then = *restore.version;
+  next->schema = then.schema;
+  next->rows = then.rows;
+  next->manifests = then.manifests;
+  next->inline_entries = then.inline_entries;
+  next->taken = then.taken;
+  next->rows_before_taken = then.rows_before_taken;
+  return Status::Ok();
+}
+
 }  // namespace
 
 Result<Snapshot> Apply(const Change& change, const Snapshot& head) {

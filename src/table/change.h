@@ -15,6 +15,8 @@
 
 namespace headrace::table {
 
+class KeyTable;
+
 // New rows, in fragments of their own.
 struct AppendRows {
   static constexpr OperationKind kKind = OperationKind::kAppend;
@@ -54,11 +56,58 @@ struct ReserveFieldIds {
   int32_t count = 0;
 };
 
+// Rows of one fragment.
+struct RowsOfFragment {
+  Fragment fragment;  // as it was read: without statistics
+  std::shared_ptr<const RowSet> rows;
+};
+
+struct DeleteRows {
+  static constexpr OperationKind kKind = OperationKind::kDelete;
+  std::vector<RowsOfFragment> rows;  // ascending by fragment
+};
+
+// New values for rows that are there.
+struct UpdateRows {
+  static constexpr OperationKind kKind = OperationKind::kUpdate;
+  std::vector<Fragment> entries;  // overlays, or files that stand for the older ones; both without versions
+};
+
+// Rows of another table brought into this one by a key: those that match change or go, the others are new.
+// One commit.
+struct MergeRows {
+  static constexpr OperationKind kKind = OperationKind::kMerge;
+  UpdateRows update;
+  DeleteRows deletes;
+  AppendRows append;
+  // The key's columns, and the keys of all rows that were brought in; rows from `next_row_id` on came after
+  // the version that was read.
+  std::vector<std::string> on;
+  std::shared_ptr<const KeyTable> keys;
+  int64_t next_row_id = 0;
+};
+
+// The table as it was at another version: its rows, columns and values, but not its tags and counters.
+struct RestoreVersion {
+  static constexpr OperationKind kKind = OperationKind::kRestore;
+  std::shared_ptr<const Snapshot> version;
+};
+
+// Values that were read to make a change, or that it replaces. Others may change other rows meanwhile.
+struct UsedValues {
+  Fragment fragment;                   // as it was read: without statistics
+  std::shared_ptr<const RowSet> rows;  // null: every row
+  std::vector<int32_t> fields;         // top-level
+};
+
 struct Change {
-  std::variant<AppendRows, FillColumns, ChangeSchema, MoveTag, ReserveFieldIds> what;
+  std::variant<AppendRows, FillColumns, ChangeSchema, MoveTag, ReserveFieldIds, DeleteRows, UpdateRows,
+               MergeRows, RestoreVersion>
+      what;
   Operation operation;             // for the log; its kind is given by `what`
   WriterClaim claim;               // exactly-once; may be empty
   std::vector<Field> fields_used;  // top-level fields, as they were when they were read or written
+  std::vector<UsedValues> values_used{};
 
   OperationKind kind() const {
     return std::visit([](const auto& part) { return std::decay_t<decltype(part)>::kKind; }, what);

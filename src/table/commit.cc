@@ -9,6 +9,7 @@
 #include "table/merge_manifests.h"
 #include "table/settle.h"
 #include "table/taken.h"
+#include "table/write_deletes.h"
 
 namespace headrace::table {
 
@@ -108,6 +109,12 @@ Result<std::shared_ptr<const Snapshot>> SnapshotLog::Settle(const std::shared_pt
 void SnapshotLog::Sweep(const Snapshot* kept, Attempt* attempt) {
   std::set<std::string> named;
   if (kept != nullptr) {
+    // A manifest may name them by now: only those of tries that lost are known to be of no use, and those are
+    // swept when they lose.
+    for (const auto& key : attempt->written) {
+      const auto name = ParseKey(key);
+      if (name && name->kind == ObjectKind::kRowSets) named.insert(key);
+    }
     for (const auto& manifest : kept->manifests) named.insert(ManifestKey(prefix_, manifest.id));
     for (const auto& list : kept->taken) named.insert(TakenKey(prefix_, list.id));
   }
@@ -123,12 +130,15 @@ Result<Committed> SnapshotLog::Commit(const Change& change, const StopToken& sto
   return committed;
 }
 
-Status SnapshotLog::WriteLists(const Change& change, const Snapshot& head, Snapshot* next,
+Status SnapshotLog::WriteLists(const Change& change, const View& head, Snapshot* next,
                                std::vector<std::string>* written) {
+  if (const DeleteRows* deletes = DeletesOf(change)) {
+    HEADRACE_TRY(WriteDeletes(*deletes, head, next, written));
+  }
   HEADRACE_TRY(MergeManifests(env_.get(), prefix_, next, written));
   const auto* append = std::get_if<AppendRows>(&change.what);
   if (append == nullptr || append->taken.empty()) return Status::Ok();
-  return AddTaken(env_.get(), prefix_, head, append->taken, next, written);
+  return AddTaken(env_.get(), prefix_, head.snapshot(), append->taken, next, written);
 }
 
 Result<Committed> SnapshotLog::TryCommit(const Change& change, const StopToken& stop, Attempt* attempt) {
@@ -140,10 +150,11 @@ Result<Committed> SnapshotLog::TryCommit(const Change& change, const StopToken& 
     if (landed) return Committed{landed->version, false, landed};
     if (const auto version = FindCommitted(*head, change.claim)) return Committed{*version, true, head};
     HEADRACE_TRY(CheckAfter(*head, change.claim));
-    HEADRACE_TRY(CheckConflicts(change, View(env_, prefix_, head)));
+    const View view(env_, prefix_, head);
+    HEADRACE_TRY(CheckConflicts(change, view));
     HEADRACE_ASSIGN(Snapshot next, Apply(change, *head));
     next.transaction = attempt->transaction;
-    HEADRACE_TRY(WriteLists(change, *head, &next, &attempt->written));
+    HEADRACE_TRY(WriteLists(change, view, &next, &attempt->written));
     const Result<bool> ours = PutSnapshot(next);
     if (ours.status().Is(Code::kUnknown)) attempt->unsettled = next.version;
     if (!ours.ok()) return ours.status();

@@ -14,6 +14,8 @@
 
 namespace headrace::table {
 
+class View;
+
 struct Committed {
   int64_t version = 0;
   bool repeated = false;  // this (writer, sequence) was there already
@@ -50,8 +52,9 @@ class SnapshotLog {
 
  private:
   Result<int64_t> FindLatest(int64_t known);
-  // Manifests and lists of taken items that `next` is to name. Adds their keys to `written`.
-  Status WriteLists(const Change& change, const Snapshot& head, Snapshot* next,
+  // Sets of deleted rows, manifests and lists of taken items that `next` is to name. Adds their keys to
+  // `written`.
+  Status WriteLists(const Change& change, const View& head, Snapshot* next,
                     std::vector<std::string>* written);
   Result<Committed> TryCommit(const Change& change, const StopToken& stop, Attempt* attempt);
   // The snapshot that an earlier call left unsettled, if it stands; null if it does not.

@@ -1,9 +1,15 @@
 #include "table/conflict.h"
 
+#include <arrow/record_batch.h>
+
+#include <algorithm>
 #include <set>
 
 #include "base/check.h"
+#include "table/arrow_bridge.h"
+#include "table/key_table.h"
 #include "table/row_map.h"
+#include "table/row_set_file.h"
 
 namespace headrace::table {
 namespace {
@@ -89,6 +95,69 @@ Status CheckSameTag(const Change& change, const View& head) {
                                "; move it explicitly if that is meant");
 }
 
+std::string NameOf(const Change& change, int32_t field) {
+  for (const auto& used : change.fields_used) {
+    if (used.id == field) return used.name;
+  }
+  return std::to_string(field);
+}
+
+// Whether the values of some rows (null: of all) are those of before.
+Result<bool> SameValuesOf(const View& head, const Fragment& before, const Fragment& now, int32_t field,
+                          const RowSet* rows) {
+  if (SameValues(before, now, field)) return true;
+  Fragment file_only = now;  // what it would be without the overlays that came since
+  file_only.overlays = before.overlays;
+  if (rows == nullptr || !SameValues(before, file_only, field)) return false;
+  for (const auto& overlay : now.overlays) {
+    const bool known = std::any_of(before.overlays.begin(), before.overlays.end(),
+                                   [&](const Overlay& old) { return old.version == overlay.version; });
+    if (known || overlay.FileOf(field) == nullptr) continue;
+    HEADRACE_ASSIGN(const auto changed,
+                    LoadRowSet(head.environment().get(), head.prefix(), overlay.rows, now.rows));
+    if (changed->Without(*rows)->count() != changed->count()) return false;
+  }
+  return true;
+}
+
+Status CheckSameValues(const Change& change, const View& head) {
+  HEADRACE_ASSIGN(const auto fragments, head.Fragments());
+  const RowMap rows(*fragments);
+  for (const auto& used : change.values_used) {
+    const std::string where = "the rows from " + std::to_string(used.fragment.first_row_id);
+    const Fragment* now = rows.Same(used.fragment);
+    if (now == nullptr) return Status::Conflict(where + " were rewritten meanwhile; nothing was committed");
+    for (const int32_t field : used.fields) {
+      HEADRACE_ASSIGN(const bool same, SameValuesOf(head, used.fragment, *now, field, used.rows.get()));
+      if (same) continue;
+      return Status::Conflict("the column '" + NameOf(change, field) + "' of " + where +
+                              " changed meanwhile; nothing was committed");
+    }
+  }
+  return Status::Ok();
+}
+
+Status CheckFreeKeys(const Change& change, const View& head) {
+  const auto& merge = std::get<MergeRows>(change.what);
+  if (merge.append.fragments.empty() || head.snapshot().next_row_id == merge.next_row_id) return Status::Ok();
+  ScanOptions scan;
+  scan.columns = merge.on;
+  scan.where = std::string(kRowIdColumn) + " >= " + std::to_string(merge.next_row_id);
+  HEADRACE_ASSIGN(const auto rows, head.Scan(scan));
+  for (;;) {
+    std::shared_ptr<arrow::RecordBatch> batch;
+    HEADRACE_ARROW_TRY(rows->ReadNext(&batch));
+    if (!batch) return Status::Ok();
+    HEADRACE_ASSIGN(const auto keys, KeyColumns::Of(batch->columns()));
+    std::string buffer;
+    std::string_view key;
+    for (int64_t i = 0; i < batch->num_rows(); ++i) {
+      if (!keys.KeyOf(i, &buffer, &key) || merge.keys->Find(key) < 0) continue;
+      return Status::Conflict("a row with a key of this merge was added meanwhile; nothing was committed");
+    }
+  }
+}
+
 Status CheckNewItems(const Change& change, const View& head) {
   return CheckTaken(head.environment().get(), head.prefix(), head.snapshot(),
                     std::get<AppendRows>(change.what).taken);
@@ -99,10 +168,9 @@ struct RuleCheck {
   Rule rule;
   Status (*holds)(const Change& change, const View& head);
 };
-constexpr RuleCheck kRuleChecks[] = {{kSameFields, CheckSameFields},
-                                     {kFreeNames, CheckFreeNames},
-                                     {kSameTag, CheckSameTag},
-                                     {kOpenHoles, CheckOpenHoles},
+constexpr RuleCheck kRuleChecks[] = {{kSameFields, CheckSameFields}, {kFreeNames, CheckFreeNames},
+                                     {kSameTag, CheckSameTag},       {kFreeKeys, CheckFreeKeys},
+                                     {kOpenHoles, CheckOpenHoles},   {kSameValues, CheckSameValues},
                                      {kNewItems, CheckNewItems}};
 
 }  // namespace

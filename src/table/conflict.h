@@ -18,25 +18,32 @@ namespace headrace::table {
 // A set of rules.
 enum Rule : uint32_t {
   kRebase = 0,
-  kSameFields = 1,  // Conflict if a field that I read, wrote or change was dropped, renamed or retyped
-  kFreeNames = 2,   // Conflict (AlreadyExists for a rename) if a column has a name that I give
-  kOpenHoles = 4,   // Conflict if a (fragment, field) that I fill was filled, or its rows were rewritten
-  kSameTag = 8,     // AlreadyExists if the tag is on another version, and that is not expected
-  kNewItems = 16,   // Conflict if an item whose rows I append was taken in
+  kSameFields = 1,   // Conflict if a field that I read, wrote or change was dropped, renamed or retyped
+  kFreeNames = 2,    // Conflict (AlreadyExists for a rename) if a column has a name that I give
+  kOpenHoles = 4,    // Conflict if a (fragment, field) that I fill was filled, or its rows were rewritten
+  kSameTag = 8,      // AlreadyExists if the tag is on another version, and that is not expected
+  kNewItems = 16,    // Conflict if an item whose rows I append was taken in
+  kSameValues = 32,  // Conflict if a value that I read or change is another now, in the fragments that I used
+  kFreeKeys = 64,    // Conflict if rows were appended that have a key of mine
 };
 constexpr Rule operator|(Rule a, Rule b) {
   return static_cast<Rule>(static_cast<uint32_t>(a) | static_cast<uint32_t>(b));
 }
 
 // clang-format off
+inline constexpr Rule kFillAfterFill = kFreeNames | kOpenHoles | kSameValues;
 inline constexpr Rule kConflictMatrix[kOperationKinds][kOperationKinds] = {
-// mine \ theirs     create   append     add columns, fill        schema change             tag       reserve
-/* create        */ {kRebase, kRebase,   kRebase,                 kRebase,                  kRebase,  kRebase},
-/* append        */ {kRebase, kNewItems, kRebase,                 kSameFields,              kRebase,  kRebase},
-/* add cols, fill*/ {kRebase, kRebase,   kFreeNames | kOpenHoles, kSameFields | kFreeNames, kRebase,  kRebase},
-/* schema change */ {kRebase, kRebase,   kFreeNames,              kSameFields | kFreeNames, kRebase,  kRebase},
-/* tag           */ {kRebase, kRebase,   kRebase,                 kRebase,                  kSameTag, kRebase},
-/* reserve       */ {kRebase, kRebase,   kRebase,                 kRebase,                  kRebase,  kRebase},
+// mine \ theirs    create   append      add columns, fill        schema change             tag       reserve  delete   update       merge                     restore
+/* create       */ {kRebase, kRebase,    kRebase,                 kRebase,                  kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kRebase},
+/* append       */ {kRebase, kNewItems,  kRebase,                 kSameFields,              kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kSameFields},
+/* fill         */ {kRebase, kRebase,    kFillAfterFill,          kSameFields | kFreeNames, kRebase,  kRebase, kRebase, kSameValues, kSameValues,              kSameFields | kFreeNames | kOpenHoles | kSameValues},
+/* schema change*/ {kRebase, kRebase,    kFreeNames,              kSameFields | kFreeNames, kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kSameFields | kFreeNames},
+/* tag          */ {kRebase, kRebase,    kRebase,                 kRebase,                  kSameTag, kRebase, kRebase, kRebase,     kRebase,                  kRebase},
+/* reserve      */ {kRebase, kRebase,    kRebase,                 kRebase,                  kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kRebase},
+/* delete       */ {kRebase, kRebase,    kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues,              kSameFields | kSameValues},
+/* update       */ {kRebase, kRebase,    kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues,              kSameFields | kSameValues},
+/* merge        */ {kRebase, kFreeKeys, kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues | kFreeKeys, kSameFields | kSameValues | kFreeKeys},
+/* restore      */ {kRebase, kRebase,    kRebase,                 kRebase,                  kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kRebase},
 };
 // clang-format on
 

@@ -52,6 +52,7 @@ struct Environment {
   FileCache files;
   std::shared_ptr<store::BlockPool> blocks;  // of files on a distant store
   TaskPool pool;
+  size_t inline_row_set_bytes = 256;  // sets of rows that are larger go into files
 };
 
 }  // namespace headrace::table

@@ -34,6 +34,12 @@ Result<std::shared_ptr<arrow::RecordBatch>> Twice(std::shared_ptr<arrow::RecordB
 const auto kSchema = arrow::schema(
     {arrow::field("id", arrow::int64()), arrow::field("vec", arrow::fixed_size_list(arrow::float32(), 2))});
 
+Result<std::shared_ptr<arrow::RecordBatch>> Fives(std::shared_ptr<arrow::RecordBatch> in) {
+  std::string json = "[";
+  for (int64_t i = 0; i < in->num_rows(); ++i) json += std::string(i ? "," : "") + R"({"vec": [5, 5]})";
+  return BatchFromJson(arrow::schema({kSchema->field(1)}), json + "]");
+}
+
 Status Append(Catalog* catalog, int64_t sequence) {
   HEADRACE_ASSIGN(const auto table, catalog->OpenTable("t"));
   CommitOptions options;
@@ -64,6 +70,23 @@ std::vector<WritePath> Paths() {
       {"tag", with([](Table* t) { return t->Tag("golden", "v2", false, {}).status(); })},
       {"create",
        [](Catalog* catalog) { return catalog->CreateTable("other", *SchemaFromArrow(*kSchema)).status(); }},
+      {"delete", with([](Table* t) { return t->Delete({"id = 7"}, {}).status(); })},
+      {"update", with([](Table* t) { return t->Update({"id = 8"}, {}, {"vec"}, Fives, {}).status(); })},
+      {"update_whole", with([](Table* t) { return t->Update({"true"}, {}, {"vec"}, Fives, {}).status(); })},
+      {"merge", with([](Table* t) {
+         const auto rows = BatchFromJson(kSchema, R"([{"id": 8, "vec": [5, 5]}, {"id": 9, "vec": [6, 6]}])");
+         MergeOptions rules;
+         rules.on = {"id"};
+         return t->Merge(ReaderOf({rows}).get(), rules, {}).status();
+       })},
+      {"merge_delete", with([](Table* t) {
+         MergeOptions rules;
+         rules.on = {"id"};
+         rules.matched = MergeOptions::Matched::kDelete;
+         rules.add = false;
+         return t->Merge(ReaderOf({BatchFromJson(kSchema, R"([{"id": 8}])")}).get(), rules, {}).status();
+       })},
+      {"restore", with([](Table* t) { return t->Restore("v1", {}).status(); })},
       {"point_ref", [](Catalog* catalog) { return catalog->PointRef("prod", "t", "v2", 0).status(); },
        false}};
 }
@@ -117,6 +140,7 @@ TEST_P(FaultLoop, EveryOperationMayFail) {
 
       const auto faulty = store::NewFaultyStore(inner);
       ASSERT_VALUE(const auto catalog, Catalog::OpenOn(faulty, {.threads = 1}));
+      catalog->environment()->inline_row_set_bytes = 0;  // sets lie in files
       faulty->Arm({.at = n, .fault = fault, .hang_ms = 1});
       const Status first = path.run(catalog.get());
       const bool fired = faulty->fired();

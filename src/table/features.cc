@@ -1,15 +1,14 @@
 #include "table/features.h"
 
-#include <nlohmann/json.hpp>
-#include <string_view>
-
+#include <algorithm>
+#include "base/json.h"
 #include "table/taken.h"
 
 namespace headrace::table {
 namespace {
 
 // In the order in which they came.
-constexpr std::string_view kFeatures[] = {kTakenFeature};
+constexpr std::string_view kFeatures[] = {kTakenFeature, kDeletesFeature, kUpdatesFeature};
 
 bool Has(std::string_view feature) {
   for (const std::string_view known : kFeatures) {
@@ -19,6 +18,14 @@ bool Has(std::string_view feature) {
 }
 
 }  // namespace
+
+std::vector<std::string_view> FeaturesOf(const std::vector<Fragment>& entries) {
+  std::vector<std::string_view> features;
+  const auto any = [&](auto has) { return std::any_of(entries.begin(), entries.end(), has); };
+  if (any([](const Fragment& entry) { return !entry.deleted.empty(); })) features.push_back(kDeletesFeature);
+  if (any([](const Fragment& entry) { return entry.HasUpdates(); })) features.push_back(kUpdatesFeature);
+  return features;
+}
 
 Status CheckFeatures(const nlohmann::json& in) {
   if (!in.contains("requires")) return Status::Ok();

@@ -9,6 +9,7 @@
 
 #include "base/ids.h"
 #include "base/status.h"
+#include "table/row_set_file.h"
 #include "table/stats.h"
 
 namespace headrace::table {
@@ -37,6 +38,19 @@ struct DataFile {
   int64_t bytes = 0;
   std::shared_ptr<const Family> family;
   ParquetTail tail;  // of a Parquet file
+  // Of the update that wrote it to stand for older values of its fields; 0: there were none.
+  int64_t version = 0;
+};
+
+// New values for some rows of a fragment, laid over its files: what an update of few rows writes.
+struct Overlay {
+  int64_t version = 0;          // of the update that wrote it
+  RowSetRef rows;               // the rows that it has values for
+  int64_t first = 0;            // their first value in the files, which may be shared with other fragments
+  std::vector<DataFile> files;  // of the columns that it has values of
+  StatsByField stats;           // of all values in the files
+
+  const DataFile* FileOf(int32_t field) const;
 };
 
 struct PackUse {
@@ -49,17 +63,35 @@ struct PackUse {
 struct Fragment {
   int64_t id = 0;
   int64_t first_row_id = 0;
-  int64_t rows = 0;
+  int64_t rows = 0;     // in its files, those deleted among them
   int64_t version = 0;  // of the commit that wrote this entry
   std::vector<DataFile> files;
   std::vector<PackUse> packs;
-  StatsByField stats;  // empty when loaded from a manifest file: those are read by field, on demand
+  StatsByField stats;  // of the files; empty when loaded from a manifest: those are read by field, on demand
+  RowSetRef deleted;   // all rows deleted so far; empty: the entry says nothing of it
+  std::vector<Overlay> overlays;  // oldest first
 
   int64_t end_row_id() const { return first_row_id + rows; }
-  // The file that holds this top-level field, or null: a hole.
+  int64_t live_rows() const { return rows - deleted.count; }
+  // The file that holds this top-level field, or null: a hole. Overlays are not looked at.
   const DataFile* FileOf(int32_t field) const;
   bool Fills(int32_t field) const { return FileOf(field) != nullptr; }
+  // Whether an overlay has values of this field.
+  bool Overlaid(int32_t field) const;
+  // Whether it needs a reader that knows deletes, or updates.
+  bool HasUpdates() const;
 };
+
+// Adds what another entry of the same fragment says. Of values for the same field those of the later commit
+// count, in whatever order the entries come; files and overlays of which nothing is left are dropped.
+// Statistics are left alone.
+void JoinEntry(Fragment* fragment, const Fragment& other);
+
+// Whether the values of this field are the same in both, two versions of one fragment.
+bool SameValues(const Fragment& a, const Fragment& b, int32_t field);
+
+// Corrupt where the fragment says that more rows are deleted or laid over than it has.
+Status CheckRowSets(const Fragment& fragment);
 
 // Of files and packs, as far as these fragments use them.
 int64_t BytesOf(const std::vector<Fragment>& fragments);

@@ -9,6 +9,7 @@
 #include "table/keys.h"
 #include "table/parquet_file.h"
 #include "table/parquet_tail.h"
+#include "table/replace_rows.h"
 #include "table/row_map.h"
 #include "table/tensor_file.h"
 
@@ -25,6 +26,25 @@ FieldStats HoleStats(const Field& leaf, int64_t rows) {
   return stats;
 }
 
+namespace {
+
+bool BoundsUnknown(const FieldStats& stats) { return stats.values > 0 && IsNull(stats.min); }
+
+}  // namespace
+
+std::optional<FieldStats> WithOverlays(const Fragment& fragment, int32_t top, int32_t leaf,
+                                       std::optional<FieldStats> file) {
+  for (const auto& overlay : fragment.overlays) {
+    if (overlay.FileOf(top) == nullptr || !file) continue;
+    const auto it = overlay.stats.find(leaf);
+    if (it == overlay.stats.end()) return std::nullopt;
+    const bool unknown = BoundsUnknown(*file) || BoundsUnknown(it->second);
+    file = MergeStats(*file, it->second);
+    if (unknown) file->min = file->max = Value();
+  }
+  return file;
+}
+
 Result<std::shared_ptr<ParquetFile>> FragmentReader::OpenParquet(const DataFile& file) const {
   const std::string key = DataKey(prefix_, file.id, FileKind::kParquet);
   return env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
@@ -38,21 +58,71 @@ Result<std::shared_ptr<ParquetFile>> FragmentReader::OpenParquet(const DataFile&
   });
 }
 
-Result<std::shared_ptr<arrow::Array>> FragmentReader::ReadTop(const Fragment& fragment, const Field& top,
-                                                              const Rows& rows) const {
-  if (top.id == 0) return RowMap::Ids(fragment, rows);
-  const DataFile* file = fragment.FileOf(top.id);
-  if (file == nullptr) return HoleArray(top, rows.count());
-  if (file->family->kind == FileKind::kTensor) {
-    const std::string key = DataKey(prefix_, file->id, FileKind::kTensor);
+Result<std::shared_ptr<arrow::Array>> FragmentReader::ReadFile(const DataFile& file, const Field& top,
+                                                               const Rows& rows) const {
+  if (file.family->kind == FileKind::kTensor) {
+    const std::string key = DataKey(prefix_, file.id, FileKind::kTensor);
     HEADRACE_ASSIGN(const auto tensors, env_->files.GetOrOpen<TensorFile>(key, [&] {
-      return TensorFile::Open(env_->store.get(), prefix_, file->id);
+      return TensorFile::Open(env_->store.get(), prefix_, file.id);
     }));
     *bytes_read_ += rows.count() * top.type.tensor_bytes();
     return tensors->Read(top, rows);
   }
-  HEADRACE_ASSIGN(const auto parquet, OpenParquet(*file));
+  HEADRACE_ASSIGN(const auto parquet, OpenParquet(file));
+  // Where most rows of a run are wanted (few were deleted), whole pages are copied, and the others left out.
+  if (!rows.is_range() && rows.count() * 2 > rows.end() - rows.begin()) {
+    HEADRACE_ASSIGN(auto all, parquet->Read(top, Rows::Range(rows.begin(), rows.end()), bytes_read_.get()));
+    return Picked(std::move(all), rows);
+  }
   return parquet->Read(top, rows, bytes_read_.get());
+}
+
+Result<std::shared_ptr<arrow::Array>> FragmentReader::LayOver(std::shared_ptr<arrow::Array> base,
+                                                              const Fragment& fragment,
+                                                              const Overlay& overlay, const Field& top,
+                                                              const Rows& rows) const {
+  const DataFile* file = overlay.FileOf(top.id);
+  if (file == nullptr || rows.count() == 0) return base;
+  HEADRACE_ASSIGN(const auto changed, LoadRowSet(env_.get(), prefix_, overlay.rows, fragment.rows));
+  std::vector<int64_t> places;  // in `base`
+  std::vector<int64_t> picks;   // in the overlay's file
+  if (rows.is_range()) {
+    changed->AppendRange(rows.begin(), rows.end(), &places);
+    const int64_t first = overlay.first + changed->Rank(rows.begin());
+    for (auto& place : places) {
+      place -= rows.begin();
+      picks.push_back(first + static_cast<int64_t>(picks.size()));
+    }
+  } else {
+    std::vector<int64_t> near;
+    changed->AppendRange(rows.begin(), rows.end(), &near);
+    const int64_t first = overlay.first + changed->Rank(rows.begin());
+    size_t k = 0;
+    for (int64_t i = 0; i < rows.count(); ++i) {
+      while (k < near.size() && near[k] < rows.at(i)) ++k;
+      if (k == near.size()) break;
+      if (near[k] != rows.at(i)) continue;
+      places.push_back(i);
+      picks.push_back(first + static_cast<int64_t>(k));
+    }
+  }
+  if (places.empty()) return base;
+  const bool run = picks.back() - picks.front() + 1 == static_cast<int64_t>(picks.size());
+  HEADRACE_ASSIGN(
+      const auto values,
+      ReadFile(*file, top, run ? Rows::Range(picks.front(), picks.back() + 1) : Rows::Picks(picks)));
+  return Replaced(std::move(base), places, values);
+}
+
+Result<std::shared_ptr<arrow::Array>> FragmentReader::ReadTop(const Fragment& fragment, const Field& top,
+                                                              const Rows& rows) const {
+  if (top.id == 0) return RowMap::Ids(fragment, rows);
+  const DataFile* file = fragment.FileOf(top.id);
+  HEADRACE_ASSIGN(auto array, file == nullptr ? HoleArray(top, rows.count()) : ReadFile(*file, top, rows));
+  for (const auto& overlay : fragment.overlays) {
+    HEADRACE_ASSIGN(array, LayOver(std::move(array), fragment, overlay, top, rows));
+  }
+  return array;
 }
 
 Result<std::shared_ptr<arrow::Array>> FragmentReader::ReadPath(const Fragment& fragment,
@@ -80,10 +150,14 @@ Result<std::optional<FieldStats>> FragmentReader::PageStats(const Fragment& frag
   const Field& leaf = projection.leaf;
   if (leaf.id == 0) return std::optional(RowMap::IdStats(fragment, begin, end));
   const DataFile* file = fragment.FileOf(projection.top.id);
-  if (file == nullptr) return std::optional(HoleStats(leaf, end - begin));
-  if (file->family->kind != FileKind::kParquet) return std::optional<FieldStats>();
-  HEADRACE_ASSIGN(const auto parquet, OpenParquet(*file));
-  return parquet->PageStats(leaf, begin, end);
+  std::optional<FieldStats> known;
+  if (file == nullptr) {
+    known = HoleStats(leaf, end - begin);
+  } else if (file->family->kind == FileKind::kParquet) {
+    HEADRACE_ASSIGN(const auto parquet, OpenParquet(*file));
+    HEADRACE_ASSIGN(known, parquet->PageStats(leaf, begin, end));
+  }
+  return WithOverlays(fragment, projection.top.id, leaf.id, std::move(known));
 }
 
 }  // namespace headrace::table

@@ -1,4 +1,4 @@
-// Columns of fragments, out of their files: the place where overlays will be laid over them.
+// Columns of fragments, out of their files, with overlays laid over them.
 #pragma once
 
 #include <atomic>
@@ -45,11 +45,22 @@ class FragmentReader {
 
  private:
   Result<std::shared_ptr<ParquetFile>> OpenParquet(const DataFile& file) const;
+  Result<std::shared_ptr<arrow::Array>> ReadFile(const DataFile& file, const Field& top,
+                                                 const Rows& rows) const;
+  // `base`, the column's values of these rows, with those of the overlay in their places.
+  Result<std::shared_ptr<arrow::Array>> LayOver(std::shared_ptr<arrow::Array> base, const Fragment& fragment,
+                                                const Overlay& overlay, const Field& top,
+                                                const Rows& rows) const;
 
   std::shared_ptr<Environment> env_;
   std::string prefix_;
   std::shared_ptr<std::atomic<int64_t>> bytes_read_;
 };
+
+// What is known of a leaf of the top-level field `top` once the fragment's overlays are laid over what is
+// known of its file.
+std::optional<FieldStats> WithOverlays(const Fragment& fragment, int32_t top, int32_t leaf,
+                                       std::optional<FieldStats> file);
 
 // The statistics of `rows` rows that no file of their fragment holds: what they read as.
 FieldStats HoleStats(const Field& leaf, int64_t rows);

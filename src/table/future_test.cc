@@ -86,19 +86,19 @@ TEST(Future, FeaturesThatAreRequired) {
   ASSERT_OK(with([](json*) {}));
   ASSERT_OK(with([](json* s) { (*s)["requires"] = json::array(); }));
   ASSERT_OK(with([](json* s) { (*s)["hint_of_a_newer_one"] = 7; }));  // what may be ignored is
-  ExpectRefused(with([](json* s) { (*s)["requires"] = {"deletes"}; }), "'deletes'");
+  ExpectRefused(with([](json* s) { (*s)["requires"] = {"row_ids"}; }), "'row_ids'");
   ExpectRefused(with([](json* s) { (*s)["requires"] = {"overlays", ""}; }), "'overlays', ''");
   EXPECT_TRUE(with([](json* s) { (*s)["requires"] = 3; }).Is(Code::kCorrupt));
-  ExpectRefused(with([](json* s) { (*s)["operation"]["kind"] = "delete"; }), "'delete'");
+  ExpectRefused(with([](json* s) { (*s)["operation"]["kind"] = "compact"; }), "'compact'");
   ExpectRefused(with([](json* s) { (*s)["fragments"][0]["files"][0]["kind"] = "lance"; }), "'lance'");
   ExpectRefused(with([](json* s) { (*s)["format"] = 2; }), "format version 2");
   // Nor does a writer that does not know it commit on top of it.
-  ExpectRefused(with([](json* s) { (*s)["requires"] = {"deletes"}; }), "'deletes'");
+  ExpectRefused(with([](json* s) { (*s)["requires"] = {"row_ids"}; }), "'row_ids'");
   ASSERT_VALUE(const auto catalog, Catalog::OpenOn(made.store, {}));
   ASSERT_VALUE(const auto table, catalog->OpenTable("t"));
   const auto rows =
       testing::BatchFromJson(arrow::schema({arrow::field("k", arrow::int64())}), R"([{"k":3}])");
-  ExpectRefused(table->Append(testing::ReaderOf({rows}).get(), {}).status(), "'deletes'");
+  ExpectRefused(table->Append(testing::ReaderOf({rows}).get(), {}).status(), "'row_ids'");
 
   json file = json::parse(made.store->Get("catalog.json")->view());
   file["requires"] = {"encryption"};
@@ -122,7 +122,7 @@ TEST(Future, FeaturesOfAManifest) {
   };
   ASSERT_OK(load("headrace.hint", "1"));
   ASSERT_OK(load("headrace.requires", "[]"));
-  ExpectRefused(load("headrace.requires", R"(["deletes"])"), "'deletes'");
+  ExpectRefused(load("headrace.requires", R"(["row_ids"])"), "'row_ids'");
   ExpectRefused(load("headrace.format", "2"), "format version '2'");
   ExpectRefused(load("headrace.families", R"([{"kind":"lance","fields":[1]}])"), "'lance'");
   EXPECT_TRUE(load("headrace.requires", "nonsense").Is(Code::kCorrupt));

@@ -95,6 +95,9 @@ Named ParseInTable(ObjectName name, const std::vector<std::string_view>& parts) 
   if (parts.size() == 2 && parts[0] == "packs" && TakeEnd(&file, ".pack")) {
     return WithId(name, ObjectKind::kPack, file);
   }
+  if (parts.size() == 2 && parts[0] == "rowsets" && TakeEnd(&file, ".roaring")) {
+    return WithId(name, ObjectKind::kRowSets, file);
+  }
   if (parts.size() == 3 && parts[0] == "selections" && IsHex(parts[1], 16) && TakeEnd(&file, ".sel")) {
     const auto part = ParseDigits(file, std::max<size_t>(8, file.size()));
     if (!part || *part > static_cast<uint64_t>(INT64_MAX)) return std::nullopt;
@@ -149,6 +152,9 @@ std::string SumsKey(const std::string& folder, const Uuid& file) {
 }
 std::string PackKey(const std::string& folder, const Uuid& pack) {
   return folder + "packs/" + pack.ToString() + ".pack";
+}
+std::string RowSetKey(const std::string& folder, const Uuid& file) {
+  return folder + "rowsets/" + file.ToString() + ".roaring";
 }
 std::string SelectionKey(const std::string& folder, uint64_t filter, size_t part) {
   char file[32];

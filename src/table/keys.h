@@ -11,10 +11,11 @@
 //   tables/<id>/snapshots/<rev>.json            a commit                      on expiry (a stub stays)
 //   tables/<id>/manifests/<id>.parquet          a commit, before its snapshot once no snapshot names it
 //   tables/<id>/taken/<id>                      an append, before its snapshot once no snapshot names it
-//   tables/<id>/data/<id>.parquet               data writers                  once no manifest or snapshot
-//   names it tables/<id>/data/<id>.arrow, <id>.sums      data writers, both or none    as above
+//   tables/<id>/data/<id>.parquet               data writers                  once no manifest names it
+//   tables/<id>/data/<id>.arrow, <id>.sums      data writers, both or none    as above
 //   tables/<id>/packs/<id>.pack                 data writers                  once no fragment has live bytes
-//   in it tables/<id>/selections/<hash>/<part>.sel    streams with a filter         at any time: derived
+//   tables/<id>/rowsets/<id>.roaring            a delete or an update         once no manifest names it
+//   tables/<id>/selections/<hash>/<part>.sel    streams with a filter         at any time: derived
 //   …/commit.lock, ….sel.lock                   local disks: taking turns     never while someone may hold it
 //
 // Whoever writes an object and then fails to commit deletes it again (SnapshotLog, Appender); what a crash
@@ -50,6 +51,7 @@ std::string TakenKey(const std::string& folder, const Uuid& list);
 std::string DataKey(const std::string& folder, const Uuid& file, FileKind kind);
 std::string SumsKey(const std::string& folder, const Uuid& file);  // beside a tensor file
 std::string PackKey(const std::string& folder, const Uuid& pack);
+std::string RowSetKey(const std::string& folder, const Uuid& file);
 std::string SelectionKey(const std::string& folder, uint64_t filter, size_t part);
 std::string CommitLockKey(const std::string& folder);
 std::string LockKey(const std::string& key);  // for taking turns at making the object `key`
@@ -72,6 +74,7 @@ enum class ObjectKind {
   kTensor,
   kTensorSums,
   kPack,
+  kRowSets,
   kSelection,
   kLock,
 };
@@ -80,7 +83,7 @@ enum class ObjectKind {
 struct ObjectName {
   ObjectKind kind = ObjectKind::kCatalog;
   Uuid table;          // of everything below tables/, locks included
-  Uuid id;             // kProbe, kManifest, kTaken, kParquet, kTensor, kTensorSums, kPack
+  Uuid id;             // kProbe, kManifest, kTaken, kParquet, kTensor, kTensorSums, kPack, kRowSets
   int64_t number = 0;  // kSnapshot: version. kRef: revision. kSelection: part
   std::string name;  // kRef: its name. kModel…: SHA-256. kJob, kSelection: the folder. kLock: whose, a key
 };

@@ -42,7 +42,8 @@ TEST(Keys, EveryKeyIsTakenApart) {
       {DataKey(folder, id, FileKind::kParquet), ObjectKind::kParquet},
       {DataKey(folder, id, FileKind::kTensor), ObjectKind::kTensor},
       {SumsKey(folder, id), ObjectKind::kTensorSums},
-      {PackKey(folder, id), ObjectKind::kPack}};
+      {PackKey(folder, id), ObjectKind::kPack},
+      {RowSetKey(folder, id), ObjectKind::kRowSets}};
   for (const auto& [key, kind] : with_ids) {
     const ObjectName name = parse(key);
     EXPECT_EQ(name.kind, kind) << key;

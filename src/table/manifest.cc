@@ -17,6 +17,7 @@
 #include "base/hash.h"
 #include "table/arrow_bridge.h"
 #include "table/features.h"
+#include "table/fragment_json.h"
 #include "table/json_read.h"
 
 namespace headrace::table {
@@ -165,7 +166,7 @@ Status AddStatColumns(const std::vector<Fragment>& entries, int32_t field, Colum
 Status AddFileColumns(const std::vector<Fragment>& entries, const Family& family, size_t index,
                       Columns* columns) {
   arrow::FixedSizeBinaryBuilder ids(arrow::fixed_size_binary(16));
-  arrow::Int64Builder sizes, tails, sums;
+  arrow::Int64Builder sizes, tails, sums, versions;
   for (const auto& entry : entries) {
     const DataFile* found = nullptr;
     for (const auto& file : entry.files) {
@@ -181,17 +182,37 @@ Status AddFileColumns(const std::vector<Fragment>& entries, const Family& family
     const bool known = found != nullptr && found->tail.bytes > 0;
     HEADRACE_ARROW_TRY(known ? tails.Append(found->tail.bytes) : tails.AppendNull());
     HEADRACE_ARROW_TRY(known ? sums.Append(static_cast<int64_t>(found->tail.sum)) : sums.AppendNull());
+    const bool updated = found != nullptr && found->version > 0;
+    HEADRACE_ARROW_TRY(updated ? versions.Append(found->version) : versions.AppendNull());
   }
   std::shared_ptr<arrow::Array> array;
   HEADRACE_ARROW_TRY(ids.Finish(&array));
   columns->Add("file_" + std::to_string(index), array);
   HEADRACE_ARROW_TRY(sizes.Finish(&array));
   columns->Add("bytes_" + std::to_string(index), array);
+  if (versions.null_count() < versions.length()) {
+    HEADRACE_ARROW_TRY(versions.Finish(&array));
+    columns->Add("version_" + std::to_string(index), array);
+  }
   if (family.kind != FileKind::kParquet) return Status::Ok();
   HEADRACE_ARROW_TRY(tails.Finish(&array));
   columns->Add("tail_" + std::to_string(index), array);
   HEADRACE_ARROW_TRY(sums.Finish(&array));
   columns->Add("sum_" + std::to_string(index), array);
+  return Status::Ok();
+}
+
+// JSON of what few entries have; null for the others. No column where none has it.
+template <typename Has, typename ToJson>
+Status AddJsonColumn(const std::vector<Fragment>& entries, const char* name, Has has, ToJson to_json,
+                     Columns* columns) {
+  if (std::none_of(entries.begin(), entries.end(), has)) return Status::Ok();
+  arrow::BinaryBuilder builder;
+  for (const auto& entry : entries) {
+    HEADRACE_ARROW_TRY(has(entry) ? builder.Append(to_json(entry).dump()) : builder.AppendNull());
+  }
+  HEADRACE_ARROW_ASSIGN(auto array, builder.Finish());
+  columns->Add(name, array);
   return Status::Ok();
 }
 
@@ -257,6 +278,22 @@ Value BoundAt(const std::shared_ptr<arrow::Array>& array, int64_t row) {
   }
 }
 
+// What was deleted from an entry's fragment, and laid over it.
+Status ReadChanges(const arrow::BinaryArray* deleted, const arrow::BinaryArray* overlays, int64_t row,
+                   Fragment* entry) {
+  try {
+    if (deleted != nullptr && deleted->IsValid(row)) {
+      HEADRACE_ASSIGN(entry->deleted, RowSetFromJson(json::parse(deleted->GetView(row))));
+    }
+    if (overlays != nullptr && overlays->IsValid(row)) {
+      HEADRACE_ASSIGN(entry->overlays, OverlaysFromJson(json::parse(overlays->GetView(row))));
+    }
+  } catch (const std::exception& error) {
+    return Status::Corrupt(ExceptionText(error));
+  }
+  return CheckRowSets(*entry);
+}
+
 }  // namespace
 
 Result<WrittenManifest> EncodeManifest(const std::vector<Fragment>& entries) {
@@ -275,6 +312,12 @@ Result<WrittenManifest> EncodeManifest(const std::vector<Fragment>& entries) {
   for (const auto& entry : entries) HEADRACE_ARROW_TRY(packs.Append(EncodePacks(entry.packs)));
   HEADRACE_ARROW_ASSIGN(auto packs_array, packs.Finish());
   columns.Add("packs", packs_array);
+  HEADRACE_TRY(AddJsonColumn(
+      entries, "deleted", [](const Fragment& e) { return !e.deleted.empty(); },
+      [](const Fragment& e) { return RowSetToJson(e.deleted); }, &columns));
+  HEADRACE_TRY(AddJsonColumn(
+      entries, "overlays", [](const Fragment& e) { return !e.overlays.empty(); },
+      [](const Fragment& e) { return OverlaysToJson(e.overlays); }, &columns));
 
   std::set<Family> families;
   std::set<int32_t> stat_fields;
@@ -290,8 +333,9 @@ Result<WrittenManifest> EncodeManifest(const std::vector<Fragment>& entries) {
   for (const int32_t field : stat_fields) HEADRACE_TRY(AddStatColumns(entries, field, &columns));
 
   const auto metadata = arrow::key_value_metadata(
-      {"headrace.format", "headrace.families", "headrace.stats"},
-      {std::to_string(kFormatVersion), family_list.dump(), json(stat_fields).dump()});
+      {"headrace.format", "headrace.families", "headrace.stats", "headrace.requires"},
+      {std::to_string(kFormatVersion), family_list.dump(), json(stat_fields).dump(),
+       json(FeaturesOf(entries)).dump()});
   const auto table = columns.Finish(metadata);
   HEADRACE_ARROW_ASSIGN(auto sink, arrow::io::BufferOutputStream::Create(1 << 16));
   const auto properties = parquet::WriterProperties::Builder()
@@ -327,7 +371,7 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
     return Status::Corrupt("it is no manifest").Wrap(context);
   std::vector<std::shared_ptr<const Family>> families;
   std::vector<std::string> file_columns;
-  std::vector<std::string> tail_columns;  // manifests of before tails had sums have none
+  std::vector<std::string> optional_columns;  // that not every manifest has
   try {
     const std::string format = core.metadata()->Get("headrace.format").ValueOr("");
     if (format != std::to_string(kFormatVersion)) {
@@ -347,9 +391,8 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
       family.fields = JsonInts(entry.at("fields"));
       file_columns.push_back("file_" + std::to_string(families.size()));
       file_columns.push_back("bytes_" + std::to_string(families.size()));
-      if (family.kind == FileKind::kParquet) {
-        tail_columns.push_back("tail_" + std::to_string(families.size()));
-        tail_columns.push_back("sum_" + std::to_string(families.size()));
+      for (const char* name : {"tail_", "sum_", "version_"}) {
+        optional_columns.push_back(name + std::to_string(families.size()));
       }
       families.push_back(std::make_shared<const Family>(std::move(family)));
     }
@@ -358,12 +401,15 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
     return Status::Corrupt(ExceptionText(error)).Wrap(context);
   }
   HEADRACE_ASSIGN(const auto files, ColumnSet::Read(bytes, file_columns, true));
-  HEADRACE_ASSIGN(const auto tails, ColumnSet::Read(bytes, tail_columns, false));
+  optional_columns.insert(optional_columns.end(), {"deleted", "overlays"});
+  HEADRACE_ASSIGN(const auto optional, ColumnSet::Read(bytes, optional_columns, false));
   HEADRACE_ASSIGN(const auto* ids, core.Get<arrow::Int64Array>("fragment"));
   HEADRACE_ASSIGN(const auto* first, core.Get<arrow::Int64Array>("first_row_id"));
   HEADRACE_ASSIGN(const auto* rows, core.Get<arrow::Int64Array>("rows"));
   HEADRACE_ASSIGN(const auto* versions, core.Get<arrow::Int64Array>("version"));
   HEADRACE_ASSIGN(const auto* packs, core.Get<arrow::BinaryArray>("packs"));
+  HEADRACE_ASSIGN(const auto* deleted, optional.Get<arrow::BinaryArray>("deleted"));
+  HEADRACE_ASSIGN(const auto* overlays, optional.Get<arrow::BinaryArray>("overlays"));
   manifest->entries_.resize(static_cast<size_t>(core.rows()));
   for (int64_t i = 0; i < core.rows(); ++i) {
     Fragment& entry = manifest->entries_[static_cast<size_t>(i)];
@@ -378,6 +424,8 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
       HEADRACE_ASSIGN(entry.packs, DecodePacks(packs->GetView(i)));
     }
     entry.files.reserve(families.size());
+    const Status changed = ReadChanges(deleted, overlays, i, &entry);
+    if (!changed.ok()) return changed.Wrap(context);
   }
   for (size_t k = 0; k < families.size(); ++k) {
     HEADRACE_ASSIGN(const auto* file, files.Get<arrow::FixedSizeBinaryArray>("file_" + std::to_string(k)));
@@ -385,8 +433,9 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
     if (core.rows() > 0 && (file == nullptr || size == nullptr || file->byte_width() != 16)) {
       return Status::Corrupt("a file column is missing").Wrap(context);
     }
-    HEADRACE_ASSIGN(const auto* tail, tails.Get<arrow::Int64Array>("tail_" + std::to_string(k)));
-    HEADRACE_ASSIGN(const auto* sum, tails.Get<arrow::Int64Array>("sum_" + std::to_string(k)));
+    HEADRACE_ASSIGN(const auto* tail, optional.Get<arrow::Int64Array>("tail_" + std::to_string(k)));
+    HEADRACE_ASSIGN(const auto* sum, optional.Get<arrow::Int64Array>("sum_" + std::to_string(k)));
+    HEADRACE_ASSIGN(const auto* version, optional.Get<arrow::Int64Array>("version_" + std::to_string(k)));
     for (int64_t i = 0; i < core.rows(); ++i) {
       if (file->IsNull(i)) continue;
       DataFile data;
@@ -396,6 +445,7 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
       if (tail != nullptr && sum != nullptr && tail->IsValid(i) && sum->IsValid(i)) {
         data.tail = {tail->Value(i), static_cast<uint64_t>(sum->Value(i))};
       }
+      if (version != nullptr && version->IsValid(i)) data.version = version->Value(i);
       manifest->entries_[static_cast<size_t>(i)].files.push_back(std::move(data));
     }
   }

@@ -1,28 +1,47 @@
 #include "table/merge_manifests.h"
-#include "table/keys.h"
 
 #include <algorithm>
 #include <map>
 
 #include "base/limits.h"
+#include "table/keys.h"
 #include "table/manifest.h"
 #include "table/size_tier.h"
 
 namespace headrace::table {
 namespace {
 
+// Which top-level field each field lies in, by id.
+using TopFields = std::map<int32_t, int32_t>;
+
+// Of two entries of a fragment, which are `joined` without its statistics: those of the files that count.
+StatsByField JoinStats(const Fragment& a, const Fragment& b, const Fragment& joined, const TopFields& tops) {
+  StatsByField stats;
+  const auto add = [&](const Fragment& entry) {
+    for (const auto& [leaf, known] : entry.stats) {
+      const auto top = tops.find(leaf);
+      if (top == tops.end()) continue;  // the column was dropped
+      const DataFile* brought = entry.FileOf(top->second);
+      const DataFile* counts = joined.FileOf(top->second);
+      if (brought != nullptr && counts != nullptr && brought->id == counts->id) stats[leaf] = known;
+    }
+  };
+  add(a);
+  add(b);
+  return stats;
+}
+
 // Entries of one fragment joined into one.
-std::vector<Fragment> JoinEntries(std::vector<Fragment> entries) {
+std::vector<Fragment> JoinEntries(std::vector<Fragment> entries, const TopFields& tops) {
   std::map<int64_t, Fragment> by_id;
   for (auto& entry : entries) {
     const int64_t id = entry.id;
     auto [it, fresh] = by_id.try_emplace(id, std::move(entry));
     if (fresh) continue;
     Fragment& joined = it->second;
-    joined.files.insert(joined.files.end(), entry.files.begin(), entry.files.end());
-    joined.packs.insert(joined.packs.end(), entry.packs.begin(), entry.packs.end());
-    joined.version = std::max(joined.version, entry.version);
-    joined.stats.merge(entry.stats);
+    const Fragment before = joined;
+    JoinEntry(&joined, entry);
+    joined.stats = JoinStats(before, entry, joined, tops);
   }
   std::vector<Fragment> joined;
   joined.reserve(by_id.size());
@@ -46,6 +65,7 @@ std::vector<size_t> ChooseMerge(const std::vector<ManifestRef>& manifests) {
 struct ManifestFolder {
   Environment* env;
   const std::string& prefix;
+  const TopFields& tops;
   std::vector<std::string>* written;
 
   Result<std::vector<Fragment>> Read(const ManifestRef& ref) const {
@@ -54,7 +74,7 @@ struct ManifestFolder {
     return manifest->LoadAll();
   }
   Result<ManifestRef> Write(std::vector<Fragment> entries) const {
-    HEADRACE_ASSIGN(const auto manifest, EncodeManifest(JoinEntries(std::move(entries))));
+    HEADRACE_ASSIGN(const auto manifest, EncodeManifest(JoinEntries(std::move(entries), tops)));
     written->push_back(ManifestKey(prefix, manifest.ref.id));
     HEADRACE_TRY(store::PutFresh(env->store.get(), written->back(), manifest.bytes));
     return manifest.ref;
@@ -65,7 +85,8 @@ struct ManifestFolder {
 
 Status MergeManifests(Environment* env, const std::string& prefix, Snapshot* next,
                       std::vector<std::string>* written) {
-  const ManifestFolder folder{env, prefix, written};
+  const TopFields tops = next->schema.TopFields();
+  const ManifestFolder folder{env, prefix, tops, written};
   if (static_cast<int64_t>(next->inline_entries.size()) > limits::kInlineFragments) {
     HEADRACE_ASSIGN(const ManifestRef ref, folder.Write(std::move(next->inline_entries)));
     next->inline_entries.clear();

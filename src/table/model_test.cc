@@ -1,5 +1,7 @@
 // 10,000 random steps by several writers against an oracle in memory. A failing seed is one line to repeat:
 //   HEADRACE_SEED=7 table_test --gtest_filter=Model.*
+#include <set>
+
 #include "store/faulty_store.h"
 #include "table/table_testing.h"
 
@@ -14,6 +16,20 @@ using Cell = std::optional<int64_t>;
 struct Oracle {
   std::vector<std::string> columns = {"c0"};
   std::vector<std::map<std::string, Cell>> rows;  // by row id; a missing key is a hole
+  std::set<int64_t> gone;                         // ids of those deleted
+
+  std::vector<int64_t> Live() const {
+    std::vector<int64_t> ids;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if (!gone.contains(static_cast<int64_t>(i))) ids.push_back(static_cast<int64_t>(i));
+    }
+    return ids;
+  }
+  Cell At(int64_t id, const std::string& name) const {
+    const auto& row = rows[static_cast<size_t>(id)];
+    const auto it = row.find(name);
+    return it == row.end() ? Cell() : it->second;
+  }
 };
 
 class Model {
@@ -50,7 +66,7 @@ class Model {
   Table& Any() { return *tables_[random_() % tables_.size()]; }
 
   void Step(Table& table) {
-    switch (random_() % 12) {
+    switch (random_() % 18) {
       case 0:
         return AddColumn(table);
       case 1:
@@ -63,6 +79,16 @@ class Model {
       case 5:
       case 6:
         return TakeSome(table);
+      case 7:
+        return Delete(table);
+      case 8:
+      case 9:
+        return Update(table);
+      case 10:
+      case 11:
+        return Merge(table);
+      case 12:
+        return Restore(table);
       default:
         return Append(table);
     }
@@ -109,7 +135,7 @@ class Model {
     store_->Arm({});
     const std::string name = "n" + std::to_string(next_name_++);
     // On many fragments a computed column is a file for each: done while they are some hundreds.
-    if (oracle_.rows.empty() || oracle_.rows.size() > 1'000 || random_() % 2 == 0) {
+    if (oracle_.Live().empty() || oracle_.rows.size() > 1'000 || random_() % 2 == 0) {
       ASSERT_OK(table.AddEmptyColumns({Field{-1, name, Type{}, "", false}}, {}).status());
     } else {
       const std::string input = oracle_.columns[random_() % oracle_.columns.size()];
@@ -123,9 +149,9 @@ class Model {
                                         {out.Finish().ValueOrDie()});
       };
       ASSERT_OK(table.AddColumns({input}, add_one, {}).status());
-      for (auto& row : oracle_.rows) {
-        const auto it = row.find(input);
-        row[name] = it != row.end() && it->second ? Cell(*it->second + 1) : Cell();
+      for (const int64_t id : oracle_.Live()) {
+        const Cell cell = oracle_.At(id, input);
+        oracle_.rows[static_cast<size_t>(id)][name] = cell ? Cell(*cell + 1) : Cell();
       }
     }
     oracle_.columns.push_back(name);
@@ -160,14 +186,121 @@ class Model {
     if (tagged_.size() < 5) tagged_[tag] = oracle_;
   }
 
+  std::string AnyColumn() { return oracle_.columns[random_() % oracle_.columns.size()]; }
+
+  // Some values of a column, or some ids.
+  void Delete(Table& table) {
+    store_->Arm({});
+    const auto live = oracle_.Live();
+    if (live.size() < 10) return;
+    RowFilter rows;
+    std::set<int64_t> wanted;
+    if (random_() % 2 == 0) {
+      rows.ids.emplace();
+      for (int i = 0; i < 3; ++i) rows.ids->push_back(live[random_() % live.size()]);
+      wanted.insert(rows.ids->begin(), rows.ids->end());
+    } else {
+      const std::string column = AnyColumn();
+      const auto value = static_cast<int64_t>(random_() % 100);
+      rows.where = column + " = " + std::to_string(value);
+      for (const int64_t id : live) {
+        if (oracle_.At(id, column) == Cell(value)) wanted.insert(id);
+      }
+    }
+    ASSERT_VALUE(const auto done, table.Delete(rows, {}));
+    ASSERT_EQ(done.rows, static_cast<int64_t>(wanted.size()));
+    oracle_.gone.insert(wanted.begin(), wanted.end());
+  }
+
+  // Adds one to a column where another is in a range: few rows or most.
+  void Update(Table& table) {
+    store_->Arm({});
+    const std::string column = AnyColumn();
+    const std::string by = AnyColumn();
+    const auto low = static_cast<int64_t>(random_() % 100);
+    const auto high = low + static_cast<int64_t>(random_() % 4 == 0 ? 90 : 3);
+    const auto add_one =
+        [&](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+      arrow::Int64Builder out;
+      const auto& values = static_cast<const arrow::Int64Array&>(*in->column(0));
+      for (int64_t i = 0; i < values.length(); ++i)
+        (void)(values.IsNull(i) ? out.Append(0) : out.Append((values.Value(i) + 1) % 100));
+      return arrow::RecordBatch::Make(arrow::schema({arrow::field(column, arrow::int64())}), in->num_rows(),
+                                      {out.Finish().ValueOrDie()});
+    };
+    const std::string where = by + " between " + std::to_string(low) + " and " + std::to_string(high);
+    ASSERT_VALUE(const auto done, table.Update({where}, {column}, {column}, add_one, {}));
+    std::vector<int64_t> wanted;
+    for (const int64_t id : oracle_.Live()) {
+      const Cell cell = oracle_.At(id, by);
+      if (cell && *cell >= low && *cell <= high) wanted.push_back(id);
+    }
+    ASSERT_EQ(done.rows, static_cast<int64_t>(wanted.size()));
+    for (const int64_t id : wanted) {
+      const Cell cell = oracle_.At(id, column);
+      oracle_.rows[static_cast<size_t>(id)][column] = cell ? (*cell + 1) % 100 : 0;
+    }
+  }
+
+  // Two keys, of which each updates or deletes what has it, or is added.
+  void Merge(Table& table) {
+    store_->Arm({});
+    if (oracle_.columns.size() < 2) return;
+    const std::string key = oracle_.columns[random_() % oracle_.columns.size()];
+    const std::string value = oracle_.columns[random_() % oracle_.columns.size()];
+    if (key == value) return;
+    const auto first = static_cast<int64_t>(random_() % 98);
+    const std::vector<std::pair<int64_t, int64_t>> source = {{first, 7}, {first + 1, 8}};
+    const auto columns =
+        arrow::schema({arrow::field(key, arrow::int64()), arrow::field(value, arrow::int64())});
+    std::string json;
+    for (const auto& [k, v] : source) {
+      json += (json.empty() ? "[" : ",") + std::string("{\"") + key + "\":" + std::to_string(k) + ",\"" +
+              value + "\":" + std::to_string(v) + "}";
+    }
+    MergeOptions rules;
+    rules.on = {key};
+    if (random_() % 8 == 0) rules.matched = MergeOptions::Matched::kDelete;
+    rules.add = random_() % 2 == 0;
+    ASSERT_VALUE(const auto done,
+                 table.Merge(ReaderOf({BatchFromJson(columns, json + "]")}).get(), rules, {}));
+    int64_t matched = 0;
+    const auto live = oracle_.Live();
+    for (const auto& [k, v] : source) {
+      bool found = false;
+      for (const int64_t id : live) {
+        if (oracle_.At(id, key) != Cell(k)) continue;
+        found = true;
+        ++matched;
+        if (rules.matched == MergeOptions::Matched::kDelete) {
+          oracle_.gone.insert(id);
+        } else {
+          oracle_.rows[static_cast<size_t>(id)][value] = v;
+        }
+      }
+      if (!found && rules.add) oracle_.rows.push_back({{key, Cell(k)}, {value, Cell(v)}});
+    }
+    ASSERT_EQ(done.updated + done.deleted, matched);
+  }
+
+  void Restore(Table& table) {
+    store_->Arm({});
+    if (tagged_.empty() || random_() % 4 != 0) return;
+    auto it = tagged_.begin();
+    std::advance(it, random_() % tagged_.size());
+    ASSERT_OK(table.Restore(it->first, {}).status());
+    const size_t ids = oracle_.rows.size();
+    oracle_ = it->second;
+    for (size_t id = oracle_.rows.size(); id < ids; ++id) oracle_.gone.insert(static_cast<int64_t>(id));
+    oracle_.rows.resize(ids);
+  }
+
   static void Compare(const Oracle& oracle, const arrow::RecordBatch& got, const std::vector<int64_t>& ids) {
     for (const auto& name : oracle.columns) {
       const auto column = std::static_pointer_cast<arrow::Int64Array>(got.GetColumnByName(name));
       ASSERT_TRUE(column) << name;
       for (size_t i = 0; i < ids.size(); ++i) {
-        const auto& row = oracle.rows[static_cast<size_t>(ids[i])];
-        const auto it = row.find(name);
-        const Cell want = it == row.end() ? Cell() : it->second;
+        const Cell want = oracle.At(ids[i], name);
         const auto at = static_cast<int64_t>(i);
         const Cell have = column->IsNull(at) ? Cell() : Cell(column->Value(at));
         ASSERT_EQ(have, want) << "row " << ids[i] << " column " << name;
@@ -176,28 +309,28 @@ class Model {
   }
 
   void TakeSome(Table& table) {
-    if (oracle_.rows.empty()) return;
+    const auto live = oracle_.Live();
+    if (live.empty()) return;
     store_->Arm({});
     ASSERT_VALUE(const View view, table.At());
-    ASSERT_EQ(view.snapshot().rows, static_cast<int64_t>(oracle_.rows.size()));
+    ASSERT_EQ(view.snapshot().rows, static_cast<int64_t>(live.size()));
     std::vector<int64_t> ids;
-    for (int i = 0; i < 5; ++i) ids.push_back(static_cast<int64_t>(random_() % oracle_.rows.size()));
+    for (int i = 0; i < 5; ++i) ids.push_back(live[random_() % live.size()]);
     ASSERT_VALUE(const auto batch, view.Take(ids, {}));
     Compare(oracle_, *batch, ids);
   }
 
   static void Check(const View& view, const Oracle& oracle) {
     ASSERT_VALUE(const auto all, ReadAll(view));
-    ASSERT_EQ(all->num_rows(), static_cast<int64_t>(oracle.rows.size()));
-    std::vector<int64_t> ids(oracle.rows.size());
-    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int64_t>(i);
+    const std::vector<int64_t> ids = oracle.Live();
+    ASSERT_EQ(all->num_rows(), static_cast<int64_t>(ids.size()));
     if (!ids.empty()) Compare(oracle, *all->CombineChunksToBatch().ValueOrDie(), ids);
     const std::string& column = oracle.columns[0];
     ASSERT_VALUE(const int64_t counted, view.Count(column + " < 50"));
     int64_t expected = 0;
-    for (const auto& row : oracle.rows) {
-      const auto it = row.find(column);
-      expected += it != row.end() && it->second && *it->second < 50;
+    for (const int64_t id : ids) {
+      const Cell cell = oracle.At(id, column);
+      expected += cell && *cell < 50;
     }
     ASSERT_EQ(counted, expected);
   }

@@ -10,6 +10,7 @@
 
 #include "base/limits.h"
 #include "table/arrow_bridge.h"
+#include "table/replace_rows.h"
 #include "table/view.h"
 
 namespace headrace::table {
@@ -40,6 +41,7 @@ struct ScanPlan {
   std::shared_ptr<const std::vector<Fragment>> fragments;
   std::vector<size_t> kept;    // fragments left after pruning
   std::vector<uint8_t> whole;  // of those: the filter is true for every row
+  RowSets deleted;             // of those: null where no row was
   std::map<int32_t, std::vector<std::optional<FieldStats>>>
       known;                            // statistics by leaf field, one per fragment
   std::shared_ptr<const RowSets> rows;  // null: every row
@@ -64,7 +66,7 @@ struct ScanPlan {
 
 Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& options, bool read_columns) {
   auto plan = std::make_shared<ScanPlan>(
-      ScanPlan{view, {}, {}, {}, true, {}, {}, {}, {}, {}, options.rows, options.stop, {}});
+      ScanPlan{view, {}, {}, {}, true, {}, {}, {}, {}, {}, {}, options.rows, options.stop, {}});
   if (read_columns) {
     std::vector<std::string> names = options.columns;
     if (options.with_row_ids) {
@@ -114,7 +116,7 @@ Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& 
   for (size_t i = 0; i < plan->fragments->size(); ++i) {
     const Fragment& fragment = (*plan->fragments)[i];
     plan->stats.fragments_total += 1;
-    plan->stats.rows_total += fragment.rows;
+    plan->stats.rows_total += fragment.live_rows();
     Outcomes outcomes{true, false, false};
     for (const auto& conjunct : plan->conjuncts) {
       const Outcomes part = PossibleOutcomes(*conjunct, [&](const Field& leaf) {
@@ -125,11 +127,13 @@ Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& 
       outcomes.can_false |= part.can_false || part.can_null;
     }
     const RowSet* only = plan->Only(i);
-    if (!outcomes.can_true || (only != nullptr && only->count() == 0)) continue;
+    if (!outcomes.can_true || fragment.live_rows() == 0 || (only != nullptr && only->count() == 0)) continue;
     plan->kept.push_back(i);
-    plan->whole.push_back(!outcomes.can_false && only == nullptr);
+    plan->whole.push_back(!outcomes.can_false);
+    HEADRACE_ASSIGN(auto deleted, view.Deleted(fragment));
+    plan->deleted.push_back(std::move(deleted));
     plan->stats.fragments += 1;
-    plan->stats.rows_read += fragment.rows;
+    plan->stats.rows_read += fragment.live_rows();
     for (const auto& file : fragment.files) {
       const bool used = std::any_of(file.family->fields.begin(), file.family->fields.end(),
                                     [&](int32_t id) { return wanted.contains(id); });
@@ -146,9 +150,14 @@ Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& 
 
 struct ScanTask {
   size_t fragment = 0;
-  bool whole = false;
+  bool whole = false;               // the filter is true for every row
+  const RowSet* deleted = nullptr;  // rows of the fragment that are not there any more; null: none
   int64_t begin = 0;
   int64_t end = 0;
+
+  int64_t CountDeleted() const { return deleted == nullptr ? 0 : deleted->Rank(end) - deleted->Rank(begin); }
+  bool HasDeleted() const { return CountDeleted() > 0; }
+  bool MostAreThere() const { return CountDeleted() * 2 < end - begin; }
 };
 
 // Rows a batch may have so that it holds some tens of megabytes at most.
@@ -161,7 +170,8 @@ int64_t BatchRows(const Fragment& fragment, int64_t wanted) {
   return rows >= limits::kPageRows ? rows / limits::kPageRows * limits::kPageRows : rows;
 }
 
-// The rows of a task that pass the filter, as offsets in the fragment; `all` if every row does.
+// The rows of a task that pass the filter, as offsets in the fragment; `all`, and no picks, if every row
+// does.
 struct Survivors {
   bool all = true;
   std::vector<int64_t> picks;
@@ -194,32 +204,52 @@ Result<bool> MayPass(const ScanPlan& plan, const Fragment& fragment, size_t inde
   return true;
 }
 
-// The rows that are asked for, without those of pages (runs of 2,048 rows) in which none can pass.
+// Adds the rows [begin, end) that are asked for and are there.
+void AddRows(const RowSet* only, const RowSet* deleted, int64_t begin, int64_t end,
+             std::vector<int64_t>* rows) {
+  if (only == nullptr && deleted == nullptr) {
+    for (int64_t row = begin; row < end; ++row) rows->push_back(row);
+  } else if (only == nullptr) {
+    deleted->AppendOthers(begin, end, rows);
+  } else {
+    const size_t before = rows->size();
+    only->AppendRange(begin, end, rows);
+    if (deleted == nullptr) return;
+    rows->erase(std::remove_if(rows->begin() + static_cast<std::ptrdiff_t>(before), rows->end(),
+                               [&](int64_t row) { return deleted->Contains(row); }),
+                rows->end());
+  }
+}
+
+// The rows that are asked for and are there, without those of pages (runs of 2,048 rows) in which none can
+// pass.
 Result<Survivors> PrunePages(const ScanPlan& plan, const Fragment& fragment, const ScanTask& task) {
   Survivors survivors;
   const RowSet* only = plan.Only(task.fragment);
-  survivors.all = only == nullptr;
+  const RowSet* deleted = task.HasDeleted() ? task.deleted : nullptr;
+  survivors.all = only == nullptr && deleted == nullptr;
+  if (task.whole) {
+    if (!survivors.all) AddRows(only, deleted, task.begin, task.end, &survivors.picks);
+    return survivors;
+  }
   for (int64_t begin = task.begin; begin < task.end;) {
     const int64_t end = std::min(task.end, (begin / limits::kPageRows + 1) * limits::kPageRows);
     HEADRACE_ASSIGN(const bool possible, MayPass(plan, fragment, task.fragment, begin, end));
-    if (!possible) {
+    if (!possible && survivors.all) {  // from here on the rows are listed
+      AddRows(nullptr, nullptr, task.begin, begin, &survivors.picks);
       survivors.all = false;
-    } else if (only != nullptr) {
-      only->AppendRange(begin, end, &survivors.picks);
-    } else {
-      for (int64_t row = begin; row < end; ++row) survivors.picks.push_back(row);
     }
+    if (possible && !survivors.all) AddRows(only, deleted, begin, end, &survivors.picks);
     begin = end;
   }
   return survivors;
 }
 
 Result<Survivors> RunFilter(const ScanPlan& plan, const Fragment& fragment, const ScanTask& task) {
-  if ((plan.conjuncts.empty() && plan.Only(task.fragment) == nullptr) || task.whole) return Survivors{};
   HEADRACE_ASSIGN(Survivors survivors, PrunePages(plan, fragment, task));
-  if (!plan.evaluate) return survivors;
+  if (!plan.evaluate || task.whole) return survivors;
   for (const auto& conjunct : plan.conjuncts) {
-    if (survivors.picks.empty()) break;
+    if (!survivors.all && survivors.picks.empty()) break;
     const Rows rows = survivors.all ? Rows::Range(task.begin, task.end) : Rows::Picks(survivors.picks);
     HEADRACE_ASSIGN(const auto outcomes, EvaluateFilter(*conjunct, rows.count(), [&](const Expr& column) {
                       return plan.ReadFilterColumn(fragment, column, rows);
@@ -228,15 +258,33 @@ Result<Survivors> RunFilter(const ScanPlan& plan, const Fragment& fragment, cons
     for (int64_t i = 0; i < rows.count(); ++i) {
       if (outcomes[static_cast<size_t>(i)] == 1) kept.push_back(rows.at(i));
     }
-    if (static_cast<int64_t>(kept.size()) < rows.count()) survivors.all = false;
+    if (static_cast<int64_t>(kept.size()) == rows.count()) continue;
+    survivors.all = false;
     survivors.picks = std::move(kept);
   }
-  if (survivors.picks.empty()) survivors.all = false;
   return survivors;
+}
+
+// All rows of a task but the deleted ones, where nothing else is left out: runs between them are copied.
+Result<BatchPtr> ReadAround(const ScanPlan& plan, const ScanTask& task) {
+  const Fragment& fragment = (*plan.fragments)[task.fragment];
+  std::vector<int64_t> gaps;
+  task.deleted->AppendRange(task.begin, task.end, &gaps);
+  for (auto& gap : gaps) gap -= task.begin;
+  arrow::ArrayVector arrays;
+  for (const auto& column : plan.columns) {
+    HEADRACE_ASSIGN(auto array, plan.view.reader().Read(fragment, column, Rows::Range(task.begin, task.end)));
+    HEADRACE_ASSIGN(array, Without(std::move(array), gaps));
+    arrays.push_back(std::move(array));
+  }
+  const int64_t rows = task.end - task.begin - static_cast<int64_t>(gaps.size());
+  return arrow::RecordBatch::Make(plan.schema, rows, std::move(arrays));
 }
 
 Result<BatchPtr> RunTask(const ScanPlan& plan, const ScanTask& task) {
   HEADRACE_TRY(plan.stop.Check());
+  const bool filters = !task.whole || plan.Only(task.fragment) != nullptr;
+  if (!filters && task.HasDeleted() && task.MostAreThere()) return ReadAround(plan, task);
   const Fragment& fragment = (*plan.fragments)[task.fragment];
   HEADRACE_ASSIGN(const Survivors survivors, RunFilter(plan, fragment, task));
   const Rows rows = survivors.all ? Rows::Range(task.begin, task.end) : Rows::Picks(survivors.picks);
@@ -257,8 +305,8 @@ class PlannedScan final : public ScanSource {
       if (options.limit >= 0 && plan_->conjuncts.empty() && !plan_->rows)
         step = std::min(step, std::max<int64_t>(options.limit, 1));
       for (int64_t begin = 0; begin < fragment.rows; begin += step) {
-        tasks_.push_back(
-            {plan_->kept[k], plan_->whole[k] != 0, begin, std::min(fragment.rows, begin + step)});
+        tasks_.push_back({plan_->kept[k], plan_->whole[k] != 0, plan_->deleted[k].get(), begin,
+                          std::min(fragment.rows, begin + step)});
       }
     }
   }
@@ -326,6 +374,45 @@ class ScanReader final : public arrow::RecordBatchReader {
   std::deque<std::future<Result<BatchPtr>>> running_;
 };
 
+// Calls `visit(task, survivors)` for the rows that pass, in row-id order: filters run on the environment's
+// threads, fragments whose every row passes are one task that reads nothing.
+template <typename Visit>
+Status VisitSelected(const View& view, const ScanOptions& options, const Visit& visit) {
+  HEADRACE_ASSIGN(const auto plan, MakePlan(view, options, false));
+  TaskPool& pool = view.environment()->pool;
+  std::deque<std::pair<ScanTask, std::future<Result<Survivors>>>> running;
+  Status failed;
+  const auto drain = [&](size_t keep) {
+    while (running.size() > keep) {
+      const auto survivors = running.front().second.get();
+      if (survivors.ok()) {
+        if (failed.ok()) visit(running.front().first, *survivors);
+      } else if (failed.ok()) {
+        failed = survivors.status();
+      }
+      running.pop_front();
+    }
+  };
+  for (size_t k = 0; k < plan->kept.size() && failed.ok(); ++k) {
+    const size_t index = plan->kept[k];
+    const Fragment& fragment = (*plan->fragments)[index];
+    const int64_t step = plan->whole[k] != 0 && plan->Only(index) == nullptr && plan->deleted[k] == nullptr
+                             ? std::max<int64_t>(fragment.rows, 1)
+                             : limits::kRowGroupRows;
+    for (int64_t begin = 0; begin < fragment.rows && failed.ok(); begin += step) {
+      const ScanTask task{index, plan->whole[k] != 0, plan->deleted[k].get(), begin,
+                          std::min(fragment.rows, begin + step)};
+      running.emplace_back(task, pool.Submit([plan = plan.get(), task]() -> Result<Survivors> {
+        HEADRACE_TRY(plan->stop.Check());
+        return RunFilter(*plan, (*plan->fragments)[task.fragment], task);
+      }));
+      drain(static_cast<size_t>(pool.threads()) * 2);
+    }
+  }
+  drain(0);
+  return failed;
+}
+
 }  // namespace
 
 Result<std::shared_ptr<const ScanSource>> View::StartScan(const ScanOptions& options) const {
@@ -346,45 +433,40 @@ Result<ScanStats> View::Plan(const ScanOptions& options) const {
   return plan->stats;
 }
 
+Result<RowSets> View::Select(const std::string& where, StopToken stop) const {
+  ScanOptions options;
+  options.where = where;
+  options.stop = stop;
+  HEADRACE_ASSIGN(const auto fragments, Fragments());
+  RowSets selected(fragments->size());
+  std::vector<uint32_t> rows;  // of one fragment
+  size_t current = 0;
+  const auto close = [&] {
+    if (!rows.empty()) selected[current] = RowSet::Of(rows);
+    rows.clear();
+  };
+  HEADRACE_TRY(VisitSelected(*this, options, [&](const ScanTask& task, const Survivors& survivors) {
+    if (task.fragment != current) close();
+    current = task.fragment;
+    if (survivors.all) {
+      for (int64_t row = task.begin; row < task.end; ++row) rows.push_back(static_cast<uint32_t>(row));
+    } else {
+      for (const int64_t row : survivors.picks) rows.push_back(static_cast<uint32_t>(row));
+    }
+  }));
+  close();
+  return selected;
+}
+
 Result<int64_t> View::Count(const std::string& where, StopToken stop) const {
   if (where.empty()) return snapshot_->rows;
   ScanOptions options;
   options.where = where;
   options.stop = stop;
-  HEADRACE_ASSIGN(const auto plan, MakePlan(*this, options, false));
-  std::deque<std::future<Result<int64_t>>> running;
   int64_t total = 0;
-  Status failed;
-  const auto drain = [&](size_t keep) {
-    while (running.size() > keep) {
-      const Result<int64_t> part = running.front().get();
-      running.pop_front();
-      if (part.ok()) {
-        total += *part;
-      } else if (failed.ok()) {
-        failed = part.status();
-      }
-    }
-  };
-  for (size_t k = 0; k < plan->kept.size() && failed.ok(); ++k) {
-    const Fragment& fragment = (*plan->fragments)[plan->kept[k]];
-    if (plan->whole[k]) {
-      total += fragment.rows;
-      continue;
-    }
-    for (int64_t begin = 0; begin < fragment.rows; begin += limits::kRowGroupRows) {
-      const ScanTask task{plan->kept[k], false, begin,
-                          std::min(fragment.rows, begin + limits::kRowGroupRows)};
-      running.push_back(env_->pool.Submit([plan = plan.get(), task]() -> Result<int64_t> {
-        HEADRACE_TRY(plan->stop.Check());
-        HEADRACE_ASSIGN(const auto survivors, RunFilter(*plan, (*plan->fragments)[task.fragment], task));
-        return survivors.all ? task.end - task.begin : static_cast<int64_t>(survivors.picks.size());
-      }));
-      drain(static_cast<size_t>(env_->pool.threads()) * 2);
-    }
-  }
-  drain(0);
-  if (!failed.ok()) return failed;
+  HEADRACE_TRY(VisitSelected(*this, options, [&](const ScanTask& task, const Survivors& survivors) {
+    total += survivors.all ? task.end - task.begin : static_cast<int64_t>(survivors.picks.size());
+  }));
   return total;
 }
 

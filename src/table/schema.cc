@@ -46,6 +46,24 @@ const Field* Schema::FindId(int32_t id) const {
   return nullptr;
 }
 
+std::map<int32_t, int32_t> Schema::TopFields() const {
+  std::map<int32_t, int32_t> tops;
+  for (const auto& top : fields) {
+    const std::function<void(const Field&)> note = [&](const Field& field) {
+      tops[field.id] = top.id;
+      for (const auto& child : field.type.children) note(child);
+    };
+    note(top);
+  }
+  return tops;
+}
+
+const Field* Schema::TopOf(int32_t id) const {
+  const auto tops = TopFields();
+  const auto it = tops.find(id);
+  return it == tops.end() ? nullptr : FindId(it->second);
+}
+
 Result<const Field*> Schema::Get(std::string_view name) const {
   if (const Field* field = Find(name)) return field;
   std::string text = "there is no column '" + std::string(name) + "'";

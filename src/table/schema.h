@@ -1,6 +1,7 @@
 // The columns of a table at one version. Columns are matched by id, never by name: a rename is metadata.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,9 @@ struct Schema {
 
   const Field* Find(std::string_view name) const;
   const Field* FindId(int32_t id) const;
+  // The top-level field that is or holds the field with this id, or null; and all of them, by any field's id.
+  const Field* TopOf(int32_t id) const;
+  std::map<int32_t, int32_t> TopFields() const;
   // Like Find, but NotFound names the columns there are and the nearest spelling.
   Result<const Field*> Get(std::string_view name) const;
   std::shared_ptr<arrow::Schema> ToArrow() const;

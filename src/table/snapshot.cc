@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "table/features.h"
+#include "table/fragment_json.h"
 #include "table/json_read.h"
 #include "table/taken.h"
 
@@ -14,8 +15,9 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kOperations[kOperationKinds] = {"create",        "append", "add_columns",
-                                                      "schema_change", "tag",    "reserve"};
+constexpr const char* kOperations[kOperationKinds] = {"create", "append",  "add_columns", "schema_change",
+                                                      "tag",    "reserve", "delete",      "update",
+                                                      "merge",  "restore"};
 // {"xxh3":"0123456789abcdef","snapshot":{…}}
 constexpr std::string_view kHead = "{\"xxh3\":\"";
 constexpr std::string_view kMiddle = "\",\"snapshot\":";
@@ -56,75 +58,6 @@ Result<Operation> OperationFromJson(const json& in) {
   if (in.contains("field_ids")) op.field_ids = JsonInts(in.at("field_ids"));
   if (in.contains("inputs")) op.inputs = in.at("inputs").get<std::vector<std::string>>();
   return op;
-}
-
-json FragmentToJson(const Fragment& fragment) {
-  json out = {
-      {"id", fragment.id}, {"row", fragment.first_row_id}, {"rows", fragment.rows}, {"v", fragment.version}};
-  for (const auto& file : fragment.files) {
-    out["files"].push_back({{"id", file.id.ToString()},
-                            {"kind", FileKindName(file.family->kind)},
-                            {"fields", file.family->fields},
-                            {"bytes", file.bytes}});
-    if (file.tail.bytes > 0) {
-      out["files"].back()["tail"] = file.tail.bytes;
-      out["files"].back()["xxh3"] = Hex64(file.tail.sum);
-    }
-  }
-  for (const auto& pack : fragment.packs)
-    out["packs"].push_back({{"id", pack.id.ToString()}, {"live", pack.live_bytes}});
-  for (const auto& [field, stats] : fragment.stats) {
-    out["stats"].push_back({field, EncodeValue(stats.min), EncodeValue(stats.max), stats.nulls, stats.values,
-                            stats.has_nan ? 1 : 0});
-  }
-  return out;
-}
-
-Result<Fragment> FragmentFromJson(const json& in) {
-  Fragment fragment;
-  fragment.id = JsonInt<int64_t>(in.at("id"));
-  fragment.first_row_id = JsonInt<int64_t>(in.at("row"));
-  fragment.rows = JsonInt<int64_t>(in.at("rows"));
-  fragment.version = JsonInt<int64_t>(in.at("v"));
-  if (fragment.rows < 0 || fragment.first_row_id < 0 || fragment.rows > INT64_MAX - fragment.first_row_id) {
-    return Status::Corrupt("a fragment with an impossible row range");
-  }
-  if (in.contains("files")) {
-    for (const auto& entry : in.at("files")) {
-      DataFile file;
-      HEADRACE_ASSIGN(file.id, Uuid::Parse(entry.at("id").get<std::string>()));
-      file.bytes = JsonInt<int64_t>(entry.at("bytes"));
-      if (entry.contains("tail")) {
-        file.tail.bytes = JsonInt<int64_t>(entry.at("tail"));
-        file.tail.sum = std::stoull(entry.at("xxh3").get<std::string>(), nullptr, 16);
-      }
-      Family family;
-      HEADRACE_ASSIGN(family.kind, ParseFileKind(entry.at("kind").get<std::string>()));
-      family.fields = JsonInts(entry.at("fields"));
-      file.family = std::make_shared<const Family>(std::move(family));
-      fragment.files.push_back(std::move(file));
-    }
-  }
-  if (in.contains("packs")) {
-    for (const auto& entry : in.at("packs")) {
-      PackUse pack;
-      HEADRACE_ASSIGN(pack.id, Uuid::Parse(entry.at("id").get<std::string>()));
-      pack.live_bytes = JsonInt<int64_t>(entry.at("live"));
-      fragment.packs.push_back(pack);
-    }
-  }
-  if (in.contains("stats")) {
-    for (const auto& entry : in.at("stats")) {
-      FieldStats stats;
-      HEADRACE_ASSIGN(stats.min, DecodeValue(entry.at(1).get<std::string>()));
-      HEADRACE_ASSIGN(stats.max, DecodeValue(entry.at(2).get<std::string>()));
-      stats.nulls = JsonInt<int64_t>(entry.at(3));
-      stats.values = JsonInt<int64_t>(entry.at(4));
-      stats.has_nan = JsonInt<int>(entry.at(5)) != 0;
-      fragment.stats[JsonInt<int32_t>(entry.at(0))] = std::move(stats);
-    }
-  }
-  return fragment;
 }
 
 Result<Snapshot> FromJson(const json& in) {
@@ -213,8 +146,9 @@ std::string EncodeSnapshot(const Snapshot& snapshot) {
   }
   for (const auto& fragment : snapshot.inline_entries) out["fragments"].push_back(FragmentToJson(fragment));
   for (const auto& [name, mark] : snapshot.writers) out["writers"][name] = {mark.sequence, mark.version};
-  if (!snapshot.taken.empty()) {  // whoever commits without these lists would forget them
-    out["requires"] = {kTakenFeature};
+  if (!snapshot.taken.empty()) out["requires"].push_back(kTakenFeature);  // or the lists would be forgotten
+  for (const auto& feature : FeaturesOf(snapshot.inline_entries)) out["requires"].push_back(feature);
+  if (!snapshot.taken.empty()) {
     out["rows_before_taken"] = snapshot.rows_before_taken;
     for (const auto& ref : snapshot.taken) {
       out["taken"].push_back({{"id", ref.id.ToString()},

@@ -15,8 +15,19 @@ namespace headrace::table {
 
 inline constexpr int kFormatVersion = 1;
 
-enum class OperationKind { kCreate, kAppend, kAddColumns, kSchemaChange, kTag, kReserve };
-inline constexpr int kOperationKinds = 6;
+enum class OperationKind {
+  kCreate,
+  kAppend,
+  kAddColumns,
+  kSchemaChange,
+  kTag,
+  kReserve,
+  kDelete,
+  kUpdate,
+  kMerge,
+  kRestore
+};
+inline constexpr int kOperationKinds = 10;
 const char* OperationName(OperationKind kind);
 
 // What a commit did: one line of `headrace log`.
@@ -25,7 +36,7 @@ struct Operation {
   std::string who;                   // "ada@laptop"
   std::string why;                   // free text, or empty
   std::string how;                   // the program or command, e.g. "headrace ingest photos/"
-  int64_t rows = 0;                  // appended
+  int64_t rows = 0;                  // appended, deleted or changed
   int64_t fragments = 0;             // appended or filled
   int64_t bytes = 0;                 // written as data
   std::vector<std::string> columns;  // added, renamed or dropped, in words
@@ -64,7 +75,7 @@ struct Snapshot {
   int32_t next_field_id = 1;
   int64_t next_row_id = 0;
   int64_t next_fragment_id = 0;
-  int64_t rows = 0;
+  int64_t rows = 0;  // without those deleted
   std::vector<ManifestRef> manifests;
   std::vector<Fragment> inline_entries;
   std::map<std::string, WriterMark> writers;

@@ -17,11 +17,27 @@
 #include <vector>
 
 #include "table/appender.h"
+#include "table/change_rows.h"
 #include "table/commit.h"
 #include "table/commit_options.h"
 #include "table/view.h"
 
 namespace headrace::table {
+
+class RowUpdater;
+
+struct MergeOptions {
+  std::vector<std::string> on;  // the key's columns
+  enum class Matched { kUpdate, kKeep, kDelete };
+  Matched matched = Matched::kUpdate;  // rows of the table whose key the source has
+  bool add = true;                     // rows of the source whose key the table has not
+};
+
+struct MergeResult : CommitResult {
+  int64_t updated = 0;
+  int64_t deleted = 0;
+  int64_t added = 0;
+};
 
 // One line of a table's history.
 struct HistoryEntry {
@@ -65,6 +81,22 @@ class Table {
   // Columns without data: all holes, read as `default_value` or null. Costs one small commit.
   Result<CommitResult> AddEmptyColumns(std::vector<Field> fields, const CommitOptions& options);
 
+  // Deletes rows. Where others changed what the filter reads meanwhile, it is asked again. `rows` of the
+  // result: those that were there. No row: no commit, and the version is the newest.
+  Result<CommitResult> Delete(const RowFilter& rows, const CommitOptions& options);
+  // New values of `columns` for some rows. `fn` gets the `inputs` of rows that are meant (none named: their
+  // ids) and gives the columns that change, as many rows as it got, in order.
+  Result<CommitResult> Update(const RowFilter& rows, const std::vector<std::string>& inputs,
+                              const std::vector<std::string>& columns, const BatchFn& fn,
+                              const CommitOptions& options);
+  // Brings the source's rows in by a key, as one commit: rows of the table with a key of the source get its
+  // values of the source's other columns, or go; the others are added. AlreadyExists where the source has a
+  // key twice, Invalid where a row of it has none. The source is held in memory.
+  Result<MergeResult> Merge(arrow::RecordBatchReader* source, const MergeOptions& rules,
+                            const CommitOptions& options);
+  // The rows, columns and values of an earlier version, as a new version.
+  Result<CommitResult> Restore(const std::string& version, const CommitOptions& options);
+
   Result<CommitResult> RenameColumn(const std::string& from, const std::string& to,
                                     const CommitOptions& options);
   Result<CommitResult> DropColumn(const std::string& name, const CommitOptions& options);
@@ -84,6 +116,16 @@ class Table {
   Result<CommitResult> FillHoles(const FragmentSource& source, const std::vector<std::string>& inputs,
                                  const std::shared_ptr<arrow::Schema>& known_schema,
                                  const CommitOptions& options);
+  // Computes a change from the newest version, and again where others changed what it was computed from.
+  Result<CommitResult> CommitAgain(const CommitOptions& options,
+                                   const std::function<Result<CommitResult>(const View&)>& attempt);
+  struct UpdatePlan;
+  Result<UpdatePlan> PlanUpdate(const View& view, const RowFilter& rows,
+                                const std::vector<std::string>& inputs,
+                                const std::vector<std::string>& columns, const StopToken& stop) const;
+  Status WriteUpdate(const UpdatePlan& plan, const BatchFn& fn, const CommitOptions& options,
+                     RowUpdater* updater) const;
+  Result<CommitResult> CommitUpdate(Change change, RowUpdater* updater, const CommitOptions& options);
   Result<int32_t> ReserveFields(int32_t count, const CommitOptions& options);
   Result<CommitResult> CommitSmall(Change change, const CommitOptions& options);
   Operation MakeOperation(const CommitOptions& options) const;

@@ -39,7 +39,68 @@ Result<ArrayPtr> ReadParts(const FragmentReader& reader, const std::vector<Fragm
   return joined;
 }
 
+// Where the rows with these ids, which ascend, lie. NotFound names one that is not there.
+Result<std::vector<RowMap::Picks>> FindRows(const View& view, const std::vector<Fragment>& fragments,
+                                            const std::vector<int64_t>& row_ids) {
+  const std::string version = " in version " + std::to_string(view.snapshot().version);
+  auto parts = RowMap(fragments).FindAll(row_ids);
+  if (!parts.ok()) {
+    return Status::NotFound(parts.status().message() + version + "; ids run from 0 to " +
+                            std::to_string(view.snapshot().next_row_id - 1));
+  }
+  for (const auto& part : *parts) {
+    const Fragment& fragment = fragments[part.fragment];
+    HEADRACE_ASSIGN(const auto deleted, view.Deleted(fragment));
+    if (deleted == nullptr) continue;
+    for (const int64_t row : part.rows) {
+      if (!deleted->Contains(row)) continue;
+      return Status::NotFound("the row with the id " + std::to_string(RowMap::IdOf(fragment, row)) +
+                              " is deleted" + version);
+    }
+  }
+  return parts;
+}
+
 }  // namespace
+
+Result<RowSets> View::SelectIds(std::vector<int64_t> row_ids) const {
+  std::sort(row_ids.begin(), row_ids.end());
+  row_ids.erase(std::unique(row_ids.begin(), row_ids.end()), row_ids.end());
+  HEADRACE_ASSIGN(const auto fragments, Fragments());
+  HEADRACE_ASSIGN(const auto parts, FindRows(*this, *fragments, row_ids));
+  RowSets selected(fragments->size());
+  for (const auto& part : parts) {
+    selected[part.fragment] = RowSet::Of(std::vector<uint32_t>(part.rows.begin(), part.rows.end()));
+  }
+  return selected;
+}
+
+Result<std::vector<int64_t>> View::IdsAt(const std::vector<int64_t>& places) const {
+  HEADRACE_ASSIGN(const auto fragments, Fragments());
+  std::vector<int64_t> before = {0};  // rows before each fragment
+  for (const auto& fragment : *fragments) before.push_back(before.back() + fragment.live_rows());
+  std::vector<std::shared_ptr<const RowSet>> live(fragments->size());
+  std::vector<int64_t> ids;
+  for (const int64_t place : places) {
+    if (place < 0 || place >= before.back()) {
+      return Status::Invalid("there is no row at place " + std::to_string(place) + " of " +
+                             std::to_string(before.back()));
+    }
+    const auto i =
+        static_cast<size_t>(std::upper_bound(before.begin(), before.end(), place) - before.begin() - 1);
+    const Fragment& fragment = (*fragments)[i];
+    int64_t row = place - before[i];
+    if (!fragment.deleted.empty()) {
+      if (!live[i]) {
+        HEADRACE_ASSIGN(const auto deleted, Deleted(fragment));
+        live[i] = deleted->Complement(fragment.rows);
+      }
+      row = live[i]->Select(static_cast<uint32_t>(row));
+    }
+    ids.push_back(RowMap::IdOf(fragment, row));
+  }
+  return ids;
+}
 
 Result<std::shared_ptr<arrow::RecordBatch>> View::Take(const std::vector<int64_t>& row_ids,
                                                        const std::vector<std::string>& columns) const {
@@ -54,11 +115,7 @@ Result<std::shared_ptr<arrow::RecordBatch>> View::Take(const std::vector<int64_t
     ascending[k] = row_ids[order[k]];
     position[order[k]] = static_cast<int64_t>(k);
   }
-  const auto parts = RowMap(*fragments).FindAll(ascending);
-  if (!parts.ok()) {
-    return Status::NotFound(parts.status().message() + " in version " + std::to_string(snapshot_->version) +
-                            "; ids run from 0 to " + std::to_string(snapshot_->next_row_id - 1));
-  }
+  HEADRACE_ASSIGN(const auto parts, FindRows(*this, *fragments, ascending));
 
   const bool sorted = std::is_sorted(position.begin(), position.end());
   const auto indices = std::make_shared<arrow::Int64Array>(
@@ -70,7 +127,7 @@ Result<std::shared_ptr<arrow::RecordBatch>> View::Take(const std::vector<int64_t
   arrow::ArrayVector arrays;
   for (size_t c = 0; c < projections.size(); ++c) {
     const auto& type = *result_schema->field(static_cast<int>(c))->type();
-    HEADRACE_ASSIGN(auto joined, ReadParts(reader_, *fragments, *parts, projections[c], type));
+    HEADRACE_ASSIGN(auto joined, ReadParts(reader_, *fragments, parts, projections[c], type));
     if (!sorted) {
       HEADRACE_ARROW_ASSIGN(joined, arrow::compute::Take(*joined, *indices));
     }

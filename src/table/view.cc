@@ -10,20 +10,6 @@
 #include "table/row_map.h"
 
 namespace headrace::table {
-namespace {
-
-const Field* TopOf(const Schema& schema, int32_t leaf_id) {
-  const std::function<bool(const Field&)> holds = [&](const Field& field) {
-    return field.id == leaf_id || std::any_of(field.type.children.begin(), field.type.children.end(), holds);
-  };
-  for (const auto& field : schema.fields) {
-    if (holds(field)) return &field;
-  }
-  return nullptr;
-}
-
-}  // namespace
-
 View::View(std::shared_ptr<Environment> env, std::string prefix, std::shared_ptr<const Snapshot> snapshot)
     : env_(std::move(env)),
       prefix_(std::move(prefix)),
@@ -78,12 +64,10 @@ Result<std::shared_ptr<const View::Loaded>> View::Load() const {
       joined.stats.clear();
       fragments.push_back(std::move(joined));
     } else {
-      Fragment& joined = fragments.back();
-      if (joined.rows != entry.rows) {
+      if (fragments.back().rows != entry.rows) {
         return Status::Corrupt("two entries disagree on the rows of fragment " + std::to_string(entry.id));
       }
-      joined.files.insert(joined.files.end(), entry.files.begin(), entry.files.end());
-      joined.packs.insert(joined.packs.end(), entry.packs.begin(), entry.packs.end());
+      JoinEntry(&fragments.back(), entry);
     }
     const size_t target = fragments.size() - 1;
     if (source.list == SIZE_MAX) {
@@ -111,23 +95,37 @@ Result<std::vector<std::optional<FieldStats>>> View::Stats(const Field& leaf) co
     }
     return stats;
   }
-  const Field* top = TopOf(snapshot_->schema, leaf.id);
+  const Field* top = snapshot_->schema.TopOf(leaf.id);
   if (top == nullptr) return stats;
   for (size_t i = 0; i < stats.size(); ++i) {
     if (!loaded->fragments[i].Fills(top->id)) stats[i] = HoleStats(leaf, loaded->fragments[i].rows);
   }
+  // Of the entries that know the field, the one that brought the file which counts.
+  const auto note = [&](size_t target, const Fragment& entry, const FieldStats& known) {
+    const DataFile* brought = entry.FileOf(top->id);
+    const DataFile* counts = loaded->fragments[target].FileOf(top->id);
+    if (brought != nullptr && counts != nullptr && brought->id == counts->id) stats[target] = known;
+  };
   for (size_t m = 0; m < loaded->manifests.size(); ++m) {
     HEADRACE_ASSIGN(const auto known, loaded->manifests[m]->LoadStats(leaf.id));
     for (size_t i = 0; i < known.size(); ++i) {
-      if (known[i].known) stats[loaded->manifest_targets[m][i]] = known[i].stats;
+      if (!known[i].known) continue;
+      note(loaded->manifest_targets[m][i], loaded->manifests[m]->entries()[i], known[i].stats);
     }
   }
   for (size_t i = 0; i < snapshot_->inline_entries.size(); ++i) {
     const auto& entry = snapshot_->inline_entries[i];
     const auto it = entry.stats.find(leaf.id);
-    if (it != entry.stats.end()) stats[loaded->inline_targets[i]] = it->second;
+    if (it != entry.stats.end()) note(loaded->inline_targets[i], entry, it->second);
   }
+  for (size_t i = 0; i < stats.size(); ++i)
+    stats[i] = WithOverlays(loaded->fragments[i], top->id, leaf.id, stats[i]);
   return stats;
+}
+
+Result<std::shared_ptr<const RowSet>> View::Deleted(const Fragment& fragment) const {
+  if (fragment.deleted.empty()) return std::shared_ptr<const RowSet>();
+  return LoadRowSet(env_.get(), prefix_, fragment.deleted, fragment.rows);
 }
 
 Result<std::vector<std::optional<store::Bytes>>> View::ReadBlobs(

@@ -34,6 +34,8 @@ class View {
 
   // The fragments, ascending by row id; what several entries say of one is joined.
   Result<std::shared_ptr<const std::vector<Fragment>>> Fragments() const;
+  // The rows of one of them that were deleted; null where none were.
+  Result<std::shared_ptr<const RowSet>> Deleted(const Fragment& fragment) const;
   // Statistics of a leaf field, one per fragment; nothing where unknown. Holes count as their default.
   Result<std::vector<std::optional<FieldStats>>> Stats(const Field& leaf) const;
 
@@ -47,7 +49,15 @@ class View {
   // Rows by id, in the order asked for, repeats allowed. NotFound names ids that no row has.
   Result<std::shared_ptr<arrow::RecordBatch>> Take(const std::vector<int64_t>& row_ids,
                                                    const std::vector<std::string>& columns) const;
+  // The ids of the rows at these places: 0 is the first row there is, rows() - 1 the last. Invalid for
+  // others.
+  Result<std::vector<int64_t>> IdsAt(const std::vector<int64_t>& places) const;
   Result<int64_t> Count(const std::string& where, StopToken stop = {}) const;
+  // The physical rows that pass a filter, by fragment; null where none does. An empty `where`: all that are
+  // there.
+  Result<RowSets> Select(const std::string& where, StopToken stop = {}) const;
+  // The same of rows by id. NotFound names the first that is not there.
+  Result<RowSets> SelectIds(std::vector<int64_t> row_ids) const;
 
   // The bytes behind cells of a blob column (a struct array from Scan or Take); nothing for null cells.
   // Checked against the cells' checksums.
