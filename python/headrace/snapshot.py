@@ -182,7 +182,10 @@ class Snapshot(Shown):
         return self._view.count(where or "")
 
     def files(self) -> list[tuple[str, int, int]]:
-        """The data files as (path, first row id, rows): ordinary Parquet and Arrow files that any program may read."""
+        """The data files as (path, first row id, rows): ordinary Parquet and Arrow files that any program may read.
+
+        Deleted rows are still in them, and values that an update gave to few rows lie in other files (docs/format).
+        """
         return self._view.files()
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:

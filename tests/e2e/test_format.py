@@ -1,0 +1,52 @@
+"""Tables after many changes, read by the format's page alone."""
+
+from __future__ import annotations
+
+import pathlib
+import random
+
+import headrace as hr
+import numpy as np
+import pytest
+from format_reference import Reference, roaring
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_reader_made_from_the_page_reads_deletes_and_overlays(catalog: hr.Catalog, seed: int) -> None:
+    rng = random.Random(seed)
+    columns = {"k": "int64", "name": "string", "vec": "tensor<float32>[2]"}
+    table = catalog.create_table("t", columns)
+    for begin in range(0, 3000, 600):
+        keys = list(range(begin, begin + 600))
+        table.append({"k": keys, "name": [f"n{k}" for k in keys], "vec": np.array([[k, -k] for k in keys], np.float32)})
+    (folder,) = (pathlib.Path(catalog.location) / "tables").iterdir()
+    kinds = set()
+    for step in range(45):  # more entries than ride in a snapshot: manifests are written, and merge
+        low = rng.randrange(2900)
+        where = f"k >= {low} and k < {low + rng.choice([3, 40, 900])}"
+        kind = rng.randrange(5)
+        kinds.add(kind)
+        if kind == 0:
+            table.delete(where + " and k % 5 = 2")
+        elif kind == 1:
+            table.update({"name": f"step {step}"}, where)
+        elif kind == 2:
+            table.update({"vec": np.array([step, step], np.float32)}, where)
+        elif kind == 3:
+            keys = rng.sample(range(3500), 30)
+            table.merge({"k": keys, "name": [f"merged {step}"] * 30}, on="k")
+        else:
+            table.add_columns({f"extra{step}": np.arange(len(table))})
+        if step % 5 == 4:
+            ours = table.scan(row_ids=True).to_arrow()
+            reference = Reference(folder).read()
+            assert reference.num_rows == ours.num_rows
+            for name in reference.column_names:
+                assert reference[name].to_pylist() == ours[name].to_pylist(), (step, name)
+    assert kinds == set(range(5))
+    assert Reference(folder).snapshot["manifests"], "manifests were written"
+
+
+def test_the_reference_reads_every_container_of_roaring() -> None:
+    assert roaring(bytes.fromhex("3b30000001 0000 0900 0100 0a00 0900".replace(" ", ""))) == list(range(10, 20))
+    assert roaring(bytes.fromhex("3a300000 01000000 0000 0100 10000000 0300 0700".replace(" ", ""))) == [3, 7]
