@@ -1,6 +1,7 @@
 // New values from SQL expressions for the rows that pass a filter.
 #include <arrow/array.h>
 #include <arrow/record_batch.h>
+#include <arrow/table.h>
 #include <arrow/type.h>
 
 #include <algorithm>
