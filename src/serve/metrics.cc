@@ -88,9 +88,9 @@ class PrometheusMetrics final : public Metrics {
       set(cells_, stats.cells);
       set(cells_used_, stats.cells_used);
       set(host_, stats.host_bytes);
-      Move(&steps_.Add(labels), stats.steps);
-      Move(&evictions_.Add(labels), stats.evictions);
-      Move(&preemptions_.Add(labels), stats.preemptions);
+      if (model.stats) Move(&steps_.Add(labels), stats.steps, model.loads);
+      if (model.stats) Move(&evictions_.Add(labels), stats.evictions, model.loads);
+      if (model.stats) Move(&preemptions_.Add(labels), stats.preemptions, model.loads);
       decode_.Add(labels).Set(stats.decode_seconds);
       sample_.Add(labels).Set(stats.sample_seconds);
       step_seconds_.Add(labels).Set(stats.step_seconds);
@@ -109,11 +109,14 @@ class PrometheusMetrics final : public Metrics {
   }
 
  private:
-  // What counts from 0 again (a model was loaded anew) goes on where it was.
-  void Move(Counter* counter, int64_t to) {
-    int64_t& seen = seen_[counter];
-    counter->Increment(static_cast<double>(to >= seen ? to - seen : to));
-    seen = to;
+  // What counts from 0 again (a model was loaded anew) goes on where it was. `life`: how often it began; a
+  // smaller count tells it too, but a model may sleep, be loaded and count as far as before between two
+  // calls.
+  void Move(Counter* counter, int64_t to, int64_t life = 0) {
+    Seen& seen = seen_[counter];
+    const bool anew = life != seen.life || to < seen.count;
+    counter->Increment(static_cast<double>(anew ? to : to - seen.count));
+    seen = {life, to};
   }
   Family<Counter>& MakeCounter(const char* name, const char* help) {
     return BuildCounter().Name(name).Help(help).Register(registry_);
@@ -126,7 +129,11 @@ class PrometheusMetrics final : public Metrics {
   }
 
   std::mutex mutex_;
-  std::map<Counter*, int64_t> seen_;  // what each that counts elsewhere was when it was last told
+  struct Seen {
+    int64_t life = 0;
+    int64_t count = 0;
+  };
+  std::map<Counter*, Seen> seen_;  // what each that counts elsewhere was when it was last told
   prometheus::Registry registry_;
   Family<Counter>& requests_ = MakeCounter("headrace_requests_total", "Requests that ended, by HTTP status.");
   Family<Histogram>& first_ =
