@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from serve_requests import settled
 from serving import GEMMA, MINILM, Server, make_catalog, needs_models, program, run, serving
 
 pytestmark = needs_models
@@ -105,7 +106,7 @@ def test_sleep_keeps_prefixes_and_counts(catalog: pathlib.Path) -> None:
     long = {**HELLO, "prompt": "The mill stands by the river. " * 60, "max_tokens": 4, "temperature": 0}
     with serving(catalog, "gemma", "--sleep-after", "1s", "-c", "2048") as server:
         assert model(server, "gemma")["state"] == "ready"  # all are loaded at the start, unless told otherwise
-        first = server.ask("/v1/completions", long).json
+        first = settled(server, "/v1/completions", long).json
         awake = memory(server)
         steps = metric(server, "headrace_steps_total")
         until(lambda: model(server, "gemma")["state"] == "asleep")
