@@ -1,6 +1,6 @@
 #include "api/answer.h"
 
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 namespace headrace::api {
 namespace {

@@ -1,6 +1,6 @@
 #include "api/fault.h"
 
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 namespace headrace::api {
 namespace {

@@ -4,12 +4,12 @@
 
 #include <cstdint>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
+#include "base/json.h"
 
 #include "api/fault.h"
 

@@ -1,6 +1,6 @@
 #include "api/tool_calls.h"
 
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 #include "schema/json_schema.h"
 
@@ -27,7 +27,7 @@ ordered_json CallSchema(const Tools& tools, std::vector<std::string>* loose) {
   ordered_json options = ordered_json::array();
   for (const model::Tool& tool : tools.list) {
     if (tools.choice == Tools::Choice::kNamed && tool.name != tools.named) continue;
-    ordered_json arguments = ordered_json::parse(tool.parameters, nullptr, false);
+    ordered_json arguments = ParseJsonInOrder(tool.parameters);
     if (!arguments.is_object() || arguments.empty()) arguments = {{"type", "object"}};
     if (loose != nullptr && !schema::SchemaGrammar(arguments.dump()).ok()) {
       loose->push_back(tool.at);
@@ -70,14 +70,14 @@ bool ReadCall(const std::string& text, size_t at, model::ToolCall* call, size_t*
   for (size_t i = SkipSpace(text, at + 1); i < text.size() && text[i] == '"';) {
     const size_t after = JsonEnd(text, i);
     if (after == std::string::npos) return false;
-    const json key = json::parse(text.substr(i, after - i), nullptr, false);
+    const json key = ParseJson(text.substr(i, after - i));
     i = SkipSpace(text, after);
     if (i >= text.size() || text[i] != ':') break;
     i = SkipSpace(text, i + 1);
     const size_t value_end = JsonEnd(text, i);
     const std::string value = text.substr(i, value_end == std::string::npos ? value_end : value_end - i);
     if (key == "name") {
-      const json read = json::parse(value, nullptr, false);
+      const json read = ParseJson(value);
       if (value_end == std::string::npos || !read.is_string()) return false;
       call->name = read.get<std::string>();
     } else if (key == "arguments" || key == "parameters") {
@@ -157,7 +157,7 @@ class Enforced final : public model::AnswerFormat {
 std::string Instructions(const Tools& tools) {
   std::string text = "You may call these functions:\n";
   for (const model::Tool& tool : tools.list) {
-    const ordered_json parameters = ordered_json::parse(tool.parameters, nullptr, false);
+    const ordered_json parameters = ParseJsonInOrder(tool.parameters);
     text +=
         ordered_json{{"name", tool.name}, {"description", tool.description}, {"parameters", parameters}}.dump(
             -1, ' ', false, ordered_json::error_handler_t::replace) +

@@ -107,7 +107,7 @@ class MessagesWriter final : public Writer {
         {"server_tool_use", nullptr}, {"service_tier", nullptr},          {"inference_geo", nullptr}};
   }
   static ordered_json Input(const std::string& arguments) {
-    ordered_json input = ordered_json::parse(arguments, nullptr, false);
+    ordered_json input = ParseJsonInOrder(arguments);
     return input.is_object() ? input : ordered_json::object();
   }
   static std::string Reason(const Choice& choice) {

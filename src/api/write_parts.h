@@ -1,6 +1,6 @@
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 #include "api/writer.h"
 

@@ -47,7 +47,7 @@ class ResponsesWriter final : public Writer {
              {"user", nullptr},
              {"metadata", ordered_json::object()}};
     if (call.request.max_tokens >= 0) base_["max_output_tokens"] = call.request.max_tokens;
-    for (const auto& [name, text] : call.given_back) base_[name] = ordered_json::parse(text, nullptr, false);
+    for (const auto& [name, text] : call.given_back) base_[name] = ParseJsonInOrder(text);
   }
 
   std::string Whole(const std::vector<Choice>& choices) override { return Dump(Body(choices)); }

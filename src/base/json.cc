@@ -1,7 +1,7 @@
 #include "base/json.h"
 
-template class nlohmann::basic_json<>;
-template class nlohmann::basic_json<nlohmann::ordered_map>;
+HEADRACE_JSON_MEMBERS(template, basic_json<>);
+HEADRACE_JSON_MEMBERS(template, basic_json<nlohmann::ordered_map>);
 
 namespace headrace {
 
@@ -12,5 +12,7 @@ nlohmann::json ParseJson(std::string_view text) {
 nlohmann::ordered_json ParseJsonInOrder(std::string_view text) {
   return nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
 }
+
+nlohmann::json ParseJsonOrThrow(std::string_view text) { return nlohmann::json::parse(text); }
 
 }  // namespace headrace

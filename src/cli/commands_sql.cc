@@ -14,7 +14,9 @@
 #include "cli/render.h"
 #include "cli/terminal.h"
 #include "query/query.h"
+#ifdef HEADRACE_ENGINE
 #include "trace/tail.h"
+#endif
 
 namespace headrace::cli {
 namespace {
@@ -89,11 +91,13 @@ Status Sql(const Context& context, SqlOptions options) {
   if (options.sql.find_first_not_of(" \t\r\n;") == std::string::npos)
     return Status::Invalid("the query is empty");
   HEADRACE_ASSIGN(const auto catalog, context.Open());
-  HEADRACE_ASSIGN(const auto engine, query::SqlEngine::Open(catalog, {.threads = options.threads,
-                                                                      .memory_limit = options.memory,
-                                                                      .files = options.files,
-                                                                      .tailed = trace::TailedTables(),
-                                                                      .tail = trace::TailOf(catalog)}));
+  query::SqlEngineOptions opened{
+      .threads = options.threads, .memory_limit = options.memory, .files = options.files};
+#ifdef HEADRACE_ENGINE
+  opened.tailed = trace::TailedTables();
+  opened.tail = trace::TailOf(catalog);
+#endif
+  HEADRACE_ASSIGN(const auto engine, query::SqlEngine::Open(catalog, opened));
   HEADRACE_ASSIGN(const auto params, ParamsOf(options.params));
   const query::QueryOptions run{context.stop, params};
   if (options.explain) {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <utility>
+#include "base/json.h"
 
 namespace headrace::engine {
 namespace {
@@ -210,7 +210,7 @@ std::string CostTable::ToJson() const {
 }
 
 Status CostTable::FromJson(const std::string& text) {
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  const nlohmann::json json = ParseJson(text);
   if (!json.is_object() || json.value("version", 0) != 2 || json.value("threads", 0) != max_threads_ ||
       !json.contains("tables") || !json["tables"].is_array() || json["tables"].size() != 2)
     return Status::Corrupt("this is not a table of step costs for " + std::to_string(max_threads_) +

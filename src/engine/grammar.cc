@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <optional>
+#include "base/json.h"
 
 #include "base/hash.h"
 #include "base/limits.h"
@@ -186,7 +186,7 @@ Result<std::string> Prepared(const Structure& structure) {
   if (structure.kind == Kind::kSchema) return schema::SchemaGrammar(structure.text);
   if (structure.kind != Kind::kTag) return structure.text;
   HEADRACE_TRY(schema::CheckJsonText(structure.text));
-  nlohmann::ordered_json tag = nlohmann::ordered_json::parse(structure.text);
+  nlohmann::ordered_json tag = ParseJsonInOrder(structure.text);
   HEADRACE_TRY(CompileSchemas(&tag));
   return tag.dump();
 }

@@ -5,9 +5,9 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 #include <random>
 
+#include "base/json.h"
 #include "engine/engine.h"
 #include "model/chat.h"
 #include "testing.h"
@@ -528,7 +528,7 @@ TEST(RealModel, AnswersOfASchemaAreJson) {
     const Answer answer = Ask(engine.get(), request);
     ASSERT_TRUE(answer.last.error.ok()) << answer.last.error.ToString();
     if (answer.last.finish == Finish::kLength) continue;
-    const auto json = nlohmann::json::parse(answer.text, nullptr, false);
+    const auto json = ParseJson(answer.text);
     ASSERT_TRUE(json.is_object()) << answer.text;
     EXPECT_LE(json.at("name").get<std::string>().size(), 48U);
     EXPECT_TRUE(json.at("age").is_number_integer());

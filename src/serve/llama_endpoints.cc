@@ -1,7 +1,7 @@
 #include "serve/llama_endpoints.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 #include "api/writer.h"
 #include "serve/json_body.h"
@@ -22,7 +22,7 @@ std::string Props(const Services& services) {
   body["default_generation_settings"] = {
       {"id", 0},
       {"n_ctx", served.session->context()},
-      {"params", ordered_json::parse(api::NativeSettings(services.defaults))}};
+      {"params", ParseJsonInOrder(api::NativeSettings(services.defaults))}};
   body["model_alias"] = served.name;
   body["model_path"] = served.path.substr(served.path.rfind('/') + 1);  // where it lies is nobody's business
   body["chat_template"] = served.session->chat() ? served.session->chat()->source() : "";

@@ -1,7 +1,7 @@
 #include "serve/model_list.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 #include "base/clock.h"
 #include "http/http_server.h"

@@ -98,7 +98,7 @@ class TinyServer : public ::testing::Test {
                                  "Content-Length: " + std::to_string(text.size()) + "\r\n\r\n" + text);
     const size_t at = answer.find("\r\n\r\n");
     if (at == std::string::npos) return nullptr;
-    return nlohmann::json::parse(answer.substr(at + 4), nullptr, false);
+    return ParseJson(answer.substr(at + 4));
   }
 
   testing::TempFolder folder_;

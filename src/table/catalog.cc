@@ -1,6 +1,6 @@
 #include "table/catalog.h"
 
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 #include "base/clock.h"
 #include "base/exception_text.h"
@@ -24,7 +24,7 @@ Result<json> ReadCatalogFile(store::ObjectStore* store) {
   }
   if (!bytes.ok()) return bytes.status();
   try {
-    json file = json::parse(bytes->view());
+    json file = ParseJsonOrThrow(bytes->view());
     const int format = JsonInt<int>(file.at("format"));
     if (format != kFormatVersion) {
       return Status::Unsupported("the catalog in " + store->Describe() + " has format " +

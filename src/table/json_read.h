@@ -4,10 +4,10 @@
 
 #include <cstdint>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <vector>
+#include "base/json.h"
 
 namespace headrace::table {
 

@@ -1,7 +1,7 @@
 #include "table/json_text.h"
 
 #include <charconv>
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 #include "base/json_tape.h"
 
@@ -86,7 +86,7 @@ Result<JsonPath> ParseJsonPath(std::string_view text) {
 }
 
 std::optional<std::string> JsonTextAt(std::string_view text, const JsonPath& path) {
-  const json whole = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const json whole = ParseJson(text);
   const json* at = &whole;
   for (const auto& step : path) {
     if (at->is_array() && step.index >= 0 && step.index < static_cast<int64_t>(at->size())) {

@@ -10,8 +10,8 @@
 #include <parquet/exception.h>
 
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
+#include "base/json.h"
 
 #include "base/exception_text.h"
 #include "base/hash.h"
@@ -283,10 +283,10 @@ Status ReadChanges(const arrow::BinaryArray* deleted, const arrow::BinaryArray* 
                    Fragment* entry) {
   try {
     if (deleted != nullptr && deleted->IsValid(row)) {
-      HEADRACE_ASSIGN(entry->deleted, RowSetFromJson(json::parse(deleted->GetView(row))));
+      HEADRACE_ASSIGN(entry->deleted, RowSetFromJson(ParseJsonOrThrow(deleted->GetView(row))));
     }
     if (overlays != nullptr && overlays->IsValid(row)) {
-      HEADRACE_ASSIGN(entry->overlays, OverlaysFromJson(json::parse(overlays->GetView(row))));
+      HEADRACE_ASSIGN(entry->overlays, OverlaysFromJson(ParseJsonOrThrow(overlays->GetView(row))));
     }
   } catch (const std::exception& error) {
     return Status::Corrupt(ExceptionText(error));
@@ -380,9 +380,9 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
           .Wrap(context);
     }
     const Status features = CheckFeatures(
-        json{{"requires", json::parse(core.metadata()->Get("headrace.requires").ValueOr("[]"))}});
+        json{{"requires", ParseJsonOrThrow(core.metadata()->Get("headrace.requires").ValueOr("[]"))}});
     if (!features.ok()) return features.Wrap(context);
-    const auto list = json::parse(core.metadata()->Get("headrace.families").ValueOr("[]"));
+    const auto list = ParseJsonOrThrow(core.metadata()->Get("headrace.families").ValueOr("[]"));
     for (const auto& entry : list) {
       Family family;
       auto kind = ParseFileKind(entry.at("kind").get<std::string>());
@@ -396,7 +396,7 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
       }
       families.push_back(std::make_shared<const Family>(std::move(family)));
     }
-    manifest->stat_fields_ = JsonInts(json::parse(core.metadata()->Get("headrace.stats").ValueOr("[]")));
+    manifest->stat_fields_ = JsonInts(ParseJsonOrThrow(core.metadata()->Get("headrace.stats").ValueOr("[]")));
   } catch (const std::exception& error) {
     return Status::Corrupt(ExceptionText(error)).Wrap(context);
   }

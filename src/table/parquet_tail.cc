@@ -44,8 +44,7 @@ Result<ParquetTail> TailOf(std::string_view end, int64_t file_bytes) {
   uint32_t footer = 0;
   std::memcpy(&footer, end.data() + end.size() - 8, 4);
   if (footer > end.size() - 8) return broken();
-  auto length = footer;
-  const auto metadata = parquet::FileMetaData::Make(end.data() + end.size() - 8 - footer, &length);
+  const auto metadata = parquet::FileMetaData::Make(end.data() + end.size() - 8 - footer, int64_t{footer});
   int64_t start = file_bytes - 8 - footer;
   for (int g = 0; g < metadata->num_row_groups(); ++g) {
     for (int c = 0; c < metadata->num_columns(); ++c) {

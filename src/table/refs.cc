@@ -1,7 +1,7 @@
 #include "table/refs.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 #include "base/clock.h"
 #include "base/exception_text.h"
@@ -31,7 +31,7 @@ Result<RefValue> Refs::Read(std::string_view name, int64_t revision) const {
   const std::string key = RefKey(name, revision);
   HEADRACE_ASSIGN(const auto bytes, store_->Get(key));
   try {
-    const auto in = json::parse(bytes.view());
+    const auto in = ParseJsonOrThrow(bytes.view());
     if (!SealHolds(in)) return Status::Corrupt(key + " is damaged: its checksum does not match");
     RefValue value;
     value.name = in.at("name").get<std::string>();

@@ -4,8 +4,8 @@
 #include <arrow/util/utf8.h>
 
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
+#include "base/json.h"
 
 #include "base/limits.h"
 #include "table/json_read.h"

@@ -2,8 +2,8 @@
 // flipped byte is an error and not another answer.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
+#include "base/json.h"
 
 #include "base/hash.h"
 

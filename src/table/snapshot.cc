@@ -1,6 +1,6 @@
 #include "table/snapshot.h"
 
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 #include "base/exception_text.h"
 #include "base/hash.h"
@@ -180,7 +180,7 @@ Result<Snapshot> DecodeSnapshot(std::string_view text, const std::string& key) {
     return Status::Corrupt("its checksum does not match").Wrap(context);
   }
   try {
-    auto snapshot = FromJson(json::parse(body));
+    auto snapshot = FromJson(ParseJsonOrThrow(body));
     if (!snapshot.ok()) return snapshot.status().Wrap(context);
     return snapshot;
   } catch (const std::exception& error) {
