@@ -1,57 +1,18 @@
-"""./dev demo: photographs in, SQL, a new column, time travel, random rows to numpy, training with an interruption, stock DuckDB;
-small models continue a text, fill a schema, find captions by meaning, and answer OpenAI's client while its requests become rows."""
+"""./dev demo, from its third chapter (first.py has made the catalog): a new column, time travel, random rows to numpy, training
+with an interruption, stock DuckDB; small models continue a text, fill a schema, find captions by meaning, and answer OpenAI's client while its requests become rows."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 
 import headrace as hr
 import numpy as np
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-SOURCES = [pathlib.Path("/usr/share/backgrounds")]
-COLOUR = sys.stdout.isatty()
-
-
-def style(text: str, code: str) -> str:
-    return f"\033[{code}m{text}\033[0m" if COLOUR else text
-
-
-def chapter(number: int, title: str) -> None:
-    print(f"\n{style(f'{number}. {title}', '1')}")
-
-
-def run(*words: str, catalog: pathlib.Path) -> None:
-    """Shows a headrace command as a user would type it, and runs it."""
-    shown = " ".join(f'"{word}"' if any(c in word for c in " '*(>") else word for word in words)
-    print(style(f"$ headrace {shown}", "36"), flush=True)
-    subprocess.run(["headrace", *words], check=True, env={**os.environ, "HEADRACE_CATALOG": str(catalog)})
-
-
-def python(code: str) -> None:
-    for line in code.strip().splitlines():
-        print(style(f">>> {line}", "36"))
-
-
-def captions(photos: Sequence[pathlib.Path], source: pathlib.Path, target: pathlib.Path) -> None:
-    """Captions made from the files' names, with a made-up score: the JSONL that somebody would have lying about."""
-    rng = np.random.default_rng(17)
-    with target.open("w") as out:
-        for photo in photos:
-            words = photo.stem.replace("_", " ").replace("-", " ")
-            path = str(photo.relative_to(source))
-            score = round(float(rng.random()), 3)
-            out.write(
-                json.dumps({"path": path, "caption": f"A wallpaper: {words}", "lang": "en", "score": score}) + "\n"
-            )
+from show import COLOUR, ROOT, chapter, python, run, style, words
 
 
 class Probe:
@@ -139,18 +100,10 @@ def train_twice(table: hr.Table, folder: pathlib.Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="./dev demo")
-    parser.add_argument(
-        "--catalog", type=pathlib.Path, default=ROOT / "demo-catalog", help="where the demo's catalog is made"
-    )
-    parser.add_argument("--part", choices=["all", "tables", "models"], default="all", help="what to show")
-    arguments = parser.parse_args()
-    catalog_path: pathlib.Path = arguments.catalog
+    catalog_path: pathlib.Path = words().parse_args().catalog
     started = time.perf_counter()
-    if arguments.part != "models":
-        tables(catalog_path)
-    if arguments.part != "tables":
-        models(catalog_path)
+    tables(catalog_path)
+    models(catalog_path)
     print(f"\n{style('Done', '1')} in {time.perf_counter() - started:.1f} s. The catalog is yours to play with:\n")
     build = ROOT / "build" / "release"
     print(f'  export PATH="{build}/bin:$PATH" PYTHONPATH="{build}/python" HEADRACE_CATALOG="{catalog_path}"')
@@ -159,49 +112,13 @@ def main() -> None:
     print("  headrace get photos 31 image -o photo.jpg")
     print("  headrace ingest ~/Pictures --table mine")
     print("  headrace stream photos --columns image --image 224     # what could this be trained at?")
-    if arguments.part != "tables":
-        print('  headrace run gemma "Once upon a time" -n 60')
-        print("  headrace model inspect gemma     # what can it do on this machine?")
-        print("  headrace chat smol")
-        print("  headrace serve     # OpenAI's and Anthropic's APIs at http://127.0.0.1:8000")
+    print('  headrace run gemma "Once upon a time" -n 60')
+    print("  headrace model inspect gemma     # what can it do on this machine?")
+    print("  headrace chat smol")
+    print("  headrace serve     # OpenAI's and Anthropic's APIs at http://127.0.0.1:8000")
 
 
 def tables(catalog_path: pathlib.Path) -> None:
-    source = SOURCES[0]
-    photos = sorted(p for p in source.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"})
-    print(
-        style("Headrace demo", "1")
-        + f": {len(photos)} photographs from Debian's gnome-backgrounds and mate-backgrounds (CC BY-SA)"
-    )
-    print(f"The catalog is made in {catalog_path}")
-    shutil.rmtree(catalog_path, ignore_errors=True)
-
-    chapter(1, "Photographs and captions become tables")
-    run("init", str(catalog_path), catalog=catalog_path)
-    run("ingest", str(source), "--table", "photos", "--why", "the demo's photographs", catalog=catalog_path)
-    lines = catalog_path.parent / f"{catalog_path.name}-captions.jsonl"
-    captions(photos, source, lines)
-    run("ingest", str(lines), "--table", "captions", catalog=catalog_path)
-    lines.unlink()
-    run("ls", catalog=catalog_path)
-
-    chapter(2, "Three questions in SQL")
-    run(
-        "sql",
-        "select image.media_type, count(*) as n, round(avg(image.width)) as width, sum(image.length) as bytes from photos group by 1 order by n desc",
-        catalog=catalog_path,
-    )
-    run(
-        "sql",
-        "select path, image.width as width, image.height as height from photos where image.width > 3000 order by width desc limit 5",
-        catalog=catalog_path,
-    )
-    run(
-        "sql",
-        "select caption, score from captions join photos using (path) where image.width > 2500 order by score desc limit 5",
-        catalog=catalog_path,
-    )
-
     chapter(3, "A column added without rewriting anything")
     catalog = hr.open(catalog_path)
     table = catalog["photos"]

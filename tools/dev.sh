@@ -7,7 +7,7 @@ DEPS=$HEADRACE_CACHE/deps
 BUILD=$ROOT/build
 PYTHON=/usr/bin/python3
 JOBS=${JOBS:-$(nproc)}
-export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1  # what another clone compiled is found
+export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros  # what another clone compiled is found
 
 bold() { if [ -t 1 ]; then printf '\033[1m%s\033[0m\n' "$*"; else printf '%s\n' "$*"; fi; }
 fail() { printf 'dev: %s\n' "$*" >&2; exit 1; }
@@ -73,13 +73,11 @@ fetch() {  # KIND NAME VERSION FILE SHA256: a checked file in the cache
   if [ ! -f "$dir/$file" ]; then
     case $kind in
       pypi)
-        local binary=(--only-binary :all: --python-version 3.11 --platform manylinux_2_28_x86_64)
-        case $file in *.tar.gz) binary=(--no-binary "$name") ;; esac
-        "$HEADRACE_CACHE/fetch-venv/bin/pip" download -q --no-deps "${binary[@]}" -d "$dir" "$name==$version" ;;
+        "$HEADRACE_CACHE/fetch-venv/bin/pip" download -q --no-deps --only-binary :all: --python-version 3.11 --platform manylinux_2_28_x86_64 \
+          -d "$dir" "$name==$version" ;;
       sdist)
         "$HEADRACE_CACHE/fetch-venv/bin/python" tools/fetch_sdist.py "$name" "$file" "$dir/$file" ;;
       npm)
-        command -v npm >/dev/null || install_npm
         (cd "$dir" && npm pack --silent "$name@$version" >/dev/null) ;;
     esac
   fi
@@ -112,8 +110,8 @@ unpack_deps() {
   fi
 }
 
-fetch_group() {  # GROUP: everything that dependencies.lock names for it, into the cache
-  local kind group name version file sum reason
+fetch_group() {  # GROUP: everything that dependencies.lock names for it, into the cache, all at the same time
+  local kind group name version file sum reason fetching=() p
   while read -r kind group name version file sum reason; do
     case $kind in pypi|npm|sdist) ;; *) continue ;; esac
     [ "$group" = "$1" ] || continue
@@ -121,8 +119,11 @@ fetch_group() {  # GROUP: everything that dependencies.lock names for it, into t
     if [ ! -f "$HEADRACE_CACHE/downloads/$file" ]; then
       printf '  %-30s %-12s %s\n' "$name" "$version" "$reason"
     fi
-    fetch "$kind" "$name" "$version" "$file" "$sum"
+    [ "$kind" != npm ] || command -v npm >/dev/null || install_npm
+    fetch "$kind" "$name" "$version" "$file" "$sum" &
+    fetching+=($!)
   done < dependencies.lock
+  for p in ${fetching[@]+"${fetching[@]}"}; do wait "$p" || fail "not everything for '$1' could be fetched"; done
 }
 
 quietly() {  # DIR TARGETS…: a dependency's own build; its warnings go to a log, its progress is shown
@@ -398,36 +399,37 @@ wheel_and_trial() { wheel && try_wheel; }
 # ---------------------------------------------------------------- the rest
 
 demo() {
-  setup run demo
-  mkdir -p "$BUILD"
-  local ready=1 engine=""
-  [ -f "$(llama_dir)/.done" ] && [ -f "$DEPS/xgrammar-0.2.8/.done" ] || ready=""
-  if [ -z "$ready" ]; then
-    # The engine's libraries take minutes to build, once: beside that, the tables are built and shown.
-    bold "The engine builds in the background (log: build/engine-setup.log); tables come first."
-    nice bash tools/dev.sh setup engine models >"$BUILD/engine-setup.log" 2>&1 &
+  local engine
+  if [ -f "$BUILD/release/python/headrace/_engine.abi3.so" ]; then
+    setup run demo engine models
+    build quiet
+    first_chapters "$@"
+  else
+    # The first table needs the program alone, without engine, server and Python: what takes longer goes on beside that.
+    install_apt run engine
+    fetch_group run
+    unpack_deps
+    mkdir -p "$BUILD"
+    bold "The rest is set up in the background (log: build/setup.log); tables come first."
+    { nice -n 19 bash tools/dev.sh setup run demo models && nice -n 19 bash tools/dev.sh setup engine; } >"$BUILD/setup.log" 2>&1 &
     engine=$!
     trap 'kill $engine 2>/dev/null || true' EXIT
     configure "$BUILD/release" -DHEADRACE_ENGINE=OFF
-    ninja_in "$BUILD/release" headrace _native
-    run_demo --part tables "$@"
-    bold "Waiting for the engine's build"
-    wait "$engine" || { tail -5 "$BUILD/engine-setup.log" >&2; fail "the engine did not build: see build/engine-setup.log"; }
+    ninja_in "$BUILD/release" headrace
+    first_chapters "$@"
+    bold "That was the first table, $SECONDS seconds after the start. Now everything else is compiled."
+    wait "$engine" || { tail -5 "$BUILD/setup.log" >&2; fail "the set-up failed: see build/setup.log"; }
     trap - EXIT
     rm -f "$BUILD/release/build.ninja"
     configure "$BUILD/release" -DHEADRACE_ENGINE=ON
     build quiet
-    run_demo --part models "$@"
-  else
-    setup models
-    build quiet
-    run_demo "$@"
   fi
+  HEADRACE_MODELS="$HEADRACE_CACHE/models" HEADRACE_DEMO_CLIENT="$(venv demo)/bin/python" in_release "$(venv run)/bin/python" demo/demo.py "$@"
 }
 
-run_demo() {
-  PATH="$BUILD/release/bin:$PATH" PYTHONPATH="$BUILD/release/python" HEADRACE_MODELS="$HEADRACE_CACHE/models" HEADRACE_DEMO_CLIENT="$(venv demo)/bin/python" "$(venv run)/bin/python" demo/demo.py "$@"
-}
+first_chapters() { in_release $PYTHON demo/first.py "$@"; }
+
+in_release() { PATH="$BUILD/release/bin:$PATH" PYTHONPATH="$BUILD/release/python" "$@"; }
 
 run_tests() {
   local filter="" ci="" long="" a
