@@ -13,16 +13,17 @@
 #include "cli/devices.h"
 #include "cli/render.h"
 #include "cli/terminal.h"
+#include "engine/chat_session.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
-#include "model/chat.h"
-#include "model/probe.h"
 #include "registry/registry.h"
 
 namespace headrace::cli {
 namespace {
 
 using nlohmann::ordered_json;
+
+constexpr char kAdapter[] = "adapter";  // the name of the only one
 
 struct GenerateWords {
   std::string model, prompt, system, schema, regex, chat_template, adapter;
@@ -33,20 +34,21 @@ struct GenerateWords {
   engine::Request request;
 };
 
-Result<std::shared_ptr<model::Model>> LoadModel(const Context& context, const GenerateWords& words,
-                                                const std::string& chat_template) {
+Result<std::shared_ptr<engine::ChatSession>> OpenSession(const Context& context, const GenerateWords& words) {
   const auto catalog = context.Open();
   HEADRACE_ASSIGN(
       const std::string path,
       registry::FindModelFile(words.model, catalog.ok() ? *catalog : nullptr, ProgressLine(context.quiet)));
-  model::ProbeOptions probe;
-  probe.chat_template = chat_template;
-  HEADRACE_TRY(model::Probe(path, probe));
-  model::LoadOptions options = words.load;
-  options.progress = ProgressLine(context.quiet || !StderrIsTerminal());
-  HEADRACE_ASSIGN(auto loaded, model::Model::Load(path, options));
+  engine::SessionOptions options;
+  options.chat_template = words.chat_template;
+  options.replace_template = true;
+  if (!words.adapter.empty()) options.adapters = {{kAdapter, words.adapter}};
+  options.context = words.context_tokens;
+  options.load = words.load;
+  options.load.progress = ProgressLine(context.quiet || !StderrIsTerminal());
+  HEADRACE_ASSIGN(auto session, engine::ChatSession::Open(path, options));
   EndProgress();
-  return loaded;
+  return session;
 }
 
 Result<std::string> ReadAll(const std::string& path) {  // "-": standard input
@@ -55,17 +57,15 @@ Result<std::string> ReadAll(const std::string& path) {  // "-": standard input
   return ReadFile(path);
 }
 
-Result<std::unique_ptr<engine::Engine>> StartEngine(const std::shared_ptr<model::Model>& loaded,
+Result<std::unique_ptr<engine::Engine>> StartEngine(const engine::ChatSession& session,
                                                     GenerateWords* words) {
   engine::EngineOptions options;
   options.decoder.cells = words->context_tokens;
   options.decoder.threads = words->threads;
   options.core.deterministic = words->deterministic;
   options.core.lookup = !words->no_lookup;
-  if (!words->adapter.empty()) {
-    HEADRACE_ASSIGN(words->request.adapter, loaded->LoadAdapter(words->adapter));
-  }
-  return engine::Engine::Start(loaded, options);
+  if (!words->adapter.empty()) words->request.adapter = session.adapters().at(kAdapter);
+  return engine::Engine::Start(session.shared_model(), options);
 }
 
 Status SetStructure(GenerateWords* words) {
@@ -149,25 +149,22 @@ Status RunRun(const Context& context, GenerateWords* words) {
     HEADRACE_ASSIGN(words->prompt, ReadAll("-"));
   }
   HEADRACE_TRY(SetStructure(words));
-  HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded,
-                  LoadModel(context, *words, words->chat_template));
+  HEADRACE_ASSIGN(const std::shared_ptr<engine::ChatSession> session, OpenSession(context, *words));
   engine::Request& request = words->request;
   bool endless = false;
   const bool chat = words->chat || !words->system.empty() || !words->chat_template.empty() ||
-                    (loaded->facts().has_template && !words->raw);
+                    (session->model().facts().has_template && !words->raw);
   if (chat) {
-    HEADRACE_ASSIGN(const auto format, model::ChatTemplate::Make(*loaded, words->chat_template));
     std::vector<model::Message> messages;
     if (!words->system.empty()) messages.push_back({"system", words->system});
     messages.push_back({"user", words->prompt});
-    HEADRACE_ASSIGN(model::Prompt prompt, format->Render(messages));
-    HEADRACE_ASSIGN(request.prompt, prompt.Tokenize(*loaded));
-    request.turn_ends = std::move(prompt.turn_ends);
+    HEADRACE_ASSIGN(engine::ChatPrompt prompt, session->Chat(std::move(messages)));
+    prompt.MoveInto(&request);
   } else {
-    HEADRACE_ASSIGN(request.prompt, loaded->Tokenize(words->prompt, true, false));
+    HEADRACE_ASSIGN(request.prompt, session->Text(words->prompt));
     endless = request.EndPlainText();
   }
-  HEADRACE_ASSIGN(const auto engine, StartEngine(loaded, words));
+  HEADRACE_ASSIGN(const auto engine, StartEngine(*session, words));
   engine::Usage usage;
   HEADRACE_ASSIGN(const std::string text,
                   Answer(
@@ -182,14 +179,14 @@ Status RunRun(const Context& context, GenerateWords* words) {
 }
 
 Status RunChat(const Context& context, GenerateWords* words) {
-  HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded,
-                  LoadModel(context, *words, words->chat_template));
-  HEADRACE_ASSIGN(const auto format, model::ChatTemplate::Make(*loaded, words->chat_template));
-  HEADRACE_ASSIGN(const auto engine, StartEngine(loaded, words));
+  HEADRACE_ASSIGN(const std::shared_ptr<engine::ChatSession> session, OpenSession(context, *words));
+  if (session->chat() == nullptr) return session->chat_problem();
+  HEADRACE_ASSIGN(const auto engine, StartEngine(*session, words));
   const bool terminal = isatty(0) != 0 && StdoutIsTerminal();
   CatchInterrupts();
   if (terminal)
-    std::printf("%s. Ctrl-C stops an answer, Ctrl-D ends; /new begins anew.\n", loaded->facts().name.c_str());
+    std::printf("%s. Ctrl-C stops an answer, Ctrl-D ends; /new begins anew.\n",
+                session->model().facts().name.c_str());
   std::vector<model::Message> messages;
   const auto begin = [&] {
     messages.clear();
@@ -212,13 +209,15 @@ Status RunChat(const Context& context, GenerateWords* words) {
     }
     if (line.empty()) continue;
     messages.push_back({"user", line});
-    HEADRACE_ASSIGN(model::Prompt prompt, format->Render(messages));
     engine::Request request = words->request;
-    HEADRACE_ASSIGN(request.prompt, prompt.Tokenize(*loaded));
-    request.turn_ends = std::move(prompt.turn_ends);
     engine::Usage usage;
     TakeInterrupt();
-    Result<std::string> text = Answer(context, engine.get(), request, TakeInterrupt, &usage);
+    const auto answer = [&]() -> Result<std::string> {
+      HEADRACE_ASSIGN(engine::ChatPrompt prompt, session->Chat(messages));
+      prompt.MoveInto(&request);
+      return Answer(context, engine.get(), request, TakeInterrupt, &usage);
+    };
+    Result<std::string> text = answer();
     if (!text.ok()) {
       if (!text.status().Is(Code::kLimit)) return text.status();
       std::fprintf(stderr, "headrace: %s; /new begins anew\n", text.status().ToString().c_str());
@@ -251,10 +250,10 @@ Status RunEmbed(const Context& context, GenerateWords* words) {
     texts.clear();
     for (std::string line; std::getline(std::cin, line);) texts.push_back(line);
   }
-  HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded, LoadModel(context, *words, ""));
+  HEADRACE_ASSIGN(const std::shared_ptr<engine::ChatSession> session, OpenSession(context, *words));
   model::EncoderOptions options;
   options.threads = words->threads;
-  HEADRACE_ASSIGN(const auto embedder, engine::Embedder::Start(loaded, options));
+  HEADRACE_ASSIGN(const auto embedder, engine::Embedder::Start(session->shared_model(), options));
   constexpr size_t kAtOnce = 256;
   std::vector<float> all;
   for (size_t at = 0; at < texts.size(); at += kAtOnce) {
