@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -13,7 +16,7 @@ import headrace as hr
 import lance
 import numpy as np
 import pyarrow as pa
-from measure import Line, at_most, timed
+from measure import Line, alternate, at_most, timed
 from tables import Scratch, fixed, folder_bytes, vectors
 
 ROUNDS = 5
@@ -162,4 +165,60 @@ def merge(scale: float) -> list[Line]:
         ]
 
 
-BENCHES: dict[str, Callable[[float], list[Line]]] = {"changes": changes, "scans": scans, "merge": merge}
+def compaction(scale: float) -> list[Line]:
+    fragments, each = int(10_000 * scale), 100
+    rng = np.random.default_rng(3)
+    rows = fragments * each
+    data = pa.table(
+        {
+            "key": pa.array(rng.permutation(rows), pa.int64()),
+            "number": rng.random(rows),
+            "text": pa.array([f"the text of row {i}" for i in range(rows)]),
+        }
+    )
+    with Scratch() as folder:
+        table = hr.init(folder / "ours0", sync=False).create_table("t", data.schema)
+        for i in range(fragments):
+            table.append(data.slice(i * each, each))
+        lance.write_dataset(data, folder / "theirs0", max_rows_per_file=each, max_rows_per_group=each)
+        measured: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
+        for index in range(4):
+            for side in ("ours", "theirs") if index % 2 == 0 else ("theirs", "ours"):
+                place = folder / side
+                shutil.rmtree(place, ignore_errors=True)
+                shutil.copytree(folder / f"{side}0", place)
+                worker = [sys.executable, str(pathlib.Path(__file__).parent / "compact_worker.py"), side, str(place)]
+                done = json.loads(subprocess.run(worker, check=True, capture_output=True, text=True).stdout)
+                if index:
+                    measured[side].append(done)
+        ours, theirs = (statistics.median(m["seconds"] for m in measured[side]) for side in ("ours", "theirs"))
+        memory = [max(m["peak_mb"] for m in measured[side]) for side in ("ours", "theirs")]
+        table, dataset = hr.open(folder / "ours")["t"], lance.dataset(folder / "theirs")
+        mine, rival = alternate(lambda: table.scan().to_arrow(), lambda: dataset.to_table(), ROUNDS)
+        return [
+            Line(
+                f"compaction of {fragments:,} fragments of {each} rows: rows/s",
+                f"{rows / ours:,.0f}/s",
+                f"{rows / theirs:,.0f}/s",
+                theirs / ours,
+                "≥ 1",
+                theirs >= ours,
+            ),
+            Line(
+                "… peak of anonymous memory, of 1 GB",
+                f"{memory[0]:.0f} MB",
+                f"{memory[1]:.0f} MB",
+                memory[0] / 1024,
+                "≤ 1",
+                memory[0] < 1024,
+            ),
+            at_most("… a scan of all of it afterwards", mine, rival, 1.0),
+        ]
+
+
+BENCHES: dict[str, Callable[[float], list[Line]]] = {
+    "changes": changes,
+    "scans": scans,
+    "merge": merge,
+    "compaction": compaction,
+}

@@ -32,7 +32,7 @@ from headrace.rows import Batch, Reader, Row
 from headrace.snapshot import Snapshot
 from headrace.sources import Mixture, Pack
 from headrace.stream import Epoch, Stream
-from headrace.table import Commit, HistoryEntry, Merge, Table
+from headrace.table import Commit, Compaction, HistoryEntry, Merge, Table
 from headrace.transforms import (
     CenterCrop,
     ColorJitter,
@@ -56,6 +56,7 @@ __all__ = [
     "CenterCrop",
     "ColorJitter",
     "Commit",
+    "Compaction",
     "Conflict",
     "Corrupt",
     "Delta",

@@ -36,6 +36,14 @@ class Merge(Commit):
 
 
 @dataclass(frozen=True)
+class Compaction(Commit):
+    """What compaction did: ``fragments`` came for those ``replaced``, in ``commits`` commits (0: nothing was to be done)."""
+
+    commits: int
+    replaced: int
+
+
+@dataclass(frozen=True)
 class HistoryEntry:
     """One version of a table: what happened, who did it, why, and how many rows there were after it."""
 
@@ -346,6 +354,16 @@ class Table(Shown):
             NotFound: there is no such version.
         """
         return Commit(**self._native.restore(str(self.at(version).version), why))
+
+    def compact(self, *, why: str = "") -> Compaction:
+        """Writes small fragments into larger ones, and updates and deletes into the files: scans are as fast as those of a
+        table that was written at once. Rows, their ids and their order stay; earlier versions keep their files.
+
+        Raises:
+            Conflict: others changed the same rows again and again meanwhile.
+            UnknownOutcome: the store never said whether the commit was taken.
+        """
+        return Compaction(**self._native.compact(why))
 
     def rename_column(self, old: str, new: str, *, why: str = "") -> Commit:
         """Renames a column: metadata only.

@@ -231,6 +231,15 @@ void BindRowChanges(nb::class_<table::Table>& table) {
              dict["added"] = done.added;
              return dict;
            })
+      .def("compact",
+           [](table::Table& t, const std::string& why) {
+             const auto done = Check(Interruptible(
+                 [&](const StopToken& stop) { return t.Compact({}, CommitOf(why, "", -1, stop)); }));
+             nb::dict dict = ToDict(done);
+             dict["commits"] = done.commits;
+             dict["replaced"] = done.replaced;
+             return dict;
+           })
       .def("restore", [](table::Table& t, const std::string& version, const std::string& why) {
         return ToDict(Check(Interruptible(
             [&](const StopToken& stop) { return t.Restore(version, CommitOf(why, "", -1, stop)); })));

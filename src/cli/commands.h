@@ -44,6 +44,7 @@ void AddRename(CLI::App* app, Context* context, Action* action);
 void AddDelete(CLI::App* app, Context* context, Action* action);
 void AddUpdate(CLI::App* app, Context* context, Action* action);
 void AddRestore(CLI::App* app, Context* context, Action* action);
+void AddCompact(CLI::App* app, Context* context, Action* action);
 void AddStream(CLI::App* app, Context* context, Action* action);
 void AddScore(CLI::App* app, Context* context, Action* action);
 // In builds with the engine.

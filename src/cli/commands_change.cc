@@ -121,6 +121,57 @@ Status RunUpdate(const Context& context, const ChangeWords& words) {
   return PrintDone(context, words.table, "are changed", done);
 }
 
+// What `compact` would do to the newest version.
+Status ShowCompaction(const Context& context, const std::string& name, const table::Table& opened) {
+  HEADRACE_ASSIGN(const auto view, opened.At());
+  HEADRACE_ASSIGN(const auto fragments, view.Fragments());
+  int64_t replaced = 0, made = 0, rows = 0;
+  for (const auto& group : table::PlanCompaction(view.schema(), *fragments, {})) {
+    replaced += static_cast<int64_t>(group.end - group.begin);
+    made += group.empty ? 0 : 1;
+    for (size_t i = group.begin; i < group.end && !group.empty; ++i) rows += (*fragments)[i].rows;
+  }
+  if (context.json) {
+    PrintJson({{"table", name},
+               {"fragments", fragments->size()},
+               {"replaced", replaced},
+               {"written", made},
+               {"rows", rows}});
+  } else if (replaced == 0) {
+    std::printf("'%s' is compact: nothing would be written\n", name.c_str());
+  } else {
+    std::printf("%s of %s fragments would become %s (%s)\n", HumanCount(replaced).c_str(),
+                HumanCount(static_cast<int64_t>(fragments->size())).c_str(), HumanCount(made).c_str(),
+                Rows(rows).c_str());
+  }
+  return Status::Ok();
+}
+
+Status RunCompact(const Context& context, const ChangeWords& words) {
+  HEADRACE_ASSIGN(const auto catalog, context.Open());
+  HEADRACE_ASSIGN(const auto opened, catalog->OpenTable(words.table));
+  if (words.dry_run) return ShowCompaction(context, words.table, *opened);
+  HEADRACE_ASSIGN(const auto done, opened->Compact({}, context.Commit(words.why)));
+  EndProgress();
+  if (context.json) {
+    PrintJson({{"table", words.table},
+               {"version", done.version},
+               {"commits", done.commits},
+               {"replaced", done.replaced},
+               {"fragments", done.fragments},
+               {"rows", done.rows},
+               {"bytes", done.bytes}});
+  } else if (done.commits == 0) {
+    std::printf("'%s' is compact: nothing was written\n", words.table.c_str());
+  } else if (!context.quiet) {
+    std::printf("%s fragments of '%s' became %s: %s, %s written (version %lld)\n",
+                HumanCount(done.replaced).c_str(), words.table.c_str(), HumanCount(done.fragments).c_str(),
+                Rows(done.rows).c_str(), HumanBytes(done.bytes).c_str(),
+                static_cast<long long>(done.version));
+  }
+  return Status::Ok();
+}
+
 Status RunRestore(const Context& context, const ChangeWords& words) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto opened, catalog->OpenTable(words.table));
@@ -190,6 +241,19 @@ void AddRestore(CLI::App* app, Context* context, Action* action) {
       "This is a new version: those in between stay, and can be restored too.\n\nExamples:\n"
       "  headrace restore photos v7");
   command->callback([=] { *action = [=] { return RunRestore(*context, *words); }; });
+}
+
+void AddCompact(CLI::App* app, Context* context, Action* action) {
+  auto* command = app->add_subcommand("compact", "Write a table's small fragments into larger ones");
+  auto words = std::make_shared<ChangeWords>();
+  command->add_option("table", words->table, "The table")->required();
+  command->add_flag("-n,--dry-run", words->dry_run, "Only say what would be written");
+  command->add_option("-m,--why", words->why, "A note for the table's log");
+  command->footer(
+      "Updates and deletes go into the files too. Rows, their ids and their order stay; earlier versions "
+      "keep "
+      "their files.\n\nExamples:\n  headrace compact traces\n  headrace compact photos --dry-run");
+  command->callback([=] { *action = [=] { return RunCompact(*context, *words); }; });
 }
 
 }  // namespace headrace::cli

@@ -161,6 +161,7 @@ int Main(int argc, char** argv) {
   AddDelete(&app, &context, &action);
   AddUpdate(&app, &context, &action);
   AddRestore(&app, &context, &action);
+  AddCompact(&app, &context, &action);
 #ifdef HEADRACE_ENGINE  // without it: tables, which compile in a minute (./dev demo)
   AddStream(&app, &context, &action);
   AddScore(&app, &context, &action);

@@ -69,6 +69,9 @@ Status ApplyTo(const ReserveFieldIds& reserve, Snapshot* next) {
 // What is deleted is written first (SnapshotLog::WriteLists): the sets join those of the head.
 Status ApplyTo(const DeleteRows&, Snapshot*) { return Status::Ok(); }
 
+// Where the entries of the fragments that go lie is found out then too.
+Status ApplyTo(const CompactFragments&, Snapshot*) { return Status::Ok(); }
+
 Status ApplyTo(const UpdateRows& update, Snapshot* next) {
   for (Fragment entry : update.entries) {
     entry.version = next->version;

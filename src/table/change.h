@@ -93,6 +93,16 @@ struct RestoreVersion {
   std::shared_ptr<const Snapshot> version;
 };
 
+// Fragments written anew, with the same rows in the same order.
+struct CompactFragments {
+  static constexpr OperationKind kKind = OperationKind::kCompact;
+  struct Part {
+    std::vector<Fragment> replaced;  // neighbours, as they were read: without statistics
+    std::vector<Fragment> merged;    // one without id, or none where all rows of `replaced` are deleted
+  };
+  std::vector<Part> parts;
+};
+
 // Values that were read to make a change, or that it replaces. Others may change other rows meanwhile.
 struct UsedValues {
   Fragment fragment;                   // as it was read: without statistics
@@ -102,7 +112,7 @@ struct UsedValues {
 
 struct Change {
   std::variant<AppendRows, FillColumns, ChangeSchema, MoveTag, ReserveFieldIds, DeleteRows, UpdateRows,
-               MergeRows, RestoreVersion>
+               MergeRows, RestoreVersion, CompactFragments>
       what;
   Operation operation;             // for the log; its kind is given by `what`
   WriterClaim claim;               // exactly-once; may be empty

@@ -4,6 +4,7 @@
 
 #include "base/limits.h"
 #include "table/apply.h"
+#include "table/compact.h"
 #include "table/conflict.h"
 #include "table/keys.h"
 #include "table/merge_manifests.h"
@@ -134,6 +135,9 @@ Status SnapshotLog::WriteLists(const Change& change, const View& head, Snapshot*
                                std::vector<std::string>* written) {
   if (const DeleteRows* deletes = DeletesOf(change)) {
     HEADRACE_TRY(WriteDeletes(*deletes, head, next, written));
+  }
+  if (const auto* compact = std::get_if<CompactFragments>(&change.what)) {
+    HEADRACE_TRY(WriteCompaction(*compact, head, next, written));
   }
   HEADRACE_TRY(MergeManifests(env_.get(), prefix_, next, written));
   const auto* append = std::get_if<AppendRows>(&change.what);

@@ -137,6 +137,33 @@ Status CheckSameValues(const Change& change, const View& head) {
   return Status::Ok();
 }
 
+bool SameFiles(const Fragment& a, const Fragment& b) {
+  const auto same = [](const DataFile& x, const DataFile& y) {
+    return x.id == y.id && *x.family == *y.family;
+  };
+  return std::equal(a.files.begin(), a.files.end(), b.files.begin(), b.files.end(), same) &&
+         std::equal(a.overlays.begin(), a.overlays.end(), b.overlays.begin(), b.overlays.end(),
+                    [&](const Overlay& x, const Overlay& y) {
+                      return x.version == y.version &&
+                             std::equal(x.files.begin(), x.files.end(), y.files.begin(), y.files.end(), same);
+                    });
+}
+
+// (Rows may be deleted meanwhile: the new fragments are told of it. After a restore they may be back.)
+Status CheckSameFiles(const Change& change, const View& head) {
+  HEADRACE_ASSIGN(const auto fragments, head.Fragments());
+  const RowMap rows(*fragments);
+  for (const auto& part : std::get<CompactFragments>(change.what).parts) {
+    for (const auto& before : part.replaced) {
+      const Fragment* now = rows.Same(before);
+      if (now != nullptr && SameFiles(before, *now) && before.deleted.count <= now->deleted.count) continue;
+      return Status::Conflict("the rows from " + std::to_string(before.first_row_id) +
+                              " changed meanwhile; nothing was committed");
+    }
+  }
+  return Status::Ok();
+}
+
 Status CheckFreeKeys(const Change& change, const View& head) {
   const auto& merge = std::get<MergeRows>(change.what);
   if (merge.append.fragments.empty() || head.snapshot().next_row_id == merge.next_row_id) return Status::Ok();
@@ -171,7 +198,7 @@ struct RuleCheck {
 constexpr RuleCheck kRuleChecks[] = {{kSameFields, CheckSameFields}, {kFreeNames, CheckFreeNames},
                                      {kSameTag, CheckSameTag},       {kFreeKeys, CheckFreeKeys},
                                      {kOpenHoles, CheckOpenHoles},   {kSameValues, CheckSameValues},
-                                     {kNewItems, CheckNewItems}};
+                                     {kNewItems, CheckNewItems},     {kSameFiles, CheckSameFiles}};
 
 }  // namespace
 

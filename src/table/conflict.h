@@ -25,6 +25,7 @@ enum Rule : uint32_t {
   kNewItems = 16,    // Conflict if an item whose rows I append was taken in
   kSameValues = 32,  // Conflict if a value that I read or change is another now, in the fragments that I used
   kFreeKeys = 64,    // Conflict if rows were appended that have a key of mine
+  kSameFiles = 128,  // Conflict if fragments that I write anew have other files or overlays, or lost deletes
 };
 constexpr Rule operator|(Rule a, Rule b) {
   return static_cast<Rule>(static_cast<uint32_t>(a) | static_cast<uint32_t>(b));
@@ -33,17 +34,18 @@ constexpr Rule operator|(Rule a, Rule b) {
 // clang-format off
 inline constexpr Rule kFillAfterFill = kFreeNames | kOpenHoles | kSameValues;
 inline constexpr Rule kConflictMatrix[kOperationKinds][kOperationKinds] = {
-// mine \ theirs    create   append      add columns, fill        schema change             tag       reserve  delete   update       merge                     restore
-/* create       */ {kRebase, kRebase,    kRebase,                 kRebase,                  kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kRebase},
-/* append       */ {kRebase, kNewItems,  kRebase,                 kSameFields,              kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kSameFields},
-/* fill         */ {kRebase, kRebase,    kFillAfterFill,          kSameFields | kFreeNames, kRebase,  kRebase, kRebase, kSameValues, kSameValues,              kSameFields | kFreeNames | kOpenHoles | kSameValues},
-/* schema change*/ {kRebase, kRebase,    kFreeNames,              kSameFields | kFreeNames, kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kSameFields | kFreeNames},
-/* tag          */ {kRebase, kRebase,    kRebase,                 kRebase,                  kSameTag, kRebase, kRebase, kRebase,     kRebase,                  kRebase},
-/* reserve      */ {kRebase, kRebase,    kRebase,                 kRebase,                  kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kRebase},
-/* delete       */ {kRebase, kRebase,    kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues,              kSameFields | kSameValues},
-/* update       */ {kRebase, kRebase,    kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues,              kSameFields | kSameValues},
-/* merge        */ {kRebase, kFreeKeys, kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues | kFreeKeys, kSameFields | kSameValues | kFreeKeys},
-/* restore      */ {kRebase, kRebase,    kRebase,                 kRebase,                  kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kRebase},
+// mine \ theirs    create   append      add columns, fill        schema change             tag       reserve  delete   update       merge                     restore    compact
+/* create       */ {kRebase, kRebase,    kRebase,                 kRebase,                  kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kRebase, kRebase},
+/* append       */ {kRebase, kNewItems,  kRebase,                 kSameFields,              kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kSameFields, kRebase},
+/* fill         */ {kRebase, kRebase,    kFillAfterFill,          kSameFields | kFreeNames, kRebase,  kRebase, kRebase, kSameValues, kSameValues,              kSameFields | kFreeNames | kOpenHoles | kSameValues, kOpenHoles | kSameValues},
+/* schema change*/ {kRebase, kRebase,    kFreeNames,              kSameFields | kFreeNames, kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kSameFields | kFreeNames, kRebase},
+/* tag          */ {kRebase, kRebase,    kRebase,                 kRebase,                  kSameTag, kRebase, kRebase, kRebase,     kRebase,                  kRebase, kRebase},
+/* reserve      */ {kRebase, kRebase,    kRebase,                 kRebase,                  kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kRebase, kRebase},
+/* delete       */ {kRebase, kRebase,    kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues,              kSameFields | kSameValues, kSameValues},
+/* update       */ {kRebase, kRebase,    kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues,              kSameFields | kSameValues, kSameValues},
+/* merge        */ {kRebase, kFreeKeys, kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues | kFreeKeys, kSameFields | kSameValues | kFreeKeys, kSameValues},
+/* restore      */ {kRebase, kRebase,    kRebase,                 kRebase,                  kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kRebase, kRebase},
+/* compact      */ {kRebase, kRebase,    kSameFiles,              kRebase,                  kRebase,  kRebase, kRebase, kSameFiles,  kSameFiles,               kSameFiles, kSameFiles},
 };
 // clang-format on
 

@@ -14,14 +14,21 @@ using testing::BatchFromJson;
 using testing::ReaderOf;
 using K = OperationKind;
 
-constexpr K kKinds[] = {K::kAppend, K::kAddColumns, K::kSchemaChange, K::kTag,    K::kReserve,
-                        K::kDelete, K::kUpdate,     K::kMerge,        K::kRestore};
+constexpr K kKinds[] = {K::kAppend, K::kAddColumns, K::kSchemaChange, K::kTag,     K::kReserve,
+                        K::kDelete, K::kUpdate,     K::kMerge,        K::kRestore, K::kCompact};
 
 // What is to happen where mine and theirs meet at the same things. Written down here once more, so that a
 // cell of the matrix that loses its rule is found.
 Rule WantedRule(K mine, K theirs) {
   // Reading or changing a value that another changed.
   const auto values = [](K kind) { return kind == K::kDelete || kind == K::kUpdate || kind == K::kMerge; };
+  if (theirs == K::kCompact && values(mine)) return kSameValues;
+  if (theirs == K::kCompact && mine == K::kAddColumns) return kOpenHoles;
+  if (mine == K::kCompact) {
+    const bool other_files = theirs == K::kAddColumns || theirs == K::kUpdate || theirs == K::kMerge ||
+                             theirs == K::kRestore || theirs == K::kCompact;
+    return other_files ? kSameFiles : kRebase;
+  }
   if ((values(mine) || mine == K::kAddColumns) && (theirs == K::kUpdate || theirs == K::kMerge)) {
     return mine == K::kMerge && theirs == K::kMerge ? kFreeKeys : kSameValues;
   }
@@ -40,6 +47,13 @@ Rule WantedRule(K mine, K theirs) {
                                                   {{K::kTag, K::kTag}, kSameTag}};
   const auto it = wanted.find({mine, theirs});
   return it == wanted.end() ? kRebase : it->second;
+}
+
+// Writes one fragment anew.
+CompactFragments Compacted(const View& view, size_t fragment) {
+  Compactor compactor(view, {});
+  EXPECT_OK(compactor.Add(**view.Fragments(), {fragment, fragment + 1}, [](int64_t) {}));
+  return compactor.Take();
 }
 
 // Deletes the first row for its id and its hole; changes its id; merges by the id, with a row that is new.
@@ -106,13 +120,15 @@ Change Mine(K kind, const View& view) {
     case K::kMerge:
     case K::kRestore:
       return MineOfRows(kind, view);
+    case K::kCompact:
+      return {Compacted(view, 0), {}, {}, {}};
     default:
       return {ReserveFieldIds{3}, {}, {}, {}};
   }
 }
 
 // Commits of others. `same`: of the things that mine are about; otherwise of others.
-Status Theirs(K kind, Table* table, bool same) {
+Status Theirs(K kind, Catalog* catalog, Table* table, bool same) {
   static const auto one_column = arrow::schema({arrow::field("id", arrow::int64())});
   switch (kind) {
     case K::kAppend: {
@@ -158,6 +174,12 @@ Status Theirs(K kind, Table* table, bool same) {
     }
     case K::kRestore:
       return table->Restore(same ? "v1" : "", {}).status();
+    case K::kCompact: {
+      if (!same) HEADRACE_TRY(Theirs(K::kAppend, catalog, table, false));
+      HEADRACE_ASSIGN(const View view, table->At());
+      SnapshotLog log(catalog->environment(), table->prefix());
+      return log.Commit({Compacted(view, same ? 0 : 1), {}, {}, {}}, {}).status();
+    }
     default:
       return table->AddEmptyColumns({Field{-1, "another", Type{}, "", false}}, {}).status();
   }
@@ -188,12 +210,14 @@ TEST(ConflictMatrix, EveryPair) {
         if (mine == K::kAppend && theirs == K::kSchemaChange && !same)
           change.fields_used = {*base.schema().Find("id")};
         SCOPED_TRACE(what);
-        ASSERT_OK(Theirs(theirs, table.get(), same));
+        ASSERT_OK(Theirs(theirs, catalog.get(), table.get(), same));
         ASSERT_VALUE(const View head, table->At());
 
         Rule broken = kRebase;
         const Status checked = CheckConflicts(change, head, &broken);
-        const Rule wanted = same ? WantedRule(mine, theirs) : kRebase;
+        // To compaction, which writes all columns, another column's values are the same thing.
+        const bool meet = same || (mine == K::kCompact && theirs != K::kRestore && theirs != K::kCompact);
+        const Rule wanted = meet ? WantedRule(mine, theirs) : kRebase;
         EXPECT_EQ(broken, wanted) << checked.ToString();
         EXPECT_EQ(checked.ok(), broken == kRebase);
         EXPECT_EQ(RulesFor(mine, theirs) & broken, broken) << "the matrix names another rule";

@@ -65,7 +65,9 @@ bool Fragment::HasUpdates() const {
 void JoinEntry(Fragment* fragment, const Fragment& other) {
   fragment->version = std::max(fragment->version, other.version);
   fragment->packs.insert(fragment->packs.end(), other.packs.begin(), other.packs.end());
+  const int64_t erased = std::max(fragment->deleted.erased, other.deleted.erased);
   if (other.deleted.count > fragment->deleted.count) fragment->deleted = other.deleted;  // deletes only grow
+  fragment->deleted.erased = erased;
   for (DataFile file : other.files) {
     std::vector<DataFile> alone{std::move(file)};
     for (const auto& mine : fragment->files) {

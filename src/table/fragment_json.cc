@@ -72,17 +72,23 @@ Result<StatsByField> StatsFromJson(const json& in) {
 }  // namespace
 
 json RowSetToJson(const RowSetRef& rows) {
-  if (!rows.inside.empty()) return {{"rows", rows.count}, {"set", EncodeValue(rows.inside)}};
-  return {{"rows", rows.count},
-          {"file", rows.file.ToString()},
-          {"offset", rows.offset},
-          {"bytes", rows.bytes},
-          {"xxh3", Hex64(rows.sum)}};
+  json out = {{"rows", rows.count}};
+  if (rows.erased > 0) out["erased"] = rows.erased;
+  if (!rows.inside.empty()) {
+    out["set"] = EncodeValue(rows.inside);
+    return out;
+  }
+  out["file"] = rows.file.ToString();
+  out["offset"] = rows.offset;
+  out["bytes"] = rows.bytes;
+  out["xxh3"] = Hex64(rows.sum);
+  return out;
 }
 
 Result<RowSetRef> RowSetFromJson(const json& in) {
   RowSetRef rows;
   rows.count = JsonInt<int64_t>(in.at("rows"));
+  if (in.contains("erased")) rows.erased = JsonInt<int64_t>(in.at("erased"));
   if (in.contains("set")) {
     HEADRACE_ASSIGN(const Value set, DecodeValue(in.at("set").get<std::string>()));
     const std::string* bytes = std::get_if<std::string>(&set);
@@ -94,7 +100,7 @@ Result<RowSetRef> RowSetFromJson(const json& in) {
     rows.bytes = JsonInt<int64_t>(in.at("bytes"));
     rows.sum = std::stoull(in.at("xxh3").get<std::string>(), nullptr, 16);
   }
-  if (rows.count < 1 || rows.offset < 0 || rows.bytes < 0) {
+  if (rows.count < 1 || rows.offset < 0 || rows.bytes < 0 || rows.erased < 0 || rows.erased > rows.count) {
     return Status::Corrupt("a set of rows has impossible bounds");
   }
   return rows;

@@ -111,4 +111,28 @@ Status MergeManifests(Environment* env, const std::string& prefix, Snapshot* nex
   }
 }
 
+Status DropEntries(Environment* env, const std::string& prefix, const std::set<int64_t>& fragments,
+                   Snapshot* next, std::vector<std::string>* written) {
+  const TopFields tops = next->schema.TopFields();
+  const ManifestFolder folder{env, prefix, tops, written};
+  const auto goes = [&](const Fragment& entry) { return fragments.contains(entry.id); };
+  std::erase_if(next->inline_entries, goes);
+  std::vector<ManifestRef> kept;
+  std::vector<Fragment> left;
+  for (const auto& ref : next->manifests) {
+    HEADRACE_ASSIGN(auto entries, folder.Read(ref));
+    if (std::none_of(entries.begin(), entries.end(), goes)) {
+      kept.push_back(ref);
+      continue;
+    }
+    std::erase_if(entries, goes);
+    left.insert(left.end(), std::make_move_iterator(entries.begin()), std::make_move_iterator(entries.end()));
+  }
+  next->manifests = std::move(kept);
+  if (left.empty()) return Status::Ok();
+  HEADRACE_ASSIGN(const ManifestRef ref, folder.Write(std::move(left)));
+  next->manifests.push_back(ref);
+  return Status::Ok();
+}
+
 }  // namespace headrace::table

@@ -1,6 +1,8 @@
 // Keeps a table's manifests few, whatever the number of its commits.
 #pragma once
 
+#include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -14,5 +16,10 @@ namespace headrace::table {
 // more than limits::kMaxManifests. Adds the keys that it wrote to `written`, also when it fails.
 Status MergeManifests(Environment* env, const std::string& prefix, Snapshot* next,
                       std::vector<std::string>* written);
+
+// Takes the entries of the fragments with these ids out of `next`: the manifests that hold any of them are
+// written anew.
+Status DropEntries(Environment* env, const std::string& prefix, const std::set<int64_t>& fragments,
+                   Snapshot* next, std::vector<std::string>* written);
 
 }  // namespace headrace::table

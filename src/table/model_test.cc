@@ -66,7 +66,7 @@ class Model {
   Table& Any() { return *tables_[random_() % tables_.size()]; }
 
   void Step(Table& table) {
-    switch (random_() % 18) {
+    switch (random_() % 19) {
       case 0:
         return AddColumn(table);
       case 1:
@@ -89,6 +89,8 @@ class Model {
         return Merge(table);
       case 12:
         return Restore(table);
+      case 13:
+        return Compact(table);
       default:
         return Append(table);
     }
@@ -281,6 +283,15 @@ class Model {
       if (!found && rules.add) oracle_.rows.push_back({{key, Cell(k)}, {value, Cell(v)}});
     }
     ASSERT_EQ(done.updated + done.deleted, matched);
+  }
+
+  void Compact(Table& table) {
+    store_->Arm({});
+    if (random_() % 4 != 0) return;
+    CompactOptions options;
+    options.fragment_rows = 1 + static_cast<int64_t>(random_() % 300);
+    options.commit_bytes = random_() % 2 == 0 ? 1 : INT64_MAX;
+    ASSERT_OK(table.Compact(options, {}).status());
   }
 
   void Restore(Table& table) {

@@ -23,6 +23,8 @@ struct RowSetRef {
   int64_t offset = 0;  // of its bytes in the file
   int64_t bytes = 0;
   uint64_t sum = 0;  // XXH3 of them
+  // Of a fragment's deleted rows: of how many the values are gone from its files.
+  int64_t erased = 0;
   bool empty() const { return count == 0; }
   bool operator==(const RowSetRef&) const = default;
 };

@@ -17,7 +17,7 @@ using nlohmann::json;
 
 constexpr const char* kOperations[kOperationKinds] = {"create", "append",  "add_columns", "schema_change",
                                                       "tag",    "reserve", "delete",      "update",
-                                                      "merge",  "restore"};
+                                                      "merge",  "restore", "compact"};
 // {"xxh3":"0123456789abcdef","snapshot":{…}}
 constexpr std::string_view kHead = "{\"xxh3\":\"";
 constexpr std::string_view kMiddle = "\",\"snapshot\":";

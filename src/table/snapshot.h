@@ -25,9 +25,10 @@ enum class OperationKind {
   kDelete,
   kUpdate,
   kMerge,
-  kRestore
+  kRestore,
+  kCompact
 };
-inline constexpr int kOperationKinds = 10;
+inline constexpr int kOperationKinds = 11;
 const char* OperationName(OperationKind kind);
 
 // What a commit did: one line of `headrace log`.

@@ -20,6 +20,7 @@
 #include "table/change_rows.h"
 #include "table/commit.h"
 #include "table/commit_options.h"
+#include "table/compact.h"
 #include "table/view.h"
 
 namespace headrace::table {
@@ -97,6 +98,10 @@ class Table {
   // The rows, columns and values of an earlier version, as a new version.
   Result<CommitResult> Restore(const std::string& version, const CommitOptions& options);
 
+  // Joins small fragments and writes overlays and deletes into files; rows, ids and order stay. Several
+  // commits where much is written; what others change meanwhile is left for another time.
+  Result<CompactResult> Compact(const CompactOptions& compact, const CommitOptions& options);
+
   Result<CommitResult> RenameColumn(const std::string& from, const std::string& to,
                                     const CommitOptions& options);
   Result<CommitResult> DropColumn(const std::string& name, const CommitOptions& options);
@@ -126,6 +131,10 @@ class Table {
   Status WriteUpdate(const UpdatePlan& plan, const BatchFn& fn, const CommitOptions& options,
                      RowUpdater* updater) const;
   Result<CommitResult> CommitUpdate(Change change, RowUpdater* updater, const CommitOptions& options);
+  // Writes groups until their bytes pass the budget, and commits them.
+  Result<CompactResult> CommitCompaction(Compactor* compactor, const std::vector<Fragment>& fragments,
+                                         const std::vector<CompactGroup>& groups, int64_t budget,
+                                         const CommitOptions& options);
   Result<int32_t> ReserveFields(int32_t count, const CommitOptions& options);
   Result<CommitResult> CommitSmall(Change change, const CommitOptions& options);
   Operation MakeOperation(const CommitOptions& options) const;

@@ -227,6 +227,50 @@ def test_the_shell(headrace: Run) -> None:
     assert json.loads(headrace("sql", "select count(*) as c from t", "--json").stdout) == {"c": 10}
 
 
+def test_small_commits_become_one_fragment(catalog: hr.Catalog, headrace: Run) -> None:
+    table = catalog.create_table("t", {"k": "int64", "text": "string"})
+    for i in range(80):
+        table.append([{"k": i, "text": f"row {i}"}])
+    table.delete("k % 9 = 2")
+    table.update({"text": "new"}, "k % 7 = 3")
+    before, rows, ids = table.version, table.scan(row_ids=True).to_pylist(), list(table.take([0, 79]))
+    shown = json.loads(headrace("--catalog", "catalog", "compact", "t", "--dry-run", "--json").stdout)
+    assert (shown["replaced"], shown["written"]) == (80, 1) and table.version == before
+    done = table.compact(why="night")
+    assert (done.commits, done.replaced, done.fragments) == (1, 80, 1)
+    assert table.scan(row_ids=True).to_pylist() == rows == table.at(before).scan(row_ids=True).to_pylist()
+    assert list(table.take([0, 79])) == ids and table.history()[0].kind == "compact"
+    counted = catalog.sql("select count(*) as n, count(*) filter (text = 'new') as new from t").to_pylist()
+    assert counted == [{"n": len(rows), "new": sum(row["text"] == "new" for row in rows)}]
+    assert table.compact().commits == 0
+    assert "nothing was written" in headrace("--catalog", "catalog", "compact", "t").stdout
+    with pytest.raises(hr.NotFound, match="2 is deleted"):
+        table.take([2])
+
+
+def test_a_stream_does_not_see_compaction(catalog: hr.Catalog) -> None:
+    table = catalog.create_table("t", {"k": "int64"})
+    for i in range(50):
+        table.append([{"k": i * 4 + j} for j in range(4)])
+    table.delete("k % 5 = 1")
+
+    def stream() -> hr.Stream:
+        return hr.Stream(table, ["k"], batch_size=8, seed=5, epochs=2)
+
+    whole = [batch["k"].tolist() for batch in stream()]
+    running = stream()
+    got = []
+    for index, batch in enumerate(running):
+        got.append(batch["k"].tolist())
+        if index == 3:
+            state = running.state_dict()
+            assert table.compact().commits == 1
+    assert got == whole
+    resumed = hr.Stream(table, ["k"], batch_size=8, seed=5, epochs=2)
+    resumed.load_state_dict(state)
+    assert [batch["k"].tolist() for batch in resumed] == whole[4:]
+
+
 WORKER = """
 import os, sys
 import headrace as hr
@@ -244,6 +288,11 @@ while True:
         table.merge([{"k": key, "v": sequence}], on="k", writer=name, sequence=sequence)
     os.write(acknowledged, f"{sequence}\\n".encode())
     sequence += 1
+    if sequence % 20 == base // 100:
+        try:
+            table.compact()
+        except hr.Conflict:
+            pass  # others changed its rows again and again
 """
 
 
@@ -262,8 +311,8 @@ def state_after(base: int, steps: int) -> dict[int, int]:
 
 
 def test_a_storm_of_changes(tmp_path: pathlib.Path) -> None:
-    """Processes that merge, update and delete rows of their own in one table, killed at random: after it, each one's rows are
-    those after its last acknowledged step, or the one after that."""
+    """Processes that merge, update and delete rows of their own in one table, and compact it, killed at random: after it, each
+    one's rows are those after its last acknowledged step, or the one after that."""
     processes, seconds = (8, 30.0) if in_ci() else (3, 6.0)
     catalog = hr.init(tmp_path / "c", sync=False)
     table = catalog.create_table("t", {"k": "int64", "v": "int64"})

@@ -1,0 +1,302 @@
+#include "table/compact.h"
+
+#include <arrow/array.h>
+#include <arrow/array/concatenate.h>
+#include <arrow/array/util.h>
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+
+#include <algorithm>
+#include <functional>
+#include <set>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "table/arrow_bridge.h"
+#include "table/change.h"
+#include "table/conform.h"
+#include "table/merge_manifests.h"
+#include "table/replace_rows.h"
+#include "table/row_map.h"
+#include "table/row_set_file.h"
+#include "table/settle.h"
+#include "table/table.h"
+
+namespace headrace::table {
+namespace {
+
+constexpr int64_t kRows = 16'384;  // copied at a time
+
+// The columns that a fragment has values of.
+std::vector<int32_t> FilledFields(const Schema& schema, const Fragment& fragment) {
+  std::vector<int32_t> filled;
+  for (const auto& field : schema.fields) {
+    if (fragment.Fills(field.id) || fragment.Overlaid(field.id)) filled.push_back(field.id);
+  }
+  return filled;
+}
+
+int64_t BytesOf(const Fragment& fragment) {
+  int64_t bytes = 0;
+  for (const auto& file : fragment.files) bytes += file.bytes;
+  return bytes;
+}
+
+// Whether it gains from being written anew although no other joins it.
+bool WorthAlone(const Fragment& fragment, const CompactOptions& options) {
+  const auto held = static_cast<double>(fragment.deleted.count - fragment.deleted.erased);
+  return !fragment.overlays.empty() || held > options.deleted_share * static_cast<double>(fragment.rows);
+}
+
+// Fragments that may become one: neighbours by row id, with the same columns filled.
+class Groups {
+ public:
+  Groups(const Schema& schema, const std::vector<Fragment>& fragments, const CompactOptions& options)
+      : schema_(schema), fragments_(fragments), options_(options) {}
+
+  std::vector<CompactGroup> Plan() {
+    for (size_t i = 0; i < fragments_.size(); ++i) {
+      const Fragment& fragment = fragments_[i];
+      auto filled = FilledFields(schema_, fragment);
+      const int64_t bytes = BytesOf(fragment);
+      const bool joins = begin_ < i && fragments_[i - 1].end_row_id() == fragment.first_row_id &&
+                         filled == filled_ && fragment.rows <= options_.fragment_rows - rows_ &&
+                         bytes <= options_.fragment_bytes - bytes_ &&
+                         // Places without rows are kept between others, as far as those are more.
+                         (fragment.live_rows() > 0 || fragment.rows <= rows_);
+      if (!joins) {
+        Close(i);
+        begin_ = i;
+        filled_ = std::move(filled);
+      }
+      rows_ += fragment.rows;
+      bytes_ += bytes;
+    }
+    Close(fragments_.size());
+    return std::move(groups_);
+  }
+
+ private:
+  // Ends the group that is open.
+  void Close(size_t end) {
+    if (begin_ < end) Split(begin_, end);
+    begin_ = SIZE_MAX;
+    rows_ = bytes_ = 0;
+  }
+
+  bool Empty(size_t i) const { return fragments_[i].live_rows() == 0; }
+
+  // Leaves out what would have to be written again for little.
+  void Split(size_t begin, size_t end) {
+    size_t last = end;
+    for (; begin < end && Empty(begin); ++begin) groups_.push_back({begin, begin + 1, true});
+    while (begin < last && Empty(last - 1)) --last;
+    if (begin + 1 == last) {
+      if (WorthAlone(fragments_[begin], options_)) groups_.push_back({begin, last});
+    } else if (begin < last) {
+      SplitRows(begin, last);
+    }
+    for (size_t i = last; i < end; ++i) groups_.push_back({i, i + 1, true});
+  }
+
+  void SplitRows(size_t begin, size_t end) {
+    size_t largest = begin;
+    int64_t rows = 0;
+    for (size_t i = begin; i < end; ++i) {
+      rows += fragments_[i].rows;
+      if (fragments_[i].rows > fragments_[largest].rows) largest = i;
+    }
+    const auto most = static_cast<double>(fragments_[largest].rows);
+    if (most <= options_.largest_share * static_cast<double>(rows)) {
+      groups_.push_back({begin, end});
+      return;
+    }
+    Split(begin, largest);
+    Split(largest, largest + 1);
+    Split(largest + 1, end);
+  }
+
+  const Schema& schema_;
+  const std::vector<Fragment>& fragments_;
+  const CompactOptions& options_;
+  std::vector<CompactGroup> groups_;
+  size_t begin_ = SIZE_MAX;  // of the one that is open; SIZE_MAX: none is
+  std::vector<int32_t> filled_;
+  int64_t rows_ = 0;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace
+
+std::vector<CompactGroup> PlanCompaction(const Schema& schema, const std::vector<Fragment>& fragments,
+                                         const CompactOptions& options) {
+  return Groups(schema, fragments, options).Plan();
+}
+
+Status Compactor::Add(const std::vector<Fragment>& fragments, const CompactGroup& group, const RowsFn& done) {
+  const auto begin = fragments.begin() + static_cast<std::ptrdiff_t>(group.begin);
+  const auto end = fragments.begin() + static_cast<std::ptrdiff_t>(group.end);
+  parts_.push_back({{begin, end}, {}});
+  if (group.empty) return Status::Ok();
+  Schema written;
+  for (const int32_t id : FilledFields(view_.schema(), *begin))
+    written.fields.push_back(*view_.schema().FindId(id));
+  WriteOptions options = options_;
+  options.fragment_rows = INT64_MAX;
+  options.fragment_bytes = INT64_MAX;
+  writers_.push_back(NewDataWriter(view_.environment()->store, view_.prefix(), written.fields,
+                                   StatFields(written), options));
+  DataWriter* writer = writers_.back().get();
+  int64_t erased = 0;
+  for (auto it = begin; it != end; ++it) {
+    HEADRACE_TRY(Copy(*it, written.fields, writer, done));
+    erased += it->deleted.count;
+  }
+  HEADRACE_ASSIGN(auto merged, writer->Finish());
+  HEADRACE_CHECK(merged.size() == 1);
+  merged[0].first_row_id = begin->first_row_id;
+  merged[0].deleted.erased = erased;
+  bytes_ += writer->bytes();
+  parts_.back().second = std::move(merged);
+  return Status::Ok();
+}
+
+Status Compactor::Copy(const Fragment& fragment, const std::vector<Field>& fields, DataWriter* writer,
+                       const RowsFn& done) {
+  HEADRACE_ASSIGN(const auto deleted, view_.Deleted(fragment));
+  for (int64_t begin = 0; begin < fragment.rows; begin += kRows) {
+    HEADRACE_TRY(options_.stop.Check());
+    const int64_t end = std::min(fragment.rows, begin + kRows);
+    std::vector<int64_t> gone;
+    if (deleted) deleted->AppendRange(begin, end, &gone);
+    for (auto& row : gone) row -= begin;
+    arrow::FieldVector names;
+    arrow::ArrayVector arrays;
+    for (const auto& field : fields) {
+      const Projection projection{field.name, field, field, {field.name}, false};
+      HEADRACE_ASSIGN(auto array, view_.reader().Read(fragment, projection, Rows::Range(begin, end)));
+      HEADRACE_ASSIGN(array, ConformArray(array, field));
+      if (!gone.empty()) {
+        HEADRACE_ARROW_ASSIGN(const auto nulls,
+                              arrow::MakeArrayOfNull(array->type(), static_cast<int64_t>(gone.size())));
+        HEADRACE_ASSIGN(array, Replaced(std::move(array), gone, nulls));
+      }
+      names.push_back(arrow::field(field.name, array->type()));
+      arrays.push_back(std::move(array));
+    }
+    HEADRACE_TRY(writer->Write(*arrow::RecordBatch::Make(arrow::schema(names), end - begin, arrays)));
+    done(end - begin);
+  }
+  return Status::Ok();
+}
+
+CompactFragments Compactor::Take() {
+  CompactFragments compact;
+  for (const auto& [replaced, merged] : parts_) compact.parts.push_back({replaced, merged});
+  return compact;
+}
+
+void Compactor::Discard() {
+  for (const auto& writer : writers_) writer->Discard();
+}
+
+Result<CompactResult> Table::Compact(const CompactOptions& compact, const CommitOptions& options) {
+  CompactResult result;
+  int64_t budget = compact.commit_bytes;
+  for (int64_t tries = 0;;) {
+    HEADRACE_ASSIGN(const View view, At());
+    if (result.commits == 0) result.version = view.snapshot().version;
+    HEADRACE_ASSIGN(const auto fragments, view.Fragments());
+    const auto groups = PlanCompaction(view.schema(), *fragments, compact);
+    if (groups.empty()) return result;
+    Compactor compactor(view, options.write);
+    const auto done = CommitCompaction(&compactor, *fragments, groups, budget, options);
+    if (done.ok()) {
+      tries = 0;
+      result.version = done->version;
+      result.commits += 1;
+      result.rows += done->rows;
+      result.bytes += done->bytes;
+      result.fragments += done->fragments;
+      result.replaced += done->replaced;
+      continue;
+    }
+    if (!done.status().Is(Code::kConflict) || ++tries == limits::kMaxRecomputes)
+      return done.status().Wrap("cannot compact '" + name_ + "'");
+    // What is written in less time is less often overtaken.
+    budget /= 4;
+    Backoff(tries);
+  }
+}
+
+Result<CompactResult> Table::CommitCompaction(Compactor* compactor, const std::vector<Fragment>& fragments,
+                                              const std::vector<CompactGroup>& groups, int64_t budget,
+                                              const CommitOptions& options) {
+  int64_t total = 0;
+  for (const auto& group : groups) {
+    for (size_t i = group.begin; i < group.end; ++i) total += group.empty ? 0 : fragments[i].rows;
+  }
+  CompactResult result;
+  const auto progress = [&](int64_t rows) {
+    result.rows += rows;
+    if (options.progress) options.progress({"compacting", result.rows, total, compactor->bytes(), 0});
+  };
+  for (const auto& group : groups) {
+    const Status added = compactor->Add(fragments, group, progress);
+    if (!added.ok()) {
+      compactor->Discard();
+      return added;
+    }
+    result.replaced += static_cast<int64_t>(group.end - group.begin);
+    result.fragments += group.empty ? 0 : 1;
+    if (compactor->bytes() > budget) break;
+  }
+  result.bytes = compactor->bytes();
+  Change change{compactor->Take(), MakeOperation(options), {}, {}};
+  change.operation.rows = result.rows;
+  change.operation.fragments = result.fragments;
+  change.operation.bytes = result.bytes;
+  Attempt attempt;
+  const auto committed = log_->Commit(change, options.stop, &attempt);
+  if (!committed.ok() && attempt.unsettled == 0) compactor->Discard();
+  if (!committed.ok()) return committed.status();
+  result.version = committed->version;
+  return result;
+}
+
+Status WriteCompaction(const CompactFragments& compact, const View& head, Snapshot* next,
+                       std::vector<std::string>* written) {
+  HEADRACE_ASSIGN(const auto fragments, head.Fragments());
+  const RowMap rows(*fragments);
+  std::set<int64_t> gone;
+  RowSetWriter sets(*head.environment());
+  std::vector<Fragment> merged;
+  for (const auto& part : compact.parts) {
+    std::vector<uint32_t> deleted;
+    for (const auto& before : part.replaced) {
+      const Fragment* now = rows.Same(before);
+      HEADRACE_CHECK(now != nullptr);
+      gone.insert(now->id);
+      if (part.merged.empty()) continue;
+      HEADRACE_ASSIGN(const auto set, head.Deleted(*now));
+      if (set == nullptr) continue;
+      std::vector<int64_t> places;
+      set->AppendRange(0, now->rows, &places);
+      const int64_t shift = now->first_row_id - part.merged[0].first_row_id;
+      for (const int64_t place : places) deleted.push_back(static_cast<uint32_t>(place + shift));
+    }
+    for (Fragment fragment : part.merged) {
+      const int64_t erased = fragment.deleted.erased;
+      fragment.id = next->next_fragment_id++;
+      fragment.version = next->version;
+      fragment.deleted = deleted.empty() ? RowSetRef{} : sets.Add(*RowSet::Of(deleted));
+      fragment.deleted.erased = erased;
+      merged.push_back(std::move(fragment));
+    }
+  }
+  HEADRACE_TRY(DropEntries(head.environment().get(), head.prefix(), gone, next, written));
+  for (auto& fragment : merged) next->inline_entries.push_back(std::move(fragment));
+  return sets.Finish(head.environment().get(), head.prefix(), written);
+}
+
+}  // namespace headrace::table

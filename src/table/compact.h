@@ -1,0 +1,83 @@
+// Small fragments become large ones, overlays go into files, and values of deleted rows go for good.
+//
+// A compacted fragment holds neighbours' rows in their order, so that row i of it still has the id
+// first_row_id + i: deleted rows keep their places, as nulls (docs/decisions/030).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "table/commit_options.h"
+#include "table/data_writer.h"
+#include "table/snapshot.h"
+#include "table/view.h"
+
+namespace headrace::table {
+
+struct CompactFragments;
+
+struct CompactOptions {
+  // Fragments are joined up to this size.
+  int64_t fragment_rows = limits::kFragmentRows;
+  int64_t fragment_bytes = limits::kFragmentBytes;
+  // A fragment that has company is left alone where it holds more than this share of what both would hold: a
+  // row is then written again only when its fragment has grown by a half.
+  double largest_share = 2.0 / 3;
+  // A fragment whose deleted rows still have their values is written anew above this share of its rows.
+  double deleted_share = 0.1;
+  // Bytes that are written before they are committed.
+  int64_t commit_bytes = int64_t{4} << 30;
+};
+
+// Neighbours (indexes of a view's fragments) that become one fragment, or none where no row is left.
+struct CompactGroup {
+  size_t begin = 0;
+  size_t end = 0;
+  bool empty = false;  // all rows are deleted
+};
+
+struct CompactResult : CommitResult {
+  int64_t commits = 0;
+  int64_t replaced = 0;  // fragments; `fragments` is how many came for them
+};
+
+// What compaction would do to these fragments, in order of their rows.
+std::vector<CompactGroup> PlanCompaction(const Schema& schema, const std::vector<Fragment>& fragments,
+                                         const CompactOptions& options);
+
+// Writes the fragments of one change.
+class Compactor {
+ public:
+  Compactor(const View& view, WriteOptions options) : view_(view), options_(std::move(options)) {}
+
+  // The progress of rows, counted over all groups.
+  using RowsFn = std::function<void(int64_t rows)>;
+  Status Add(const std::vector<Fragment>& fragments, const CompactGroup& group, const RowsFn& done);
+  // What is to be committed.
+  CompactFragments Take();
+  // Deletes the files written, of which nothing may have become part of a table.
+  void Discard();
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  Status Copy(const Fragment& fragment, const std::vector<Field>& fields, DataWriter* writer,
+              const RowsFn& done);
+
+  View view_;
+  WriteOptions options_;
+  std::vector<std::unique_ptr<DataWriter>> writers_;
+  std::vector<std::pair<std::vector<Fragment>, std::vector<Fragment>>> parts_;  // replaced, merged
+  int64_t bytes_ = 0;
+};
+
+// Before a snapshot with this change is put: takes the entries of replaced fragments out of `next`, and adds
+// those of the new ones, with the rows that were deleted up to `head`. Adds the keys that it wrote to
+// `written`.
+Status WriteCompaction(const CompactFragments& compact, const View& head, Snapshot* next,
+                       std::vector<std::string>* written);
+
+}  // namespace headrace::table

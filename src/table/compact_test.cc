@@ -1,0 +1,303 @@
+// Compaction: the same rows under the same ids, in fewer files.
+#include "table/compact.h"
+
+#include <random>
+
+#include "table/row_map.h"
+#include "table/table_testing.h"
+
+namespace headrace::table {
+namespace {
+
+using testing::BatchFromJson;
+using testing::MakeTable;
+using testing::ReadAll;
+using testing::ReaderOf;
+
+const auto kColumns =
+    arrow::schema({arrow::field("id", arrow::int64()), arrow::field("name", arrow::utf8()),
+                   arrow::field("tags", arrow::list(arrow::utf8())),
+                   arrow::field("vec", arrow::fixed_size_list(arrow::float32(), 2)),
+                   arrow::field("place", arrow::struct_({arrow::field("x", arrow::float64())}))});
+
+std::string RowOf(int64_t id) {
+  const std::string n = std::to_string(id);
+  if (id % 5 == 4) return "{\"id\": " + n + "}";  // the rest is null
+  return R"({"id": )" + n + R"(, "name": "n)" + n + R"(", "tags": ["a", null, ")" + n + R"("], "vec": [)" +
+         n + ", 0.5], \"place\": {\"x\": " + n + ".25}}";
+}
+
+Status AppendRange(Table* table, int64_t begin, int64_t end) {
+  std::string json;
+  for (int64_t id = begin; id < end; ++id) json += (json.empty() ? "[" : ",") + RowOf(id);
+  return table->Append(ReaderOf({BatchFromJson(kColumns, json + "]")}).get(), {}).status();
+}
+
+Result<std::string> Text(const View& view) {
+  HEADRACE_ASSIGN(const auto rows, ReadAll(view, {.with_row_ids = true}));
+  std::string text;
+  for (int i = 0; i < rows->num_columns(); ++i)
+    text += rows->field(i)->ToString() + rows->column(i)->ToString();
+  return text;
+}
+
+Result<size_t> Fragments(const View& view) {
+  HEADRACE_ASSIGN(const auto fragments, view.Fragments());
+  return fragments->size();
+}
+
+// Gives a column of the rows that pass another value.
+Status SetName(Table* table, const std::string& where) {
+  const auto fn = [](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+    std::string json;
+    for (int64_t i = 0; i < in->num_rows(); ++i)
+      json += (i == 0 ? "[" : ",") + std::string(R"({"name":"x"})");
+    return BatchFromJson(arrow::schema({arrow::field("name", arrow::utf8())}), json + "]");
+  };
+  return table->Update({where}, {}, {"name"}, fn, {}).status();
+}
+
+class CompactTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_VALUE(catalog_, Catalog::InitOn(store::NewMemoryStore(), {.threads = 1}));
+    ASSERT_VALUE(table_, MakeTable(catalog_.get(), "t", kColumns));
+  }
+  View Now() { return table_->At().value(); }
+
+  std::shared_ptr<Catalog> catalog_;
+  std::shared_ptr<Table> table_;
+};
+
+TEST_F(CompactTest, TheSameRowsInOneFragment) {
+  for (int64_t i = 0; i < 70; ++i) ASSERT_OK(AppendRange(table_.get(), i * 3, i * 3 + 3));
+  ASSERT_OK(table_->Delete({"id % 7 = 3"}, {}).status());
+  ASSERT_OK(SetName(table_.get(), "id % 11 = 0"));
+  const View before = Now();
+  ASSERT_VALUE(const std::string rows, Text(before));
+  ASSERT_VALUE(const auto done, table_->Compact({}, {}));
+  EXPECT_EQ(done.commits, 1);
+  EXPECT_EQ(done.replaced, 70);
+  EXPECT_EQ(done.fragments, 1);
+  EXPECT_EQ(done.rows, 210);
+  const View after = Now();
+  EXPECT_EQ(Text(after).value(), rows);
+  EXPECT_EQ(after.snapshot().rows, before.snapshot().rows);
+  EXPECT_EQ(Fragments(after).value(), 1U);
+  EXPECT_EQ(after.snapshot().operation.kind, OperationKind::kCompact);
+  EXPECT_EQ(after.snapshot().manifests.size(), 0U);  // one entry, in the snapshot
+  EXPECT_EQ(after.Count("name = 'x'").value(), before.Count("name = 'x'").value());
+  EXPECT_EQ(Text(before).value(), rows);  // the earlier version keeps its files
+
+  // Nothing is left to do, and values of deleted rows are gone.
+  ASSERT_VALUE(const auto again, table_->Compact({}, {}));
+  EXPECT_EQ(again.commits, 0);
+  EXPECT_EQ(again.version, done.version);
+  ASSERT_VALUE(const auto fragments, after.Fragments());
+  EXPECT_TRUE((*fragments)[0].overlays.empty());
+  EXPECT_EQ((*fragments)[0].deleted.erased, 30);
+  for (const auto& field : after.schema().fields) {
+    ASSERT_VALUE(const auto column, after.reader().ReadTop((*fragments)[0], field, Rows::Range(0, 210)));
+    EXPECT_TRUE(column->IsNull(3)) << field.name;
+    EXPECT_TRUE(column->IsNull(10)) << field.name;
+  }
+}
+
+TEST_F(CompactTest, DeletesMeanwhileHold) {
+  for (int64_t i = 0; i < 4; ++i) ASSERT_OK(AppendRange(table_.get(), i * 3, i * 3 + 3));
+  ASSERT_OK(table_->Delete({"id = 1"}, {}).status());
+  const View base = Now();
+  ASSERT_VALUE(const auto fragments, base.Fragments());
+  Compactor compactor(base, {});
+  ASSERT_OK(compactor.Add(*fragments, {0, 4}, [](int64_t) {}));
+  ASSERT_OK(table_->Delete({"id = 5 or id = 9"}, {}).status());
+  ASSERT_OK(AppendRange(table_.get(), 12, 14));
+  ASSERT_VALUE(const std::string rows, Text(Now()));
+  SnapshotLog log(catalog_->environment(), table_->prefix());
+  ASSERT_OK(log.Commit({compactor.Take(), {}, {}, {}}, {}).status());
+  const View after = Now();
+  EXPECT_EQ(Text(after).value(), rows);
+  EXPECT_EQ(after.snapshot().rows, 11);
+  ASSERT_VALUE(const auto now, after.Fragments());
+  ASSERT_EQ(now->size(), 2U);
+  EXPECT_EQ((*now)[0].deleted.count, 3);
+  EXPECT_EQ((*now)[0].deleted.erased, 1);
+  // The two that were deleted meanwhile are more than a tenth: they are erased by the next.
+  ASSERT_VALUE(const auto again, table_->Compact({}, {}));
+  EXPECT_EQ(again.commits, 1);
+  EXPECT_EQ(Text(Now()).value(), rows);
+}
+
+TEST_F(CompactTest, AnUpdateMeanwhileIsNotLost) {
+  for (int64_t i = 0; i < 4; ++i) ASSERT_OK(AppendRange(table_.get(), i * 3, i * 3 + 3));
+  const View base = Now();
+  ASSERT_VALUE(const auto fragments, base.Fragments());
+  Compactor compactor(base, {});
+  ASSERT_OK(compactor.Add(*fragments, {0, 4}, [](int64_t) {}));
+  ASSERT_OK(SetName(table_.get(), "id = 5"));
+  SnapshotLog log(catalog_->environment(), table_->prefix());
+  EXPECT_TRUE(log.Commit({compactor.Take(), {}, {}, {}}, {}).status().Is(Code::kConflict));
+  ASSERT_OK(table_->Compact({}, {}).status());
+  EXPECT_EQ(Now().Count("name = 'x'").value(), 1);
+}
+
+TEST_F(CompactTest, RowsThatComeBackMeanwhileAreNotLost) {
+  for (int64_t i = 0; i < 2; ++i) ASSERT_OK(AppendRange(table_.get(), i * 3, i * 3 + 3));
+  ASSERT_VALUE(const std::string rows, Text(Now()));
+  const int64_t whole = Now().snapshot().version;
+  ASSERT_OK(table_->Delete({"id = 1"}, {}).status());
+  const View base = Now();
+  ASSERT_VALUE(const auto fragments, base.Fragments());
+  Compactor compactor(base, {});
+  ASSERT_OK(compactor.Add(*fragments, {0, 2}, [](int64_t) {}));
+  ASSERT_OK(table_->Restore(std::to_string(whole), {}).status());
+  SnapshotLog log(catalog_->environment(), table_->prefix());
+  EXPECT_TRUE(log.Commit({compactor.Take(), {}, {}, {}}, {}).status().Is(Code::kConflict));
+  EXPECT_EQ(Text(Now()).value(), rows);
+}
+
+TEST_F(CompactTest, FragmentsWithoutRowsGo) {
+  for (int64_t i = 0; i < 6; ++i) ASSERT_OK(AppendRange(table_.get(), i * 3, i * 3 + 3));
+  ASSERT_OK(table_->Delete({"id < 6 or id > 14"}, {}).status());
+  ASSERT_VALUE(const std::string rows, Text(Now()));
+  ASSERT_VALUE(const auto done, table_->Compact({}, {}));
+  EXPECT_EQ(Text(Now()).value(), rows);
+  EXPECT_EQ(done.replaced, 6);
+  EXPECT_EQ(done.rows, 9);  // nothing is written of the two before and the one behind
+  ASSERT_VALUE(const auto fragments, Now().Fragments());
+  ASSERT_EQ(fragments->size(), 1U);
+  EXPECT_EQ((*fragments)[0].first_row_id, 6);
+  EXPECT_TRUE(Now().Take({4}, {"id"}).status().Is(Code::kNotFound));
+  ASSERT_OK(table_->Delete({"true"}, {}).status());
+  ASSERT_OK(table_->Compact({}, {}).status());
+  EXPECT_EQ(Fragments(Now()).value(), 0U);
+  ASSERT_OK(AppendRange(table_.get(), 18, 20));
+  EXPECT_EQ(Now().Count("").value(), 2);
+}
+
+TEST_F(CompactTest, BlobsStayInTheirPacks) {
+  const Schema schema{{Field{-1, "image", Type{.kind = Kind::kBlob, .children = BlobFields()}, "", false}}};
+  ASSERT_VALUE(const auto images, catalog_->CreateTable("images", schema));
+  const auto column = arrow::schema({arrow::field("image", arrow::binary())});
+  CommitOptions options;
+  options.write.inline_blob_bytes = 4;
+  for (const std::string word : {"first image", "second", "s", "fourth one"}) {
+    const auto rows = BatchFromJson(column, "[{\"image\": \"" + word + "\"}]");
+    ASSERT_OK(images->Append(ReaderOf({rows}).get(), options).status());
+  }
+  ASSERT_OK(images->Delete({.where = "", .ids = {{1}}}, {}).status());
+  ASSERT_OK(images->Compact({}, options).status());
+  ASSERT_VALUE(const View view, images->At());
+  ASSERT_VALUE(const auto rows, view.Take({0, 2, 3}, {"image"}));
+  ASSERT_VALUE(const auto bytes, view.ReadBlobs(rows->column(0)));
+  EXPECT_EQ(bytes[0]->view(), "first image");
+  EXPECT_EQ(bytes[1]->view(), "s");
+  EXPECT_EQ(bytes[2]->view(), "fourth one");
+  // The packs are those that were written first, but for that of the deleted row.
+  ASSERT_VALUE(const auto fragments, view.Fragments());
+  ASSERT_EQ(fragments->size(), 1U);
+  int64_t live = 0;
+  for (const auto& pack : (*fragments)[0].packs) live += pack.live_bytes;
+  EXPECT_EQ((*fragments)[0].packs.size(), 2U);
+  EXPECT_EQ(live, static_cast<int64_t>(std::string("first image").size() + std::string("fourth one").size()));
+}
+
+CompactOptions Small() {
+  CompactOptions options;
+  options.fragment_rows = 1000;
+  options.fragment_bytes = 8000;
+  return options;
+}
+
+std::vector<Fragment> RandomFragments(std::mt19937_64* random) {
+  const auto a = std::make_shared<const Family>(Family{FileKind::kParquet, {1}});
+  const auto both = std::make_shared<const Family>(Family{FileKind::kParquet, {1, 2}});
+  std::vector<Fragment> fragments;
+  int64_t row = 0;
+  for (uint64_t i = 0, n = (*random)() % 40; i < n; ++i) {
+    Fragment fragment;
+    fragment.id = static_cast<int64_t>(i);
+    fragment.first_row_id = row += (*random)() % 10 == 0 ? 5 : 0;
+    fragment.rows = 1 + static_cast<int64_t>((*random)() % ((*random)() % 4 == 0 ? 1000 : 30));
+    fragment.files = {{Uuid::Random(), fragment.rows * 10, (*random)() % 8 == 0 ? a : both, {}}};
+    if ((*random)() % 6 == 0)
+      fragment.deleted.count = static_cast<int64_t>((*random)() % static_cast<uint64_t>(fragment.rows + 1));
+    row += fragment.rows;
+    fragments.push_back(fragment);
+  }
+  return fragments;
+}
+
+// What the groups make of the fragments. Each is of neighbours with the same columns, and not too large.
+void Apply(const std::vector<CompactGroup>& groups, std::vector<Fragment>* fragments) {
+  std::vector<Fragment> left;
+  size_t next = 0;
+  for (const auto& group : groups) {
+    ASSERT_LE(next, group.begin);
+    ASSERT_LT(group.begin, group.end);
+    for (; next < group.begin; ++next) left.push_back((*fragments)[next]);
+    next = group.end;
+    if (group.empty) continue;
+    Fragment merged = (*fragments)[group.begin];
+    for (size_t i = group.begin + 1; i < group.end; ++i) {
+      const Fragment& other = (*fragments)[i];
+      ASSERT_EQ(merged.end_row_id(), other.first_row_id);
+      ASSERT_EQ(*other.files[0].family, *merged.files[0].family);
+      merged.rows += other.rows;
+      merged.files[0].bytes += other.files[0].bytes;
+      merged.deleted.count += other.deleted.count;
+    }
+    merged.deleted.erased = merged.deleted.count;
+    if (group.end - group.begin > 1) {
+      ASSERT_LE(merged.rows, Small().fragment_rows);
+      ASSERT_LE(merged.files[0].bytes, Small().fragment_bytes);
+    }
+    left.push_back(merged);
+  }
+  for (; next < fragments->size(); ++next) left.push_back((*fragments)[next]);
+  *fragments = std::move(left);
+}
+
+TEST(PlanCompaction, ComesToAnEnd) {
+  std::mt19937_64 random(20261129);
+  Schema schema;
+  schema.fields = {Field{1, "a", Type{}, "", false}, Field{2, "b", Type{}, "", false}};
+  for (int round = 0; round < 500; ++round) {
+    std::vector<Fragment> fragments = RandomFragments(&random);
+    for (int times = 0;; ++times) {
+      const auto groups = PlanCompaction(schema, fragments, Small());
+      if (groups.empty()) break;
+      ASSERT_LT(times, 8) << "round " << round;  // each joins or erases
+      ASSERT_NO_FATAL_FAILURE(Apply(groups, &fragments));
+    }
+  }
+}
+
+// A table that gets a few rows at a time, and is compacted after each: a row is written again only when its
+// fragment grows by a half.
+TEST(PlanCompaction, RowsAreSeldomWrittenAgain) {
+  Schema schema;
+  schema.fields = {Field{1, "a", Type{}, "", false}};
+  const auto family = std::make_shared<const Family>(Family{FileKind::kParquet, {1}});
+  std::vector<Fragment> fragments;
+  int64_t written = 0;
+  constexpr int kCommits = 1000;
+  for (int i = 0; i < kCommits; ++i) {
+    Fragment fragment;
+    fragment.id = fragment.first_row_id = i;
+    fragment.rows = 1;
+    fragment.files = {{Uuid::Random(), 1, family, {}}};
+    fragments.push_back(fragment);
+    const auto groups = PlanCompaction(schema, fragments, {});
+    for (const auto& group : groups) {
+      for (size_t k = group.begin; k < group.end; ++k) written += fragments[k].rows;
+    }
+    ASSERT_NO_FATAL_FAILURE(Apply(groups, &fragments));
+  }
+  EXPECT_LE(fragments.size(), 20U);
+  // log(1000) / log(1.5) = 17
+  EXPECT_LE(written, kCommits * 18);
+}
+
+}  // namespace
+}  // namespace headrace::table
