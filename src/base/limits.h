@@ -36,6 +36,9 @@ inline constexpr int64_t kMaxTemplateBytes = 1 << 20;       // a chat template
 inline constexpr int64_t kInlineFragments = 64;             // manifest entries that ride inside a snapshot
 inline constexpr int64_t kMaxManifests = 32;                // live manifests of one snapshot
 inline constexpr int64_t kManifestFanIn = 8;                // manifests of one size tier before they merge
+inline constexpr int64_t kSmallFragmentRows = 8 << 10;      // a fragment of fewer is small;
+inline constexpr int64_t kMaxSmallFragments = 64;           // with more of them, who commits compacts
+inline constexpr int64_t kUpkeepBytes = 64 << 20;           // of a fragment that is made on the way
 inline constexpr int64_t kMaxCommitAttempts = 1'000;        // lost races before a commit gives up
 
 inline constexpr int64_t kMaxRecomputes = 20;  // of a delete or update that others got in the way of

@@ -133,6 +133,11 @@ std::vector<CompactGroup> PlanCompaction(const Schema& schema, const std::vector
   return Groups(schema, fragments, options).Plan();
 }
 
+bool WantsUpkeep(const std::vector<Fragment>& fragments) {
+  const auto small = [](const Fragment& fragment) { return fragment.rows < limits::kSmallFragmentRows; };
+  return std::count_if(fragments.begin(), fragments.end(), small) > limits::kMaxSmallFragments;
+}
+
 Status Compactor::Add(const std::vector<Fragment>& fragments, const CompactGroup& group, const RowsFn& done) {
   const auto begin = fragments.begin() + static_cast<std::ptrdiff_t>(group.begin);
   const auto end = fragments.begin() + static_cast<std::ptrdiff_t>(group.end);
@@ -227,6 +232,15 @@ Result<CompactResult> Table::Compact(const CompactOptions& compact, const Commit
     budget /= 4;
     Backoff(tries);
   }
+}
+
+Result<CompactResult> Table::Upkeep(const CommitOptions& options) {
+  HEADRACE_ASSIGN(const View view, At());
+  HEADRACE_ASSIGN(const auto fragments, view.Fragments());
+  if (!WantsUpkeep(*fragments)) return CompactResult{{.version = view.snapshot().version}};
+  CompactOptions compact;
+  compact.fragment_bytes = limits::kUpkeepBytes;
+  return Compact(compact, options);
 }
 
 Result<CompactResult> Table::CommitCompaction(Compactor* compactor, const std::vector<Fragment>& fragments,

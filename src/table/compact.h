@@ -49,6 +49,9 @@ struct CompactResult : CommitResult {
 std::vector<CompactGroup> PlanCompaction(const Schema& schema, const std::vector<Fragment>& fragments,
                                          const CompactOptions& options);
 
+// Whether there are so many small fragments that whoever commits next should join them.
+bool WantsUpkeep(const std::vector<Fragment>& fragments);
+
 // Writes the fragments of one change.
 class Compactor {
  public:

@@ -101,6 +101,9 @@ class Table {
   // Joins small fragments and writes overlays and deletes into files; rows, ids and order stay. Several
   // commits where much is written; what others change meanwhile is left for another time.
   Result<CompactResult> Compact(const CompactOptions& compact, const CommitOptions& options);
+  // Does so where small commits have left many small fragments, and in pieces that take little time. For
+  // those who commit often.
+  Result<CompactResult> Upkeep(const CommitOptions& options);
 
   Result<CommitResult> RenameColumn(const std::string& from, const std::string& to,
                                     const CommitOptions& options);

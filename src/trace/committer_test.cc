@@ -6,6 +6,7 @@
 #include <stop_token>
 #include <thread>
 
+#include "base/limits.h"
 #include "trace/trace_testing.h"
 
 namespace headrace::trace {
@@ -41,6 +42,26 @@ TEST(Committer, RowsAreStartAndEndTogether) {
   EXPECT_EQ(Read(catalog, false), (RowsById{{"a", a}, {"b", b}, {"c", c}}));
   EXPECT_EQ(Read(catalog, true), (RowsById{{"a", a}, {"b", b}, {"c", c}}));
   EXPECT_TRUE(SpoolFolders(SpoolRoot(*catalog)).empty());
+}
+
+TEST(Committer, ManySmallCommitsLeaveFewFragments) {
+  const TempFolder folder;
+  ASSERT_VALUE(const auto catalog, table::Catalog::Init(folder.path() + "/c", {.sync = false}));
+  ASSERT_VALUE(auto spool, Spool::Create(SpoolRoot(*catalog)));
+  ASSERT_VALUE(auto committer, Committer::Try(catalog));
+  constexpr int kCommits = 150;
+  for (int i = 0; i < kCommits; ++i) {
+    const std::string id = "r" + std::to_string(i);
+    ASSERT_OK(spool->Append(Kind::kStart, Start(id)));
+    ASSERT_OK(spool->Append(Kind::kEnd, End(id)));
+    ASSERT_VALUE(const auto counts, committer->Commit());
+    ASSERT_TRUE(counts.complaints.empty()) << counts.complaints[0];
+  }
+  EXPECT_EQ(Read(catalog, false).size(), static_cast<size_t>(kCommits));
+  ASSERT_VALUE(const auto traces, catalog->OpenTable("traces"));
+  ASSERT_VALUE(const table::View view, traces->At());
+  ASSERT_VALUE(const auto fragments, view.Fragments());
+  EXPECT_LE(static_cast<int64_t>(fragments->size()), limits::kMaxSmallFragments + 1);
 }
 
 TEST(Committer, SegmentsGoOnceNothingInThemIsOpen) {
