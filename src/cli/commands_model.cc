@@ -31,6 +31,7 @@ ordered_json FactsJson(const Facts& f) {
           {"context", f.trained_context},
           {"vocabulary", f.vocabulary},
           {"layers", f.layers},
+          {"kind", model::TaskName(f.task())},
           {"memory", model::MemoryName(f.memory)},
           {"window", f.window},
           {"kv_bytes_per_token", f.kv_bytes_per_token},
@@ -39,6 +40,7 @@ ordered_json FactsJson(const Facts& f) {
 }
 
 std::string MemoryMeans(const Facts& f) {
+  if (f.ranks) return "a reranker: it scores a query and a document, and does not generate";
   switch (f.memory) {
     case model::Memory::kAttention:
       return "any cached beginning of a prompt is reused";
@@ -96,9 +98,11 @@ Status RunInspect(const Context& context, const std::string& name, bool quick) {
               HumanBytes(static_cast<double>(f.kv_bytes_per_token)).c_str());
   std::printf("  memory       %s: %s\n", std::string(model::MemoryName(f.memory)).c_str(),
               MemoryMeans(f).c_str());
-  std::printf("  chat         %s\n",
-              f.has_template ? ("its own template (" + f.template_hash + ")").c_str()
-                             : "no template: a base model; name one to chat (chatml, gemma, llama3, plain)");
+  if (f.task() == model::Task::kWrite)
+    std::printf("  chat         %s\n",
+                f.has_template
+                    ? ("its own template (" + f.template_hash + ")").c_str()
+                    : "no template: a base model; name one to chat (chatml, gemma, llama3, plain)");
   const std::vector<std::string> devices = DeviceLines(backends);
   for (size_t i = 0; i < devices.size(); ++i)
     std::printf("  %-12s %s\n", i == 0 ? "computes on" : "", devices[i].c_str());
@@ -144,7 +148,7 @@ Status RunQuantize(const Context& context, const std::string& from, const std::s
   stat(to.c_str(), &after);
   const auto speed = [](const std::string& file, double* decode, double* prefill) -> Status {
     HEADRACE_ASSIGN(const std::shared_ptr<model::Model> loaded, model::Model::Load(file));
-    if (loaded->facts().memory == model::Memory::kEncoder) return Status::Ok();
+    if (loaded->facts().task() != model::Task::kWrite) return Status::Ok();
     const int threads = static_cast<int>(std::thread::hardware_concurrency());
     HEADRACE_ASSIGN(
         const auto decoder,
@@ -262,11 +266,12 @@ Status RunAdd(const Context& context, const std::string& path, const std::string
     PrintJson({{"name", entry.name},
                {"sha256", entry.sha256},
                {"bytes", entry.bytes},
+               {"kind", model::TaskName(entry.facts.task())},
                {"revision", entry.revision}});
   } else {
-    std::printf("%s is %s (%s, %s %s)\n", entry.name.c_str(), entry.sha256.substr(0, 16).c_str(),
+    std::printf("%s is %s (%s, %s %s%s)\n", entry.name.c_str(), entry.sha256.substr(0, 16).c_str(),
                 HumanBytes(static_cast<double>(entry.bytes)).c_str(), entry.facts.architecture.c_str(),
-                entry.facts.quantization.c_str());
+                entry.facts.quantization.c_str(), entry.facts.ranks ? ", a reranker" : "");
   }
   return Status::Ok();
 }

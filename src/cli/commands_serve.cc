@@ -143,7 +143,7 @@ Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
       for (const std::string& line : DeviceLines(backends))
         std::fprintf(stderr, "headrace: %s\n", line.c_str());
     for (const auto& served : server->services().models->loaded())
-      if (!served->embeds() && !served->session->chat())
+      if (served->task == model::Task::kWrite && !served->session->chat())
         std::fprintf(stderr,
                      "headrace: %s has no chat template: completions only (--chat-template names one)\n",
                      served->name.c_str());

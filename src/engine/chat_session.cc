@@ -42,9 +42,13 @@ Result<std::shared_ptr<ChatSession>> ChatSession::Open(const std::string& path,
   std::shared_ptr<ChatSession> session(new ChatSession());
   HEADRACE_ASSIGN(session->model_, model::Model::Load(path, options.load));
   const model::Facts& facts = session->model_->facts();
-  if (session->encodes()) {
+  if (facts.task() != model::Task::kWrite) {
     session->context_ = facts.trained_context;
-    session->chat_problem_ = Status::Unsupported(facts.name + " is an encoder: it answers nobody");
+    session->chat_problem_ = Status::Unsupported(
+        facts.name + (facts.ranks ? " is a reranker" : " is an encoder") + ": it answers nobody");
+    if (facts.ranks) {
+      HEADRACE_ASSIGN(session->pairs_, model::PairFormat::Make(*session->model_));
+    }
     return session;
   }
   const int32_t wanted =
@@ -91,6 +95,12 @@ Result<Prompt> ChatSession::Text(std::string_view text, bool special, bool parse
   if (const auto fault = CannotFit(text.size())) return Status::Limit(fault->why);
   HEADRACE_ASSIGN(std::vector<Token> tokens, model_->Tokenize(text, special, parse));
   return Prompt(std::move(tokens));
+}
+
+Result<std::vector<Token>> ChatSession::Pair(std::string_view query, std::string_view document,
+                                             const model::PairFormat::Room& room) const {
+  if (!pairs_) return Status::Unsupported(model_->facts().name + " is no reranker");
+  return pairs_->Tokens(*model_, query, document, room);
 }
 
 std::optional<ChatSession::TooLong> ChatSession::CannotFit(size_t bytes) const {

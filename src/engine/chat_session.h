@@ -20,6 +20,7 @@
 #include "engine/request.h"
 #include "model/chat.h"
 #include "model/model.h"
+#include "model/pair_format.h"
 
 namespace headrace::engine {
 
@@ -50,8 +51,7 @@ class ChatSession {
 
   const model::Model& model() const { return *model_; }
   const std::shared_ptr<model::Model>& shared_model() const { return model_; }
-  bool encodes() const { return model_->facts().memory == model::Memory::kEncoder; }
-  // Positions that a prompt and its answer may have; of an encoder those of a text.
+  // Positions that a prompt and its answer may have; of what writes nothing those of a text.
   int32_t context() const { return context_; }
   // Null where there is none; then chat_problem says why.
   const model::ChatTemplate* chat() const { return chat_.get(); }
@@ -74,6 +74,10 @@ class ChatSession {
   // A text. `special` and `parse` as of Model::Tokenize.
   Result<Prompt> Text(std::string_view text, bool special = true, bool parse = false) const;
 
+  // A query and a document as a reranker reads them: see model::PairFormat::Tokens. Unsupported of others.
+  Result<std::vector<Token>> Pair(std::string_view query, std::string_view document,
+                                  const model::PairFormat::Room& room) const;
+
   // A text of so many bytes that it is not cut into tokens to find out how many: a megabyte takes a second.
   // Text and Cut refuse it with the same words. Empty where it may fit.
   struct TooLong {
@@ -91,6 +95,7 @@ class ChatSession {
   std::shared_ptr<model::Model> model_;
   std::shared_ptr<const model::ChatTemplate> chat_;
   Status chat_problem_;
+  std::shared_ptr<const model::PairFormat> pairs_;  // of rerankers
   std::map<std::string, int> adapters_;
   int32_t context_ = 0;
 };

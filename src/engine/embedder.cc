@@ -173,6 +173,9 @@ void Embedder::End(const std::shared_ptr<Call>& call, const Status& status) {
 }
 
 Result<Embeddings> Embedder::Embed(const std::vector<std::string>& texts, const EmbedOptions& options) {
+  if (model_->facts().ranks)
+    return Status::Unsupported(model_->facts().name +
+                               " is a reranker: it scores a query and a document, and makes no vectors");
   std::vector<std::vector<model::Token>> all;
   all.reserve(texts.size());
   for (const std::string& text : texts) {

@@ -1,5 +1,6 @@
-// Embedder: vectors of texts for many callers. What arrives while a step runs goes together into the next;
-// keys take turns, a text at a time (embed_queue.h), so that a long list of one does not keep the others.
+// Embedder: vectors of texts, or a reranker's scores of pairs, for many callers. What arrives while a step
+// runs goes together into the next; keys take turns, a text at a time (embed_queue.h), so that a long list of
+// one does not keep the others.
 //
 // Many texts are shared out among lanes, each a context with threads of its own: they never wait for each
 // other inside a step, as the threads of one context do after every operation. A single text gets all
@@ -23,7 +24,7 @@
 namespace headrace::engine {
 
 struct EmbedOptions {
-  bool normalise = true;  // to length 1
+  bool normalise = true;  // to length 1; not of scores
   int32_t cut = 0;        // longer texts are cut to so many tokens; -1: to what the model reads; 0: refused
   std::string key = {};   // whose turn it is among others
   double timeout = 0;     // seconds to the end; 0: none
@@ -32,7 +33,7 @@ struct EmbedOptions {
 struct Embeddings {
   int32_t width = 0;
   int64_t tokens = 0;
-  std::vector<float> values;   // [texts, width]
+  std::vector<float> values;   // [texts, width]; of a reranker each row begins with the pair's score
   double queue_seconds = 0;    // from submission to its first step
   double compute_seconds = 0;  // from there to its end
 };
@@ -57,12 +58,14 @@ class Embedder {
   // returns, unless it runs already.
   void Cancel(const std::shared_ptr<Call>& call);
 
-  // The same for who waits for it. Empty texts are embedded as the model's empty text.
+  // The same for who waits for it. Empty texts are embedded as the model's empty text. A reranker, which
+  // reads pairs, refuses texts.
   Result<Embeddings> Embed(const std::vector<std::string>& texts, const EmbedOptions& options = {});
   Result<Embeddings> EmbedTokens(std::vector<std::vector<model::Token>> texts,
                                  const EmbedOptions& options = {});
 
   int32_t width() const { return whole_->width(); }
+  int32_t max_tokens() const { return whole_->max_tokens(); }  // of a text
   void SetWeight(const std::string& key, double weight);
   size_t waiting() const;  // texts
 

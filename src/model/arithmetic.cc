@@ -83,7 +83,7 @@ Result<Arithmetic> Work(const std::shared_ptr<const Model>& model, int threads) 
         std::max<int64_t>(0, result.free_memory - about.weight_bytes) / about.kv_bytes_per_token;
   result.bandwidth = MeasureBandwidth(threads);
   result.decode_ceiling = result.bandwidth / static_cast<double>(std::max<int64_t>(about.step_bytes, 1));
-  if (about.memory == Memory::kEncoder) return result;
+  if (about.task() != Task::kWrite) return result;
   HEADRACE_ASSIGN(const std::unique_ptr<Decoder> decoder,
                   NewDecoder(model, {.cells = 2048, .max_rows = 512, .paths = 64, .threads = threads}));
   HEADRACE_ASSIGN(result.steps, MeasureSteps(decoder.get(), threads));

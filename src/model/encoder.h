@@ -1,4 +1,5 @@
-// Encoder: texts in, vectors out; one context of an embedding model.
+// Encoder: texts in, vectors out; one context of an embedding model, or of a reranker, whose texts are pairs
+// (pair_format.h) and whose vectors begin with the pair's score.
 #pragma once
 
 #include <memory>

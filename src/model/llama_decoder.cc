@@ -26,7 +26,10 @@ class LlamaDecoder : public Decoder {
   Status Open(std::shared_ptr<const Model> model, const DecoderOptions& options) {
     model_ = std::move(model);
     const Facts& about = model_->facts();
-    if (about.memory == Memory::kEncoder)
+    if (about.task() == Task::kRank)
+      return Status::Invalid(about.name +
+                             " is a reranker: it does not generate text; `headrace serve` ranks by it");
+    if (about.task() == Task::kEmbed)
       return Status::Invalid(about.name + " is an embedding model: it does not generate text; use embed");
     const bool state = about.memory == Memory::kRecurrent || about.memory == Memory::kHybrid;
     facts_.window = options.unified ? about.window : 0;

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "model/encoder.h"
+#include "model/header.h"
 #include "model/thread_pool.h"
 
 namespace headrace::model {
@@ -23,6 +24,12 @@ class LlamaEncoder : public Encoder {
     if (about.memory == Memory::kRecurrent || about.memory == Memory::kHybrid)
       return Status::Unsupported(about.name + " is a " + std::string(MemoryName(about.memory)) +
                                  " model: it cannot embed texts here");
+    if (about.ranks) {
+      HEADRACE_ASSIGN(const bool scores, HasRankHead(model_->path()));
+      if (!scores)
+        return Status::Unsupported(about.name +
+                                   " is said to rank, and has no weights that make a score (cls.output)");
+    }
     options_.threads =
         options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
     if (options_.max_rows == 0) options_.max_rows = std::clamp(about.trained_context, 1024, 8192);
@@ -35,7 +42,7 @@ class LlamaEncoder : public Encoder {
     params.embeddings = true;
     params.no_perf = true;
     params.pooling_type =
-        about.memory == Memory::kEncoder ? LLAMA_POOLING_TYPE_UNSPECIFIED : LLAMA_POOLING_TYPE_MEAN;
+        about.task() == Task::kWrite ? LLAMA_POOLING_TYPE_MEAN : LLAMA_POOLING_TYPE_UNSPECIFIED;
     params.n_threads = params.n_threads_batch = options_.threads;
     try {
       context_ = llama_init_from_model(model_->handle(), params);
@@ -53,7 +60,10 @@ class LlamaEncoder : public Encoder {
     return Status::Ok();
   }
 
-  int32_t width() const override { return llama_model_n_embd_out(model_->handle()); }
+  int32_t width() const override {
+    return model_->facts().ranks ? static_cast<int32_t>(llama_model_n_cls_out(model_->handle()))
+                                 : llama_model_n_embd_out(model_->handle());
+  }
   int32_t max_tokens() const override { return max_tokens_; }
   const EncoderOptions& options() const override { return options_; }
 

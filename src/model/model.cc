@@ -74,6 +74,18 @@ std::string_view MemoryName(Memory memory) {
   return "";
 }
 
+std::string_view TaskName(Task task) {
+  switch (task) {
+    case Task::kWrite:
+      return "language";
+    case Task::kEmbed:
+      return "embedding";
+    case Task::kRank:
+      return "reranker";
+  }
+  return "";
+}
+
 Result<std::shared_ptr<Model>> Model::Load(const std::string& path, const LoadOptions& options) {
   HEADRACE_TRY(StartLibrary());
   struct stat info {};
@@ -170,6 +182,7 @@ void Model::ReadShape() {
   f.kv_bytes_per_token =
       f.layers * f.kv_heads * 2 *
       (MetaInt(model_, prefix + "key_length", head) + MetaInt(model_, prefix + "value_length", head));
+  f.ranks = MetaInt(model_, f.architecture + ".pooling_type", -1) == LLAMA_POOLING_TYPE_RANK;
   const bool causal = Meta(model_, (prefix + "causal").c_str()) != "false";
   if (llama_model_is_recurrent(model_)) {
     f.memory = Memory::kRecurrent;

@@ -29,6 +29,14 @@ enum class Memory {
 };
 std::string_view MemoryName(Memory memory);
 
+// What a model is for.
+enum class Task {
+  kWrite,  // to go on with a text
+  kEmbed,  // a text becomes a vector
+  kRank,   // a query and a document become a score: a cross-encoder
+};
+std::string_view TaskName(Task task);  // "language", "embedding", "reranker"
+
 struct Facts {
   std::string name;          // general.name, or the file's name
   std::string architecture;  // "gemma3", "llama", "bert"
@@ -45,6 +53,8 @@ struct Facts {
   int32_t window = 0;
   int64_t kv_bytes_per_token = 0;  // at f16
   Memory memory = Memory::kAttention;
+  bool ranks = false;  // its pooling is RANK
+  Task task() const { return ranks ? Task::kRank : memory == Memory::kEncoder ? Task::kEmbed : Task::kWrite; }
   bool has_template = false;
   std::string template_hash;  // XXH3 of the template's text, hex
 };
@@ -145,7 +155,7 @@ struct DecoderOptions {
   bool unified = true;  // see DecoderFacts
   bool flash_attention = true;
 };
-// A context of a language model. Refuses encoders.
+// A context of a language model; others are refused.
 Result<std::unique_ptr<Decoder>> NewDecoder(std::shared_ptr<const Model> model,
                                             const DecoderOptions& options);
 

@@ -20,6 +20,7 @@
 #include "model/chat.h"
 #include "model/encoder.h"
 #include "model/model.h"
+#include "model/pair_format.h"
 
 extern char** environ;
 
@@ -173,10 +174,16 @@ Status ProbeHere(const std::string& path, const std::string& chat_template) {
   }
   HEADRACE_ASSIGN(std::vector<Token> tokens, model->Tokenize("a", true, false));
   if (tokens.empty()) return Status::Corrupt(path + " has a tokenizer that gives no tokens");
-  if (model->facts().memory == Memory::kEncoder) {
+  if (model->facts().ranks) {
+    HEADRACE_ASSIGN(const auto pairs, PairFormat::Make(*model));
+    HEADRACE_ASSIGN(tokens, pairs->Tokens(*model, "a", "a", {.most = 64, .cut = true}));
+  }
+  if (model->facts().task() != Task::kWrite) {
     HEADRACE_ASSIGN(const auto encoder, NewEncoder(model, {.max_rows = 64, .max_texts = 1, .threads = 1}));
-    return encoder->Encode(std::span(&tokens, 1)).ok() ? Status::Ok()
-                                                       : Status::Corrupt(path + " cannot embed a text");
+    return encoder->Encode(std::span(&tokens, 1)).ok()
+               ? Status::Ok()
+               : Status::Corrupt(path +
+                                 (model->facts().ranks ? " cannot score a pair" : " cannot embed a text"));
   }
   HEADRACE_ASSIGN(const auto decoder,
                   NewDecoder(model, {.cells = 256, .max_rows = 32, .paths = 2, .threads = 1}));

@@ -107,6 +107,7 @@ ordered_json ToJson(const Entry& e) {
             {"window", f.window},
             {"kv_bytes_per_token", f.kv_bytes_per_token},
             {"memory", model::MemoryName(f.memory)},
+            {"ranks", f.ranks},
             {"template_hash", f.template_hash}}}};
 }
 
@@ -138,6 +139,7 @@ Result<Entry> FromJson(const std::string& text, const std::string& key) {
     f.kv_heads = m.at("kv_heads");
     f.window = m.at("window");
     f.kv_bytes_per_token = m.at("kv_bytes_per_token");
+    f.ranks = m.value("ranks", false);  // manifests of before do not say
     f.template_hash = m.at("template_hash");
     f.has_template = !f.template_hash.empty();
     for (const model::Memory memory :

@@ -23,11 +23,11 @@ struct Served {
   int64_t bytes = 0;                 // of memory: weights and cache
   engine::HostCache::Charge memory;  // of so many bytes, until nobody holds it any more
   int64_t loaded_us = 0;
+  model::Task task = model::Task::kWrite;
   std::shared_ptr<const engine::ChatSession> session;
   std::unique_ptr<engine::Engine> engine;      // of language models
-  std::unique_ptr<engine::Embedder> embedder;  // of embedding models
+  std::unique_ptr<engine::Embedder> embedder;  // of embedding models and rerankers
   const model::Model& model() const { return session->model(); }
-  bool embeds() const { return embedder != nullptr; }
 };
 
 // A model in use, and what keeps it loaded.
@@ -38,7 +38,7 @@ struct BackendReport {
   enum class State { kAsleep, kLoading, kReady };
   std::string name;
   State state = State::kAsleep;
-  bool embeds = false;
+  model::Task task = model::Task::kWrite;
   std::shared_ptr<Served> served;  // no lease: for who tells of it. Null where it is not loaded
   int64_t leases = 0;              // that are held
   int64_t waiting = 0;             // for it to be loaded
@@ -58,7 +58,7 @@ class Backend {
 
   virtual ~Backend() = default;
   virtual const std::string& name() const = 0;
-  virtual bool embeds() const = 0;
+  virtual model::Task task() const = 0;
   virtual BackendReport report() const = 0;
 
   // A lease where the model is ready, null otherwise; never waits.

@@ -10,7 +10,7 @@ namespace headrace::serve {
 using nlohmann::ordered_json;
 
 std::string Props(const Services& services) {
-  const Named named = services.models->Find("", false);
+  const Named named = services.models->Find("", model::Task::kWrite);
   const auto loaded = named.backend ? named.backend->report().served : nullptr;
   ordered_json body = {{"default_generation_settings", nullptr},
                        {"total_slots", services.models->slots()},
@@ -32,7 +32,7 @@ std::string Props(const Services& services) {
 }
 
 std::string Slots(const Services& services, size_t* free) {
-  const Named named = services.models->Find("", false);
+  const Named named = services.models->Find("", model::Task::kWrite);
   const auto loaded = named.backend ? named.backend->report().served : nullptr;
   const auto count = static_cast<size_t>(std::max(services.models->slots(), 1));
   const auto requests = services.in_flight.all();

@@ -13,7 +13,7 @@ const char* StateName(State state) {
   return state == State::kReady ? "ready" : state == State::kLoading ? "loading" : "asleep";
 }
 
-LocalBackend::LocalBackend(Options options) : options_(std::move(options)), embeds_(options_.embeds) {}
+LocalBackend::LocalBackend(Options options) : options_(std::move(options)), task_(options_.task) {}
 
 LocalBackend::~LocalBackend() {
   for (const auto& [id, done] : waiting_) done(Status::Cancelled("the server is shutting down"));
@@ -24,7 +24,7 @@ BackendReport LocalBackend::report() const {
   BackendReport report;
   report.name = options_.name;
   report.state = state_;
-  report.embeds = embeds_;
+  report.task = task_;
   report.served = served_;
   report.leases = use_->leases;
   report.waiting = static_cast<int64_t>(waiting_.size());
@@ -95,7 +95,7 @@ bool LocalBackend::Loaded(Result<std::shared_ptr<Served>> loaded, double seconds
       HEADRACE_CHECK(*loaded != nullptr);
       state_ = State::kReady;
       served_ = std::move(*loaded);
-      embeds_ = served_->embeds();
+      task_ = served_->task;
       use_->last = MonotonicSeconds();
       ++loads_;
       load_seconds_ = seconds;
@@ -137,7 +137,7 @@ double LocalBackend::idle_seconds() const {
 std::shared_ptr<Served> LocalBackend::Replace(std::shared_ptr<Served> served) {
   const std::lock_guard lock(mutex_);
   if (state_ != State::kReady) return nullptr;
-  embeds_ = served->embeds();
+  task_ = served->task;
   return std::exchange(served_, std::move(served));
 }
 

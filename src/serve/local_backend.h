@@ -24,7 +24,7 @@ class LocalBackend final : public Backend, public std::enable_shared_from_this<L
  public:
   struct Options {
     std::string name;
-    bool embeds = false;  // as far as it is known before it is loaded
+    model::Task task = model::Task::kWrite;  // as far as it is known before it is loaded
     size_t most_waiting = 1024;
     double retry_seconds = kRetrySeconds;
     // Begins to load, on another thread, and calls Loaded with what came of it. May not call it at once.
@@ -34,7 +34,7 @@ class LocalBackend final : public Backend, public std::enable_shared_from_this<L
   ~LocalBackend() override;  // who still waits is told that the server ends
 
   const std::string& name() const override { return options_.name; }
-  bool embeds() const override { return embeds_; }
+  model::Task task() const override { return task_; }
   BackendReport report() const override;
   Lease TryAcquire() override;
   WaitId Acquire(Done done) override;
@@ -59,7 +59,7 @@ class LocalBackend final : public Backend, public std::enable_shared_from_this<L
   Lease MakeLease() const;  // with mutex_ held, and ready
 
   const Options options_;
-  std::atomic<bool> embeds_;
+  std::atomic<model::Task> task_;
   mutable std::mutex mutex_;
   BackendReport::State state_ = BackendReport::State::kAsleep;
   std::shared_ptr<Served> served_;  // where ready

@@ -44,7 +44,7 @@ ordered_json EntryOf(const BackendReport& report, const std::string& name) {
                         {"root", report.name},
                         {"parent", name == report.name ? ordered_json() : ordered_json(report.name)},
                         {"state", StateName(report.state)},
-                        {"kind", report.embeds ? "embedding" : "language"}};
+                        {"kind", model::TaskName(report.task)}};
   ordered_json more = {{"max_model_len", nullptr},
                        {"sha256", nullptr},
                        {"architecture", nullptr},

@@ -68,14 +68,14 @@ Result<ModelLoader::Source> ModelLoader::Find(const ModelChoice& choice, const S
   if (!is_file && catalog_) {
     HEADRACE_ASSIGN(source.entry, registry::Registry(catalog_).Get(choice.from));
     source.sha256 = source.entry.sha256;
-    source.embeds = source.entry.facts.memory == model::Memory::kEncoder;
+    source.task = source.entry.facts.task();
     return source;
   }
   HEADRACE_ASSIGN(source.path, registry::FindModelFile(choice.from, catalog_));
   source.sha256 = FileHash(source.path);
   HEADRACE_TRY(model::Probe(source.path, {.chat_template = options_.chat_template, .stop = stop}));
   HEADRACE_ASSIGN(const model::Facts facts, model::ReadHeader(source.path));
-  source.embeds = facts.memory == model::Memory::kEncoder;
+  source.task = facts.task();
   return source;
 }
 
@@ -120,14 +120,15 @@ Result<std::shared_ptr<Served>> ModelLoader::Load(const ModelChoice& choice, con
   HEADRACE_TRY(how.behind ? Behind(read) : read());
   const model::Facts& facts = served->model().facts();
   engine::EngineOptions engine = options_.engine;
-  const bool embeds = served->session->encodes();
+  served->task = facts.task();
+  const bool writes = served->task == model::Task::kWrite;
   if (engine.decoder.cells <= 0) engine.decoder.cells = std::min(facts.trained_context, model::kUsualCells);
   served->bytes =
-      served->model().resident_bytes() + (embeds ? 0 : facts.kv_bytes_per_token * engine.decoder.cells);
+      served->model().resident_bytes() + (writes ? facts.kv_bytes_per_token * engine.decoder.cells : 0);
   HEADRACE_ASSIGN(served->memory, Charge(*served, engine.decoder.cells, how));
   HEADRACE_TRY(how.stop.Check());
   engine.weights_hash = served->sha256;
-  if (embeds) {
+  if (!writes) {
     model::EncoderOptions encoder;
     encoder.threads = engine.decoder.threads;
     HEADRACE_ASSIGN(served->embedder,

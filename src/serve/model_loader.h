@@ -40,7 +40,7 @@ class ModelLoader {
     std::string sha256;  // "file-…" of what is in no catalog: it is served until the server ends
     std::string path;    // "" where it is in the catalog: Load fetches it
     registry::Entry entry;
-    bool embeds = false;
+    model::Task task = model::Task::kWrite;
   };
   Result<Source> Find(const ModelChoice& choice, const StopToken& stop) const;
 

@@ -8,6 +8,8 @@
 namespace headrace::serve {
 namespace {
 
+using model::Task;
+
 constexpr double kLookSeconds = 0.5, kMostLookSeconds = 2;  // between looks at the names
 constexpr double kLookShare =
     0.05;  // of the time: where a look takes long (a distant store), there are fewer
@@ -41,11 +43,12 @@ Status Models::Add(const ModelChoice& choice) {
   HEADRACE_ASSIGN(const ModelLoader::Source source, loader_->Find(choice, stop_.token()));
   Entry entry;
   entry.choice = choice;
-  entry.adapters = !source.embeds && std::all_of(entries_.begin(), entries_.end(),
-                                                 [](const Entry& other) { return other.backend->embeds(); });
+  entry.adapters = source.task == Task::kWrite &&
+                   std::all_of(entries_.begin(), entries_.end(),
+                               [](const Entry& other) { return other.backend->task() != Task::kWrite; });
   LocalBackend::Options options;
   options.name = choice.name;
-  options.embeds = source.embeds;
+  options.task = source.task;
   options.most_waiting = static_cast<size_t>(std::max(options_.loader.engine.core.queue, 1));
   options.begin_load = [this, index = entries_.size()] {
     if (!load_thread_.TrySubmit([this, index] { LoadOnUse(index); }))
@@ -86,16 +89,16 @@ Status Models::CheckAliases() const {
   for (size_t i = 0; i < aliases.size(); ++i) {
     const auto& [alias, target] = aliases[i];
     if (alias.empty() || target.empty()) return Status::Invalid("an alias is NAME=MODEL");
-    const Named named = FindServed(target, false);
+    const Named named = FindServed(target, Task::kWrite);
     if (!named.backend)
       return Status::NotFound("the alias '" + alias + "' stands for '" + target +
                               "', which is not served; there are " + names());
-    if (FindServed(alias, false).backend)
+    if (FindServed(alias, Task::kWrite).backend)
       return Status::Invalid("'" + alias + "' is served already: it can be no alias");
     for (size_t j = 0; j < i; ++j)
       if (aliases[j].first == alias &&
           (alias != kAnyName ||
-           FindServed(aliases[j].second, false).backend->embeds() == named.backend->embeds()))
+           FindServed(aliases[j].second, Task::kWrite).backend->task() == named.backend->task()))
         return Status::Invalid("there are two aliases '" + alias + "'");
   }
   return Status::Ok();
@@ -110,28 +113,33 @@ Status Models::CheckLoad() const {
   return Status::Ok();
 }
 
-Named Models::Find(const std::string& name, bool embedding) const {
-  Named named = FindServed(name, embedding);
+Named Models::Find(const std::string& name, Task task) const {
+  Named named = FindServed(name, task);
   if (named.backend || name.empty()) return named;
   for (const auto& [alias, target] : options_.aliases)
-    if (alias == name) return FindServed(target, embedding);
+    if (alias == name) return FindServed(target, task);
   for (const auto& [alias, target] : options_.aliases) {
     if (alias != kAnyName) continue;
-    named = FindServed(target, embedding);
-    if (named.backend && named.backend->embeds() == embedding) return named;
+    named = FindServed(target, task);
+    if (named.backend && named.backend->task() == task) return named;
   }
   return {};
 }
 
-Named Models::FindAny(const std::string& name) const {
-  Named named = Find(name, false);
-  return named.backend ? named : Find(name, true);
+Named Models::Find(const std::string& name, std::initializer_list<Task> tasks) const {
+  for (const Task task : tasks)
+    if (Named named = Find(name, task); named.backend) return named;
+  return {};
 }
 
-Named Models::FindServed(const std::string& name, bool embedding) const {
+Named Models::FindAny(const std::string& name) const {
+  return Find(name, {Task::kWrite, Task::kEmbed, Task::kRank});
+}
+
+Named Models::FindServed(const std::string& name, Task task) const {
   for (const Entry& entry : entries_) {
     const auto& backend = entry.backend;
-    if (name.empty() ? backend->embeds() == embedding : entry.choice.name == name) return {backend, ""};
+    if (name.empty() ? backend->task() == task : entry.choice.name == name) return {backend, ""};
     if (!entry.adapters) continue;
     const std::string prefix = entry.choice.name + ":";
     for (const auto& [adapter, path] : options_.loader.adapters)

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -59,9 +60,11 @@ class Models {
   // Nothing is loaded any more; who waits for it is told. Once; the destructor does it too.
   void Stop();
 
-  // By name; "" is the first language (or, for `embedding`, embedding) model. "name:adapter" and an adapter's
-  // own name choose it; then aliases, and the one for any name.
-  Named Find(const std::string& name, bool embedding) const;
+  // By name, whatever that is for; "" is the first that is for `task`. "name:adapter" and an adapter's own
+  // name choose it; then aliases, and the one for any name that is for `task`.
+  Named Find(const std::string& name, model::Task task) const;
+  // As for the first of `tasks`, else as for the next.
+  Named Find(const std::string& name, std::initializer_list<model::Task> tasks) const;
   // Where it makes no difference which: a language model first.
   Named FindAny(const std::string& name) const;
   std::vector<BackendReport> reports() const;
@@ -84,7 +87,7 @@ class Models {
   };
   Models() = default;
   Status Add(const ModelChoice& choice);
-  Named FindServed(const std::string& name, bool embedding) const;
+  Named FindServed(const std::string& name, model::Task task) const;
   Status CheckAliases() const;
   Status CheckLoad() const;
   void LoadOnUse(size_t entry);

@@ -21,6 +21,15 @@ double Cosine(const engine::Embeddings& vectors, size_t a, size_t b) {
   return dot;
 }
 
+// What a reranker says of each pair, or how near its vectors are.
+std::vector<double> ScoresOf(const std::vector<Pair>& pairs, bool ranked, const engine::Embeddings& vectors) {
+  std::vector<double> scores;
+  for (size_t i = 0; i < pairs.size(); ++i)
+    scores.push_back(ranked ? double{vectors.values[i * static_cast<size_t>(vectors.width)]}
+                            : Cosine(vectors, pairs[i].first, pairs[i].second));
+  return scores;
+}
+
 ordered_json UsageJson(int64_t tokens) { return {{"prompt_tokens", tokens}, {"total_tokens", tokens}}; }
 
 std::string PairsBody(const Caller& caller, const std::string& model, const std::vector<double>& scores,
@@ -79,18 +88,18 @@ void PairScores(const std::shared_ptr<Ticket>& ticket) {
   asked.unknown = call->unknown;
   asked.inputs.assign(call->first.begin(), call->first.end());
   asked.inputs.insert(asked.inputs.end(), call->second.begin(), call->second.end());
+  for (size_t i = 0; i < call->second.size(); ++i) asked.pairs.emplace_back(firsts == 1 ? 0 : i, firsts + i);
   asked.cut = call->cut;
   asked.timeout = call->timeout;
   asked.path = [call, firsts](size_t i) {
     return i < firsts ? EntryOf(call->first_at, firsts > 1, i)
                       : EntryOf(call->second_at, call->second.size() > 1, i - firsts);
   };
-  WithTexts(ticket, std::move(asked), [ticket, call, firsts](TokenTexts texts) {
-    const auto say = [caller = ticket->caller(), model = texts.model(call->model), firsts,
-                      pairs = call->second.size()](const engine::Embeddings& vectors) {
-      std::vector<double> scores;
-      for (size_t i = 0; i < pairs; ++i) scores.push_back(Cosine(vectors, firsts == 1 ? 0 : i, firsts + i));
-      return PairsBody(caller, model, scores, vectors.tokens);
+  const std::vector<Pair> pairs = asked.pairs;
+  WithTexts(ticket, std::move(asked), [ticket, call, pairs](TokenTexts texts) {
+    const auto say = [caller = ticket->caller(), model = texts.model(call->model), pairs,
+                      ranked = texts.ranked()](const engine::Embeddings& vectors) {
+      return PairsBody(caller, model, ScoresOf(pairs, ranked, vectors), vectors.tokens);
     };
     AnswerWithVectors(ticket, std::move(texts), say);
   });
@@ -105,17 +114,17 @@ void Rerank(const std::shared_ptr<Ticket>& ticket) {
   asked.unknown = call->unknown;
   asked.inputs = {call->query};
   asked.inputs.insert(asked.inputs.end(), call->documents.begin(), call->documents.end());
+  for (size_t i = 0; i < call->documents.size(); ++i) asked.pairs.emplace_back(0, i + 1);
   asked.cut = call->cut;
   asked.timeout = call->timeout;
   asked.path = [tei = call->tei](size_t i) {
     return i == 0 ? "query" : EntryOf(tei ? "texts" : "documents", true, i - 1);
   };
-  WithTexts(ticket, std::move(asked), [ticket, call](TokenTexts texts) {
-    const auto say = [caller = ticket->caller(), call,
-                      model = texts.model(call->model)](const engine::Embeddings& vectors) {
-      std::vector<double> scores;
-      for (size_t i = 0; i < call->documents.size(); ++i) scores.push_back(Cosine(vectors, 0, i + 1));
-      return RerankBody(caller, *call, model, scores, vectors.tokens);
+  const std::vector<Pair> pairs = asked.pairs;
+  WithTexts(ticket, std::move(asked), [ticket, call, pairs](TokenTexts texts) {
+    const auto say = [caller = ticket->caller(), call, model = texts.model(call->model), pairs,
+                      ranked = texts.ranked()](const engine::Embeddings& vectors) {
+      return RerankBody(caller, *call, model, ScoresOf(pairs, ranked, vectors), vectors.tokens);
     };
     AnswerWithVectors(ticket, std::move(texts), say);
   });

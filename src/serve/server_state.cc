@@ -16,14 +16,10 @@ const char* StateName(InFlight::State state) {
 }
 
 ordered_json ModelLoadJson(const BackendReport& report) {
-  ordered_json one = {{"name", report.name},
-                      {"state", StateName(report.state)},
-                      {"kind", report.embeds ? "embedding" : "language"},
-                      {"leases", report.leases},
-                      {"waiting_for_load", report.waiting},
-                      {"loads", report.loads},
-                      {"sleeps", report.sleeps},
-                      {"load_seconds", report.load_seconds}};
+  ordered_json one = {
+      {"name", report.name},     {"state", StateName(report.state)},   {"kind", model::TaskName(report.task)},
+      {"leases", report.leases}, {"waiting_for_load", report.waiting}, {"loads", report.loads},
+      {"sleeps", report.sleeps}, {"load_seconds", report.load_seconds}};
   if (!report.trouble.empty()) one["trouble"] = report.trouble;
   if (!report.served) return one;
   const Served& served = *report.served;

@@ -105,11 +105,14 @@ api::Fault TooLong(const TextCall& text, int64_t tokens) {
 }
 
 std::optional<api::Fault> FindWriter(const Services& services, const std::string& name, Named* named) {
-  *named = services.models->Find(name, false);
+  *named = services.models->Find(name, model::Task::kWrite);
   if (!named->backend) return NoSuchModel(services, name);
-  if (named->backend->embeds())
+  const model::Task task = named->backend->task();
+  if (task != model::Task::kWrite)
     return api::Fault{400, "", "model",
-                      "'" + named->backend->name() + "' makes embeddings; it writes no text"};
+                      "'" + named->backend->name() + "' " +
+                          (task == model::Task::kRank ? "is a reranker" : "makes embeddings") +
+                          "; it writes no text"};
   return std::nullopt;
 }
 

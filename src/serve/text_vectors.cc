@@ -14,37 +14,54 @@ using nlohmann::json;
 constexpr size_t kBytesOfToken = 16;  // more than most have
 constexpr size_t kCutTokens = 64;     // of the last word of a text that was cut, which might be another
 
-std::optional<api::Fault> FindEmbedder(const Services& services, const std::string& name, Named* named) {
-  *named = services.models->Find(name, true);
+// A model that answers the call: one that embeds, or, where pairs are to be scored, one that ranks.
+std::optional<api::Fault> FindEmbedder(const Services& services, const std::string& name, bool pairs,
+                                       Named* named) {
+  using model::Task;
+  *named = pairs ? services.models->Find(name, {Task::kRank, Task::kEmbed})
+                 : services.models->Find(name, Task::kEmbed);
   if (!named->backend && name.empty())
     return api::Fault{404, "model_not_found", "model",
                       "there is no embedding model here; there are " + services.models->names()};
   if (!named->backend) return NoSuchModel(services, name);
-  if (!named->backend->embeds())
-    return api::Fault{
-        400, "", "model",
-        "'" + named->backend->name() + "' is a language model; embeddings come from an embedding model"};
-  return std::nullopt;
+  const std::string quoted = "'" + named->backend->name() + "'";
+  switch (named->backend->task()) {
+    case Task::kEmbed:
+      return std::nullopt;
+    case Task::kRank:
+      if (pairs) return std::nullopt;
+      return api::Fault{400, "", "model",
+                        quoted +
+                            " is a reranker: it scores pairs of texts (/v1/rerank, /v1/score), and makes no "
+                            "embeddings"};
+    case Task::kWrite:
+      break;
+  }
+  return api::Fault{400, "", "model",
+                    quoted + " is a language model; " +
+                        (pairs ? "texts are ranked by a reranker or an embedding model"
+                               : "embeddings come from an embedding model")};
 }
 
-// Tokens of a text of which no more than the model reads are wanted: of as much of it as gives more than
-// those.
-Result<std::vector<model::Token>> Beginning(const Served& served, std::string_view text, bool special) {
+// As much of a text as gives more tokens than the model reads, where no more are wanted; of a short one all.
+Result<std::string_view> Beginning(const Served& served, std::string_view text) {
   const auto most = static_cast<size_t>(served.model().facts().trained_context);
   for (size_t bytes = most * kBytesOfToken;; bytes *= 4) {
-    if (bytes >= text.size()) return served.model().Tokenize(text, special, false);
+    if (bytes >= text.size()) return text;
     size_t end = bytes;
     while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // within a character
-    HEADRACE_ASSIGN(std::vector<model::Token> tokens,
-                    served.model().Tokenize(text.substr(0, end), special, false));
-    if (tokens.size() > most + kCutTokens) return tokens;
+    const std::string_view some = text.substr(0, end);
+    HEADRACE_ASSIGN(const std::vector<model::Token> tokens, served.model().Tokenize(some, false, false));
+    if (tokens.size() > most + kCutTokens) return some;
   }
 }
 
 std::optional<api::Fault> AddText(const Served& served, const std::string& text, bool special, bool cut,
                                   const std::string& at, std::vector<model::Token>* tokens) {
   if (auto fault = cut ? std::nullopt : CannotFit(served, text.size(), at)) return fault;
-  const auto made = cut ? Beginning(served, text, special) : served.model().Tokenize(text, special, false);
+  const auto wanted = cut ? Beginning(served, text) : std::string_view(text);
+  if (!wanted.ok()) return api::Fault::From(wanted.status());
+  const auto made = served.model().Tokenize(*wanted, special, false);
   if (!made.ok()) return api::Fault::From(made.status());
   tokens->insert(tokens->end(), made->begin(), made->end());
   return std::nullopt;
@@ -79,6 +96,45 @@ std::optional<api::Fault> TokensOf(const Served& served, const std::vector<api::
   return std::nullopt;
 }
 
+// A pair's tokens. Of a query that is too long the fault is the query's; else it is the document's.
+std::optional<api::Fault> AddPair(const Served& served, const std::string& query, const std::string& document,
+                                  int cut, const Pair& pair, const PathOf& path,
+                                  std::vector<std::vector<model::Token>>* tokens) {
+  const engine::ChatSession& session = *served.session;
+  const int32_t reads = served.embedder->max_tokens();
+  const model::PairFormat::Room room{.most = cut > 0 ? std::min(cut, reads) : reads, .cut = cut != 0};
+  // It is cut into tokens with every document.
+  if (query.size() > static_cast<size_t>(reads) * kBytesOfToken)
+    return api::Fault{400, "context_length_exceeded", path(pair.first),
+                      "has " + std::to_string(query.size()) + " bytes: too long for a model that reads " +
+                          std::to_string(reads) + " tokens of a pair"};
+  if (auto fault = room.cut ? std::nullopt : CannotFit(served, document.size(), path(pair.second)))
+    return fault;
+  const auto wanted = room.cut ? Beginning(served, document) : std::string_view(document);
+  if (!wanted.ok()) return api::Fault::From(wanted.status());
+  auto made = session.Pair(query, *wanted, room);
+  if (!made.ok()) {
+    api::Fault fault = api::Fault::From(made.status());
+    if (!made.status().Is(Code::kLimit)) return fault;
+    fault.code = "context_length_exceeded";
+    fault.param = path(session.Pair(query, "", room).ok() ? pair.second : pair.first);
+    return fault;
+  }
+  tokens->push_back(std::move(*made));
+  return std::nullopt;
+}
+
+// For a reranker: the call's pairs. Their inputs are texts.
+std::optional<api::Fault> TokensOfPairs(const Served& served, const VectorsCall& call,
+                                        std::vector<std::vector<model::Token>>* tokens) {
+  for (const Pair& pair : call.pairs)
+    if (auto fault =
+            AddPair(served, std::get<std::string>(call.inputs[pair.first]),
+                    std::get<std::string>(call.inputs[pair.second]), call.cut, pair, call.path, tokens))
+      return fault;
+  return std::nullopt;
+}
+
 // An embedder's error, by the field that it is of.
 api::Fault FaultOf(const TokenTexts& texts, const Status& status) {
   if (status.Is(Code::kTimeout)) return DeadlinePassed();
@@ -106,6 +162,7 @@ class Vectors final : public std::enable_shared_from_this<Vectors> {
     });
     ticket_->Wait();
     engine::EmbedOptions options;
+    options.normalise = !texts_.ranked();
     options.cut = texts_.cut;
     options.key = ticket_->caller().key.id;
     options.timeout = texts_.timeout;
@@ -172,7 +229,8 @@ void WithTexts(const std::shared_ptr<Ticket>& ticket, VectorsCall call, std::fun
   if (auto fault = UnknownFields(services, call.unknown)) return (void)ticket->Refuse(*fault);
   ticket->Ignore(call.unknown);
   Named named;
-  if (auto fault = FindEmbedder(services, call.model, &named)) return (void)ticket->Refuse(*fault);
+  if (auto fault = FindEmbedder(services, call.model, !call.pairs.empty(), &named))
+    return (void)ticket->Refuse(*fault);
   const auto asked = std::make_shared<VectorsCall>(std::move(call));
   WithModel(ticket, named, asked->timeout, [ticket, asked, go = std::move(go)](Chosen chosen) {
     TokenTexts texts;
@@ -184,7 +242,12 @@ void WithTexts(const std::shared_ptr<Ticket>& ticket, VectorsCall call, std::fun
       texts.timeout = asked->timeout - chosen.waited;
       if (texts.timeout <= 0) return (void)ticket->Refuse(DeadlinePassed());
     }
-    if (auto fault = TokensOf(*texts.served, asked->inputs, texts.cut != 0, texts.path, &texts.texts))
+    if (texts.ranked() && asked->pairs.empty())  // it was another when its name was looked up
+      return (void)ticket->Refuse(api::Fault{400, "", "model", "'" + texts.served->name + "' is a reranker"});
+    if (texts.ranked()) texts.path = [asked](size_t i) { return asked->path(asked->pairs[i].second); };
+    if (auto fault = texts.ranked()
+                         ? TokensOfPairs(*texts.served, *asked, &texts.texts)
+                         : TokensOf(*texts.served, asked->inputs, texts.cut != 0, texts.path, &texts.texts))
       return (void)ticket->Refuse(*fault);
     go(std::move(texts));
   });
