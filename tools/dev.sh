@@ -543,7 +543,7 @@ sanitize() {
 check() {
   setup run engine test check
   mkdir -p "$BUILD"
-  configure "$BUILD/lint" -DHEADRACE_UNITY=OFF  # for its compile commands, one for each source
+  configure "$BUILD/lint" -DHEADRACE_UNITY=OFF -DHEADRACE_PRECOMPILED=OFF  # for its compile commands, one for each source
   "$(venv check)/bin/python" tools/check.py "$@"
 }
 
