@@ -306,6 +306,8 @@ configure() {  # DIR FLAGS…
   if [ -f "$dir/CMakeCache.txt" ] && ! { grep -qxF "HEADRACE_LLAMA:PATH=$llama" "$dir/CMakeCache.txt" && grep -q "^Python_EXECUTABLE:.*=$python\$" "$dir/CMakeCache.txt"; }; then
     fresh=--fresh
   fi
+  # A demo that was interrupted leaves the program without its engine.
+  if grep -qsx 'HEADRACE_ENGINE:BOOL=OFF' "$dir/CMakeCache.txt" && [[ " $* " != *" -DHEADRACE_ENGINE=OFF "* ]]; then fresh=--fresh; fi
   if [ ! -f "$dir/build.ninja" ] || [ -n "$fresh" ]; then
     cmake -S . -B "$dir" $fresh -G Ninja -DHEADRACE_CACHE="$HEADRACE_CACHE" -DHEADRACE_LLAMA="$llama" -DPython_EXECUTABLE="$python" "$@" >"$dir.log" 2>&1 \
       || { cat "$dir.log" >&2; fail "cmake failed"; }
@@ -420,8 +422,6 @@ demo() {
     bold "That was the first table, $SECONDS seconds after the start. Now everything else is compiled."
     wait "$engine" || { tail -5 "$BUILD/setup.log" >&2; fail "the set-up failed: see build/setup.log"; }
     trap - EXIT
-    rm -f "$BUILD/release/build.ninja"
-    configure "$BUILD/release" -DHEADRACE_ENGINE=ON
     build quiet
   fi
   HEADRACE_MODELS="$HEADRACE_CACHE/models" HEADRACE_DEMO_CLIENT="$(venv demo)/bin/python" in_release "$(venv run)/bin/python" demo/demo.py "$@"
