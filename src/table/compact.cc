@@ -1,13 +1,13 @@
 #include "table/compact.h"
 
 #include <arrow/array.h>
-#include <arrow/array/concatenate.h>
 #include <arrow/array/util.h>
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 #include <set>
 
 #include "base/check.h"
@@ -25,7 +25,9 @@
 namespace headrace::table {
 namespace {
 
-constexpr int64_t kRows = 16'384;  // copied at a time
+// Copied at a time: as many rows as have about these bytes, and no more than these rows.
+constexpr int64_t kBytes = 32 << 20;
+constexpr int64_t kRows = 16'384;
 
 // The columns that a fragment has values of.
 std::vector<int32_t> FilledFields(const Schema& schema, const Fragment& fragment) {
@@ -169,9 +171,11 @@ Status Compactor::Add(const std::vector<Fragment>& fragments, const CompactGroup
 Status Compactor::Copy(const Fragment& fragment, const std::vector<Field>& fields, DataWriter* writer,
                        const RowsFn& done) {
   HEADRACE_ASSIGN(const auto deleted, view_.Deleted(fragment));
-  for (int64_t begin = 0; begin < fragment.rows; begin += kRows) {
+  const int64_t bytes_each = std::max<int64_t>(1, BytesOf(fragment) / fragment.rows);
+  const int64_t step = std::clamp<int64_t>(kBytes / bytes_each, 1, kRows);
+  for (int64_t begin = 0; begin < fragment.rows; begin += step) {
     HEADRACE_TRY(options_.stop.Check());
-    const int64_t end = std::min(fragment.rows, begin + kRows);
+    const int64_t end = std::min(fragment.rows, begin + step);
     std::vector<int64_t> gone;
     if (deleted) deleted->AppendRange(begin, end, &gone);
     for (auto& row : gone) row -= begin;
@@ -207,13 +211,16 @@ void Compactor::Discard() {
 
 Result<CompactResult> Table::Compact(const CompactOptions& compact, const CommitOptions& options) {
   CompactResult result;
+  std::optional<int64_t> planned;  // groups; each commit takes one or more
   int64_t budget = compact.commit_bytes;
   for (int64_t tries = 0;;) {
     HEADRACE_ASSIGN(const View view, At());
     if (result.commits == 0) result.version = view.snapshot().version;
     HEADRACE_ASSIGN(const auto fragments, view.Fragments());
     const auto groups = PlanCompaction(view.schema(), *fragments, compact);
-    if (groups.empty()) return result;
+    if (!planned) planned = static_cast<int64_t>(groups.size());
+    // What others go on adding is left for the next time.
+    if (groups.empty() || result.commits >= *planned) return result;
     Compactor compactor(view, options.write);
     const auto done = CommitCompaction(&compactor, *fragments, groups, budget, options);
     if (done.ok()) {

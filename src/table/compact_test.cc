@@ -128,6 +128,32 @@ TEST_F(CompactTest, DeletesMeanwhileHold) {
   EXPECT_EQ(Text(Now()).value(), rows);
 }
 
+// Rows with long texts are copied a few at a time; budgets of bytes make several commits of it.
+TEST_F(CompactTest, InPieces) {
+  const std::string text(1 << 20, 'x');
+  const auto column = arrow::schema({arrow::field("name", arrow::utf8())});
+  for (int64_t i = 0; i < 6; ++i) {
+    std::string json;
+    for (int64_t k = 0; k < 8; ++k)
+      json += (json.empty() ? "[" : ",") + std::string("{\"name\": \"") + std::to_string(i * 8 + k) + text +
+              "\"}";
+    ASSERT_OK(table_->Append(ReaderOf({BatchFromJson(column, json + "]")}).get(), {}).status());
+  }
+  ASSERT_VALUE(const std::string rows, Text(Now()));
+  CompactOptions options;
+  options.fragment_rows = 16;
+  options.commit_bytes = 1;
+  ASSERT_VALUE(const auto done, table_->Compact(options, {}));
+  EXPECT_EQ(done.commits, 3);
+  EXPECT_EQ(done.replaced, 6);
+  EXPECT_EQ(done.fragments, 3);
+  EXPECT_EQ(Text(Now()).value(), rows);
+  options.fragment_rows = 48;  // 48 MB in one: two steps
+  ASSERT_OK(table_->Compact(options, {}).status());
+  EXPECT_EQ(Fragments(Now()).value(), 1U);
+  EXPECT_EQ(Text(Now()).value(), rows);
+}
+
 TEST_F(CompactTest, AnUpdateMeanwhileIsNotLost) {
   for (int64_t i = 0; i < 4; ++i) ASSERT_OK(AppendRange(table_.get(), i * 3, i * 3 + 3));
   const View base = Now();

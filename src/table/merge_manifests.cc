@@ -5,7 +5,7 @@
 
 #include "base/limits.h"
 #include "table/keys.h"
-#include "table/manifest.h"
+#include "table/load_manifest.h"
 #include "table/size_tier.h"
 
 namespace headrace::table {
@@ -120,11 +120,12 @@ Status DropEntries(Environment* env, const std::string& prefix, const std::set<i
   std::vector<ManifestRef> kept;
   std::vector<Fragment> left;
   for (const auto& ref : next->manifests) {
-    HEADRACE_ASSIGN(auto entries, folder.Read(ref));
-    if (std::none_of(entries.begin(), entries.end(), goes)) {
+    HEADRACE_ASSIGN(const auto manifest, LoadManifest(env, prefix, ref));
+    if (std::none_of(manifest->entries().begin(), manifest->entries().end(), goes)) {
       kept.push_back(ref);
       continue;
     }
+    HEADRACE_ASSIGN(auto entries, manifest->LoadAll());
     std::erase_if(entries, goes);
     left.insert(left.end(), std::make_move_iterator(entries.begin()), std::make_move_iterator(entries.end()));
   }

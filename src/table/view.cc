@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "table/blob_cells.h"
-#include "table/keys.h"
+#include "table/load_manifest.h"
 #include "table/row_map.h"
 
 namespace headrace::table {
@@ -22,12 +22,7 @@ Result<std::shared_ptr<const View::Loaded>> View::Load() const {
   if (lazy_->loaded) return lazy_->loaded;
   auto loaded = std::make_shared<Loaded>();
   for (const auto& ref : snapshot_->manifests) {
-    const std::string key = ManifestKey(prefix_, ref.id);
-    HEADRACE_ASSIGN(auto manifest, env_->files.GetOrOpen<const Manifest>(
-                                       key, [&]() -> Result<std::shared_ptr<const Manifest>> {
-                                         HEADRACE_ASSIGN(auto bytes, env_->store->Get(key));
-                                         return Manifest::Load(std::move(bytes), ref);
-                                       }));
+    HEADRACE_ASSIGN(auto manifest, LoadManifest(env_.get(), prefix_, ref));
     loaded->manifests.push_back(std::move(manifest));
   }
   // Every entry in one list, sorted so that those of one fragment lie together.
