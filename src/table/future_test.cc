@@ -89,7 +89,7 @@ TEST(Future, FeaturesThatAreRequired) {
   ExpectRefused(with([](json* s) { (*s)["requires"] = {"row_ids"}; }), "'row_ids'");
   ExpectRefused(with([](json* s) { (*s)["requires"] = {"overlays", ""}; }), "'overlays', ''");
   EXPECT_TRUE(with([](json* s) { (*s)["requires"] = 3; }).Is(Code::kCorrupt));
-  ExpectRefused(with([](json* s) { (*s)["operation"]["kind"] = "compact"; }), "'compact'");
+  ExpectRefused(with([](json* s) { (*s)["operation"]["kind"] = "of_tomorrow"; }), "'of_tomorrow'");
   ExpectRefused(with([](json* s) { (*s)["fragments"][0]["files"][0]["kind"] = "lance"; }), "'lance'");
   ExpectRefused(with([](json* s) { (*s)["format"] = 2; }), "format version 2");
   // Nor does a writer that does not know it commit on top of it.
