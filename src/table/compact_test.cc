@@ -3,6 +3,7 @@
 
 #include <random>
 
+#include "base/limits.h"
 #include "table/row_map.h"
 #include "table/table_testing.h"
 
@@ -282,6 +283,48 @@ void Apply(const std::vector<CompactGroup>& groups, std::vector<Fragment>* fragm
   }
   for (; next < fragments->size(); ++next) left.push_back((*fragments)[next]);
   *fragments = std::move(left);
+}
+
+// At each limit, and one beside it.
+TEST(PlanCompaction, Limits) {
+  Schema schema;
+  schema.fields = {Field{1, "a", Type{}, "", false}};
+  const auto family = std::make_shared<const Family>(Family{FileKind::kParquet, {1}});
+  const auto of = [&](const std::vector<int64_t>& rows) {
+    std::vector<Fragment> fragments;
+    int64_t first = 0;
+    for (const int64_t count : rows) {
+      Fragment fragment;
+      fragment.id = static_cast<int64_t>(fragments.size());
+      fragment.first_row_id = first;
+      fragment.rows = count;
+      fragment.files = {{Uuid::Random(), count * 10, family, {}}};
+      first += count;
+      fragments.push_back(fragment);
+    }
+    return fragments;
+  };
+  const auto groups = [&](const std::vector<Fragment>& fragments) {
+    return PlanCompaction(schema, fragments, Small()).size();
+  };
+  const auto many = static_cast<size_t>(limits::kMaxSmallFragments);
+  EXPECT_FALSE(WantsUpkeep(of(std::vector<int64_t>(many, 1))));
+  EXPECT_TRUE(WantsUpkeep(of(std::vector<int64_t>(many + 1, 1))));
+  EXPECT_TRUE(WantsUpkeep(of(std::vector<int64_t>(many + 1, limits::kSmallFragmentRows - 1))));
+  EXPECT_FALSE(WantsUpkeep(of(std::vector<int64_t>(many + 1, limits::kSmallFragmentRows))));
+
+  EXPECT_EQ(groups(of({400, 400})), 1U);  // 800 rows, 8,000 bytes
+  EXPECT_EQ(groups(of({400, 401})), 0U);
+  EXPECT_EQ(groups(of({200, 100})), 1U);  // two thirds
+  EXPECT_EQ(groups(of({201, 100})), 0U);
+
+  std::vector<Fragment> one = of({100});
+  one[0].deleted.count = 10;
+  EXPECT_EQ(groups(one), 0U);
+  one[0].deleted.count = 11;
+  EXPECT_EQ(groups(one), 1U);
+  one[0].deleted.erased = 1;
+  EXPECT_EQ(groups(one), 0U);
 }
 
 TEST(PlanCompaction, ComesToAnEnd) {
