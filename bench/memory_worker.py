@@ -1,30 +1,15 @@
-"""Writes rows in one append and prints the peak of anonymous memory, sampled from /proc."""
+"""Writes rows in one append and prints the peak of anonymous memory."""
 
 import json
-import pathlib
 import sys
-import threading
 import time
 
 import headrace as hr
 import numpy as np
 import pyarrow as pa
+from peak_memory import PeakMemory
 
 path, gigabytes = sys.argv[1], float(sys.argv[2])
-peak = 0
-done = False
-
-
-def watch() -> None:
-    global peak
-    while not done:
-        for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("RssAnon"):
-                peak = max(peak, int(line.split()[1]))
-        time.sleep(0.02)
-
-
-threading.Thread(target=watch, daemon=True).start()
 text = "x" * 100
 rng = np.random.default_rng(1)
 schema = pa.schema(
@@ -49,9 +34,9 @@ def batches() -> object:
         )
 
 
-table = hr.init(path, sync=False).create_table("t", schema)
-start = time.perf_counter()
-table.append(pa.RecordBatchReader.from_batches(schema, batches()))
-seconds = time.perf_counter() - start
-done = True
-print(json.dumps({"peak_anonymous_mb": peak / 1000, "seconds": seconds, "rows": len(table)}))
+with PeakMemory() as memory:
+    table = hr.init(path, sync=False).create_table("t", schema)
+    start = time.perf_counter()
+    table.append(pa.RecordBatchReader.from_batches(schema, batches()))
+    seconds = time.perf_counter() - start
+print(json.dumps({"peak_anonymous_mb": memory.kilobytes / 1000, "seconds": seconds, "rows": len(table)}))

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 from typing import Any
 
 from openai import OpenAI
-
-COLOUR = sys.stdout.isatty()
-
-
-def style(text: str, code: str) -> str:
-    return f"\033[{code}m{text}\033[0m" if COLOUR else text
-
-
-def chapter(number: int, title: str) -> None:
-    print(f"\n{style(f'{number}. {title}', '1')}", flush=True)
-
-
-def python(code: str) -> None:
-    print(style(f">>> {code}", "36"), flush=True)
-
-
-def show(*words: str) -> None:
-    shown = " ".join(f'"{word}"' if any(c in word for c in " '*(>") else word for word in words)
-    print(style(f"$ headrace {shown}", "36"), flush=True)
-    subprocess.run(["headrace", *words], check=True)
+from show import chapter, python, run, style
 
 
 def ask(client: OpenAI) -> str:
@@ -92,6 +74,7 @@ def ask(client: OpenAI) -> str:
 
 def main() -> None:
     os.environ["HEADRACE_CATALOG"] = sys.argv[1]
+    catalog = pathlib.Path(sys.argv[1])
     chapter(int(sys.argv[2]), "The same models behind OpenAI's API, asked by OpenAI's own client")
     words = ["headrace", "--json", "serve", "gemma", "smol", "minilm", "--port", "0", "-c", "4096"]
     print(style("$ headrace serve gemma smol minilm &", "36"), flush=True)
@@ -102,17 +85,19 @@ def main() -> None:
         python(f'client = OpenAI(base_url="{url}/v1", api_key="none")')
         answer = ask(OpenAI(base_url=f"{url}/v1", api_key="none"))
         chapter(int(sys.argv[2]) + 1, "Every request was a row, while the server runs")
-        show("score", answer, "--value", "1", "--name", "correct")
-        show(
+        run("score", answer, "--value", "1", "--name", "correct", catalog=catalog)
+        run(
             "sql",
             "select right(id, 6) as id, endpoint, prompt_tokens as prompt, answer_tokens as answer, finish, why from traces "
             "where answer_tokens > 0 order by started desc limit 4",
+            catalog=catalog,
         )
-        show(
+        run(
             "sql",
             "select t.answer, s.name, s.value from traces t join scores s on s.request = t.id order by s.time desc limit 1",
+            catalog=catalog,
         )
-        show("top", url, "-n", "1")
+        run("top", url, "-n", "1", catalog=catalog)
     finally:
         server.terminate()
         server.wait(60)
