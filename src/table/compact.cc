@@ -221,7 +221,9 @@ Result<CompactResult> Table::Compact(const CompactOptions& compact, const Commit
     if (!planned) planned = static_cast<int64_t>(groups.size());
     // What others go on adding is left for the next time.
     if (groups.empty() || result.commits >= *planned) return result;
-    Compactor compactor(view, options.write);
+    WriteOptions write = options.write;
+    write.stop = options.stop;
+    Compactor compactor(view, write);
     const auto done = CommitCompaction(&compactor, *fragments, groups, budget, options);
     if (done.ok()) {
       tries = 0;

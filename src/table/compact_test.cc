@@ -155,6 +155,27 @@ TEST_F(CompactTest, InPieces) {
   EXPECT_EQ(Text(Now()).value(), rows);
 }
 
+TEST_F(CompactTest, StopsWhenAsked) {
+  for (int64_t i = 0; i < 4; ++i) ASSERT_OK(AppendRange(table_.get(), i * 3, i * 3 + 3));
+  const int64_t before = Now().snapshot().version;
+  const auto files = [&] {
+    return catalog_->environment()->store->List(table_->prefix() + "data/", "", 100).value().size();
+  };
+  const size_t were = files();
+  StopSource stop;
+  int copied = 0;
+  CommitOptions options;
+  options.stop = stop.token();
+  options.progress = [&](const Progress&) {
+    ++copied;
+    stop.Stop();
+  };
+  EXPECT_TRUE(table_->Compact({}, options).status().Is(Code::kCancelled));
+  EXPECT_EQ(copied, 1);  // of four fragments
+  EXPECT_EQ(Now().snapshot().version, before);
+  EXPECT_EQ(files(), were);
+}
+
 TEST_F(CompactTest, AnUpdateMeanwhileIsNotLost) {
   for (int64_t i = 0; i < 4; ++i) ASSERT_OK(AppendRange(table_.get(), i * 3, i * 3 + 3));
   const View base = Now();
