@@ -129,7 +129,7 @@ Status ShowCompaction(const Context& context, const std::string& name, const tab
   for (const auto& group : table::PlanCompaction(view.schema(), *fragments, {})) {
     replaced += static_cast<int64_t>(group.end - group.begin);
     made += group.empty ? 0 : 1;
-    for (size_t i = group.begin; i < group.end && !group.empty; ++i) rows += (*fragments)[i].rows;
+    rows += table::RowsOf(*fragments, group);
   }
   if (context.json) {
     PrintJson({{"table", name},
@@ -251,8 +251,7 @@ void AddCompact(CLI::App* app, Context* context, Action* action) {
   command->add_option("-m,--why", words->why, "A note for the table's log");
   command->footer(
       "Updates and deletes go into the files too. Rows, their ids and their order stay; earlier versions "
-      "keep "
-      "their files.\n\nExamples:\n  headrace compact traces\n  headrace compact photos --dry-run");
+      "keep their files.\n\nExamples:\n  headrace compact traces\n  headrace compact photos --dry-run");
   command->callback([=] { *action = [=] { return RunCompact(*context, *words); }; });
 }
 

@@ -99,10 +99,8 @@ Status ColumnFiller::Begin(const arrow::Schema& schema) {
     fields_used_.push_back(*existing);
   }
   HEADRACE_TRY(AddNewFields(incoming.fields));
-  WriteOptions write = options_.write;
+  WriteOptions write = options_.write.Unsplit();
   write.stop = options_.stop;
-  write.fragment_rows = INT64_MAX;
-  write.fragment_bytes = INT64_MAX;
   writer_ = NewDataWriter(table_.env_->store, table_.prefix_, fields_, StatFieldsOf(), write);
   return Status::Ok();
 }

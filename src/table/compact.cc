@@ -38,7 +38,7 @@ std::vector<int32_t> FilledFields(const Schema& schema, const Fragment& fragment
   return filled;
 }
 
-int64_t BytesOf(const Fragment& fragment) {
+int64_t FileBytes(const Fragment& fragment) {
   int64_t bytes = 0;
   for (const auto& file : fragment.files) bytes += file.bytes;
   return bytes;
@@ -60,7 +60,7 @@ class Groups {
     for (size_t i = 0; i < fragments_.size(); ++i) {
       const Fragment& fragment = fragments_[i];
       auto filled = FilledFields(schema_, fragment);
-      const int64_t bytes = BytesOf(fragment);
+      const int64_t bytes = FileBytes(fragment);
       const bool joins = begin_ < i && fragments_[i - 1].end_row_id() == fragment.first_row_id &&
                          filled == filled_ && fragment.rows <= options_.fragment_rows - rows_ &&
                          bytes <= options_.fragment_bytes - bytes_ &&
@@ -135,6 +135,12 @@ std::vector<CompactGroup> PlanCompaction(const Schema& schema, const std::vector
   return Groups(schema, fragments, options).Plan();
 }
 
+int64_t RowsOf(const std::vector<Fragment>& fragments, const CompactGroup& group) {
+  int64_t rows = 0;
+  for (size_t i = group.begin; i < group.end; ++i) rows += group.empty ? 0 : fragments[i].rows;
+  return rows;
+}
+
 bool WantsUpkeep(const std::vector<Fragment>& fragments) {
   const auto small = [](const Fragment& fragment) { return fragment.rows < limits::kSmallFragmentRows; };
   return std::count_if(fragments.begin(), fragments.end(), small) > limits::kMaxSmallFragments;
@@ -143,16 +149,13 @@ bool WantsUpkeep(const std::vector<Fragment>& fragments) {
 Status Compactor::Add(const std::vector<Fragment>& fragments, const CompactGroup& group, const RowsFn& done) {
   const auto begin = fragments.begin() + static_cast<std::ptrdiff_t>(group.begin);
   const auto end = fragments.begin() + static_cast<std::ptrdiff_t>(group.end);
-  parts_.push_back({{begin, end}, {}});
+  compact_.parts.push_back({{begin, end}, {}});
   if (group.empty) return Status::Ok();
   Schema written;
   for (const int32_t id : FilledFields(view_.schema(), *begin))
     written.fields.push_back(*view_.schema().FindId(id));
-  WriteOptions options = options_;
-  options.fragment_rows = INT64_MAX;
-  options.fragment_bytes = INT64_MAX;
   writers_.push_back(NewDataWriter(view_.environment()->store, view_.prefix(), written.fields,
-                                   StatFields(written), options));
+                                   StatFields(written), options_.Unsplit()));
   DataWriter* writer = writers_.back().get();
   int64_t erased = 0;
   for (auto it = begin; it != end; ++it) {
@@ -164,14 +167,14 @@ Status Compactor::Add(const std::vector<Fragment>& fragments, const CompactGroup
   merged[0].first_row_id = begin->first_row_id;
   merged[0].deleted.erased = erased;
   bytes_ += writer->bytes();
-  parts_.back().second = std::move(merged);
+  compact_.parts.back().merged = std::move(merged);
   return Status::Ok();
 }
 
 Status Compactor::Copy(const Fragment& fragment, const std::vector<Field>& fields, DataWriter* writer,
                        const RowsFn& done) {
   HEADRACE_ASSIGN(const auto deleted, view_.Deleted(fragment));
-  const int64_t bytes_each = std::max<int64_t>(1, BytesOf(fragment) / fragment.rows);
+  const int64_t bytes_each = std::max<int64_t>(1, FileBytes(fragment) / fragment.rows);
   const int64_t step = std::clamp<int64_t>(kBytes / bytes_each, 1, kRows);
   for (int64_t begin = 0; begin < fragment.rows; begin += step) {
     HEADRACE_TRY(options_.stop.Check());
@@ -197,12 +200,6 @@ Status Compactor::Copy(const Fragment& fragment, const std::vector<Field>& field
     done(end - begin);
   }
   return Status::Ok();
-}
-
-CompactFragments Compactor::Take() {
-  CompactFragments compact;
-  for (const auto& [replaced, merged] : parts_) compact.parts.push_back({replaced, merged});
-  return compact;
 }
 
 void Compactor::Discard() {
@@ -256,9 +253,7 @@ Result<CompactResult> Table::CommitCompaction(Compactor* compactor, const std::v
                                               const std::vector<CompactGroup>& groups, int64_t budget,
                                               const CommitOptions& options) {
   int64_t total = 0;
-  for (const auto& group : groups) {
-    for (size_t i = group.begin; i < group.end; ++i) total += group.empty ? 0 : fragments[i].rows;
-  }
+  for (const auto& group : groups) total += RowsOf(fragments, group);
   CompactResult result;
   const auto progress = [&](int64_t rows) {
     result.rows += rows;

@@ -11,14 +11,13 @@
 #include <utility>
 #include <vector>
 
+#include "table/change.h"
 #include "table/commit_options.h"
 #include "table/data_writer.h"
 #include "table/snapshot.h"
 #include "table/view.h"
 
 namespace headrace::table {
-
-struct CompactFragments;
 
 struct CompactOptions {
   // Fragments are joined up to this size.
@@ -49,6 +48,9 @@ struct CompactResult : CommitResult {
 std::vector<CompactGroup> PlanCompaction(const Schema& schema, const std::vector<Fragment>& fragments,
                                          const CompactOptions& options);
 
+// Rows that are written for it.
+int64_t RowsOf(const std::vector<Fragment>& fragments, const CompactGroup& group);
+
 // Whether there are so many small fragments that whoever commits next should join them.
 bool WantsUpkeep(const std::vector<Fragment>& fragments);
 
@@ -61,7 +63,7 @@ class Compactor {
   using RowsFn = std::function<void(int64_t rows)>;
   Status Add(const std::vector<Fragment>& fragments, const CompactGroup& group, const RowsFn& done);
   // What is to be committed.
-  CompactFragments Take();
+  CompactFragments Take() { return std::move(compact_); }
   // Deletes the files written, of which nothing may have become part of a table.
   void Discard();
   int64_t bytes() const { return bytes_; }
@@ -73,7 +75,7 @@ class Compactor {
   View view_;
   WriteOptions options_;
   std::vector<std::unique_ptr<DataWriter>> writers_;
-  std::vector<std::pair<std::vector<Fragment>, std::vector<Fragment>>> parts_;  // replaced, merged
+  CompactFragments compact_;
   int64_t bytes_ = 0;
 };
 

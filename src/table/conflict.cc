@@ -137,26 +137,18 @@ Status CheckSameValues(const Change& change, const View& head) {
   return Status::Ok();
 }
 
-bool SameFiles(const Fragment& a, const Fragment& b) {
-  const auto same = [](const DataFile& x, const DataFile& y) {
-    return x.id == y.id && *x.family == *y.family;
-  };
-  return std::equal(a.files.begin(), a.files.end(), b.files.begin(), b.files.end(), same) &&
-         std::equal(a.overlays.begin(), a.overlays.end(), b.overlays.begin(), b.overlays.end(),
-                    [&](const Overlay& x, const Overlay& y) {
-                      return x.version == y.version &&
-                             std::equal(x.files.begin(), x.files.end(), y.files.begin(), y.files.end(), same);
-                    });
-}
-
 // (Rows may be deleted meanwhile: the new fragments are told of it. After a restore they may be back.)
-Status CheckSameFiles(const Change& change, const View& head) {
+Status CheckSameFragments(const Change& change, const View& head) {
   HEADRACE_ASSIGN(const auto fragments, head.Fragments());
   const RowMap rows(*fragments);
+  const auto& fields = head.schema().fields;
   for (const auto& part : std::get<CompactFragments>(change.what).parts) {
     for (const auto& before : part.replaced) {
       const Fragment* now = rows.Same(before);
-      if (now != nullptr && SameFiles(before, *now) && before.deleted.count <= now->deleted.count) continue;
+      const auto same = [&](const Field& field) { return SameValues(before, *now, field.id); };
+      if (now != nullptr && std::all_of(fields.begin(), fields.end(), same) &&
+          before.deleted.count <= now->deleted.count)
+        continue;
       return Status::Conflict("the rows from " + std::to_string(before.first_row_id) +
                               " changed meanwhile; nothing was committed");
     }
@@ -198,7 +190,7 @@ struct RuleCheck {
 constexpr RuleCheck kRuleChecks[] = {{kSameFields, CheckSameFields}, {kFreeNames, CheckFreeNames},
                                      {kSameTag, CheckSameTag},       {kFreeKeys, CheckFreeKeys},
                                      {kOpenHoles, CheckOpenHoles},   {kSameValues, CheckSameValues},
-                                     {kNewItems, CheckNewItems},     {kSameFiles, CheckSameFiles}};
+                                     {kNewItems, CheckNewItems},     {kSameFragments, CheckSameFragments}};
 
 }  // namespace
 

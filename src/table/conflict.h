@@ -25,7 +25,8 @@ enum Rule : uint32_t {
   kNewItems = 16,    // Conflict if an item whose rows I append was taken in
   kSameValues = 32,  // Conflict if a value that I read or change is another now, in the fragments that I used
   kFreeKeys = 64,    // Conflict if rows were appended that have a key of mine
-  kSameFiles = 128,  // Conflict if fragments that I write anew have other files or overlays, or lost deletes
+  kSameFragments =
+      128,  // Conflict if a value is another now in fragments that I write anew, or a row is back
 };
 constexpr Rule operator|(Rule a, Rule b) {
   return static_cast<Rule>(static_cast<uint32_t>(a) | static_cast<uint32_t>(b));
@@ -45,7 +46,7 @@ inline constexpr Rule kConflictMatrix[kOperationKinds][kOperationKinds] = {
 /* update       */ {kRebase, kRebase,    kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues,              kSameFields | kSameValues, kSameValues},
 /* merge        */ {kRebase, kFreeKeys, kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues | kFreeKeys, kSameFields | kSameValues | kFreeKeys, kSameValues},
 /* restore      */ {kRebase, kRebase,    kRebase,                 kRebase,                  kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kRebase, kRebase},
-/* compact      */ {kRebase, kRebase,    kSameFiles,              kRebase,                  kRebase,  kRebase, kRebase, kSameFiles,  kSameFiles,               kSameFiles, kSameFiles},
+/* compact      */ {kRebase, kRebase,    kSameFragments,              kRebase,                  kRebase,  kRebase, kRebase, kSameFragments,  kSameFragments,               kSameFragments, kSameFragments},
 };
 // clang-format on
 

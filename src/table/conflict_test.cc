@@ -27,7 +27,7 @@ Rule WantedRule(K mine, K theirs) {
   if (mine == K::kCompact) {
     const bool other_files = theirs == K::kAddColumns || theirs == K::kUpdate || theirs == K::kMerge ||
                              theirs == K::kRestore || theirs == K::kCompact;
-    return other_files ? kSameFiles : kRebase;
+    return other_files ? kSameFragments : kRebase;
   }
   if ((values(mine) || mine == K::kAddColumns) && (theirs == K::kUpdate || theirs == K::kMerge)) {
     return mine == K::kMerge && theirs == K::kMerge ? kFreeKeys : kSameValues;

@@ -25,6 +25,14 @@ struct WriteOptions {
   int64_t pack_bytes = limits::kPackBytes;
   int64_t inline_blob_bytes = 2048;  // smaller blobs stay in their cell
   StopToken stop;
+
+  // The same, but a fragment ends only where EndFragment says so.
+  WriteOptions Unsplit() const {
+    WriteOptions options = *this;
+    options.fragment_rows = INT64_MAX;
+    options.fragment_bytes = INT64_MAX;
+    return options;
+  }
 };
 
 class DataWriter {

@@ -16,12 +16,11 @@ namespace {
 using BatchPtr = std::shared_ptr<arrow::RecordBatch>;
 
 std::unique_ptr<DataWriter> NewWriter(const View& view, const std::vector<Field>& fields,
-                                      WriteOptions options) {
+                                      const WriteOptions& options) {
   Schema written;
   written.fields = fields;
-  options.fragment_rows = INT64_MAX;
-  options.fragment_bytes = INT64_MAX;
-  return NewDataWriter(view.environment()->store, view.prefix(), fields, StatFields(written), options);
+  return NewDataWriter(view.environment()->store, view.prefix(), fields, StatFields(written),
+                       options.Unsplit());
 }
 
 Fragment EntryOf(const Fragment& fragment) {
