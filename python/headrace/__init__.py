@@ -31,6 +31,7 @@ from headrace.objects import Json
 from headrace.rows import Batch, Reader, Row
 from headrace.snapshot import Snapshot
 from headrace.sources import Mixture, Pack
+from headrace.split import Split
 from headrace.stream import Epoch, Stream
 from headrace.table import Commit, Compaction, HistoryEntry, Merge, Table
 from headrace.transforms import (
@@ -80,6 +81,7 @@ __all__ = [
     "Resize",
     "Row",
     "Snapshot",
+    "Split",
     "Stream",
     "Table",
     "To",

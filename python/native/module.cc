@@ -14,6 +14,7 @@ NB_MODULE(_native, m) {
   nb::set_leak_warnings(false);
   m.def("version", [] { return std::string(Version()); });
   BindTable(m);
+  BindInspect(m);
   BindRows(m);
   BindColumns(m);
   BindCatalog(m);

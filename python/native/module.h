@@ -27,6 +27,7 @@ nb::dict ToDict(const table::CommitResult& result);
 table::Schema SchemaFromTypes(const std::vector<std::pair<std::string, std::string>>& columns);
 
 void BindTable(nb::module_& m);    // tables.cc: versions and tables
+void BindInspect(nb::module_& m);  // inspect.cc: what is told of tables
 void BindRows(nb::module_& m);     // rows.cc: batches and readers
 void BindColumns(nb::module_& m);  // columns.cc: rows made of Python's columns
 void BindCatalog(nb::module_& m);  // catalog.cc: catalogs and SQL

@@ -10,6 +10,7 @@
 namespace headrace {
 
 uint64_t Xxh3(const void* data, size_t bytes);
+uint64_t Xxh3Seeded(std::string_view bytes, uint64_t seed);  // seed 0: the same as Xxh3
 inline uint64_t Xxh3(std::string_view bytes) { return Xxh3(bytes.data(), bytes.size()); }
 
 // The same hash, computed incrementally.

@@ -78,6 +78,10 @@ uint64_t Xxh3Stream::Digest() const { return XXH3_64bits_digest(static_cast<XXH3
 
 uint64_t Xxh3(const void* data, size_t bytes) { return XXH3_64bits(data, bytes); }
 
+uint64_t Xxh3Seeded(std::string_view bytes, uint64_t seed) {
+  return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
+}
+
 std::string Hex64(uint64_t value) {
   std::string text(16, '0');
   for (int i = 15; i >= 0; --i, value >>= 4) text[static_cast<size_t>(i)] = kHex[value & 15];

@@ -161,6 +161,12 @@ class Translator {
 
   // image.width is struct_extract(image, 'width'); LIKE 'a%' becomes prefix(x, 'a').
   ExprPtr Function(const duckdb::BoundFunctionExpression& function) const {
+    if (function.function.name == "hash_split" || function.function.name == "hash_fraction") {
+      std::vector<ExprPtr> args;
+      for (const auto& child : function.children) args.push_back(Run(*child));
+      return Make(function.function.name == "hash_split" ? ExprOp::kHashSplit : ExprOp::kHashFraction,
+                  std::move(args));
+    }
     if (function.children.size() != 2 ||
         function.children[1]->GetExpressionClass() != ExpressionClass::BOUND_CONSTANT)
       return nullptr;

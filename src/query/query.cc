@@ -22,6 +22,7 @@
 #include "query/errors.h"
 #include "query/result_reader.h"
 #include "query/scan_function.h"
+#include "query/split_function.h"
 #include "table/arrow_bridge.h"
 
 namespace headrace::query {
@@ -231,6 +232,7 @@ class DuckEngine final : public SqlEngine {
       }
       connection_ = std::make_shared<duckdb::Connection>(*database_);
       RegisterScan(connection_.get(), session_);
+      RegisterSplit(connection_.get());
       if (!options_.files) {
         std::vector<std::string> settings = {"set enable_external_access = false"};
         if (!writable.empty()) settings.insert(settings.begin(), "set allowed_paths = " + PathsOf(writable));

@@ -73,7 +73,9 @@ enum class ExprOp {
   kMod,
   kNeg,
   kCast,
-  kJsonText  // `json ->> path`: the text there; the path is `literal`
+  kJsonText,     // `json ->> path`: the text there; the path is `literal`
+  kHashSplit,    // the key, the parts and, if one is given, the seed (split.h)
+  kHashFraction  // the key and, if one is given, the seed
 };
 
 struct Expr;

@@ -233,6 +233,9 @@ class Binder {
         return Cast(std::move(bound));
       case ExprOp::kJsonText:
         return JsonText(std::move(bound));
+      case ExprOp::kHashSplit:
+      case ExprOp::kHashFraction:
+        return BindHash(std::move(bound));
       case ExprOp::kLike:
       case ExprOp::kILike:
         return OfText(std::move(bound), "LIKE", ValueType::kBool);

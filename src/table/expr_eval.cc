@@ -34,6 +34,10 @@ Result<Vec> Evaluator::Run(const Expr& expr) {
       return JsonText(expr);
     case ExprOp::kCast:
       return Cast(expr);
+    case ExprOp::kHashSplit:
+      return HashSplit(expr);
+    case ExprOp::kHashFraction:
+      return HashFraction(expr);
     case ExprOp::kIsNan:
       return IsNan(expr);
     case ExprOp::kAbs:

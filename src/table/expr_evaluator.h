@@ -1,5 +1,5 @@
 // The filter language at work: an expression over a batch's columns. Internal to expr_eval.cc (logic,
-// comparisons, choices) and expr_compute.cc (arithmetic, text, conversions).
+// comparisons, choices), expr_compute.cc (arithmetic, text, conversions) and expr_split.cc.
 #pragma once
 
 #include <string>
@@ -97,6 +97,10 @@ class Evaluator {
   HEADRACE_OWN_FRAME Result<Vec> Arithmetic(const Expr& expr);
   HEADRACE_OWN_FRAME Result<Vec> RealArithmetic(const Expr& expr, const Vec& a, const Vec& b);
   HEADRACE_OWN_FRAME Result<Vec> DecimalArithmetic(const Expr& expr, const Vec& a, const Vec& b);
+
+  // In expr_split.cc.
+  HEADRACE_OWN_FRAME Result<Vec> HashSplit(const Expr& expr);
+  HEADRACE_OWN_FRAME Result<Vec> HashFraction(const Expr& expr);
 
   int64_t rows_;
   const ColumnFn& column_;

@@ -335,15 +335,27 @@ class Parser {
   }
 
   Result<ExprPtr> Function() {
-    static constexpr std::pair<std::string_view, ExprOp> kFunctions[] = {
-        {"COALESCE", ExprOp::kCoalesce}, {"LENGTH", ExprOp::kLength}, {"LOWER", ExprOp::kLower},
-        {"UPPER", ExprOp::kUpper},       {"ABS", ExprOp::kAbs},       {"ISNAN", ExprOp::kIsNan}};
+    struct Known {
+      std::string_view name;
+      ExprOp op;
+      size_t least = 1;  // arguments
+      size_t most = 1;
+    };
+    static constexpr Known kFunctions[] = {{"COALESCE", ExprOp::kCoalesce, 1, SIZE_MAX},
+                                           {"LENGTH", ExprOp::kLength},
+                                           {"LOWER", ExprOp::kLower},
+                                           {"UPPER", ExprOp::kUpper},
+                                           {"ABS", ExprOp::kAbs},
+                                           {"ISNAN", ExprOp::kIsNan},
+                                           {"HASH_SPLIT", ExprOp::kHashSplit, 2, 3},
+                                           {"HASH_FRACTION", ExprOp::kHashFraction, 1, 2}};
     const Token name = Now();
     const auto* found = std::find_if(std::begin(kFunctions), std::end(kFunctions),
-                                     [&](const auto& known) { return known.first == Upper(name.text); });
+                                     [&](const auto& known) { return known.name == Upper(name.text); });
     if (found == std::end(kFunctions)) {
       return Error("filters have no function " + name.text +
-                   "(); there are coalesce, length, lower, upper, abs and isnan (SQL has more)");
+                   "(); there are coalesce, length, lower, upper, abs, isnan, hash_split and "
+                   "hash_fraction (SQL has more)");
     }
     next_ += 2;
     std::vector<ExprPtr> args;
@@ -352,9 +364,14 @@ class Parser {
       args.push_back(std::move(arg));
     } while (EatSymbol(","));
     if (!EatSymbol(")")) return Error("expected , or ) in " + name.text + "(), found " + Describe(Now()));
-    if (args.size() != 1 && found->second != ExprOp::kCoalesce)
-      return ErrorAt(name.at, name.text + "() takes one value");
-    const ExprPtr call = Make(found->second, std::move(args));
+    if (args.size() < found->least || args.size() > found->most) {
+      const std::string many =
+          found->least == 1 && found->most == 1
+              ? "one value"
+              : std::to_string(found->least) + " or " + std::to_string(found->most) + " values";
+      return ErrorAt(name.at, name.text + "() takes " + many);
+    }
+    const ExprPtr call = Make(found->op, std::move(args));
     HEADRACE_TRY(Bounded(*call));
     return call;
   }

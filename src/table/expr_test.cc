@@ -41,6 +41,15 @@ TEST(Expr, ErrorsNameThePlaceAndTheFix) {
   EXPECT_NE(Error("lower(i) = 'a'").find("works on text"), std::string::npos);
   EXPECT_NE(Error("case when i then 1 else 2 end = 1").find("needs a condition"), std::string::npos);
   EXPECT_NE(Error(std::string(1000, '(')).find("may nest"), std::string::npos);
+  EXPECT_NE(Error("hash_split(d, 'a:1') = 'a'").find("floating point, which is not exact"),
+            std::string::npos);
+  EXPECT_NE(Error("hash_split(i, s) = 'a'").find("takes its parts as a text such as"), std::string::npos);
+  EXPECT_NE(Error("hash_split(i, 'a:1.5') = 'a'").find("the share is more than 1"), std::string::npos);
+  EXPECT_NE(Error("hash_split(i, 'a:1', -1) = 'a'").find("a whole number from 0 on, not -1"),
+            std::string::npos);
+  EXPECT_NE(Error("hash_split(i) = 'a'").find("hash_split() takes 2 or 3 values"), std::string::npos);
+  EXPECT_NE(Error("hash_fraction(i, i) < 0.5").find("a whole number from 0 on"), std::string::npos);
+  EXPECT_NE(Error("hash_split(i, 'a:1')").find("a filter is a condition"), std::string::npos);
   EXPECT_EQ(Error("t > '2026-01-01' and t < timestamp '2026-01-02T00:00Z' or not b"), "");
 }
 
@@ -112,7 +121,8 @@ TEST(Expr, CanonicalTextReadsBackTheSame) {
         "d::int64 % 3 = 0 and i is not null", "d = 0.1 or d = 1e-1 or d > 18446744073709551615",
         "s ilike 'a!%' escape '!' and i is not distinct from abs(d)",
         "case s when 'a' then 1 when 'b' then 0.5 end < coalesce(i, length(lower(s)), 0)",
-        "case when isnan(d) then upper(s) else 'x' end like '_'"}) {
+        "case when isnan(d) then upper(s) else 'x' end like '_'",
+        "hash_split(lower(s), 'train:0.9, it''s:0.1', 7) = 'train' and hash_fraction(i) < 0.5"}) {
     ASSERT_VALUE(const ExprPtr once, ParseExpr(text));
     ASSERT_VALUE(const ExprPtr twice, ParseExpr(ToString(*once)));
     EXPECT_EQ(ToString(*once), ToString(*twice));

@@ -55,9 +55,14 @@ std::string ToString(const Expr& expr) {
       {ExprOp::kAdd, " + "},   {ExprOp::kSub, " - "},
       {ExprOp::kMul, " * "},   {ExprOp::kDiv, " / "},
       {ExprOp::kMod, " % "},   {ExprOp::kDistinct, " is distinct from "}};
-  static const std::map<ExprOp, std::string> kFunctions = {
-      {ExprOp::kCoalesce, "coalesce"}, {ExprOp::kLength, "length"}, {ExprOp::kLower, "lower"},
-      {ExprOp::kUpper, "upper"},       {ExprOp::kAbs, "abs"},       {ExprOp::kIsNan, "isnan"}};
+  static const std::map<ExprOp, std::string> kFunctions = {{ExprOp::kCoalesce, "coalesce"},
+                                                           {ExprOp::kLength, "length"},
+                                                           {ExprOp::kLower, "lower"},
+                                                           {ExprOp::kUpper, "upper"},
+                                                           {ExprOp::kAbs, "abs"},
+                                                           {ExprOp::kIsNan, "isnan"},
+                                                           {ExprOp::kHashSplit, "hash_split"},
+                                                           {ExprOp::kHashFraction, "hash_fraction"}};
   if (IsBetween(expr)) {
     const Expr& low = *expr.args[0]->args[1];
     const Expr& high = *expr.args[1]->args[1];

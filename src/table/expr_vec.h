@@ -67,6 +67,9 @@ Vec VecOfLiteral(const Expr& literal);
 bool ConvertValue(const Expr& cast, const Vec& inner, int64_t i, Vec* out, std::vector<std::string>* texts,
                   std::string* problem);
 
+// hash_split() and hash_fraction(), whose arguments are bound: checks them, and says what they give.
+Result<ExprPtr> BindHash(std::shared_ptr<Expr> bound);
+
 // `text` against SQL's LIKE; `escape` 0 for none. Nothing if the pattern ends with the escape character.
 std::optional<bool> Like(std::string_view text, std::string_view pattern, char escape);
 // Lower or upper case of every text, by Unicode's simple mapping.
