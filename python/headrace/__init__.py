@@ -14,6 +14,7 @@ Everything that holds rows speaks the Arrow C stream interface: ``pyarrow.table(
 from headrace import _native
 from headrace.blob import Blob, decode_image
 from headrace.catalog import Catalog, init, open
+from headrace.describe import ColumnFacts, Description
 from headrace.errors import (
     Cancelled,
     Conflict,
@@ -56,11 +57,13 @@ __all__ = [
     "Catalog",
     "CenterCrop",
     "ColorJitter",
+    "ColumnFacts",
     "Commit",
     "Compaction",
     "Conflict",
     "Corrupt",
     "Delta",
+    "Description",
     "Epoch",
     "HeadraceError",
     "HistoryEntry",

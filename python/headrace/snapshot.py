@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from headrace import _native, display, process
+from headrace.describe import Description
 from headrace.hints import Hinted
 from headrace.process import Own
 from headrace.rows import Batch, Reader, Row
@@ -39,7 +40,6 @@ class Shown(Hinted):
         "num_rows": "len(table)",
         "count_rows": "len(table), or count(where=…)",
         "dtypes": "table.schema",
-        "describe": "table.schema, and `headrace describe` for bounds",
         "filter": "scan(where='…') reads the rows that a filter keeps",
         "where": "scan(where='…') reads the rows that a filter keeps",
         "select": "scan(columns=[…]) reads some columns",
@@ -133,6 +133,10 @@ class Snapshot(Shown):
     def schema(self) -> Schema:
         """Column names and types, as a dict that ``pyarrow.schema()`` takes too."""
         return Schema(self)
+
+    def describe(self) -> Description:
+        """The columns with their types, nulls and bounds, as far as statistics know them; nothing is read."""
+        return Description(self._view)
 
     def _first(self, rows: int, columns: list[str]) -> Batch:
         return self.take(self._view.ids_at(list(range(min(len(self), rows)))), columns)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace import _native
+from headrace.describe import Description
 from headrace.errors import Invalid, NotFound
 from headrace.process import Own
 from headrace.rows import Batch, Reader, Row, gathered, is_empty, to_native
@@ -147,6 +148,19 @@ class Table(Shown):
     def schema(self) -> Schema:
         """Column names and types, as a dict that ``pyarrow.schema()`` takes too."""
         return Schema(self.at())
+
+    def describe(self) -> Description:
+        """``Snapshot.describe`` of the newest version."""
+        return self.at().describe()
+
+    def storage(self) -> dict[str, Any]:
+        """Where the table's bytes lie, as ``headrace du`` shows it.
+
+        ``newest``, ``older`` (only older versions name them), ``history``, ``derived`` and ``unnamed`` are objects and bytes,
+        each object once. ``columns`` are bytes by column of the newest version, ``packs`` the media, ``used_last_by`` the bytes
+        that expiring versions frees: a version's, once it and all before it have gone.
+        """
+        return _native.storage(self._native)
 
     def head(self, rows: int = 5) -> Batch:
         """The first rows."""

@@ -1,14 +1,79 @@
-// What is told of tables.
+// What is told of tables: statistics of columns, where the bytes lie.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include "module.h"
+#include "table/describe.h"
 #include "table/split.h"
+#include "table/storage.h"
 
 namespace headrace::python {
+namespace {
+
+nb::object ToObject(const table::Value& value) {
+  if (const bool* flag = std::get_if<bool>(&value)) return nb::cast(*flag);
+  if (const int64_t* whole = std::get_if<int64_t>(&value)) return nb::cast(*whole);
+  if (const double* real = std::get_if<double>(&value)) return nb::cast(*real);
+  if (const auto* text = std::get_if<std::string>(&value)) {
+    PyObject* decoded = PyUnicode_DecodeUTF8(text->data(), static_cast<Py_ssize_t>(text->size()), "replace");
+    return nb::steal(decoded);
+  }
+  return nb::none();
+}
+
+nb::list Describe(const table::View& view) {
+  const auto columns = Check(Interruptible([&](const StopToken&) { return table::SummariseColumns(view); }));
+  nb::list list;
+  for (const auto& column : columns) {
+    const bool bytes = column.field.type.kind == table::Kind::kBinary;
+    list.append(nb::make_tuple(column.path, column.field.type.ToString(),
+                               column.known ? nb::cast(column.nulls) : nb::object(nb::none()),
+                               bytes ? nb::object(nb::none()) : ToObject(column.min),
+                               bytes ? nb::object(nb::none()) : ToObject(column.max), column.exact));
+  }
+  return list;
+}
+
+nb::dict AmountDict(const table::Amount& amount) {
+  nb::dict dict;
+  dict["objects"] = amount.objects;
+  dict["bytes"] = amount.bytes;
+  return dict;
+}
+
+nb::dict StorageDict(const table::Table& table) {
+  const auto storage =
+      Check(Interruptible([&](const StopToken& stop) { return table::MeasureStorage(table, stop); }));
+  nb::dict dict, columns, frees;
+  dict["version"] = storage.version;
+  dict["newest"] = AmountDict(storage.newest);
+  dict["older"] = AmountDict(storage.older);
+  dict["history"] = AmountDict(storage.history);
+  dict["derived"] = AmountDict(storage.derived);
+  dict["unnamed"] = AmountDict(storage.unnamed);
+  for (const auto& column : storage.newest_columns.columns)
+    columns[nb::cast(column.field.name)] = column.files.bytes + column.overlays.bytes;
+  dict["columns"] = columns;
+  dict["packs"] = AmountDict(storage.newest_columns.packs);
+  dict["packs_live"] = storage.newest_columns.packs_live;
+  dict["indexes"] = storage.newest_columns.overhead;
+  dict["replaced"] = storage.newest_columns.left_in_files;
+  for (const auto& version : storage.versions) {
+    if (version.version < storage.version && version.last.objects > 0)
+      frees[nb::cast(version.version)] = version.last.bytes;
+  }
+  dict["used_last_by"] = frees;
+  return dict;
+}
+
+}  // namespace
 
 void BindInspect(nb::module_& m) {
   m.def("check_split", [](const std::string& parts) { Check(table::Split::Parse(parts)); });
+  m.def("describe", &Describe);
+  m.def("storage", &StorageDict);
 }
 
 }  // namespace headrace::python

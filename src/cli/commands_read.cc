@@ -9,39 +9,15 @@
 #include "base/json.h"
 #include "cli/commands.h"
 #include "cli/render.h"
+#include "cli/storage_report.h"
 #include "cli/terminal.h"
 #include "table/arrow_bridge.h"
+#include "table/describe.h"
 
 namespace headrace::cli {
 namespace {
 
 using nlohmann::ordered_json;
-
-std::string ShortTime(int64_t micros) {
-  std::string text = FormatMicros(micros).substr(0, 19);
-  text[10] = ' ';
-  return text;
-}
-
-// Rows of text as an aligned table.
-void PrintAligned(const std::vector<std::vector<std::string>>& rows, size_t right_from, size_t right_to) {
-  std::vector<int> widths;
-  for (const auto& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], DisplayWidth(row[i]));
-  }
-  const bool colour = StdoutIsTerminal();
-  for (size_t r = 0; r < rows.size(); ++r) {
-    std::string line;
-    for (size_t i = 0; i < rows[r].size(); ++i) {
-      const std::string space(static_cast<size_t>(widths[i] - DisplayWidth(rows[r][i])), ' ');
-      const bool right = i >= right_from && i < right_to;
-      line += (i ? "  " : "") + (right ? space + rows[r][i] : rows[r][i] + space);
-    }
-    while (!line.empty() && line.back() == ' ') line.pop_back();
-    std::printf(r == 0 && colour ? "\033[1m%s\033[0m\n" : "%s\n", line.c_str());
-  }
-}
 
 Result<int64_t> BytesOf(const table::View& view) {
   HEADRACE_ASSIGN(const auto fragments, view.Fragments());
@@ -98,64 +74,49 @@ std::string BoundText(const table::Type& type, const table::Value& value) {
   return buffer;
 }
 
-Status Describe(const Context& context, const std::string& name) {
+Status Describe(const Context& context, const std::string& name, bool storage) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto view, catalog->Resolve(name));
   HEADRACE_ASSIGN(const auto fragments, view.Fragments());
   HEADRACE_ASSIGN(const int64_t bytes, BytesOf(view));
   const auto& snapshot = view.snapshot();
+  HEADRACE_ASSIGN(const auto summaries, table::SummariseColumns(view));
   ordered_json columns = ordered_json::array();
   std::vector<std::vector<std::string>> rows = {{"column", "type", "nulls", "min", "max"}};
-  const std::function<Status(const table::Field&, const std::string&, bool)> add =
-      [&](const table::Field& field, const std::string& path, bool nested) -> Status {
-    HEADRACE_ASSIGN(const auto stats, view.Stats(field));
-    std::optional<table::FieldStats> all = table::FieldStats{};
-    for (const auto& one : stats)
-      all = all && one ? std::optional(table::MergeStats(*all, *one)) : std::nullopt;
-    const bool known = all && field.type.is_scalar() && !fragments->empty();
-    // Statistics count what was deleted or laid over.
-    const bool exact = std::all_of(fragments->begin(), fragments->end(), [](const table::Fragment& fragment) {
-      return fragment.deleted.empty() && fragment.overlays.empty();
-    });
+  for (const auto& column : summaries) {
     const auto bound = [&](const table::Value& value) {
-      return known ? BoundText(field.type, value) : std::string();
+      return column.known ? BoundText(column.field.type, value) : std::string();
     };
-    rows.push_back({(nested ? "  ." : "") + field.name, field.type.ToString(),
-                    known ? (exact ? "" : "≤ ") + HumanCount(all->nulls) : "", known ? bound(all->min) : "",
-                    known ? bound(all->max) : ""});
-    ordered_json entry = {{"name", path}, {"id", field.id}, {"type", field.type.ToString()}};
-    if (known) {
-      entry[exact ? "nulls" : "nulls_at_most"] = all->nulls;
-      if (!table::IsNull(all->min)) {
-        entry["min"] = bound(all->min);
-        entry["max"] = bound(all->max);
+    rows.push_back({(column.nested ? "  ." : "") + column.field.name, column.field.type.ToString(),
+                    column.known ? (column.exact ? "" : "≤ ") + HumanCount(column.nulls) : "",
+                    bound(column.min), bound(column.max)});
+    ordered_json entry = {
+        {"name", column.path}, {"id", column.field.id}, {"type", column.field.type.ToString()}};
+    if (column.known) {
+      entry[column.exact ? "nulls" : "nulls_at_most"] = column.nulls;
+      if (!table::IsNull(column.min)) {
+        entry["min"] = bound(column.min);
+        entry["max"] = bound(column.max);
       }
     }
     columns.push_back(entry);
-    if (field.type.kind == table::Kind::kBlob) {
-      for (const auto& child : field.type.children) {
-        const bool fact = child.name == "media_type" || child.name == "width" || child.name == "height" ||
-                          child.name == "length" || child.name == "checksum";
-        if (fact) HEADRACE_TRY(add(child, path + "." + child.name, true));
-      }
-    } else if (field.type.kind == table::Kind::kStruct) {
-      for (const auto& child : field.type.children) HEADRACE_TRY(add(child, path + "." + child.name, true));
-    }
-    return Status::Ok();
-  };
-  for (const auto& field : snapshot.schema.fields) HEADRACE_TRY(add(field, field.name, false));
+  }
   if (context.json) {
     ordered_json tags = ordered_json::object();
     for (const auto& [tag, version] : snapshot.tags) tags[tag] = version;
-    PrintJson({{"name", name},
-               {"id", snapshot.table.ToString()},
-               {"version", snapshot.version},
-               {"rows", snapshot.rows},
-               {"bytes", bytes},
-               {"fragments", fragments->size()},
-               {"folder", catalog->Describe() + "/" + view.prefix()},
-               {"tags", tags},
-               {"columns", columns}});
+    ordered_json json = {{"name", name},
+                         {"id", snapshot.table.ToString()},
+                         {"version", snapshot.version},
+                         {"rows", snapshot.rows},
+                         {"bytes", bytes},
+                         {"fragments", fragments->size()},
+                         {"folder", catalog->Describe() + "/" + view.prefix()},
+                         {"tags", tags},
+                         {"columns", columns}};
+    if (storage) {
+      HEADRACE_ASSIGN(json["storage"], StorageJson(view, context.stop));
+    }
+    PrintJson(json);
     return Status::Ok();
   }
   std::printf("%s: version %ld, %s rows, %s in %s fragments\n", name.c_str(),
@@ -167,7 +128,7 @@ Status Describe(const Context& context, const std::string& name) {
     std::printf("tag %s: version %ld\n", tag.c_str(), static_cast<long>(version));
   std::printf("\n");
   PrintAligned(rows, 2, 3);
-  return Status::Ok();
+  return storage ? PrintStorage(view, context.stop) : Status::Ok();
 }
 
 std::string WhatHappened(const table::Operation& operation) {
@@ -315,9 +276,13 @@ void AddLs(CLI::App* app, Context* context, Action* action) {
 void AddDescribe(CLI::App* app, Context* context, Action* action) {
   auto* command = app->add_subcommand("describe", "Columns, types, bounds, tags and files of a table");
   auto name = std::make_shared<std::string>();
+  auto storage = std::make_shared<bool>(false);
   command->add_option("table", *name, "A table, table@version or ref")->required();
-  command->footer("Examples:\n  headrace describe photos\n  headrace describe photos@v3");
-  command->callback([=] { *action = [=] { return Describe(*context, *name); }; });
+  command->add_flag("--storage", *storage, "Also how it lies in files: bytes by column, fragments, updates");
+  command->footer(
+      "Examples:\n  headrace describe photos\n  headrace describe photos@v3\n  headrace describe photos "
+      "--storage");
+  command->callback([=] { *action = [=] { return Describe(*context, *name, *storage); }; });
 }
 
 void AddLog(CLI::App* app, Context* context, Action* action) {

@@ -12,8 +12,10 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/clock.h"
 #include "base/ids.h"
 #include "base/json.h"
+#include "cli/terminal.h"
 #include "table/arrow_bridge.h"
 
 namespace headrace::cli {
@@ -136,6 +138,32 @@ int DisplayWidth(const std::string& text) {
     width += byte >= 0xf0 || (byte >= 0xe3 && byte <= 0xed) ? 2 : 1;
   }
   return width;
+}
+
+std::string ShortTime(int64_t micros) {
+  std::string text = FormatMicros(micros).substr(0, 19);
+  text[10] = ' ';
+  return text;
+}
+
+// Rows of text as an aligned table.
+void PrintAligned(const std::vector<std::vector<std::string>>& rows, size_t right_from, size_t right_to) {
+  std::vector<int> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], DisplayWidth(row[i]));
+  }
+  const bool colour = StdoutIsTerminal();
+  for (size_t r = 0; r < rows.size(); ++r) {
+    std::string line;
+    for (size_t i = 0; i < rows[r].size(); ++i) {
+      const std::string space(static_cast<size_t>(widths[i] - DisplayWidth(rows[r][i])), ' ');
+      const bool right = i >= right_from && i < right_to;
+      line += (i ? "  " : "") + (right ? space + rows[r][i] : rows[r][i] + space);
+    }
+    while (!line.empty() && line.back() == ' ') line.pop_back();
+    std::printf(r == 0 && colour ? "\033[1m%s\033[0m\n" : "%s\n", line.c_str());
+  }
 }
 
 std::string HumanBytes(double bytes) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <arrow/type_fwd.h>
 #include <nlohmann/json_fwd.hpp>
@@ -34,6 +35,10 @@ Result<int64_t> Render(arrow::RecordBatchReader* rows, const RenderOptions& opti
 // One JSON value and a newline on standard output.
 void PrintJson(const nlohmann::ordered_json& json);
 
+// Rows of text as an aligned table, its first row the names; columns [right_from, right_to) to the right.
+void PrintAligned(const std::vector<std::vector<std::string>>& rows, size_t right_from, size_t right_to);
+
+std::string ShortTime(int64_t micros);  // "2026-11-22 08:15:00"
 std::string HumanBytes(double bytes);   // "1.2 GB"
 std::string HumanCount(int64_t count);  // "12,345"
 std::string HumanSeconds(double s);     // "0.8 s", "2 min 5 s"

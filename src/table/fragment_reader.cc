@@ -2,13 +2,12 @@
 
 #include <arrow/array.h>
 
-#include "store/read_ahead.h"
 #include "table/arrow_bridge.h"
 #include "table/blob_cells.h"
 #include "table/conform.h"
 #include "table/keys.h"
+#include "table/open_parquet.h"
 #include "table/parquet_file.h"
-#include "table/parquet_tail.h"
 #include "table/replace_rows.h"
 #include "table/row_map.h"
 #include "table/tensor_file.h"
@@ -46,16 +45,7 @@ std::optional<FieldStats> WithOverlays(const Fragment& fragment, int32_t top, in
 }
 
 Result<std::shared_ptr<ParquetFile>> FragmentReader::OpenParquet(const DataFile& file) const {
-  const std::string key = DataKey(prefix_, file.id, FileKind::kParquet);
-  return env_->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
-    HEADRACE_ASSIGN(auto reader, env_->store->Open(key));
-    if (reader->size() != file.bytes) {
-      return Status::Corrupt(key + " has " + std::to_string(reader->size()) + " bytes; its manifest says " +
-                             std::to_string(file.bytes));
-    }
-    HEADRACE_ASSIGN(reader, CheckTail(store::ReadAhead(std::move(reader), env_->blocks), file.tail));
-    return ParquetFile::Open(std::move(reader), /*has_checksums=*/file.tail.bytes > 0);
-  });
+  return table::OpenParquet(env_.get(), prefix_, file);
 }
 
 Result<std::shared_ptr<arrow::Array>> FragmentReader::ReadFile(const DataFile& file, const Field& top,

@@ -125,6 +125,17 @@ Status ParquetFile::Load() {
   return Status::Ok();
 }
 
+std::map<int32_t, int64_t> ParquetFile::BytesByField() const {
+  std::map<int32_t, int64_t> bytes;
+  for (int g = 0; g < metadata_->num_row_groups(); ++g) {
+    const auto group = metadata_->RowGroup(g);
+    for (int c = 0; c < group->num_columns(); ++c)
+      bytes[FieldIdOf(*metadata_->schema()->GetColumnRoot(c))] +=
+          group->ColumnChunk(c)->total_compressed_size();
+  }
+  return bytes;
+}
+
 Result<ParquetFile::Leaf*> ParquetFile::FindLeaf(int32_t field_id) {
   for (const auto& leaf : leaves_) {
     if (leaf->field_id == field_id) return leaf.get();

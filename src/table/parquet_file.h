@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -30,6 +31,8 @@ class ParquetFile {
   ~ParquetFile();
 
   int64_t rows() const { return rows_; }
+  // Of the pages of each top-level field, by its id.
+  std::map<int32_t, int64_t> BytesByField() const;
   // A top-level field's values in its Arrow type. NotFound if the file holds no such field id. Adds the bytes
   // of the pages touched to `*bytes_read`.
   Result<std::shared_ptr<arrow::Array>> Read(const Field& field, const Rows& rows,

@@ -1,0 +1,24 @@
+#include "table/open_parquet.h"
+
+#include "store/read_ahead.h"
+#include "table/keys.h"
+#include "table/parquet_file.h"
+#include "table/parquet_tail.h"
+
+namespace headrace::table {
+
+Result<std::shared_ptr<ParquetFile>> OpenParquet(Environment* env, const std::string& prefix,
+                                                 const DataFile& file) {
+  const std::string key = DataKey(prefix, file.id, FileKind::kParquet);
+  return env->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
+    HEADRACE_ASSIGN(auto reader, env->store->Open(key));
+    if (reader->size() != file.bytes) {
+      return Status::Corrupt(key + " has " + std::to_string(reader->size()) + " bytes; its manifest says " +
+                             std::to_string(file.bytes));
+    }
+    HEADRACE_ASSIGN(reader, CheckTail(store::ReadAhead(std::move(reader), env->blocks), file.tail));
+    return ParquetFile::Open(std::move(reader), /*has_checksums=*/file.tail.bytes > 0);
+  });
+}
+
+}  // namespace headrace::table
