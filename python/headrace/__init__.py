@@ -15,6 +15,7 @@ from headrace import _native
 from headrace.blob import Blob, decode_image
 from headrace.catalog import Catalog, init, open
 from headrace.describe import ColumnFacts, Description
+from headrace.diff import Diff
 from headrace.errors import (
     Cancelled,
     Conflict,
@@ -64,6 +65,7 @@ __all__ = [
     "Corrupt",
     "Delta",
     "Description",
+    "Diff",
     "Epoch",
     "HeadraceError",
     "HistoryEntry",

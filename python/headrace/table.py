@@ -10,6 +10,7 @@ from typing import Any
 
 from headrace import _native
 from headrace.describe import Description
+from headrace.diff import Diff
 from headrace.errors import Invalid, NotFound
 from headrace.process import Own
 from headrace.rows import Batch, Reader, Row, gathered, is_empty, to_native
@@ -152,6 +153,17 @@ class Table(Shown):
     def describe(self) -> Description:
         """``Snapshot.describe`` of the newest version."""
         return self.at().describe()
+
+    def diff(self, before: int | str | datetime.datetime, after: int | str | datetime.datetime | None = None) -> Diff:
+        """What differs between two versions (numbers, ``"v3"``, tags or times); by default the second is the newest.
+
+        Rows are told apart by their ids and columns by theirs, so renames are no change. Where both versions have the same
+        files, nothing is read.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        return Diff(self.at(before), self.at(after))
 
     def storage(self) -> dict[str, Any]:
         """Where the table's bytes lie, as ``headrace du`` shows it.

@@ -1,4 +1,5 @@
-// What is told of tables: statistics of columns, where the bytes lie.
+// What is told of tables: diffs of versions, statistics of columns, where the bytes lie.
+#include <arrow/record_batch.h>
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/string.h>
@@ -6,11 +7,38 @@
 
 #include "module.h"
 #include "table/describe.h"
+#include "table/diff.h"
 #include "table/split.h"
 #include "table/storage.h"
 
 namespace headrace::python {
 namespace {
+
+nb::dict CountsOf(const table::View& before, const table::View& after) {
+  std::vector<table::DiffColumn> columns;
+  const auto counts = Check(Interruptible([&](const StopToken& stop) -> Result<table::DiffCounts> {
+    HEADRACE_ASSIGN(const auto diff, table::Diff::Between(before, after));
+    columns = diff.columns();
+    return diff.Count(stop);
+  }));
+  nb::dict dict, changed, added, dropped, renamed;
+  for (size_t i = 0; i < columns.size(); ++i) {
+    const auto& column = columns[i];
+    if (column.added()) added[nb::cast(*column.after)] = column.field.type.ToString();
+    if (column.dropped()) dropped[nb::cast(*column.before)] = column.field.type.ToString();
+    if (column.renamed()) renamed[nb::cast(*column.before)] = *column.after;
+    if (counts.changed_in[i] > 0) changed[nb::cast(*column.after)] = counts.changed_in[i];
+  }
+  dict["added"] = counts.added;
+  dict["deleted"] = counts.deleted;
+  dict["changed"] = counts.changed;
+  dict["same"] = counts.same;
+  dict["changed_in"] = changed;
+  dict["columns_added"] = added;
+  dict["columns_dropped"] = dropped;
+  dict["columns_renamed"] = renamed;
+  return dict;
+}
 
 nb::object ToObject(const table::Value& value) {
   if (const bool* flag = std::get_if<bool>(&value)) return nb::cast(*flag);
@@ -72,6 +100,16 @@ nb::dict StorageDict(const table::Table& table) {
 
 void BindInspect(nb::module_& m) {
   m.def("check_split", [](const std::string& parts) { Check(table::Split::Parse(parts)); });
+  m.def("diff_counts", &CountsOf);
+  m.def("diff_rows", [](const table::View& before, const table::View& after) {
+    auto rows =
+        Check(Interruptible([&](const StopToken&) -> Result<std::shared_ptr<arrow::RecordBatchReader>> {
+          HEADRACE_ASSIGN(const auto diff, table::Diff::Between(before, after));
+          return diff.Rows({});
+        }));
+    KeepInChild(rows);
+    return Reader{std::move(rows), nullptr};
+  });
   m.def("describe", &Describe);
   m.def("storage", &StorageDict);
 }

@@ -34,6 +34,7 @@ void AddIngest(CLI::App* app, Context* context, Action* action);
 void AddLs(CLI::App* app, Context* context, Action* action);
 void AddDescribe(CLI::App* app, Context* context, Action* action);
 void AddLog(CLI::App* app, Context* context, Action* action);
+void AddDiff(CLI::App* app, Context* context, Action* action);
 void AddDu(CLI::App* app, Context* context, Action* action);
 void AddSql(CLI::App* app, Context* context, Action* action);
 void AddHead(CLI::App* app, Context* context, Action* action);

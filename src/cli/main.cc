@@ -151,6 +151,7 @@ int Main(int argc, char** argv) {
   AddLs(&app, &context, &action);
   AddDescribe(&app, &context, &action);
   AddLog(&app, &context, &action);
+  AddDiff(&app, &context, &action);
   AddDu(&app, &context, &action);
   AddSql(&app, &context, &action);
   AddHead(&app, &context, &action);

@@ -19,6 +19,7 @@
 #include <thread>
 
 #include "query/blob_export.h"
+#include "query/diff_function.h"
 #include "query/errors.h"
 #include "query/result_reader.h"
 #include "query/scan_function.h"
@@ -233,6 +234,7 @@ class DuckEngine final : public SqlEngine {
       connection_ = std::make_shared<duckdb::Connection>(*database_);
       RegisterScan(connection_.get(), session_);
       RegisterSplit(connection_.get());
+      RegisterDiff(connection_.get(), session_);
       if (!options_.files) {
         std::vector<std::string> settings = {"set enable_external_access = false"};
         if (!writable.empty()) settings.insert(settings.begin(), "set allowed_paths = " + PathsOf(writable));
