@@ -34,6 +34,7 @@ from headrace.rows import Batch, Reader, Row
 from headrace.snapshot import Snapshot
 from headrace.sources import Mixture, Pack
 from headrace.split import Split
+from headrace.storage import Amount, Storage
 from headrace.stream import Epoch, Stream
 from headrace.table import Commit, Compaction, HistoryEntry, Merge, Table
 from headrace.transforms import (
@@ -51,6 +52,7 @@ from headrace.transforms import (
 __version__ = _native.version()
 
 __all__ = [
+    "Amount",
     "Answer",
     "Batch",
     "Blob",
@@ -87,6 +89,7 @@ __all__ = [
     "Row",
     "Snapshot",
     "Split",
+    "Storage",
     "Stream",
     "Table",
     "To",

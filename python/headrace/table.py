@@ -15,6 +15,7 @@ from headrace.errors import Invalid, NotFound
 from headrace.process import Own
 from headrace.rows import Batch, Reader, Row, gathered, is_empty, to_native
 from headrace.snapshot import Schema, Shown, Snapshot
+from headrace.storage import Storage, of_native
 
 
 @dataclass(frozen=True)
@@ -165,14 +166,9 @@ class Table(Shown):
         """
         return Diff(self.at(before), self.at(after))
 
-    def storage(self) -> dict[str, Any]:
-        """Where the table's bytes lie, as ``headrace du`` shows it.
-
-        ``newest``, ``older`` (only older versions name them), ``history``, ``derived`` and ``unnamed`` are objects and bytes,
-        each object once. ``columns`` are bytes by column of the newest version, ``packs`` the media, ``used_last_by`` the bytes
-        that expiring versions frees: a version's, once it and all before it have gone.
-        """
-        return _native.storage(self._native)
+    def storage(self) -> Storage:
+        """Where the table's bytes lie: by column of the newest version, by version, and of no version."""
+        return of_native(_native.storage(self._native))
 
     def head(self, rows: int = 5) -> Batch:
         """The first rows."""

@@ -63,10 +63,14 @@ Status PrintStorage(const table::View& view, const StopToken& stop) {
   HEADRACE_ASSIGN(const table::Layout layout, table::LayoutOf(view));
   std::printf("\n");
   PrintColumns(columns, view.snapshot().rows);
-  std::printf("\n%s fragments of %s to %s rows (half have %s or more); %s of them are small\n",
-              HumanCount(layout.fragments).c_str(), HumanCount(layout.least_rows).c_str(),
-              HumanCount(layout.most_rows).c_str(), HumanCount(layout.median_rows).c_str(),
-              HumanCount(layout.small).c_str());
+  if (layout.fragments == 1) {
+    std::printf("\n1 fragment of %s rows\n", HumanCount(layout.most_rows).c_str());
+  } else {
+    std::printf("\n%s fragments of %s to %s rows (half have %s or more); %s of them are small\n",
+                HumanCount(layout.fragments).c_str(), HumanCount(layout.least_rows).c_str(),
+                HumanCount(layout.most_rows).c_str(), HumanCount(layout.median_rows).c_str(),
+                HumanCount(layout.small).c_str());
+  }
   if (layout.deleted > 0)
     std::printf("%s deleted rows, the values of %s still in files\n", HumanCount(layout.deleted).c_str(),
                 HumanCount(layout.deleted - layout.erased).c_str());

@@ -76,6 +76,10 @@ duckdb::unique_ptr<duckdb::GlobalTableFunctionState> StartDiff(duckdb::ClientCon
   return state;
 }
 
+duckdb::string_t AddText(duckdb::Vector* vector, std::string_view text) {
+  return duckdb::StringVector::AddString(*vector, text.data(), text.size());
+}
+
 void RunDiff(duckdb::ClientContext&, duckdb::TableFunctionInput& input, duckdb::DataChunk& output) {
   const auto& data = input.bind_data->Cast<DiffData>();
   auto& state = input.global_state->Cast<DiffState>();
@@ -90,18 +94,22 @@ void RunDiff(duckdb::ClientContext&, duckdb::TableFunctionInput& input, duckdb::
   const auto& changes = static_cast<const arrow::StringArray&>(*state.batch->column(1));
   const auto& lists = static_cast<const arrow::ListArray&>(*state.batch->column(2));
   const auto& columns = static_cast<const arrow::StringArray&>(*lists.values());
+  duckdb::Vector& names = duckdb::ListVector::GetEntry(output.data[2]);
+  duckdb::idx_t listed = 0;
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t row = state.at + i;
     const auto out = static_cast<duckdb::idx_t>(i);
     duckdb::FlatVector::GetData<int64_t>(output.data[0])[out] = ids.Value(row);
-    output.data[1].SetValue(out, duckdb::Value(changes.GetString(row)));
-    duckdb::vector<duckdb::Value> values;
+    duckdb::FlatVector::GetData<duckdb::string_t>(output.data[1])[out] =
+        AddText(&output.data[1], changes.GetView(row));
+    if (lists.IsNull(row)) duckdb::FlatVector::SetNull(output.data[2], out, true);
+    const auto count = static_cast<duckdb::idx_t>(lists.value_length(row));
+    duckdb::FlatVector::GetData<duckdb::list_entry_t>(output.data[2])[out] = {listed, count};
+    duckdb::ListVector::Reserve(output.data[2], listed + count);
     for (int64_t v = lists.value_offset(row); v < lists.value_offset(row + 1); ++v)
-      values.emplace_back(columns.GetString(v));
-    output.data[2].SetValue(out, lists.IsNull(row)
-                                     ? duckdb::Value(output.data[2].GetType())
-                                     : duckdb::Value::LIST(duckdb::LogicalType::VARCHAR, std::move(values)));
+      duckdb::FlatVector::GetData<duckdb::string_t>(names)[listed++] = AddText(&names, columns.GetView(v));
   }
+  duckdb::ListVector::SetListSize(output.data[2], listed);
   state.at += rows;
   output.SetCardinality(static_cast<duckdb::idx_t>(rows));
 }

@@ -77,24 +77,23 @@ def test_every_byte_is_held_by_something(catalog: hr.Catalog, headrace: Run) -> 
     table.compact()
     list(hr.Stream(table, ["k"], where="k > 5", batch_size=64))
     storage = table.storage()
-    parts = ("newest", "older", "history", "derived", "unnamed")
-    assert sum(storage[part]["bytes"] for part in parts) == _objects(catalog)
-    assert storage["unnamed"]["objects"] == 0
-    assert storage["older"]["bytes"] > 3000 * 32 * 4, "the vectors are in older versions only"
-    assert set(storage["columns"]) == {"k", "x", "image"}
+    assert storage.total.bytes == _objects(catalog)
+    assert storage.unnamed.objects == 0
+    assert storage.older.bytes > 3000 * 32 * 4, "the vectors are in older versions only"
+    assert set(storage.columns) == {"k", "x", "image"}
     # What the newest version holds are its columns, its media and what they need beside them.
-    manifests = storage["newest"]["bytes"] - sum(storage["columns"].values()) - storage["packs"]["bytes"]
-    assert storage["indexes"] <= manifests < storage["indexes"] + 50_000
-    assert storage["packs"]["bytes"] >= storage["packs_live"] == 3 * sum(len(_picture(i)) for i in range(20))
+    beside = storage.newest.bytes - sum(storage.columns.values()) - storage.packs.bytes
+    assert storage.indexes <= beside < storage.indexes + 50_000
+    assert storage.packs.bytes >= storage.packs_live == 3 * sum(len(_picture(i)) for i in range(20))
     # Expiring all versions but the newest frees what older ones hold.
-    assert sum(storage["used_last_by"].values()) == storage["older"]["bytes"]
+    assert sum(storage.used_last_by.values()) == storage.older.bytes
     stray = pathlib.Path(catalog.location) / table.at()._view.prefix / "data" / ("0" * 32 + ".parquet")
     stray.write_bytes(bytes(1000))
-    assert hr.open(catalog.location)["t"].storage()["unnamed"] == {"objects": 1, "bytes": 1000}
+    assert hr.open(catalog.location)["t"].storage().unnamed == hr.Amount(1, 1000)
     shown = headrace("--catalog", catalog.location, "du", "t").stdout
     assert "the newest version" in shown and "left behind" in shown and "frees with all before" in shown
     whole = json.loads(headrace("--catalog", catalog.location, "--json", "du", "t").stdout)
-    assert whole["older"] == storage["older"] and whole["total"]["bytes"] == _objects(catalog)
+    assert whole["older"] == storage.older._asdict() and whole["total"]["bytes"] == _objects(catalog)
     line = json.loads(headrace("--catalog", catalog.location, "--json", "du").stdout)
     assert line["table"] == "t" and line["total"] == whole["total"]
     assert headrace("--catalog", catalog.location, "du").stdout.splitlines()[1].startswith("t ")
@@ -107,7 +106,7 @@ def test_columns_of_a_version_have_sizes(catalog: hr.Catalog, headrace: Run) -> 
     location = ["--catalog", catalog.location]
     plain = headrace(*location, "describe", "t", "--storage")
     assert plain.returncode == 0, plain.stderr
-    assert "1 fragments" in plain.stdout and "headrace compact" in plain.stdout
+    assert "1 fragment of 5,000 rows" in plain.stdout and "headrace compact" in plain.stdout
     storage = json.loads(headrace(*location, "--json", "describe", "t", "--storage").stdout)["storage"]
     small, noise = storage["columns"]
     assert 5000 * 8 <= noise["bytes"] < 5000 * 9 and small["bytes"] > 0
