@@ -167,7 +167,36 @@ std::vector<int64_t> Gaps(const std::vector<table::HistoryEntry>& shown, bool wh
   return gaps;
 }
 
-Status Log(const Context& context, const std::string& name, int64_t limit, bool all) {
+// The version that a restore went back to, which the log has as "v2"; 0 of other commits.
+int64_t RestoredFrom(const table::Operation& operation) {
+  if (operation.kind != table::OperationKind::kRestore || operation.columns.size() != 1) return 0;
+  const std::string& target = operation.columns[0];
+  return target.starts_with("v") ? std::strtoll(target.c_str() + 1, nullptr, 10) : 0;
+}
+
+// A column before the rows of the log: `*` for versions that the newest one goes back to, `o` beside them for
+// those that a restore left behind.
+void DrawGraph(const std::vector<table::HistoryEntry>& history, std::vector<std::vector<std::string>>* rows) {
+  std::vector<std::vector<std::string>> drawn = {std::move(rows->front())};
+  drawn[0].insert(drawn[0].begin(), "");
+  int64_t next = history.empty() ? 0 : history.front().version;  // of those that the newest goes back to
+  bool beside = false;
+  for (size_t i = 0; i < history.size(); ++i) {
+    const bool left_behind = history[i].version > next;
+    if (beside && !left_behind) drawn.push_back({"|/"});
+    beside = left_behind;
+    if (!left_behind) {
+      const int64_t restored = RestoredFrom(history[i].operation);
+      next = restored > 0 ? restored : history[i].version - 1;
+    }
+    std::vector<std::string>& row = (*rows)[i + 1];
+    row.insert(row.begin(), left_behind ? "| o" : "*");
+    drawn.push_back(std::move(row));
+  }
+  *rows = std::move(drawn);
+}
+
+Status Log(const Context& context, const std::string& name, int64_t limit, bool all, bool graph) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto opened, catalog->OpenTable(name));
   HEADRACE_ASSIGN(const auto history, opened->History(limit, all));
@@ -199,7 +228,8 @@ Status Log(const Context& context, const std::string& name, int64_t limit, bool 
                     operation.why.empty() ? operation.how.substr(0, 60) : operation.why});
   }
   if (context.json) return Status::Ok();
-  PrintAligned(rows, 2, 4);
+  if (graph) DrawGraph(history, &rows);
+  PrintAligned(rows, graph ? 3 : 2, graph ? 5 : 4);
   const bool whole = limit < 0 || static_cast<int64_t>(history.size()) < limit;
   if (const auto gaps = Gaps(history, whole); !gaps.empty() && !context.quiet) {
     std::printf("%s %s: only ids for new columns were reserved (--all shows %s)\n",
@@ -293,8 +323,12 @@ void AddLog(CLI::App* app, Context* context, Action* action) {
   command->add_option("table", *name, "The table")->required();
   command->add_option("-n", *limit, "Newest entries to show; -1 for all")->capture_default_str();
   command->add_flag("--all", *all, "Also the reservations of column ids");
-  command->footer("Examples:\n  headrace log photos\n  headrace log photos -n 3 --json");
-  command->callback([=] { *action = [=] { return Log(*context, *name, *limit, *all); }; });
+  auto graph = std::make_shared<bool>(false);
+  command->add_flag("--graph", *graph,
+                    "Draw which versions the newest goes back to, and which restores left behind");
+  command->footer(
+      "Examples:\n  headrace log photos\n  headrace log photos -n 3 --json\n  headrace log photos --graph");
+  command->callback([=] { *action = [=] { return Log(*context, *name, *limit, *all, *graph); }; });
 }
 
 void AddHead(CLI::App* app, Context* context, Action* action) {

@@ -1,4 +1,4 @@
-"""What is known of columns without reading them, and where a table's bytes lie."""
+"""What is known of columns without reading them, where a table's bytes lie, and its history drawn."""
 
 from __future__ import annotations
 
@@ -118,3 +118,19 @@ def test_columns_of_a_version_have_sizes(catalog: hr.Catalog, headrace: Run) -> 
         ]
         == 0
     )
+
+
+def test_the_log_draws_what_restores_left_behind(catalog: hr.Catalog, headrace: Run) -> None:
+    table = catalog.create_table("t", {"k": [1, 2, 3]})
+    table.delete("k = 1")
+    table.restore(2)
+    table.delete("k = 2")
+    table.update({"k": 9}, "k = 3")
+    table.restore(5)
+    table.tag("end")
+    shown = headrace("--catalog", catalog.location, "log", "t", "--graph").stdout.splitlines()
+    assert shown[0].split() == ["version", "time", "(UTC)", "rows", "written", "what", "who", "why"]
+    graph = [line[:3].rstrip() + " " + "".join(line[3:].split()[:1]) for line in shown[1:]]
+    assert graph == ["* 8", "* 7", "| o 6", "|/ ", "* 5", "* 4", "| o 3", "|/ ", "* 2", "* 1"]
+    few = headrace("--catalog", catalog.location, "log", "t", "--graph", "-n", "3").stdout
+    assert [line[:3].rstrip() for line in few.splitlines()[1:]] == ["*", "*", "| o"]
