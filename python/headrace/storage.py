@@ -52,7 +52,8 @@ class Storage:
 
 def of_native(facts: dict[str, Any]) -> Storage:
     """What the native module measured."""
-    return Storage(**{name: Amount(**value) if name in _AMOUNTS else value for name, value in facts.items()})
+    parts: dict[str, Any] = {name: Amount(**facts[name]) for name in _AMOUNTS}
+    return Storage(**{**facts, **parts})
 
 
 _AMOUNTS = ("newest", "older", "history", "derived", "unnamed", "packs")
