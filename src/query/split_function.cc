@@ -183,7 +183,7 @@ class Keys {
   duckdb::Vector* keys_;
   duckdb::idx_t count_;
   Give give_;
-  table::SplitKey text_;
+  table::KeyTexts text_;
 };
 
 void RunSplit(duckdb::DataChunk& args, duckdb::ExpressionState& state, duckdb::Vector& result) {

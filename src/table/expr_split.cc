@@ -6,7 +6,7 @@ namespace headrace::table {
 namespace {
 
 // The key's text at i, which is not null.
-std::string_view KeyText(const Vec& key, const Expr& expr, int64_t i, SplitKey* text) {
+std::string_view TextAt(const Vec& key, const Expr& expr, int64_t i, KeyTexts* text) {
   switch (key.type) {
     case ValueType::kString:
       return key.String(i);
@@ -60,9 +60,9 @@ Result<Vec> Evaluator::HashSplit(const Expr& expr) {
   HEADRACE_ASSIGN(Split parsed, Split::Parse(std::get<std::string>(expr.args[1]->literal)));
   const auto split = std::make_shared<const Split>(std::move(parsed));
   const uint64_t seed = SeedOf(expr, 3);
-  SplitKey text;
+  KeyTexts text;
   auto result = Map(key, ValueType::kString, [&](int64_t i, Vec* out) {
-    const std::string* part = split->PartAt(SplitPosition(KeyText(key, *expr.args[0], i, &text), seed));
+    const std::string* part = split->PartAt(SplitPosition(TextAt(key, *expr.args[0], i, &text), seed));
     if (part == nullptr) return out->nulls.push_back(1), true;
     out->strings.push_back(*part);
     return true;
@@ -74,9 +74,9 @@ Result<Vec> Evaluator::HashSplit(const Expr& expr) {
 Result<Vec> Evaluator::HashFraction(const Expr& expr) {
   HEADRACE_ASSIGN(const Vec key, Run(*expr.args[0]));
   const uint64_t seed = SeedOf(expr, 2);
-  SplitKey text;
+  KeyTexts text;
   return Map(key, ValueType::kDouble, [&](int64_t i, Vec* out) {
-    out->doubles.push_back(SplitFraction(SplitPosition(KeyText(key, *expr.args[0], i, &text), seed)));
+    out->doubles.push_back(SplitFraction(SplitPosition(TextAt(key, *expr.args[0], i, &text), seed)));
     return true;
   });
 }

@@ -13,7 +13,7 @@
 namespace headrace::table {
 namespace {
 
-int64_t FixedBytes(const arrow::DataType& type) {
+int64_t FixedWidth(const arrow::DataType& type) {
   return static_cast<const arrow::FixedWidthType&>(type).bit_width() / 8;
 }
 
@@ -46,7 +46,7 @@ void AppendValue(const arrow::Array& column, int64_t row, bool sized, std::strin
     case arrow::Type::DOUBLE:
       return AppendFloat(static_cast<const arrow::DoubleArray&>(column).Value(row), out);
     default: {
-      const int64_t width = FixedBytes(*column.type());
+      const int64_t width = FixedWidth(*column.type());
       const uint8_t* values = column.data()->buffers[1]->data() + (column.offset() + row) * width;
       out->append(reinterpret_cast<const char*>(values), static_cast<size_t>(width));
     }

@@ -15,7 +15,7 @@ constexpr int64_t kWhole = 1'000'000'000'000'000'000;  // 1 in units of a share
 constexpr int64_t kRounding = 1'000'000'000;           // a billionth of it
 constexpr uint64_t kPositions = uint64_t{1} << 53;
 
-std::string_view Trimmed(std::string_view text) {
+std::string_view Stripped(std::string_view text) {
   const size_t begin = text.find_first_not_of(" \t\n");
   return begin == std::string_view::npos ? std::string_view()
                                          : text.substr(begin, text.find_last_not_of(" \t\n") - begin + 1);
@@ -50,11 +50,11 @@ Result<Split> Split::Parse(std::string_view text) {
   size_t last = 0;  // of the parts with a share
   for (size_t begin = 0; begin <= text.size();) {
     const size_t comma = std::min(text.find(',', begin), text.size());
-    const std::string_view part = Trimmed(text.substr(begin, comma - begin));
+    const std::string_view part = Stripped(text.substr(begin, comma - begin));
     begin = comma + 1;
     const size_t colon = part.rfind(':');
     if (colon == std::string_view::npos) return Wrong(part, "there is no name with a share");
-    const std::string name(Trimmed(part.substr(0, colon)));
+    const std::string name(Stripped(part.substr(0, colon)));
     if (name.empty() || name.find_first_of(":'\"") != std::string::npos)
       return Wrong(part, "the name is empty, or has colons or quotes");
     for (const Part& other : split.parts_) {
@@ -62,7 +62,7 @@ Result<Split> Split::Parse(std::string_view text) {
     }
     if (split.parts_.size() == kMaxParts)
       return Status::Limit("a split has at most " + std::to_string(kMaxParts) + " parts");
-    HEADRACE_ASSIGN(const int64_t share, ParseShare(part, Trimmed(part.substr(colon + 1))));
+    HEADRACE_ASSIGN(const int64_t share, ParseShare(part, Stripped(part.substr(colon + 1))));
     sum += share;
     if (sum > kWhole + kRounding)
       return Wrong(text, "the shares add up to more than 1: " + ToString(Decimal{sum, kShareDigits}));
@@ -83,13 +83,13 @@ const std::string* Split::PartAt(uint64_t position) const {
   return nullptr;
 }
 
-std::string_view SplitKey::OfInt(int64_t value) {
+std::string_view KeyTexts::OfInt(int64_t value) {
   char digits[24];
   text_.assign(digits, std::to_chars(digits, digits + sizeof digits, value).ptr);
   return text_;
 }
 
-std::string_view SplitKey::OfDecimal(Decimal value) {
+std::string_view KeyTexts::OfDecimal(Decimal value) {
   while (value.scale > 0 && value.unscaled % 10 == 0) {
     value.unscaled /= 10;
     --value.scale;
@@ -102,7 +102,7 @@ std::string_view SplitKey::OfDecimal(Decimal value) {
 
 // Days since 1970 as a date of the Gregorian calendar, for all years
 // (https://howardhinnant.github.io/date_algorithms.html, civil_from_days).
-std::string_view SplitKey::OfDate(int64_t days) {
+std::string_view KeyTexts::OfDate(int64_t days) {
   const int64_t shifted = days + 719'468;  // since 0000-03-01
   const int64_t era = (shifted >= 0 ? shifted : shifted - 146'096) / 146'097;
   const int64_t day_of_era = shifted - era * 146'097;
@@ -120,6 +120,6 @@ std::string_view SplitKey::OfDate(int64_t days) {
   return text_;
 }
 
-std::string_view SplitKey::OfNanos(Int128 since_1970) { return OfDecimal({since_1970, 0}); }
+std::string_view KeyTexts::OfNanos(Int128 since_1970) { return OfDecimal({since_1970, 0}); }
 
 }  // namespace headrace::table

@@ -40,7 +40,7 @@ class Split {
 };
 
 // The texts of keys, one at a time. A text lives until the next is asked for.
-class SplitKey {
+class KeyTexts {
  public:
   std::string_view OfBool(bool value) { return value ? "true" : "false"; }
   std::string_view OfInt(int64_t value);

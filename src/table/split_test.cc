@@ -77,7 +77,7 @@ TEST(Split, GrowingTheFirstPartTakesFromTheOthersOnly) {
 }
 
 TEST(Split, TextsOfKeys) {
-  SplitKey key;
+  KeyTexts key;
   EXPECT_EQ(key.OfInt(INT64_MIN), "-9223372036854775808");
   EXPECT_EQ(key.OfDecimal({Int128{UINT64_MAX}, 0}), "18446744073709551615");
   EXPECT_EQ(key.OfDecimal({1500, 3}), "1.5");
