@@ -21,8 +21,8 @@ using BatchPtr = std::shared_ptr<arrow::RecordBatch>;
 
 constexpr size_t kShownColumns = 6;  // of a row that was added or deleted
 
-// The first rows that differ, of one chunk after another.
-struct FirstRows {
+// Rows that differ, some thousand at most.
+struct SomeRows {
   struct Row {
     int64_t id = 0;
     std::string change;
@@ -33,40 +33,38 @@ struct FirstRows {
   BatchPtr after;   // … that were added or changed
 };
 
-Result<FirstRows> ReadFirst(const table::Diff& diff, int64_t limit, const StopToken& stop) {
-  FirstRows first;
-  HEADRACE_ASSIGN(const auto reader, diff.Rows(stop));
+// The next rows that differ, `limit` at most; none at the end.
+Result<SomeRows> ReadSome(const table::Diff& diff, arrow::RecordBatchReader* reader, int64_t limit) {
+  SomeRows some;
+  BatchPtr batch;
+  if (limit > 0) HEADRACE_ARROW_TRY(reader->ReadNext(&batch));
+  if (!batch) return some;
   std::vector<int64_t> ids_before;
   std::vector<int64_t> ids_after;
-  while (static_cast<int64_t>(first.rows.size()) < limit) {
-    BatchPtr batch;
-    HEADRACE_ARROW_TRY(reader->ReadNext(&batch));
-    if (!batch) break;
-    const auto& ids = static_cast<const arrow::Int64Array&>(*batch->column(0));
-    const auto& changes = static_cast<const arrow::StringArray&>(*batch->column(1));
-    const auto& lists = static_cast<const arrow::ListArray&>(*batch->column(2));
-    const auto& names = static_cast<const arrow::StringArray&>(*lists.values());
-    for (int64_t i = 0; i < batch->num_rows() && static_cast<int64_t>(first.rows.size()) < limit; ++i) {
-      FirstRows::Row row{ids.Value(i), changes.GetString(i), {}};
-      for (int64_t v = lists.value_offset(i); v < lists.value_offset(i + 1); ++v)
-        row.columns.push_back(names.GetString(v));
-      if (row.change != "added") ids_before.push_back(row.id);
-      if (row.change != "deleted") ids_after.push_back(row.id);
-      first.rows.push_back(std::move(row));
-    }
+  const auto& ids = static_cast<const arrow::Int64Array&>(*batch->column(0));
+  const auto& changes = static_cast<const arrow::StringArray&>(*batch->column(1));
+  const auto& lists = static_cast<const arrow::ListArray&>(*batch->column(2));
+  const auto& names = static_cast<const arrow::StringArray&>(*lists.values());
+  for (int64_t i = 0; i < std::min(batch->num_rows(), limit); ++i) {
+    SomeRows::Row row{ids.Value(i), changes.GetString(i), {}};
+    for (int64_t v = lists.value_offset(i); v < lists.value_offset(i + 1); ++v)
+      row.columns.push_back(names.GetString(v));
+    if (row.change != "added") ids_before.push_back(row.id);
+    if (row.change != "deleted") ids_after.push_back(row.id);
+    some.rows.push_back(std::move(row));
   }
-  HEADRACE_ASSIGN(first.before, diff.before().Take(ids_before, {}));
-  HEADRACE_ASSIGN(first.after, diff.after().Take(ids_after, {}));
-  return first;
+  HEADRACE_ASSIGN(some.before, diff.before().Take(ids_before, {}));
+  HEADRACE_ASSIGN(some.after, diff.after().Take(ids_after, {}));
+  return some;
 }
 
-// Calls show(row, before, after) with the row's number in FirstRows::before and ::after, which may mean
+// Calls show(row, before, after) with the row's number in SomeRows::before and ::after, which may mean
 // nothing.
 template <typename Show>
-void ForEach(const FirstRows& first, Show show) {
+void ForEach(const SomeRows& some, Show show) {
   int64_t before = 0;
   int64_t after = 0;
-  for (const auto& row : first.rows) {
+  for (const auto& row : some.rows) {
     show(row, before, after);
     before += row.change != "added";
     after += row.change != "deleted";
@@ -80,8 +78,8 @@ std::string NameBefore(const table::Diff& diff, const std::string& after) {
   return after;
 }
 
-ordered_json RowJson(const table::Diff& diff, const FirstRows& first, const FirstRows::Row& row,
-                     int64_t before, int64_t after) {
+ordered_json RowJson(const table::Diff& diff, const SomeRows& some, const SomeRows::Row& row, int64_t before,
+                     int64_t after) {
   ordered_json json = {{"row_id", row.id}, {"change", row.change}};
   const auto whole = [](const arrow::RecordBatch& batch, int64_t at) {
     ordered_json values = ordered_json::object();
@@ -89,21 +87,21 @@ ordered_json RowJson(const table::Diff& diff, const FirstRows& first, const Firs
       values[batch.column_name(c)] = CellToJson(*batch.schema()->field(c), *batch.column(c), at);
     return values;
   };
-  if (row.change == "deleted") json["before"] = whole(*first.before, before);
-  if (row.change == "added") json["after"] = whole(*first.after, after);
+  if (row.change == "deleted") json["before"] = whole(*some.before, before);
+  if (row.change == "added") json["after"] = whole(*some.after, after);
   if (row.change != "changed") return json;
   const auto cell = [](const arrow::RecordBatch& batch, const std::string& name, int64_t at) {
     const int c = batch.schema()->GetFieldIndex(name);
     return CellToJson(*batch.schema()->field(c), *batch.column(c), at);
   };
   for (const std::string& name : row.columns) {
-    json["before"][name] = cell(*first.before, NameBefore(diff, name), before);
-    json["after"][name] = cell(*first.after, name, after);
+    json["before"][name] = cell(*some.before, NameBefore(diff, name), before);
+    json["after"][name] = cell(*some.after, name, after);
   }
   return json;
 }
 
-void PrintRow(const table::Diff& diff, const FirstRows& first, const FirstRows::Row& row, int64_t before,
+void PrintRow(const table::Diff& diff, const SomeRows& some, const SomeRows::Row& row, int64_t before,
               int64_t after) {
   const auto cell = [](const arrow::RecordBatch& batch, int c, int64_t at) {
     return CellToText(*batch.schema()->field(c), *batch.column(c), at);
@@ -111,13 +109,13 @@ void PrintRow(const table::Diff& diff, const FirstRows& first, const FirstRows::
   std::string line;
   if (row.change == "changed") {
     for (const std::string& name : row.columns) {
-      const int from = first.before->schema()->GetFieldIndex(NameBefore(diff, name));
-      const int to = first.after->schema()->GetFieldIndex(name);
-      line += "  " + name + ": " + cell(*first.before, from, before) + " → " + cell(*first.after, to, after);
+      const int from = some.before->schema()->GetFieldIndex(NameBefore(diff, name));
+      const int to = some.after->schema()->GetFieldIndex(name);
+      line += "  " + name + ": " + cell(*some.before, from, before) + " → " + cell(*some.after, to, after);
     }
   } else {
     const bool added = row.change == "added";
-    const auto& batch = added ? *first.after : *first.before;
+    const auto& batch = added ? *some.after : *some.before;
     const int shown = std::min(batch.num_columns(), static_cast<int>(kShownColumns));
     for (int c = 0; c < shown; ++c)
       line += "  " + batch.column_name(c) + "=" + cell(batch, c, added ? after : before);
@@ -186,24 +184,30 @@ Status RunDiff(const Context& context, const std::string& name, const std::strin
   HEADRACE_ASSIGN(const auto diff, table::Diff::Between(before, after));
   HEADRACE_ASSIGN(const auto counts, diff.Count(context.stop));
   const int64_t all = counts.added + counts.deleted + counts.changed;
-  HEADRACE_ASSIGN(const auto first, ReadFirst(diff, limit < 0 ? all : limit, context.stop));
-  if (context.json) {
-    ordered_json json = SummaryJson(diff, counts);
-    json["first"] = ordered_json::array();
-    ForEach(first, [&](const FirstRows::Row& row, int64_t at_before, int64_t at_after) {
-      json["first"].push_back(RowJson(diff, first, row, at_before, at_after));
+  ordered_json json = SummaryJson(diff, counts);
+  json["changes"] = ordered_json::array();
+  if (!context.json) PrintSummary(name, diff, counts);
+  if (!context.json && limit != 0 && all > 0) std::printf("\n");
+  HEADRACE_ASSIGN(const auto reader, diff.Rows(context.stop));
+  int64_t left = limit < 0 ? all : std::min(limit, all);
+  const int64_t more = all - left;
+  while (left > 0) {
+    HEADRACE_ASSIGN(const SomeRows some, ReadSome(diff, reader.get(), left));
+    if (some.rows.empty()) break;
+    left -= static_cast<int64_t>(some.rows.size());
+    ForEach(some, [&](const SomeRows::Row& row, int64_t at_before, int64_t at_after) {
+      if (context.json) {
+        json["changes"].push_back(RowJson(diff, some, row, at_before, at_after));
+      } else {
+        PrintRow(diff, some, row, at_before, at_after);
+      }
     });
-    PrintJson(json);
-    return Status::Ok();
   }
-  PrintSummary(name, diff, counts);
-  if (!first.rows.empty()) std::printf("\n");
-  ForEach(first, [&](const FirstRows::Row& row, int64_t at_before, int64_t at_after) {
-    PrintRow(diff, first, row, at_before, at_after);
-  });
-  const int64_t more = all - static_cast<int64_t>(first.rows.size());
-  if (more > 0 && !first.rows.empty())
+  if (context.json) {
+    PrintJson(json);
+  } else if (more > 0 && limit != 0) {
     std::printf("… and %s more (-n -1 shows all)\n", HumanCount(more).c_str());
+  }
   return Status::Ok();
 }
 

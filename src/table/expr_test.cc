@@ -150,7 +150,7 @@ class RandomFilters {
     }
     static const char* kOps[] = {"=", "!=", "<", "<=", ">", ">="};
     const std::string op = std::string(" ") + kOps[Next(6)] + " ";
-    switch (Next(8)) {
+    switch (Next(10)) {
       case 0:
         return "i" + op + std::to_string(Next(12));
       case 1:
@@ -166,6 +166,13 @@ class RandomFilters {
         return "s like '" + std::string(1, static_cast<char>('a' + Next(6))) + (Next(2) ? "%'" : "_'");
       case 6:
         return Next(2) ? "b" : "i" + op + "d";
+      case 7:
+        return "hash_split(" + std::string("istb").substr(Next(4), 1) + ", 'a:0.4, b:0.4')" +
+               (Next(3)   ? op + "'a'"
+                : Next(2) ? " is null"
+                          : " in ('b', null)");
+      case 8:
+        return "hash_fraction(" + std::string("istb").substr(Next(4), 1) + ", 5)" + op + "0.5";
       default:
         return "t" + op + "timestamp '1970-01-01T00:00:0" + std::to_string(Next(10)) + "'";
     }

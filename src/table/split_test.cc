@@ -63,6 +63,18 @@ TEST(Split, SharesThatAreRoundedLeaveNothingOut) {
   EXPECT_EQ(PartAt(less, kPositions - 1), "(none)");
 }
 
+// Rows stay where they are for ever: these numbers are those of the xxhash package for Python (4.1.0), and no
+// release may give others.
+TEST(Split, PositionsNeverChange) {
+  EXPECT_EQ(SplitPosition("", 0), 1'584'190'108'146'290U);
+  EXPECT_EQ(SplitPosition("42", 0), 636'588'863'790'564U);
+  EXPECT_EQ(SplitPosition("photos/0001.jpg", 0), 1'842'055'270'828'810U);
+  EXPECT_EQ(SplitPosition("photos/0001.jpg", 7), 4'689'474'366'656'536U);
+  EXPECT_EQ(SplitPosition("2026-11-22", INT64_MAX), 1'875'659'920'748'726U);
+  EXPECT_EQ(SplitPosition(std::string(300, 'x'), 3), 7'089'406'242'658'237U);
+  EXPECT_EQ(SplitFraction(kPositions / 4 * 3), 0.75);
+}
+
 // A part that is named first and grows keeps all that it had.
 TEST(Split, GrowingTheFirstPartTakesFromTheOthersOnly) {
   std::mt19937_64 random(3);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pathlib
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -79,7 +80,7 @@ def test_diffs_can_be_asked_in_sql(catalog: hr.Catalog) -> None:
             catalog.sql(query).to_pylist()
 
 
-def test_diffs_are_longer_than_a_vector_of_duckdb(catalog: hr.Catalog) -> None:
+def test_diffs_are_longer_than_a_batch(catalog: hr.Catalog, headrace: Run) -> None:
     table = catalog.create_table("t", {"k": np.arange(50_000), "x": np.zeros(50_000)})
     version = table.version
     table.update({"x": 1.0}, "k % 7 = 0")
@@ -96,6 +97,12 @@ def test_diffs_are_longer_than_a_vector_of_duckdb(catalog: hr.Catalog) -> None:
     assert {row["change"]: row["n"] for row in sql} == expected
     diff = table.diff(version)
     assert {"added": diff.added, "changed": diff.changed, "deleted": diff.deleted} == expected
+    shown = headrace("--catalog", catalog.location, "diff", "t", str(version), "-n", "-1").stdout.splitlines()[4:]
+    marks = {"+": "added", "-": "deleted", "~": "changed"}
+    assert [(line.split()[1], marks[line[0]]) for line in shown] == [
+        (str(r["row_id"]), r["change"]) for r in diff.rows()
+    ]
+    assert "~ 7  x: 0 → 1" in shown and "- 11  k=11  x=0" in shown and "+ 50003  k=50003  x=0" in shown
 
 
 def test_pictures_that_moved_are_the_same(catalog: hr.Catalog) -> None:
@@ -159,11 +166,30 @@ def test_diffs_on_the_command_line(catalog: hr.Catalog, headrace: Run) -> None:
         "renamed": {"name": "who"},
         "changed": {"age": 1},
     }
-    assert found["first"] == [
+    assert found["changes"] == [
         {"row_id": 1, "change": "deleted", "before": {"name": "bob", "age": 41}},
         {"row_id": 2, "change": "changed", "before": {"age": 29}, "after": {"age": 30}},
         {"row_id": 4, "change": "added", "after": {"who": "eve", "age": 23, "city": "x"}},
     ]
+    none = headrace(*location, "diff", "people", "v2", "-n", "0").stdout.splitlines()
+    assert none[-1] == "changed: age of 1"
     same = headrace(*location, "diff", "people", "v8")
     assert same.stdout.splitlines()[1] == "rows: 0 added, 0 deleted, 0 changed, 4 the same"
     assert headrace(*location, "diff", "people", "v99").returncode == 1
+
+
+def test_damage_is_told_and_no_difference(catalog: hr.Catalog) -> None:
+    table = catalog.create_table("t", {"k": np.arange(5000), "x": np.zeros(5000)})
+    version = table.version
+    table.update(lambda batch: {"x": batch["k"] * 0.5}, "true", inputs=["k"], columns=["x"])
+    for path, _, _ in table.at().files():
+        data = bytearray(pathlib.Path(path).read_bytes())
+        for at in range(200, len(data) - 200, 500):
+            data[at] ^= 0xFF
+        pathlib.Path(path).chmod(0o644)
+        pathlib.Path(path).write_bytes(bytes(data))
+    again = hr.open(catalog.location)
+    with pytest.raises(hr.Corrupt):
+        again["t"].diff(version)
+    with pytest.raises(hr.Corrupt):
+        again.sql(f"select count(*) from diff('t', '{version}')").to_pylist()
