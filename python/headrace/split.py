@@ -10,6 +10,7 @@ from typing import Any
 from headrace import _native
 
 _DIGITS = 18
+_ROUNDING = Decimal("1e-9")  # what a sum of shares may miss of 1
 
 Share = float | str | Decimal | Fraction
 
@@ -62,6 +63,27 @@ class Split(Mapping[str, str]):
             raise KeyError(f"the split has no part {part!r}; it has {', '.join(self.parts)}")
         own = f"{self.expression} = '{part}'"
         return own if more is None else f"({more}) and {own}"
+
+    def stratified(self, by: str) -> str:
+        """An SQL expression for sides with exact shares within each value of ``by``, to be kept in a column.
+
+        Such sides depend on the other rows, so they are right for the rows of one version: ``photos.add_columns(catalog.sql(
+        f"select {split.stratified('label')} as side from photos order by _row_id"))``. Again, later, it fills the rows that have
+        none, by their rank among all rows of their value; sides that were given stay.
+        """
+        rank = (
+            f"row_number() over (partition by {by} order by hash_fraction({self.on}, {self.seed}) nulls last, _row_id)"
+        )
+        count = f"count({self.on}) over (partition by {by})"
+        cases = [f"when {self.on} is null then null"]
+        end = Decimal(0)
+        for name, share in self.parts.items():
+            end += Decimal(share)
+            whole = end > 1 - _ROUNDING and name == list(self.parts)[-1]
+            cases.append(
+                f"when {rank} <= {'' if whole else f'round({end} * '}{count}{'' if whole else ')'} then '{name}'"
+            )
+        return f"case {' '.join(cases)} end"
 
     def __getitem__(self, part: str) -> str:
         return self.where(part)

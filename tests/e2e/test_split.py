@@ -268,3 +268,38 @@ def test_exact_shares_by_stratum_are_kept_in_a_column(catalog: hr.Catalog, headr
     after = {row["path"]: row["side"] for row in table}
     assert {path: after[path] for path in before} == before
     assert set(after.values()) == {"train", "test"}
+
+
+def test_stratified_sides_are_exact_within_each_label(catalog: hr.Catalog) -> None:
+    rng = random.Random(6)
+    labels = [rng.choices("abc", [900, 90, 10])[0] for _ in range(2000)] + [None] * 40
+    rows = [{"k": i if rng.random() < 0.95 else None, "label": label} for i, label in enumerate(labels)]
+    table = catalog.create_table("t", rows)
+    third = Fraction(1, 3)
+    for split in (
+        hr.Split("k", train=0.8, val=0.1, test=0.1, seed=3),
+        hr.Split("k", a=third, b=third, c=third),
+        hr.Split("k", {"it": 0.25, "rest of it": 0.5}),
+    ):
+        sql = f"select label, side, count(*) as n from (select *, {split.stratified('label')} as side from t) group by all"
+        found = {(row["label"], row["side"]): row["n"] for row in catalog.sql(sql)}
+        for label in ("a", "b", "c", None):
+            keyed = sum(row["k"] is not None for row in rows if row["label"] == label)
+            nulls = sum(row["k"] is None for row in rows if row["label"] == label)
+            total = Fraction(0)
+            for name, share in split.parts.items():
+                total += Fraction(share)
+                assert abs(
+                    sum(found.get((label, n), 0) for n in list(split)[: list(split).index(name) + 1]) - total * keyed
+                ) <= Fraction(1, 2)
+            outside = found.get((label, None), 0)
+            assert outside == nulls if total > Fraction("0.999") else outside >= nulls + keyed // 4
+    made = hr.Split("k", train=0.8, test=0.2)
+    query = f"select {made.stratified('label')} as side from t order by _row_id"
+    table.add_columns(catalog.sql(query))
+    before = {row["_row_id"]: row["side"] for row in table.scan(["_row_id", "side"], "k is not null")}
+    assert None not in before.values()
+    table.append([{"k": 10_000 + i, "label": "b"} for i in range(100)])
+    table.add_columns(catalog.sql(query))
+    after = {row["_row_id"]: row["side"] for row in table.scan(["_row_id", "side"], "k is not null")}
+    assert len(after) == len(before) + 100 and before.items() <= after.items() and None not in after.values()
