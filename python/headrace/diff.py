@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from headrace import _native, display
 from headrace.rows import Reader
 from headrace.snapshot import Snapshot
@@ -12,10 +14,11 @@ _SHOWN = 10
 class Diff:
     """Rows and columns that differ between the versions ``before`` and ``after``, counted; ``rows()`` gives them."""
 
-    def __init__(self, before: Snapshot, after: Snapshot) -> None:
+    def __init__(self, before: Snapshot, after: Snapshot, columns: Sequence[str] = ()) -> None:
+        self._columns = list(columns)
         self.before = before
         self.after = after
-        counts = _native.diff_counts(before._view, after._view)
+        counts = _native.diff_counts(before._view, after._view, self._columns)
         #: Rows that only ``after`` has.
         self.added: int = counts["added"]
         #: Rows that only ``before`` has.
@@ -40,7 +43,7 @@ class Diff:
         Raises:
             Corrupt: while reading: bytes do not match their checksum.
         """
-        return Reader(_native.diff_rows(self.before._view, self.after._view))
+        return Reader(_native.diff_rows(self.before._view, self.after._view, self._columns))
 
     def __bool__(self) -> bool:
         """Whether anything differs."""

@@ -155,16 +155,22 @@ class Table(Shown):
         """``Snapshot.describe`` of the newest version."""
         return self.at().describe()
 
-    def diff(self, before: int | str | datetime.datetime, after: int | str | datetime.datetime | None = None) -> Diff:
+    def diff(
+        self,
+        before: int | str | datetime.datetime,
+        after: int | str | datetime.datetime | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+    ) -> Diff:
         """What differs between two versions (numbers, ``"v3"``, tags or times); by default the second is the newest.
 
         Rows are told apart by their ids and columns by theirs, so renames are no change. Where both versions have the same
-        files, nothing is read.
+        files, nothing is read. ``columns``: compare only the values of these.
 
         Raises:
-            NotFound: there is no such version.
+            NotFound: there is no such version, or column.
         """
-        return Diff(self.at(before), self.at(after))
+        return Diff(self.at(before), self.at(after), columns or ())
 
     def storage(self) -> Storage:
         """Where the table's bytes lie: by column of the newest version, by version, and of no version."""

@@ -14,10 +14,11 @@
 namespace headrace::python {
 namespace {
 
-nb::dict CountsOf(const table::View& before, const table::View& after) {
+nb::dict CountsOf(const table::View& before, const table::View& after,
+                  const std::vector<std::string>& compared) {
   std::vector<table::DiffColumn> columns;
   const auto counts = Check(Interruptible([&](const StopToken& stop) -> Result<table::DiffCounts> {
-    HEADRACE_ASSIGN(const auto diff, table::Diff::Between(before, after));
+    HEADRACE_ASSIGN(const auto diff, table::Diff::Between(before, after, compared));
     columns = diff.columns();
     return diff.Count(stop);
   }));
@@ -101,15 +102,16 @@ nb::dict StorageDict(const table::Table& table) {
 void BindInspect(nb::module_& m) {
   m.def("check_split", [](const std::string& parts) { Check(table::Split::Parse(parts)); });
   m.def("diff_counts", &CountsOf);
-  m.def("diff_rows", [](const table::View& before, const table::View& after) {
-    auto rows =
-        Check(Interruptible([&](const StopToken&) -> Result<std::shared_ptr<arrow::RecordBatchReader>> {
-          HEADRACE_ASSIGN(const auto diff, table::Diff::Between(before, after));
-          return diff.Rows({});
-        }));
-    KeepInChild(rows);
-    return Reader{std::move(rows), nullptr};
-  });
+  m.def("diff_rows",
+        [](const table::View& before, const table::View& after, const std::vector<std::string>& compared) {
+          auto rows =
+              Check(Interruptible([&](const StopToken&) -> Result<std::shared_ptr<arrow::RecordBatchReader>> {
+                HEADRACE_ASSIGN(const auto diff, table::Diff::Between(before, after, compared));
+                return diff.Rows({});
+              }));
+          KeepInChild(rows);
+          return Reader{std::move(rows), nullptr};
+        });
   m.def("describe", &Describe);
   m.def("storage", &StorageDict);
 }

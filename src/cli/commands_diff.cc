@@ -176,12 +176,12 @@ ordered_json SummaryJson(const table::Diff& diff, const table::DiffCounts& count
 }
 
 Status RunDiff(const Context& context, const std::string& name, const std::string& from,
-               const std::string& to, int64_t limit) {
+               const std::string& to, const std::vector<std::string>& columns, int64_t limit) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto opened, catalog->OpenTable(name));
   HEADRACE_ASSIGN(const auto before, opened->At(from));
   HEADRACE_ASSIGN(const auto after, opened->At(to));
-  HEADRACE_ASSIGN(const auto diff, table::Diff::Between(before, after));
+  HEADRACE_ASSIGN(const auto diff, table::Diff::Between(before, after, columns));
   HEADRACE_ASSIGN(const auto counts, diff.Count(context.stop));
   const int64_t all = counts.added + counts.deleted + counts.changed;
   ordered_json json = SummaryJson(diff, counts);
@@ -222,11 +222,14 @@ void AddDiff(CLI::App* app, Context* context, Action* action) {
   command->add_option("table", *name, "The table")->required();
   command->add_option("before", *from, "A version, tag or time")->required();
   command->add_option("after", *to, "Another (default: the newest version)");
+  auto columns = std::make_shared<std::vector<std::string>>();
   command->add_option("-n", *limit, "Rows to show; -1 for all")->capture_default_str();
+  command->add_option("-c,--columns", *columns, "Compare only the values of these")->delimiter(',');
   command->footer(
       "Examples:\n  headrace diff photos v3 v7\n  headrace diff photos golden -n 0\n  headrace sql \"select "
       "change, count(*) from diff('photos', 'v3', 'v7') group by 1\"");
-  command->callback([=] { *action = [=] { return RunDiff(*context, *name, *from, *to, *limit); }; });
+  command->callback(
+      [=] { *action = [=] { return RunDiff(*context, *name, *from, *to, *columns, *limit); }; });
 }
 
 }  // namespace headrace::cli

@@ -77,7 +77,7 @@ class DiffReader final : public arrow::RecordBatchReader {
 
 }  // namespace
 
-Result<Diff> Diff::Between(const View& before, const View& after) {
+Result<Diff> Diff::Between(const View& before, const View& after, const std::vector<std::string>& columns) {
   if (before.snapshot().table != after.snapshot().table)
     return Status::Invalid("these are versions of two tables; a diff is of one");
   Diff diff(before, after);
@@ -86,16 +86,20 @@ Result<Diff> Diff::Between(const View& before, const View& after) {
                                     [&](const Field& field) { return field.id == id; });
     return found == schema.fields.end() ? nullptr : &*found;
   };
+  for (const auto& name : columns) HEADRACE_TRY(after.schema().Get(name).status());
   for (const Field& field : after.schema().fields) {
+    const bool compared =
+        columns.empty() || std::find(columns.begin(), columns.end(), field.name) != columns.end();
     const Field* old = in(before.schema(), field.id);
-    if (old != nullptr && !old->type.Equals(field.type)) {
-      return Status::Unsupported(
-          "column '" + field.name + "' was " + old->type.ToString() + " at version " +
-          std::to_string(before.snapshot().version) + " and is " + field.type.ToString() + " at version " +
-          std::to_string(after.snapshot().version) + "; its values cannot be compared");
+    if (old != nullptr && compared && !old->type.Equals(field.type)) {
+      return Status::Unsupported("column '" + field.name + "' was " + old->type.ToString() + " at version " +
+                                 std::to_string(before.snapshot().version) + " and is " +
+                                 field.type.ToString() + " at version " +
+                                 std::to_string(after.snapshot().version) +
+                                 "; its values cannot be compared (others can be chosen)");
     }
-    diff.columns_.push_back(
-        {field, old != nullptr ? std::optional(old->name) : std::nullopt, std::optional(field.name)});
+    diff.columns_.push_back({field, old != nullptr ? std::optional(old->name) : std::nullopt,
+                             std::optional(field.name), compared});
   }
   for (const Field& field : before.schema().fields) {
     if (in(after.schema(), field.id) == nullptr)

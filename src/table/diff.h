@@ -22,6 +22,7 @@ struct DiffColumn {
   Field field;                        // as it is after, or was before where it was dropped
   std::optional<std::string> before;  // its names; none: it was not there
   std::optional<std::string> after;
+  bool compared = true;  // of a column of both
   bool added() const { return !before; }
   bool dropped() const { return !after; }
   bool renamed() const { return before && after && *before != *after; }
@@ -37,8 +38,10 @@ struct DiffCounts {
 
 class Diff {
  public:
-  // Invalid where they are versions of different tables. Either may be the older one.
-  static Result<Diff> Between(const View& before, const View& after);
+  // Invalid where they are versions of different tables. Either may be the older one. `columns`: those of
+  // `after` whose values are compared (empty: all that both have).
+  static Result<Diff> Between(const View& before, const View& after,
+                              const std::vector<std::string>& columns = {});
 
   const View& before() const { return before_; }
   const View& after() const { return after_; }

@@ -140,7 +140,7 @@ Status DiffCursor::Enter() {
   for (size_t i = 0; i < diff_.columns().size() && a != nullptr && b != nullptr; ++i) {
     const DiffColumn& column = diff_.columns()[i];
     const int32_t field = column.field.id;
-    if (column.added() || column.dropped()) continue;
+    if (column.added() || column.dropped() || !column.compared) continue;
     if (same_fragment && SameValues(*a, *b, field)) continue;
     if (!a->Fills(field) && !b->Fills(field) && !a->Overlaid(field) && !b->Overlaid(field)) continue;
     const DataFile* in_a = a->FileOf(field);

@@ -45,6 +45,9 @@ Result<ValueType> TypeOfField(const Field& field, const std::string& text) {
       return ValueType::kDate;
     case Kind::kTimestamp:
       return field.type.unit == TimeUnit::kNano ? ValueType::kTimestampNs : ValueType::kTimestampUs;
+    case Kind::kBlob:
+      return Status::Invalid("the filter compares " + text + ", a blob; compare its facts (" + text +
+                             ".width, " + text + ".checksum, which stands for its bytes), or ask 'is null'");
     default:
       return Status::Invalid("the filter compares " + text + ", a " + field.type.ToString() +
                              "; only 'is null' works on that type (SQL has more)");

@@ -193,3 +193,18 @@ def test_damage_is_told_and_no_difference(catalog: hr.Catalog) -> None:
         again["t"].diff(version)
     with pytest.raises(hr.Corrupt):
         again.sql(f"select count(*) from diff('t', '{version}')").to_pylist()
+
+
+def test_columns_can_be_chosen(catalog: hr.Catalog, headrace: Run) -> None:
+    table = catalog.create_table("t", {"a": [1, 2, 3], "b": [1, 2, 3], "vec": np.zeros((3, 4), np.float32)})
+    version = table.version
+    table.update({"a": 9}, row_ids=[0])
+    table.update({"b": 9}, row_ids=[1])
+    table.delete(row_ids=[2])
+    diff = table.diff(version, columns=["b", "vec"])
+    assert (diff.deleted, diff.changed_in) == (1, {"b": 1}) and [row["row_id"] for row in diff.rows()] == [1, 2]
+    assert table.diff(version).changed == 2
+    shown = headrace("--catalog", catalog.location, "diff", "t", str(version), "-c", "a").stdout
+    assert "changed: a of 1" in shown and "~ 1" not in shown
+    with pytest.raises(hr.NotFound, match="'aa'"):
+        table.diff(version, columns=["aa"])

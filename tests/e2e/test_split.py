@@ -215,6 +215,11 @@ def test_what_cannot_be_a_split_is_refused(catalog: hr.Catalog) -> None:
             catalog["t"].count(where)
         with pytest.raises(hr.Invalid, match=message):
             catalog.sql(f"select count(*) from t where {where}").to_pylist()
+    catalog.create_table("p", {"image": "blob"})
+    with pytest.raises(hr.Invalid, match="checksum, which stands for its bytes"):
+        catalog["p"].count("hash_split(image, 'a:1') = 'a'")
+    with pytest.raises(AttributeError, match="keeps one side, for good"):
+        _ = catalog["p"].train_test_split
     with pytest.raises(hr.Invalid, match="must be the same for all rows"):
         catalog.sql("select hash_split(i, i::text) from t").to_pylist()
     for wrong in ({"a": 0.6, "b": 0.6}, {"a:b": 0.5}, {"it's": 0.5}, {"a": -0.1}, {"": 1}):
