@@ -53,7 +53,14 @@ Status DuCatalog(const Context& context) {
     rows.push_back({name, Bytes(Total(storage)), Bytes(storage.newest), Bytes(storage.older),
                     Bytes(storage.history), Bytes(storage.derived), Bytes(storage.unnamed)});
   }
-  if (!context.json) PrintAligned(rows, 1, 7);
+  HEADRACE_ASSIGN(const auto beside, table::MeasureBeside(*catalog, context.stop));
+  if (context.json) {
+    PrintJson({{"dropped", AmountJson(beside.dropped)}, {"models", AmountJson(beside.models)}});
+    return Status::Ok();
+  }
+  if (beside.dropped.objects > 0) rows.push_back({"(dropped tables)", Bytes(beside.dropped)});
+  if (beside.models.objects > 0) rows.push_back({"(models)", Bytes(beside.models)});
+  PrintAligned(rows, 1, 7);
   return Status::Ok();
 }
 

@@ -15,18 +15,26 @@ namespace {
 
 constexpr int64_t kListed = 1'000;  // objects of one request
 
+// Calls take(object) for every object whose key begins with `prefix`.
+template <typename Take>
+Status ForEachObject(const Environment& env, const std::string& prefix, const StopToken& stop, Take take) {
+  std::string after;
+  for (;;) {
+    HEADRACE_TRY(stop.Check());
+    HEADRACE_ASSIGN(const auto page, env.store->List(prefix, after, kListed));
+    for (const auto& object : page) take(object);
+    if (static_cast<int64_t>(page.size()) < kListed) return Status::Ok();
+    after = page.back().key;
+  }
+}
+
 using Sizes = std::map<std::string, int64_t>;  // of objects, by key
 
 Result<Sizes> ListSizes(const View& view, const StopToken& stop) {
   Sizes sizes;
-  std::string after;
-  for (;;) {
-    HEADRACE_TRY(stop.Check());
-    HEADRACE_ASSIGN(const auto page, view.environment()->store->List(view.prefix(), after, kListed));
-    for (const auto& object : page) sizes[object.key] = object.size;
-    if (static_cast<int64_t>(page.size()) < kListed) return sizes;
-    after = page.back().key;
-  }
+  HEADRACE_TRY(ForEachObject(*view.environment(), view.prefix(), stop,
+                             [&](const store::ObjectInfo& object) { sizes[object.key] = object.size; }));
+  return sizes;
 }
 
 class ColumnMeasure {
@@ -199,6 +207,26 @@ class Measure {
 Result<Storage> MeasureStorage(const Table& table, const StopToken& stop) {
   HEADRACE_ASSIGN(const View newest, table.At());
   return Measure(newest, stop).Run();
+}
+
+Result<BesideTables> MeasureBeside(const Catalog& catalog, const StopToken& stop) {
+  std::set<Uuid> tables;
+  HEADRACE_ASSIGN(const auto refs, catalog.refs().All());
+  for (const auto& ref : refs) {  // to a table, or to one of its versions: <id>@<version>
+    const auto id = Uuid::Parse(std::string_view(ref.target).substr(0, ref.target.find('@')));
+    if (ref.kind != RefKind::kModel && id.ok()) tables.insert(*id);
+  }
+  BesideTables beside;
+  HEADRACE_TRY(ForEachObject(*catalog.environment(), "", stop, [&](const store::ObjectInfo& object) {
+    const auto name = ParseKey(object.key);
+    if (!name) return;
+    if (name->kind == ObjectKind::kModelWeights || name->kind == ObjectKind::kModelManifest) {
+      beside.models.Add(object.size);
+    } else if (name->table != Uuid() && !tables.contains(name->table)) {
+      beside.dropped.Add(object.size);
+    }
+  }));
+  return beside;
 }
 
 Result<ColumnStorage> MeasureColumns(const View& view, const StopToken& stop) {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "table/table.h"
+#include "table/catalog.h"
 
 namespace headrace::table {
 
@@ -66,6 +66,13 @@ struct Storage {
 };
 
 Result<Storage> MeasureStorage(const Table& table, const StopToken& stop);
+
+// What a catalog holds beside its tables.
+struct BesideTables {
+  Amount dropped;  // tables that no name points at any more
+  Amount models;
+};
+Result<BesideTables> MeasureBeside(const Catalog& catalog, const StopToken& stop);
 
 // How the fragments of a version lie.
 struct Layout {

@@ -94,9 +94,16 @@ def test_every_byte_is_held_by_something(catalog: hr.Catalog, headrace: Run) -> 
     assert "the newest version" in shown and "left behind" in shown and "frees with all before" in shown
     whole = json.loads(headrace("--catalog", catalog.location, "--json", "du", "t").stdout)
     assert whole["older"] == storage.older._asdict() and whole["total"]["bytes"] == _objects(catalog)
-    line = json.loads(headrace("--catalog", catalog.location, "--json", "du").stdout)
+    line, beside = map(json.loads, headrace("--catalog", catalog.location, "--json", "du").stdout.splitlines())
     assert line["table"] == "t" and line["total"] == whole["total"]
+    assert beside == {"dropped": {"objects": 0, "bytes": 0}, "models": {"objects": 0, "bytes": 0}}
     assert headrace("--catalog", catalog.location, "du").stdout.splitlines()[1].startswith("t ")
+    catalog.create_table("other", {"k": [1]})
+    bytes_of_both = _objects(catalog)
+    catalog.drop_table("t")
+    beside = json.loads(headrace("--catalog", catalog.location, "--json", "du").stdout.splitlines()[-1])
+    assert beside["dropped"]["bytes"] == bytes_of_both - catalog["other"].storage().total.bytes
+    assert "(dropped tables)" in headrace("--catalog", catalog.location, "du").stdout
 
 
 def test_columns_of_a_version_have_sizes(catalog: hr.Catalog, headrace: Run) -> None:
