@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import pathlib
 import socket
 import subprocess
@@ -313,3 +314,19 @@ def test_a_stream_from_s3(bucket: str, catalog: hr.Catalog, tmp_path: pathlib.Pa
             assert found_rows == rows
             assert np.array_equal(found, pictures)
     assert any((tmp_path / "cache").rglob("*.blk"))
+
+
+def test_bytes_and_differences_are_told_of_buckets_too(bucket: str) -> None:
+    catalog = hr.init(bucket)
+    table = catalog.create_table("t", {"k": np.arange(3000), "vec": np.zeros((3000, 16), np.float32)})
+    version = table.version
+    table.update({"k": -1}, "k % 100 = 3")
+    table.delete("k % 7 = 0")
+    table.append({"k": np.arange(10)})
+    diff = table.diff(version)
+    assert (diff.added, diff.deleted, diff.changed) == (10, 425, 30)  # -1 % 7 is not 0
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name="us-east-1")
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix="some/prefix/tables/")
+    sizes = [found["Size"] for page in pages for found in page.get("Contents", [])]
+    storage = table.storage()
+    assert storage.total == hr.Amount(len(sizes), sum(sizes)) and storage.unnamed.objects == 0
