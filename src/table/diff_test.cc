@@ -210,9 +210,9 @@ TEST(Diff, AgreesWithTwoWholeVersions) {
       added += counts.added, deleted += counts.deleted, changed += counts.changed;
     }
   }
-  EXPECT_GT(added, testing::Scaled(1000));  // and there was something to find
-  EXPECT_GT(deleted, testing::Scaled(1000));
-  EXPECT_GT(changed, testing::Scaled(1000));
+  EXPECT_GT(added, testing::Scaled(300));  // and there was something to find
+  EXPECT_GT(deleted, testing::Scaled(300));
+  EXPECT_GT(changed, testing::Scaled(300));
 }
 
 // Where fragments and files are the same, no value is read: neither of the rows that did not change.
