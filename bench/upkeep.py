@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import shutil
 import statistics
@@ -216,9 +217,64 @@ def compaction(scale: float) -> list[Line]:
         ]
 
 
+def small_commits(scale: float) -> list[Line]:
+    """Four processes that commit every 100 ms, and the table that they leave, beside the same rows written at once."""
+    seconds, writers = 600 * scale, 4
+    here = pathlib.Path(__file__).parent
+    with Scratch() as folder:
+        schema = pa.schema({"key": pa.int64(), "number": pa.float64(), "text": pa.string()})
+        table = hr.init(folder / "small", sync=False).create_table("t", schema)
+        words = [sys.executable, str(here / "small_commits_worker.py"), str(folder / "small")]
+        running = [subprocess.Popen([*words, str(i), str(seconds)]) for i in range(writers)]
+        failed = [one.wait() for one in running]
+        if any(failed):
+            raise RuntimeError(f"writers ended with {failed}")
+        versions = table.version
+        hr.init(folder / "fresh", sync=False).create_table("t", table.scan().to_arrow())
+        measured: dict[str, list[dict[str, float]]] = {"small": [], "fresh": []}
+        for index in range(2 * ROUNDS):
+            for side in ("small", "fresh") if index % 2 == 0 else ("fresh", "small"):
+                worker = [sys.executable, str(here / "open_worker.py"), str(folder / side)]
+                done = json.loads(subprocess.run(worker, check=True, capture_output=True, text=True).stdout)
+                if index:
+                    measured[side].append(done)
+
+        def median(side: str, what: str) -> float:
+            return statistics.median(one[what] for one in measured[side])
+
+        what = f"{writers} writers, a commit each every 100 ms for {seconds:,.0f} s ({versions:,} versions)"
+        return [
+            at_most(f"{what}: open and first rows ÷ a table written at once", median("small", "open"), median("fresh", "open"), 1.2),
+            at_most("… SQL scan of all of it ÷ a table written at once", median("small", "scan"), median("fresh", "scan"), 1.2),
+        ]
+
+
+def collection(scale: float) -> list[Line]:
+    files = int(100_000 * scale)
+    with Scratch() as folder:
+        words = [os.environ["HEADRACE_BENCH_GC"], str(folder / "catalog"), str(files), str(files // 5)]
+        done = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    if done["deleted"] != files // 5:
+        raise RuntimeError(f"{done['deleted']} files were deleted, not {files // 5}")
+    requests, memory = done["requests"] / files, done["peak_mb"]
+    return [
+        Line(
+            f"gc of a table of {files:,} files, 20 % dead ({done['seconds']:.1f} s): requests ÷ files",
+            f"{done['requests']:,}",
+            f"{files:,}",
+            requests,
+            "≤ 1.05",
+            requests <= 1.05,
+        ),
+        Line("… peak memory, of 500 MB", f"{memory:.0f} MB", "500 MB", memory / 500, "≤ 1", memory < 500),
+    ]
+
+
 BENCHES: dict[str, Callable[[float], list[Line]]] = {
     "changes": changes,
     "scans": scans,
     "merge": merge,
     "compaction": compaction,
+    "small_commits": small_commits,
+    "gc": collection,
 }
