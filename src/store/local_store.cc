@@ -154,12 +154,19 @@ class LocalStore final : public ObjectStore {
     DIR* raw = opendir(path.c_str());
     if (raw == nullptr) return errno == ENOENT ? Status::Ok() : Status::FromErrno(errno, "list", path);
     const std::unique_ptr<DIR, int (*)(DIR*)> dir(raw, closedir);
-    while (const dirent* entry = readdir(dir.get())) {
+    for (;;) {
+      errno = 0;
+      const dirent* entry = readdir(dir.get());
+      if (entry == nullptr && errno != 0) return Status::FromErrno(errno, "list", path);
+      if (entry == nullptr) break;
       const std::string name = entry->d_name;
       if (name.starts_with('.')) continue;
       const std::string key = folder + name;
       struct stat info {};
-      if (fstatat(dirfd(dir.get()), entry->d_name, &info, 0) != 0) continue;  // deleted meanwhile
+      if (fstatat(dirfd(dir.get()), entry->d_name, &info, 0) != 0) {
+        if (errno == ENOENT) continue;  // deleted meanwhile
+        return Status::FromErrno(errno, "look at", Path(key));
+      }
       if (S_ISDIR(info.st_mode)) {
         const std::string inside = key + "/";
         const bool on_path = inside.starts_with(prefix) || prefix.starts_with(inside);

@@ -12,6 +12,7 @@ Result<S3Listing> ParseS3Listing(const std::string& xml, std::string_view prefix
   pugi::xml_document document;
   if (!document.load_string(xml.c_str())) return Status::Io("the store's listing is no XML");
   const auto root = document.child("ListBucketResult");
+  if (!root) return Status::Io("the store's answer to a listing is none");
   S3Listing listing;
   for (const auto& entry : root.children("Contents")) {
     const std::string key = entry.child_value("Key");
@@ -25,6 +26,8 @@ Result<S3Listing> ParseS3Listing(const std::string& xml, std::string_view prefix
   }
   if (std::strcmp(root.child_value("IsTruncated"), "true") == 0) {
     listing.next_token = root.child_value("NextContinuationToken");
+    if (listing.next_token.empty())
+      return Status::Io("the store cut a listing short, and does not say how to go on");
   }
   return listing;
 }
