@@ -47,18 +47,20 @@ def test_kill_storm(tmp_path: pathlib.Path) -> None:
     workers = [start(i) for i in range(processes)]
     kills = 0
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        time.sleep(rng.random() * 0.2)
-        index = rng.randrange(processes)
-        assert workers[index].poll() is None, workers[index].stderr.read().decode()  # type: ignore[union-attr]
-        if time.monotonic() < end - 1:
-            os.kill(workers[index].pid, signal.SIGKILL)
-            workers[index].wait()
-            workers[index] = start(index)
-            kills += 1
-    for worker in workers:
-        worker.kill()
-        worker.wait()
+    try:
+        while time.monotonic() < end:
+            time.sleep(rng.random() * 0.2)
+            index = rng.randrange(processes)
+            assert workers[index].poll() is None, workers[index].stderr.read().decode()  # type: ignore[union-attr]
+            if time.monotonic() < end - 1:
+                os.kill(workers[index].pid, signal.SIGKILL)
+                workers[index].wait()
+                workers[index] = start(index)
+                kills += 1
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
 
     seen: dict[str, list[int]] = collections.defaultdict(list)
     for row in table.scan(columns=["writer", "n"]):
