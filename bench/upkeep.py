@@ -244,8 +244,18 @@ def small_commits(scale: float) -> list[Line]:
 
         what = f"{writers} writers, a commit each every 100 ms for {seconds:,.0f} s ({versions:,} versions)"
         return [
-            at_most(f"{what}: open and first rows ÷ a table written at once", median("small", "open"), median("fresh", "open"), 1.2),
-            at_most("… SQL scan of all of it ÷ a table written at once", median("small", "scan"), median("fresh", "scan"), 1.2),
+            at_most(
+                f"{what}: open and first rows ÷ a table written at once",
+                median("small", "open"),
+                median("fresh", "open"),
+                1.2,
+            ),
+            at_most(
+                "… SQL scan of all of it ÷ a table written at once",
+                median("small", "scan"),
+                median("fresh", "scan"),
+                1.2,
+            ),
         ]
 
 

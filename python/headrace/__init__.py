@@ -48,6 +48,7 @@ from headrace.transforms import (
     Resize,
     To,
 )
+from headrace.upkeep import Collection, Damage, Holder, Verification
 
 __version__ = _native.version()
 
@@ -59,18 +60,21 @@ __all__ = [
     "Cancelled",
     "Catalog",
     "CenterCrop",
+    "Collection",
     "ColorJitter",
     "ColumnFacts",
     "Commit",
     "Compaction",
     "Conflict",
     "Corrupt",
+    "Damage",
     "Delta",
     "Description",
     "Diff",
     "Epoch",
     "HeadraceError",
     "HistoryEntry",
+    "Holder",
     "HorizontalFlip",
     "Invalid",
     "Json",
@@ -97,6 +101,7 @@ __all__ = [
     "Unavailable",
     "UnknownOutcome",
     "Unsupported",
+    "Verification",
     "decode_image",
     "init",
     "open",

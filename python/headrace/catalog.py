@@ -12,12 +12,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from headrace import _native
+from headrace import _native, upkeep
 from headrace.errors import Invalid, NotFound
 from headrace.hints import Hinted
 from headrace.process import Own
 from headrace.rows import Reader, to_native
 from headrace.table import Commit, Table
+from headrace.upkeep import Collection, Verification
 
 
 def _find() -> str:
@@ -163,6 +164,26 @@ class Catalog(Hinted):
             Conflict: it was changed meanwhile.
         """
         self._native.drop_table(name)
+
+    def gc(
+        self,
+        *,
+        keep: str | float | datetime.timedelta | None = None,
+        grace: str | float | datetime.timedelta = "1d",
+        dry_run: bool = False,
+    ) -> list[Collection]:
+        """``Table.gc`` of every table, and what is left of dropped ones.
+
+        Raises:
+            Invalid: ``keep`` or ``grace`` is no length of time.
+        """
+        for_all = None if keep is None else upkeep.keep_micros(keep)
+        done = self._native.gc(for_all, upkeep.micros(grace), dry_run)
+        return [upkeep.collection(one) for one in done]
+
+    def verify(self, *, newest: bool = False) -> list[Verification]:
+        """``Table.verify`` of every table, and of the catalog's refs (the last one, whose ``table`` is "")."""
+        return [upkeep.verification(one) for one in self._native.verify(newest)]
 
     def ingest(
         self,

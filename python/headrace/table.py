@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace import _native
+from headrace import _native, upkeep
 from headrace.describe import Description
 from headrace.diff import Diff
 from headrace.errors import Invalid, NotFound
@@ -16,6 +16,7 @@ from headrace.process import Own
 from headrace.rows import Batch, Reader, Row, gathered, is_empty, to_native
 from headrace.snapshot import Schema, Shown, Snapshot
 from headrace.storage import Storage, of_native
+from headrace.upkeep import Collection, Verification
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Compaction(Commit):
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One version of a table: what happened, who did it, why, and how many rows there were after it."""
+    """One version of a table: what happened, who did it, why, and how many rows there were after it. ``expired``: this is all
+    that is left of it."""
 
     version: int
     time: datetime.datetime
@@ -62,6 +64,7 @@ class HistoryEntry:
     columns: list[str]
     inputs: list[str]
     tags: list[str]
+    expired: bool
 
 
 def _ids(where: str | None, row_ids: Sequence[int] | None) -> list[int] | None:
@@ -272,13 +275,16 @@ class Table(Shown):
         where: str | None = None,
         *,
         row_ids: Sequence[int] | None = None,
+        purge: bool = False,
         why: str = "",
         writer: str = "",
         sequence: int = -1,
     ) -> Commit:
         """Deletes the rows that pass a filter (``"true"``: every row), or those with these ids.
 
-        Earlier versions keep them, and ``restore`` brings them back; their ids are never given again. ``rows`` of the result
+        Earlier versions keep them, and ``restore`` brings them back; their ids are never given again. With ``purge`` the next
+        ``gc`` takes their bytes out of the newest version's files, and lets every earlier version go but those with tags or
+        refs; the files that hold the bytes are deleted a grace period later. ``rows`` of the result
         is how many there were; no row is no commit. With ``writer`` and ``sequence`` it is exactly-once, as ``append``.
 
         Raises:
@@ -287,7 +293,7 @@ class Table(Shown):
             Conflict: others changed these rows again and again meanwhile.
             UnknownOutcome: the store never said whether the commit was taken.
         """
-        return Commit(**self._native.delete(where or "", _ids(where, row_ids), why, writer, sequence))
+        return Commit(**self._native.delete(where or "", _ids(where, row_ids), purge, why, writer, sequence))
 
     def update(
         self,
@@ -392,6 +398,39 @@ class Table(Shown):
             UnknownOutcome: the store never said whether the commit was taken.
         """
         return Compaction(**self._native.compact(why))
+
+    def keep(self, time: str | float | datetime.timedelta | None, *, why: str = "") -> Commit:
+        """How long a version stays once a newer one is there: ``"30d"``, a ``timedelta``, seconds, or ``"forever"``. The
+        newest, and versions with tags or refs, stay whatever their age. Nothing goes before ``gc``.
+
+        Raises:
+            Invalid: that is no length of time.
+        """
+        return Commit(**self._native.retain(upkeep.keep_micros(time), why))
+
+    def gc(
+        self,
+        *,
+        keep: str | float | datetime.timedelta | None = None,
+        grace: str | float | datetime.timedelta = "1d",
+        dry_run: bool = False,
+    ) -> Collection:
+        """Expires versions that the table does not keep (``keep``: instead of its own, this time), and deletes the files that
+        no version has needed for ``grace``, with those that killed writers left. What is being read or written stays. With
+        ``dry_run`` it only tells.
+
+        Raises:
+            Invalid: ``keep`` or ``grace`` is no length of time.
+            UnknownOutcome: the store never said whether the commit was taken.
+        """
+        kept = None if keep is None else upkeep.keep_micros(keep)
+        return upkeep.collection(self._native.gc(kept, upkeep.micros(grace), dry_run))
+
+    def verify(self, *, newest: bool = False) -> Verification:
+        """Reads everything that is stored, of every version that is kept (``newest``: of that one), and checks it: every
+        checksum and every reference. Damage is told, not raised.
+        """
+        return upkeep.verification(self._native.verify(newest))
 
     def rename_column(self, old: str, new: str, *, why: str = "") -> Commit:
         """Renames a column: metadata only.

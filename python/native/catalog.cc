@@ -1,5 +1,6 @@
 // Catalogs: their tables, files taken in, SQL.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -168,6 +169,13 @@ void BindCatalog(nb::module_& m) {
              Check(Interruptible(
                  [&](const StopToken& stop) { return c.held->DropTable(name, CommitOf("", "", -1, stop)); }));
            })
+      .def(
+          "gc",
+          [](const CatalogHandle& c, std::optional<int64_t> keep_us, int64_t grace_us, bool dry_run) {
+            return CollectAll(*c.held, keep_us, grace_us, dry_run);
+          },
+          nb::arg("keep").none(), nb::arg("grace"), nb::arg("dry_run"))
+      .def("verify", [](const CatalogHandle& c, bool newest) { return VerifyAll(*c.held, newest); })
       .def("ingest",
            [](const CatalogHandle& c, const std::vector<std::string>& sources, const std::string& name,
               const nb::dict& given, const std::string& why) {

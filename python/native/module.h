@@ -5,6 +5,7 @@
 #include <nanobind/nanobind.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,6 +29,11 @@ table::Schema SchemaFromTypes(const std::vector<std::pair<std::string, std::stri
 
 void BindTable(nb::module_& m);    // tables.cc: versions and tables
 void BindInspect(nb::module_& m);  // inspect.cc: what is told of tables
+// upkeep.cc: retention, garbage collection, verification. Reports as dicts, one a table.
+void BindUpkeep(nb::module_& m, nb::class_<table::Table>& table);
+std::vector<nb::dict> CollectAll(const table::Catalog& catalog, std::optional<int64_t> keep_us,
+                                 int64_t grace_us, bool dry_run);
+std::vector<nb::dict> VerifyAll(const table::Catalog& catalog, bool newest);
 void BindRows(nb::module_& m);     // rows.cc: batches and readers
 void BindColumns(nb::module_& m);  // columns.cc: rows made of Python's columns
 void BindCatalog(nb::module_& m);  // catalog.cc: catalogs and SQL

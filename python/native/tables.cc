@@ -191,11 +191,11 @@ void BindNewColumns(nb::class_<table::Table>& table) {
 void BindRowChanges(nb::class_<table::Table>& table) {
   table
       .def("delete",
-           [](table::Table& t, const std::string& where, std::optional<std::vector<int64_t>> ids,
+           [](table::Table& t, const std::string& where, std::optional<std::vector<int64_t>> ids, bool purge,
               const std::string& why, const std::string& writer, int64_t sequence) {
              const table::RowFilter rows{where, std::move(ids)};
              return ToDict(Check(Interruptible([&](const StopToken& stop) {
-               return t.Delete(rows, CommitOf(why, writer, sequence, stop));
+               return t.Delete(rows, CommitOf(why, writer, sequence, stop), purge);
              })));
            })
       .def("update",
@@ -288,6 +288,7 @@ void BindSmallChanges(nb::class_<table::Table>& table) {
           dict["columns"] = entry.operation.columns;
           dict["inputs"] = entry.operation.inputs;
           dict["tags"] = entry.tags;
+          dict["expired"] = entry.expired;
           list.append(dict);
         }
         return list;
@@ -316,6 +317,7 @@ void BindTable(nb::module_& m) {
   BindNewColumns(table);
   BindRowChanges(table);
   BindSmallChanges(table);
+  BindUpkeep(m, table);
 }
 
 }  // namespace headrace::python

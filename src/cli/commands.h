@@ -22,9 +22,12 @@ struct Context {
 
   // --catalog, else HEADRACE_CATALOG, else the nearest .headrace/ upwards.
   Result<std::string> Location() const;
-  Result<std::shared_ptr<table::Catalog>> Open() const;
+  Result<std::shared_ptr<table::Catalog>> Open(const table::CatalogOptions& options = {}) const;
   table::CommitOptions Commit(const std::string& why) const;
 };
+
+// On a terminal: whether the person means it. In a pipe the words of the command are enough only with --yes.
+Status Confirm(const Context& context, bool yes, const std::string& what);
 
 // What the chosen command does, set by its callback and run after parsing.
 using Action = std::function<Status()>;
@@ -47,6 +50,10 @@ void AddDelete(CLI::App* app, Context* context, Action* action);
 void AddUpdate(CLI::App* app, Context* context, Action* action);
 void AddRestore(CLI::App* app, Context* context, Action* action);
 void AddCompact(CLI::App* app, Context* context, Action* action);
+void AddKeep(CLI::App* app, Context* context, Action* action);
+void AddGc(CLI::App* app, Context* context, Action* action);
+void AddVerify(CLI::App* app, Context* context, Action* action);
+void AddRepair(CLI::App* app, Context* context, Action* action);
 void AddStream(CLI::App* app, Context* context, Action* action);
 void AddScore(CLI::App* app, Context* context, Action* action);
 // In builds with the engine.

@@ -16,6 +16,7 @@ struct ChangeWords {
   std::vector<std::string> set;
   std::vector<int64_t> rows;
   bool all = false;
+  bool purge = false;
   bool yes = false;
   bool dry_run = false;
 };
@@ -35,21 +36,6 @@ int64_t CountRows(const table::RowSets& rows) {
 
 std::string Rows(int64_t count) { return HumanCount(count) + (count == 1 ? " row" : " rows"); }
 
-// On a terminal: whether the person means it. In a pipe the words of the command are enough only with --yes.
-Status Confirm(const Context& context, const ChangeWords& words, const std::string& what) {
-  if (words.yes || context.json) return Status::Ok();
-  if (!StdoutIsTerminal() || isatty(STDIN_FILENO) == 0) {
-    return Status::Invalid("this would " + what + "; say --yes to do it without a question");
-  }
-  std::printf("This will %s. Go on? [y/N] ", what.c_str());
-  std::fflush(stdout);
-  std::string answer;
-  if (ReadLine(&answer) != LineRead::kLine || (answer != "y" && answer != "Y" && answer != "yes")) {
-    return Status::Cancelled();
-  }
-  return Status::Ok();
-}
-
 Status PrintDone(const Context& context, const std::string& table, const char* done,
                  const table::CommitResult& result) {
   EndProgress();
@@ -62,6 +48,35 @@ Status PrintDone(const Context& context, const std::string& table, const char* d
     std::printf("%s of '%s' %s (version %lld); headrace restore %s v%lld brings them back\n",
                 Rows(result.rows).c_str(), table.c_str(), done, static_cast<long long>(result.version),
                 table.c_str(), static_cast<long long>(result.version - 1));
+  }
+  return Status::Ok();
+}
+
+// Until when the bytes of purged rows can still be read.
+Status PrintPurged(const Context& context, const std::string& table, const table::CommitResult& result,
+                   const table::Snapshot& before) {
+  std::vector<std::string> tags;
+  for (const auto& [tag, version] : before.tags) tags.push_back(tag);
+  if (context.json) {
+    PrintJson({{"table", table},
+               {"version", result.version},
+               {"rows", result.rows},
+               {"reachable_until", result.version - 1},
+               {"tags", tags}});
+  } else if (result.rows == 0) {
+    std::printf("No row of '%s' passes; nothing was changed\n", table.c_str());
+  } else if (!context.quiet) {
+    std::printf(
+        "%s of '%s' are deleted (version %lld). Their bytes can be read in versions up to v%lld until "
+        "headrace gc has "
+        "erased them, a grace period later\n",
+        Rows(result.rows).c_str(), table.c_str(), static_cast<long long>(result.version),
+        static_cast<long long>(result.version - 1));
+    std::string held;
+    for (const auto& tag : tags) held += (held.empty() ? "" : ", ") + tag;
+    if (!held.empty())
+      std::printf("Tags keep their versions, and the bytes in them, until they are removed: %s\n",
+                  held.c_str());
   }
   return Status::Ok();
 }
@@ -82,12 +97,14 @@ Status RunDelete(const Context& context, const ChangeWords& words) {
     return Status::Ok();
   }
   if (count > 0) {
-    HEADRACE_TRY(Confirm(
-        context, words,
-        "delete " + Rows(count) + " of " + HumanCount(view.snapshot().rows) + " from '" + words.table + "'"));
+    HEADRACE_TRY(Confirm(context, words.yes,
+                         "delete " + Rows(count) + " of " + HumanCount(view.snapshot().rows) + " from '" +
+                             words.table + "'" +
+                             (words.purge ? ", for ever, with every earlier version" : "")));
   }
-  HEADRACE_ASSIGN(const auto done, opened->Delete(filter, context.Commit(words.why)));
-  return PrintDone(context, words.table, "are deleted", done);
+  HEADRACE_ASSIGN(const auto done, opened->Delete(filter, context.Commit(words.why), words.purge));
+  return words.purge ? PrintPurged(context, words.table, done, view.snapshot())
+                     : PrintDone(context, words.table, "are deleted", done);
 }
 
 // "label = 'cat'" taken apart at its first equals sign.
@@ -178,7 +195,7 @@ Status RunRestore(const Context& context, const ChangeWords& words) {
   HEADRACE_ASSIGN(const auto now, opened->At());
   HEADRACE_ASSIGN(const auto then, opened->At(words.version));
   const std::string version = "version " + std::to_string(then.snapshot().version);
-  HEADRACE_TRY(Confirm(context, words,
+  HEADRACE_TRY(Confirm(context, words.yes,
                        "give '" + words.table + "' the " + Rows(then.snapshot().rows) + " of " + version +
                            " in place of its " + HumanCount(now.snapshot().rows)));
   HEADRACE_ASSIGN(const auto done, opened->Restore(words.version, context.Commit(words.why)));
@@ -193,6 +210,20 @@ Status RunRestore(const Context& context, const ChangeWords& words) {
 
 }  // namespace
 
+Status Confirm(const Context& context, bool yes, const std::string& what) {
+  if (yes || context.json) return Status::Ok();
+  if (!StdoutIsTerminal() || isatty(STDIN_FILENO) == 0) {
+    return Status::Invalid("this would " + what + "; say --yes to do it without a question");
+  }
+  std::printf("This will %s. Go on? [y/N] ", what.c_str());
+  std::fflush(stdout);
+  std::string answer;
+  if (ReadLine(&answer) != LineRead::kLine || (answer != "y" && answer != "Y" && answer != "yes")) {
+    return Status::Cancelled();
+  }
+  return Status::Ok();
+}
+
 void AddDelete(CLI::App* app, Context* context, Action* action) {
   auto* command = app->add_subcommand("delete", "Delete rows of a table");
   auto words = std::make_shared<ChangeWords>();
@@ -200,6 +231,9 @@ void AddDelete(CLI::App* app, Context* context, Action* action) {
   command->add_option("--where", words->where, "The rows that go: a filter, such as \"lang = 'en'\"");
   command->add_option("--rows", words->rows, "The rows that go, by id: 17,18")->delimiter(',');
   command->add_flag("--all", words->all, "Every row goes");
+  command->add_flag(
+      "--purge", words->purge,
+      "Their bytes go too: the next headrace gc erases them, and lets go of every earlier version");
   command->add_flag("-n,--dry-run", words->dry_run, "Only say how many rows would go");
   command->add_flag("-y,--yes", words->yes, "Do not ask");
   command->add_option("-m,--why", words->why, "A note for the table's log");

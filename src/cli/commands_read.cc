@@ -217,11 +217,13 @@ Status Log(const Context& context, const std::string& name, int64_t limit, bool 
                  {"why", operation.why},
                  {"how", operation.how},
                  {"inputs", operation.inputs},
-                 {"tags", entry.tags}});
+                 {"tags", entry.tags},
+                 {"expired", entry.expired}});
       continue;
     }
     std::string version = std::to_string(entry.version);
     for (const auto& tag : entry.tags) version += " [" + tag + "]";
+    if (entry.expired) version += " expired";
     rows.push_back({version, ShortTime(entry.time_us), HumanCount(entry.rows),
                     operation.bytes ? HumanBytes(static_cast<double>(operation.bytes)) : "",
                     WhatHappened(operation), operation.who,

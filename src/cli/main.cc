@@ -48,9 +48,9 @@ void TellOfDamage([[maybe_unused]] const table::Catalog& catalog) {
 
 }  // namespace
 
-Result<std::shared_ptr<table::Catalog>> Context::Open() const {
+Result<std::shared_ptr<table::Catalog>> Context::Open(const table::CatalogOptions& options) const {
   HEADRACE_ASSIGN(const std::string location, Location());
-  auto opened = table::Catalog::Open(location);
+  auto opened = table::Catalog::Open(location, options);
   struct stat info {};
   const bool folder = location.find("://") == std::string::npos;
   if (folder && opened.status().Is(Code::kNotFound) && stat(location.c_str(), &info) != 0)
@@ -164,6 +164,10 @@ int Main(int argc, char** argv) {
   AddUpdate(&app, &context, &action);
   AddRestore(&app, &context, &action);
   AddCompact(&app, &context, &action);
+  AddKeep(&app, &context, &action);
+  AddGc(&app, &context, &action);
+  AddVerify(&app, &context, &action);
+  AddRepair(&app, &context, &action);
 #ifdef HEADRACE_ENGINE  // without it: tables, which compile in a minute (./dev demo)
   AddStream(&app, &context, &action);
   AddScore(&app, &context, &action);

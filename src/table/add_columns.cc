@@ -65,6 +65,7 @@ class ColumnFiller {
 
   Table& table_;
   View view_;
+  std::shared_ptr<const void> pin_ = view_.PinWrites();
   const CommitOptions& options_;
   bool in_order_;
   Operation operation_;
@@ -101,7 +102,7 @@ Status ColumnFiller::Begin(const arrow::Schema& schema) {
   HEADRACE_TRY(AddNewFields(incoming.fields));
   WriteOptions write = options_.write.Unsplit();
   write.stop = options_.stop;
-  writer_ = NewDataWriter(table_.env_->store, table_.prefix_, fields_, StatFieldsOf(), write);
+  writer_ = NewDataWriter(view_, fields_, StatFieldsOf(), write);
   return Status::Ok();
 }
 
@@ -254,6 +255,7 @@ Result<CommitResult> ColumnFiller::Commit() {
   operation_.bytes = BytesOf(entries);
   CommitResult result{0, rows_filled_, operation_.bytes, operation_.fragments, false};
   Change change{FillColumns{new_fields_, std::move(entries)}, operation_, {}, fields_used_};
+  change.base = view_.snapshot().version;
   for (const Fragment* fragment : filled_)
     change.values_used.push_back({*fragment, nullptr, IdsOf(fields_used_)});
   Attempt attempt;

@@ -20,10 +20,11 @@ void Report(const CommitOptions& options, const char* what, int64_t done, int64_
 
 class TableAppender final : public Appender {
  public:
-  TableAppender(Table* table, CommitOptions options, std::vector<Field> fields,
+  TableAppender(Table* table, CommitOptions options, int64_t base, std::vector<Field> fields,
                 std::unique_ptr<DataWriter> writer, int64_t repeated_version)
       : table_(*table),
         options_(std::move(options)),
+        base_(base),
         fields_(std::move(fields)),
         writer_(std::move(writer)),
         repeated_version_(repeated_version) {}
@@ -80,11 +81,13 @@ class TableAppender final : public Appender {
     operation.bytes = BytesOf(*fragments);
     change_ =
         Change{AppendRows{std::move(*fragments), taken_}, std::move(operation), ClaimOf(options_), fields_};
+    change_->base = base_;
     return Status::Ok();
   }
 
   Table table_;  // a handle of its own: the appender may outlive the caller's
   CommitOptions options_;
+  int64_t base_;
   std::vector<Field> fields_;
   std::unique_ptr<DataWriter> writer_;
   int64_t repeated_version_;  // that has these rows; 0: none, as far as is known
@@ -113,9 +116,9 @@ Result<std::unique_ptr<Appender>> Table::StartAppend(const std::vector<std::stri
   if (fields.empty()) return Status::Invalid("rows without columns cannot be appended to '" + name_ + "'");
   WriteOptions write = options.write;
   write.stop = options.stop;
-  auto writer = NewDataWriter(env_->store, prefix_, fields, StatFields(head->schema), write);
-  return std::unique_ptr<Appender>(
-      std::make_unique<TableAppender>(this, options, std::move(fields), std::move(writer), repeated));
+  auto writer = NewDataWriter(View(env_, prefix_, head), fields, StatFields(head->schema), write);
+  return std::unique_ptr<Appender>(std::make_unique<TableAppender>(
+      this, options, head->version, std::move(fields), std::move(writer), repeated));
 }
 
 Result<CommitResult> Table::Append(arrow::RecordBatchReader* rows, const CommitOptions& options) {

@@ -1,6 +1,7 @@
 #include "table/apply.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -67,7 +68,10 @@ Status ApplyTo(const ReserveFieldIds& reserve, Snapshot* next) {
 }
 
 // What is deleted is written first (SnapshotLog::WriteLists): the sets join those of the head.
-Status ApplyTo(const DeleteRows&, Snapshot*) { return Status::Ok(); }
+Status ApplyTo(const DeleteRows& deletes, Snapshot* next) {
+  if (deletes.erase) next->erase = next->version;
+  return Status::Ok();
+}
 
 // Where the entries of the fragments that go lie is found out then too.
 Status ApplyTo(const CompactFragments&, Snapshot*) { return Status::Ok(); }
@@ -87,6 +91,18 @@ Status ApplyTo(const MergeRows& merge, Snapshot* next) {
   return ApplyTo(merge.append, next);
 }
 
+Status ApplyTo(const KeepVersions& retain, Snapshot* next) {
+  next->keep_us = retain.keep_us;
+  return Status::Ok();
+}
+
+Status ApplyTo(const ExpireVersions& expire, Snapshot* next) {
+  next->expired = ExpiredAfter(*next, std::min(expire.before, next->version));
+  next->collected = std::max(next->collected, expire.collected);
+  if (next->erase <= expire.erased) next->erase = 0;
+  return Status::Ok();
+}
+
 Status ApplyTo(const RestoreVersion& restore, Snapshot* next) {
   const Snapshot& then = *restore.version;
   next->schema = then.schema;
@@ -99,6 +115,15 @@ Status ApplyTo(const RestoreVersion& restore, Snapshot* next) {
 }
 
 }  // namespace
+
+ExpiredVersions ExpiredAfter(const Snapshot& head, int64_t before) {
+  std::set<int64_t> kept;
+  before = std::max(before, head.expired.before);
+  for (const auto& [tag, version] : head.tags) {
+    if (version < before && !head.expired.Has(version)) kept.insert(version);
+  }
+  return {before, {kept.begin(), kept.end()}};
+}
 
 Result<Snapshot> Apply(const Change& change, const Snapshot& head) {
   Snapshot next = head;

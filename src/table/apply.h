@@ -10,4 +10,7 @@ namespace headrace::table {
 // tag or a version that is not there.
 Result<Snapshot> Apply(const Change& change, const Snapshot& head);
 
+// What is expired once all versions before `before` expire that no tag of `head` keeps.
+ExpiredVersions ExpiredAfter(const Snapshot& head, int64_t before);
+
 }  // namespace headrace::table

@@ -43,6 +43,12 @@ Result<json> ReadCatalogFile(store::ObjectStore* store) {
   }
 }
 
+std::shared_ptr<Catalog> WithUpkeep(std::shared_ptr<Catalog> catalog, const CatalogOptions& options) {
+  const auto& env = catalog->environment();
+  if (options.upkeep) env->upkeep = std::make_unique<Upkeeper>(env->store);
+  return catalog;
+}
+
 }  // namespace
 
 Result<std::shared_ptr<Catalog>> Catalog::InitOn(std::shared_ptr<store::ObjectStore> store,
@@ -70,7 +76,8 @@ Result<std::shared_ptr<Catalog>> Catalog::OpenOn(std::shared_ptr<store::ObjectSt
 
 Result<std::shared_ptr<Catalog>> Catalog::Init(const std::string& location, const CatalogOptions& options) {
   HEADRACE_ASSIGN(auto store, store::OpenStore(location, {.sync = options.sync, .create = true}));
-  return InitOn(std::move(store), options);
+  HEADRACE_ASSIGN(auto catalog, InitOn(std::move(store), options));
+  return WithUpkeep(std::move(catalog), options);
 }
 
 Result<std::shared_ptr<Catalog>> Catalog::Open(const std::string& location, const CatalogOptions& options) {
@@ -79,7 +86,8 @@ Result<std::shared_ptr<Catalog>> Catalog::Open(const std::string& location, cons
   if (!file.value("sync", true)) {
     HEADRACE_ASSIGN(store, store::OpenStore(location, {.sync = false, .create = false}));
   }
-  return OpenOn(std::move(store), options);
+  HEADRACE_ASSIGN(auto catalog, OpenOn(std::move(store), options));
+  return WithUpkeep(std::move(catalog), options);
 }
 
 Result<std::shared_ptr<Table>> Catalog::CreateTable(const std::string& name, Schema schema,
@@ -116,6 +124,9 @@ Result<std::shared_ptr<Table>> Catalog::CreateTable(const std::string& name, Sch
   if (moved.status().Is(Code::kConflict))
     return Status::AlreadyExists("there is a table named '" + name + "' already");
   if (!moved.ok()) return moved.status();
+  // Whoever slept between the two for longer than the grace period finds that its table was collected.
+  HEADRACE_ASSIGN(const bool there, env_->store->Exists(SnapshotKey(table->prefix(), 1)));
+  if (!there) HEADRACE_TRY(SnapshotLog(env_, table->prefix()).Create(first));
   return table;
 }
 

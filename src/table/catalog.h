@@ -1,6 +1,7 @@
 // A catalog: the tables of one folder or bucket, by name.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +15,9 @@ namespace headrace::table {
 struct CatalogOptions {
   bool sync = true;  // of Init: kept in the catalog, and used by everyone who opens it
   int threads = 0;   // 0: one per hardware thread
+  // Small fragments that commits leave are joined in the background (upkeeper.h): for programs that commit
+  // often to tables that nobody computes columns of, since a column that is being filled meets compaction.
+  bool upkeep = false;
 };
 
 class Catalog {
@@ -36,6 +40,12 @@ class Catalog {
   Result<std::shared_ptr<Table>> OpenOrCreateTable(const std::string& name, Schema schema,
                                                    const CommitOptions& options = {});
   Result<std::vector<std::string>> TableNames() const;
+  // Every table's Table::Collect, and what is left of tables without a name. `done` is called after each.
+  using CollectedFn = std::function<void(const CollectReport& report)>;
+  Status Collect(const CollectOptions& collect, const CommitOptions& options, const CollectedFn& done) const;
+  // Every table's Table::Verify, and the refs: those in a report without a table.
+  using VerifiedFn = std::function<void(const VerifyReport& report)>;
+  Status Verify(const VerifyOptions& verify, const CommitOptions& options, const VerifiedFn& done) const;
   // The name goes; the data stays until garbage collection.
   Status DropTable(const std::string& name, const CommitOptions& options = {});
 
@@ -51,6 +61,8 @@ class Catalog {
 
  private:
   explicit Catalog(std::shared_ptr<Environment> env) : env_(std::move(env)) {}
+  Status CollectNameless(const CollectOptions& collect, const CommitOptions& options,
+                         const CollectedFn& done) const;
   Status ReleaseTag(const RefValue& held, const CommitOptions& options);
   std::shared_ptr<Environment> env_;
 };

@@ -65,6 +65,7 @@ struct RowsOfFragment {
 struct DeleteRows {
   static constexpr OperationKind kKind = OperationKind::kDelete;
   std::vector<RowsOfFragment> rows;  // ascending by fragment
+  bool erase = false;                // their bytes go too, once they are collected
 };
 
 // New values for rows that are there.
@@ -103,6 +104,20 @@ struct CompactFragments {
   std::vector<Part> parts;
 };
 
+// How long versions are kept once a newer one is there; none: for ever.
+struct KeepVersions {
+  static constexpr OperationKind kKind = OperationKind::kRetain;
+  int64_t keep_us = 0;
+};
+
+// Versions expire, and files may go: collect.h.
+struct ExpireVersions {
+  static constexpr OperationKind kKind = OperationKind::kExpire;
+  int64_t before = 0;     // all earlier versions expire, except those with tags
+  int64_t collected = 0;  // Snapshot::collected
+  int64_t erased = 0;     // what was to be erased at this version is gone from the newest version's files
+};
+
 // Values that were read to make a change, or that it replaces. Others may change other rows meanwhile.
 struct UsedValues {
   Fragment fragment;                   // as it was read: without statistics
@@ -112,12 +127,15 @@ struct UsedValues {
 
 struct Change {
   std::variant<AppendRows, FillColumns, ChangeSchema, MoveTag, ReserveFieldIds, DeleteRows, UpdateRows,
-               MergeRows, RestoreVersion, CompactFragments>
+               MergeRows, RestoreVersion, CompactFragments, KeepVersions, ExpireVersions>
       what;
   Operation operation;             // for the log; its kind is given by `what`
   WriterClaim claim;               // exactly-once; may be empty
   std::vector<Field> fields_used;  // top-level fields, as they were when they were read or written
   std::vector<UsedValues> values_used{};
+  // The version that was the newest, or a later one, before the first file of it was written; 0: it brings
+  // none.
+  int64_t base = 0;
 
   OperationKind kind() const {
     return std::visit([](const auto& part) { return std::decay_t<decltype(part)>::kKind; }, what);

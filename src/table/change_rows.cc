@@ -76,7 +76,7 @@ Result<CommitResult> Table::CommitAgain(const CommitOptions& options,
   }
 }
 
-Result<CommitResult> Table::Delete(const RowFilter& rows, const CommitOptions& options) {
+Result<CommitResult> Table::Delete(const RowFilter& rows, const CommitOptions& options, bool erase) {
   return CommitAgain(options, [&](const View& view) -> Result<CommitResult> {
     HEADRACE_ASSIGN(const auto selected, SelectRows(view, rows, options.stop));
     CommitResult result{.version = view.snapshot().version};
@@ -85,6 +85,7 @@ Result<CommitResult> Table::Delete(const RowFilter& rows, const CommitOptions& o
     Change change{DeleteRows{}, MakeOperation(options), ClaimOf(options), {}};
     HEADRACE_ASSIGN(change.fields_used, FieldsOfFilter(view.schema(), rows.where));
     auto& deletes = std::get<DeleteRows>(change.what);
+    deletes.erase = erase;
     for (size_t i = 0; i < selected.size(); ++i) {
       if (selected[i] == nullptr) continue;
       deletes.rows.push_back({(*fragments)[i], selected[i]});
@@ -157,6 +158,7 @@ Result<CommitResult> Table::Update(const RowFilter& rows, const std::vector<std:
     HEADRACE_ASSIGN(const UpdatePlan plan, PlanUpdate(view, rows, inputs, columns, options.stop));
     if (Count(plan.selected) == 0) return CommitResult{.version = view.snapshot().version};
     Change change{UpdateRows{}, MakeOperation(options), ClaimOf(options), {}};
+    change.base = view.snapshot().version;
     HEADRACE_ASSIGN(change.fields_used, FieldsOfFilter(view.schema(), rows.where));
     for (const auto& input : plan.inputs) AddField(view.schema(), input.top.id, &change.fields_used);
     for (const auto& field : plan.fields) {

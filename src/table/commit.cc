@@ -15,6 +15,12 @@
 namespace headrace::table {
 
 Result<std::shared_ptr<const Snapshot>> SnapshotLog::Read(int64_t version) {
+  HEADRACE_ASSIGN(auto snapshot, ReadLine(version));
+  if (snapshot->is_stub) return Status::NotFound("version " + std::to_string(version) + " has expired");
+  return snapshot;
+}
+
+Result<std::shared_ptr<const Snapshot>> SnapshotLog::ReadLine(int64_t version) {
   {
     const std::lock_guard lock(mutex_);
     if (newest_ && newest_->version == version) return newest_;
@@ -64,9 +70,17 @@ Result<std::shared_ptr<const Snapshot>> SnapshotLog::Latest() {
     const std::lock_guard lock(mutex_);
     if (newest_) known = newest_->version;
   }
-  HEADRACE_ASSIGN(const int64_t version, FindLatest(known));
-  if (version == 0) return Status::NotFound("the table has no snapshots");
-  HEADRACE_ASSIGN(auto snapshot, Read(version));
+  std::shared_ptr<const Snapshot> snapshot;
+  for (int64_t version = known; snapshot == nullptr;) {
+    const int64_t before = version;
+    HEADRACE_ASSIGN(version, FindLatest(version));
+    if (version == 0) return Status::NotFound("the table has no snapshots");
+    HEADRACE_ASSIGN(auto line, ReadLine(version));
+    // A stub was the newest a moment ago: another has come since.
+    if (line->is_stub && version == before) return Status::NotFound("the newest version has expired");
+    if (!line->is_stub) snapshot = std::move(line);
+  }
+  const int64_t version = snapshot->version;
   const std::lock_guard lock(mutex_);
   if (!newest_ || newest_->version < version) newest_ = snapshot;
   return snapshot;
@@ -99,7 +113,7 @@ Result<std::shared_ptr<const Snapshot>> SnapshotLog::Settle(const std::shared_pt
   if (attempt->unsettled == 0 || head->version < attempt->unsettled) return std::shared_ptr<const Snapshot>();
   auto there = head;
   if (head->version > attempt->unsettled) {
-    HEADRACE_ASSIGN(there, Read(attempt->unsettled));
+    HEADRACE_ASSIGN(there, ReadLine(attempt->unsettled));
   }
   attempt->unsettled = 0;
   if (there->transaction == attempt->transaction) return there;
@@ -109,6 +123,10 @@ Result<std::shared_ptr<const Snapshot>> SnapshotLog::Settle(const std::shared_pt
 
 void SnapshotLog::Sweep(const Snapshot* kept, Attempt* attempt) {
   std::set<std::string> named;
+  if (kept != nullptr && kept->is_stub) {
+    attempt->written.clear();  // later versions may name them
+    return;
+  }
   if (kept != nullptr) {
     // A manifest may name them by now: only those of tries that lost are known to be of no use, and those are
     // swept when they lose.
@@ -164,6 +182,7 @@ Result<Committed> SnapshotLog::TryCommit(const Change& change, const StopToken& 
     if (!ours.ok()) return ours.status();
     if (*ours && attempt->unsettled == 0) {
       auto committed = std::make_shared<const Snapshot>(std::move(next));
+      if (env_->upkeep) env_->upkeep->Committed(*committed);
       const std::lock_guard lock(mutex_);
       newest_ = committed;
       return Committed{committed->version, false, committed};

@@ -36,7 +36,10 @@ class SnapshotLog {
   SnapshotLog(std::shared_ptr<Environment> env, std::string prefix)
       : env_(std::move(env)), prefix_(std::move(prefix)) {}
 
+  // NotFound if the version is not there any more: only a stub stands for it.
   Result<std::shared_ptr<const Snapshot>> Read(int64_t version);
+  // The same, or the stub.
+  Result<std::shared_ptr<const Snapshot>> ReadLine(int64_t version);
   // NotFound if the table has none.
   Result<std::shared_ptr<const Snapshot>> Latest();
   // Conflict if the change makes no sense any more; Unknown if the store never said whether it was taken:

@@ -7,14 +7,17 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 
 #include "base/check.h"
 #include "base/limits.h"
 #include "table/arrow_bridge.h"
+#include "table/blob_cells.h"
 #include "table/change.h"
 #include "table/conform.h"
+#include "table/keys.h"
 #include "table/merge_manifests.h"
 #include "table/replace_rows.h"
 #include "table/row_map.h"
@@ -47,7 +50,10 @@ int64_t FileBytes(const Fragment& fragment) {
 // Whether it gains from being written anew although no other joins it.
 bool WorthAlone(const Fragment& fragment, const CompactOptions& options) {
   const auto held = static_cast<double>(fragment.deleted.count - fragment.deleted.erased);
-  return !fragment.overlays.empty() || held > options.deleted_share * static_cast<double>(fragment.rows);
+  const auto& sparse = options.sparse_packs;
+  return !fragment.overlays.empty() || held > options.deleted_share * static_cast<double>(fragment.rows) ||
+         std::any_of(fragment.packs.begin(), fragment.packs.end(),
+                     [&](const PackUse& pack) { return sparse.contains(pack.id); });
 }
 
 // Fragments that may become one: neighbours by row id, with the same columns filled.
@@ -141,6 +147,62 @@ int64_t RowsOf(const std::vector<Fragment>& fragments, const CompactGroup& group
   return rows;
 }
 
+namespace {
+
+// The bytes of each pack that cells of the view's blob columns speak of, each once.
+Result<std::map<Uuid, int64_t>> UsedBytes(const View& view) {
+  std::map<Uuid, std::map<int64_t, int64_t>> used;
+  HEADRACE_ASSIGN(const auto fragments, view.Fragments());
+  for (const auto& fragment : *fragments) {
+    if (fragment.packs.empty()) continue;
+    for (const auto& pack : fragment.packs) used[pack.id];
+    for (const auto& field : view.schema().fields) {
+      if (field.type.kind != Kind::kBlob) continue;
+      for (int64_t begin = 0; begin < fragment.rows; begin += kRows) {
+        const auto rows = Rows::Range(begin, std::min(fragment.rows, begin + kRows));
+        HEADRACE_ASSIGN(const auto array, view.reader().ReadTop(fragment, field, rows));
+        HEADRACE_ASSIGN(const auto cells, BlobCells::Of(array));
+        for (int64_t i = 0; i < cells.length(); ++i) {
+          if (cells.IsNull(i) || !cells.IsPacked(i)) continue;
+          HEADRACE_ASSIGN(const Uuid pack, Uuid::Parse(cells.Pack(i)));
+          used[pack][cells.Offset(i)] = cells.PackedBytes(i);
+        }
+      }
+    }
+  }
+  std::map<Uuid, int64_t> bytes;
+  for (const auto& [pack, places] : used) {
+    for (const auto& [offset, length] : places) bytes[pack] += length;
+    bytes.try_emplace(pack, 0);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+Result<std::set<Uuid>> SparsePacks(const View& view, double share) {
+  HEADRACE_ASSIGN(const auto fragments, view.Fragments());
+  std::map<Uuid, int64_t> used;
+  for (const auto& fragment : *fragments) {
+    for (const auto& pack : fragment.packs) used[pack.id] += pack.live_bytes;
+  }
+  std::set<Uuid> sparse;
+  if (used.empty() || share <= 0) return sparse;
+  if (share >= 1) {  // what fragments say counts bytes twice that two rows share
+    HEADRACE_ASSIGN(used, UsedBytes(view));
+  }
+  HEADRACE_ASSIGN(const auto packs,
+                  view.environment()->store->List(PacksFolder(view.prefix()), "", INT64_MAX));
+  for (const auto& object : packs) {
+    const auto key = ParseKey(object.key);
+    if (!key || key->kind != ObjectKind::kPack) continue;
+    const auto it = used.find(key->id);
+    if (it != used.end() && static_cast<double>(it->second) < share * static_cast<double>(object.size))
+      sparse.insert(key->id);
+  }
+  return sparse;
+}
+
 bool WantsUpkeep(const std::vector<Fragment>& fragments) {
   const auto small = [](const Fragment& fragment) { return fragment.rows < limits::kSmallFragmentRows; };
   return std::count_if(fragments.begin(), fragments.end(), small) > limits::kMaxSmallFragments;
@@ -154,8 +216,7 @@ Status Compactor::Add(const std::vector<Fragment>& fragments, const CompactGroup
   Schema written;
   for (const int32_t id : FilledFields(view_.schema(), *begin))
     written.fields.push_back(*view_.schema().FindId(id));
-  writers_.push_back(NewDataWriter(view_.environment()->store, view_.prefix(), written.fields,
-                                   StatFields(written), options_.Unsplit()));
+  writers_.push_back(NewDataWriter(view_, written.fields, StatFields(written), options_.Unsplit()));
   DataWriter* writer = writers_.back().get();
   int64_t erased = 0;
   for (auto it = begin; it != end; ++it) {
@@ -206,7 +267,8 @@ void Compactor::Discard() {
   for (const auto& writer : writers_) writer->Discard();
 }
 
-Result<CompactResult> Table::Compact(const CompactOptions& compact, const CommitOptions& options) {
+Result<CompactResult> Table::Compact(const CompactOptions& asked, const CommitOptions& options) {
+  CompactOptions compact = asked;
   CompactResult result;
   std::optional<int64_t> planned;  // groups; each commit takes one or more
   int64_t budget = compact.commit_bytes;
@@ -214,12 +276,14 @@ Result<CompactResult> Table::Compact(const CompactOptions& compact, const Commit
     HEADRACE_ASSIGN(const View view, At());
     if (result.commits == 0) result.version = view.snapshot().version;
     HEADRACE_ASSIGN(const auto fragments, view.Fragments());
+    HEADRACE_ASSIGN(compact.sparse_packs, SparsePacks(view, compact.pack_share));
     const auto groups = PlanCompaction(view.schema(), *fragments, compact);
     if (!planned) planned = static_cast<int64_t>(groups.size());
     // What others go on adding is left for the next time.
     if (groups.empty() || result.commits >= *planned) return result;
     WriteOptions write = options.write;
     write.stop = options.stop;
+    write.copied_packs = compact.sparse_packs;
     Compactor compactor(view, write);
     const auto done = CommitCompaction(&compactor, *fragments, groups, budget, options);
     if (done.ok()) {
@@ -246,6 +310,7 @@ Result<CompactResult> Table::Upkeep(const CommitOptions& options) {
   if (!WantsUpkeep(*fragments)) return CompactResult{{.version = view.snapshot().version}};
   CompactOptions compact;
   compact.fragment_bytes = limits::kUpkeepBytes;
+  compact.pack_share = 0;
   return Compact(compact, options);
 }
 
@@ -271,6 +336,7 @@ Result<CompactResult> Table::CommitCompaction(Compactor* compactor, const std::v
   }
   result.bytes = compactor->bytes();
   Change change{compactor->Take(), MakeOperation(options), {}, {}};
+  change.base = compactor->base();
   change.operation.rows = result.rows;
   change.operation.fragments = result.fragments;
   change.operation.bytes = result.bytes;

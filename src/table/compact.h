@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,6 +29,10 @@ struct CompactOptions {
   double largest_share = 2.0 / 3;
   // A fragment whose deleted rows still have their values is written anew above this share of its rows.
   double deleted_share = 0.1;
+  // A pack of whose bytes less than this share is used is written anew; 1: every one that has others.
+  double pack_share = 0.5;
+  // Those packs, as Table::Compact finds them.
+  std::set<Uuid> sparse_packs;
   // Bytes that are written before they are committed.
   int64_t commit_bytes = int64_t{4} << 30;
 };
@@ -54,6 +59,10 @@ int64_t RowsOf(const std::vector<Fragment>& fragments, const CompactGroup& group
 // Whether there are so many small fragments that whoever commits next should join them.
 bool WantsUpkeep(const std::vector<Fragment>& fragments);
 
+// Packs that the view uses, but less than this share of their bytes; 1: that hold anything else. Lists the
+// table's packs; for 1 reads all cells of blob columns.
+Result<std::set<Uuid>> SparsePacks(const View& view, double share);
+
 // Writes the fragments of one change.
 class Compactor {
  public:
@@ -67,12 +76,14 @@ class Compactor {
   // Deletes the files written, of which nothing may have become part of a table.
   void Discard();
   int64_t bytes() const { return bytes_; }
+  int64_t base() const { return view_.snapshot().version; }
 
  private:
   Status Copy(const Fragment& fragment, const std::vector<Field>& fields, DataWriter* writer,
               const RowsFn& done);
 
   View view_;
+  std::shared_ptr<const void> pin_ = view_.PinWrites();
   WriteOptions options_;
   std::vector<std::unique_ptr<DataWriter>> writers_;
   CompactFragments compact_;

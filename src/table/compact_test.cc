@@ -250,6 +250,47 @@ TEST_F(CompactTest, BlobsStayInTheirPacks) {
   EXPECT_EQ(live, static_cast<int64_t>(std::string("first image").size() + std::string("fourth one").size()));
 }
 
+// A pack of which little is used is written anew, and one of which most is used stays.
+TEST_F(CompactTest, SparsePacksAreWrittenAnew) {
+  const Schema schema{{Field{-1, "image", Type{.kind = Kind::kBlob, .children = BlobFields()}, "", false}}};
+  ASSERT_VALUE(const auto images, catalog_->CreateTable("images", schema));
+  const auto column = arrow::schema({arrow::field("image", arrow::binary())});
+  CommitOptions options;
+  options.write.inline_blob_bytes = 4;
+  const auto packs = [&] {
+    std::set<Uuid> ids;
+    const View view = images->At().value();
+    for (const auto& fragment : **view.Fragments()) {
+      for (const auto& pack : fragment.packs) ids.insert(pack.id);
+    }
+    return ids;
+  };
+  for (int part = 0; part < 2; ++part) {
+    std::string json;
+    for (int i = 0; i < 10; ++i)
+      json += (i ? "," : "[") + std::string("{\"image\": \"picture ") + std::to_string(part * 10 + i) + "\"}";
+    ASSERT_OK(images->Append(ReaderOf({BatchFromJson(column, json + "]")}).get(), options).status());
+  }
+  const auto before = packs();
+  ASSERT_EQ(before.size(), 2U);
+  ASSERT_OK(images->Delete({.where = "_row_id < 7 or _row_id = 13"}, {}).status());
+  // The first time it is found which bytes are used.
+  for (int pass = 0; pass < 2; ++pass) ASSERT_OK(images->Compact({}, options).status());
+  const auto after = packs();
+  ASSERT_EQ(after.size(), 2U);
+  std::vector<Uuid> kept;
+  std::set_intersection(before.begin(), before.end(), after.begin(), after.end(), std::back_inserter(kept));
+  EXPECT_EQ(kept.size(), 1U);
+  ASSERT_VALUE(const auto again, images->Compact({}, options));
+  EXPECT_EQ(again.commits, 0);
+  ASSERT_VALUE(const View view, images->At());
+  ASSERT_VALUE(const auto rows, view.Take({7, 12, 19}, {"image"}));
+  ASSERT_VALUE(const auto bytes, view.ReadBlobs(rows->column(0)));
+  EXPECT_EQ(bytes[0]->view(), "picture 7");
+  EXPECT_EQ(bytes[1]->view(), "picture 12");
+  EXPECT_EQ(bytes[2]->view(), "picture 19");
+}
+
 CompactOptions Small() {
   CompactOptions options;
   options.fragment_rows = 1000;

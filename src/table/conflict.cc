@@ -182,12 +182,28 @@ Status CheckNewItems(const Change& change, const View& head) {
                     std::get<AppendRows>(change.what).taken);
 }
 
+Status CheckRetained(const Change& change, const View& head) {
+  int64_t version = 0;
+  if (const auto* restore = std::get_if<RestoreVersion>(&change.what)) version = restore->version->version;
+  if (const auto* tag = std::get_if<MoveTag>(&change.what)) version = tag->version.value_or(INT64_MAX);
+  if (!head.snapshot().expired.Has(version)) return Status::Ok();
+  return Status::Conflict("version " + std::to_string(version) + " expired meanwhile; nothing was committed");
+}
+
+Status CheckUncollected(const Change& change, const View& head) {
+  if (change.base == 0 || change.base >= head.snapshot().collected) return Status::Ok();
+  return Status::Conflict(
+      "it began at version " + std::to_string(change.base) +
+      ", and garbage collection has taken its files for those of a writer that died; nothing was committed");
+}
+
 // In the order in which they are checked: cheap ones first.
 struct RuleCheck {
   Rule rule;
   Status (*holds)(const Change& change, const View& head);
 };
-constexpr RuleCheck kRuleChecks[] = {{kSameFields, CheckSameFields}, {kFreeNames, CheckFreeNames},
+constexpr RuleCheck kRuleChecks[] = {{kRetained, CheckRetained},     {kUncollected, CheckUncollected},
+                                     {kSameFields, CheckSameFields}, {kFreeNames, CheckFreeNames},
                                      {kSameTag, CheckSameTag},       {kFreeKeys, CheckFreeKeys},
                                      {kOpenHoles, CheckOpenHoles},   {kSameValues, CheckSameValues},
                                      {kNewItems, CheckNewItems},     {kSameFragments, CheckSameFragments}};

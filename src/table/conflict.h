@@ -26,7 +26,9 @@ enum Rule : uint32_t {
   kSameValues = 32,  // Conflict if a value that I read or change is another now, in the fragments that I used
   kFreeKeys = 64,    // Conflict if rows were appended that have a key of mine
   kSameFragments =
-      128,  // Conflict if a value is another now in fragments that I write anew, or a row is back
+      128,            // Conflict if a value is another now in fragments that I write anew, or a row is back
+  kRetained = 256,    // Conflict if the version that I name expired
+  kUncollected = 512  // Conflict if files that I wrote may have been collected
 };
 constexpr Rule operator|(Rule a, Rule b) {
   return static_cast<Rule>(static_cast<uint32_t>(a) | static_cast<uint32_t>(b));
@@ -35,18 +37,20 @@ constexpr Rule operator|(Rule a, Rule b) {
 // clang-format off
 inline constexpr Rule kFillAfterFill = kFreeNames | kOpenHoles | kSameValues;
 inline constexpr Rule kConflictMatrix[kOperationKinds][kOperationKinds] = {
-// mine \ theirs    create   append      add columns, fill        schema change             tag       reserve  delete   update       merge                     restore    compact
-/* create       */ {kRebase, kRebase,    kRebase,                 kRebase,                  kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kRebase, kRebase},
-/* append       */ {kRebase, kNewItems,  kRebase,                 kSameFields,              kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kSameFields, kRebase},
-/* fill         */ {kRebase, kRebase,    kFillAfterFill,          kSameFields | kFreeNames, kRebase,  kRebase, kRebase, kSameValues, kSameValues,              kSameFields | kFreeNames | kOpenHoles | kSameValues, kOpenHoles | kSameValues},
-/* schema change*/ {kRebase, kRebase,    kFreeNames,              kSameFields | kFreeNames, kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kSameFields | kFreeNames, kRebase},
-/* tag          */ {kRebase, kRebase,    kRebase,                 kRebase,                  kSameTag, kRebase, kRebase, kRebase,     kRebase,                  kRebase, kRebase},
-/* reserve      */ {kRebase, kRebase,    kRebase,                 kRebase,                  kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kRebase, kRebase},
-/* delete       */ {kRebase, kRebase,    kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues,              kSameFields | kSameValues, kSameValues},
-/* update       */ {kRebase, kRebase,    kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues,              kSameFields | kSameValues, kSameValues},
-/* merge        */ {kRebase, kFreeKeys, kSameValues,             kSameFields,              kRebase,  kRebase, kRebase, kSameValues, kSameValues | kFreeKeys, kSameFields | kSameValues | kFreeKeys, kSameValues},
-/* restore      */ {kRebase, kRebase,    kRebase,                 kRebase,                  kRebase,  kRebase, kRebase, kRebase,     kRebase,                  kRebase, kRebase},
-/* compact      */ {kRebase, kRebase,    kSameFragments,              kRebase,                  kRebase,  kRebase, kRebase, kSameFragments,  kSameFragments,               kSameFragments, kSameFragments},
+// mine \ theirs    create   append     add columns, fill  schema change             tag       reserve  delete       update          merge                    restore                                              compact                   retain   expire
+/* create       */ {kRebase, kRebase,   kRebase,           kRebase,                  kRebase,  kRebase, kRebase,     kRebase,        kRebase,                 kRebase,                                             kRebase,                  kRebase, kRebase},
+/* append       */ {kRebase, kNewItems, kRebase,           kSameFields,              kRebase,  kRebase, kRebase,     kRebase,        kRebase,                 kSameFields,                                         kRebase,                  kRebase, kUncollected},
+/* fill         */ {kRebase, kRebase,   kFillAfterFill,    kSameFields | kFreeNames, kRebase,  kRebase, kRebase,     kSameValues,    kSameValues,             kSameFields | kFreeNames | kOpenHoles | kSameValues, kOpenHoles | kSameValues, kRebase, kUncollected},
+/* schema change*/ {kRebase, kRebase,   kFreeNames,        kSameFields | kFreeNames, kRebase,  kRebase, kRebase,     kRebase,        kRebase,                 kSameFields | kFreeNames,                            kRebase,                  kRebase, kRebase},
+/* tag          */ {kRebase, kRebase,   kRebase,           kRebase,                  kSameTag, kRebase, kRebase,     kRebase,        kRebase,                 kRebase,                                             kRebase,                  kRebase, kRetained},
+/* reserve      */ {kRebase, kRebase,   kRebase,           kRebase,                  kRebase,  kRebase, kRebase,     kRebase,        kRebase,                 kRebase,                                             kRebase,                  kRebase, kRebase},
+/* delete       */ {kRebase, kRebase,   kSameValues,       kSameFields,              kRebase,  kRebase, kRebase,     kSameValues,    kSameValues,             kSameFields | kSameValues,                           kSameValues,              kRebase, kRebase},
+/* update       */ {kRebase, kRebase,   kSameValues,       kSameFields,              kRebase,  kRebase, kRebase,     kSameValues,    kSameValues,             kSameFields | kSameValues,                           kSameValues,              kRebase, kUncollected},
+/* merge        */ {kRebase, kFreeKeys, kSameValues,       kSameFields,              kRebase,  kRebase, kRebase,     kSameValues,    kSameValues | kFreeKeys, kSameFields | kSameValues | kFreeKeys,               kSameValues,              kRebase, kUncollected},
+/* restore      */ {kRebase, kRebase,   kRebase,           kRebase,                  kRebase,  kRebase, kRebase,     kRebase,        kRebase,                 kRebase,                                             kRebase,                  kRebase, kRetained},
+/* compact      */ {kRebase, kRebase,   kSameFragments,    kRebase,                  kRebase,  kRebase, kRebase,     kSameFragments, kSameFragments,          kSameFragments,                                      kSameFragments,           kRebase, kUncollected},
+/* retain       */ {kRebase, kRebase,   kRebase,           kRebase,                  kRebase,  kRebase, kRebase,     kRebase,        kRebase,                 kRebase,                                             kRebase,                  kRebase, kRebase},
+/* expire       */ {kRebase, kRebase,   kRebase,           kRebase,                  kRebase,  kRebase, kRebase,     kRebase,        kRebase,                 kRebase,                                             kRebase,                  kRebase, kRebase},
 };
 // clang-format on
 

@@ -14,14 +14,20 @@ using testing::BatchFromJson;
 using testing::ReaderOf;
 using K = OperationKind;
 
-constexpr K kKinds[] = {K::kAppend, K::kAddColumns, K::kSchemaChange, K::kTag,     K::kReserve,
-                        K::kDelete, K::kUpdate,     K::kMerge,        K::kRestore, K::kCompact};
+constexpr K kKinds[] = {K::kAppend, K::kAddColumns, K::kSchemaChange, K::kTag,     K::kReserve, K::kDelete,
+                        K::kUpdate, K::kMerge,      K::kRestore,      K::kCompact, K::kRetain,  K::kExpire};
 
 // What is to happen where mine and theirs meet at the same things. Written down here once more, so that a
 // cell of the matrix that loses its rule is found.
 Rule WantedRule(K mine, K theirs) {
   // Reading or changing a value that another changed.
   const auto values = [](K kind) { return kind == K::kDelete || kind == K::kUpdate || kind == K::kMerge; };
+  if (theirs == K::kExpire) {
+    if (mine == K::kTag || mine == K::kRestore) return kRetained;
+    const bool has_files = mine == K::kAppend || mine == K::kAddColumns || mine == K::kUpdate ||
+                           mine == K::kMerge || mine == K::kCompact;
+    return has_files ? kUncollected : kRebase;
+  }
   if (theirs == K::kCompact && values(mine)) return kSameValues;
   if (theirs == K::kCompact && mine == K::kAddColumns) return kOpenHoles;
   if (mine == K::kCompact) {
@@ -122,6 +128,10 @@ Change Mine(K kind, const View& view) {
       return MineOfRows(kind, view);
     case K::kCompact:
       return {Compacted(view, 0), {}, {}, {}};
+    case K::kRetain:
+      return {KeepVersions{5}, {}, {}, {}};
+    case K::kExpire:
+      return {ExpireVersions{view.snapshot().version, 0}, {}, {}, {}};
     default:
       return {ReserveFieldIds{3}, {}, {}, {}};
   }
@@ -180,6 +190,14 @@ Status Theirs(K kind, Catalog* catalog, Table* table, bool same) {
       SnapshotLog log(catalog->environment(), table->prefix());
       return log.Commit({Compacted(view, same ? 0 : 1), {}, {}, {}}, {}).status();
     }
+    case K::kRetain:
+      return table->SetRetention(7, {}).status();
+    case K::kExpire: {
+      HEADRACE_ASSIGN(const View view, table->At());
+      const int64_t next = view.snapshot().version + 1;
+      SnapshotLog log(catalog->environment(), table->prefix());
+      return log.Commit({same ? ExpireVersions{next, next} : ExpireVersions{1, 1}, {}, {}, {}}, {}).status();
+    }
     default:
       return table->AddEmptyColumns({Field{-1, "another", Type{}, "", false}}, {}).status();
   }
@@ -207,6 +225,7 @@ TEST(ConflictMatrix, EveryPair) {
         ASSERT_VALUE(const auto table, MakeTable(catalog.get()));
         ASSERT_VALUE(const View base, table->At());
         Change change = Mine(mine, base);
+        if (WantedRule(mine, K::kExpire) == kUncollected) change.base = base.snapshot().version;
         if (mine == K::kAppend && theirs == K::kSchemaChange && !same)
           change.fields_used = {*base.schema().Find("id")};
         SCOPED_TRACE(what);
@@ -216,7 +235,8 @@ TEST(ConflictMatrix, EveryPair) {
         Rule broken = kRebase;
         const Status checked = CheckConflicts(change, head, &broken);
         // To compaction, which writes all columns, another column's values are the same thing.
-        const bool meet = same || (mine == K::kCompact && theirs != K::kRestore && theirs != K::kCompact);
+        const bool meet = same || (mine == K::kCompact && theirs != K::kRestore && theirs != K::kCompact &&
+                                   theirs != K::kExpire);
         const Rule wanted = meet ? WantedRule(mine, theirs) : kRebase;
         EXPECT_EQ(broken, wanted) << checked.ToString();
         EXPECT_EQ(checked.ok(), broken == kRebase);

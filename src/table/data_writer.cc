@@ -106,14 +106,15 @@ class ParquetWriter {
 
 class FragmentWriter final : public DataWriter {
  public:
-  FragmentWriter(std::shared_ptr<store::ObjectStore> store, std::string prefix, std::vector<Field> fields,
-                 std::vector<int32_t> stat_fields, WriteOptions options)
-      : store_(std::move(store)),
-        prefix_(std::move(prefix)),
+  FragmentWriter(const View& base, std::vector<Field> fields, std::vector<int32_t> stat_fields,
+                 WriteOptions options)
+      : store_(base.environment()->store),
+        prefix_(base.prefix()),
+        pin_(base.PinWrites()),
         fields_(std::move(fields)),
         stat_fields_(std::move(stat_fields)),
         options_(std::move(options)),
-        packs_(store_.get(), prefix_, options_.pack_bytes, options_.inline_blob_bytes) {
+        packs_(base, options_) {
     Family parquet{FileKind::kParquet, {}};
     for (const auto& field : fields_) {
       if (field.type.kind == Kind::kTensor) {
@@ -274,6 +275,7 @@ class FragmentWriter final : public DataWriter {
 
   std::shared_ptr<store::ObjectStore> store_;
   std::string prefix_;
+  std::shared_ptr<const void> pin_;
   std::vector<Field> fields_;
   std::vector<int32_t> stat_fields_;
   WriteOptions options_;
@@ -298,11 +300,10 @@ class FragmentWriter final : public DataWriter {
 
 }  // namespace
 
-std::unique_ptr<DataWriter> NewDataWriter(std::shared_ptr<store::ObjectStore> store, std::string prefix,
-                                          std::vector<Field> fields, std::vector<int32_t> stat_fields,
-                                          WriteOptions options) {
-  return std::make_unique<FragmentWriter>(std::move(store), std::move(prefix), std::move(fields),
-                                          std::move(stat_fields), std::move(options));
+std::unique_ptr<DataWriter> NewDataWriter(const View& base, std::vector<Field> fields,
+                                          std::vector<int32_t> stat_fields, WriteOptions options) {
+  return std::make_unique<FragmentWriter>(base, std::move(fields), std::move(stat_fields),
+                                          std::move(options));
 }
 
 }  // namespace headrace::table

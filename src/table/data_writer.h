@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -11,11 +12,12 @@
 
 #include "base/cancel.h"
 #include "base/limits.h"
-#include "store/object_store.h"
 #include "table/fragment.h"
 #include "table/schema.h"
 
 namespace headrace::table {
+
+class View;
 
 struct WriteOptions {
   int64_t fragment_rows = limits::kFragmentRows;
@@ -24,6 +26,7 @@ struct WriteOptions {
   int64_t row_group_bytes = limits::kRowGroupBytes;
   int64_t pack_bytes = limits::kPackBytes;
   int64_t inline_blob_bytes = 2048;  // smaller blobs stay in their cell
+  std::set<Uuid> copied_packs;       // of this table, whose blobs are copied into new ones and not shared
   StopToken stop;
 
   // The same, but a fragment ends only where EndFragment says so.
@@ -51,9 +54,9 @@ class DataWriter {
   virtual int64_t bytes() const = 0;  // of files finished
 };
 
-// `fields`: the columns that will come, with ids. `prefix`: the table's folder, "tables/<uuid>/".
-std::unique_ptr<DataWriter> NewDataWriter(std::shared_ptr<store::ObjectStore> store, std::string prefix,
-                                          std::vector<Field> fields, std::vector<int32_t> stat_fields,
-                                          WriteOptions options);
+// `base`: the version that the files are written for; until the writer goes, they are held against garbage
+// collection. `fields`: the columns that will come, with ids.
+std::unique_ptr<DataWriter> NewDataWriter(const View& base, std::vector<Field> fields,
+                                          std::vector<int32_t> stat_fields, WriteOptions options);
 
 }  // namespace headrace::table

@@ -13,6 +13,8 @@
 #include "base/task_pool.h"
 #include "store/object_store.h"
 #include "store/read_ahead.h"
+#include "table/pins.h"
+#include "table/upkeeper.h"
 
 namespace headrace::table {
 
@@ -47,12 +49,15 @@ struct Environment {
       : store(std::move(s)),
         files(2048),
         blocks(std::make_shared<store::BlockPool>(limits::kReadAheadBytes)),
+        pins(std::make_shared<Pins>(store)),
         pool(threads) {}
   std::shared_ptr<store::ObjectStore> store;
   FileCache files;
   std::shared_ptr<store::BlockPool> blocks;  // of files on a distant store
+  std::shared_ptr<Pins> pins;
   TaskPool pool;
   size_t inline_row_set_bytes = 256;  // sets of rows that are larger go into files
+  std::unique_ptr<Upkeeper> upkeep;   // of the tables that are committed to here; null: whoever needs it asks
 };
 
 }  // namespace headrace::table

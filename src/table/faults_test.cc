@@ -87,6 +87,8 @@ std::vector<WritePath> Paths() {
          rules.add = false;
          return t->Merge(ReaderOf({BatchFromJson(kSchema, R"([{"id": 8}])")}).get(), rules, {}).status();
        })},
+      {"purge", with([](Table* t) { return t->Delete({"id = 7"}, {}, true).status(); })},
+      {"retain", with([](Table* t) { return t->SetRetention(1'000'000, {}).status(); })},
       {"restore", with([](Table* t) { return t->Restore("v1", {}).status(); })},
       {"compact", with([](Table* t) { return t->Compact({}, {}).status(); }), true,
        [with](Catalog* catalog) -> Status {
@@ -118,6 +120,7 @@ Result<std::string> Seen(const std::shared_ptr<store::ObjectStore>& store) {
       tags.insert(shown + std::to_string(version));
     }
     for (const auto& tag : tags) text += tag;
+    text += std::to_string(view.snapshot().keep_us);
     HEADRACE_ASSIGN(const auto history, table->History());
     if (static_cast<int64_t>(history.size()) > view.snapshot().version)
       return Status::Corrupt("a branching history");

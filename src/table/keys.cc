@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::string_view kLockEnd = ".lock";
 constexpr std::string_view kCommitLock = "commit.lock";
+constexpr std::string_view kCollectedFile = "collected.json";
 
 // <rev>: newest first in a listing.
 std::string Rev(int64_t number) {
@@ -98,6 +99,10 @@ Named ParseInTable(ObjectName name, const std::vector<std::string_view>& parts) 
   if (parts.size() == 2 && parts[0] == "rowsets" && TakeEnd(&file, ".roaring")) {
     return WithId(name, ObjectKind::kRowSets, file);
   }
+  if (parts.size() == 1 && file == kCollectedFile) {
+    name.kind = ObjectKind::kCollected;
+    return name;
+  }
   if (parts.size() == 3 && parts[0] == "selections" && IsHex(parts[1], 16) && TakeEnd(&file, ".sel")) {
     const auto part = ParseDigits(file, std::max<size_t>(8, file.size()));
     if (!part || *part > static_cast<uint64_t>(INT64_MAX)) return std::nullopt;
@@ -114,6 +119,12 @@ Named ParseRef(const std::vector<std::string_view>& parts) {
   auto decoded = DecodeRefName(parts[1]);
   if (!decoded.ok()) return std::nullopt;
   return WithNumber({ObjectKind::kRef, {}, {}, 0, std::move(decoded).value()}, ParseRev(file));
+}
+
+Named ParseLease(const std::vector<std::string_view>& parts) {
+  std::string_view file = parts.back();
+  if (parts.size() != 3 || parts[1].empty() || !TakeEnd(&file, ".json")) return std::nullopt;
+  return WithNumber({ObjectKind::kLease, {}, {}, 0, std::string(parts[1])}, ParseRev(file));
 }
 
 Named ParseModel(const std::vector<std::string_view>& parts) {
@@ -134,6 +145,10 @@ std::string TableFolder(const Uuid& table) { return "tables/" + table.ToString()
 std::string WeightsKey(const std::string& sha256) { return "models/" + sha256 + "/weights.gguf"; }
 std::string ModelManifestKey(const std::string& sha256) { return "models/" + sha256 + "/manifest.json"; }
 
+std::string LeaseKey(std::string_view name, int64_t epoch) {
+  return kLeasesFolder + std::string(name) + "/" + Rev(epoch) + ".json";
+}
+
 std::string SnapshotFolder(const std::string& folder) { return folder + "snapshots/"; }
 std::string SnapshotKey(const std::string& folder, int64_t version) {
   return SnapshotFolder(folder) + Rev(version) + ".json";
@@ -150,12 +165,14 @@ std::string DataKey(const std::string& folder, const Uuid& file, FileKind kind) 
 std::string SumsKey(const std::string& folder, const Uuid& file) {
   return folder + "data/" + file.ToString() + ".sums";
 }
+std::string PacksFolder(const std::string& folder) { return folder + "packs/"; }
 std::string PackKey(const std::string& folder, const Uuid& pack) {
-  return folder + "packs/" + pack.ToString() + ".pack";
+  return PacksFolder(folder) + pack.ToString() + ".pack";
 }
 std::string RowSetKey(const std::string& folder, const Uuid& file) {
   return folder + "rowsets/" + file.ToString() + ".roaring";
 }
+std::string CollectedKey(const std::string& folder) { return folder + std::string(kCollectedFile); }
 std::string SelectionKey(const std::string& folder, uint64_t filter, size_t part) {
   char file[32];
   std::snprintf(file, sizeof file, "/%08zu.sel", part);
@@ -200,6 +217,7 @@ std::optional<ObjectName> ParseKey(std::string_view key) {
   const auto parts = SplitKey(key);
   if (parts[0] == "refs") return ParseRef(parts);
   if (parts[0] == "models") return ParseModel(parts);
+  if (parts[0] == "leases") return ParseLease(parts);
   if (parts[0] == "jobs" && parts.size() == 3 && parts[2].ends_with(".json")) {
     return ObjectName{ObjectKind::kJob, {}, {}, 0, std::string(parts[1])};
   }

@@ -8,13 +8,16 @@
 //   models/<sha256>/weights.gguf                model add, before manifest    model rm, once no ref names it
 //   models/<sha256>/manifest.json               model add, last               model rm, first
 //   jobs/<name>/<digest>.json                   first rank of a job           by anybody, after the job
-//   tables/<id>/snapshots/<rev>.json            a commit                      on expiry (a stub stays)
-//   tables/<id>/manifests/<id>.parquet          a commit, before its snapshot once no snapshot names it
-//   tables/<id>/taken/<id>                      an append, before its snapshot once no snapshot names it
-//   tables/<id>/data/<id>.parquet               data writers                  once no manifest names it
-//   tables/<id>/data/<id>.arrow, <id>.sums      data writers, both or none    as above
+//   leases/<name>/<rev>.json                    whoever holds the lease       its holder, on the next; when
+//   lapsed tables/<id>/snapshots/<rev>.json            a commit                      never; a stub takes an
+//   expired one's place tables/<id>/manifests/<id>.parquet          a commit, before its snapshot once no
+//   snapshot names it tables/<id>/taken/<id>                      an append, before its snapshot once no
+//   snapshot names it tables/<id>/data/<id>.parquet               data writers                  once no
+//   manifest names it tables/<id>/data/<id>.arrow, <id>.sums      data writers, both or none    as above
 //   tables/<id>/packs/<id>.pack                 data writers                  once no fragment has live bytes
 //   tables/<id>/rowsets/<id>.roaring            a delete or an update         once no manifest names it
+//   tables/<id>/collected.json                  garbage collection            at any time: derived
+//   tables/<id>/damaged/<rev>.json              repair: a snapshot that was damaged  by anybody
 //   tables/<id>/selections/<hash>/<part>.sel    streams with a filter         at any time: derived
 //   …/commit.lock, ….sel.lock                   local disks: taking turns     never while someone may hold it
 //
@@ -42,6 +45,8 @@ std::string RefKey(std::string_view name, int64_t revision);
 std::string TableFolder(const Uuid& table);  // tables/<id>/: `folder` below
 std::string WeightsKey(const std::string& sha256);
 std::string ModelManifestKey(const std::string& sha256);
+inline constexpr const char* kLeasesFolder = "leases/";
+std::string LeaseKey(std::string_view name, int64_t epoch);  // of letters, digits, '_' and '-'
 
 // Of one table.
 std::string SnapshotFolder(const std::string& folder);
@@ -50,8 +55,10 @@ std::string ManifestKey(const std::string& folder, const Uuid& manifest);
 std::string TakenKey(const std::string& folder, const Uuid& list);
 std::string DataKey(const std::string& folder, const Uuid& file, FileKind kind);
 std::string SumsKey(const std::string& folder, const Uuid& file);  // beside a tensor file
+std::string PacksFolder(const std::string& folder);
 std::string PackKey(const std::string& folder, const Uuid& pack);
 std::string RowSetKey(const std::string& folder, const Uuid& file);
+std::string CollectedKey(const std::string& folder);
 std::string SelectionKey(const std::string& folder, uint64_t filter, size_t part);
 std::string CommitLockKey(const std::string& folder);
 std::string LockKey(const std::string& key);  // for taking turns at making the object `key`
@@ -67,6 +74,7 @@ enum class ObjectKind {
   kModelWeights,
   kModelManifest,
   kJob,
+  kLease,
   kSnapshot,
   kManifest,
   kTaken,
@@ -75,6 +83,7 @@ enum class ObjectKind {
   kTensorSums,
   kPack,
   kRowSets,
+  kCollected,
   kSelection,
   kLock,
 };
@@ -84,8 +93,9 @@ struct ObjectName {
   ObjectKind kind = ObjectKind::kCatalog;
   Uuid table;          // of everything below tables/, locks included
   Uuid id;             // kProbe, kManifest, kTaken, kParquet, kTensor, kTensorSums, kPack, kRowSets
-  int64_t number = 0;  // kSnapshot: version. kRef: revision. kSelection: part
-  std::string name;  // kRef: its name. kModel…: SHA-256. kJob, kSelection: the folder. kLock: whose, a key
+  int64_t number = 0;  // kSnapshot: version. kRef: revision. kLease: epoch. kSelection: part
+  std::string
+      name;  // kRef, kLease: its name. kModel…: SHA-256. kJob, kSelection: folder. kLock: whose, a key
 };
 
 // Nothing where the key is none of the above: of a newer Headrace, or another's. Such objects are left alone.

@@ -72,6 +72,7 @@ class RowMerger {
   bool updates() const { return rules_.matched == MergeOptions::Matched::kUpdate && !values_.empty(); }
 
   View view_;
+  std::shared_ptr<const void> pin_ = view_.PinWrites();
   BatchPtr source_;
   const MergeOptions& rules_;
   const CommitOptions& options_;
@@ -210,8 +211,7 @@ Status RowMerger::WriteNew(Change* change) {
   fields.insert(fields.end(), values_.begin(), values_.end());
   WriteOptions write = options_.write;
   write.stop = options_.stop;
-  writer_ =
-      NewDataWriter(view_.environment()->store, view_.prefix(), fields, StatFields(view_.schema()), write);
+  writer_ = NewDataWriter(view_, fields, StatFields(view_.schema()), write);
   constexpr size_t kStep = 65'536;
   for (size_t first = 0; first < new_rows_.size(); first += kStep) {
     const auto begin = new_rows_.begin() + static_cast<std::ptrdiff_t>(first);
@@ -225,6 +225,7 @@ Status RowMerger::WriteNew(Change* change) {
 
 Result<Change> RowMerger::Write(Operation operation) {
   Change change{MergeRows{}, std::move(operation), ClaimOf(options_), keys_};
+  change.base = view_.snapshot().version;
   auto& merge = std::get<MergeRows>(change.what);
   merge.on = rules_.on;
   merge.keys = table_of_keys_;

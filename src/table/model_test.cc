@@ -60,13 +60,14 @@ class Model {
       if (step % 2'000 == 1'999) CheckNow();
       if (step + 1 == steps) CheckAll();
     }
+    EXPECT_GT(deleted_, 100);
   }
 
  private:
   Table& Any() { return *tables_[random_() % tables_.size()]; }
 
   void Step(Table& table) {
-    switch (random_() % 19) {
+    switch (random_() % 20) {
       case 0:
         return AddColumn(table);
       case 1:
@@ -91,6 +92,8 @@ class Model {
         return Restore(table);
       case 13:
         return Compact(table);
+      case 14:
+        return Collect(table);
       default:
         return Append(table);
     }
@@ -294,6 +297,17 @@ class Model {
     ASSERT_OK(table.Compact(options, {}).status());
   }
 
+  // All but the newest version and those with tags expires, and their files go.
+  void Collect(Table& table) {
+    store_->Arm({});
+    if (random_() % 8 != 0) return;
+    CollectOptions options{.keep_us = 1, .grace_us = 0};
+    options.dry_run = random_() % 4 == 0;
+    ASSERT_VALUE(const auto done, table.Collect(options, {}));
+    ASSERT_TRUE(done.damaged.empty()) << done.damaged[0];
+    deleted_ += options.dry_run ? 0 : done.deleted.objects;
+  }
+
   void Restore(Table& table) {
     store_->Arm({});
     if (tagged_.empty() || random_() % 4 != 0) return;
@@ -365,6 +379,7 @@ class Model {
   std::map<std::string, Oracle> tagged_;
   std::map<std::string, int64_t> sequences_;
   int next_name_ = 0;
+  int64_t deleted_ = 0;  // objects, by collection
 };
 
 TEST(Model, RandomStepsAgreeWithTheOracle) {

@@ -118,12 +118,27 @@ Result<std::shared_ptr<store::ObjectReader>> PackWriter::Open(const std::string&
   return reader;
 }
 
+Result<bool> PackWriter::Shares(const std::string& key) {
+  if (!key.starts_with(prefix_)) return false;
+  if (!shared_) {
+    HEADRACE_ASSIGN(const auto fragments, base_.Fragments());
+    shared_.emplace();
+    for (const auto& fragment : *fragments) {
+      for (const auto& pack : fragment.packs) {
+        if (!copied_packs_.contains(pack.id)) shared_->insert(PackKey(prefix_, pack.id));
+      }
+    }
+  }
+  return shared_->contains(key);
+}
+
 Result<std::map<int64_t, store::Bytes>> PackWriter::Fetch(const BlobCells& cells, int64_t row) {
   std::vector<int64_t> rows;
   for (int64_t bytes = 0; row < cells.length() && (rows.empty() || bytes < kCopyBytes); ++row) {
     if (cells.IsNull(row) || !cells.IsPacked(row)) continue;
     HEADRACE_ASSIGN(const std::string key, cells.KeyOf(row, prefix_));
-    if (key.starts_with(prefix_)) continue;
+    HEADRACE_ASSIGN(const bool shared, Shares(key));
+    if (shared) continue;
     rows.push_back(row);
     bytes += cells.PackedBytes(row);
   }
@@ -168,7 +183,8 @@ Result<std::shared_ptr<arrow::Array>> PackWriter::Write(const Field& field,
     if (given.IsInline(i)) return add(given.InlineBytes(i));
     if (!given.IsPacked(i)) return Status::Invalid("the cell has neither bytes nor a place where they lie");
     HEADRACE_ASSIGN(const std::string key, given.KeyOf(i, prefix_));
-    if (key.starts_with(prefix_)) {
+    HEADRACE_ASSIGN(const bool shared, Shares(key));
+    if (shared) {
       HEADRACE_ASSIGN(const Uuid pack, Share(given, i));
       (*used)[pack] += given.PackedBytes(i);
       return out.Keep(i, &pack);

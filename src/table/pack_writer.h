@@ -3,6 +3,8 @@
 
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -10,19 +12,27 @@
 
 #include "store/object_store.h"
 #include "table/blob_cells.h"
+#include "table/data_writer.h"
 #include "table/fragment.h"
+#include "table/view.h"
 
 namespace headrace::table {
 
 class PackWriter {
  public:
-  PackWriter(store::ObjectStore* store, std::string prefix, int64_t pack_bytes, int64_t inline_bytes)
-      : store_(store), prefix_(std::move(prefix)), pack_bytes_(pack_bytes), inline_bytes_(inline_bytes) {}
+  PackWriter(View base, const WriteOptions& options)
+      : base_(std::move(base)),
+        store_(base_.environment()->store.get()),
+        prefix_(base_.prefix()),
+        copied_packs_(options.copied_packs),
+        pack_bytes_(options.pack_bytes),
+        inline_bytes_(options.inline_blob_bytes) {}
 
   // Moves bytes that are too large for a cell into packs and fills in pack, offset, length and checksum.
   // `blobs`: a blob column's struct array, its offset 0. Cells of other tables of this catalog are copied,
-  // bytes and all; those of this table share its packs. Adds what each pack received or shares to `used`. An
-  // error names the row.
+  // bytes and all; so are those in packs of this table that the base version does not hold, which may go at
+  // any time; the others share their packs. Adds what each pack received or shares to `used`. An error names
+  // the row.
   Result<std::shared_ptr<arrow::Array>> Write(const Field& field, const std::shared_ptr<arrow::Array>& blobs,
                                               std::map<Uuid, int64_t>* used);
   // Makes the last pack visible.
@@ -34,13 +44,18 @@ class PackWriter {
  private:
   Status Add(std::string_view bytes, Uuid* pack, int64_t* offset);
   Result<std::shared_ptr<store::ObjectReader>> Open(const std::string& key);
-  // The next cells from `row` on that lie in other tables' packs, up to kCopyBytes of them, by row.
+  // Whether cells may go on lying in the pack at this key.
+  Result<bool> Shares(const std::string& key);
+  // The next cells from `row` on whose bytes must be copied, up to kCopyBytes of them, by row.
   Result<std::map<int64_t, store::Bytes>> Fetch(const BlobCells& cells, int64_t row);
   // A packed cell of this table: the bytes must be there. Its pack's id.
   Result<Uuid> Share(const BlobCells& cells, int64_t row);
 
+  View base_;
   store::ObjectStore* store_;
   std::string prefix_;
+  std::optional<std::set<std::string>> shared_;  // keys of the base version's packs, once they are asked for
+  std::set<Uuid> copied_packs_;
   int64_t pack_bytes_;
   int64_t inline_bytes_;
   Uuid pack_;

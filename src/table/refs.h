@@ -33,6 +33,8 @@ class Refs {
   // Moves the ref from `expected_revision` (0: it must be new); Conflict if it stands elsewhere.
   Result<RefValue> Move(std::string_view name, int64_t expected_revision, RefKind kind, std::string target,
                         std::string who, std::string why, std::string tag = "") const;
+  // One move; NotFound where there is none.
+  Result<RefValue> At(std::string_view name, int64_t revision) const { return Read(name, revision); }
   // Newest first.
   Result<std::vector<RefValue>> History(std::string_view name) const;
   // The newest value of every name that is set, by name.

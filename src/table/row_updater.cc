@@ -19,8 +19,7 @@ std::unique_ptr<DataWriter> NewWriter(const View& view, const std::vector<Field>
                                       const WriteOptions& options) {
   Schema written;
   written.fields = fields;
-  return NewDataWriter(view.environment()->store, view.prefix(), fields, StatFields(written),
-                       options.Unsplit());
+  return NewDataWriter(view, fields, StatFields(written), options.Unsplit());
 }
 
 Fragment EntryOf(const Fragment& fragment) {

@@ -1,5 +1,7 @@
 #include "table/snapshot.h"
 
+#include <algorithm>
+
 #include "base/json.h"
 
 #include "base/exception_text.h"
@@ -15,9 +17,9 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kOperations[kOperationKinds] = {"create", "append",  "add_columns", "schema_change",
-                                                      "tag",    "reserve", "delete",      "update",
-                                                      "merge",  "restore", "compact"};
+constexpr const char* kOperations[kOperationKinds] = {
+    "create", "append", "add_columns", "schema_change", "tag",    "reserve", "delete",
+    "update", "merge",  "restore",     "compact",       "retain", "expire"};
 // {"xxh3":"0123456789abcdef","snapshot":{…}}
 constexpr std::string_view kHead = "{\"xxh3\":\"";
 constexpr std::string_view kMiddle = "\",\"snapshot\":";
@@ -60,6 +62,40 @@ Result<Operation> OperationFromJson(const json& in) {
   return op;
 }
 
+// What a snapshot and its stub have in common.
+json HeadToJson(const Snapshot& snapshot) {
+  return {{"format", kFormatVersion},
+          {"table", snapshot.table.ToString()},
+          {"version", snapshot.version},
+          {"transaction", snapshot.transaction},
+          {"time_us", snapshot.time_us},
+          {"operation", OperationToJson(snapshot.operation)},
+          {"next_field_id", snapshot.next_field_id},
+          {"next_row_id", snapshot.next_row_id},
+          {"next_fragment_id", snapshot.next_fragment_id},
+          {"rows", snapshot.rows}};
+}
+
+std::string Enveloped(const json& body_json) {
+  const std::string body = body_json.dump(-1, ' ', false, json::error_handler_t::replace);
+  std::string text;
+  text.reserve(body.size() + 64);
+  text.append(kHead).append(Hex64(Xxh3(body))).append(kMiddle).append(body).append("}");
+  return text;
+}
+
+Status ExpiredFromJson(const json& in, Snapshot* snapshot) {
+  ExpiredVersions& expired = snapshot->expired;
+  expired.before = JsonInt<int64_t>(in.at("before"));
+  for (const auto& version : in.at("kept")) expired.kept.push_back(JsonInt<int64_t>(version));
+  const bool ascending = std::is_sorted(expired.kept.begin(), expired.kept.end());
+  if (!ascending || expired.before > snapshot->version ||
+      (!expired.kept.empty() && (expired.kept.front() < 1 || expired.kept.back() >= expired.before))) {
+    return Status::Corrupt("its expired versions are impossible");
+  }
+  return Status::Ok();
+}
+
 Result<Snapshot> FromJson(const json& in) {
   Snapshot snapshot;
   const int format = JsonInt<int>(in.at("format"));
@@ -74,16 +110,19 @@ Result<Snapshot> FromJson(const json& in) {
   snapshot.transaction = in.at("transaction").get<std::string>();
   snapshot.time_us = JsonInt<int64_t>(in.at("time_us"));
   HEADRACE_ASSIGN(snapshot.operation, OperationFromJson(in.at("operation")));
-  for (const auto& entry : in.at("schema")) {
-    HEADRACE_ASSIGN(Field field, FieldFromJson(entry));
-    snapshot.schema.fields.push_back(std::move(field));
-  }
   snapshot.next_field_id = JsonInt<int32_t>(in.at("next_field_id"));
   snapshot.next_row_id = JsonInt<int64_t>(in.at("next_row_id"));
   snapshot.next_fragment_id = JsonInt<int64_t>(in.at("next_fragment_id"));
   snapshot.rows = JsonInt<int64_t>(in.at("rows"));
   if (snapshot.version < 1 || snapshot.rows < 0 || snapshot.next_row_id < 0) {
     return Status::Corrupt("its counters are impossible");
+  }
+  snapshot.is_stub = in.value("stub", false);
+  snapshot.is_lost = in.value("lost", false);
+  if (snapshot.is_stub) return snapshot;
+  for (const auto& entry : in.at("schema")) {
+    HEADRACE_ASSIGN(Field field, FieldFromJson(entry));
+    snapshot.schema.fields.push_back(std::move(field));
   }
   for (const auto& entry : in.at("manifests")) {
     ManifestRef ref;
@@ -113,29 +152,25 @@ Result<Snapshot> FromJson(const json& in) {
     snapshot.rows_before_taken = JsonInt<int64_t>(in.at("rows_before_taken"));
   }
   for (const auto& [name, version] : in.at("tags").items()) snapshot.tags[name] = JsonInt<int64_t>(version);
+  if (in.contains("keep_us")) snapshot.keep_us = JsonInt<int64_t>(in.at("keep_us"));
+  if (in.contains("expired")) HEADRACE_TRY(ExpiredFromJson(in.at("expired"), &snapshot));
+  if (in.contains("collected")) snapshot.collected = JsonInt<int64_t>(in.at("collected"));
+  if (in.contains("erase")) snapshot.erase = JsonInt<int64_t>(in.at("erase"));
   return snapshot;
 }
 
 }  // namespace
 
+bool ExpiredVersions::Has(int64_t version) const {
+  return version < before && !std::binary_search(kept.begin(), kept.end(), version);
+}
+
 const char* OperationName(OperationKind kind) { return kOperations[static_cast<int>(kind)]; }
 
 std::string EncodeSnapshot(const Snapshot& snapshot) {
-  json out = {{"format", kFormatVersion},
-              {"table", snapshot.table.ToString()},
-              {"version", snapshot.version},
-              {"transaction", snapshot.transaction},
-              {"time_us", snapshot.time_us},
-              {"operation", OperationToJson(snapshot.operation)},
-              {"schema", json::array()},
-              {"next_field_id", snapshot.next_field_id},
-              {"next_row_id", snapshot.next_row_id},
-              {"next_fragment_id", snapshot.next_fragment_id},
-              {"rows", snapshot.rows},
-              {"manifests", json::array()},
-              {"fragments", json::array()},
-              {"writers", json::object()},
-              {"tags", json::object()}};
+  json out = HeadToJson(snapshot);
+  for (const char* list : {"schema", "manifests", "fragments"}) out[list] = json::array();
+  for (const char* map : {"writers", "tags"}) out[map] = json::object();
   for (const auto& field : snapshot.schema.fields) out["schema"].push_back(FieldToJson(field));
   for (const auto& ref : snapshot.manifests) {
     out["manifests"].push_back({{"id", ref.id.ToString()},
@@ -158,11 +193,25 @@ std::string EncodeSnapshot(const Snapshot& snapshot) {
     }
   }
   for (const auto& [name, version] : snapshot.tags) out["tags"][name] = version;
-  const std::string body = out.dump(-1, ' ', false, json::error_handler_t::replace);
-  std::string text;
-  text.reserve(body.size() + 64);
-  text.append(kHead).append(Hex64(Xxh3(body))).append(kMiddle).append(body).append("}");
-  return text;
+  if (snapshot.keep_us > 0) out["keep_us"] = snapshot.keep_us;
+  if (snapshot.expired != ExpiredVersions{}) {
+    out["expired"] = {{"before", snapshot.expired.before}, {"kept", snapshot.expired.kept}};
+  }
+  if (snapshot.collected > 0) out["collected"] = snapshot.collected;
+  if (snapshot.erase > 0) out["erase"] = snapshot.erase;
+  // A program that forgot these would read what is gone, or commit files that are.
+  if (out.contains("keep_us") || out.contains("expired") || out.contains("collected") ||
+      out.contains("erase"))
+    out["requires"].push_back(kExpiryFeature);
+  return Enveloped(out);
+}
+
+std::string EncodeStub(const Snapshot& snapshot) {
+  json out = HeadToJson(snapshot);
+  out["stub"] = true;
+  if (snapshot.is_lost) out["lost"] = true;
+  out["requires"] = json::array({kStubFeature});
+  return Enveloped(out);
 }
 
 Result<Snapshot> DecodeSnapshot(std::string_view text, const std::string& key) {

@@ -26,9 +26,11 @@ enum class OperationKind {
   kUpdate,
   kMerge,
   kRestore,
-  kCompact
+  kCompact,
+  kRetain,
+  kExpire
 };
-inline constexpr int kOperationKinds = 11;
+inline constexpr int kOperationKinds = 13;
 const char* OperationName(OperationKind kind);
 
 // What a commit did: one line of `headrace log`.
@@ -66,6 +68,15 @@ struct WriterMark {
   int64_t version = 0;   // by this version
 };
 
+// Versions that are no more to be read: all before `before`, except those that were kept.
+struct ExpiredVersions {
+  int64_t before = 1;
+  std::vector<int64_t> kept;  // ascending, each less than `before`
+
+  bool Has(int64_t version) const;
+  bool operator==(const ExpiredVersions&) const = default;
+};
+
 struct Snapshot {
   Uuid table;
   int64_t version = 0;
@@ -83,10 +94,24 @@ struct Snapshot {
   std::vector<TakenRef> taken;
   int64_t rows_before_taken = 0;  // the table's rows when its first item was taken in
   std::map<std::string, int64_t> tags;
+  int64_t keep_us = 0;  // how long a version is kept after the next one came; 0: for ever
+  ExpiredVersions expired;
+  // Files that were written for commits which began before this version, and that no version had named by
+  // then, may be deleted: such commits are refused (docs/decisions/032).
+  int64_t collected = 0;
+  // Rows that were deleted by this version are to be erased: from files, and with every earlier version. 0:
+  // none.
+  int64_t erase = 0;
+  // What is left of an expired version: who did what and when, the counters, and the number of rows.
+  bool is_stub = false;
+  bool is_lost = false;  // a stub that repair put where a version could not be read
 };
 
 std::string EncodeSnapshot(const Snapshot& snapshot);
-// Corrupt if the checksum, the format or any number does not hold; Unsupported if a newer program wrote it.
+// What stands for an expired version for ever: its number is taken, and its line in the log stays.
+std::string EncodeStub(const Snapshot& snapshot);
+// Of either. Corrupt if the checksum, the format or any number does not hold; Unsupported if a newer program
+// wrote it.
 Result<Snapshot> DecodeSnapshot(std::string_view text, const std::string& key);
 
 }  // namespace headrace::table

@@ -139,8 +139,8 @@ class Measure {
     SnapshotLog log(newest_.environment(), prefix_);
     for (int64_t number = 1; number <= storage_.version; ++number) {
       HEADRACE_TRY(stop_.Check());
+      if (newest_.snapshot().expired.Has(number)) continue;
       const auto read = log.Read(number);
-      if (read.status().Is(Code::kNotFound)) continue;  // expired
       HEADRACE_TRY(read.status());
       const Snapshot& snapshot = **read;
       VersionBytes version{number, snapshot.time_us, snapshot.operation, {}, {}};
@@ -186,7 +186,8 @@ class Measure {
     const auto name = ParseKey(key);
     const auto found = named_.find(key);
     if (name && name->kind == ObjectKind::kSnapshot) return storage_.history.Add(bytes);
-    if (name && (name->kind == ObjectKind::kSelection || name->kind == ObjectKind::kLock))
+    if (name && (name->kind == ObjectKind::kSelection || name->kind == ObjectKind::kLock ||
+                 name->kind == ObjectKind::kCollected))
       return storage_.derived.Add(bytes);
     if (found == named_.end()) return storage_.unnamed.Add(bytes);
     last_[found->second].Add(bytes);

@@ -45,6 +45,7 @@ Result<View> Table::At(const std::string& version) const {
       return Status::NotFound("table '" + name_ + "' has no version " + std::to_string(wanted) +
                               "; its versions are 1 to " + std::to_string(head->version));
     }
+    HEADRACE_TRY(CheckRetained(*head, wanted));
     HEADRACE_ASSIGN(auto snapshot, log_->Read(wanted));
     return View(env_, prefix_, std::move(snapshot));
   }
@@ -61,12 +62,22 @@ Result<View> Table::At(const std::string& version) const {
   int64_t high = head->version + 1;
   while (high - low > 1) {
     const int64_t middle = low + (high - low) / 2;
-    HEADRACE_ASSIGN(const auto snapshot, log_->Read(middle));
+    HEADRACE_ASSIGN(const auto snapshot, log_->ReadLine(middle));
     (snapshot->time_us <= *time ? low : high) = middle;
   }
   if (low == 0) return Status::NotFound("table '" + name_ + "' did not exist yet at " + FormatMicros(*time));
+  HEADRACE_TRY(CheckRetained(*head, low));
   HEADRACE_ASSIGN(auto snapshot, log_->Read(low));
   return View(env_, prefix_, std::move(snapshot));
+}
+
+Status Table::CheckRetained(const Snapshot& head, int64_t version) const {
+  if (!head.expired.Has(version)) return Status::Ok();
+  std::string kept;
+  for (const int64_t earlier : head.expired.kept) kept += "v" + std::to_string(earlier) + ", ";
+  return Status::NotFound("version " + std::to_string(version) + " of table '" + name_ +
+                          "' has expired; it keeps " + kept + "v" + std::to_string(head.expired.before) +
+                          " and all that came after");
 }
 
 Result<Taken> Table::TakenIn() const {
@@ -78,9 +89,10 @@ Result<std::vector<HistoryEntry>> Table::History(int64_t limit, bool with_reserv
   HEADRACE_ASSIGN(const auto head, log_->Latest());
   std::vector<HistoryEntry> history;
   for (int64_t version = head->version; version >= 1 && limit != 0; --version) {
-    HEADRACE_ASSIGN(const auto snapshot, log_->Read(version));
+    HEADRACE_ASSIGN(const auto snapshot, log_->ReadLine(version));
     if (snapshot->operation.kind == OperationKind::kReserve && !with_reservations) continue;
-    HistoryEntry entry{version, snapshot->time_us, snapshot->rows, snapshot->operation, {}};
+    HistoryEntry entry{version, snapshot->time_us,         snapshot->rows, snapshot->operation,
+                       {},      head->expired.Has(version)};
     for (const auto& [tag, at] : head->tags) {
       if (at == version) entry.tags.push_back(tag);
     }

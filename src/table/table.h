@@ -18,9 +18,12 @@
 
 #include "table/appender.h"
 #include "table/change_rows.h"
+#include "table/collect.h"
 #include "table/commit.h"
 #include "table/commit_options.h"
 #include "table/compact.h"
+#include "table/repair.h"
+#include "table/verify.h"
 #include "table/view.h"
 
 namespace headrace::table {
@@ -47,6 +50,7 @@ struct HistoryEntry {
   int64_t rows = 0;  // in the table after it
   Operation operation;
   std::vector<std::string> tags;  // that point at it now
+  bool expired = false;           // only this line is left, or will be soon
 };
 
 class Table {
@@ -56,6 +60,7 @@ class Table {
   const std::string& name() const { return name_; }
   const Uuid& id() const { return id_; }
   const std::string& prefix() const { return prefix_; }
+  const std::shared_ptr<Environment>& environment() const { return env_; }
 
   // "" or "latest": the newest; "7" or "v7": that version; a tag; a time ("2026-11-22T08:00"): the newest
   // then.
@@ -84,7 +89,9 @@ class Table {
 
   // Deletes rows. Where others changed what the filter reads meanwhile, it is asked again. `rows` of the
   // result: those that were there. No row: no commit, and the version is the newest.
-  Result<CommitResult> Delete(const RowFilter& rows, const CommitOptions& options);
+  // `erase`: the next Collect takes their bytes out of all files, and lets every earlier version go but those
+  // with tags.
+  Result<CommitResult> Delete(const RowFilter& rows, const CommitOptions& options, bool erase = false);
   // New values of `columns` for some rows. `fn` gets the `inputs` of rows that are meant (none named: their
   // ids) and gives the columns that change, as many rows as it got, in order.
   Result<CommitResult> Update(const RowFilter& rows, const std::vector<std::string>& inputs,
@@ -100,10 +107,19 @@ class Table {
 
   // Joins small fragments and writes overlays and deletes into files; rows, ids and order stay. Several
   // commits where much is written; what others change meanwhile is left for another time.
-  Result<CompactResult> Compact(const CompactOptions& compact, const CommitOptions& options);
+  Result<CompactResult> Compact(const CompactOptions& asked, const CommitOptions& options);
   // Does so where small commits have left many small fragments, and in pieces that take little time. For
   // those who commit often.
   Result<CompactResult> Upkeep(const CommitOptions& options);
+
+  // How long a version is kept once a newer one is there (0: for ever). Tags, and refs, keep one in any case.
+  Result<CommitResult> SetRetention(int64_t keep_us, const CommitOptions& options);
+  // Expires what its retention does not keep, and deletes what no version needs any more (collect.h).
+  Result<CollectReport> Collect(const CollectOptions& collect, const CommitOptions& options);
+  // Reads and checks everything that is stored; damage is in the report, not an error. Of the options the
+  // progress and the stop token count.
+  Result<VerifyReport> Verify(const VerifyOptions& verify, const CommitOptions& options) const;
+  Result<RepairReport> Repair(const RepairOptions& repair, const CommitOptions& options);
 
   Result<CommitResult> RenameColumn(const std::string& from, const std::string& to,
                                     const CommitOptions& options);
@@ -140,6 +156,7 @@ class Table {
                                          const CommitOptions& options);
   Result<int32_t> ReserveFields(int32_t count, const CommitOptions& options);
   Result<CommitResult> CommitSmall(Change change, const CommitOptions& options);
+  Status CheckRetained(const Snapshot& head, int64_t version) const;
   Operation MakeOperation(const CommitOptions& options) const;
 
   std::shared_ptr<Environment> env_;

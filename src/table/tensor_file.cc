@@ -259,6 +259,15 @@ Result<store::Bytes> TensorFile::Checked(int64_t offset, int64_t length) {
   return chunks.Slice(offset - begin, length);
 }
 
+Status TensorFile::VerifyAll(const StopToken& stop) {
+  constexpr int64_t kStep = 1024 * kChunk;
+  for (int64_t begin = 0; begin < reader_->size(); begin += kStep) {
+    HEADRACE_TRY(stop.Check());
+    HEADRACE_TRY(Checked(begin, std::min(kStep, reader_->size() - begin)).status());
+  }
+  return Status::Ok();
+}
+
 Result<std::shared_ptr<arrow::Array>> TensorFile::Read(const Field& field, const Rows& rows) {
   const int64_t cell = sums_.cell_bytes;
   if (cell != field.type.tensor_bytes() || rows.end() > rows_) {

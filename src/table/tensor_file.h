@@ -12,6 +12,7 @@
 
 #include <arrow/type_fwd.h>
 
+#include "base/cancel.h"
 #include "store/object_store.h"
 #include "table/fragment.h"
 #include "table/rows.h"
@@ -50,6 +51,8 @@ class TensorFile {
                                                   const Uuid& file);
 
   int64_t rows() const { return rows_; }
+  // Reads all of the file, and checks it against its sums.
+  Status VerifyAll(const StopToken& stop);
   // A fixed-size list array of these rows; a view of the file where the rows are one run of a mapped batch
   // without nulls.
   Result<std::shared_ptr<arrow::Array>> Read(const Field& field, const Rows& rows);

@@ -15,7 +15,13 @@ View::View(std::shared_ptr<Environment> env, std::string prefix, std::shared_ptr
       prefix_(std::move(prefix)),
       snapshot_(std::move(snapshot)),
       reader_(env_, prefix_),
-      lazy_(std::make_shared<Lazy>()) {}
+      lazy_(std::make_shared<Lazy>()) {
+  lazy_->pin = env_->pins->Add({prefix_, snapshot_->version, /*writes=*/false});
+}
+
+std::shared_ptr<const void> View::PinWrites() const {
+  return env_->pins->Add({prefix_, snapshot_->version, /*writes=*/true});
+}
 
 Result<std::shared_ptr<const View::Loaded>> View::Load() const {
   const std::lock_guard lock(lazy_->mutex);

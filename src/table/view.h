@@ -64,6 +64,10 @@ class View {
   Result<std::vector<std::optional<store::Bytes>>> ReadBlobs(
       const std::shared_ptr<arrow::Array>& blobs) const;
 
+  // Holds files that are written from now on, to be committed, as this view holds those of its version
+  // (pins.h).
+  std::shared_ptr<const void> PinWrites() const;
+
   // What this view and its copies read columns with: by fragment and physical row.
   const FragmentReader& reader() const { return reader_; }
 
@@ -83,6 +87,7 @@ class View {
   struct Lazy {
     std::mutex mutex;
     std::shared_ptr<const Loaded> loaded;
+    std::shared_ptr<const void> pin;
   };
   FragmentReader reader_;
   std::shared_ptr<Lazy> lazy_;

@@ -124,20 +124,7 @@ Result<CommitCounts> Committer::Commit() {
   const Status committed = CommitAll();
   held_.clear();
   HEADRACE_TRY(committed);
-  for (const auto& [name, rows] : landed_.rows) Upkeep(name);
   return std::exchange(landed_, {});
-}
-
-// That it fails costs no row: it is tried again after the next commit.
-void Committer::Upkeep(const std::string& name) {
-  const auto done = [&]() -> Status {
-    HEADRACE_ASSIGN(const auto table, catalog_->OpenTable(name));
-    table::CommitOptions options;
-    options.why = "upkeep";
-    options.how = "headrace serve";
-    return table->Upkeep(options).status();
-  }();
-  if (!done.ok()) landed_.complaints.push_back("'" + name + "' cannot be compacted now: " + done.ToString());
 }
 
 Status Committer::CommitAll() {

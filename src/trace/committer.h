@@ -87,7 +87,6 @@ class Committer {
   Status FinishNote();
   Status CommitTable(size_t table);
   Status Clean();
-  void Upkeep(const std::string& name);
 
   std::shared_ptr<table::Catalog> catalog_;
   CommitterOptions options_;
