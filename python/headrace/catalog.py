@@ -42,11 +42,13 @@ def init(location: str | os.PathLike[str] = ".headrace", *, sync: bool = True) -
     return Catalog(_native.Catalog.init(os.fspath(location), sync))
 
 
-def open(location: str | os.PathLike[str] | None = None, *, create: bool = False) -> Catalog:
+def open(location: str | os.PathLike[str] | None = None, *, create: bool = False, upkeep: bool = False) -> Catalog:
     """Opens a catalog: the one named, or the ``.headrace/`` in the folder named, else ``HEADRACE_CATALOG``, else the nearest
     ``.headrace/`` upwards.
 
-    ``create`` makes it if it is not there.
+    ``create`` makes it if it is not there. ``upkeep``: for programs that commit often (every second, for days): small files
+    that the commits of this process leave are joined in the background, with a fifth of one thread's time at most. A column
+    that somebody computes for the same table meanwhile meets that: ``add_columns`` may have to be called again.
 
     Raises:
         NotFound: there is no catalog.
@@ -59,9 +61,9 @@ def open(location: str | os.PathLike[str] | None = None, *, create: bool = False
         inside = pathlib.Path(path) / ".headrace"  # the folder that `headrace init` was called in
         path = str(inside) if (inside / "catalog.json").exists() else path
     if create and "://" not in path and not (pathlib.Path(path) / "catalog.json").exists():
-        return init(path)
+        init(path)
     try:
-        return Catalog(_native.Catalog.open(path))
+        return Catalog(_native.Catalog.open(path, upkeep), upkeep)
     except NotFound as error:
         if location is None and not os.environ.get("HEADRACE_CATALOG"):
             raise NotFound(
@@ -95,9 +97,9 @@ class Catalog(Hinted):
         "close": "nothing needs to be closed",
     }
 
-    def __init__(self, native: _native.Catalog) -> None:
+    def __init__(self, native: _native.Catalog, upkeep: bool = False) -> None:
         self._location = native.location
-        self._own = Own(native, functools.partial(_native.Catalog.open, self._location))
+        self._own = Own(native, functools.partial(_native.Catalog.open, self._location, upkeep))
 
     @property
     def _native(self) -> _native.Catalog:

@@ -143,9 +143,10 @@ void BindCatalog(nb::module_& m) {
                         [&](const StopToken&) { return table::Catalog::Init(location, {.sync = sync}); })));
                   })
       .def_static("open",
-                  [](const std::string& location) {
-                    return Kept(Check(
-                        Interruptible([&](const StopToken&) { return table::Catalog::Open(location); })));
+                  [](const std::string& location, bool upkeep) {
+                    return Kept(Check(Interruptible([&](const StopToken&) {
+                      return table::Catalog::Open(location, {.upkeep = upkeep});
+                    })));
                   })
       .def_prop_ro("location", [](const CatalogHandle& c) { return c.held->Describe(); })
       .def("table_names",
