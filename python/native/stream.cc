@@ -343,7 +343,10 @@ void BindStream(nb::module_& m) {
   m.def("reopen_view", [](const std::string& location, const std::string& prefix, int64_t version) {
     return Check(Interruptible([&](const StopToken&) -> Result<table::View> {
       HEADRACE_ASSIGN(const auto found, Reopen(location, prefix, "the table"));
-      return found.At(std::to_string(version));
+      // It may have expired since it was opened: who opened it holds it, for its workers too.
+      table::SnapshotLog log(found.environment(), found.prefix());
+      HEADRACE_ASSIGN(auto snapshot, log.Read(version));
+      return table::View(found.environment(), found.prefix(), std::move(snapshot));
     }));
   });
   m.def("reopen_table", [](const std::string& location, const std::string& prefix, const std::string& name) {

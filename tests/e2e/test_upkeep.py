@@ -119,9 +119,10 @@ def test_what_is_purged_is_nowhere(tmp_path: pathlib.Path, catalog: hr.Catalog, 
 
 
 READER = """
-import sys, time
+import pickle, sys
 import headrace as hr
 table = hr.open(sys.argv[1])["t"]
+snapshot = table.at()
 stream = hr.Stream(table, ["n"], batch_size=2, seed=1, epochs=1)
 seen = []
 for batch in stream:
@@ -129,6 +130,8 @@ for batch in stream:
     if len(seen) == 4:
         print("reading", flush=True)
         sys.stdin.readline()
+        # A worker of this job opens the version, which has expired meanwhile.
+        assert sorted(row["n"] for row in pickle.loads(pickle.dumps(snapshot))) == list(range(20))
 print(sorted(seen), flush=True)
 """
 
@@ -231,3 +234,15 @@ def test_a_table_that_does_not_open_is_rolled_back(
     assert numbers(table) == rows
     table.append({"n": np.array([99]), "v": np.ones((1, 4), np.float32)})
     assert len(table) == len(rows) + 1
+
+
+def test_a_program_of_small_commits_keeps_its_table_in_order(tmp_path: pathlib.Path, catalog: hr.Catalog) -> None:
+    catalog.create_table("t", {"n": "int64"})
+    table = hr.open(tmp_path / "catalog", upkeep=True)["t"]
+    for n in range(200):
+        table.append([{"n": n}])
+    wait_for(lambda: any(entry.kind == "compact" for entry in table.history()), "it is compacted")
+    assert [row["n"] for row in table] == list(range(200))
+    compacted = [entry for entry in table.history() if entry.kind == "compact"]
+    assert {entry.how for entry in compacted} == {"upkeep"} and len(compacted) < 20
+    assert table.verify()
