@@ -10,7 +10,8 @@ TEST_F(CollectTest, AWriterThatBeganBeforeIsRefused) {
   ASSERT_OK(slow->Write(*Rows(5, 9)));
   ASSERT_VALUE(const auto quick, table_->StartAppend({"id", "vec"}, {}));
   ASSERT_OK(quick->Write(*Rows(9, 12)));
-  // Its file is whole, and no version names it.
+  FailCommit(quick.get());  // its file is whole, and no version names it
+  Tick();
   ASSERT_OK(table_->Tag("meanwhile", "", false, {}).status());
   bool committed = false;
   store_->on_list = [&](std::string_view prefix) {
@@ -39,21 +40,23 @@ TEST_F(CollectTest, AWriterThatBeganBeforeIsRefused) {
 }
 
 TEST_F(CollectTest, ALeaseLetsASlowWriterCommit) {
-  const auto pins = catalog_->environment()->pins;
   catalog_->environment()->pins =
       std::make_shared<Pins>(store_, PinTiming{.lease_after_seconds = 0, .ttl_seconds = 60});
+  ASSERT_OK(store_->Put(DataKey(table_->prefix(), Uuid::Random(), FileKind::kParquet), "left behind"));
+  Tick();
   ASSERT_OK(Append(0, 5));
   ASSERT_VALUE(const auto slow, table_->StartAppend({"id", "vec"}, {}));
   ASSERT_OK(slow->Write(*Rows(5, 9)));
+  FailCommit(slow.get());  // its file is whole, and no version names it
   catalog_->environment()->pins->Tend();
   Tick();
   ASSERT_OK(table_->Tag("meanwhile", "", false, {}).status());
-  const auto before = Files();
   ASSERT_VALUE(const auto done, Collect());
-  EXPECT_EQ(done.deleted.objects, 0);
+  EXPECT_EQ(done.deleted.objects, 1) << "what was left behind before it began";
   EXPECT_OK(slow->Commit().status());
   ASSERT_VALUE(const View view, table_->At());
   EXPECT_EQ(view.snapshot().rows, 9);
+  EXPECT_OK(ReadAll(view).status());
 }
 
 TEST_F(CollectTest, ALeaseHoldsWhatIsRead) {

@@ -130,16 +130,26 @@ TEST_F(CollectTest, NothingGoesBeforeItsGraceIsOver) {
 }
 
 TEST_F(CollectTest, AClockThatWasSetBackHoldsMore) {
+  ASSERT_OK(store_->Put(DataKey(table_->prefix(), Uuid::Random(), FileKind::kParquet), "left behind"));
+  Tick();
   MakeHistory();
-  // The newest version seems older than all others, and so do the files that its writers may write now.
+  // Somebody writes for an early version, and the newest seems older than all others: so do files written
+  // now.
+  ASSERT_OK(
+      Lease::Take(store_, table_->id().ToString() + "-writer", {"ada", 60, table_->id().ToString(), 3, true})
+          .status());
   ASSERT_VALUE(const View head, table_->At());
+  bool set_back = true;
   store_->time = [&](const std::string& key, int64_t us) {
-    return key == SnapshotKey(table_->prefix(), head.snapshot().version) ? 1000 : us;
+    return set_back && key == SnapshotKey(table_->prefix(), head.snapshot().version) ? 1000 : us;
   };
   const auto before = Files();
   ASSERT_VALUE(const auto done, table_->Collect({.grace_us = 0}, {}));
   EXPECT_EQ(done.deleted.objects, 0);
   EXPECT_EQ(Files(), before);
+  set_back = false;
+  ASSERT_VALUE(const auto again, table_->Collect({.grace_us = 0}, {}));
+  EXPECT_EQ(again.deleted.objects, 1);
 }
 
 TEST_F(CollectTest, ADamagedVersionStopsDeletion) {
@@ -249,6 +259,7 @@ TEST_F(CollectTest, PacksOfExpiredVersionsAreNotShared) {
   ASSERT_OK(add("the second picture"));
   ASSERT_VALUE(const View old, photos->At());
   ASSERT_VALUE(const auto cells, ReadAll(old));
+  const std::string first_pack = PackKey(photos->prefix(), (**old.Fragments())[0].packs[0].id);
   ASSERT_OK(photos->Delete({"_row_id = 0"}, {}).status());
   ASSERT_OK(photos->Compact({.deleted_share = 0}, {}).status());
   ASSERT_VALUE(const auto compacted, photos->At());
@@ -267,6 +278,7 @@ TEST_F(CollectTest, PacksOfExpiredVersionsAreNotShared) {
   EXPECT_EQ(bytes[0]->view(), "the second picture");
   EXPECT_EQ(bytes[1]->view(), "the first picture");
   EXPECT_EQ(bytes[2]->view(), "the second picture");
+  EXPECT_FALSE(store_->Exists(first_pack).value());
 }
 
 }  // namespace

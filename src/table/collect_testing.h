@@ -29,7 +29,9 @@ class HookedStore final : public store::ObjectStore {
  public:
   explicit HookedStore(std::shared_ptr<store::ObjectStore> inner) : inner_(std::move(inner)) {}
   std::function<void(std::string_view prefix)> on_list;
-  std::function<void(std::string_view key)> on_delete;
+  std::function<Status(std::string_view key)> on_put_if_absent = [](std::string_view) {
+    return Status::Ok();
+  };
   std::function<int64_t(const std::string& key, int64_t put_us)> time = [](const auto&, int64_t us) {
     return us;
   };
@@ -45,15 +47,13 @@ class HookedStore final : public store::ObjectStore {
   Result<bool> Exists(std::string_view key) override { return inner_->Exists(key); }
   Status Put(std::string_view key, std::string_view bytes) override { return inner_->Put(key, bytes); }
   Status PutIfAbsent(std::string_view key, std::string_view bytes) override {
+    HEADRACE_TRY(on_put_if_absent(key));
     return inner_->PutIfAbsent(key, bytes);
   }
   Result<std::unique_ptr<store::Upload>> StartUpload(std::string_view key) override {
     return inner_->StartUpload(key);
   }
-  Status Delete(std::string_view key) override {
-    if (on_delete) on_delete(key);
-    return inner_->Delete(key);
-  }
+  Status Delete(std::string_view key) override { return inner_->Delete(key); }
   Result<std::vector<store::ObjectInfo>> List(std::string_view prefix, std::string_view start_after,
                                               int64_t limit) override {
     auto listed = inner_->List(prefix, start_after, limit);
@@ -87,6 +87,16 @@ class CollectTest : public ::testing::Test {
           (json.empty() ? "[" : ",") + std::string("{\"id\": ") + std::to_string(id) + ", \"vec\": [1, 2]}";
     }
     return BatchFromJson(kColumns, json + "]");
+  }
+  // The disk is full, just for the snapshot.
+  void FailCommit(Appender* appender) {
+    store_->on_put_if_absent = [](std::string_view key) {
+      const auto name = ParseKey(key);
+      return name && name->kind == ObjectKind::kSnapshot ? Status::Io("full") : Status::Ok();
+    };
+    EXPECT_TRUE(appender->Commit().status().Is(Code::kIo));
+    EXPECT_TRUE(appender->can_retry());
+    store_->on_put_if_absent = [](std::string_view) { return Status::Ok(); };
   }
   // Clocks have ticked since whatever came before.
   static void Tick() { std::this_thread::sleep_for(std::chrono::milliseconds(2)); }
