@@ -269,6 +269,14 @@ Result<table::Table> Reopen(const std::string& location, const std::string& pref
   return table::Table(catalog->environment(), name, uuid);
 }
 
+// A version that may have expired since it was opened: who opened it holds it, for its workers too.
+Result<table::View> ReopenView(const std::string& location, const std::string& prefix, int64_t version) {
+  HEADRACE_ASSIGN(const auto found, Reopen(location, prefix, "the table"));
+  table::SnapshotLog log(found.environment(), found.prefix());
+  HEADRACE_ASSIGN(auto snapshot, log.Read(version));
+  return table::View(found.environment(), found.prefix(), std::move(snapshot));
+}
+
 }  // namespace
 
 void BindStream(nb::module_& m) {
@@ -341,13 +349,7 @@ void BindStream(nb::module_& m) {
         return list;
       });
   m.def("reopen_view", [](const std::string& location, const std::string& prefix, int64_t version) {
-    return Check(Interruptible([&](const StopToken&) -> Result<table::View> {
-      HEADRACE_ASSIGN(const auto found, Reopen(location, prefix, "the table"));
-      // It may have expired since it was opened: who opened it holds it, for its workers too.
-      table::SnapshotLog log(found.environment(), found.prefix());
-      HEADRACE_ASSIGN(auto snapshot, log.Read(version));
-      return table::View(found.environment(), found.prefix(), std::move(snapshot));
-    }));
+    return Check(Interruptible([&](const StopToken&) { return ReopenView(location, prefix, version); }));
   });
   m.def("reopen_table", [](const std::string& location, const std::string& prefix, const std::string& name) {
     return Check(Interruptible([&](const StopToken&) { return Reopen(location, prefix, name); }));
