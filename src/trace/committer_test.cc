@@ -46,7 +46,8 @@ TEST(Committer, RowsAreStartAndEndTogether) {
 
 TEST(Committer, ManySmallCommitsLeaveFewFragments) {
   const TempFolder folder;
-  ASSERT_VALUE(const auto catalog, table::Catalog::Init(folder.path() + "/c", {.sync = false, .upkeep = true}));
+  ASSERT_VALUE(const auto catalog,
+               table::Catalog::Init(folder.path() + "/c", {.sync = false, .upkeep = true}));
   ASSERT_VALUE(auto spool, Spool::Create(SpoolRoot(*catalog)));
   ASSERT_VALUE(auto committer, Committer::Try(catalog));
   constexpr int kCommits = 150;
