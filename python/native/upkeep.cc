@@ -10,11 +10,6 @@
 namespace headrace::python {
 namespace {
 
-const char* NameOf(table::Holder::Kind kind) {
-  constexpr const char* kNames[] = {"newest", "retention", "tag", "lease", "grace"};
-  return kNames[static_cast<int>(kind)];
-}
-
 nb::dict ToDict(const table::CollectReport& report, bool dry_run) {
   nb::dict dict;
   dict["table"] = report.table;
@@ -28,7 +23,7 @@ nb::dict ToDict(const table::CollectReport& report, bool dry_run) {
   nb::list holders;
   for (const auto& holder : report.holders) {
     nb::dict one;
-    one["by"] = NameOf(holder.kind);
+    one["by"] = table::HolderName(holder.kind);
     one["name"] = holder.name;
     one["version"] = holder.version;
     one["versions"] = holder.versions;

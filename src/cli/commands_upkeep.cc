@@ -70,11 +70,6 @@ struct GcWords {
   bool yes = false;
 };
 
-const char* KindOf(table::Holder::Kind kind) {
-  constexpr const char* kNames[] = {"newest", "retention", "tag", "lease", "grace"};
-  return kNames[static_cast<int>(kind)];
-}
-
 std::string Versions(int64_t count) { return HumanCount(count) + (count == 1 ? " version" : " versions"); }
 std::string Files(int64_t count) { return HumanCount(count) + (count == 1 ? " file" : " files"); }
 
@@ -104,7 +99,7 @@ Json ToJson(const table::CollectReport& report, bool dry_run) {
   };
   Json holders = Json::array();
   for (const auto& holder : report.holders) {
-    Json one = {{"by", KindOf(holder.kind)}};
+    Json one = {{"by", table::HolderName(holder.kind)}};
     if (!holder.name.empty()) one["name"] = holder.name;
     if (holder.version > 0) one["version"] = holder.version;
     one["versions"] = holder.versions;

@@ -429,6 +429,11 @@ Result<CollectReport> Collector::Run(const Operation& operation) {
   return std::move(report_);
 }
 
+const char* HolderName(Holder::Kind kind) {
+  constexpr const char* kNames[] = {"newest", "retention", "tag", "lease", "grace"};
+  return kNames[static_cast<int>(kind)];
+}
+
 Result<CollectReport> Table::Collect(const CollectOptions& collect, const CommitOptions& options) {
   auto report = Collector(env_.get(), *this, log_.get(), collect, options).Run(MakeOperation(options));
   if (!report.ok()) return report.status().Wrap("cannot collect '" + name_ + "'");

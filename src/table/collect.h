@@ -60,6 +60,8 @@ struct Holder {
   ObjectCount held;
 };
 
+const char* HolderName(Holder::Kind kind);  // "newest", "retention", "tag", "lease", "grace"
+
 struct CollectReport {
   std::string table;
   bool dropped = false;              // the table has no name any more: all of it goes

@@ -60,7 +60,9 @@ class Model {
       if (step % 2'000 == 1'999) CheckNow();
       if (step + 1 == steps) CheckAll();
     }
-    EXPECT_GT(deleted_, 100);
+    if (steps >= 1'000) {  // of fewer, few are collections
+      EXPECT_GT(deleted_, 100);
+    }
   }
 
  private:

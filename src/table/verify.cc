@@ -27,7 +27,7 @@ namespace {
 constexpr int64_t kBlobBytes = 32 << 20;  // that are read at once
 constexpr int64_t kRows = 16'384;         // of a column that are read at once
 
-bool IsDamage(const Status& status) {
+bool TellsOfDamage(const Status& status) {
   return status.Is(Code::kCorrupt) || status.Is(Code::kNotFound) || status.Is(Code::kInvalid);
 }
 
@@ -97,7 +97,7 @@ class Verifier {
 };
 
 Status Verifier::Note(const Status& status, const std::string& key, int64_t version) {
-  if (!IsDamage(status)) return status;
+  if (!TellsOfDamage(status)) return status;
   if (named_.insert(key).second) report_.damaged.push_back({key, status.ToString(), version});
   return Status::Ok();
 }
@@ -358,7 +358,7 @@ Status Catalog::Verify(const VerifyOptions& verify, const CommitOptions& options
                        const VerifiedFn& done) const {
   VerifyReport all;
   const auto note = [&](const Status& status, const std::string& key) {
-    if (!IsDamage(status)) return status;
+    if (!TellsOfDamage(status)) return status;
     all.damaged.push_back({key, status.ToString(), 0});
     return Status::Ok();
   };
