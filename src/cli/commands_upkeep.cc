@@ -79,9 +79,9 @@ std::string Describe(const table::Holder& holder, const table::CollectReport& re
     case Kind::kNewest:
       return "the newest version";
     case Kind::kRetention:
-      return report.keep_us == 0
-                 ? Versions(holder.versions) + " before it: all are kept"
-                 : Versions(holder.versions) + " of the last " + FormatDuration(report.keep_us);
+      if (report.keep_us == 0) return Versions(holder.versions) + " before it: all are kept";
+      if (report.keep_us == 1) return "the version that was the newest when this began";
+      return Versions(holder.versions) + " of the last " + FormatDuration(report.keep_us);
     case Kind::kTag:
       return "tag '" + holder.name + "' (v" + std::to_string(holder.version) + ")";
     case Kind::kLease:

@@ -5,6 +5,7 @@
 #include <future>
 #include <set>
 
+#include "base/duration.h"
 #include "base/json.h"
 #include "table/apply.h"
 #include "table/collect_files.h"
@@ -443,8 +444,9 @@ Result<CollectReport> Table::Collect(const CollectOptions& collect, const Commit
 Result<CommitResult> Table::SetRetention(int64_t keep_us, const CommitOptions& options) {
   if (keep_us < 0) return Status::Invalid("versions cannot be kept for less than no time");
   Operation operation = MakeOperation(options);
-  operation.columns = {keep_us == 0 ? "keep all versions"
-                                    : "keep versions " + std::to_string(keep_us / 1'000'000) + " s"};
+  operation.columns = {keep_us == 0   ? "all versions"
+                       : keep_us == 1 ? "the newest version"
+                                      : "versions of " + FormatDuration(keep_us)};
   return CommitSmall({KeepVersions{keep_us}, std::move(operation), {}, {}}, options);
 }
 
