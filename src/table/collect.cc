@@ -132,7 +132,8 @@ class Collector {
   // From when on files are young, and the first version whose writers go on.
   Status ChooseCut();
   Status Mark();
-  // The files that versions from `begin` on need, as far as they are not expired in `expired`.
+  // Goes through these versions: files that they need, and none before did, are the holder's. Damage is
+  // noted.
   Status Hold(Holder holder, const std::vector<int64_t>& versions);
   Status MarkVersion(int64_t version, const std::shared_ptr<const Snapshot>& snapshot, ObjectCount* held);
   // Afterwards no writer that began before the cut can commit.

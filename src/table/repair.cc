@@ -20,6 +20,20 @@ bool IsDerived(const std::string& key) {
   return name && (name->kind == ObjectKind::kSelection || name->kind == ObjectKind::kCollected);
 }
 
+// What takes the place of a version that is missing or cannot be read.
+std::string LostStub(const Uuid& table, int64_t version, int64_t time_us, std::string who, std::string why) {
+  Snapshot lost;
+  lost.table = table;
+  lost.version = version;
+  lost.transaction = Uuid::Random().ToString();
+  lost.time_us = time_us;
+  lost.is_lost = true;
+  lost.operation.kind = OperationKind::kExpire;
+  lost.operation.who = std::move(who);
+  lost.operation.why = std::move(why);
+  return EncodeStub(lost);
+}
+
 // Puts stubs for versions between others that have no snapshot at all.
 Result<int64_t> FillGaps(store::ObjectStore* store, SnapshotLog* log, const std::string& folder,
                          const Uuid& table, const FolderFiles& files, bool dry_run) {
@@ -27,18 +41,12 @@ Result<int64_t> FillGaps(store::ObjectStore* store, SnapshotLog* log, const std:
   int64_t next = files.snapshots().empty() ? 0 : files.snapshots().front().version;
   for (const auto& file : files.snapshots()) {  // newest first
     for (; next > file.version; --next, ++stubs) {
-      Snapshot lost;
-      lost.table = table;
-      lost.version = next;
-      lost.transaction = Uuid::Random().ToString();
-      lost.is_lost = true;
-      lost.operation.kind = OperationKind::kExpire;
-      lost.operation.who = DefaultWho();
-      lost.operation.why = "repair: its snapshot was missing";
       if (dry_run) continue;
       const auto after = log->ReadLine(next + 1);
-      lost.time_us = after.ok() ? (*after)->time_us - 1 : 1;
-      const Status put = store->PutIfAbsent(SnapshotKey(folder, next), EncodeStub(lost));
+      const int64_t time_us = after.ok() ? (*after)->time_us - 1 : 1;
+      const Status put = store->PutIfAbsent(
+          SnapshotKey(folder, next),
+          LostStub(table, next, time_us, DefaultWho(), "repair: its snapshot was missing"));
       if (!put.ok() && !put.Is(Code::kAlreadyExists)) return put;
     }
     --next;
@@ -52,16 +60,9 @@ Status PutLost(store::ObjectStore* store, const std::string& folder, const Snaps
   const auto bytes = store->Get(key);
   if (bytes.ok())
     HEADRACE_TRY(store->Put(folder + "damaged/" + key.substr(key.rfind('/') + 1), bytes->view()));
-  Snapshot lost;
-  lost.table = after.table;
-  lost.version = version;
-  lost.transaction = Uuid::Random().ToString();
-  lost.time_us = after.time_us - (after.version - version);
-  lost.is_lost = true;
-  lost.operation.kind = OperationKind::kExpire;
-  lost.operation.who = after.operation.who;
-  lost.operation.why = "repair: it could not be read";
-  return store->Put(key, EncodeStub(lost));
+  const int64_t time_us = after.time_us - (after.version - version);
+  return store->Put(
+      key, LostStub(after.table, version, time_us, after.operation.who, "repair: it could not be read"));
 }
 
 }  // namespace
