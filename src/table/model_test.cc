@@ -61,7 +61,7 @@ class Model {
       if (step + 1 == steps) CheckAll();
     }
     if (steps >= 1'000) {  // of fewer, few are collections
-      EXPECT_GT(deleted_, 100);
+      EXPECT_GT(deleted_, steps / 50);
     }
   }
 
