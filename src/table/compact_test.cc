@@ -204,6 +204,23 @@ TEST_F(CompactTest, RowsThatComeBackMeanwhileAreNotLost) {
   EXPECT_EQ(Text(Now()).value(), rows);
 }
 
+// As many are deleted then as were before, but others.
+TEST_F(CompactTest, OneRowComesBackAndAnotherGoes) {
+  for (int64_t i = 0; i < 2; ++i) ASSERT_OK(AppendRange(table_.get(), i * 3, i * 3 + 3));
+  const int64_t whole = Now().snapshot().version;
+  ASSERT_OK(table_->Delete({"id = 1"}, {}).status());
+  const View base = Now();
+  ASSERT_VALUE(const auto fragments, base.Fragments());
+  Compactor compactor(base, {});
+  ASSERT_OK(compactor.Add(*fragments, {0, 2}, [](int64_t) {}));
+  ASSERT_OK(table_->Restore(std::to_string(whole), {}).status());
+  ASSERT_OK(table_->Delete({"id = 2"}, {}).status());
+  ASSERT_VALUE(const std::string rows, Text(Now()));
+  SnapshotLog log(catalog_->environment(), table_->prefix());
+  EXPECT_TRUE(log.Commit({compactor.Take(), {}, {}, {}}, {}).status().Is(Code::kConflict));
+  EXPECT_EQ(Text(Now()).value(), rows);
+}
+
 TEST_F(CompactTest, FragmentsWithoutRowsGo) {
   for (int64_t i = 0; i < 6; ++i) ASSERT_OK(AppendRange(table_.get(), i * 3, i * 3 + 3));
   ASSERT_OK(table_->Delete({"id < 6 or id > 14"}, {}).status());

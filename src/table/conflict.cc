@@ -120,6 +120,31 @@ Result<bool> SameValuesOf(const View& head, const Fragment& before, const Fragme
   return true;
 }
 
+// Whether a row of the fragment that was deleted is there again: a restore brings rows back.
+Result<bool> RowsAreBack(const View& head, const Fragment& before, const Fragment& now) {
+  if (before.deleted.empty() || before.deleted == now.deleted) return false;
+  if (now.deleted.count < before.deleted.count) return true;
+  Environment* env = head.environment().get();
+  HEADRACE_ASSIGN(const auto gone, LoadRowSet(env, head.prefix(), before.deleted, before.rows));
+  HEADRACE_ASSIGN(const auto gone_now, LoadRowSet(env, head.prefix(), now.deleted, now.rows));
+  return gone->Without(*gone_now)->count() > 0;
+}
+
+// Of a merge that adds rows: a restore may bring fragments back that it did not read, since compaction had
+// left them out.
+Status CheckSameRows(const Change& change, const std::vector<Fragment>& fragments) {
+  const auto* merge = std::get_if<MergeRows>(&change.what);
+  if (merge == nullptr || merge->append.fragments.empty()) return Status::Ok();
+  std::set<int64_t> known;
+  for (const auto& used : change.values_used) known.insert(used.fragment.id);
+  for (const auto& fragment : fragments) {
+    if (fragment.first_row_id >= merge->next_row_id || known.contains(fragment.id)) continue;
+    return Status::Conflict("the rows from " + std::to_string(fragment.first_row_id) +
+                            " came back meanwhile; nothing was committed");
+  }
+  return Status::Ok();
+}
+
 Status CheckSameValues(const Change& change, const View& head) {
   HEADRACE_ASSIGN(const auto fragments, head.Fragments());
   const RowMap rows(*fragments);
@@ -127,6 +152,10 @@ Status CheckSameValues(const Change& change, const View& head) {
     const std::string where = "the rows from " + std::to_string(used.fragment.first_row_id);
     const Fragment* now = rows.Same(used.fragment);
     if (now == nullptr) return Status::Conflict(where + " were rewritten meanwhile; nothing was committed");
+    if (used.rows == nullptr) {
+      HEADRACE_ASSIGN(const bool back, RowsAreBack(head, used.fragment, *now));
+      if (back) return Status::Conflict("some of " + where + " came back meanwhile; nothing was committed");
+    }
     for (const int32_t field : used.fields) {
       HEADRACE_ASSIGN(const bool same, SameValuesOf(head, used.fragment, *now, field, used.rows.get()));
       if (same) continue;
@@ -134,10 +163,11 @@ Status CheckSameValues(const Change& change, const View& head) {
                               " changed meanwhile; nothing was committed");
     }
   }
-  return Status::Ok();
+  return CheckSameRows(change, *fragments);
 }
 
-// (Rows may be deleted meanwhile: the new fragments are told of it. After a restore they may be back.)
+// (Rows may be deleted meanwhile: the new fragments are told of it. Those that are back have no values in
+// them.)
 Status CheckSameFragments(const Change& change, const View& head) {
   HEADRACE_ASSIGN(const auto fragments, head.Fragments());
   const RowMap rows(*fragments);
@@ -146,9 +176,10 @@ Status CheckSameFragments(const Change& change, const View& head) {
     for (const auto& before : part.replaced) {
       const Fragment* now = rows.Same(before);
       const auto same = [&](const Field& field) { return SameValues(before, *now, field.id); };
-      if (now != nullptr && std::all_of(fields.begin(), fields.end(), same) &&
-          before.deleted.count <= now->deleted.count)
-        continue;
+      if (now != nullptr && std::all_of(fields.begin(), fields.end(), same)) {
+        HEADRACE_ASSIGN(const bool back, RowsAreBack(head, before, *now));
+        if (!back) continue;
+      }
       return Status::Conflict("the rows from " + std::to_string(before.first_row_id) +
                               " changed meanwhile; nothing was committed");
     }

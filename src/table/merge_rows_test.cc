@@ -142,6 +142,44 @@ TEST(Merge, TwoThatAddOneKeyAtOnce) {
   EXPECT_EQ(m.table->At()->snapshot().rows, 2);
 }
 
+// A restore brings a row back whose key the merge is about to add: alone, with another deleted in its stead,
+// or with the whole fragment, which compaction had left out.
+TEST(Merge, AKeyThatComesBackMeanwhile) {
+  for (const char* how : {"alone", "another goes", "its fragment"}) {
+    Merging m;
+    ASSERT_OK(m.Append(R"([{"a":1,"b":"x","v":10,"w":100},{"a":3,"b":"x","v":30,"w":300}])"));
+    if (how == std::string("its fragment")) {
+      ASSERT_OK(m.Append(R"([{"a":2,"b":"y","v":20,"w":200}])"));
+    } else {
+      ASSERT_OK(m.table->Delete({"a = 3"}, {}).status());
+      ASSERT_OK(m.Append(R"([{"a":4,"b":"x","v":30,"w":300}])"));
+      ASSERT_OK(m.Append(R"([{"a":2,"b":"y","v":20,"w":200},{"a":5,"b":"y","v":20,"w":200}])"));
+    }
+    ASSERT_VALUE(const View whole, m.table->At());
+    ASSERT_OK(m.table->Delete({"a = 2"}, {}).status());
+    if (how == std::string("its fragment")) {
+      ASSERT_OK(m.table->Compact({}, {}).status());
+      ASSERT_EQ(m.table->At()->Fragments().value()->size(), 1U);
+    }
+    CommitOptions options;
+    bool restored = false;
+    options.progress = [&](const Progress&) {
+      if (restored) return;
+      restored = true;
+      EXPECT_OK(m.table->Restore(std::to_string(whole.snapshot().version), {}).status());
+      if (how == std::string("another goes")) EXPECT_OK(m.table->Delete({"a = 5"}, {}).status());
+    };
+    MergeOptions rules;
+    rules.on = {"a"};
+    const auto rows = BatchFromJson(kSource, R"([{"a":1,"b":"new","v":7},{"a":2,"b":"new","v":8}])");
+    ASSERT_VALUE(const auto done, m.table->Merge(ReaderOf({rows}).get(), rules, options));
+    EXPECT_TRUE(restored) << how;
+    EXPECT_EQ(done.updated, 2) << how;
+    EXPECT_EQ(m.table->At()->Count("a = 2").value(), 1) << how;
+    EXPECT_EQ(m.table->At()->Count("b = 'new' and w in (100, 200)").value(), 2) << how;
+  }
+}
+
 TEST(KeyTable, KeysAreEqualWhereSqlSaysSo) {
   arrow::DoubleBuilder numbers;
   ASSERT_TRUE(numbers.AppendValues({0.0, std::numeric_limits<double>::quiet_NaN(), 1.5}).ok());
