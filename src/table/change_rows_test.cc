@@ -316,6 +316,28 @@ TEST(ChangeRows, RestoreBringsBackAVersion) {
   EXPECT_TRUE(f.table->Restore("v99", {}).status().Is(Code::kNotFound));
 }
 
+// What was computed from values that a restore has taken back meanwhile is computed again.
+TEST(ChangeRows, AnUpdateIsNotMadeFromValuesThatAreGone) {
+  Fixture f(1, 10);
+  ASSERT_VALUE(const View before, f.table->At());
+  f.Update("k = 1");
+  int calls = 0;
+  const auto louder =
+      [&](const std::shared_ptr<arrow::RecordBatch>& in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+    if (++calls == 1) HEADRACE_TRY(f.table->Restore(std::to_string(before.snapshot().version), {}).status());
+    const auto& name = static_cast<const arrow::StringArray&>(*in->column(0));
+    arrow::StringBuilder out;
+    for (int64_t i = 0; i < name.length(); ++i) EXPECT_TRUE(out.Append(name.GetString(i) + "!").ok());
+    return arrow::RecordBatch::Make(arrow::schema({kColumns->field(1)}), name.length(),
+                                    {out.Finish().ValueOrDie()});
+  };
+  ASSERT_OK(f.table->Update({"k < 3"}, {"name"}, {"name"}, louder, {}).status());
+  EXPECT_EQ(calls, 2);
+  const auto names = Names(*f.Read());
+  EXPECT_EQ(names[0], "n0!");
+  EXPECT_EQ(names[1], "n1!");
+}
+
 TEST(ChangeRows, AValueThatDoesNotFitIsRefusedBeforeAnythingChanges) {
   Fixture f(1, 10);
   const auto bad = [](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {

@@ -109,14 +109,21 @@ Result<bool> SameValuesOf(const View& head, const Fragment& before, const Fragme
   Fragment file_only = now;  // what it would be without the overlays that came since
   file_only.overlays = before.overlays;
   if (rows == nullptr || !SameValues(before, file_only, field)) return false;
-  for (const auto& overlay : now.overlays) {
-    const bool known = std::any_of(before.overlays.begin(), before.overlays.end(),
-                                   [&](const Overlay& old) { return old.version == overlay.version; });
-    if (known || overlay.FileOf(field) == nullptr) continue;
-    HEADRACE_ASSIGN(const auto changed,
-                    LoadRowSet(head.environment().get(), head.prefix(), overlay.rows, now.rows));
-    if (changed->Without(*rows)->count() != changed->count()) return false;
-  }
+  const auto touches = [&](const std::vector<Overlay>& some,
+                           const std::vector<Overlay>& known) -> Result<bool> {
+    for (const auto& overlay : some) {
+      const auto same = [&](const Overlay& other) { return other.version == overlay.version; };
+      if (overlay.FileOf(field) == nullptr || std::any_of(known.begin(), known.end(), same)) continue;
+      HEADRACE_ASSIGN(const auto changed,
+                      LoadRowSet(head.environment().get(), head.prefix(), overlay.rows, now.rows));
+      if (changed->Without(*rows)->count() != changed->count()) return true;
+    }
+    return false;
+  };
+  HEADRACE_ASSIGN(const bool came, touches(now.overlays, before.overlays));
+  if (came) return false;
+  HEADRACE_ASSIGN(const bool went, touches(before.overlays, now.overlays));  // by a restore
+  if (went) return false;
   return true;
 }
 
