@@ -188,7 +188,10 @@ Result<Entry> Registry::Add(const std::string& path, const std::string& name, co
     entry.bytes = upload->written();
     if (again.Hex() != entry.sha256)
       return Status::Conflict(path + " changed while it was being added; try again");
-    HEADRACE_TRY(upload->Commit());
+    // Weights without a manifest are whole, and what their name says: whoever put them died before the
+    // manifest.
+    const Status put = upload->Commit();
+    if (!put.ok() && !put.Is(Code::kAlreadyExists)) return put;
     std::error_code ignored;
     entry.source =
         options.source.empty() ? std::filesystem::absolute(path, ignored).string() : options.source;

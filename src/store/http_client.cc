@@ -3,6 +3,7 @@
 #include <curl/curl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -54,6 +55,11 @@ size_t OnSend(char* out, size_t size, size_t count, void* user) {
   std::memcpy(out, transfer->request.body.data() + transfer->sent, n);
   transfer->sent += n;
   return n;
+}
+
+bool HasContentType(const HttpRequest& request) {
+  return std::any_of(request.headers.begin(), request.headers.end(),
+                     [](const std::string& header) { return header.starts_with("content-type:"); });
 }
 
 // The certificate authorities to trust; empty: where curl looks by itself. A curl that came in a wheel was
@@ -113,8 +119,9 @@ struct HttpClient::Impl {
       curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
     }
     raw->headers = curl_slist_append(raw->headers, "Expect:");
+    if (!request.use_proxy) curl_easy_setopt(easy, CURLOPT_PROXY, "");
     // Otherwise curl sends the content type of a form.
-    if (request.method == "POST")
+    if (request.method == "POST" && !HasContentType(request))
       raw->headers = curl_slist_append(raw->headers, "Content-Type: application/xml");
     for (const auto& header : request.headers) raw->headers = curl_slist_append(raw->headers, header.c_str());
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, raw->headers);
@@ -182,6 +189,12 @@ HttpClient::~HttpClient() {
   curl_multi_wakeup(impl_->multi);
   impl_->thread.join();
   curl_multi_cleanup(impl_->multi);
+}
+
+std::optional<int64_t> HttpDateMicros(const std::string& text) {
+  const time_t seconds = curl_getdate(text.c_str(), nullptr);
+  if (seconds < 0) return std::nullopt;
+  return static_cast<int64_t>(seconds) * 1'000'000;
 }
 
 std::future<Result<HttpResponse>> HttpClient::Send(HttpRequest request) {

@@ -5,6 +5,7 @@
 #include <future>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,7 @@ struct HttpRequest {
   std::string_view body;             // must outlive the answer
   double timeout_seconds = 60;
   double connect_seconds = 10;
+  bool use_proxy = true;  // the one that http_proxy and the like name
   int64_t max_response_bytes = int64_t{1} << 40;
 };
 
@@ -28,6 +30,9 @@ struct HttpResponse {
   std::map<std::string, std::string> headers;  // lower-case names
   std::string body;
 };
+
+// Microseconds since 1970 UTC of a Date header's text; nothing where it is none.
+std::optional<int64_t> HttpDateMicros(const std::string& text);
 
 class HttpClient {
  public:

@@ -1,47 +1,30 @@
 #include "store/s3_config.h"
 
+#include <algorithm>
 #include <cstdlib>
-#include <fstream>
-#include <map>
+
+#include "store/aws_credentials.h"
 
 namespace headrace::store {
 namespace {
 
-std::string Env(const char* name) {
-  const char* value = getenv(name);
-  return value == nullptr ? "" : value;
+Result<S3Addressing> ParseAddressing(const std::string& style) {
+  if (style.empty() || style == "auto") return S3Addressing::kAuto;
+  if (style == "path") return S3Addressing::kPath;
+  if (style == "virtual") return S3Addressing::kVirtual;
+  return Status::Invalid("s3 addressing_style is '" + style + "'; it is auto, path or virtual");
 }
 
-std::string Trim(const std::string& text) {
-  const size_t begin = text.find_first_not_of(" \t\r");
-  if (begin == std::string::npos) return "";
-  return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
+bool IsTrue(const AwsSettings& settings, const std::string& variable, const std::string& name) {
+  std::string value = settings.Env(variable);
+  if (value.empty()) value = settings.Get(name);
+  return value == "true" || value == "True" || value == "TRUE";
 }
 
-// One section of an AWS profile file.
-std::map<std::string, std::string> ReadProfile(const std::string& path, const std::string& section) {
-  std::map<std::string, std::string> values;
-  std::ifstream file(path);
-  bool inside = false;
-  for (std::string line; std::getline(file, line);) {
-    line = Trim(line);
-    if (line.empty() || line[0] == '#' || line[0] == ';') continue;
-    if (line[0] == '[') {
-      inside = Trim(line.substr(1, line.find(']') - 1)) == section;
-      continue;
-    }
-    const size_t equals = line.find('=');
-    if (inside && equals != std::string::npos)
-      values[Trim(line.substr(0, equals))] = Trim(line.substr(equals + 1));
-  }
-  return values;
-}
-
-std::string First(std::initializer_list<std::string> values) {
-  for (const auto& value : values) {
-    if (!value.empty()) return value;
-  }
-  return "";
+// Whether the bucket can be one label of a host name, with a certificate that holds for it.
+bool IsLabel(const std::string& bucket) {
+  return std::all_of(bucket.begin(), bucket.end(),
+                     [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
 }
 
 }  // namespace
@@ -57,47 +40,50 @@ Result<S3Config> S3ConfigFromEnvironment(const std::string& location) {
   while (!config.prefix.empty() && config.prefix.back() == '/') config.prefix.pop_back();
   if (!config.prefix.empty()) config.prefix += '/';
 
-  const std::string home = Env("HOME");
-  const std::string profile = First({Env("AWS_PROFILE"), "default"});
-  const auto secrets =
-      ReadProfile(First({Env("AWS_SHARED_CREDENTIALS_FILE"), home + "/.aws/credentials"}), profile);
-  const auto settings = ReadProfile(First({Env("AWS_CONFIG_FILE"), home + "/.aws/config"}),
-                                    profile == "default" ? profile : "profile " + profile);
-  const auto get = [](const std::map<std::string, std::string>& values, const char* name) {
-    const auto it = values.find(name);
-    return it == values.end() ? std::string() : it->second;
-  };
-  config.credentials.access_key = Env("AWS_ACCESS_KEY_ID");
-  config.credentials.secret_key = Env("AWS_SECRET_ACCESS_KEY");
-  config.credentials.session_token = Env("AWS_SESSION_TOKEN");
-  if (config.credentials.access_key.empty()) {
-    config.credentials = {get(secrets, "aws_access_key_id"), get(secrets, "aws_secret_access_key"),
-                          get(secrets, "aws_session_token")};
-  }
-  if (config.credentials.access_key.empty() || config.credentials.secret_key.empty()) {
-    return Status::Permission("no S3 credentials for " + location +
-                              ": set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile '" +
-                              profile + "' in ~/.aws/credentials");
-  }
-  config.region = First({Env("AWS_REGION"), Env("AWS_DEFAULT_REGION"), get(settings, "region"), "us-east-1"});
-  config.endpoint =
-      First({Env("AWS_ENDPOINT_URL_S3"), Env("AWS_ENDPOINT_URL"), get(settings, "endpoint_url")});
-  config.path_style = !config.endpoint.empty();
-  if (config.endpoint.empty())
-    config.endpoint = "https://" + config.bucket + ".s3." + config.region + ".amazonaws.com";
-  while (config.endpoint.back() == '/') config.endpoint.pop_back();
-  if (!config.endpoint.starts_with("http://") && !config.endpoint.starts_with("https://")) {
+  const AwsSettings settings = AwsSettings::FromEnvironment();
+  config.credentials =
+      std::make_shared<S3CredentialProvider>([settings] { return FindAwsCredentials(settings.Reload()); });
+  config.region = settings.Region();
+  if (config.region.empty()) config.region = "us-east-1";
+  config.endpoint = settings.Endpoint("s3");
+  if (!config.endpoint.empty() && !config.endpoint.starts_with("http://") &&
+      !config.endpoint.starts_with("https://")) {
     return Status::Invalid("the S3 endpoint '" + config.endpoint + "' is not an http:// or https:// address");
   }
-  const std::string deadline = Env("HEADRACE_S3_DEADLINE");
-  if (!deadline.empty()) {
+  HEADRACE_ASSIGN(config.addressing, ParseAddressing(settings.Get("s3.addressing_style")));
+  config.dual_stack = IsTrue(settings, "AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint");
+  config.fips = IsTrue(settings, "AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint");
+  if (const char* deadline = getenv("HEADRACE_S3_DEADLINE"); deadline != nullptr && *deadline != '\0') {
     char* end = nullptr;
-    config.deadline_seconds = std::strtod(deadline.c_str(), &end);
-    if (end == deadline.c_str() || config.deadline_seconds <= 0) {
-      return Status::Invalid("HEADRACE_S3_DEADLINE is '" + deadline + "'; give seconds");
-    }
+    config.deadline_seconds = std::strtod(deadline, &end);
+    if (end == deadline || config.deadline_seconds <= 0)
+      return Status::Invalid("HEADRACE_S3_DEADLINE is '" + std::string(deadline) + "'; give seconds");
   }
   return config;
+}
+
+S3Address AddressOf(const S3Config& config, const std::string& region) {
+  std::string scheme = "https://";
+  std::string host;
+  std::string base;
+  if (config.endpoint.empty()) {
+    host = std::string(config.fips ? "s3-fips." : "s3.") + (config.dual_stack ? "dualstack." : "") + region +
+           ".amazonaws.com" + (region.starts_with("cn-") ? ".cn" : "");
+  } else {
+    scheme = config.endpoint.substr(0, config.endpoint.find("://") + 3);
+    host = config.endpoint.substr(scheme.size());
+    const size_t slash = host.find('/');
+    if (slash != std::string::npos) base = host.substr(slash);
+    host = host.substr(0, slash);
+  }
+  const bool in_host = config.addressing == S3Addressing::kVirtual ||
+                       (config.addressing == S3Addressing::kAuto && config.endpoint.empty());
+  if (in_host && IsLabel(config.bucket)) {
+    host = config.bucket + "." + host;
+  } else {
+    base += "/" + config.bucket;
+  }
+  return {scheme + host, host, base};
 }
 
 }  // namespace headrace::store

@@ -1,27 +1,45 @@
-// Endpoint, region and credentials: environment and profile files, as the AWS command line reads them.
+// Where a bucket is and who asks: environment and profile files, as the AWS command line reads them.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "base/status.h"
-#include "store/s3_sign.h"
+#include "store/s3_credentials.h"
 
 namespace headrace::store {
+
+enum class S3Addressing {
+  kAuto,  // in the host name at AWS, in the path of a custom endpoint
+  kPath,
+  kVirtual,
+};
 
 struct S3Config {
   std::string bucket;
   std::string prefix;    // "" or "a/b/"
-  std::string endpoint;  // "https://host[:port]", no trailing slash
+  std::string endpoint;  // "https://host[:port][/base]", no trailing slash; empty: AWS's
   std::string region;
-  bool path_style = false;  // bucket in the path (custom endpoints) or in the host name (AWS)
-  S3Credentials credentials;
+  S3Addressing addressing = S3Addressing::kAuto;
+  bool dual_stack = false;  // AWS's endpoints that have IPv6 addresses too
+  bool fips = false;        // AWS's endpoints with validated cryptography
+  std::shared_ptr<S3CredentialProvider> credentials;
   double deadline_seconds = 60;  // of one operation, its retries included
   double connect_seconds = 10;
 };
 
-// From AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, AWS_SHARED_CREDENTIALS_FILE,
-// AWS_CONFIG_FILE, AWS_REGION, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, and ~/.aws.
-// HEADRACE_S3_DEADLINE sets the seconds of one operation.
+// From the environment and ~/.aws: store/aws_settings.h; credentials are first looked for by the first
+// request (store/aws_credentials.h). HEADRACE_S3_DEADLINE sets the seconds of one operation.
 Result<S3Config> S3ConfigFromEnvironment(const std::string& location);
+
+// What a request to the bucket is made of.
+struct S3Address {
+  std::string origin;  // "https://host:port"
+  std::string host;    // "host:port", as it is signed
+  std::string path;    // before "/key": "", "/bucket", "/base/bucket"
+};
+
+// `region`: of the bucket.
+S3Address AddressOf(const S3Config& config, const std::string& region);
 
 }  // namespace headrace::store

@@ -1,9 +1,8 @@
 // An S3 bucket, or a part of one, as a store. Needs conditional puts (If-None-Match: *), which AWS, MinIO,
 // Ceph and versitygw have; `ProbeConditionalPut` finds out.
 //
-// Each operation has one deadline, retries included. 408, 429, 5xx, refused and broken connections are tried
-// again with exponential backoff and full jitter; a conditional put whose first answer was lost is settled by
-// reading the key back.
+// A conditional put whose first answer was lost is settled by reading the key back. What is sent again, and
+// when: store/s3_client.h.
 #pragma once
 
 #include <memory>
