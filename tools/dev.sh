@@ -17,6 +17,7 @@ help() {
 ./dev SUBCOMMAND
 
   setup [GROUP…]      install what is missing: run (default), engine, models, test, check, fuzz, bench, peers;
+                      versitygw: an S3 server for the tests, compiled where Go is there (test --ci sets it up);
                       engine --from-source builds llama.cpp here instead of fetching its libraries;
                       GPUs: cuda (driver 580 or newer), cuda12 (older) or vulkan
   build               build the program and the Python package; prints the line that puts them on your path
@@ -265,6 +266,28 @@ install_venv() {
   touch "$dir/.done"
 }
 
+go_program() { command -v go || { [ -x /usr/local/go/bin/go ] && echo /usr/local/go/bin/go; } || true; }
+
+install_versitygw() {  # compiled from its module, about 4 minutes on 2 cores, once; its modules are not kept
+  local dir go name version sum tmp
+  go=$(go_program)
+  [ -n "$go" ] || fail "versitygw is compiled with Go 1.24 or newer, and there is no go here"
+  read -r name version sum < <(awk '$1 == "go" && $2 == "versitygw" { print $3, $4, $5 }' dependencies.lock)
+  dir=$DEPS/versitygw-${version#v}
+  [ ! -f "$dir/.done" ] || return 0
+  bold "Compiling versitygw ${version#v} (once; minutes)"
+  rm -rf "$dir"; mkdir -p "$dir"; tmp=$(mktemp -d "$HEADRACE_CACHE/go.XXXXXX")
+  # Its own sum is checked here; the sums of what it is made from are in its go.sum, which Go checks.
+  if env GOPATH="$tmp/path" GOCACHE="$tmp/cache" GOFLAGS=-modcacherw "$go" mod download -json "$name@$version" | grep -qF "\"Sum\": \"$sum\""; then
+    env GOPATH="$tmp/path" GOCACHE="$tmp/cache" GOBIN="$dir" GOFLAGS=-modcacherw CGO_ENABLED=0 "$go" install -trimpath -ldflags="-s -w" "$name/cmd/versitygw@$version" >"$dir/build.log" 2>&1 \
+      || { tail -20 "$dir/build.log" >&2; rm -rf "$tmp"; fail "versitygw did not build"; }
+  else
+    rm -rf "$tmp"; fail "$name $version does not have the sum $sum that dependencies.lock names, or could not be fetched"
+  fi
+  rm -rf "$tmp"
+  touch "$dir/.done"
+}
+
 setup() {
   local groups stamp g a
   for a in "$@"; do
@@ -288,6 +311,7 @@ setup() {
         unpack_llama; build_xgrammar
         [ ! -f "$DEPS/llama-from-source" ] || build_llama ;;
       models) unpack_models ;;
+      versitygw) install_versitygw ;;
       cuda) cuda_backend 13 ;;
       cuda12) cuda_backend 12 ;;
       vulkan) unpack_backend vulkan node-llama-cpp-linux-x64-vulkan-3.22.1.tgz package/bins/linux-x64-vulkan/libggml-vulkan.so ;;
@@ -438,6 +462,7 @@ run_tests() {
   done
   setup run engine models test
   [ -z "$ci" ] || setup vulkan lavapipe  # a GPU in software
+  [ -z "$ci" ] || [ -z "$(go_program)" ] || setup versitygw
   [ -z "$long" ] || setup rivals-hf peers  # torch, for the tests against it; llama.cpp's tests of its server
   mkdir -p "$BUILD"
   grep -qs '^HEADRACE_TESTS:BOOL=ON$' "$BUILD/release/CMakeCache.txt" || rm -f "$BUILD/release/build.ninja"

@@ -1,65 +1,28 @@
-"""A real S3 server (moto's), one that ignores conditions, and one that goes away."""
+"""Real S3 servers, one that ignores conditions, and one that goes away."""
 
 from __future__ import annotations
 
 import http.server
 import os
 import pathlib
-import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import boto3
 import headrace as hr
 import numpy as np
 import pytest
-
-SECRET = "wJalrXUtnFEMIsecretEXAMPLEKEY"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from s3_servers import KINDS, SECRET, client_of, free_port, make_bucket, server, set_environment, start_moto
 
 
-def moto(port: int, *options: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port), *options],
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-
-
-def make_bucket(client: Any) -> None:
-    """Once the server is there."""
-    for _ in range(200):
-        try:
-            client.create_bucket(Bucket="bucket")
-            break
-        except Exception:
-            time.sleep(0.1)
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    port = free_port()
-    server = moto(port)
-    endpoint = f"http://127.0.0.1:{port}"
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
-    make_bucket(client)
-    yield "s3://bucket/some/prefix"
-    server.kill()
-    server.wait()
+@pytest.fixture(params=KINDS)
+def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterator[str]:
+    with server(request.param, tmp_path / "gateway") as endpoint:
+        set_environment(monkeypatch, endpoint)
+        yield "s3://bucket/some/prefix"
 
 
 def test_https_trusts_the_certificates_that_SSL_CERT_FILE_names(
@@ -71,7 +34,7 @@ def test_https_trusts_the_certificates_that_SSL_CERT_FILE_names(
          "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
         check=True, capture_output=True,
     )  # fmt: skip
-    server = moto(port, "-c", certificate, "-k", key)
+    process = start_moto(port, "-c", certificate, "-k", key)
     environment = {
         "PATH": "/usr/bin",
         "HOME": str(tmp_path),
@@ -82,22 +45,14 @@ def test_https_trusts_the_certificates_that_SSL_CERT_FILE_names(
         "HEADRACE_S3_DEADLINE": "1",
     }
     try:
-        client = boto3.client(
-            "s3",
-            endpoint_url=environment["AWS_ENDPOINT_URL"],
-            region_name="us-east-1",
-            verify=certificate,
-            aws_access_key_id="AKIAEXAMPLE",
-            aws_secret_access_key=SECRET,
-        )
-        make_bucket(client)
+        make_bucket(client_of(environment["AWS_ENDPOINT_URL"], verify=certificate))
         stranger = headrace("--catalog", "s3://bucket/x", "init", env=environment)
         assert stranger.returncode == 1 and "certificate" in stranger.stderr, stranger.stderr
         trusted = headrace("--catalog", "s3://bucket/x", "init", env=environment | {"SSL_CERT_FILE": certificate})
         assert trusted.returncode == 0, trusted.stderr
     finally:
-        server.kill()
-        server.wait()
+        process.kill()
+        process.wait()
 
 
 def test_a_catalog_on_s3(bucket: str) -> None:
@@ -181,14 +136,14 @@ class Careless(http.server.BaseHTTPRequestHandler):
 
 
 def test_a_store_that_ignores_conditions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Careless)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    careless = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Careless)
+    threading.Thread(target=careless.serve_forever, daemon=True).start()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{careless.server_port}")
     with pytest.raises(hr.Unsupported, match="ignores If-None-Match"):
         hr.init("s3://bucket/x")
-    server.shutdown()
+    careless.shutdown()
 
 
 class Flaky(Careless):
@@ -227,11 +182,11 @@ class Flaky(Careless):
 
 
 def test_lost_answers_are_settled_and_nothing_happens_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    careless = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
+    threading.Thread(target=careless.serve_forever, daemon=True).start()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{careless.server_port}")
     table = hr.init("s3://bucket/x").create_table("t", {"n": "int64"})
     for i in range(12):
         assert not table.append([{"n": i}], writer="w", sequence=i).repeated
@@ -240,8 +195,8 @@ def test_lost_answers_are_settled_and_nothing_happens_twice(monkeypatch: pytest.
     # A server that is gone is told as such by SQL too.
     monkeypatch.setenv("HEADRACE_S3_DEADLINE", "1")
     catalog = hr.open("s3://bucket/x")
-    server.shutdown()
-    server.server_close()
+    careless.shutdown()
+    careless.server_close()
     with pytest.raises(hr.Unavailable, match="gave up"):
         catalog.sql("select n from t").to_pylist()
 
@@ -325,7 +280,7 @@ def test_bytes_and_differences_are_told_of_buckets_too(bucket: str) -> None:
     table.append({"k": np.arange(10)})
     diff = table.diff(version)
     assert (diff.added, diff.deleted, diff.changed) == (10, 425, 30)  # -1 % 7 is not 0
-    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name="us-east-1")
+    client = client_of(os.environ["AWS_ENDPOINT_URL"])
     pages = client.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix="some/prefix/tables/")
     sizes = [found["Size"] for page in pages for found in page.get("Contents", [])]
     storage = table.storage()
