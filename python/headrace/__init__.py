@@ -14,6 +14,7 @@ Everything that holds rows speaks the Arrow C stream interface: ``pyarrow.table(
 from headrace import _native
 from headrace.blob import Blob, decode_image
 from headrace.catalog import Catalog, init, open
+from headrace.commits import Commit, Compaction, HistoryEntry, Merge, Writer
 from headrace.describe import ColumnFacts, Description
 from headrace.diff import Diff
 from headrace.errors import (
@@ -36,7 +37,7 @@ from headrace.sources import Mixture, Pack
 from headrace.split import Split
 from headrace.storage import Amount, Storage
 from headrace.stream import Epoch, Stream
-from headrace.table import Commit, Compaction, HistoryEntry, Merge, Table
+from headrace.table import Table
 from headrace.transforms import (
     CenterCrop,
     ColorJitter,
@@ -102,6 +103,7 @@ __all__ = [
     "UnknownOutcome",
     "Unsupported",
     "Verification",
+    "Writer",
     "decode_image",
     "init",
     "open",

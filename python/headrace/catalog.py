@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from headrace import _native, upkeep
+from headrace.commits import Commit
 from headrace.errors import Invalid, NotFound
 from headrace.hints import Hinted
 from headrace.process import Own
 from headrace.rows import Reader, to_native
-from headrace.table import Commit, Table
+from headrace.table import Table
 from headrace.upkeep import Collection, Verification
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from headrace import _native, upkeep
+from headrace.commits import Commit, Compaction, HistoryEntry, Merge, Writer
 from headrace.describe import Description
 from headrace.diff import Diff
 from headrace.errors import Invalid, NotFound
@@ -17,54 +17,6 @@ from headrace.rows import Batch, Reader, Row, gathered, is_empty, to_native
 from headrace.snapshot import Schema, Shown, Snapshot
 from headrace.storage import Storage, of_native
 from headrace.upkeep import Collection, Verification
-
-
-@dataclass(frozen=True)
-class Commit:
-    """What a commit did. ``repeated``: this writer's sequence number was there already, and nothing was added."""
-
-    version: int
-    rows: int
-    bytes: int
-    fragments: int
-    repeated: bool
-
-
-@dataclass(frozen=True)
-class Merge(Commit):
-    """What a merge did: ``rows`` is the sum of those ``updated``, ``deleted`` and ``added``."""
-
-    updated: int
-    deleted: int
-    added: int
-
-
-@dataclass(frozen=True)
-class Compaction(Commit):
-    """What compaction did: ``fragments`` came for those ``replaced``, in ``commits`` commits (0: nothing was to be done)."""
-
-    commits: int
-    replaced: int
-
-
-@dataclass(frozen=True)
-class HistoryEntry:
-    """One version of a table: what happened, who did it, why, and how many rows there were after it. ``expired``: this is all
-    that is left of it."""
-
-    version: int
-    time: datetime.datetime
-    kind: str
-    who: str
-    why: str
-    how: str
-    rows: int
-    rows_after: int
-    bytes: int
-    columns: list[str]
-    inputs: list[str]
-    tags: list[str]
-    expired: bool
 
 
 def _ids(where: str | None, row_ids: Sequence[int] | None) -> list[int] | None:
@@ -203,18 +155,29 @@ class Table(Shown):
         return self.scan().to_polars()
 
     def append(
-        self, rows: Any, *, new_columns: bool = False, why: str = "", writer: str = "", sequence: int = -1
+        self,
+        rows: Any,
+        *,
+        new_columns: bool = False,
+        why: str = "",
+        writer: str = "",
+        sequence: int = -1,
+        since: int = 0,
     ) -> Commit:
         """Appends rows in one commit: an Arrow table or stream, dicts in a list or from a generator, or a dict of columns.
 
         Any subset of the columns; those left out are holes. ``new_columns`` adds columns that the table does not have, in a
         commit of its own before the rows. No rows (``[]``) are no commit. With ``writer`` and ``sequence`` the append is
-        exactly-once: a repeated (or lower) sequence number of that writer adds nothing.
+        exactly-once: a repeated (or lower) sequence number of that writer adds nothing. A writer is who comes back under its
+        name (a machine, a loader, not a process): the table knows its last sequence number for 30 days, and longer while it
+        knows fewer than 4,096 (``keep_writer``). ``since``: a version that does not have this commit, noted before it was
+        first tried; only a table that has forgotten writers asks for it.
 
         Raises:
             Invalid: a value does not fit its column; the message names column and row, and nothing is committed.
             Conflict: a column was dropped or retyped meanwhile; nothing is committed.
             UnknownOutcome: the store never said whether the commit was taken: look at ``history()`` before trying again.
+                Or the table has forgotten writers since ``since``, this one perhaps among them.
         """
         rows = gathered(rows)
         if is_empty(rows):
@@ -231,7 +194,7 @@ class Table(Shown):
         if added:
             self._native.add_empty_columns(added, why)
         try:
-            return Commit(**self._native.append(native, why, writer, sequence))
+            return Commit(**self._native.append(native, why, writer, sequence, since))
         except BaseException:
             for name, _ in added:
                 self._native.drop_column(name, "the rows that it was for were not taken")
@@ -279,6 +242,7 @@ class Table(Shown):
         why: str = "",
         writer: str = "",
         sequence: int = -1,
+        since: int = 0,
     ) -> Commit:
         """Deletes the rows that pass a filter (``"true"``: every row), or those with these ids.
 
@@ -293,7 +257,7 @@ class Table(Shown):
             Conflict: others changed these rows again and again meanwhile.
             UnknownOutcome: the store never said whether the commit was taken.
         """
-        return Commit(**self._native.delete(where or "", _ids(where, row_ids), purge, why, writer, sequence))
+        return Commit(**self._native.delete(where or "", _ids(where, row_ids), purge, why, writer, sequence, since))
 
     def update(
         self,
@@ -306,6 +270,7 @@ class Table(Shown):
         why: str = "",
         writer: str = "",
         sequence: int = -1,
+        since: int = 0,
     ) -> Commit:
         """Gives the rows that pass a filter (``"true"``: every row), or those with these ids, new values.
 
@@ -342,6 +307,7 @@ class Table(Shown):
                 why,
                 writer,
                 sequence,
+                since,
             )
         )
 
@@ -355,6 +321,7 @@ class Table(Shown):
         why: str = "",
         writer: str = "",
         sequence: int = -1,
+        since: int = 0,
     ) -> Merge:
         """Brings rows in by a key (an upsert), in one commit: rows of the table whose key they have get their values, others
         are added.
@@ -378,7 +345,7 @@ class Table(Shown):
             return Merge(self.version, 0, 0, 0, False, 0, 0, 0)
         key = [on] if isinstance(on, str) else list(on)
         native = to_native(rows, self.columns)
-        return Merge(**self._native.merge(native, key, matched, not_matched == "add", why, writer, sequence))
+        return Merge(**self._native.merge(native, key, matched, not_matched == "add", why, writer, sequence, since))
 
     def restore(self, version: int | str | datetime.datetime, *, why: str = "") -> Commit:
         """Makes the rows, columns and values of an earlier version (or tag, or time) the newest. Those in between stay, and
@@ -407,6 +374,27 @@ class Table(Shown):
             Invalid: that is no length of time.
         """
         return Commit(**self._native.retain(upkeep.keep_micros(time), why))
+
+    def writers(self) -> list[Writer]:
+        """Who has committed with ``writer`` and ``sequence``, as far as the table knows, and whose names it keeps."""
+        return [Writer(*writer) for writer in self._native.writers()]
+
+    def keep_writer(self, name: str, keep: bool = True, *, why: str = "") -> Commit:
+        """Never forgets a writer, however long it is away; one that has not committed yet begins here. ``keep=False``: as
+        others again.
+
+        Raises:
+            NotFound: no writer of that name is known, and it is not to be kept.
+        """
+        return Commit(**self._native.change_writer(name, "keep" if keep else "release", why))
+
+    def forget_writer(self, name: str, *, why: str = "") -> Commit:
+        """Forgets a writer: what it, or another unknown one, commits from now on needs ``since``.
+
+        Raises:
+            NotFound: no writer of that name is known.
+        """
+        return Commit(**self._native.change_writer(name, "forget", why))
 
     def gc(
         self,

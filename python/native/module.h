@@ -23,7 +23,7 @@ struct Reader {
 };
 
 table::CommitOptions CommitOf(const std::string& why, const std::string& writer, int64_t sequence,
-                              const StopToken& stop);
+                              const StopToken& stop, int64_t since = 0);
 nb::dict ToDict(const table::CommitResult& result);
 table::Schema SchemaFromTypes(const std::vector<std::pair<std::string, std::string>>& columns);
 

@@ -41,12 +41,13 @@ Result<std::shared_ptr<arrow::RecordBatch>> Whole(arrow::RecordBatchReader* rows
 }  // namespace
 
 table::CommitOptions CommitOf(const std::string& why, const std::string& writer, int64_t sequence,
-                              const StopToken& stop) {
+                              const StopToken& stop, int64_t since) {
   table::CommitOptions options;
   options.why = why;
   options.how = "python";
   options.writer = writer;
   options.sequence = sequence;
+  options.since = since;
   options.stop = stop;
   return options;
 }
@@ -192,28 +193,29 @@ void BindRowChanges(nb::class_<table::Table>& table) {
   table
       .def("delete",
            [](table::Table& t, const std::string& where, std::optional<std::vector<int64_t>> ids, bool purge,
-              const std::string& why, const std::string& writer, int64_t sequence) {
+              const std::string& why, const std::string& writer, int64_t sequence, int64_t since) {
              const table::RowFilter rows{where, std::move(ids)};
              return ToDict(Check(Interruptible([&](const StopToken& stop) {
-               return t.Delete(rows, CommitOf(why, writer, sequence, stop), purge);
+               return t.Delete(rows, CommitOf(why, writer, sequence, stop, since), purge);
              })));
            })
       .def("update",
            [](table::Table& t, const std::string& where, std::optional<std::vector<int64_t>> ids,
               const std::vector<std::string>& inputs, const std::vector<std::string>& columns,
-              const nb::callable& fn, const std::string& why, const std::string& writer, int64_t sequence) {
+              const nb::callable& fn, const std::string& why, const std::string& writer, int64_t sequence,
+              int64_t since) {
              const table::RowFilter rows{where, std::move(ids)};
              const auto schema = Check(Interruptible([&](const StopToken&) { return t.At(); })).schema();
              return ToDict(WithFunction(fn, schema, [&](const table::Table::BatchFn& call) {
                return Interruptible([&](const StopToken& stop) {
-                 return t.Update(rows, inputs, columns, call, CommitOf(why, writer, sequence, stop));
+                 return t.Update(rows, inputs, columns, call, CommitOf(why, writer, sequence, stop, since));
                });
              }));
            })
       .def("merge",
            [](table::Table& t, const Reader& source, const std::vector<std::string>& on,
               const std::string& matched, bool add, const std::string& why, const std::string& writer,
-              int64_t sequence) {
+              int64_t sequence, int64_t since) {
              table::MergeOptions rules;
              rules.on = on;
              rules.matched = matched == "update"   ? table::MergeOptions::Matched::kUpdate
@@ -223,7 +225,7 @@ void BindRowChanges(nb::class_<table::Table>& table) {
              const auto done = Check(Interruptible([&](const StopToken& stop) -> Result<table::MergeResult> {
                HEADRACE_ASSIGN(const auto view, t.At());
                const auto reader = ingest::WithImageFacts(source.batches, view.schema());
-               return t.Merge(reader.get(), rules, CommitOf(why, writer, sequence, stop));
+               return t.Merge(reader.get(), rules, CommitOf(why, writer, sequence, stop, since));
              }));
              nb::dict dict = ToDict(done);
              dict["updated"] = done.updated;
@@ -307,11 +309,11 @@ void BindTable(nb::module_& m) {
              return Check(Interruptible([&](const StopToken&) { return t.At(version); }));
            })
       .def("append", [](table::Table& t, const Reader& rows, const std::string& why,
-                        const std::string& writer, int64_t sequence) {
+                        const std::string& writer, int64_t sequence, int64_t since) {
         return ToDict(Check(Interruptible([&](const StopToken& stop) -> Result<table::CommitResult> {
           HEADRACE_ASSIGN(const auto view, t.At());
           const auto with_facts = ingest::WithImageFacts(rows.batches, view.schema());
-          return t.Append(with_facts.get(), CommitOf(why, writer, sequence, stop));
+          return t.Append(with_facts.get(), CommitOf(why, writer, sequence, stop, since));
         })));
       });
   BindNewColumns(table);

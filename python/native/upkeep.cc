@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include "base/duration.h"
@@ -72,6 +73,22 @@ void BindUpkeep(nb::module_& m, nb::class_<table::Table>& table) {
            [](table::Table& t, int64_t keep_us, const std::string& why) {
              return ToDict(Check(Interruptible([&](const StopToken& stop) {
                return t.SetRetention(keep_us, CommitOf(why, "", -1, stop));
+             })));
+           })
+      .def("writers",
+           [](const table::Table& t) {
+             const auto view = Check(t.At());
+             std::vector<std::tuple<std::string, int64_t, int64_t, bool>> writers;
+             for (const auto& [name, mark] : view.snapshot().writers)
+               writers.emplace_back(name, mark.sequence, mark.version, mark.keep);
+             return writers;
+           })
+      .def("change_writer",
+           [](table::Table& t, const std::string& name, const std::string& how, const std::string& why) {
+             using Kind = table::WriterChange::Kind;
+             const Kind kind = how == "keep" ? Kind::kKeep : how == "forget" ? Kind::kForget : Kind::kRelease;
+             return ToDict(Check(Interruptible([&](const StopToken& stop) {
+               return t.ChangeWriter({kind, name}, CommitOf(why, "", -1, stop));
              })));
            })
       .def(

@@ -92,7 +92,8 @@ Status ApplyTo(const MergeRows& merge, Snapshot* next) {
 }
 
 Status ApplyTo(const KeepVersions& retain, Snapshot* next) {
-  next->keep_us = retain.keep_us;
+  next->keep_us = retain.keep_us.value_or(next->keep_us);
+  for (const auto& writer : retain.writers) HEADRACE_TRY(ChangeWriter(writer, next));
   return Status::Ok();
 }
 

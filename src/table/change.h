@@ -104,10 +104,11 @@ struct CompactFragments {
   std::vector<Part> parts;
 };
 
-// How long versions are kept once a newer one is there; none: for ever.
+// What the table keeps: how long versions once a newer one is there (0: for ever), and whose marks.
 struct KeepVersions {
   static constexpr OperationKind kKind = OperationKind::kRetain;
-  int64_t keep_us = 0;
+  std::optional<int64_t> keep_us;  // none: as before
+  std::vector<WriterChange> writers{};
 };
 
 // Versions expire, and files may go: collect.h.

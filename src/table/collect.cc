@@ -451,4 +451,12 @@ Result<CommitResult> Table::SetRetention(int64_t keep_us, const CommitOptions& o
   return CommitSmall({KeepVersions{keep_us}, std::move(operation), {}, {}}, options);
 }
 
+Result<CommitResult> Table::ChangeWriter(const WriterChange& writer, const CommitOptions& options) {
+  if (writer.writer.empty()) return Status::Invalid("a writer has a name");
+  Operation operation = MakeOperation(options);
+  operation.columns = {(writer.kind == WriterChange::Kind::kKeep ? "writer '" : "no longer writer '") +
+                       writer.writer + "'"};
+  return CommitSmall({KeepVersions{{}, {writer}}, std::move(operation), {}, {}}, options);
+}
+
 }  // namespace headrace::table

@@ -86,6 +86,12 @@ Result<std::shared_ptr<const Snapshot>> SnapshotLog::Latest() {
   return snapshot;
 }
 
+Result<int64_t> SnapshotLog::PutTime(int64_t version) {
+  const std::string key = SnapshotKey(prefix_, version);
+  HEADRACE_ASSIGN(const auto listed, env_->store->List(key, "", 1));
+  return listed.empty() || listed[0].key != key ? 0 : listed[0].modified_us;
+}
+
 Result<bool> SnapshotLog::PutSnapshot(const Snapshot& next) {
   const std::string key = SnapshotKey(prefix_, next.version);
   const std::string text = EncodeSnapshot(next);
@@ -171,11 +177,13 @@ Result<Committed> SnapshotLog::TryCommit(const Change& change, const StopToken& 
     HEADRACE_ASSIGN(const auto landed, Settle(head, attempt));
     if (landed) return Committed{landed->version, false, landed};
     if (const auto version = FindCommitted(*head, change.claim)) return Committed{*version, true, head};
-    HEADRACE_TRY(CheckAfter(*head, change.claim));
+    HEADRACE_TRY(CheckClaim(*head, change.claim));
     const View view(env_, prefix_, head);
     HEADRACE_TRY(CheckConflicts(change, view));
     HEADRACE_ASSIGN(Snapshot next, Apply(change, *head));
     next.transaction = attempt->transaction;
+    HEADRACE_TRY(MakeRoom(
+        change.claim.writer, [&](int64_t version) { return PutTime(version); }, &next));
     HEADRACE_TRY(WriteLists(change, view, &next, &attempt->written));
     const Result<bool> ours = PutSnapshot(next);
     if (ours.status().Is(Code::kUnknown)) attempt->unsettled = next.version;

@@ -66,6 +66,8 @@ class SnapshotLog {
   // Deletes what was written for a change and is not named by `kept`. What cannot be deleted now is tried
   // again with the attempt, and else left to garbage collection.
   void Sweep(const Snapshot* kept, Attempt* attempt);
+  // When a version was put, by the store's clock; 0: nobody knows.
+  Result<int64_t> PutTime(int64_t version);
   // Puts a snapshot. True: it is ours. False: another has this version.
   Result<bool> PutSnapshot(const Snapshot& next);
 

@@ -20,7 +20,7 @@ std::string DefaultWho() {
 }
 
 WriterClaim ClaimOf(const CommitOptions& options) {
-  return {options.writer, options.sequence, options.after};
+  return {options.writer, options.sequence, options.after, options.since};
 }
 
 }  // namespace headrace::table

@@ -24,6 +24,10 @@ struct CommitOptions {
   // The writer's sequence that this one must follow, -1 for none: Conflict otherwise. For writers whose rows
   // depend on what they committed before, and who cannot be sure of it.
   std::optional<int64_t> after;
+  // A version of the table of which the writer knows that it does not have this commit: noted, durably,
+  // before the commit was first tried. Where marks have gone since, a writer without one is refused
+  // (Unknown).
+  int64_t since = 0;
   WriteOptions write;
   StopToken stop;
   ProgressFn progress;

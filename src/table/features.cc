@@ -8,8 +8,8 @@ namespace headrace::table {
 namespace {
 
 // In the order in which they came.
-constexpr std::string_view kFeatures[] = {kTakenFeature, kDeletesFeature, kUpdatesFeature, kExpiryFeature,
-                                          kStubFeature};
+constexpr std::string_view kFeatures[] = {kTakenFeature,  kDeletesFeature, kUpdatesFeature,
+                                          kExpiryFeature, kStubFeature,    kWritersFeature};
 
 bool Has(std::string_view feature) {
   for (const std::string_view known : kFeatures) {

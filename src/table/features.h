@@ -18,8 +18,9 @@ inline constexpr std::string_view kDeletesFeature =
 inline constexpr std::string_view kUpdatesFeature =
     "updates";  // overlays, and files that stand for older ones
 
-inline constexpr std::string_view kExpiryFeature = "expiry";  // versions that expire, files that go
-inline constexpr std::string_view kStubFeature = "stub";      // what is left of an expired version
+inline constexpr std::string_view kExpiryFeature = "expiry";    // versions that expire, files that go
+inline constexpr std::string_view kWritersFeature = "writers";  // marks that are kept, or may be gone
+inline constexpr std::string_view kStubFeature = "stub";        // what is left of an expired version
 
 // What a reader of these entries must know.
 std::vector<std::string_view> FeaturesOf(const std::vector<Fragment>& entries);

@@ -96,6 +96,42 @@ Status ExpiredFromJson(const json& in, Snapshot* snapshot) {
   return Status::Ok();
 }
 
+bool HasManyWriters(const Snapshot& snapshot) {
+  return static_cast<int64_t>(snapshot.writers.size()) >= limits::kMaxWriters;
+}
+
+void WritersFromJson(const json& in, Snapshot* snapshot) {
+  for (const auto& [name, mark] : in.at("writers").items()) {
+    snapshot->writers[name] = {JsonInt<int64_t>(mark.at(0)), JsonInt<int64_t>(mark.at(1))};
+  }
+  if (in.contains("writers_kept")) {
+    for (const auto& name : in.at("writers_kept"))
+      snapshot->writers.at(name.get_ref<const std::string&>()).keep = true;
+  }
+  if (in.contains("writers_forgotten")) {
+    snapshot->writers_forgotten = JsonInt<int64_t>(in.at("writers_forgotten"));
+  } else if (HasManyWriters(*snapshot)) {
+    // Earlier programs let the stalest mark go, and did not say so.
+    int64_t stalest = snapshot->version;
+    for (const auto& [name, mark] : snapshot->writers) stalest = std::min(stalest, mark.version);
+    snapshot->writers_forgotten = stalest;
+  }
+}
+
+void WritersToJson(const Snapshot& snapshot, json* out) {
+  json kept = json::array();
+  for (const auto& [name, mark] : snapshot.writers) {
+    (*out)["writers"][name] = {mark.sequence, mark.version};
+    if (mark.keep) kept.push_back(name);
+  }
+  if (snapshot.writers_forgotten > 0 || HasManyWriters(snapshot))
+    (*out)["writers_forgotten"] = snapshot.writers_forgotten;
+  if (!kept.empty()) (*out)["writers_kept"] = std::move(kept);
+  // A program that forgot these would let marks go and not say so.
+  if (out->contains("writers_forgotten") || out->contains("writers_kept"))
+    (*out)["requires"].push_back(kWritersFeature);
+}
+
 Result<Snapshot> FromJson(const json& in) {
   Snapshot snapshot;
   const int format = JsonInt<int>(in.at("format"));
@@ -137,9 +173,7 @@ Result<Snapshot> FromJson(const json& in) {
     HEADRACE_ASSIGN(Fragment fragment, FragmentFromJson(entry));
     snapshot.inline_entries.push_back(std::move(fragment));
   }
-  for (const auto& [name, mark] : in.at("writers").items()) {
-    snapshot.writers[name] = {JsonInt<int64_t>(mark.at(0)), JsonInt<int64_t>(mark.at(1))};
-  }
+  WritersFromJson(in, &snapshot);
   if (in.contains("taken")) {
     for (const auto& entry : in.at("taken")) {
       TakenRef ref;
@@ -180,7 +214,7 @@ std::string EncodeSnapshot(const Snapshot& snapshot) {
                                 {"xxh3", Hex64(ref.checksum)}});
   }
   for (const auto& fragment : snapshot.inline_entries) out["fragments"].push_back(FragmentToJson(fragment));
-  for (const auto& [name, mark] : snapshot.writers) out["writers"][name] = {mark.sequence, mark.version};
+  WritersToJson(snapshot, &out);
   if (!snapshot.taken.empty()) out["requires"].push_back(kTakenFeature);  // or the lists would be forgotten
   for (const auto& feature : FeaturesOf(snapshot.inline_entries)) out["requires"].push_back(feature);
   if (!snapshot.taken.empty()) {

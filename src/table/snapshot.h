@@ -66,6 +66,7 @@ struct TakenRef {
 struct WriterMark {
   int64_t sequence = 0;  // the last that was committed
   int64_t version = 0;   // by this version
+  bool keep = false;     // it does not go by age
 };
 
 // Versions that are no more to be read: all before `before`, except those that were kept.
@@ -91,6 +92,7 @@ struct Snapshot {
   std::vector<ManifestRef> manifests;
   std::vector<Fragment> inline_entries;
   std::map<std::string, WriterMark> writers;
+  int64_t writers_forgotten = 0;  // marks of this version or earlier ones may be gone; 0: none is
   std::vector<TakenRef> taken;
   int64_t rows_before_taken = 0;  // the table's rows when its first item was taken in
   std::map<std::string, int64_t> tags;

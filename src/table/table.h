@@ -114,6 +114,8 @@ class Table {
 
   // How long a version is kept once a newer one is there (0: for ever). Tags, and refs, keep one in any case.
   Result<CommitResult> SetRetention(int64_t keep_us, const CommitOptions& options);
+  // Keeps a writer's mark whatever its age, or lets it go (writers.h).
+  Result<CommitResult> ChangeWriter(const WriterChange& writer, const CommitOptions& options);
   // Expires what its retention does not keep, and deletes what no version needs any more (collect.h).
   Result<CollectReport> Collect(const CollectOptions& collect, const CommitOptions& options);
   // Reads and checks everything that is stored; damage is in the report, not an error. Of the options the

@@ -58,7 +58,13 @@ Result<Committer::Source> Committer::Open(const std::string& writer) const {
   source.older.assign(SpoolTables().size(), -1);
   if (!IsVersion1(FolderOf(writer))) return source;
   for (size_t t = 0; t < source.older.size(); ++t) {
-    HEADRACE_ASSIGN(source.older[t], LastSequence(*catalog_, SpoolTables()[t].name, writer));
+    const char* name = SpoolTables()[t].name;
+    HEADRACE_ASSIGN(const auto view, Newest(*catalog_, name));
+    if (!view) continue;
+    source.older[t] = LastSequence(*view, writer);
+    if (source.older[t] < 0 && view->snapshot().writers_forgotten > 0)
+      return Status::Unknown("nobody knows which of its records `" + std::string(name) +
+                             "` has: the table has forgotten writers; remove the folder to do without them");
   }
   return source;
 }
@@ -115,7 +121,8 @@ Status Committer::Recover() {
   appenders_.clear();
   appenders_.resize(rows_.size());
   had_.assign(rows_.size(), std::nullopt);
-  unfinished_ = note_.number > 0;
+  unfinished_ = note_.number > 0 && !note_.finished;
+  if (!unfinished_) sources_ = std::move(next_);
   recovered_ = true;
   return Status::Ok();
 }
@@ -139,7 +146,7 @@ Status Committer::CommitAll() {
 
 // Notes what has come since the last note. False where nothing did.
 Result<bool> Committer::TakeMore() {
-  Note next{note_.committer, note_.number + 1, {}};
+  Note next{note_.committer, note_.number + 1, {}, {}};
   next_ = sources_;
   rows_ = NoRows();
   for (const std::string& folder : SpoolFolders(options_.root)) {
@@ -157,6 +164,11 @@ Result<bool> Committer::TakeMore() {
     sources_ = std::move(next_);
     HEADRACE_TRY(Clean());
     return false;
+  }
+  for (size_t t = 0; t < rows_.size(); ++t) {
+    if (rows_[t].empty()) continue;
+    HEADRACE_ASSIGN(const auto view, Newest(*catalog_, SpoolTables()[t].name));
+    next.since[SpoolTables()[t].name] = view ? view->snapshot().version : 0;
   }
   Step();
   HEADRACE_TRY(WriteNote(options_.root, next));
@@ -198,7 +210,13 @@ Status Committer::FinishNote() {
   for (size_t t = 0; t < rows_.size(); ++t) HEADRACE_TRY(CommitTable(t));
   unfinished_ = false;
   sources_ = std::move(next_);
-  return Clean();
+  HEADRACE_TRY(Clean());
+  Step();
+  Note finished = note_;
+  finished.finished = true;
+  // What it saves whoever comes next is a look at the tables, while they know this committer.
+  if (WriteNote(options_.root, finished).ok()) note_ = std::move(finished);
+  return Status::Ok();
 }
 
 Status Committer::CommitTable(size_t t) {
@@ -214,6 +232,7 @@ Status Committer::CommitTable(size_t t) {
     options.how = "headrace serve";
     options.writer = note_.committer;
     options.sequence = note_.number;
+    options.since = note_.since[facts.name];
     if (!had_[t]) {
       HEADRACE_ASSIGN(const table::View view, table->At());
       had_[t] = LastSequence(view, note_.committer);

@@ -87,6 +87,41 @@ TEST(Committer, SegmentsGoOnceNothingInThemIsOpen) {
   EXPECT_EQ(Read(catalog, false), rows);
 }
 
+// A machine that was away until the tables forgot its committer: what a note took whose end it knows is not
+// taken again, and of one that it does not know nothing is.
+TEST(Committer, ForgottenByTheTables) {
+  const TempFolder folder;
+  ASSERT_VALUE(const auto catalog, table::Catalog::Init(folder.path() + "/c", {.sync = false}));
+  const std::string root = SpoolRoot(*catalog);
+  RowsById wanted;
+  ASSERT_VALUE(auto spool, Spool::Create(root));
+  ASSERT_OK(spool->Append(Kind::kStart, Start("open")));  // its segment stays
+  AddEnded(spool.get(), "first", &wanted);
+  ASSERT_OK(CommitSpools(catalog).status());
+  ASSERT_VALUE(const Note note, ReadNote(root));
+  EXPECT_TRUE(note.finished);
+  ASSERT_VALUE(const auto table, catalog->OpenTable(kTraces));
+  ASSERT_OK(table->ChangeWriter({table::WriterChange::Kind::kForget, note.committer}, {}).status());
+  RowsById seen = wanted;
+  seen.emplace("open", Row{"p open", "-", "-"});
+  EXPECT_EQ(Read(catalog, true), seen);
+  AddEnded(spool.get(), "second", &wanted);
+  ASSERT_OK(CommitSpools(catalog).status());
+  EXPECT_EQ(Read(catalog, false), wanted);
+
+  // As a crash between the commit and the end of its note leaves it.
+  ASSERT_VALUE(Note unfinished, ReadNote(root));
+  unfinished.finished = false;
+  ASSERT_OK(WriteNote(root, unfinished));
+  ASSERT_OK(CommitSpools(catalog).status());  // the table knows it
+  EXPECT_EQ(Read(catalog, false), wanted);
+  ASSERT_OK(WriteNote(root, unfinished));
+  ASSERT_OK(table->ChangeWriter({table::WriterChange::Kind::kForget, note.committer}, {}).status());
+  const Status refused = CommitSpools(catalog).status();
+  EXPECT_TRUE(refused.Is(Code::kUnknown)) << refused.ToString();
+  EXPECT_EQ(Read(catalog, false), wanted);
+}
+
 // One committer for all spools, those of other processes too; the next takes over when it ends.
 TEST(Committer, OneAtATime) {
   const TempFolder folder;

@@ -16,7 +16,12 @@ std::string Encode(const Note& note) {
   json spools = json::object();
   for (const auto& [writer, span] : note.spools)
     spools[writer] = {{"from", span.from.sequence()}, {"to", span.to.sequence()}, {"over", span.over}};
-  return json{{"committer", note.committer}, {"number", note.number}, {"spools", spools}}.dump();
+  return json{{"committer", note.committer},
+              {"number", note.number},
+              {"spools", spools},
+              {"since", note.since},
+              {"finished", note.finished}}
+      .dump();
 }
 
 bool Decode(const std::string& text, Note* note) {
@@ -27,6 +32,9 @@ bool Decode(const std::string& text, Note* note) {
     note->number = value.at("number");
     for (const auto& [writer, span] : value.at("spools").items())
       note->spools[writer] = {Position::Of(span.at("from")), Position::Of(span.at("to")), span.at("over")};
+    // Notes of earlier programs say neither.
+    if (value.contains("since")) value.at("since").get_to(note->since);
+    note->finished = value.value("finished", false);
   } catch (const json::exception&) {
     return false;
   }

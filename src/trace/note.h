@@ -24,6 +24,10 @@ struct Note {
   std::string committer;               // a UUID: the writer of its commits
   int64_t number = 0;                  // their sequence; 0: nothing was taken yet
   std::map<std::string, Span> spools;  // by writer: all that there were
+  // By table that it has rows of: the newest version before the note was written, which does not have them;
+  // 0: there was no such table. What is committed of a note whose mark is gone is settled by it.
+  std::map<std::string, int64_t> since;
+  bool finished = false;  // every table has its rows
 
   // Up to where a table that has notes up to `sequence` (-1: none) has a writer's rows, if it has rows of it.
   Position Taken(const std::string& writer, int64_t sequence) const;

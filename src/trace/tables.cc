@@ -45,12 +45,12 @@ int64_t LastSequence(const table::View& view, const std::string& writer) {
   return found == writers.end() ? -1 : found->second.sequence;
 }
 
-Result<int64_t> LastSequence(const table::Catalog& catalog, const char* name, const std::string& writer) {
+Result<std::optional<table::View>> Newest(const table::Catalog& catalog, const char* name) {
   const auto table = catalog.OpenTable(name);
-  if (!table.ok() && table.status().Is(Code::kNotFound)) return -1;
+  if (!table.ok() && table.status().Is(Code::kNotFound)) return std::optional<table::View>();
   if (!table.ok()) return table.status();
-  HEADRACE_ASSIGN(const table::View view, (*table)->At());
-  return LastSequence(view, writer);
+  HEADRACE_ASSIGN(table::View view, (*table)->At());
+  return std::optional<table::View>(std::move(view));
 }
 
 Result<table::CommitResult> CommitTraces(table::Catalog* catalog, const std::string& rows) {

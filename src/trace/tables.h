@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -16,9 +17,10 @@ namespace headrace::trace {
 Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const char* name,
                                                    std::span<const Column> columns);
 
-// The sequence of a writer's last commit; -1: it made none, or there is no such table.
+// The sequence of a writer's last commit; -1: none is known.
 int64_t LastSequence(const table::View& view, const std::string& writer);
-Result<int64_t> LastSequence(const table::Catalog& catalog, const char* name, const std::string& writer);
+// The newest version; nothing where there is no such table.
+Result<std::optional<table::View>> Newest(const table::Catalog& catalog, const char* name);
 
 // Whole rows of `traces` as a JSON list, committed at once.
 Result<table::CommitResult> CommitTraces(table::Catalog* catalog, const std::string& rows);

@@ -10,11 +10,19 @@ namespace {
 
 using nlohmann::json;
 
+// The last note whose rows the view has.
+int64_t NotesOf(const table::View& view, const std::string& table, const Note& note) {
+  const int64_t last = LastSequence(view, note.committer);
+  const auto since = note.since.find(table);
+  const bool forgotten = view.snapshot().writers_forgotten > (since == note.since.end() ? 0 : since->second);
+  return last < 0 && forgotten && note.finished ? note.number : last;
+}
+
 // Rows of one folder that no version up to `view` has.
 Status FolderTail(const std::string& folder, size_t table, const Note& note, const table::View& view,
                   std::vector<json>* wanted) {
   const std::string writer = WriterOf(folder);
-  const int64_t notes = LastSequence(view, note.committer);
+  const int64_t notes = NotesOf(view, SpoolTables()[table].name, note);
   const int64_t older = LastSequence(view, writer);  // of version 1
   const int64_t done = std::max(note.Taken(writer, notes).sequence(), older);
   const auto takeover = Takeover::Try(folder);

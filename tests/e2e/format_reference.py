@@ -56,7 +56,7 @@ class Reference:
         self.folder = folder
         newest = min(folder.joinpath("snapshots").glob("*.json"))
         self.snapshot = json.loads(newest.read_text())["snapshot"]
-        assert set(self.snapshot.get("requires", [])) <= {"taken", "deletes", "updates"}
+        assert set(self.snapshot.get("requires", [])) <= {"taken", "deletes", "updates", "writers"}
         self.fragments: dict[int, list[dict[str, Any]]] = {}
         for entry in self.snapshot["fragments"]:
             self.fragments.setdefault(entry["id"], []).append(entry)

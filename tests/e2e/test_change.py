@@ -371,3 +371,35 @@ def test_a_storm_of_changes(tmp_path: pathlib.Path) -> None:
     found = table.verify()
     assert found, found.damaged[:3]
     assert sum(entry.expired for entry in table.history()) > 10, "versions went meanwhile"
+
+
+def test_writers_are_known_until_they_are_forgotten(tmp_path: pathlib.Path) -> None:
+    table = hr.init(tmp_path / "c", sync=False).create_table("t", {"k": "int64"})
+    assert not table.append([{"k": 1}], writer="loader", sequence=7).repeated
+    assert table.append([{"k": 1}], writer="loader", sequence=7).repeated
+    table.keep_writer("flow")
+    assert table.writers() == [hr.Writer("flow", -1, 3, True), hr.Writer("loader", 7, 2, False)]
+    assert not table.append([{"k": 2}], writer="flow", sequence=0).repeated
+    table.keep_writer("flow", keep=False)
+    table.forget_writer("loader")
+    assert [writer.name for writer in table.writers()] == ["flow"]
+    with pytest.raises(hr.UnknownOutcome, match="'since'"):
+        table.append([{"k": 1}], writer="loader", sequence=7)
+    for change in (
+        lambda: table.delete("k = 1", writer="loader", sequence=8, since=1),
+        lambda: table.update({"k": 3}, "k = 1", writer="loader", sequence=8, since=1),
+        lambda: table.merge([{"k": 9}], on="k", writer="loader", sequence=8, since=1),
+    ):
+        with pytest.raises(hr.UnknownOutcome):
+            change()
+    assert table.to_arrow()["k"].to_pylist() == [1, 2]
+    since = table.version  # looked: it does not have the next one
+    assert not table.append([{"k": 3}], writer="loader", sequence=8, since=since).repeated
+    assert table.append([{"k": 3}], writer="loader", sequence=8, since=since).repeated
+    assert not table.delete("k = 3", writer="other", sequence=0, since=table.version).repeated
+    with pytest.raises(hr.NotFound):
+        table.forget_writer("nobody")
+    with pytest.raises(hr.Invalid):
+        table.keep_writer("")
+    assert table.history()[0].kind == "delete"
+    assert any(entry.kind == "retain" and entry.columns == ["writer 'flow'"] for entry in table.history())
