@@ -316,6 +316,22 @@ TEST(ChangeRows, RestoreBringsBackAVersion) {
   EXPECT_TRUE(f.table->Restore("v99", {}).status().Is(Code::kNotFound));
 }
 
+TEST(ChangeRows, UpdatedRowsMayBeTakenTwice) {
+  Fixture f(1, 10);
+  f.Update("k between 3 and 6");
+  const View view = f.table->At().value();
+  const std::vector<std::vector<int64_t>> asked = {
+      {3, 3, 5}, {3, 5, 5}, {3, 4, 5}, {3, 3, 3}, {2, 3, 3, 6, 7}};
+  for (const auto& ids : asked) {
+    ASSERT_VALUE(const auto taken, view.Take(ids, {.columns = {"name"}}));
+    const auto& names = static_cast<const arrow::StringArray&>(*taken->column(0));
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const bool updated = ids[i] >= 3 && ids[i] <= 6;
+      EXPECT_EQ(names.GetString(static_cast<int64_t>(i)), (updated ? "u" : "n") + std::to_string(ids[i]));
+    }
+  }
+}
+
 // What was computed from values that a restore has taken back meanwhile is computed again.
 TEST(ChangeRows, AnUpdateIsNotMadeFromValuesThatAreGone) {
   Fixture f(1, 10);

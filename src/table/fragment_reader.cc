@@ -2,6 +2,8 @@
 
 #include <arrow/array.h>
 
+#include <algorithm>
+
 #include "table/arrow_bridge.h"
 #include "table/blob_cells.h"
 #include "table/conform.h"
@@ -97,7 +99,9 @@ Result<std::shared_ptr<arrow::Array>> FragmentReader::LayOver(std::shared_ptr<ar
     }
   }
   if (places.empty()) return base;
-  const bool run = picks.back() - picks.front() + 1 == static_cast<int64_t>(picks.size());
+  // A row may be asked for more than once: three picks from 3 to 5 are a run only if they differ.
+  const bool run = picks.back() - picks.front() + 1 == static_cast<int64_t>(picks.size()) &&
+                   std::adjacent_find(picks.begin(), picks.end()) == picks.end();
   HEADRACE_ASSIGN(
       const auto values,
       ReadFile(*file, top, run ? Rows::Range(picks.front(), picks.back() + 1) : Rows::Picks(picks)));
