@@ -19,6 +19,9 @@
 namespace headrace {
 namespace {
 
+// A folder may be made so often, and be removed before it is used: others remove those that are empty.
+constexpr int kMostTries = 100;
+
 // What open(2) says of O_TMPFILE where the file system has none.
 bool NoUnnamedFiles(int error) { return error == EOPNOTSUPP || error == EISDIR || error == EINVAL; }
 
@@ -127,11 +130,15 @@ Status MakeFolders(const std::string& folder, bool sync) {
   }
   if (errno != ENOENT) return Status::FromErrno(errno, "look at", folder);
   const std::string parent = ParentFolder(folder);
-  HEADRACE_TRY(MakeFolders(parent, sync));
-  if (mkdir(folder.c_str(), 0777) != 0 && errno != EEXIST)
-    return Status::FromErrno(errno, "make folder", folder);
+  for (int tries = 0;; ++tries) {
+    HEADRACE_TRY(MakeFolders(parent, sync));
+    if (mkdir(folder.c_str(), 0777) == 0 || errno == EEXIST) break;
+    if (errno != ENOENT || tries == kMostTries) return Status::FromErrno(errno, "make folder", folder);
+  }
   return sync ? SyncFolder(parent) : Status::Ok();
 }
+
+void RemoveEmptyFolder(const std::string& folder) { (void)rmdir(folder.c_str()); }
 
 Result<PendingFile> PendingFile::Create(const std::string& folder, const PendingOptions& options) {
   PendingFile file;
@@ -143,16 +150,20 @@ Result<PendingFile> PendingFile::Create(const std::string& folder, const Pending
         options.unnamed ? Fd(open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, options.mode)) : Fd();
   };
   open_unnamed();
-  if (!file.fd_.ok() && errno == ENOENT && options.make_folders) {
+  for (int tries = 0; !file.fd_.ok() && errno == ENOENT && options.make_folders && tries < kMostTries;
+       ++tries) {
     HEADRACE_TRY(MakeFolders(folder, options.sync));
     open_unnamed();
   }
   if (!file.fd_.ok() && NoUnnamedFiles(errno)) {
     const bool own = options.name.empty();
-    if (!options.unnamed && options.make_folders) HEADRACE_TRY(MakeFolders(folder, options.sync));
     file.name_ = folder + "/" + (own ? ".pending-" + Uuid::Random().ToString() : options.name);
-    file.fd_ =
-        Fd(open(file.name_.c_str(), O_CREAT | (own ? O_EXCL : O_TRUNC) | O_WRONLY | O_CLOEXEC, options.mode));
+    const int flags = O_CREAT | (own ? O_EXCL : O_TRUNC) | O_WRONLY | O_CLOEXEC;
+    for (int tries = 0; !file.fd_.ok() && tries < kMostTries; ++tries) {
+      if (options.make_folders) HEADRACE_TRY(MakeFolders(folder, options.sync));
+      file.fd_ = Fd(open(file.name_.c_str(), flags, options.mode));
+      if (!file.fd_.ok() && (errno != ENOENT || !options.make_folders)) break;
+    }
     if (!file.fd_.ok()) file.name_.clear();
   }
   if (!file.fd_.ok()) return Status::FromErrno(errno, "write into", folder);
@@ -201,6 +212,15 @@ Status PendingFile::SyncName() const {
 }
 
 Status PendingFile::Link(const std::string& path) {
+  Status linked = TryLink(path);
+  for (int tries = 0; linked.Is(Code::kNotFound) && options_.make_folders && tries < kMostTries; ++tries) {
+    HEADRACE_TRY(MakeFolders(ParentFolder(path), options_.sync));
+    linked = TryLink(path);
+  }
+  return linked;
+}
+
+Status PendingFile::TryLink(const std::string& path) {
   int failed = 0;
   if (name_.empty()) {
     const std::string self = "/proc/self/fd/" + std::to_string(fd_.get());

@@ -46,6 +46,8 @@ std::string ParentFolder(const std::string& path);
 // With all above it. `sync`: each new one's name is durable when this returns. Ok where it is there.
 Status MakeFolders(const std::string& folder, bool sync);
 Status SyncFolder(const std::string& folder);
+// Where it has nothing in it. Whoever writes into it meanwhile makes it again (PendingFile).
+void RemoveEmptyFolder(const std::string& folder);
 
 struct PendingOptions {
   bool sync = true;          // durable once published; false: as the system likes
@@ -77,6 +79,7 @@ class PendingFile {
   PendingFile() = default;
   Status SyncName() const;
   Status Link(const std::string& path);
+  Status TryLink(const std::string& path);
 
   Fd fd_;
   std::string folder_;

@@ -113,7 +113,12 @@ class LocalStore final : public ObjectStore {
   Status Delete(std::string_view key) override {
     HEADRACE_TRY(ValidateKey(key));
     const std::string path = Path(key);
-    if (unlink(path.c_str()) == 0 || errno == ENOENT || errno == ENOTDIR) return Status::Ok();
+    if (unlink(path.c_str()) == 0) {
+      const std::string folder = ParentFolder(path);
+      if (folder.size() > root_.size()) RemoveEmptyFolder(folder);
+      return Status::Ok();
+    }
+    if (errno == ENOENT || errno == ENOTDIR) return Status::Ok();
     return Status::FromErrno(errno, "delete", path);
   }
 

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -258,6 +259,33 @@ TEST(SigV4, MatchesPublishedExamples) {
 }
 
 // A name that the disk did not confirm is there all the same: neither done nor failed.
+// As many folders as there were leases must not stay; whoever writes where one is removed makes it again.
+TEST(LocalStore, FoldersGoWithTheirLastObject) {
+  testing::TempFolder folder;
+  ASSERT_VALUE(const auto store, OpenLocalStore(folder.path(), {.sync = false}));
+  ASSERT_OK(store->PutIfAbsent("a/b/1", "one"));
+  ASSERT_OK(store->PutIfAbsent("a/b/2", "two"));
+  ASSERT_OK(store->Delete("a/b/1"));
+  EXPECT_TRUE(std::filesystem::exists(folder.path() + "/a/b"));
+  ASSERT_OK(store->Delete("a/b/2"));
+  EXPECT_FALSE(std::filesystem::exists(folder.path() + "/a/b"));
+  ASSERT_OK(store->Delete("a/b/2"));
+  EXPECT_TRUE(std::filesystem::exists(folder.path()));
+
+  std::vector<std::thread> threads;
+  std::atomic<int> failed = 0;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 300; ++i) {
+        const std::string key = "a/b/" + std::to_string(t) + "-" + std::to_string(i);
+        failed += !store->PutIfAbsent(key, "x").ok() || !store->Get(key).ok() || !store->Delete(key).ok();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(failed, 0);
+}
+
 TEST(LocalStore, AFolderThatCannotBeSyncedIsUnknown) {
   const testing::TempFolder folder;
   bool fail = false;
