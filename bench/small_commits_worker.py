@@ -10,7 +10,7 @@ import headrace as hr
 import numpy as np
 import pyarrow as pa
 
-table = hr.open(sys.argv[1], upkeep=True)["t"]
+table = hr.open(sys.argv[1])["t"]
 number, seconds = int(sys.argv[2]), float(sys.argv[3])
 rng = np.random.default_rng(number)
 start = time.monotonic()

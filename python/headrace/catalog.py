@@ -43,13 +43,13 @@ def init(location: str | os.PathLike[str] = ".headrace", *, sync: bool = True) -
     return Catalog(_native.Catalog.init(os.fspath(location), sync))
 
 
-def open(location: str | os.PathLike[str] | None = None, *, create: bool = False, upkeep: bool = False) -> Catalog:
+def open(location: str | os.PathLike[str] | None = None, *, create: bool = False, upkeep: bool = True) -> Catalog:
     """Opens a catalog: the one named, or the ``.headrace/`` in the folder named, else ``HEADRACE_CATALOG``, else the nearest
     ``.headrace/`` upwards.
 
-    ``create`` makes it if it is not there. ``upkeep``: for programs that commit often (every second, for days): small files
-    that the commits of this process leave are joined in the background, with a fifth of one thread's time at most. A column
-    that somebody computes for the same table meanwhile meets that: ``add_columns`` may have to be called again.
+    ``create`` makes it if it is not there. ``upkeep``: small files that the commits of this process leave are joined in the
+    background, and once an hour what has expired is collected from tables with a retention that this process commits to; with
+    a fifth of one thread's time at most.
 
     Raises:
         NotFound: there is no catalog.
@@ -98,7 +98,7 @@ class Catalog(Hinted):
         "close": "nothing needs to be closed",
     }
 
-    def __init__(self, native: _native.Catalog, upkeep: bool = False) -> None:
+    def __init__(self, native: _native.Catalog, upkeep: bool = True) -> None:
         self._location = native.location
         self._own = Own(native, functools.partial(_native.Catalog.open, self._location, upkeep))
 

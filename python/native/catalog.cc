@@ -139,8 +139,9 @@ void BindCatalog(nb::module_& m) {
   nb::class_<CatalogHandle>(m, "Catalog")
       .def_static("init",
                   [](const std::string& location, bool sync) {
-                    return Kept(Check(Interruptible(
-                        [&](const StopToken&) { return table::Catalog::Init(location, {.sync = sync}); })));
+                    return Kept(Check(Interruptible([&](const StopToken&) {
+                      return table::Catalog::Init(location, {.sync = sync, .upkeep = true});
+                    })));
                   })
       .def_static("open",
                   [](const std::string& location, bool upkeep) {

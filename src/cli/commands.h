@@ -22,7 +22,7 @@ struct Context {
 
   // --catalog, else HEADRACE_CATALOG, else the nearest .headrace/ upwards.
   Result<std::string> Location() const;
-  Result<std::shared_ptr<table::Catalog>> Open(const table::CatalogOptions& options = {}) const;
+  Result<std::shared_ptr<table::Catalog>> Open() const;
   table::CommitOptions Commit(const std::string& why) const;
 };
 

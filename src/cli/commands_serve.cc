@@ -118,7 +118,7 @@ Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
   }
   options.model.say = [](const std::string& text) { std::fprintf(stderr, "headrace: %s\n", text.c_str()); };
   std::shared_ptr<table::Catalog> catalog;
-  auto opened = context.Open({.upkeep = true});
+  auto opened = context.Open();
   if (opened.ok()) {
     catalog = *opened;
   } else if (!context.catalog.empty() || !opened.status().Is(Code::kNotFound)) {

@@ -48,9 +48,9 @@ void TellOfDamage([[maybe_unused]] const table::Catalog& catalog) {
 
 }  // namespace
 
-Result<std::shared_ptr<table::Catalog>> Context::Open(const table::CatalogOptions& options) const {
+Result<std::shared_ptr<table::Catalog>> Context::Open() const {
   HEADRACE_ASSIGN(const std::string location, Location());
-  auto opened = table::Catalog::Open(location, options);
+  auto opened = table::Catalog::Open(location, {.upkeep = true});
   struct stat info {};
   const bool folder = location.find("://") == std::string::npos;
   if (folder && opened.status().Is(Code::kNotFound) && stat(location.c_str(), &info) != 0)

@@ -15,8 +15,8 @@ namespace headrace::table {
 struct CatalogOptions {
   bool sync = true;  // of Init: kept in the catalog, and used by everyone who opens it
   int threads = 0;   // 0: one per hardware thread
-  // Small fragments that commits leave are joined in the background (upkeeper.h): for programs that commit
-  // often to tables that nobody computes columns of, since a column that is being filled meets compaction.
+  // Small fragments that commits leave are joined in the background, and what expired is collected
+  // (upkeeper.h).
   bool upkeep = false;
 };
 

@@ -47,17 +47,31 @@ Upkeeper::~Upkeeper() {
 
 void Upkeeper::Committed(const Snapshot& snapshot) noexcept {
   try {
-    if (!MayWantUpkeep(snapshot)) return;
+    const bool small = MayWantUpkeep(snapshot);
+    if (!small && snapshot.keep_us == 0) return;
     const std::lock_guard lock(mutex_);
-    const auto looked = looked_at_.find(snapshot.table);
-    if (closing_ || (looked != looked_at_.end() && snapshot.version < looked->second + timing_.versions))
-      return;
+    const Needs needs = NeedsOf(snapshot, small);
+    if (closing_ || !(needs.joining || needs.collecting)) return;
     if (!thread_.joinable()) thread_ = std::thread([this] { Loop(); });
-    due_[snapshot.table] = snapshot.version;
+    Needs& due = due_[snapshot.table];
+    due = {due.joining || needs.joining, due.collecting || needs.collecting, needs.version};
     wake_.notify_all();
   } catch (const std::exception&) {
     // No thread, or no memory: the next commit tries again.
   }
+}
+
+Upkeeper::Needs Upkeeper::NeedsOf(const Snapshot& snapshot, bool small) {
+  Needs needs{.version = snapshot.version};
+  const auto looked = looked_at_.find(snapshot.table);
+  needs.joining =
+      small && (looked == looked_at_.end() || snapshot.version >= looked->second + timing_.versions);
+  if (snapshot.keep_us > 0) {
+    const double now = MonotonicSeconds();
+    const auto collected = collected_at_.try_emplace(snapshot.table, now).first;
+    needs.collecting = now >= collected->second + timing_.collect_every;
+  }
+  return needs;
 }
 
 void Upkeeper::Settle() {
@@ -84,7 +98,7 @@ std::unique_ptr<Lease> Upkeeper::TakeTurn(const Uuid& table) {
   return turn.ok() ? std::move(turn).value() : nullptr;
 }
 
-void Upkeeper::Run(const Uuid& table) {
+void Upkeeper::Run(const Uuid& table, const Needs& needs) {
   const auto turn = TakeTurn(table);
   if (!turn) return;
   double renewed = MonotonicSeconds();
@@ -98,11 +112,20 @@ void Upkeeper::Run(const Uuid& table) {
     renewed = MonotonicSeconds();
     if (turn->Renew().Is(Code::kConflict)) this_run.Stop();  // it slept, and another has the turn
   };
-  const auto done = Table(env_, "a table", table).Upkeep(options);
+  Table kept(env_, "a table", table);
+  bool committed = false;
+  if (needs.joining) {
+    const auto done = kept.Upkeep(options);
+    committed = done.ok() && done->commits > 0;
+  }
+  if (needs.collecting && options.stop.Check().ok()) {
+    const auto done = kept.Collect({}, options);
+    committed = committed || (done.ok() && done->expired > 0);
+  }
   const Status ignored = turn->Release(/*name_is_unique=*/false);
   (void)ignored;  // it lapses
   const std::lock_guard lock(mutex_);
-  runs_ += done.ok() && done->commits > 0;
+  runs_ += committed;
 }
 
 void Upkeeper::Loop() {
@@ -117,14 +140,16 @@ void Upkeeper::Loop() {
     }
     if (closing_) return;
     const Uuid table = due_.begin()->first;
-    looked_at_[table] = due_.begin()->second;
+    const Needs needs = due_.begin()->second;
     due_.erase(due_.begin());
+    if (needs.joining) looked_at_[table] = needs.version;
+    if (needs.collecting) collected_at_[table] = MonotonicSeconds();
     working_ = true;
     lock.unlock();
     const double begin = MonotonicSeconds();
     try {
       if (!env_) env_ = std::make_shared<Environment>(store_, 1);
-      Run(table);
+      Run(table, needs);
     } catch (const std::exception&) {
       // As a failure: the next commit tries again.
     }

@@ -1,5 +1,5 @@
 // Whoever commits small fragments joins them, in the background: tables that many small commits go into stay
-// as quick to open and to scan as any.
+// as quick to open and to scan as any. Where a table's versions expire, it collects them too.
 #pragma once
 
 #include <condition_variable>
@@ -19,9 +19,10 @@ namespace headrace::table {
 struct Environment;
 
 struct UpkeepTiming {
-  double share = 0.2;          // of the time that it may work
-  double closing_seconds = 1;  // that a run which is under way may go on when the process ends
-  int64_t versions = 32;       // after a look at a table, before the next
+  double share = 0.2;           // of the time that it may work
+  double closing_seconds = 1;   // that a run which is under way may go on when the process ends
+  int64_t versions = 32;        // after a look at a table, before the next
+  double collect_every = 3600;  // seconds from one collection of a table by this process to the next
 };
 
 // One thread, of low priority, from the first commit on that leaves a table in need. Works with an
@@ -41,7 +42,14 @@ class Upkeeper {
 
  private:
   void Loop();
-  void Run(const Uuid& table);
+  // What a table needs.
+  struct Needs {
+    bool joining = false;
+    bool collecting = false;
+    int64_t version = 0;  // that said so
+  };
+  Needs NeedsOf(const Snapshot& snapshot, bool small);
+  void Run(const Uuid& table, const Needs& needs);
   std::unique_ptr<Lease> TakeTurn(const Uuid& table);
 
   std::shared_ptr<store::ObjectStore> store_;
@@ -50,8 +58,9 @@ class Upkeeper {
   LeaseWatch watch_;                  // of the thread: of those who had the turn
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::map<Uuid, int64_t> due_;        // tables that want it, and the version that said so
-  std::map<Uuid, int64_t> looked_at_;  // the version of the last look
+  std::map<Uuid, Needs> due_;
+  std::map<Uuid, int64_t> looked_at_;    // the version of the last look
+  std::map<Uuid, double> collected_at_;  // the time of the last collection, or of the first commit
   bool working_ = false;
   bool closing_ = false;
   double rest_until_ = 0;

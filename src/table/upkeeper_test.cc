@@ -59,6 +59,34 @@ TEST_F(UpkeeperTest, AWriterOfSmallCommitsNeedsNoOperator) {
     ASSERT_EQ(std::static_pointer_cast<arrow::Int64Array>(rows->column(0)->chunk(0))->Value(i), i);
 }
 
+TEST_F(UpkeeperTest, WhatExpiredIsCollected) {
+  const auto table = Open(std::make_unique<Upkeeper>(store_, UpkeepTiming{.share = 1, .collect_every = 0}));
+  Upkeeper* upkeep = table->environment()->upkeep.get();
+  const auto expiries = [&] {
+    int64_t found = 0;
+    SnapshotLog log(table->environment(), table->prefix());
+    for (int64_t version = table->At().value().snapshot().version; version > 0; --version)
+      found += log.ReadLine(version).value()->operation.kind == OperationKind::kExpire;
+    return found;
+  };
+  Append(table.get(), 8);
+  upkeep->Settle();
+  EXPECT_EQ(expiries(), 0) << "it keeps all its versions";
+  ASSERT_OK(table->SetRetention(1, {}).status());
+  Append(table.get(), 8);
+  upkeep->Settle();
+  EXPECT_GT(expiries(), 0);
+  ASSERT_VALUE(const auto rows, ReadAll(table_->At().value()));
+  EXPECT_EQ(rows->num_rows(), next_);
+
+  const auto seldom =
+      Open(std::make_unique<Upkeeper>(store_, UpkeepTiming{.share = 1, .collect_every = 1e6}));
+  const int64_t before = expiries();
+  Append(seldom.get(), 8);
+  seldom->environment()->upkeep->Settle();
+  EXPECT_EQ(expiries(), before);
+}
+
 TEST_F(UpkeeperTest, OneProcessAtATime) {
   Append(table_.get(), 100);
   ASSERT_VALUE(const auto lease,

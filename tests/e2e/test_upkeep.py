@@ -238,7 +238,7 @@ def test_a_table_that_does_not_open_is_rolled_back(
 
 def test_a_program_of_small_commits_keeps_its_table_in_order(tmp_path: pathlib.Path, catalog: hr.Catalog) -> None:
     catalog.create_table("t", {"n": "int64"})
-    table = hr.open(tmp_path / "catalog", upkeep=True)["t"]
+    table = hr.open(tmp_path / "catalog")["t"]
     for n in range(200):
         table.append([{"n": n}])
     wait_for(lambda: any(entry.kind == "compact" for entry in table.history()), "it is compacted")
