@@ -23,6 +23,7 @@ class MemoryReader final : public ObjectReader {
 
 class MemoryStore final : public ObjectStore {
  public:
+  explicit MemoryStore(std::function<int64_t()> clock) : clock_(std::move(clock)) {}
   std::string Describe() const override { return "memory"; }
 
   Result<Bytes> Get(std::string_view key) override {
@@ -48,13 +49,14 @@ class MemoryStore final : public ObjectStore {
   Status Put(std::string_view key, std::string_view bytes) override {
     HEADRACE_TRY(ValidateKey(key));
     std::lock_guard lock(mutex_);
-    objects_.insert_or_assign(std::string(key), Object{Bytes::FromString(std::string(bytes))});
+    objects_.insert_or_assign(std::string(key), Object{Bytes::FromString(std::string(bytes)), clock_()});
     return Status::Ok();
   }
   Status PutIfAbsent(std::string_view key, std::string_view bytes) override {
     HEADRACE_TRY(ValidateKey(key));
     std::lock_guard lock(mutex_);
-    if (!objects_.try_emplace(std::string(key), Object{Bytes::FromString(std::string(bytes))}).second) {
+    if (!objects_.try_emplace(std::string(key), Object{Bytes::FromString(std::string(bytes)), clock_()})
+             .second) {
       return Status::AlreadyExists(std::string(key) + " exists");
     }
     return Status::Ok();
@@ -99,16 +101,19 @@ class MemoryStore final : public ObjectStore {
     std::string text_;
   };
 
+  std::function<int64_t()> clock_;
   std::mutex mutex_;
   struct Object {
     Bytes bytes;
-    int64_t put_us = NowMicros();
+    int64_t put_us;
   };
   std::map<std::string, Object, std::less<>> objects_;
 };
 
 }  // namespace
 
-std::shared_ptr<ObjectStore> NewMemoryStore() { return std::make_shared<MemoryStore>(); }
+std::shared_ptr<ObjectStore> NewMemoryStore(std::function<int64_t()> clock) {
+  return std::make_shared<MemoryStore>(std::move(clock));
+}
 
 }  // namespace headrace::store

@@ -2,12 +2,16 @@
 // goes.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 
+#include "base/clock.h"
 #include "store/object_store.h"
 
 namespace headrace::store {
 
-std::shared_ptr<ObjectStore> NewMemoryStore();
+// `clock` tells when objects are put, in microseconds since 1970.
+std::shared_ptr<ObjectStore> NewMemoryStore(std::function<int64_t()> clock = NowMicros);
 
 }  // namespace headrace::store
