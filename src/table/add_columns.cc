@@ -53,7 +53,7 @@ class ColumnFiller {
   }
   int64_t CountFilled(const Fragment& fragment) const {
     return std::count_if(fields_.begin(), fields_.end(),
-                         [&](const Field& f) { return fragment.Fills(f.id); });
+                         [&](const Field& f) { return fragment.FilledRows(f.id) == Filled::kAll; });
   }
   // Ids for those of the fields that are new, so that they stand in the files.
   Status AddNewFields(const std::vector<Field>& incoming);
@@ -141,7 +141,8 @@ std::vector<const Fragment*> ColumnFiller::Order(const std::vector<Fragment>& fr
   // where its own are.
   const auto& all = view_.schema().fields;
   const auto there = [&](const Fragment* fragment) {
-    return std::count_if(all.begin(), all.end(), [&](const Field& f) { return fragment->Fills(f.id); });
+    return std::count_if(all.begin(), all.end(),
+                         [&](const Field& f) { return fragment->FilledRows(f.id) == Filled::kAll; });
   };
   std::stable_sort(order.begin(), order.end(),
                    [&](const Fragment* a, const Fragment* b) { return there(a) < there(b); });

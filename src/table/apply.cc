@@ -28,11 +28,9 @@ Status ApplyTo(const FillColumns& fill, Snapshot* next) {
   if (!fill.new_fields.empty() && static_cast<int64_t>(columns) > limits::kMaxColumns) {
     return Status::Limit("a table has at most " + std::to_string(limits::kMaxColumns) + " columns");
   }
+  // Where the entries' rows are by now is found out when what goes with the snapshot is written
+  // (SnapshotLog::WriteLists).
   fields.insert(fields.end(), fill.new_fields.begin(), fill.new_fields.end());
-  for (Fragment entry : fill.entries) {
-    entry.version = next->version;
-    next->inline_entries.push_back(std::move(entry));
-  }
   return Status::Ok();
 }
 
@@ -69,7 +67,7 @@ Status ApplyTo(const ReserveFieldIds& reserve, Snapshot* next) {
 
 // What is deleted is written first (SnapshotLog::WriteLists): the sets join those of the head.
 Status ApplyTo(const DeleteRows& deletes, Snapshot* next) {
-  if (deletes.erase) next->erase = next->version;
+  if (deletes.erase) next->erase = next->follow_from = next->version;
   return Status::Ok();
 }
 
@@ -112,6 +110,7 @@ Status ApplyTo(const RestoreVersion& restore, Snapshot* next) {
   next->inline_entries = then.inline_entries;
   next->taken = then.taken;
   next->rows_before_taken = then.rows_before_taken;
+  next->follow_from = next->version;
   return Status::Ok();
 }
 

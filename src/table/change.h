@@ -99,7 +99,8 @@ struct CompactFragments {
   static constexpr OperationKind kKind = OperationKind::kCompact;
   struct Part {
     std::vector<Fragment> replaced;  // neighbours, as they were read: without statistics
-    std::vector<Fragment> merged;    // one without id, or none where all rows of `replaced` are deleted
+    // Without ids: one; several where a column is filled for some of the rows; none where all are deleted.
+    std::vector<Fragment> merged;
   };
   std::vector<Part> parts;
 };

@@ -6,6 +6,7 @@
 #include "table/apply.h"
 #include "table/compact.h"
 #include "table/conflict.h"
+#include "table/follow.h"
 #include "table/keys.h"
 #include "table/merge_manifests.h"
 #include "table/settle.h"
@@ -159,6 +160,9 @@ Status SnapshotLog::WriteLists(const Change& change, const View& head, Snapshot*
                                std::vector<std::string>* written) {
   if (const DeleteRows* deletes = DeletesOf(change)) {
     HEADRACE_TRY(WriteDeletes(*deletes, head, next, written));
+  }
+  if (const auto* fill = std::get_if<FillColumns>(&change.what)) {
+    HEADRACE_TRY(WriteFills(*fill, head, next, written));
   }
   if (const auto* compact = std::get_if<CompactFragments>(&change.what)) {
     HEADRACE_TRY(WriteCompaction(*compact, head, next, written));

@@ -41,6 +41,27 @@ std::vector<int32_t> FilledFields(const Schema& schema, const Fragment& fragment
   return filled;
 }
 
+// Whether a column is filled for some of the rows.
+bool FilledInPart(const Schema& schema, const Fragment& fragment) {
+  return std::any_of(schema.fields.begin(), schema.fields.end(),
+                     [&](const Field& field) { return fragment.FilledRows(field.id) == Filled::kSome; });
+}
+
+// The newest update of each of these fields that is in the fragment's values.
+void AddGathered(const Fragment& fragment, const std::vector<Field>& fields,
+                 std::map<int32_t, int64_t>* gathered) {
+  for (const auto& field : fields) {
+    int64_t newest = 0;
+    if (const DataFile* file = fragment.FileOf(field.id)) newest = file->version;
+    for (const auto& overlay : fragment.overlays) {
+      if (overlay.FileOf(field.id) != nullptr) newest = std::max(newest, overlay.version);
+    }
+    const auto before = fragment.gathered.find(field.id);
+    if (before != fragment.gathered.end()) newest = std::max(newest, before->second);
+    if (newest > 0) (*gathered)[field.id] = std::max((*gathered)[field.id], newest);
+  }
+}
+
 int64_t FileBytes(const Fragment& fragment) {
   int64_t bytes = 0;
   for (const auto& file : fragment.files) bytes += file.bytes;
@@ -67,8 +88,10 @@ class Groups {
       const Fragment& fragment = fragments_[i];
       auto filled = FilledFields(schema_, fragment);
       const int64_t bytes = FileBytes(fragment);
-      const bool joins = begin_ < i && fragments_[i - 1].end_row_id() == fragment.first_row_id &&
-                         filled == filled_ && fragment.rows <= options_.fragment_rows - rows_ &&
+      const bool in_part = FilledInPart(schema_, fragment);
+      const bool joins = begin_ < i && !in_part && !in_part_ &&
+                         fragments_[i - 1].end_row_id() == fragment.first_row_id && filled == filled_ &&
+                         fragment.rows <= options_.fragment_rows - rows_ &&
                          bytes <= options_.fragment_bytes - bytes_ &&
                          // Places without rows are kept between others, as far as those are more.
                          (fragment.live_rows() > 0 || fragment.rows <= rows_);
@@ -76,6 +99,7 @@ class Groups {
         Close(i);
         begin_ = i;
         filled_ = std::move(filled);
+        in_part_ = in_part;
       }
       rows_ += fragment.rows;
       bytes_ += bytes;
@@ -130,6 +154,7 @@ class Groups {
   std::vector<CompactGroup> groups_;
   size_t begin_ = SIZE_MAX;  // of the one that is open; SIZE_MAX: none is
   std::vector<int32_t> filled_;
+  bool in_part_ = false;
   int64_t rows_ = 0;
   int64_t bytes_ = 0;
 };
@@ -213,33 +238,90 @@ Status Compactor::Add(const std::vector<Fragment>& fragments, const CompactGroup
   const auto end = fragments.begin() + static_cast<std::ptrdiff_t>(group.end);
   compact_.parts.push_back({{begin, end}, {}});
   if (group.empty) return Status::Ok();
+  if (FilledInPart(view_.schema(), *begin)) {
+    HEADRACE_CHECK(end - begin == 1);
+    HEADRACE_ASSIGN(const auto pieces, PiecesOf(*begin));
+    for (const auto& piece : pieces) HEADRACE_TRY(Write({piece}, done));
+    return Status::Ok();
+  }
+  std::vector<Piece> pieces;
+  for (auto it = begin; it != end; ++it) pieces.push_back({&*it, 0, it->rows});
+  return Write(pieces, done);
+}
+
+Result<std::vector<Compactor::Piece>> Compactor::PiecesOf(const Fragment& fragment) const {
+  std::set<int64_t> cuts = {0, fragment.rows};
+  for (const auto& field : view_.schema().fields) {
+    if (fragment.FilledRows(field.id) != Filled::kSome) continue;
+    for (const auto& overlay : fragment.overlays) {
+      if (!overlay.fill || overlay.FileOf(field.id) == nullptr) continue;
+      HEADRACE_ASSIGN(const auto rows,
+                      LoadRowSet(view_.environment().get(), view_.prefix(), overlay.rows, fragment.rows));
+      // A fill has all rows of what was a fragment when it began.
+      cuts.insert(rows->Select(0));
+      cuts.insert(rows->Select(0) + rows->count());
+    }
+  }
+  std::vector<Piece> pieces;
+  for (auto begin = cuts.begin(), end = std::next(begin); end != cuts.end(); ++begin, ++end)
+    pieces.push_back({&fragment, *begin, *end});
+  return pieces;
+}
+
+Result<std::vector<Field>> Compactor::FieldsOf(const Piece& piece) const {
+  const Fragment& fragment = *piece.fragment;
+  std::vector<Field> fields;
+  for (const auto& field : view_.schema().fields) {
+    bool has = fragment.Fills(field.id);
+    // A hole with updates of some rows gets nulls for the others, as an update of many rows writes them.
+    const bool in_part = fragment.FilledRows(field.id) == Filled::kSome;
+    for (const auto& overlay : fragment.overlays) {
+      if (has || overlay.FileOf(field.id) == nullptr) continue;
+      if (!in_part) {
+        has = true;
+        break;
+      }
+      HEADRACE_ASSIGN(const auto rows,
+                      LoadRowSet(view_.environment().get(), view_.prefix(), overlay.rows, fragment.rows));
+      has = rows->Rank(piece.end) > rows->Rank(piece.begin);
+    }
+    if (has) fields.push_back(field);
+  }
+  return fields;
+}
+
+Status Compactor::Write(const std::vector<Piece>& pieces, const RowsFn& done) {
   Schema written;
-  for (const int32_t id : FilledFields(view_.schema(), *begin))
-    written.fields.push_back(*view_.schema().FindId(id));
+  HEADRACE_ASSIGN(written.fields, FieldsOf(pieces[0]));
   writers_.push_back(NewDataWriter(view_, written.fields, StatFields(written), options_.Unsplit()));
   DataWriter* writer = writers_.back().get();
   int64_t erased = 0;
-  for (auto it = begin; it != end; ++it) {
-    HEADRACE_TRY(Copy(*it, written.fields, writer, done));
-    erased += it->deleted.count;
+  std::map<int32_t, int64_t> gathered;
+  for (const auto& piece : pieces) {
+    HEADRACE_TRY(Copy(piece, written.fields, writer, done));
+    AddGathered(*piece.fragment, written.fields, &gathered);
+    HEADRACE_ASSIGN(const auto deleted, view_.Deleted(*piece.fragment));
+    if (deleted) erased += deleted->Rank(piece.end) - deleted->Rank(piece.begin);
   }
   HEADRACE_ASSIGN(auto merged, writer->Finish());
   HEADRACE_CHECK(merged.size() == 1);
-  merged[0].first_row_id = begin->first_row_id;
+  merged[0].first_row_id = RowMap::IdOf(*pieces[0].fragment, pieces[0].begin);
   merged[0].deleted.erased = erased;
+  merged[0].gathered = std::move(gathered);
   bytes_ += writer->bytes();
-  compact_.parts.back().merged = std::move(merged);
+  compact_.parts.back().merged.push_back(std::move(merged[0]));
   return Status::Ok();
 }
 
-Status Compactor::Copy(const Fragment& fragment, const std::vector<Field>& fields, DataWriter* writer,
+Status Compactor::Copy(const Piece& piece, const std::vector<Field>& fields, DataWriter* writer,
                        const RowsFn& done) {
+  const Fragment& fragment = *piece.fragment;
   HEADRACE_ASSIGN(const auto deleted, view_.Deleted(fragment));
   const int64_t bytes_each = std::max<int64_t>(1, FileBytes(fragment) / fragment.rows);
   const int64_t step = std::clamp<int64_t>(kBytes / bytes_each, 1, kRows);
-  for (int64_t begin = 0; begin < fragment.rows; begin += step) {
+  for (int64_t begin = piece.begin; begin < piece.end; begin += step) {
     HEADRACE_TRY(options_.stop.Check());
-    const int64_t end = std::min(fragment.rows, begin + step);
+    const int64_t end = std::min(piece.end, begin + step);
     std::vector<int64_t> gone;
     if (deleted) deleted->AppendRange(begin, end, &gone);
     for (auto& row : gone) row -= begin;
@@ -331,11 +413,12 @@ Result<CompactResult> Table::CommitCompaction(Compactor* compactor, const std::v
       return added;
     }
     result.replaced += static_cast<int64_t>(group.end - group.begin);
-    result.fragments += group.empty ? 0 : 1;
     if (compactor->bytes() > budget) break;
   }
   result.bytes = compactor->bytes();
-  Change change{compactor->Take(), MakeOperation(options), {}, {}};
+  CompactFragments compact = compactor->Take();
+  for (const auto& part : compact.parts) result.fragments += static_cast<int64_t>(part.merged.size());
+  Change change{std::move(compact), MakeOperation(options), {}, {}};
   change.base = compactor->base();
   change.operation.rows = result.rows;
   change.operation.fragments = result.fragments;
@@ -356,7 +439,7 @@ Status WriteCompaction(const CompactFragments& compact, const View& head, Snapsh
   RowSetWriter sets(*head.environment());
   std::vector<Fragment> merged;
   for (const auto& part : compact.parts) {
-    std::vector<uint32_t> deleted;
+    std::vector<int64_t> deleted;  // ids, ascending
     for (const auto& before : part.replaced) {
       const Fragment* now = rows.Same(before);
       HEADRACE_CHECK(now != nullptr);
@@ -364,16 +447,21 @@ Status WriteCompaction(const CompactFragments& compact, const View& head, Snapsh
       if (part.merged.empty()) continue;
       HEADRACE_ASSIGN(const auto set, head.Deleted(*now));
       if (set == nullptr) continue;
-      std::vector<int64_t> places;
-      set->AppendRange(0, now->rows, &places);
-      const int64_t shift = now->first_row_id - part.merged[0].first_row_id;
-      for (const int64_t place : places) deleted.push_back(static_cast<uint32_t>(place + shift));
+      const size_t first = deleted.size();
+      set->AppendRange(0, now->rows, &deleted);
+      for (size_t i = first; i < deleted.size(); ++i) deleted[i] = RowMap::IdOf(*now, deleted[i]);
     }
     for (Fragment fragment : part.merged) {
       const int64_t erased = fragment.deleted.erased;
       fragment.id = next->next_fragment_id++;
       fragment.version = next->version;
-      fragment.deleted = deleted.empty() ? RowSetRef{} : sets.Add(*RowSet::Of(deleted));
+      fragment.deleted = RowSetRef{};
+      std::vector<uint32_t> places;
+      const auto begin = std::lower_bound(deleted.begin(), deleted.end(), fragment.first_row_id);
+      const auto end = std::lower_bound(begin, deleted.end(), fragment.end_row_id());
+      for (auto id = begin; id != end; ++id)
+        places.push_back(static_cast<uint32_t>(*id - fragment.first_row_id));
+      if (!places.empty()) fragment.deleted = sets.Add(*RowSet::Of(places));
       fragment.deleted.erased = erased;
       merged.push_back(std::move(fragment));
     }

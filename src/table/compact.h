@@ -37,7 +37,8 @@ struct CompactOptions {
   int64_t commit_bytes = int64_t{4} << 30;
 };
 
-// Neighbours (indexes of a view's fragments) that become one fragment, or none where no row is left.
+// Neighbours (indexes of a view's fragments) that become one fragment, or none where no row is left. One
+// whose columns are filled in part becomes several.
 struct CompactGroup {
   size_t begin = 0;
   size_t end = 0;
@@ -79,8 +80,19 @@ class Compactor {
   int64_t base() const { return view_.snapshot().version; }
 
  private:
-  Status Copy(const Fragment& fragment, const std::vector<Field>& fields, DataWriter* writer,
-              const RowsFn& done);
+  // Some physical rows of a fragment that is written anew.
+  struct Piece {
+    const Fragment* fragment;
+    int64_t begin;
+    int64_t end;
+  };
+  // The rows of a fragment between which a column is filled, and not.
+  Result<std::vector<Piece>> PiecesOf(const Fragment& fragment) const;
+  // The columns that have values in the piece.
+  Result<std::vector<Field>> FieldsOf(const Piece& piece) const;
+  // Writes one fragment of these.
+  Status Write(const std::vector<Piece>& pieces, const RowsFn& done);
+  Status Copy(const Piece& piece, const std::vector<Field>& fields, DataWriter* writer, const RowsFn& done);
 
   View view_;
   std::shared_ptr<const void> pin_ = view_.PinWrites();

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "table/arrow_bridge.h"
+#include "table/follow.h"
 #include "table/key_table.h"
 #include "table/row_map.h"
 #include "table/row_set_file.h"
@@ -62,14 +63,20 @@ Status CheckFreeNames(const Change& change, const View& head) {
   return Status::Ok();
 }
 
+// Whether a fill may land on a fragment that compaction wrote since it began.
+bool MayFollow(const Change& change, const View& head) {
+  return std::holds_alternative<FillColumns>(change.what) && change.base > 0 &&
+         change.base >= head.snapshot().follow_from;
+}
+
 Status CheckOpenHoles(const Change& change, const View& head) {
   HEADRACE_ASSIGN(const auto fragments, head.Fragments());
   const RowMap rows(*fragments);
   for (const auto& entry : std::get<FillColumns>(change.what).entries) {
-    const Fragment* now = rows.Same(entry);
-    if (now == nullptr) {
+    const Fragment* now = rows.Holding(entry);
+    if (now == nullptr || (now != rows.Same(entry) && !MayFollow(change, head))) {
       return Status::Conflict("the rows from " + std::to_string(entry.first_row_id) +
-                              " were rewritten meanwhile");
+                              " were rewritten meanwhile; nothing was committed");
     }
     for (const auto& file : entry.files) {
       for (const int32_t field : file.family->fields) {
@@ -102,6 +109,12 @@ std::string NameOf(const Change& change, int32_t field) {
   return std::to_string(field);
 }
 
+bool SameFile(const Overlay& a, const Overlay& b, int32_t field) {
+  const DataFile* in_a = a.FileOf(field);
+  const DataFile* in_b = b.FileOf(field);
+  return in_a != nullptr && in_b != nullptr && in_a->id == in_b->id;
+}
+
 // Whether the values of some rows (null: of all) are those of before.
 Result<bool> SameValuesOf(const View& head, const Fragment& before, const Fragment& now, int32_t field,
                           const RowSet* rows) {
@@ -112,7 +125,7 @@ Result<bool> SameValuesOf(const View& head, const Fragment& before, const Fragme
   const auto touches = [&](const std::vector<Overlay>& some,
                            const std::vector<Overlay>& known) -> Result<bool> {
     for (const auto& overlay : some) {
-      const auto same = [&](const Overlay& other) { return other.version == overlay.version; };
+      const auto same = [&](const Overlay& other) { return SameFile(other, overlay, field); };
       if (overlay.FileOf(field) == nullptr || std::any_of(known.begin(), known.end(), same)) continue;
       HEADRACE_ASSIGN(const auto changed,
                       LoadRowSet(head.environment().get(), head.prefix(), overlay.rows, now.rows));
@@ -158,13 +171,17 @@ Status CheckSameValues(const Change& change, const View& head) {
   for (const auto& used : change.values_used) {
     const std::string where = "the rows from " + std::to_string(used.fragment.first_row_id);
     const Fragment* now = rows.Same(used.fragment);
+    const bool follows = now == nullptr && used.rows == nullptr && MayFollow(change, head);
+    if (follows) now = rows.Holding(used.fragment);
     if (now == nullptr) return Status::Conflict(where + " were rewritten meanwhile; nothing was committed");
-    if (used.rows == nullptr) {
+    if (used.rows == nullptr && !follows) {
       HEADRACE_ASSIGN(const bool back, RowsAreBack(head, used.fragment, *now));
       if (back) return Status::Conflict("some of " + where + " came back meanwhile; nothing was committed");
     }
     for (const int32_t field : used.fields) {
-      HEADRACE_ASSIGN(const bool same, SameValuesOf(head, used.fragment, *now, field, used.rows.get()));
+      HEADRACE_ASSIGN(const bool same, follows
+                                           ? SameValuesGathered(head, used.fragment, *now, field, change.base)
+                                           : SameValuesOf(head, used.fragment, *now, field, used.rows.get()));
       if (same) continue;
       return Status::Conflict("the column '" + NameOf(change, field) + "' of " + where +
                               " changed meanwhile; nothing was committed");

@@ -20,10 +20,11 @@ enum Rule : uint32_t {
   kRebase = 0,
   kSameFields = 1,   // Conflict if a field that I read, wrote or change was dropped, renamed or retyped
   kFreeNames = 2,    // Conflict (AlreadyExists for a rename) if a column has a name that I give
-  kOpenHoles = 4,    // Conflict if a (fragment, field) that I fill was filled, or its rows were rewritten
+  kOpenHoles = 4,    // Conflict if a (fragment, field) that I fill was filled, or I may not follow its rows
   kSameTag = 8,      // AlreadyExists if the tag is on another version, and that is not expected
   kNewItems = 16,    // Conflict if an item whose rows I append was taken in
   kSameValues = 32,  // Conflict if a value that I read or change is another now, in the fragments that I used
+                     // or, where I fill, in those that have their rows now
   kFreeKeys = 64,    // Conflict if rows were appended that have a key of mine
   kSameFragments =
       128,            // Conflict if a value is another now in fragments that I write anew, or a row is back

@@ -8,8 +8,8 @@ namespace headrace::table {
 namespace {
 
 // In the order in which they came.
-constexpr std::string_view kFeatures[] = {kTakenFeature,  kDeletesFeature, kUpdatesFeature,
-                                          kExpiryFeature, kStubFeature,    kWritersFeature};
+constexpr std::string_view kFeatures[] = {kTakenFeature, kDeletesFeature, kUpdatesFeature, kExpiryFeature,
+                                          kStubFeature,  kWritersFeature, kFollowFeature};
 
 bool Has(std::string_view feature) {
   for (const std::string_view known : kFeatures) {
@@ -25,6 +25,11 @@ std::vector<std::string_view> FeaturesOf(const std::vector<Fragment>& entries) {
   const auto any = [&](auto has) { return std::any_of(entries.begin(), entries.end(), has); };
   if (any([](const Fragment& entry) { return !entry.deleted.empty(); })) features.push_back(kDeletesFeature);
   if (any([](const Fragment& entry) { return entry.HasUpdates(); })) features.push_back(kUpdatesFeature);
+  const auto follows = [](const Fragment& entry) {
+    return !entry.gathered.empty() || std::any_of(entry.overlays.begin(), entry.overlays.end(),
+                                                  [](const Overlay& overlay) { return overlay.fill; });
+  };
+  if (any(follows)) features.push_back(kFollowFeature);
   return features;
 }
 

@@ -21,6 +21,8 @@ inline constexpr std::string_view kUpdatesFeature =
 inline constexpr std::string_view kExpiryFeature = "expiry";    // versions that expire, files that go
 inline constexpr std::string_view kWritersFeature = "writers";  // marks that are kept, or may be gone
 inline constexpr std::string_view kStubFeature = "stub";        // what is left of an expired version
+// Fills that may follow their rows: what was updated when, before compaction gathered it.
+inline constexpr std::string_view kFollowFeature = "follow";
 
 // What a reader of these entries must know.
 std::vector<std::string_view> FeaturesOf(const std::vector<Fragment>& entries);

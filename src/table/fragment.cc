@@ -57,6 +57,16 @@ bool Fragment::Overlaid(int32_t field) const {
                      [&](const Overlay& overlay) { return overlay.FileOf(field) != nullptr; });
 }
 
+Filled Fragment::FilledRows(int32_t field) const {
+  if (Fills(field)) return Filled::kAll;
+  int64_t filled = 0;  // no two fills have a row in common
+  for (const auto& overlay : overlays) {
+    if (overlay.fill && overlay.FileOf(field) != nullptr) filled += overlay.rows.count;
+  }
+  if (filled == 0) return Filled::kNone;
+  return filled < rows ? Filled::kSome : Filled::kAll;
+}
+
 bool Fragment::HasUpdates() const {
   return !overlays.empty() ||
          std::any_of(files.begin(), files.end(), [](const DataFile& file) { return file.version > 0; });
@@ -65,6 +75,10 @@ bool Fragment::HasUpdates() const {
 void JoinEntry(Fragment* fragment, const Fragment& other) {
   fragment->version = std::max(fragment->version, other.version);
   fragment->packs.insert(fragment->packs.end(), other.packs.begin(), other.packs.end());
+  for (const auto& [field, version] : other.gathered) {
+    int64_t& newest = fragment->gathered[field];
+    newest = std::max(newest, version);
+  }
   const int64_t erased = std::max(fragment->deleted.erased, other.deleted.erased);
   if (other.deleted.count > fragment->deleted.count) fragment->deleted = other.deleted;  // deletes only grow
   fragment->deleted.erased = erased;
@@ -90,14 +104,14 @@ bool SameValues(const Fragment& a, const Fragment& b, int32_t field) {
   const DataFile* in_a = a.FileOf(field);
   const DataFile* in_b = b.FileOf(field);
   if ((in_a == nullptr) != (in_b == nullptr) || (in_a != nullptr && in_a->id != in_b->id)) return false;
-  const auto newest = [&](const Fragment& fragment) {
-    int64_t version = 0;
+  const auto overlaid = [&](const Fragment& fragment) {
+    std::vector<Uuid> files;
     for (const auto& overlay : fragment.overlays) {
-      if (overlay.FileOf(field) != nullptr) version = overlay.version;
+      if (const DataFile* file = overlay.FileOf(field)) files.push_back(file->id);
     }
-    return version;
+    return files;
   };
-  return newest(a) == newest(b);
+  return overlaid(a) == overlaid(b);
 }
 
 const char* FileKindName(FileKind kind) { return kind == FileKind::kParquet ? "parquet" : "tensor"; }

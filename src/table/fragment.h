@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -49,9 +50,15 @@ struct Overlay {
   int64_t first = 0;            // their first value in the files, which may be shared with other fragments
   std::vector<DataFile> files;  // of the columns that it has values of
   StatsByField stats;           // of all values in the files
+  // Values for a hole, which was to be a file of a fragment that compaction has put into this one meanwhile.
+  // They count for less than every update's: their version is lower.
+  bool fill = false;
 
   const DataFile* FileOf(int32_t field) const;
 };
+
+// How many of a fragment's rows have a place for a field's value.
+enum class Filled : uint8_t { kNone, kSome, kAll };
 
 struct PackUse {
   Uuid id;
@@ -70,6 +77,8 @@ struct Fragment {
   StatsByField stats;  // of the files; empty when loaded from a manifest: those are read by field, on demand
   RowSetRef deleted;   // all rows deleted so far; empty: the entry says nothing of it
   std::vector<Overlay> overlays;  // oldest first
+  // Of fields whose values compaction has gathered: the newest update among them. Absent: there was none.
+  std::map<int32_t, int64_t> gathered;
 
   int64_t end_row_id() const { return first_row_id + rows; }
   int64_t live_rows() const { return rows - deleted.count; }
@@ -78,6 +87,8 @@ struct Fragment {
   bool Fills(int32_t field) const { return FileOf(field) != nullptr; }
   // Whether an overlay has values of this field.
   bool Overlaid(int32_t field) const;
+  // By files and fills. Rows that were only updated have values, but the field is a hole to be filled.
+  Filled FilledRows(int32_t field) const;
   // Whether it needs a reader that knows deletes, or updates.
   bool HasUpdates() const;
 };

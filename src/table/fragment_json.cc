@@ -114,6 +114,7 @@ json OverlaysToJson(const std::vector<Overlay>& overlays) {
                    {"first", overlay.first},
                    {"files", FilesToJson(overlay.files)},
                    {"stats", StatsToJson(overlay.stats)}});
+    if (overlay.fill) out.back()["fill"] = true;
   }
   return out;
 }
@@ -127,12 +128,25 @@ Result<std::vector<Overlay>> OverlaysFromJson(const json& in) {
     overlay.first = JsonInt<int64_t>(entry.at("first"));
     HEADRACE_ASSIGN(overlay.files, FilesFromJson(entry.at("files")));
     HEADRACE_ASSIGN(overlay.stats, StatsFromJson(entry.at("stats")));
+    if (entry.contains("fill")) overlay.fill = entry.at("fill").get<bool>();
     if (overlay.first < 0 || overlay.first > INT64_MAX - overlay.rows.count) {
       return Status::Corrupt("an overlay has impossible bounds");
     }
     overlays.push_back(std::move(overlay));
   }
   return overlays;
+}
+
+json GatheredToJson(const std::map<int32_t, int64_t>& gathered) {
+  json out = json::array();
+  for (const auto& [field, version] : gathered) out.push_back({field, version});
+  return out;
+}
+
+std::map<int32_t, int64_t> GatheredFromJson(const json& in) {
+  std::map<int32_t, int64_t> gathered;
+  for (const auto& entry : in) gathered[JsonInt<int32_t>(entry.at(0))] = JsonInt<int64_t>(entry.at(1));
+  return gathered;
 }
 
 json FragmentToJson(const Fragment& fragment) {
@@ -144,6 +158,7 @@ json FragmentToJson(const Fragment& fragment) {
   if (!fragment.stats.empty()) out["stats"] = StatsToJson(fragment.stats);
   if (!fragment.deleted.empty()) out["deleted"] = RowSetToJson(fragment.deleted);
   if (!fragment.overlays.empty()) out["overlays"] = OverlaysToJson(fragment.overlays);
+  if (!fragment.gathered.empty()) out["gathered"] = GatheredToJson(fragment.gathered);
   return out;
 }
 
@@ -176,6 +191,7 @@ Result<Fragment> FragmentFromJson(const json& in) {
   if (in.contains("overlays")) {
     HEADRACE_ASSIGN(fragment.overlays, OverlaysFromJson(in.at("overlays")));
   }
+  if (in.contains("gathered")) fragment.gathered = GatheredFromJson(in.at("gathered"));
   HEADRACE_TRY(CheckRowSets(fragment));
   return fragment;
 }

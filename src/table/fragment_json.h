@@ -1,6 +1,7 @@
 // Manifest entries as JSON: how they ride inside a snapshot, and how manifests hold overlays.
 #pragma once
 
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -17,5 +18,7 @@ nlohmann::json RowSetToJson(const RowSetRef& rows);
 Result<RowSetRef> RowSetFromJson(const nlohmann::json& in);
 nlohmann::json OverlaysToJson(const std::vector<Overlay>& overlays);
 Result<std::vector<Overlay>> OverlaysFromJson(const nlohmann::json& in);
+nlohmann::json GatheredToJson(const std::map<int32_t, int64_t>& gathered);
+std::map<int32_t, int64_t> GatheredFromJson(const nlohmann::json& in);
 
 }  // namespace headrace::table

@@ -47,4 +47,11 @@ const Fragment* RowMap::Same(const Fragment& entry) const {
   return &*it;
 }
 
+const Fragment* RowMap::Holding(const Fragment& entry) const {
+  const auto place = Find(entry.first_row_id);
+  if (!place) return nullptr;
+  const Fragment& fragment = fragments_[static_cast<size_t>(place->fragment)];
+  return entry.end_row_id() <= fragment.end_row_id() ? &fragment : nullptr;
+}
+
 }  // namespace headrace::table

@@ -53,6 +53,9 @@ class RowMap {
   // The fragment that has exactly the rows of `entry` (a manifest entry made earlier); null where those rows
   // have been rewritten since.
   const Fragment* Same(const Fragment& entry) const;
+  // The one that has all rows of `entry`: the same, or one that compaction wrote since. Null where there is
+  // none.
+  const Fragment* Holding(const Fragment& entry) const;
 
  private:
   const std::vector<Fragment>& fragments_;

@@ -31,6 +31,10 @@ std::shared_ptr<const RowSet> RowSet::Of(const std::vector<uint32_t>& rows) {
   return Own(roaring_bitmap_of_ptr(rows.size(), rows.data()));
 }
 
+std::shared_ptr<const RowSet> RowSet::Range(int64_t begin, int64_t end) {
+  return Own(roaring_bitmap_from_range(static_cast<uint64_t>(begin), static_cast<uint64_t>(end), 1));
+}
+
 std::string RowSet::Encode() const {
   std::string bytes(roaring_bitmap_portable_size_in_bytes(Bitmap(bitmap_)), '\0');
   roaring_bitmap_portable_serialize(Bitmap(bitmap_), bytes.data());

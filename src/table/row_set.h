@@ -17,6 +17,8 @@ class RowSet {
  public:
   // Rows ascending, without repeats.
   static std::shared_ptr<const RowSet> Of(const std::vector<uint32_t>& rows);
+  // The rows in [begin, end).
+  static std::shared_ptr<const RowSet> Range(int64_t begin, int64_t end);
   // From Roaring's portable format. Corrupt where that is damaged, or it does not hold `selected` rows, all
   // below `rows`.
   static Result<std::shared_ptr<const RowSet>> Parse(std::string_view portable, int64_t rows,

@@ -44,6 +44,9 @@ RowUpdater::RowUpdater(const View& view, std::vector<Field> fields, const WriteO
 
 bool RowUpdater::WritesWhole(const Fragment& fragment, const RowSet& rows) const {
   if (has_blob_) return false;  // cells of packs are laid over, whatever their number: no bytes are copied
+  // Rows that are still to be filled must not get a value.
+  const auto some = [&](const Field& field) { return fragment.FilledRows(field.id) == Filled::kSome; };
+  if (std::any_of(fields_.begin(), fields_.end(), some)) return false;
   if (rows.count() * 2 >= fragment.live_rows()) return true;
   return std::any_of(fields_.begin(), fields_.end(), [&](const Field& field) {
     const auto on_it =

@@ -190,6 +190,7 @@ Result<Snapshot> FromJson(const json& in) {
   if (in.contains("expired")) HEADRACE_TRY(ExpiredFromJson(in.at("expired"), &snapshot));
   if (in.contains("collected")) snapshot.collected = JsonInt<int64_t>(in.at("collected"));
   if (in.contains("erase")) snapshot.erase = JsonInt<int64_t>(in.at("erase"));
+  if (in.contains("follow_from")) snapshot.follow_from = JsonInt<int64_t>(in.at("follow_from"));
   return snapshot;
 }
 
@@ -217,6 +218,12 @@ std::string EncodeSnapshot(const Snapshot& snapshot) {
   WritersToJson(snapshot, &out);
   if (!snapshot.taken.empty()) out["requires"].push_back(kTakenFeature);  // or the lists would be forgotten
   for (const auto& feature : FeaturesOf(snapshot.inline_entries)) out["requires"].push_back(feature);
+  if (snapshot.follow_from > 0) {
+    out["follow_from"] = snapshot.follow_from;
+    auto& needed = out["requires"];
+    if (std::find(needed.begin(), needed.end(), kFollowFeature) == needed.end())
+      needed.push_back(kFollowFeature);
+  }
   if (!snapshot.taken.empty()) {
     out["rows_before_taken"] = snapshot.rows_before_taken;
     for (const auto& ref : snapshot.taken) {

@@ -104,6 +104,9 @@ struct Snapshot {
   // Rows that were deleted by this version are to be erased: from files, and with every earlier version. 0:
   // none.
   int64_t erase = 0;
+  // A fill that began before this version does not follow its rows into fragments that compaction wrote: a
+  // version was restored since, or rows were deleted that are to be erased. 0: there was neither.
+  int64_t follow_from = 0;
   // What is left of an expired version: who did what and when, the counters, and the number of rows.
   bool is_stub = false;
   bool is_lost = false;  // a stub that repair put where a version could not be read

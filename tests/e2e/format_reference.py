@@ -56,7 +56,7 @@ class Reference:
         self.folder = folder
         newest = min(folder.joinpath("snapshots").glob("*.json"))
         self.snapshot = json.loads(newest.read_text())["snapshot"]
-        assert set(self.snapshot.get("requires", [])) <= {"taken", "deletes", "updates", "writers"}
+        assert set(self.snapshot.get("requires", [])) <= {"taken", "deletes", "updates", "writers", "follow"}
         self.fragments: dict[int, list[dict[str, Any]]] = {}
         for entry in self.snapshot["fragments"]:
             self.fragments.setdefault(entry["id"], []).append(entry)
@@ -67,7 +67,7 @@ class Reference:
     def manifest(self, name: str) -> list[dict[str, Any]]:
         table = pq.read_table(self.folder / "manifests" / f"{name}.parquet")
         metadata = table.schema.metadata
-        assert set(json.loads(metadata.get(b"headrace.requires", b"[]"))) <= {"deletes", "updates"}
+        assert set(json.loads(metadata.get(b"headrace.requires", b"[]"))) <= {"deletes", "updates", "follow"}
         families = json.loads(metadata[b"headrace.families"])
         entries = []
         for row in table.to_pylist():
