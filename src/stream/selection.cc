@@ -246,10 +246,11 @@ Result<std::shared_ptr<Selection>> Selection::Load(const table::View& view, cons
       HEADRACE_TRY(Evaluate(view, where, &mine, &sets, stop));
       Part& part = (*parts)[p];
       part.bytes = EncodePart(version, canonical, mine, sets);
-      // Another writer puts the same bytes; in a read-only catalog nothing is kept.
+      // Another writer puts the same bytes; in a read-only catalog, or on a full disk, nothing is kept.
       const Status put = store->PutIfAbsent(key, part.bytes);
       if (!put.ok() && !put.Is(Code::kAlreadyExists) && !put.Is(Code::kPermission) &&
-          !put.Is(Code::kUnsupported) && !put.Is(Code::kUnknown) && !put.Is(Code::kTimeout)) {
+          !put.Is(Code::kUnsupported) && !put.Is(Code::kIo) && !put.Is(Code::kUnknown) &&
+          !put.Is(Code::kTimeout)) {
         return put.Wrap("cannot keep the selection of \"" + where + "\"");
       }
       HEADRACE_ASSIGN(part.entries, DecodeHead(part.bytes, key, version, canonical, mine));
@@ -260,20 +261,24 @@ Result<std::shared_ptr<Selection>> Selection::Load(const table::View& view, cons
   for (size_t i = 0; i < extents.size(); ++i) {
     extents[i] = (*parts)[i / kPartFragments].entries[i % kPartFragments].extent;
   }
-  auto selection = From(std::move(extents), [parts](size_t fragment) -> Result<store::Bytes> {
-    const Part& part = (*parts)[fragment / kPartFragments];
-    const Entry& entry = part.entries[fragment % kPartFragments];
-    const auto offset = static_cast<int64_t>(entry.offset);
-    const auto length = static_cast<int64_t>(entry.length);
-    store::Bytes bytes;
-    if (part.reader) {
-      HEADRACE_ASSIGN(bytes, part.reader->Read(offset, length));
-    } else {
-      bytes = store::Bytes::FromString(part.bytes.substr(entry.offset, entry.length));
-    }
-    if (Xxh3(bytes.view()) != entry.checksum) return Status::Corrupt("a selection's bitmap is damaged");
-    return bytes;
-  });
+  auto selection = From(
+      std::move(extents), [parts, hash, prefix = view.prefix()](size_t fragment) -> Result<store::Bytes> {
+        const Part& part = (*parts)[fragment / kPartFragments];
+        const Entry& entry = part.entries[fragment % kPartFragments];
+        const auto offset = static_cast<int64_t>(entry.offset);
+        const auto length = static_cast<int64_t>(entry.length);
+        store::Bytes bytes;
+        if (part.reader) {
+          HEADRACE_ASSIGN(bytes, part.reader->Read(offset, length));
+        } else {
+          bytes = store::Bytes::FromString(part.bytes.substr(entry.offset, entry.length));
+        }
+        if (Xxh3(bytes.view()) != entry.checksum) {
+          return Status::Corrupt(table::SelectionKey(prefix, hash, fragment / kPartFragments) +
+                                 " is damaged; delete it, it is made again");
+        }
+        return bytes;
+      });
   selection->hash_ = hash;
   selection->canonical_ = canonical;
   return selection;

@@ -102,7 +102,11 @@ def fills_up(disk: Disk, name: str, operation: Callable[[hr.Table], Any], amount
         if not refused(lambda: operation(hr.open(location)["t"]), "No space left on device", location):
             break
         failures += 1
-        assert seen(hr.open(location)["t"]) == before, f"{name} failed with {left} bytes left, and changed something"
+        table = hr.open(location)["t"]
+        assert seen(table) == before, f"{name} failed with {left} bytes left, and changed something"
+        if left == 0:  # the rows of a filter are not kept then
+            stream = hr.Stream(table, ["k"], "name = 'updated'", batch_size=16, seed=1, epochs=1)
+            assert sum(int(b["valid"].sum()) for b in stream) == table.count("name = 'updated'") > 0
     disk.free()
     assert failures, f"{name} needs no space"
     table = hr.open(location)["t"]
