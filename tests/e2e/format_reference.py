@@ -1,4 +1,4 @@
-"""Reads a table's newest version from its files as docs/format says, without our code: scalars, text and tensors."""
+"""Reads a version of a table from its files as docs/format says, without our code: scalars, text, tensors and media."""
 
 from __future__ import annotations
 
@@ -52,12 +52,19 @@ def roaring(data: bytes) -> list[int]:
 class Reference:
     """One table's folder."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, version: int | None = None) -> None:
         self.folder = folder
-        newest = min(folder.joinpath("snapshots").glob("*.json"))
+        number = "*" if version is None else f"{2**64 - 1 - version:020}"
+        newest = min(folder.joinpath("snapshots").glob(f"{number}.json"))
         self.snapshot = json.loads(newest.read_text())["snapshot"]
-        assert set(self.snapshot.get("requires", [])) <= {"taken", "deletes", "updates", "writers", "follow"}
+        assert set(self.snapshot.get("requires", [])) <= {
+            "taken", "deletes", "updates", "writers", "follow", "expiry", "stub"
+        }  # fmt: skip
+        assert version in (None, self.snapshot["version"])
+        self.stub = bool(self.snapshot.get("stub"))  # it has expired, and only a line of it is left
         self.fragments: dict[int, list[dict[str, Any]]] = {}
+        if self.stub:
+            return
         for entry in self.snapshot["fragments"]:
             self.fragments.setdefault(entry["id"], []).append(entry)
         for manifest in self.snapshot["manifests"]:
@@ -100,6 +107,18 @@ class Reference:
         ids = [int(column.metadata[b"PARQUET:field_id"]) for column in table.schema]
         return table.column(ids.index(field)).to_pylist()  # type: ignore[no-any-return]
 
+    def expired(self, version: int) -> bool:
+        """What this version says of another."""
+        said = self.snapshot.get("expired", {"before": 0, "kept": []})
+        return bool(version < said["before"] and version not in said["kept"])
+
+    def blob(self, cell: dict[str, Any] | None) -> bytes | None:
+        if cell is None or cell["inline"] is not None:
+            return None if cell is None else cell["inline"]
+        with (self.folder / "packs" / f"{cell['pack'].split('/')[-1]}.pack").open("rb") as pack:
+            pack.seek(cell["offset"])
+            return pack.read(cell["length"])
+
     def column(self, entries: list[dict[str, Any]], field: int) -> list[Any]:
         files = [file for entry in entries for file in entry.get("files", []) if field in file["fields"]]
         newest = max(files, key=lambda file: file.get("v", 0), default=None)
@@ -117,6 +136,7 @@ class Reference:
     def read(self) -> pa.Table:
         """All rows with their ids, in order."""
         fields = {field["name"]: field["id"] for field in self.snapshot["schema"]}
+        media = {field["name"] for field in self.snapshot["schema"] if field["type"] == "blob"}
         out: dict[str, list[Any]] = {name: [] for name in ["_row_id", *fields]}
         for entries in sorted(self.fragments.values(), key=lambda entries: entries[0]["row"]):
             sets = [entry["deleted"] for entry in entries if "deleted" in entry]
@@ -125,6 +145,6 @@ class Reference:
             out["_row_id"] += [entries[0]["row"] + row for row in live]
             for name, field in fields.items():
                 values = self.column(entries, field)
-                out[name] += [values[row] for row in live]
+                out[name] += [self.blob(values[row]) if name in media else values[row] for row in live]
         assert len(out["_row_id"]) == self.snapshot["rows"]
         return pa.table(out)

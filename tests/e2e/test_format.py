@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import random
+import time
 
 import headrace as hr
 import numpy as np
@@ -55,6 +56,44 @@ def test_a_reader_made_from_the_page_reads_deletes_and_overlays(catalog: hr.Cata
             assert reference[name].to_pylist() == ours[name].to_pylist(), name
         table.update({"name": "late"}, where)
         table.delete(where + " and k % 2 = 0")
+
+
+def test_a_reader_made_from_the_page_reads_what_expiry_left(catalog: hr.Catalog) -> None:
+    """Stubs, versions that tags keep, rows that were erased, and media in packs that collection wrote anew."""
+    images = [f"{n};".encode() * (100 if n % 3 else 2000) for n in range(40)]  # inline, or in packs
+    table = catalog.create_table("t", {"k": "int64", "image": "blob", "vec": "tensor<float32>[2]"})
+    for part in range(0, 40, 10):
+        keys = range(part, part + 10)
+        table.append(
+            {"k": list(keys), "image": images[part : part + 10], "vec": np.array([[k, 1] for k in keys], np.float32)}
+        )
+    table.tag("golden")
+    table.update({"image": b"other" * 900}, "k % 7 = 2")
+    table.delete("k % 4 = 1", purge=True)
+    table.keep(0)
+    for _ in range(2):
+        time.sleep(0.01)
+        table.gc(grace=0)
+    (folder,) = (pathlib.Path(catalog.location) / "tables").iterdir()
+    newest, stubs = Reference(folder), 0
+    for version in range(1, newest.snapshot["version"] + 1):
+        reference = Reference(folder, version)
+        stubs += reference.stub
+        assert newest.expired(version) or not reference.stub
+        if newest.expired(version):
+            with pytest.raises(hr.NotFound, match="expired"):
+                table.at(version)
+            continue
+        ours = table.at(version).scan(row_ids=True).to_arrow()
+        theirs = reference.read()
+        for name in ("_row_id", "k", "vec"):
+            assert theirs[name].to_pylist() == ours[name].to_pylist(), (version, name)
+        read = [None if row["image"] is None else bytes(row["image"]) for row in table.at(version)]
+        assert theirs["image"].to_pylist() == read
+    assert stubs > 3 and not newest.expired(newest.snapshot["version"])
+    assert len(Reference(folder, table.at("golden").version).read()) == 40, (
+        "the tag's version has the erased rows still"
+    )
 
 
 def test_the_reference_reads_every_container_of_roaring() -> None:
