@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "store/faulty_store.h"
 #include "store/local_store.h"
@@ -95,6 +96,17 @@ std::vector<WritePath> Paths() {
          HEADRACE_TRY(Append(catalog, 3));
          return with([](Table* t) { return t->Delete({"id = 7"}, {}).status(); })(catalog);
        }},
+      // Compaction takes the fragments away that are being filled.
+      {"fill_follows", with([](Table* t) {
+         bool begun = false;
+         const auto fn =
+             [&](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+           if (!std::exchange(begun, true)) HEADRACE_TRY(t->Compact({}, {}).status());
+           return Twice(std::move(in));
+         };
+         return t->AddColumns({"id"}, fn, {}).status();
+       }),
+       false, [](Catalog* catalog) { return Append(catalog, 3); }},
       {"point_ref", [](Catalog* catalog) { return catalog->PointRef("prod", "t", "v2", 0).status(); },
        false}};
 }
