@@ -554,7 +554,12 @@ sanitize() {
   ninja_in "$BUILD/asan" || return 1
   local t
   export ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=tools/lsan.supp:print_suppressions=0
-  for t in "$BUILD"/asan/tests/*_test; do sanitized address "$t" || return 1; done
+  for t in "$BUILD"/asan/tests/*_test; do
+    case $t in  # the fault loops over a folder do what those in memory do, and wait for the disk
+      */table_test) sanitized address "$t" --gtest_filter='-*FaultLoop*_local' || return 1 ;;
+      *) sanitized address "$t" || return 1 ;;
+    esac
+  done
   bold "ThreadSanitizer: stores, and streams over tables; the engine's queues and delivery, the server's connections"
   configure "$BUILD/tsan" -DHEADRACE_TESTS=ON -DHEADRACE_CORE_ONLY=ON -DHEADRACE_SANITIZE=thread
   ninja_in "$BUILD/tsan" engine_test http_test store_test stream_test || return 1
