@@ -72,7 +72,8 @@ class ColumnMeasure {
     for (auto& column : storage_.columns) {
       if (fragment.Fills(column.field.id)) column.filled += fragment.rows;
       for (const auto& overlay : fragment.overlays) {
-        if (overlay.FileOf(column.field.id) != nullptr) column.overlaid += overlay.rows.count;
+        if (overlay.FileOf(column.field.id) == nullptr) continue;
+        (overlay.fill ? column.filled : column.overlaid) += overlay.rows.count;
       }
     }
     return Status::Ok();
