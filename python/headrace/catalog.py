@@ -210,8 +210,8 @@ class Catalog(Hinted):
         ``types``: the types of columns, ``{"zip": "string", "meta": "json"}``; the others' come from all of their values.
         ``on_error``: leave out rows that cannot be taken in ("skip"), or take nothing of their file and raise
         ``Invalid`` when the others are in ("fail"). ``on_change``: whether files that changed since they were taken
-        in are left out ("skip") or taken as new rows ("add"). ``shuffle``: photographs in random order instead of by
-        path.
+        in are left out ("skip"), taken as new rows ("add"), or taken in place of the rows that they became when they were
+        last taken in ("replace": those go with the same commit). ``shuffle``: photographs in random order instead of by path.
 
         CSV: ``delimiter`` (one character), ``names`` of the columns of a file without a header, ``header`` (whether the
         first row holds names; by default where no names are given). CSV and JSON: ``encoding`` ("utf-8", "utf-16",
@@ -220,7 +220,7 @@ class Catalog(Hinted):
         Returns:
             ``table`` and ``version`` (after it); ``files`` taken in, ``skipped`` because they are in the table, ``refused`` (with
             ``on_error="fail"``); ``rows``, ``bytes`` and ``seconds``; ``errors``: dicts of ``path``, ``code`` and ``error``; ``changed``: paths
-            of files that changed since they were taken in; ``same_bytes``: dicts of ``path`` and ``as``, files whose bytes are in the table
+            of files that changed since they were taken in, ``replaced``: of how many the earlier rows went; ``same_bytes``: dicts of ``path`` and ``as``, files whose bytes are in the table
             under another path; ``notices``: texts.
 
         Raises:

@@ -44,6 +44,7 @@ nb::dict ReportToDict(const ingest::IngestReport& report) {
     copies.append(entry);
   }
   dict["changed"] = changed;
+  dict["replaced"] = report.replaced;
   dict["same_bytes"] = copies;
   nb::list notices;
   for (const auto& notice : report.notices) notices.append(text(notice));

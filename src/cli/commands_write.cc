@@ -37,10 +37,15 @@ std::string Counted(int64_t count, const std::string& noun) {
 // Notes on files that were taken in or left out unexpectedly.
 void PrintNotes(const ingest::IngestReport& report) {
   if (!report.changed.empty()) {
-    std::printf(
-        "%s files have changed since they were taken in; --on-change add takes them as new rows, skip (the "
-        "default) leaves them out:\n",
-        HumanCount(static_cast<int64_t>(report.changed.size())).c_str());
+    std::printf("%s changed since they were taken in",
+                Counted(static_cast<int64_t>(report.changed.size()), "file").c_str());
+    if (report.replaced > 0) {
+      std::printf("; the earlier rows of %s went:\n", HumanCount(report.replaced).c_str());
+    } else {
+      std::printf(
+          "; --on-change replace takes them in place of their rows, add as new rows, skip (the default) "
+          "leaves them out:\n");
+    }
     for (size_t i = 0; i < report.changed.size() && i < 5; ++i)
       std::printf("  %s\n", report.changed[i].c_str());
     if (report.changed.size() > 5) std::printf("  …\n");
@@ -112,6 +117,7 @@ Status RunIngest(const Context& context, const std::vector<std::string>& sources
                {"bytes", report.bytes},
                {"seconds", report.seconds},
                {"changed", report.changed},
+               {"replaced", report.replaced},
                {"same_bytes", copies},
                {"notices", report.notices},
                {"refused", report.refused},
@@ -156,8 +162,9 @@ void AddIngest(CLI::App* app, Context* context, Action* action) {
   command->add_flag("--again", options->again, "Also take files that are in the table already");
   command
       ->add_option("--on-change", options->on_change,
-                   "Files that changed since they were taken in: skip (default), or add as new rows")
-      ->check(CLI::IsMember({"skip", "add"}));
+                   "Files that changed since they were taken in: skip (default), add as new rows, or replace "
+                   "the rows that they became")
+      ->check(CLI::IsMember({"skip", "add", "replace"}));
   auto delimiter = std::make_shared<std::string>();
   auto types = std::make_shared<std::vector<std::string>>();
   command->add_option("--delimiter", *delimiter,

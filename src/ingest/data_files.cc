@@ -122,7 +122,8 @@ class DataFiles {
     std::vector<Field> fields;  // columns of every row
     std::vector<const FoundFile*> files;
     int64_t bytes = 0;
-    Mark before;  // it
+    int64_t replaced = 0;  // files whose earlier rows go
+    Mark before;           // it
   };
 
   Status One(const FoundFile& file) {
@@ -165,6 +166,7 @@ class DataFiles {
     Tell(file, refused);
     if (!Fits(fields)) HEADRACE_TRY(Flush());
     HEADRACE_TRY(Begin(std::move(fields), alone, before));
+    item.first_row = pending_.appender->rows();
     HEADRACE_TRY(Write(rows));
     if (alone) {
       Status rest = WriteRest(file, before, &opened);
@@ -174,6 +176,8 @@ class DataFiles {
         return rest;
       }
     }
+    item.rows = pending_.appender->rows() - item.first_row;
+    pending_.replaced += item.replaced_rows > 0;
     if (!file.source.empty()) pending_.appender->Take(std::move(item));
     pending_.files.push_back(&file);
     pending_.bytes += opened.bytes;
@@ -420,6 +424,7 @@ class DataFiles {
     if (committed.ok()) {
       run_->Add(*committed);
       run_->report.files += static_cast<int64_t>(pending.files.size());
+      run_->report.replaced += pending.replaced;
       return Status::Ok();
     }
     if (!committed.status().Is(Code::kConflict) || ++redone_ == kMaxRedone) return committed.status();

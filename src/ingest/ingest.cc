@@ -80,8 +80,8 @@ Result<IngestReport> Ingest(table::Catalog* catalog, const std::vector<std::stri
     for (const auto& format : formats) known += (known.empty() ? "" : ", ") + std::string(format);
     return Status::Invalid("'" + options.format + "' is not a format; there are " + known);
   }
-  if (options.on_change != "skip" && options.on_change != "add") {
-    return Status::Invalid("on_change is '" + options.on_change + "'; it may be skip or add");
+  if (options.on_change != "skip" && options.on_change != "add" && options.on_change != "replace") {
+    return Status::Invalid("on_change is '" + options.on_change + "'; it may be skip, add or replace");
   }
   if (options.on_error != "skip" && options.on_error != "fail") {
     return Status::Invalid("on_error is '" + options.on_error + "'; it may be skip or fail");

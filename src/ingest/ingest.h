@@ -36,10 +36,11 @@ struct IngestOptions {
   std::optional<bool> header;
   std::string on_error = "skip";  // rows that cannot be taken in: "skip" them, or "fail" their whole file
   bool again = false;             // also take files that are in the table already
-  std::string on_change =
-      "skip";               // files that changed since they were taken in: "skip" or "add" (as new rows)
-  bool shuffle = false;     // photographs in random order (the same each time) instead of by path
-  bool keep_errors = true;  // write the errors table
+  // Files that changed since they were taken in: "skip", "add" (as new rows), or "replace" (the rows that
+  // they became when they were last taken in go with the same commit).
+  std::string on_change = "skip";
+  bool shuffle = false;             // photographs in random order (the same each time) instead of by path
+  bool keep_errors = true;          // write the errors table
   int64_t commit_files = 10'000;    // data files of one commit, at most
   int64_t commit_bytes = 64 << 20;  // their bytes in memory; a file that is larger has a commit of its own
   table::CommitOptions commit;
@@ -62,6 +63,7 @@ struct IngestReport {
   int64_t bytes = 0;  // written
   double seconds = 0;
   std::vector<std::string> changed;  // files that are not what they were when they were taken in
+  int64_t replaced = 0;              // of them, those whose earlier rows went
   struct Copy {
     std::string path;
     std::string as;  // the source that has the same bytes

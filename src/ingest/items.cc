@@ -149,6 +149,19 @@ bool Items::Unchanged(const FoundFile& file) const {
          found->second.modified_ns == file.modified_ns;
 }
 
+Items::Answer Items::Replace(const FoundFile& file, const table::TakenItem& before, RunState* run,
+                             table::TakenItem* item) {
+  if (before.first_row < 0) {
+    run->report.notices.push_back(file.relative +
+                                  " has changed, and the table does not know which rows were its (an earlier "
+                                  "Headrace took it in): delete them, and take it with --again");
+    return Answer::kSkip;
+  }
+  item->replaced_first = before.first_row;
+  item->replaced_rows = before.rows;
+  return Answer::kTake;
+}
+
 Items::Answer Items::Decide(const FoundFile& file, uint64_t content, RunState* run, table::TakenItem* item) {
   const auto found = taken_.items.find(file.source);
   const bool there = found != taken_.items.end();
@@ -157,6 +170,7 @@ Items::Answer Items::Decide(const FoundFile& file, uint64_t content, RunState* r
   if (there) {
     if (found->second.bytes == file.bytes && found->second.content == content) return Answer::kSkip;
     run->report.changed.push_back(file.relative);
+    if (run->options.on_change == "replace") return Replace(file, found->second, run, item);
     return run->options.on_change == "add" ? Answer::kTake : Answer::kSkip;
   }
   if (AmongRowsBefore(file, content)) return Answer::kKnown;

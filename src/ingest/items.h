@@ -33,6 +33,8 @@ class Items {
   Answer Decide(const FoundFile& file, uint64_t content, RunState* run, table::TakenItem* item);
 
  private:
+  static Answer Replace(const FoundFile& file, const table::TakenItem& before, RunState* run,
+                        table::TakenItem* item);
   bool AmongRowsBefore(const FoundFile& file, uint64_t content) const;
   Status LoadRowsBefore(const table::View& view);
 

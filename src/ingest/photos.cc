@@ -151,6 +151,7 @@ class Photos {
     HEADRACE_ASSIGN(const auto committed, appender_->Commit());
     run_->Add(committed);
     run_->report.files += rows_;
+    run_->report.replaced += replaced_;
     return Status::Ok();
   }
 
@@ -176,6 +177,11 @@ class Photos {
     }
     table::TakenItem item;
     const auto answer = items_.Decide(file, photo->content, run_, &item);
+    if (answer == Items::Answer::kTake) {
+      item.first_row = rows_;
+      item.rows = 1;
+      replaced_ += item.replaced_rows > 0;
+    }
     if (answer != Items::Answer::kSkip) taken_.push_back(std::move(item));
     if (answer != Items::Answer::kTake) {
       ++run_->report.skipped;
@@ -210,6 +216,7 @@ class Photos {
   int64_t done_ = 0;
   int64_t bytes_ = 0;
   int64_t rows_ = 0;
+  int64_t replaced_ = 0;
 };
 
 }  // namespace

@@ -3,9 +3,13 @@
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
+#include <algorithm>
+#include <map>
 #include <set>
 
+#include "base/limits.h"
 #include "table/arrow_bridge.h"
+#include "table/settle.h"
 #include "table/table.h"
 
 namespace headrace::table {
@@ -56,7 +60,7 @@ class TableAppender final : public Appender {
       return result;
     }
     if (!change_) HEADRACE_TRY(Finish());
-    HEADRACE_ASSIGN(const Committed committed, table_.log_->Commit(*change_, options_.stop, &attempt_));
+    HEADRACE_ASSIGN(const Committed committed, replaces_ ? CommitReplacing() : CommitOnce());
     landed_ = !committed.repeated;
     repeated_version_ = committed.version;
     result.version = committed.version;
@@ -79,9 +83,59 @@ class TableAppender final : public Appender {
     for (const auto& fragment : *fragments) operation.rows += fragment.rows;
     operation.fragments = static_cast<int64_t>(fragments->size());
     operation.bytes = BytesOf(*fragments);
-    change_ =
-        Change{AppendRows{std::move(*fragments), taken_}, std::move(operation), ClaimOf(options_), fields_};
+    AppendRows append{std::move(*fragments), taken_};
+    replaces_ = std::any_of(taken_.begin(), taken_.end(),
+                            [](const TakenItem& item) { return item.replaced_rows > 0; });
+    if (replaces_) {
+      change_ = Change{MergeRows{{}, {}, std::move(append), {}, nullptr, 0}, std::move(operation),
+                       ClaimOf(options_), fields_};
+    } else {
+      change_ = Change{std::move(append), std::move(operation), ClaimOf(options_), fields_};
+    }
     change_->base = base_;
+    return Status::Ok();
+  }
+
+  Result<Committed> CommitOnce() { return table_.log_->Commit(*change_, options_.stop, &attempt_); }
+
+  // The fragments that hold the replaced rows may be written anew meanwhile.
+  Result<Committed> CommitReplacing() {
+    for (int64_t tries = 0;;) {
+      HEADRACE_TRY(FindReplaced());
+      auto committed = CommitOnce();
+      if (committed.ok() || !committed.status().Is(Code::kConflict) || ++tries == limits::kMaxRecomputes)
+        return committed;
+      Backoff(tries);
+    }
+  }
+
+  // Where the rows are that go. Conflict where somebody else has taken one of the items in.
+  Status FindReplaced() {
+    HEADRACE_ASSIGN(const View view, table_.At());
+    HEADRACE_TRY(CheckTaken(view.environment().get(), view.prefix(), view.snapshot(), taken_));
+    HEADRACE_ASSIGN(const auto fragments, view.Fragments());
+    std::map<const Fragment*, std::vector<uint32_t>> places;
+    for (const auto& item : taken_) {
+      const int64_t end = item.replaced_first + item.replaced_rows;
+      auto it = std::partition_point(fragments->begin(), fragments->end(), [&](const Fragment& fragment) {
+        return fragment.end_row_id() <= item.replaced_first;
+      });
+      for (; it != fragments->end() && it->first_row_id < end; ++it) {
+        const int64_t first = std::max(item.replaced_first, it->first_row_id);
+        for (int64_t id = first; id < std::min(end, it->end_row_id()); ++id)
+          places[&*it].push_back(static_cast<uint32_t>(id - it->first_row_id));
+      }
+    }
+    auto& deletes = std::get<MergeRows>(change_->what).deletes;
+    deletes.rows.clear();
+    change_->values_used.clear();
+    for (auto& [fragment, rows] : places) {
+      std::sort(rows.begin(), rows.end());
+      rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+      const auto set = RowSet::Of(rows);
+      deletes.rows.push_back({*fragment, set});
+      change_->values_used.push_back({*fragment, set, {}});
+    }
     return Status::Ok();
   }
 
@@ -94,6 +148,7 @@ class TableAppender final : public Appender {
   std::vector<TakenItem> taken_;
   Status broken_;                 // why the files will never be whole
   std::optional<Change> change_;  // once they are
+  bool replaces_ = false;         // it deletes rows too
   Attempt attempt_;
   bool landed_ = false;  // a version names the files
 };

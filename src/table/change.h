@@ -76,13 +76,15 @@ struct UpdateRows {
 
 // Rows of another table brought into this one by a key: those that match change or go, the others are new.
 // One commit.
+// Also items that were taken in before, and have changed: `append` has their rows, `deletes` the earlier
+// ones.
 struct MergeRows {
   static constexpr OperationKind kKind = OperationKind::kMerge;
   UpdateRows update;
   DeleteRows deletes;
   AppendRows append;
-  // The key's columns, and the keys of all rows that were brought in; rows from `next_row_id` on came after
-  // the version that was read.
+  // The key's columns, and the keys of all rows that were brought in (null: there is no key); rows from
+  // `next_row_id` on came after the version that was read.
   std::vector<std::string> on;
   std::shared_ptr<const KeyTable> keys;
   int64_t next_row_id = 0;
@@ -143,5 +145,11 @@ struct Change {
     return std::visit([](const auto& part) { return std::decay_t<decltype(part)>::kKind; }, what);
   }
 };
+
+// The rows that a change adds; null where it adds none.
+inline const AppendRows* AppendOf(const Change& change) {
+  if (const auto* merge = std::get_if<MergeRows>(&change.what)) return &merge->append;
+  return std::get_if<AppendRows>(&change.what);
+}
 
 }  // namespace headrace::table

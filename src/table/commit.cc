@@ -168,7 +168,7 @@ Status SnapshotLog::WriteLists(const Change& change, const View& head, Snapshot*
     HEADRACE_TRY(WriteCompaction(*compact, head, next, written));
   }
   HEADRACE_TRY(MergeManifests(env_.get(), prefix_, next, written));
-  const auto* append = std::get_if<AppendRows>(&change.what);
+  const AppendRows* append = AppendOf(change);
   if (append == nullptr || append->taken.empty()) return Status::Ok();
   return AddTaken(env_.get(), prefix_, head.snapshot(), append->taken, next, written);
 }

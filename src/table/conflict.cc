@@ -154,7 +154,7 @@ Result<bool> RowsAreBack(const View& head, const Fragment& before, const Fragmen
 // left them out.
 Status CheckSameRows(const Change& change, const std::vector<Fragment>& fragments) {
   const auto* merge = std::get_if<MergeRows>(&change.what);
-  if (merge == nullptr || merge->append.fragments.empty()) return Status::Ok();
+  if (merge == nullptr || merge->keys == nullptr || merge->append.fragments.empty()) return Status::Ok();
   std::set<int64_t> known;
   for (const auto& used : change.values_used) known.insert(used.fragment.id);
   for (const auto& fragment : fragments) {
@@ -213,7 +213,9 @@ Status CheckSameFragments(const Change& change, const View& head) {
 
 Status CheckFreeKeys(const Change& change, const View& head) {
   const auto& merge = std::get<MergeRows>(change.what);
-  if (merge.append.fragments.empty() || head.snapshot().next_row_id == merge.next_row_id) return Status::Ok();
+  if (merge.keys == nullptr || merge.append.fragments.empty() ||
+      head.snapshot().next_row_id == merge.next_row_id)
+    return Status::Ok();
   ScanOptions scan;
   scan.columns = merge.on;
   scan.where = std::string(kRowIdColumn) + " >= " + std::to_string(merge.next_row_id);
@@ -233,8 +235,7 @@ Status CheckFreeKeys(const Change& change, const View& head) {
 }
 
 Status CheckNewItems(const Change& change, const View& head) {
-  return CheckTaken(head.environment().get(), head.prefix(), head.snapshot(),
-                    std::get<AppendRows>(change.what).taken);
+  return CheckTaken(head.environment().get(), head.prefix(), head.snapshot(), AppendOf(change)->taken);
 }
 
 Status CheckRetained(const Change& change, const View& head) {

@@ -9,7 +9,7 @@ namespace {
 
 // In the order in which they came.
 constexpr std::string_view kFeatures[] = {kTakenFeature, kDeletesFeature, kUpdatesFeature, kExpiryFeature,
-                                          kStubFeature,  kWritersFeature, kFollowFeature};
+                                          kStubFeature,  kWritersFeature, kFollowFeature,  kOriginsFeature};
 
 bool Has(std::string_view feature) {
   for (const std::string_view known : kFeatures) {

@@ -216,7 +216,10 @@ std::string EncodeSnapshot(const Snapshot& snapshot) {
   }
   for (const auto& fragment : snapshot.inline_entries) out["fragments"].push_back(FragmentToJson(fragment));
   WritersToJson(snapshot, &out);
-  if (!snapshot.taken.empty()) out["requires"].push_back(kTakenFeature);  // or the lists would be forgotten
+  // Or the lists would be forgotten, or not be read.
+  if (!snapshot.taken.empty()) {
+    for (const char* feature : {kTakenFeature, kOriginsFeature}) out["requires"].push_back(feature);
+  }
   for (const auto& feature : FeaturesOf(snapshot.inline_entries)) out["requires"].push_back(feature);
   if (snapshot.follow_from > 0) {
     out["follow_from"] = snapshot.follow_from;

@@ -11,7 +11,8 @@ namespace {
 
 using Items = std::vector<TakenItem>;
 
-constexpr std::string_view kTakenMagic = "HRTAKEN1";
+constexpr std::string_view kTakenMagic = "HRTAKEN2";
+constexpr std::string_view kWithoutRows = "HRTAKEN1";  // of earlier programs
 
 void AppendInt(uint64_t value, std::string* out) {
   for (int shift = 0; shift < 64; shift += 8) *out += static_cast<char>(value >> shift);
@@ -32,22 +33,26 @@ std::string Encode(const Items& items) {
     AppendInt(static_cast<uint64_t>(item.modified_ns), &out);
     AppendInt(item.content, &out);
     AppendInt(static_cast<uint64_t>(item.version), &out);
+    AppendInt(static_cast<uint64_t>(item.first_row), &out);
+    AppendInt(static_cast<uint64_t>(item.rows), &out);
   }
   return out;
 }
 
 Result<std::shared_ptr<Items>> Decode(std::string_view bytes, const TakenRef& ref, const std::string& key) {
   const auto corrupt = [&] { return Status::Corrupt("the list of items " + key + " is damaged"); };
+  const bool with_rows = bytes.starts_with(kTakenMagic);
   if (static_cast<int64_t>(bytes.size()) != ref.bytes || Xxh3(bytes) != ref.checksum ||
-      !bytes.starts_with(kTakenMagic)) {
+      !(with_rows || bytes.starts_with(kWithoutRows))) {
     return corrupt();
   }
+  const size_t numbers = with_rows ? 48 : 32;
   auto items = std::make_shared<Items>();
   for (size_t at = kTakenMagic.size(); at < bytes.size();) {
     if (bytes.size() - at < 8) return corrupt();
     const uint64_t length = IntAt(bytes, at);
     at += 8;
-    if (length > bytes.size() - at || bytes.size() - at - length < 32) return corrupt();
+    if (length > bytes.size() - at || bytes.size() - at - length < numbers) return corrupt();
     TakenItem item;
     item.source = std::string(bytes.substr(at, length));
     at += length;
@@ -55,7 +60,11 @@ Result<std::shared_ptr<Items>> Decode(std::string_view bytes, const TakenRef& re
     item.modified_ns = static_cast<int64_t>(IntAt(bytes, at + 8));
     item.content = IntAt(bytes, at + 16);
     item.version = static_cast<int64_t>(IntAt(bytes, at + 24));
-    at += 32;
+    if (with_rows) {
+      item.first_row = static_cast<int64_t>(IntAt(bytes, at + 32));
+      item.rows = static_cast<int64_t>(IntAt(bytes, at + 40));
+    }
+    at += numbers;
     items->push_back(std::move(item));
   }
   return items;
@@ -143,7 +152,10 @@ Status CheckTaken(Environment* env, const std::string& prefix, const Snapshot& h
 Status AddTaken(Environment* env, const std::string& prefix, const Snapshot& head,
                 const std::vector<TakenItem>& items, Snapshot* next, std::vector<std::string>* written) {
   Items stamped = items;
-  for (auto& item : stamped) item.version = next->version;
+  for (auto& item : stamped) {
+    item.version = next->version;
+    if (item.first_row >= 0) item.first_row += head.next_row_id;
+  }
   HEADRACE_ASSIGN(const TakenRef ref, Write(env, prefix, stamped, written));
   if (head.taken.empty()) next->rows_before_taken = head.rows;
   next->taken.push_back(ref);

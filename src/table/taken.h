@@ -15,8 +15,9 @@
 
 namespace headrace::table {
 
-// What a program must know to commit to a table that has such lists (features.h).
+// What a program must know to commit to a table that has such lists (features.h), and ones with rows.
 inline constexpr const char* kTakenFeature = "taken";
+inline constexpr const char* kOriginsFeature = "origins";
 
 struct TakenItem {
   std::string source;       // its key: an absolute place or URI, as bytes
@@ -25,6 +26,13 @@ struct TakenItem {
   uint64_t content = 0;     // XXH3 of its bytes
   // The version that took it. In an append: the version that is expected there, 0 if the item must be new.
   int64_t version = 0;
+  // Its rows, in order: of the id `first_row` and those after it. In an append: counted from the first row of
+  // the append. -1: nothing is known of them (taken in by an earlier program).
+  int64_t first_row = -1;
+  int64_t rows = 0;
+  // In an append: the rows that these take the place of. They are deleted by the same commit.
+  int64_t replaced_first = 0;
+  int64_t replaced_rows = 0;
 };
 
 struct Taken {

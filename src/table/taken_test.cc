@@ -3,6 +3,9 @@
 
 #include <arrow/api.h>
 
+#include <utility>
+
+#include "table/collect_testing.h"
 #include "table/table_testing.h"
 
 namespace headrace::table {
@@ -39,7 +42,7 @@ TEST(Taken, ManyAppendsMakeFewLists) {
   EXPECT_EQ(item.modified_ns, -7);
   EXPECT_EQ(item.content, uint64_t{7} << 60);
   ASSERT_VALUE(const auto view, opened->At());
-  EXPECT_NE(EncodeSnapshot(view.snapshot()).find(R"("requires":["taken"])"), std::string::npos);
+  EXPECT_NE(EncodeSnapshot(view.snapshot()).find(R"("requires":["taken","origins"])"), std::string::npos);
 }
 
 TEST(Taken, TheCommitDecides) {
@@ -57,6 +60,53 @@ TEST(Taken, TheCommitDecides) {
   EXPECT_EQ(taken.items.size(), 1u);
   EXPECT_EQ(taken.items.at("file").content, 4u);
   EXPECT_EQ(taken.items.at("file").version, second.version);
+}
+
+// An item that has changed takes the place of the rows that it became, which others move or delete meanwhile.
+TEST(Taken, ChangedItemsReplaceTheirRows) {
+  const auto store = std::make_shared<HookedStore>(store::NewMemoryStore());
+  ASSERT_VALUE(const auto catalog, Catalog::InitOn(store, {.threads = 1}));
+  const auto schema = arrow::schema({arrow::field("k", arrow::int64())});
+  ASSERT_VALUE(const auto table, testing::MakeTable(catalog.get(), "t", schema));
+  ASSERT_OK(Append(table.get(), {}).status());
+  TakenItem item{"file", 1, 2, 3, 0, 0, 1};
+  ASSERT_VALUE(const auto first, Append(table.get(), {item}));
+  ASSERT_OK(Append(table.get(), {}).status());
+  const TakenItem noted = table->TakenIn().value().items.at("file");
+  EXPECT_EQ(noted.first_row, 1);
+  EXPECT_EQ(noted.rows, 1);
+  const auto ids = [&] {
+    const auto rows = testing::ReadAll(table->At().value(), {.with_row_ids = true}).value();
+    return rows->GetColumnByName("_row_id")->ToString();
+  };
+
+  item.version = first.version;
+  item.replaced_first = noted.first_row;
+  item.replaced_rows = noted.rows;
+  bool compacted = false;
+  store->on_put_if_absent = [&](std::string_view key) {
+    const auto name = ParseKey(key);
+    if (name && name->kind == ObjectKind::kSnapshot && !std::exchange(compacted, true))
+      EXPECT_OK(table->Compact({}, {}).status());
+    return Status::Ok();
+  };
+  ASSERT_VALUE(const auto second, Append(table.get(), {item}));
+  EXPECT_TRUE(compacted);
+  ASSERT_VALUE(const View now, table->At());
+  EXPECT_EQ(now.snapshot().rows, 3);
+  EXPECT_EQ(now.snapshot().operation.rows, 1);
+  EXPECT_EQ(ids().find("    1,"), std::string::npos) << ids();
+  EXPECT_EQ(table->TakenIn().value().items.at("file").first_row, 3);
+
+  // Whoever was faster has taken it; rows that are gone altogether are no fault.
+  EXPECT_TRUE(Append(table.get(), {item}).status().Is(Code::kConflict));
+  ASSERT_OK(table->Delete({"true"}, {}).status());
+  ASSERT_OK(table->Compact({}, {}).status());
+  item.version = second.version;
+  item.replaced_first = 3;
+  ASSERT_OK(Append(table.get(), {item}).status());
+  EXPECT_EQ(table->At().value().snapshot().rows, 1);
+  EXPECT_EQ(table->TakenIn().value().items.at("file").first_row, 4);
 }
 
 TEST(Taken, DamageIsFound) {

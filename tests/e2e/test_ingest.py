@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+import headrace as hr
 from test_python import jpeg
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -63,6 +64,54 @@ def test_changed_files_are_told_and_taken_by_choice(headrace: Run, tmp_path: pat
         assert same["rows"] == 0 and same["skipped"] == 1 and same["changed"] == []
     assert count(headrace, "p") == 2 and count(headrace, "d") == 3
     assert headrace("ingest", "p", "-t", "p", "--on-change", "guess").returncode == 2
+
+
+def test_changed_files_replace_their_rows(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    (tmp_path / "d").mkdir()
+    for name in "abc":
+        (tmp_path / "d" / f"{name}.csv").write_text("k\n" + "".join(f"{name}{i}\n" for i in range(3)))
+    ingest(headrace, "d", "-t", "d")
+    (tmp_path / "p").mkdir()
+    for i in range(3):
+        (tmp_path / "p" / f"{i}.jpg").write_bytes(jpeg(100 + i, 50))
+    ingest(headrace, "p", "-t", "p")
+    catalog = hr.open(tmp_path / ".headrace")
+
+    def keys() -> list[str]:
+        return [row["k"] for row in catalog["d"]]
+
+    # Some rows may be gone, and the fragments be written anew.
+    (tmp_path / "d" / "b.csv").write_text("k\nB0\nB1\n")
+    headrace("delete", "d", "--where", "k = 'b1'", "--yes")
+    catalog["d"].compact()
+    done = ingest(headrace, "d", "-t", "d", "--on-change", "replace")
+    assert done["rows"] == 2 and done["replaced"] == 1 and len(done["changed"]) == 1
+    assert keys() == ["a0", "a1", "a2", "c0", "c1", "c2", "B0", "B1"]
+    # Again, of what is in the last version of it; one that vanishes altogether, too.
+    (tmp_path / "d" / "b.csv").write_text("k\nC\n")
+    (tmp_path / "d" / "a.csv").write_text("k\nA\n")
+    headrace("delete", "d", "--where", "k like 'a%'", "--yes")
+    assert "the earlier rows of 2 went" in headrace("ingest", "d", "-t", "d", "--on-change", "replace").stdout
+    assert keys() == ["c0", "c1", "c2", "A", "C"]
+    assert ingest(headrace, "d", "-t", "d", "--on-change", "replace")["rows"] == 0
+
+    (tmp_path / "p" / "1.jpg").write_bytes(jpeg(200, 50))
+    assert ingest(headrace, "p", "-t", "p", "--on-change", "replace")["replaced"] == 1
+    assert [row["image.width"] for row in catalog["p"].scan(["image.width"]).to_pylist()] == [100, 102, 200]
+    assert catalog["p"].verify()
+
+
+def test_several_processes_replace_a_file_once(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    (tmp_path / "d.csv").write_text("k\n" + "".join(f"{i}\n" for i in range(100)))
+    ingest(headrace, "d.csv", "-t", "d")
+    (tmp_path / "d.csv").write_text("k\n" + "".join(f"{i}\n" for i in range(1000, 1050)))
+    words = ["headrace", "ingest", "d.csv", "-t", "d", "--on-change", "replace", "--json"]
+    running = [subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    done = [json.loads(one.communicate()[0]) for one in running]
+    assert sum(one["replaced"] for one in done) == 1, done
+    assert [row["k"] for row in hr.open(tmp_path / ".headrace")["d"]] == list(range(1000, 1050))
 
 
 def test_equal_bytes_under_another_name_are_told(headrace: Run, tmp_path: pathlib.Path) -> None:
