@@ -31,7 +31,8 @@ class Collection:
 
     ``expired``: versions that expired by it; ``deleted_files`` and ``deleted_bytes``: what went; ``stubs``: expired versions of
     which a line in the log is left; ``holders``: what holds the rest; ``damaged``: versions that cannot be read, because of
-    which nothing was deleted; ``dropped``: the table has no name any more, and all of it goes.
+    which nothing was deleted; ``dropped``: the table has no name any more, and all of it goes. The one whose ``table`` is ""
+    tells of uploads to a bucket, begun a day ago by programs that died: ``deleted_files`` of them went.
     """
 
     table: str

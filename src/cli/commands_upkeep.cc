@@ -94,6 +94,8 @@ std::string Describe(const table::Holder& holder, const table::CollectReport& re
 }
 
 Json ToJson(const table::CollectReport& report, bool dry_run) {
+  if (report.table.empty())  // of no table: what programs that died had half put
+    return {{"table", nullptr}, {"dry_run", dry_run}, {"uploads", report.deleted.objects}};
   const auto count = [](const table::ObjectCount& c) {
     return Json{{"files", c.objects}, {"bytes", c.bytes}};
   };
@@ -117,6 +119,13 @@ Json ToJson(const table::CollectReport& report, bool dry_run) {
 
 void Print(const table::CollectReport& report, bool dry_run) {
   const char* table = report.table.c_str();
+  if (report.table.empty()) {
+    const int64_t uploads = report.deleted.objects;
+    std::printf("%s left half done by programs that died: %s\n",
+                (HumanCount(uploads) + (uploads == 1 ? " upload" : " uploads")).c_str(),
+                dry_run ? "would be removed" : "removed");
+    return;
+  }
   if (report.dropped) {
     if (report.deleted.objects > 0) {
       std::printf("%s (dropped): %s, %s %s\n", table, Files(report.deleted.objects).c_str(),

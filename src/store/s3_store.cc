@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <iterator>
 
+#include "store/kept_uploads.h"
 #include "store/s3_client.h"
 #include "store/s3_list.h"
 #include "store/s3_upload.h"
@@ -75,7 +76,7 @@ class S3Reader final : public ObjectReader {
   std::shared_ptr<S3Client> client_;
 };
 
-class S3Store final : public ObjectStore {
+class S3Store final : public ObjectStore, public KeepsUploads {
  public:
   explicit S3Store(S3Config config) : client_(std::make_shared<S3Client>(std::move(config))) {}
 
@@ -179,6 +180,18 @@ class S3Store final : public ObjectStore {
     return found;
   }
 
+  Result<int64_t> AbortUploads(int64_t before_us, bool dry_run) override {
+    auto uploads = ListUploads(client_.get());
+    if (!uploads.ok()) return uploads.status();
+    int64_t count = 0;
+    for (const auto& upload : *uploads) {
+      if (upload.begun_us >= before_us) continue;
+      if (!dry_run) HEADRACE_TRY(AbortUpload(client_.get(), upload.key, upload.id));
+      ++count;
+    }
+    return count;
+  }
+
  private:
   std::shared_ptr<S3Client> client_;
 };
@@ -187,11 +200,6 @@ class S3Store final : public ObjectStore {
 
 std::shared_ptr<ObjectStore> NewS3Store(S3Config config) {
   return std::make_shared<S3Store>(std::move(config));
-}
-
-Result<std::shared_ptr<ObjectStore>> OpenS3Store(const std::string& location) {
-  HEADRACE_ASSIGN(auto config, S3ConfigFromEnvironment(location));
-  return NewS3Store(std::move(config));
 }
 
 }  // namespace headrace::store

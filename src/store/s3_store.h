@@ -6,14 +6,12 @@
 #pragma once
 
 #include <memory>
-#include <string>
 
 #include "store/object_store.h"
 #include "store/s3_config.h"
 
 namespace headrace::store {
 
-Result<std::shared_ptr<ObjectStore>> OpenS3Store(const std::string& location);
 std::shared_ptr<ObjectStore> NewS3Store(S3Config config);
 
 }  // namespace headrace::store

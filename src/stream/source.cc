@@ -11,6 +11,7 @@
 
 #include "base/hash.h"
 #include "base/limits.h"
+#include "store/cached_store.h"
 #include "table/arrow_bridge.h"
 #include "table/blob_cells.h"
 #include "table/keys.h"
@@ -232,8 +233,10 @@ Result<MediaCells> Source::LoadMedia(const table::Fragment& fragment, const Colu
         HEADRACE_ASSIGN(const Uuid id, Uuid::Parse(name));
         const std::string key = table::PackKey(view_.prefix(), id);
         const auto& env = view_.environment();
-        HEADRACE_ASSIGN(auto reader, env->files.GetOrOpen<store::ObjectReader>(
-                                         key, [&] { return env->store->Open(key); }));
+        // Streams keep what they fetch in a way of their own (block_cache.h).
+        HEADRACE_ASSIGN(auto reader, env->files.GetOrOpen<store::ObjectReader>("stream:" + key, [&] {
+          return store::BelowCache(env->store)->Open(key);
+        }));
         last_index = static_cast<int32_t>(media.packs.size());
         media.packs.push_back(std::move(reader));
         known.emplace(std::string(name), last_index);

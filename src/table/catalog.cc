@@ -6,6 +6,7 @@
 #include "base/exception_text.h"
 #include "store/store.h"
 #include "table/features.h"
+#include "table/immutable.h"
 #include "table/json_read.h"
 #include "table/keys.h"
 #include "table/sealed_json.h"
@@ -75,13 +76,16 @@ Result<std::shared_ptr<Catalog>> Catalog::OpenOn(std::shared_ptr<store::ObjectSt
 }
 
 Result<std::shared_ptr<Catalog>> Catalog::Init(const std::string& location, const CatalogOptions& options) {
-  HEADRACE_ASSIGN(auto store, store::OpenStore(location, {.sync = options.sync, .create = true}));
+  HEADRACE_ASSIGN(
+      auto store,
+      store::OpenStore(location, {.sync = options.sync, .create = true, .immutable = IsImmutable}));
   HEADRACE_ASSIGN(auto catalog, InitOn(std::move(store), options));
   return WithUpkeep(std::move(catalog), options);
 }
 
 Result<std::shared_ptr<Catalog>> Catalog::Open(const std::string& location, const CatalogOptions& options) {
-  HEADRACE_ASSIGN(auto store, store::OpenStore(location, {.sync = true, .create = false}));
+  HEADRACE_ASSIGN(auto store,
+                  store::OpenStore(location, {.sync = true, .create = false, .immutable = IsImmutable}));
   HEADRACE_ASSIGN(const json file, ReadCatalogFile(store.get()));
   if (!file.value("sync", true)) {
     HEADRACE_ASSIGN(store, store::OpenStore(location, {.sync = false, .create = false}));

@@ -3,6 +3,8 @@
 #include <map>
 #include <set>
 
+#include "store/cached_store.h"
+#include "store/kept_uploads.h"
 #include "table/catalog.h"
 #include "table/keys.h"
 #include "table/lease.h"
@@ -75,6 +77,23 @@ Result<bool> NamelessStill(store::ObjectStore* store, const Refs& refs, const st
   return true;
 }
 
+// What was half put when its program died: no listing shows it, and it is paid for. Reported as what was
+// deleted of no table.
+Status AbortUploads(const std::shared_ptr<store::ObjectStore>& store, int64_t before_us, bool dry_run,
+                    const Catalog::CollectedFn& done) {
+  const auto bucket = store::BelowCache(store);
+  auto* keeper = dynamic_cast<store::KeepsUploads*>(bucket.get());
+  if (keeper == nullptr) return Status::Ok();
+  const auto uploads = keeper->AbortUploads(before_us, dry_run);
+  if (uploads.status().Is(Code::kPermission)) return Status::Ok();  // a right that nothing else needs
+  HEADRACE_TRY(uploads.status());
+  if (*uploads == 0) return Status::Ok();
+  CollectReport report;
+  report.deleted.objects = *uploads;
+  done(report);
+  return Status::Ok();
+}
+
 }  // namespace
 
 Status Catalog::Collect(const CollectOptions& collect, const CommitOptions& options,
@@ -108,6 +127,8 @@ Status Catalog::CollectNameless(const CollectOptions& collect, const CommitOptio
   for (const auto& probe : probes) {
     if (probe.modified_us < before_us && !collect.dry_run) HEADRACE_TRY(store->Delete(probe.key));
   }
+  HEADRACE_TRY(
+      AbortUploads(env_->store, std::min(before_us, now_us - kDefaultGraceUs), collect.dry_run, done));
   HEADRACE_ASSIGN(const auto objects, store->List("tables/", "", INT64_MAX));
   std::map<std::string, Nameless> nameless;
   for (const auto& object : objects) {

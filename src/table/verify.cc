@@ -10,6 +10,7 @@
 #include <set>
 #include <tuple>
 
+#include "store/cached_store.h"
 #include "store/read_ahead.h"
 #include "table/blob_cells.h"
 #include "table/catalog.h"
@@ -37,7 +38,8 @@ bool TellsOfDamage(const Status& status) {
 class Verifier {
  public:
   Verifier(const Table& table, const VerifyOptions& verify, const CommitOptions& options)
-      : env_(std::make_shared<Environment>(table.environment()->store, table.environment()->pool.threads())),
+      : env_(std::make_shared<Environment>(store::BelowCache(table.environment()->store),
+                                           table.environment()->pool.threads())),
         prefix_(table.prefix()),
         verify_(verify),
         options_(options),

@@ -121,12 +121,12 @@ class FakeAws:
         end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=self.lifetime)
         return end.strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    def signer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Keys | None:
+    def signer(self, service: str, method: str, path: str, headers: dict[str, str], body: bytes) -> Keys | None:
         found = re.match(
             r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\S+), ?SignedHeaders=(\S+), ?Signature=(\w+)",
             headers.get("authorization", ""),
         )
-        if not found or found[1] not in self.known:
+        if not found or found[1] not in self.known or not found[2].endswith(f"/{service}/aws4_request"):
             return None
         keys = self.known[found[1]]
         path, _, query = path.partition("?")
@@ -158,7 +158,7 @@ class FakeAws:
         action = form["Action"]
         good = form.get("WebIdentityToken") == self.web_token
         if action == "AssumeRole":
-            good = self.signer("POST", path, headers, body) is not None
+            good = self.signer("sts", "POST", path, headers, body) is not None
         if not good or form["RoleArn"] not in self.roles:
             reason = f"<Code>AccessDenied</Code><Message>no {form.get('WebIdentityToken')}</Message>"
             return Answer(403, f"<ErrorResponse><Error>{reason}</Error></ErrorResponse>".encode())
@@ -200,7 +200,7 @@ class FakeAws:
         return Answer(200, self.as_json(self.hand_out(self.instance_name)))
 
     def bucket(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
-        keys = self.signer(method, path, headers, body)
+        keys = self.signer("s3", method, path, headers, body)
         if keys is None:
             return Answer(403, error("SignatureDoesNotMatch"))
         self.askers.append((keys.access, keys.token))
