@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Callable
 
+import s3
 import tables
 import upkeep
 from measure import Line
@@ -42,6 +43,7 @@ Bench = Callable[[float], list[Line]]
 SUITES: dict[str, dict[str, Bench]] = {
     "tables": tables.BENCHES,
     "upkeep": upkeep.BENCHES,
+    "s3": s3.BENCHES,
     "stream": stream.BENCHES,
     "engine": engine.BENCHES,
     "serve": serve.BENCHES,
@@ -49,6 +51,8 @@ SUITES: dict[str, dict[str, Bench]] = {
 NOTES = {
     "tables": "Lance does not fsync, so it is compared with a catalog made with `--no-sync`; the synced figure stands beside it.",
     "upkeep": "Neither fsyncs. Each work begins with a fresh copy of the files; pages are in memory.",
+    "s3": "versitygw 1.8.0 on the same machine, behind a proxy that sends each answer 20 ms late and counts. Each round opens the table anew: "
+    "nothing is cached, by either.",
     "stream": "Pictures are 4,096 JPEGs of 500 × 375 and about 94 KB, cut from Debian's photographs. Every loader is shuffled, has two "
     "workers (we: two threads), and every byte of every batch goes through a checksum.",
     "engine": "gemma3-270m Q4_K_M (base model) and MiniLM-L6 f16. The rival is llama-server v0.5.0 from the same source and commit with "

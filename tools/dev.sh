@@ -582,6 +582,7 @@ bench() {
   case $names in
     "  "|*" stream "*|*" pictures "*|*" raw "*|*" first "*) rivals="rivals rivals-hf" ;;  # torch and the loaders: 7 GB
   esac
+  case $names in "  "|*" s3 "*|*" distant-"*) setup versitygw ;; esac
   # shellcheck disable=SC2086
   setup run bench models $rivals
   build quiet

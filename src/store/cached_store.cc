@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "store/sized_open.h"
+
 namespace headrace::store {
 namespace {
 
@@ -89,7 +91,7 @@ class CachedReader final : public ObjectReader {
   Result<std::shared_ptr<ObjectReader>> Inner() {
     const std::lock_guard lock(mutex_);
     if (inner_ == nullptr) {
-      HEADRACE_ASSIGN(inner_, store_->Open(key()));
+      HEADRACE_ASSIGN(inner_, store::OpenSized(store_.get(), key(), size()));
       if (inner_->size() != size())
         return Status::Corrupt(key() + " has " + std::to_string(inner_->size()) + " bytes, and had " +
                                std::to_string(size()) + " before");
@@ -104,7 +106,7 @@ class CachedReader final : public ObjectReader {
   std::string object_;
 };
 
-class CachedStore final : public ObjectStore {
+class CachedStore final : public ObjectStore, public OpensSized {
  public:
   CachedStore(std::shared_ptr<ObjectStore> inner, std::shared_ptr<DiskCache> cache, std::string name,
               std::function<bool(std::string_view)> immutable)
@@ -147,6 +149,11 @@ class CachedStore final : public ObjectStore {
     }
     return std::shared_ptr<ObjectReader>(std::make_shared<CachedReader>(
         inner_, std::move(opened), cache_, ObjectOf(key), std::string(key), *size));
+  }
+  Result<std::shared_ptr<ObjectReader>> OpenSized(std::string_view key, int64_t size) override {
+    if (!immutable_(key)) return store::OpenSized(inner_.get(), key, size);
+    return std::shared_ptr<ObjectReader>(
+        std::make_shared<CachedReader>(inner_, nullptr, cache_, ObjectOf(key), std::string(key), size));
   }
   Result<bool> Exists(std::string_view key) override { return inner_->Exists(key); }
 

@@ -139,7 +139,8 @@ TEST_F(CacheOnDisk, WhatIsDamagedIsReadAnew) {
   check("as it is");
   ASSERT_EQ(Files().size(), 4U);
   std::mt19937_64 random(5);
-  for (const auto& file : Files()) {
+  const auto all = Files();
+  for (const auto& file : {all.front(), all.back()}) {  // a first segment and a last one
     for (int64_t at : {0, 8, 40, 48, 56, 64, 4096, 4100, 36864, 40960}) {
       std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
       stream.seekg(at);
@@ -236,7 +237,7 @@ TEST_F(CacheOnDisk, ProcessesShareItWithoutALock) {
     for (uint64_t child = 0; child < 4; ++child) {
       const pid_t pid = fork();
       if (pid == 0) {
-        for (uint64_t i = 0; i < 5; ++i) {
+        for (uint64_t i = 0; i < 2; ++i) {
           ReadAll(Open().get(), "i/x", text, child * 10 + i);
           if (HasFatalFailure()) _exit(1);
         }

@@ -37,7 +37,12 @@ std::string Header(const HttpResponse& response, const char* name) {
 bool Retryable(const S3Call& call, const HttpResponse& response) {
   const int status = response.status;
   if (status == 408 || status == 429 || (status >= 500 && status != 501)) return true;
-  if (status == 206) return call.length >= 0 && static_cast<int64_t>(response.body.size()) != call.length;
+  if (status == 206) {
+    // Less than the object has there: cut on its way. An object that has no more is the caller's matter.
+    const int64_t whole = ObjectBytes(response);
+    return call.length >= 0 && static_cast<int64_t>(response.body.size()) != call.length &&
+           (whole < 0 || call.offset + call.length <= whole);
+  }
   // An upload's completion is answered with 200 before it is known how it ends.
   if (status == 200 && call.method == "POST" && response.body.find("<Error>") != std::string::npos) {
     const std::string code = ErrorOf(response).code;
@@ -70,6 +75,15 @@ void Pause(int attempt, double asked, double left) {
 }
 
 }  // namespace
+
+int64_t ObjectBytes(const HttpResponse& response) {
+  const std::string range = Header(response, "content-range");  // "bytes 0-99/1234"
+  const size_t slash = range.find('/');
+  if (slash == std::string::npos || slash + 1 == range.size() ||
+      !isdigit(static_cast<unsigned char>(range[slash + 1])))
+    return -1;
+  return std::strtoll(range.c_str() + slash + 1, nullptr, 10);
+}
 
 S3Client::S3Client(S3Config config)
     : config_(std::move(config)), region_(config_.region), address_(AddressOf(config_, region_)) {}

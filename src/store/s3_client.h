@@ -29,7 +29,11 @@ struct S3Call {
   std::vector<std::pair<std::string, std::string>> headers;  // lower-case names
   std::string_view body;                                     // must outlive the answer
   int64_t length = -1;                                       // of a 206 answer's body; -1: any
+  int64_t offset = 0;                                        // where that begins in the object
 };
+
+// The size of the whole object, as the answer to a range tells (Content-Range); -1 where it does not.
+int64_t ObjectBytes(const HttpResponse& response);
 
 class S3Client {
  public:

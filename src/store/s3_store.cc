@@ -8,6 +8,7 @@
 #include "store/s3_client.h"
 #include "store/s3_list.h"
 #include "store/s3_upload.h"
+#include "store/sized_open.h"
 
 namespace headrace::store {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 S3Call RangeCall(std::string_view key, const ByteRange& range) {
   const int64_t last = range.offset + range.length - 1;
   const std::string bytes = "bytes=" + std::to_string(range.offset) + "-" + std::to_string(last);
-  return {"GET", std::string(key), {}, {{"range", bytes}}, {}, range.length};
+  return {"GET", std::string(key), {}, {{"range", bytes}}, {}, range.length, range.offset};
 }
 
 Result<Bytes> RangeBody(const S3Client& client, const S3Call& call, HttpResponse response,
@@ -63,6 +64,10 @@ class S3Reader final : public ObjectReader {
     }
     for (size_t i = 0; i < merged.size(); ++i) {
       HEADRACE_ASSIGN(auto response, client_->Run(calls[i], nullptr, &sent[i]));
+      const int64_t whole = ObjectBytes(response);
+      if (whole >= 0 && whole != size())
+        return Status::Corrupt(client_->Describe() + key() + " has " + std::to_string(whole) +
+                               " bytes; it should have " + std::to_string(size()));
       HEADRACE_ASSIGN(const Bytes bytes, RangeBody(*client_, calls[i], std::move(response), merged[i].range));
       for (const size_t member : merged[i].members) {
         parts[index[member]] =
@@ -76,7 +81,7 @@ class S3Reader final : public ObjectReader {
   std::shared_ptr<S3Client> client_;
 };
 
-class S3Store final : public ObjectStore, public KeepsUploads {
+class S3Store final : public ObjectStore, public KeepsUploads, public OpensSized {
  public:
   explicit S3Store(S3Config config) : client_(std::make_shared<S3Client>(std::move(config))) {}
 
@@ -108,6 +113,11 @@ class S3Store final : public ObjectStore, public KeepsUploads {
     if (length == response.headers.end())
       return Status::Io("the store gave no length for " + std::string(key));
     const int64_t size = std::strtoll(length->second.c_str(), nullptr, 10);
+    return std::shared_ptr<ObjectReader>(std::make_shared<S3Reader>(client_, std::string(key), size));
+  }
+
+  Result<std::shared_ptr<ObjectReader>> OpenSized(std::string_view key, int64_t size) override {
+    HEADRACE_TRY(ValidateKey(key));
     return std::shared_ptr<ObjectReader>(std::make_shared<S3Reader>(client_, std::string(key), size));
   }
 

@@ -44,6 +44,12 @@ Result<json> ReadCatalogFile(store::ObjectStore* store) {
   }
 }
 
+std::shared_ptr<Environment> NewEnvironment(std::shared_ptr<store::ObjectStore> store,
+                                            const CatalogOptions& options) {
+  return std::make_shared<Environment>(std::move(store),
+                                       options.threads > 0 ? options.threads : DefaultThreads());
+}
+
 std::shared_ptr<Catalog> WithUpkeep(std::shared_ptr<Catalog> catalog, const CatalogOptions& options) {
   const auto& env = catalog->environment();
   if (options.upkeep) env->upkeep = std::make_unique<Upkeeper>(env->store);
@@ -71,8 +77,7 @@ Result<std::shared_ptr<Catalog>> Catalog::InitOn(std::shared_ptr<store::ObjectSt
 Result<std::shared_ptr<Catalog>> Catalog::OpenOn(std::shared_ptr<store::ObjectStore> store,
                                                  const CatalogOptions& options) {
   HEADRACE_TRY(ReadCatalogFile(store.get()).status());
-  const int threads = options.threads > 0 ? options.threads : DefaultThreads();
-  return std::shared_ptr<Catalog>(new Catalog(std::make_shared<Environment>(std::move(store), threads)));
+  return std::shared_ptr<Catalog>(new Catalog(NewEnvironment(std::move(store), options)));
 }
 
 Result<std::shared_ptr<Catalog>> Catalog::Init(const std::string& location, const CatalogOptions& options) {
@@ -88,9 +93,10 @@ Result<std::shared_ptr<Catalog>> Catalog::Open(const std::string& location, cons
                   store::OpenStore(location, {.sync = true, .create = false, .immutable = IsImmutable}));
   HEADRACE_ASSIGN(const json file, ReadCatalogFile(store.get()));
   if (!file.value("sync", true)) {
-    HEADRACE_ASSIGN(store, store::OpenStore(location, {.sync = false, .create = false}));
+    HEADRACE_ASSIGN(store,
+                    store::OpenStore(location, {.sync = false, .create = false, .immutable = IsImmutable}));
   }
-  HEADRACE_ASSIGN(auto catalog, OpenOn(std::move(store), options));
+  std::shared_ptr<Catalog> catalog(new Catalog(NewEnvironment(std::move(store), options)));
   return WithUpkeep(std::move(catalog), options);
 }
 

@@ -1,6 +1,7 @@
 #include "table/open_parquet.h"
 
 #include "store/read_ahead.h"
+#include "store/sized_open.h"
 #include "table/keys.h"
 #include "table/parquet_file.h"
 #include "table/parquet_tail.h"
@@ -11,7 +12,7 @@ Result<std::shared_ptr<ParquetFile>> OpenParquet(Environment* env, const std::st
                                                  const DataFile& file) {
   const std::string key = DataKey(prefix, file.id, FileKind::kParquet);
   return env->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
-    HEADRACE_ASSIGN(auto reader, env->store->Open(key));
+    HEADRACE_ASSIGN(auto reader, store::OpenSized(env->store.get(), key, file.bytes));
     if (reader->size() != file.bytes) {
       return Status::Corrupt(key + " has " + std::to_string(reader->size()) + " bytes; its manifest says " +
                              std::to_string(file.bytes));

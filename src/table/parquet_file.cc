@@ -213,6 +213,37 @@ Result<std::string_view> ParquetFile::Body(Leaf* leaf, size_t page, const store:
   return std::string_view(reinterpret_cast<const char*>(plain->data()), static_cast<size_t>(plain->size()));
 }
 
+std::vector<ParquetFile::Touched> ParquetFile::TouchedPages(const Leaf& leaf, const Rows& rows) const {
+  std::vector<Touched> touched;
+  for (int64_t i = 0; i < rows.count();) {
+    const size_t page = leaf.PageOf(rows.at(i));
+    const int64_t end = page + 1 < leaf.pages.size() ? leaf.pages[page + 1].first_row : rows_;
+    int64_t to = i;
+    if (rows.is_range()) {
+      to = std::min(rows.count(), end - rows.begin());
+    } else {
+      while (to < rows.count() && rows.at(to) < end) ++to;
+    }
+    touched.push_back({page, i, to});
+    i = to;
+  }
+  return touched;
+}
+
+Status ParquetFile::Prefetch(const std::vector<const Field*>& fields, const Rows& rows) {
+  if (reader_->is_mapped() || rows.end() > rows_) return Status::Ok();
+  std::vector<int32_t> ids;
+  for (const Field* field : fields) LeafIds(*field, &ids);
+  std::vector<store::ByteRange> ranges;
+  for (const int32_t id : ids) {
+    HEADRACE_ASSIGN(Leaf* const leaf, FindLeaf(id));
+    HEADRACE_TRY(LoadPages(leaf));
+    for (const auto& one : TouchedPages(*leaf, rows))
+      ranges.push_back({leaf->pages[one.page].offset, leaf->pages[one.page].bytes});
+  }
+  return reader_->ReadMany(ranges).status();
+}
+
 Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Rows& rows,
                                                     std::atomic<int64_t>* bytes_read) {
   HEADRACE_ASSIGN(Leaf* const leaf, FindLeaf(field.id));
@@ -225,27 +256,11 @@ Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Ro
   result.max_level = leaf->max_level;
   HEADRACE_ASSIGN(auto builder, NewLeafBuilder(field.type, leaf->physical, rows.count()));
 
-  // The pages touched, and which of the rows asked for lie in each.
-  struct Touched {
-    size_t page;
-    int64_t from;  // index into rows
-    int64_t to;
-  };
-  std::vector<Touched> touched;
+  const auto touched = TouchedPages(*leaf, rows);
   std::vector<store::ByteRange> ranges;
-  for (int64_t i = 0; i < rows.count();) {
-    const size_t page = leaf->PageOf(rows.at(i));
-    const int64_t end = page + 1 < leaf->pages.size() ? leaf->pages[page + 1].first_row : rows_;
-    int64_t to = i;
-    if (rows.is_range()) {
-      to = std::min(rows.count(), end - rows.begin());
-    } else {
-      while (to < rows.count() && rows.at(to) < end) ++to;
-    }
-    touched.push_back({page, i, to});
-    ranges.push_back({leaf->pages[page].offset, leaf->pages[page].bytes});
-    *bytes_read += leaf->pages[page].bytes;
-    i = to;
+  for (const auto& one : touched) {
+    ranges.push_back({leaf->pages[one.page].offset, leaf->pages[one.page].bytes});
+    *bytes_read += leaf->pages[one.page].bytes;
   }
   HEADRACE_ASSIGN(const auto fetched, reader_->ReadMany(ranges));
 

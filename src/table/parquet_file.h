@@ -37,6 +37,9 @@ class ParquetFile {
   // of the pages touched to `*bytes_read`.
   Result<std::shared_ptr<arrow::Array>> Read(const Field& field, const Rows& rows,
                                              std::atomic<int64_t>* bytes_read);
+  // Fetches what Read would, of several fields at once, so that the reads that follow find it in memory. For
+  // files of a distant store; a no-op for others.
+  Status Prefetch(const std::vector<const Field*>& fields, const Rows& rows);
   // Bounds of a leaf over rows [begin, end) from the page index; nothing where the file does not say.
   Result<std::optional<FieldStats>> PageStats(const Field& leaf, int64_t begin, int64_t end);
 
@@ -51,6 +54,13 @@ class ParquetFile {
   Status LoadBounds(Leaf* leaf, const Field& field);
   Result<std::string_view> Body(Leaf* leaf, size_t page, const store::Bytes& bytes,
                                 std::shared_ptr<arrow::Buffer>* owner);
+  // The pages of a leaf that hold some of the rows, and which of the rows asked for lie in each.
+  struct Touched {
+    size_t page;
+    int64_t from;  // index into rows
+    int64_t to;
+  };
+  std::vector<Touched> TouchedPages(const Leaf& leaf, const Rows& rows) const;
   Result<LeafRows> ReadLeaf(const Field& field, const Rows& rows, std::atomic<int64_t>* bytes_read);
   Result<std::shared_ptr<arrow::Array>> ReadFlat(const Field& field, const Rows& rows, LeafRows* first_leaf,
                                                  std::atomic<int64_t>* bytes_read);

@@ -9,9 +9,12 @@
 #include <arrow/type.h>
 
 #include <algorithm>
+#include <deque>
+#include <future>
 #include <numeric>
 
 #include "table/arrow_bridge.h"
+#include "table/prefetch.h"
 #include "table/row_map.h"
 #include "table/view.h"
 
@@ -20,15 +23,53 @@ namespace {
 
 using ArrayPtr = std::shared_ptr<arrow::Array>;
 
-// One column of all parts, in their order.
-Result<ArrayPtr> ReadParts(const FragmentReader& reader, const std::vector<Fragment>& fragments,
-                           const std::vector<RowMap::Picks>& parts, const Projection& column,
-                           const arrow::DataType& type) {
-  arrow::ArrayVector pieces;
-  for (const auto& part : parts) {
-    HEADRACE_ASSIGN(auto piece, reader.Read(fragments[part.fragment], column, Rows::Picks(part.rows)));
-    pieces.push_back(std::move(piece));
+using Pieces = std::vector<arrow::ArrayVector>;  // of each column, by part
+
+constexpr size_t kPartsAtOnce = 32;
+
+// Reads one part of all columns to its place.
+Status ReadPart(const FragmentReader& reader, const Fragment& fragment, const RowMap::Picks& part,
+                const std::vector<Projection>& columns, size_t index, Pieces* pieces) {
+  const auto rows = Rows::Picks(part.rows);
+  for (size_t c = 0; c < columns.size(); ++c) {
+    HEADRACE_ASSIGN((*pieces)[c][index], reader.Read(fragment, columns[c], rows));
   }
+  return Status::Ok();
+}
+
+// All columns of all parts. Where each read waits for a distant store, several parts are read beside each
+// other.
+Result<Pieces> ReadParts(const View& view, const FragmentReader& reader,
+                         const std::vector<Fragment>& fragments, const std::vector<RowMap::Picks>& parts,
+                         const std::vector<Projection>& columns) {
+  Pieces pieces(columns.size(), arrow::ArrayVector(parts.size()));
+  Environment* env = view.environment().get();
+  if (env->store->probes_are_cheap()) {
+    for (size_t p = 0; p < parts.size(); ++p)
+      HEADRACE_TRY(ReadPart(reader, fragments[parts[p].fragment], parts[p], columns, p, &pieces));
+    return pieces;
+  }
+  std::deque<std::future<Status>> reading;
+  Status first;
+  const auto finish = [&] {
+    const Status done = reading.front().get();
+    if (first.ok()) first = done;
+    reading.pop_front();
+  };
+  for (size_t p = 0; p < parts.size() && first.ok(); ++p) {
+    if (reading.size() == kPartsAtOnce) finish();
+    reading.push_back(std::async(std::launch::async, [&, p] {
+      const Fragment& fragment = fragments[parts[p].fragment];
+      Prefetch(env, view.prefix(), fragment, columns, Rows::Picks(parts[p].rows));
+      return ReadPart(reader, fragment, parts[p], columns, p, &pieces);
+    }));
+  }
+  while (!reading.empty()) finish();
+  if (!first.ok()) return first;
+  return pieces;
+}
+
+Result<ArrayPtr> Join(arrow::ArrayVector pieces, const arrow::DataType& type) {
   if (pieces.size() == 1) return pieces[0];
   ArrayPtr joined;
   if (pieces.empty()) {
@@ -124,10 +165,11 @@ Result<std::shared_ptr<arrow::RecordBatch>> View::Take(const std::vector<int64_t
   HEADRACE_ARROW_TRY(compute_ready);
 
   const auto result_schema = table::ToArrow(projections);
+  HEADRACE_ASSIGN(auto pieces, ReadParts(*this, reader_, *fragments, parts, projections));
   arrow::ArrayVector arrays;
   for (size_t c = 0; c < projections.size(); ++c) {
     const auto& type = *result_schema->field(static_cast<int>(c))->type();
-    HEADRACE_ASSIGN(auto joined, ReadParts(reader_, *fragments, parts, projections[c], type));
+    HEADRACE_ASSIGN(auto joined, Join(std::move(pieces[c]), type));
     if (!sorted) {
       HEADRACE_ARROW_ASSIGN(joined, arrow::compute::Take(*joined, *indices));
     }

@@ -11,6 +11,7 @@
 
 #include "base/hash.h"
 #include "base/limits.h"
+#include "store/sized_open.h"
 #include "table/arrow_bridge.h"
 #include "table/keys.h"
 #include "table/type_arrow.h"
@@ -20,6 +21,8 @@ namespace {
 
 constexpr char kSumsMagic[] = "HRSUMS01";
 constexpr int64_t kChunk = limits::kTensorChunkBytes;
+// Picks of rows that are closer than this are read in one request of a distant store.
+constexpr int64_t kCellGap = 16 << 10;
 
 template <typename T>
 void Put(std::string* out, T value) {
@@ -220,9 +223,9 @@ Result<std::shared_ptr<TensorFile>> TensorFile::Open(store::ObjectStore* store, 
                                                      const Uuid& id) {
   std::shared_ptr<TensorFile> file(new TensorFile());
   const std::string key = DataKey(prefix, id, FileKind::kTensor);
-  HEADRACE_ASSIGN(file->reader_, store->Open(key));
   HEADRACE_ASSIGN(const auto sums, store->Get(SumsKey(prefix, id)));
   HEADRACE_ASSIGN(file->sums_, DecodeTensorSums(sums.view(), SumsKey(prefix, id)));
+  HEADRACE_ASSIGN(file->reader_, store::OpenSized(store, key, file->sums_.file_bytes));
   if (file->sums_.file_bytes != file->reader_->size()) {
     return Status::Corrupt(key + " has " + std::to_string(file->reader_->size()) +
                            " bytes; its sums file says " + std::to_string(file->sums_.file_bytes));
@@ -251,12 +254,23 @@ Status TensorFile::Verify(int64_t first_chunk, const store::Bytes& chunks) {
 }
 
 Result<store::Bytes> TensorFile::Checked(int64_t offset, int64_t length) {
-  const int64_t first = offset / kChunk;
-  const int64_t begin = first * kChunk;
-  const int64_t end = std::min(reader_->size(), arrow::bit_util::RoundUp(offset + length, kChunk));
-  HEADRACE_ASSIGN(const store::Bytes chunks, reader_->Read(begin, end - begin));
-  HEADRACE_TRY(Verify(first, chunks));
-  return chunks.Slice(offset - begin, length);
+  HEADRACE_ASSIGN(auto parts, Checked({{offset, length}}));
+  return parts[0];
+}
+
+Result<std::vector<store::Bytes>> TensorFile::Checked(const std::vector<store::ByteRange>& ranges) {
+  std::vector<store::ByteRange> chunks;
+  for (const auto& [offset, length] : ranges) {
+    const int64_t begin = offset / kChunk * kChunk;
+    const int64_t end = std::min(reader_->size(), arrow::bit_util::RoundUp(offset + length, kChunk));
+    chunks.push_back({begin, end - begin});
+  }
+  HEADRACE_ASSIGN(auto parts, reader_->ReadMany(chunks, kCellGap));
+  for (size_t i = 0; i < parts.size(); ++i) {
+    HEADRACE_TRY(Verify(chunks[i].offset / kChunk, parts[i]));
+    parts[i] = parts[i].Slice(ranges[i].offset - chunks[i].offset, ranges[i].length);
+  }
+  return parts;
 }
 
 Status TensorFile::VerifyAll(const StopToken& stop) {
@@ -307,8 +321,15 @@ Result<std::shared_ptr<arrow::Array>> TensorFile::Read(const Field& field, const
     std::memset(validity->mutable_data(), 0xff, static_cast<size_t>(validity->size()));
     return Status::Ok();
   };
+  struct Run {      // consecutive rows of one batch
+    int64_t first;  // among `rows`
+    int64_t rows;
+    int64_t local;  // in the batch
+    bool has_validity;
+  };
+  std::vector<Run> runs;
+  std::vector<store::ByteRange> ranges;  // of each run its values, then its validity
   for (int64_t i = 0; i < rows.count();) {
-    // One run: consecutive rows of one batch.
     const int64_t row = rows.at(i);
     const size_t index = batch_of(row);
     const TensorBatch& batch = sums_.batches[index];
@@ -316,19 +337,25 @@ Result<std::shared_ptr<arrow::Array>> TensorFile::Read(const Field& field, const
     int64_t run = 1;
     while (i + run < rows.count() && rows.at(i + run) == row + run && row + run < batch_end) ++run;
     const int64_t local = row - first_row_[index];
-    HEADRACE_ASSIGN(const store::Bytes bytes, Checked(batch.values_offset + local * cell, run * cell));
-    std::memcpy(values->mutable_data() + i * cell, bytes.data(), static_cast<size_t>(run * cell));
-    if (batch.validity_offset >= 0) {
-      HEADRACE_TRY(ensure_validity());
-      const int64_t first_byte = local / 8;
-      HEADRACE_ASSIGN(const store::Bytes bits,
-                      Checked(batch.validity_offset + first_byte, (local + run - 1) / 8 - first_byte + 1));
-      for (int64_t k = 0; k < run; ++k) {
-        arrow::bit_util::SetBitTo(validity->mutable_data(), i + k,
-                                  arrow::bit_util::GetBit(bits.data(), local + k - first_byte * 8));
-      }
-    }
+    runs.push_back({i, run, local, batch.validity_offset >= 0});
+    ranges.push_back({batch.values_offset + local * cell, run * cell});
+    if (batch.validity_offset >= 0)
+      ranges.push_back({batch.validity_offset + local / 8, (local + run - 1) / 8 - local / 8 + 1});
     i += run;
+  }
+  HEADRACE_ASSIGN(const auto parts, Checked(ranges));
+  auto part = parts.begin();
+  for (const auto& run : runs) {
+    std::memcpy(values->mutable_data() + run.first * cell, part->data(),
+                static_cast<size_t>(run.rows * cell));
+    ++part;
+    if (!run.has_validity) continue;
+    HEADRACE_TRY(ensure_validity());
+    for (int64_t k = 0; k < run.rows; ++k) {
+      arrow::bit_util::SetBitTo(validity->mutable_data(), run.first + k,
+                                arrow::bit_util::GetBit(part->data(), run.local % 8 + k));
+    }
+    ++part;
   }
   return finish(std::move(values), std::move(validity));
 }

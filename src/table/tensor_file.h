@@ -60,6 +60,8 @@ class TensorFile {
  private:
   TensorFile() = default;
   Result<store::Bytes> Checked(int64_t offset, int64_t length);
+  // The same of many ranges at once: one round trip to a distant store.
+  Result<std::vector<store::Bytes>> Checked(const std::vector<store::ByteRange>& ranges);
   Status Verify(int64_t first_chunk, const store::Bytes& chunks);
 
   std::shared_ptr<store::ObjectReader> reader_;
