@@ -1,28 +1,11 @@
 #include "table/follow.h"
 
-#include <algorithm>
-
 #include "base/check.h"
 #include "table/row_map.h"
 #include "table/row_set_file.h"
 
 namespace headrace::table {
 namespace {
-
-// The version of an overlay that fills these files' fields: below that of every update of them, which it must
-// not hide.
-int64_t VersionBelowUpdates(const Fragment& fragment, const std::vector<DataFile>& files, int64_t version) {
-  for (const auto& overlay : fragment.overlays) {
-    if (overlay.fill) continue;
-    for (const auto& file : files) {
-      const auto& fields = file.family->fields;
-      const bool meets = std::any_of(fields.begin(), fields.end(),
-                                     [&](int32_t field) { return overlay.FileOf(field) != nullptr; });
-      if (meets) version = std::min(version, overlay.version - 1);
-    }
-  }
-  return version;
-}
 
 // The entry of a fill, as it is said of the fragment `now`, which has its rows and others.
 Fragment Moved(const Fragment& entry, const Fragment& now, int64_t version, RowSetWriter* sets) {
@@ -33,7 +16,7 @@ Fragment Moved(const Fragment& entry, const Fragment& now, int64_t version, RowS
   moved.packs = entry.packs;
   const int64_t begin = entry.first_row_id - now.first_row_id;
   Overlay overlay;
-  overlay.version = VersionBelowUpdates(now, entry.files, version);
+  overlay.version = version;
   overlay.rows = sets->Add(*RowSet::Range(begin, begin + entry.rows));
   overlay.files = entry.files;
   overlay.stats = entry.stats;

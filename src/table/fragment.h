@@ -51,7 +51,7 @@ struct Overlay {
   std::vector<DataFile> files;  // of the columns that it has values of
   StatsByField stats;           // of all values in the files
   // Values for a hole, which was to be a file of a fragment that compaction has put into this one meanwhile.
-  // They count for less than every update's: their version is lower.
+  // Nobody has updated these rows of it since that fill began, or it would not be here.
   bool fill = false;
 
   const DataFile* FileOf(int32_t field) const;
