@@ -133,9 +133,9 @@ def main(folder: pathlib.Path, seed: int, files: int, samples: int) -> int:
     counts: collections.Counter[tuple[str, str]] = collections.Counter()
     wrong = []
     for kind, paths in kinds.items():
-        # By chance, the largest, and the newest.
-        largest, newest = max(paths, key=lambda p: p.stat().st_size), max(paths, key=lambda p: p.stat().st_mtime_ns)
-        chosen = {rng.choice(paths), largest, newest} if files > 1 else {rng.choice([largest, newest])}
+        # The largest or the newest, and some by chance.
+        large, new = max(paths, key=lambda p: p.stat().st_size), max(paths, key=lambda p: p.stat().st_mtime_ns)
+        chosen = {rng.choice([large, new]), *rng.sample(paths, min(len(paths), files - 1))}
         for path in sorted(chosen):
             whole = path.read_bytes()
             others = [rng.choice(paths).read_bytes() for _ in range(samples)]

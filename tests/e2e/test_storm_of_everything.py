@@ -156,4 +156,4 @@ def test_everything_at_once(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.skipif(not in_ci(), reason="./dev test --ci")
 def test_everything_at_once_on_s3(bucket: str, tmp_path: pathlib.Path) -> None:
-    storm(bucket, tmp_path, 3, ROLES[:4], 300.0 if LONG else 20.0, 1.0)
+    storm(bucket, tmp_path, 3, ROLES[:4], 300.0 if LONG else 10.0, 1.0)
