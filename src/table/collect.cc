@@ -64,6 +64,17 @@ struct Readings {
   }
 };
 
+// Nobody knows what the holder of a damaged lease reads.
+Status CheckReadable(const std::vector<SeenLease>& leases) {
+  for (const auto& lease : leases) {
+    if (!lease.damaged) continue;
+    return Status::Corrupt("the lease " + LeaseKey(lease.name, lease.epoch) +
+                           " is damaged, and its holder may be alive: nothing is deleted. Either it writes "
+                           "another within a minute or it lapses: try again then");
+  }
+  return Status::Ok();
+}
+
 }  // namespace
 
 Result<int64_t> StoreNow(store::ObjectStore* store) {
@@ -92,7 +103,10 @@ Result<std::vector<SeenLease>> LiveLeases(store::ObjectStore* store, const std::
   };
   std::vector<SeenLease> silent;
   std::copy_if(leases.begin(), leases.end(), std::back_inserter(silent), is_silent);
-  if (silent.empty()) return leases;
+  if (silent.empty()) {
+    HEADRACE_TRY(CheckReadable(leases));
+    return leases;
+  }
   if (collect.dry_run) {
     std::erase_if(leases, is_silent);
     return leases;
@@ -108,6 +122,7 @@ Result<std::vector<SeenLease>> LiveLeases(store::ObjectStore* store, const std::
     if (watch.Lapsed(lease)) HEADRACE_TRY(RemoveLease(store, lease));
   }
   std::erase_if(leases, [&](const SeenLease& lease) { return watch.Lapsed(lease); });
+  HEADRACE_TRY(CheckReadable(leases));
   return leases;
 }
 
@@ -344,6 +359,7 @@ Status Collector::Fence(const Operation& operation) {
   for (int64_t version = seen + 1; version <= head_->version; ++version) versions.push_back(version);
   HEADRACE_TRY(Hold({Holder::Kind::kNewest}, versions));
   HEADRACE_ASSIGN(const auto leases, ListLeases(env_->store.get(), table_.id().ToString() + "-"));
+  HEADRACE_TRY(CheckReadable(leases));
   for (const auto& lease : leases) {
     if (HoldsExpired(lease))
       HEADRACE_TRY(Hold({Holder::Kind::kLease, lease.terms.holder}, {lease.terms.version}));

@@ -92,6 +92,32 @@ TEST_F(CollectTest, ALeaseHoldsWhatIsRead) {
 }
 
 // The lease of a process that died: it is watched for as long as it may be silent, and no longer.
+// Nobody can tell what its holder reads; once it lapses, nobody does.
+TEST_F(CollectTest, NothingGoesBesideADamagedLease) {
+  MakeHistory();
+  const std::string name = table_->id().ToString() + "-x";
+  ASSERT_VALUE(const auto lease, Lease::Take(store_, name, {"ada", 60, table_->id().ToString(), 3, false}));
+  const std::string key = Listed(store_.get(), "leases/" + name + "/")[0].key;
+  ASSERT_OK(store_->Put(key, "not a lease"));
+  const auto files = Files();
+  const auto refused = Collect();
+  EXPECT_TRUE(refused.status().Is(Code::kCorrupt)) << refused.status().ToString();
+  EXPECT_NE(refused.status().ToString().find(key), std::string::npos);
+  EXPECT_EQ(Files(), files);
+  // By the store's clock it is old, and by ours it lapses.
+  store_->time = [&](const std::string& each, int64_t us) { return each == key ? us - kHourUs : us; };
+  double now = 0;
+  CollectOptions options{.keep_us = 1, .grace_us = 0};
+  options.monotonic = [&] { return now; };
+  options.wait = [&](double seconds) {
+    now += seconds;
+    return true;
+  };
+  ASSERT_VALUE(const auto done, Collect(options));
+  EXPECT_GT(done.deleted.objects, 0);
+  EXPECT_GE(now, 90);
+}
+
 TEST_F(CollectTest, ALapsedLeaseHoldsNothing) {
   MakeHistory();
   LeaseTerms terms{"ada", 30, table_->id().ToString(), 2, false};

@@ -85,12 +85,28 @@ Status Lease::PutNext(bool released) {
   return Status::Ok();
 }
 
+namespace {
+
+// The lease, or what stands for one whose bytes are damaged: its holder may be alive all the same.
+Result<SeenLease> ReadOrDamaged(store::ObjectStore* store, const std::string& name, int64_t epoch) {
+  auto lease = Read(store, LeaseKey(name, epoch));
+  if (!lease.status().Is(Code::kCorrupt)) return lease;
+  SeenLease damaged;
+  damaged.name = name;
+  damaged.epoch = epoch;
+  damaged.damaged = true;
+  damaged.terms.holder = "somebody whose lease is damaged";
+  return damaged;
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Lease>> Lease::Take(std::shared_ptr<store::ObjectStore> store, std::string name,
                                            LeaseTerms terms, const SeenLease* lapsed) {
   std::unique_ptr<Lease> lease(new Lease(std::move(store), std::move(name), std::move(terms)));
   HEADRACE_ASSIGN(lease->epoch_, NewestEpoch(lease->store_.get(), lease->name_));
   if (lease->epoch_ > 0) {
-    HEADRACE_ASSIGN(const SeenLease there, Read(lease->store_.get(), LeaseKey(lease->name_, lease->epoch_)));
+    HEADRACE_ASSIGN(const SeenLease there, ReadOrDamaged(lease->store_.get(), lease->name_, lease->epoch_));
     const bool is_lapsed = lapsed != nullptr && lapsed->epoch == there.epoch && lapsed->nonce == there.nonce;
     if (!there.released && !is_lapsed)
       return Status::Conflict("the lease '" + lease->name_ + "' is held by " + there.terms.holder);
@@ -113,17 +129,16 @@ Result<std::vector<SeenLease>> ListLeases(store::ObjectStore* store, const std::
   for (const auto& object : objects) {  // ascending keys: each name's newest comes first
     const auto key = ParseKey(object.key);
     if (!key || key->kind != ObjectKind::kLease || key->name == last) continue;
-    auto lease = Read(store, object.key);
+    auto lease = ReadOrDamaged(store, key->name, key->number);
     if (lease.status().Is(Code::kNotFound)) {
       // Renewed, or released, since it was listed.
       HEADRACE_ASSIGN(const int64_t newest, NewestEpoch(store, key->name));
       if (newest == 0) continue;
-      lease = Read(store, LeaseKey(key->name, newest));
+      lease = ReadOrDamaged(store, key->name, newest);
       if (lease.status().Is(Code::kNotFound))
         return Status::Unavailable("the lease '" + key->name + "' changes faster than it can be read");
     }
     last = key->name;
-    if (lease.status().Is(Code::kCorrupt)) continue;  // it saves no work any more
     if (!lease.ok()) return lease.status();
     lease->renewed_us = object.modified_us;
     if (!lease->released) leases.push_back(*std::move(lease));

@@ -35,6 +35,7 @@ struct SeenLease {
   bool released = false;
   LeaseTerms terms;
   int64_t renewed_us = 0;  // by the store's clock, to be shown
+  bool damaged = false;    // it cannot be read: `terms` has the usual ttl, and nothing says what is held
 };
 
 class Lease {

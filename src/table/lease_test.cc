@@ -91,6 +91,34 @@ TEST(Lease, LapsesOnTheObserversClockAlone) {
 }
 
 // Every store operation fails once, in six ways: whoever thinks that it holds the lease is alone.
+// Its holder may be alive: what it holds is not to be taken for free.
+TEST(Lease, ADamagedOneIsSomebodys) {
+  const auto store = store::NewMemoryStore();
+  ASSERT_VALUE(const auto lease, Lease::Take(store, "t", {"ada", 60, "t", 7, false}));
+  const auto damage = [&] {
+    const std::string key = store->List("leases/t/", "", 1).value()[0].key;
+    std::string bytes(store->Get(key)->view());
+    bytes[bytes.size() / 2] ^= 1;
+    ASSERT_OK(store->Put(key, bytes));
+  };
+  damage();
+  double now = 0;
+  LeaseWatch watch([&] { return now; });
+  ASSERT_VALUE(const auto seen, ListLeases(store.get(), "t"));
+  ASSERT_EQ(seen.size(), 1U);
+  EXPECT_TRUE(seen[0].damaged);
+  watch.See(seen);
+  EXPECT_TRUE(Lease::Take(store, "t", {"bob"}).status().Is(Code::kConflict));
+  ASSERT_OK(lease->Renew());
+  EXPECT_FALSE(ListLeases(store.get(), "t").value()[0].damaged);
+  damage();
+  ASSERT_VALUE(const auto again, ListLeases(store.get(), "t"));
+  watch.See(again);
+  now = 91;
+  ASSERT_TRUE(watch.Lapsed(again[0]));
+  ASSERT_OK(Lease::Take(store, "t", {"bob"}, &again[0]).status());
+}
+
 TEST(Lease, EveryOperationMayFail) {
   using store::Fault;
   int injected = 0;
