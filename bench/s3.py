@@ -115,7 +115,7 @@ def distant_take(scale: float) -> list[Line]:
         use(far)
         for columns, most_bytes, label in (
             (names, 1.0, "5 scalars"),
-            ([*names, "vec"], 5.0, "… and a 384-float vector"),
+            ([*names, "vec"], 5.0, "5 scalars and a 384-float vector"),
         ):
             sides: dict[str, list[tuple[float, int, int]]] = {"ours": [], "theirs": []}
             for index in range(ROUNDS + 1):
@@ -133,7 +133,7 @@ def distant_take(scale: float) -> list[Line]:
                     if index:
                         sides[side].append((seconds, counts["requests"], counts["bytes"]))
             ours, theirs = ([statistics.median(part) for part in zip(*sides[s], strict=True)] for s in sides)
-            work_name = f"open and take 1,000 random rows of {rows:,}, bucket 20 ms away ({label})"
+            work_name = f"open, and take 1,000 random rows of {rows:,}, a bucket 20 ms away: {label}"
             lines.append(at_most(work_name, ours[0], theirs[0], 1.05))
             for what, at, limit, unit in (("requests", 1, 1.05, 1), ("MB", 2, most_bytes, 1e6)):
                 ratio = ours[at] / theirs[at]
