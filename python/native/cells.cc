@@ -13,6 +13,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "base/mapped_file.h"
 #include "bridge.h"
 #include "table/arrow_bridge.h"
 #include "table/type_arrow.h"
@@ -147,11 +148,8 @@ nb::object StructToPython(const arrow::Field& field, const std::shared_ptr<arrow
   if (!blob || !batch.view) return facts;
   const auto cell = array->Slice(row, 1);
   const auto view = batch.view;
-  const nb::object read = nb::cpp_function([cell, view]() -> nb::object {
-    auto blobs = Check(Interruptible([&](const StopToken&) { return view->ReadBlobs(cell); }));
-    if (!blobs[0]) return nb::none();
-    return nb::bytes(blobs[0]->data(), static_cast<size_t>(blobs[0]->size()));
-  });
+  const nb::object read =
+      nb::cpp_function([cell, view]() -> nb::object { return BlobBytes(*view, cell)[0]; });
   return nb::module_::import_("headrace.blob").attr("Blob")(facts, read, AddressOf(*view));
 }
 
@@ -316,6 +314,18 @@ class PythonBuffer final : public arrow::Buffer {
 
 nb::object AddressOf(const table::View& view) {
   return nb::make_tuple(view.environment()->store->Describe(), view.prefix(), view.snapshot().version);
+}
+
+nb::list BlobBytes(const table::View& view, const std::shared_ptr<arrow::Array>& cells) {
+  const int64_t tears = MappedFile::tears();
+  const auto blobs = Check(Interruptible([&](const StopToken&) { return view.ReadBlobs(cells); }));
+  nb::list list;
+  for (const auto& blob : blobs) {
+    list.append(blob ? nb::object(nb::bytes(blob->data(), static_cast<size_t>(blob->size())))
+                     : nb::object(nb::none()));
+  }
+  Check(MappedFile::CheckSince(tears, ""));  // while they were copied
+  return list;
 }
 
 nb::object Cell(const RowBatch& batch, int column, int64_t row) {

@@ -21,6 +21,8 @@ struct RowBatch {
 
 // Where a view is: (location, prefix, version), for reopen_view.
 nb::object AddressOf(const table::View& view);
+// The bytes of a blob column's cells, None where one is null.
+nb::list BlobBytes(const table::View& view, const std::shared_ptr<arrow::Array>& cells);
 // One cell: int, float, bool, str, bytes, datetime, date, list, dict; tensors as numpy arrays; blobs as
 // headrace.Blob.
 nb::object Cell(const RowBatch& batch, int column, int64_t row);

@@ -25,9 +25,7 @@ void BindRows(nb::module_& m) {
     field.type.kind = table::Kind::kBlob;
     field.type.children = table::BlobFields();
     const auto cell = Check(table::ConformArray(ColumnOf("blob", one, "").values, field));
-    const auto blobs = Check(Interruptible([&](const StopToken&) { return view.ReadBlobs(cell); }));
-    if (!blobs[0]) return nb::none();
-    return nb::bytes(blobs[0]->data(), static_cast<size_t>(blobs[0]->size()));
+    return BlobBytes(view, cell)[0];
   });
   nb::class_<RowBatch>(m, "Batch")
       .def_prop_ro("num_rows", [](const RowBatch& b) { return b.rows->num_rows(); })
@@ -64,13 +62,7 @@ void BindRows(nb::module_& m) {
         if (!b.view)
           Raise(Status::Invalid(
               "these rows came from SQL and cannot fetch blobs; take them by _row_id from the table"));
-        const auto blobs = Check(Interruptible([&](const StopToken&) { return b.view->ReadBlobs(cells); }));
-        nb::list list;
-        for (const auto& blob : blobs) {
-          list.append(blob ? nb::object(nb::bytes(blob->data(), static_cast<size_t>(blob->size())))
-                           : nb::object(nb::none()));
-        }
-        return list;
+        return BlobBytes(*b.view, cells);
       });
   nb::class_<Reader>(m, "Reader")
       .def_prop_ro("names", [](const Reader& r) { return r.batches->schema()->field_names(); })

@@ -136,9 +136,11 @@ class ResultReader final : public arrow::RecordBatchReader {
   std::shared_ptr<arrow::Schema> schema() const override { return schema_; }
   arrow::Status ReadNext(std::shared_ptr<arrow::RecordBatch>* batch) override {
     const arrow::Status status = inner_->ReadNext(batch);
-    if (status.ok() && *batch) return Convert(batch);
+    if (status.ok()) {
+      if (*batch) ARROW_RETURN_NOT_OK(Convert(batch));
+      return table::ToArrow(session_->CheckFiles());
+    }
     if (!status.ok() && stop_.stopped()) return table::ToArrow(Status::Cancelled());
-    if (status.ok()) return status;
     const Status ours = session_->FailureIn(status.message());
     return table::ToArrow(ours.ok() ? DuckDbStatus(status.message()) : ours);
   }

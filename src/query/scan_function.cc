@@ -17,6 +17,7 @@
 #include <duckdb/planner/operator/logical_get.hpp>
 #include <set>
 
+#include "base/mapped_file.h"
 #include "query/filters.h"
 #include "query/widen.h"
 
@@ -274,6 +275,7 @@ void Session::Begin(StopToken stop) {
   const std::lock_guard lock(mutex_);
   stop_ = std::move(stop);
   failed_ = Status::Ok();
+  tears_ = MappedFile::tears();
   resolved_.clear();
   scans_.clear();
   tails_.clear();
@@ -282,6 +284,15 @@ void Session::Begin(StopToken stop) {
 void Session::Fail(const Status& status) {
   const std::lock_guard lock(mutex_);
   if (failed_.ok()) failed_ = status;
+}
+
+Status Session::CheckFiles() const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& scan : scans_) {
+    HEADRACE_TRY(MappedFile::CheckSince(tears_, scan->view->prefix()));
+    HEADRACE_TRY(scan->view->reader().CheckViews());
+  }
+  return Status::Ok();
 }
 
 Status Session::FailureIn(const std::string& text) const {

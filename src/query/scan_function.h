@@ -39,6 +39,8 @@ class Session {
   };
   std::shared_ptr<Scan> AddScan(const std::string& table, std::shared_ptr<table::View> view,
                                 const table::ScanStats& planned);
+  // Corrupt where a file was cut off since the query began: its rows may be zeros.
+  Status CheckFiles() const;
   std::vector<std::string> inputs() const;
   std::vector<ScanReport> reports() const;
   const std::shared_ptr<table::Catalog>& catalog() const { return catalog_; }
@@ -53,6 +55,7 @@ class Session {
   mutable std::mutex mutex_;
   StopToken stop_;
   Status failed_;
+  int64_t tears_ = 0;  // MappedFile::tears when the query began
   std::vector<Resolved> resolved_;
   std::map<std::string, std::string> tails_;
   std::vector<std::shared_ptr<Scan>> scans_;

@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,20 +9,29 @@
 #include <cerrno>
 
 #include "base/file.h"
+#include "base/mapped_file.h"
 
 namespace headrace::store {
 namespace {
 
 class MappedReader final : public ObjectReader {
  public:
-  MappedReader(std::string key, std::shared_ptr<const void> map, const uint8_t* data, int64_t size)
-      : ObjectReader(std::move(key), size), all_(std::move(map), data, size) {}
+  // `file`: null for an empty one.
+  MappedReader(std::string key, std::shared_ptr<const MappedFile> file)
+      : ObjectReader(std::move(key), file ? file->size() : 0), file_(std::move(file)) {
+    if (file_) all_ = Bytes(file_, file_->data(), file_->size());
+  }
   bool is_mapped() const override { return true; }
+  Status CheckWhole() const override { return file_ ? file_->CheckWhole() : Status::Ok(); }
 
  protected:
-  Result<Bytes> DoRead(int64_t offset, int64_t length) override { return all_.Slice(offset, length); }
+  Result<Bytes> DoRead(int64_t offset, int64_t length) override {
+    if (file_ && file_->is_torn()) return file_->CheckWhole();
+    return all_.Slice(offset, length);
+  }
 
  private:
+  std::shared_ptr<const MappedFile> file_;
   Bytes all_;
 };
 
@@ -77,15 +85,11 @@ class LocalStore final : public ObjectStore {
     if (!fd.ok()) return Status::FromErrno(errno, "open", path);
     struct stat info {};
     if (fstat(fd.get(), &info) != 0) return Status::FromErrno(errno, "look at", path);
-    const auto size = static_cast<size_t>(info.st_size);
-    if (size == 0)
-      return std::shared_ptr<ObjectReader>(new MappedReader(std::string(key), nullptr, nullptr, 0));
-    void* map = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
-    if (map == MAP_FAILED) return Status::FromErrno(errno, "map", path);
-    const std::shared_ptr<const void> owner(map,
-                                            [size](const void* p) { munmap(const_cast<void*>(p), size); });
-    return std::shared_ptr<ObjectReader>(
-        new MappedReader(std::string(key), owner, static_cast<const uint8_t*>(map), info.st_size));
+    std::shared_ptr<const MappedFile> file;
+    if (info.st_size > 0) {
+      HEADRACE_ASSIGN(file, MappedFile::Map(fd.get(), info.st_size, path));
+    }
+    return std::shared_ptr<ObjectReader>(new MappedReader(std::string(key), std::move(file)));
   }
 
   Result<bool> Exists(std::string_view key) override {

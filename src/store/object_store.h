@@ -65,6 +65,9 @@ class ObjectReader {
   const std::string& key() const { return key_; }
   // True where Read costs a pointer addition: callers then need not plan large reads.
   virtual bool is_mapped() const { return false; }
+  // Corrupt where a mapped file has been cut off, so that zeros may have been read in place of its bytes. For
+  // who has used what Read gave.
+  virtual Status CheckWhole() const { return Status::Ok(); }
 
  protected:
   ObjectReader(std::string key, int64_t size) : key_(std::move(key)), size_(size) {}

@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/mapped_file.h"
 
 namespace headrace::stream {
 namespace {
@@ -129,14 +129,12 @@ Result<store::Bytes> BlockCache::Map(int64_t block) {
   const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.ok()) return Status::NotFound(path);
   struct stat info {};
-  void* data = MAP_FAILED;
-  if (fstat(fd.get(), &info) == 0 && info.st_size >= static_cast<off_t>(kHead)) {
-    data = mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_SHARED, fd.get(), 0);
-  }
+  if (fstat(fd.get(), &info) != 0 || info.st_size < static_cast<off_t>(kHead)) return Status::NotFound(path);
   const auto size = static_cast<int64_t>(info.st_size);
-  if (data == MAP_FAILED) return Status::NotFound(path);
-  const std::shared_ptr<const void> owner(data, [size](void* p) { munmap(p, static_cast<size_t>(size)); });
-  const auto* bytes = static_cast<const uint8_t*>(data);
+  const auto mapped = MappedFile::Map(fd.get(), size, path);
+  if (!mapped.ok()) return Status::NotFound(path);
+  const std::shared_ptr<const MappedFile> owner = *mapped;
+  const uint8_t* bytes = owner->data();
   uint64_t payload = 0;
   uint64_t sum = 0;
   std::memcpy(&payload, bytes + 8, 8);

@@ -37,6 +37,7 @@ class BlockCache {
   // The block's bytes: from the disk, or from `fetch`, which one process of the machine calls.
   Result<store::Bytes> Get(int64_t block, const std::function<Result<std::string>()>& fetch);
 
+  const std::string& folder() const { return own_; }  // where its blocks lie
   int64_t hit_bytes() const { return hit_bytes_; }
   int64_t miss_bytes() const { return miss_bytes_; }
 

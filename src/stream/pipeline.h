@@ -31,6 +31,8 @@ struct PipelineInput {
   const StreamOptions* options = nullptr;
   std::shared_ptr<MemoryBudget> memory;
   State start;
+  int64_t tears = 0;               // MappedFile::tears when the stream began
+  std::vector<std::string> files;  // what the paths of its files begin with, as far as they are mapped
 };
 
 struct Counters {

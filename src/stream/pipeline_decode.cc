@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/clock.h"
+#include "base/mapped_file.h"
 #include "stream/pending_batch.h"
 
 namespace headrace::stream {
@@ -39,6 +40,12 @@ void Pipeline::DecodeSample(PendingBatch* pending, size_t index) {
   Sample& sample = pending->samples[index];
   if (!sample.wanted) return;
   sample.bad = Fill(pending, index);
+  for (const auto& files : in_.files) {
+    const Status whole = MappedFile::CheckSince(in_.tears, files);
+    if (whole.ok()) continue;
+    pending->Fail(whole);  // what was filled in may be zeros, here and in other samples
+    return;
+  }
   if (sample.bad.ok()) return;
   if (IsOutage(sample.bad) || sample.bad.Is(Code::kCancelled)) {
     pending->Fail(sample.bad);

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/mapped_file.h"
 #include "base/task_pool.h"
 #include "stream/pipeline.h"
 #include "table/table.h"
@@ -111,6 +112,11 @@ class StreamImpl final : public Stream {
       input.options = &options_;
       input.memory = memory_;
       input.start = state_;
+      input.tears = tears_;
+      for (const auto& source : active_->sources) input.files.push_back(source->view().prefix());
+      for (const auto& cache : active_->caches) {
+        if (cache) input.files.push_back(cache->folder());
+      }
       pipeline_ = std::make_unique<Pipeline>(std::move(input), &counters_);
     }
     HEADRACE_ASSIGN(auto batch, pipeline_->Next(interrupted));
@@ -457,6 +463,7 @@ class StreamImpl final : public Stream {
   std::mutex use_mutex_;
   mutable std::mutex state_mutex_;
   State state_;
+  const int64_t tears_ = MappedFile::tears();  // of files that were cut off
   std::atomic<double> started_ = -1;
   std::unique_ptr<Pipeline> pipeline_;  // last: it borrows all the others
 };

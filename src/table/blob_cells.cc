@@ -111,6 +111,7 @@ Result<std::vector<store::Bytes>> BlobCells::Read(const std::vector<int64_t>& ro
       }
       result[members[k]] = std::move(parts[k]);
     }
+    HEADRACE_TRY((*opened)->CheckWhole());
   }
   return result;
 }

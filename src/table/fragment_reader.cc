@@ -58,6 +58,10 @@ Result<std::shared_ptr<arrow::Array>> FragmentReader::ReadFile(const DataFile& f
       return TensorFile::Open(env_->store.get(), prefix_, file.id);
     }));
     *bytes_read_ += rows.count() * top.type.tensor_bytes();
+    if (rows.is_range()) {
+      const std::lock_guard lock(views_->mutex);
+      views_->files.try_emplace(tensors.get(), tensors);
+    }
     return tensors->Read(top, rows);
   }
   HEADRACE_ASSIGN(const auto parquet, OpenParquet(file));
@@ -67,6 +71,16 @@ Result<std::shared_ptr<arrow::Array>> FragmentReader::ReadFile(const DataFile& f
     return Picked(std::move(all), rows);
   }
   return parquet->Read(top, rows, bytes_read_.get());
+}
+
+Status FragmentReader::CheckViews() const {
+  const std::lock_guard lock(views_->mutex);
+  for (auto it = views_->files.begin(); it != views_->files.end();) {
+    const auto file = it->second.lock();
+    if (file) HEADRACE_TRY(file->CheckWhole());
+    it = file ? std::next(it) : views_->files.erase(it);
+  }
+  return Status::Ok();
 }
 
 Result<std::shared_ptr<arrow::Array>> FragmentReader::LayOver(std::shared_ptr<arrow::Array> base,

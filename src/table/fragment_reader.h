@@ -2,7 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -16,6 +18,7 @@
 namespace headrace::table {
 
 class ParquetFile;
+class TensorFile;
 
 // The files of one table. Copies share the count of bytes; may be used from many threads.
 class FragmentReader {
@@ -23,7 +26,8 @@ class FragmentReader {
   FragmentReader(std::shared_ptr<Environment> env, std::string prefix)
       : env_(std::move(env)),
         prefix_(std::move(prefix)),
-        bytes_read_(std::make_shared<std::atomic<int64_t>>(0)) {}
+        bytes_read_(std::make_shared<std::atomic<int64_t>>(0)),
+        views_(std::make_shared<Views>()) {}
 
   // One column of some physical rows: a top-level field as in a Projection. Holes read as its default or
   // null.
@@ -40,10 +44,17 @@ class FragmentReader {
   Result<std::optional<FieldStats>> PageStats(const Fragment& fragment, const Projection& projection,
                                               int64_t begin, int64_t end) const;
 
+  // Corrupt where a file was cut off of which this or its copies gave out views: whoever used them asks then.
+  Status CheckViews() const;
   // Bytes of pages and tensors that this and its copies have handed out.
   int64_t bytes_read() const { return bytes_read_->load(); }
 
  private:
+  // Files that arrays given out may be views of, while they are open.
+  struct Views {
+    std::mutex mutex;
+    std::map<const TensorFile*, std::weak_ptr<TensorFile>> files;
+  };
   Result<std::shared_ptr<ParquetFile>> OpenParquet(const DataFile& file) const;
   Result<std::shared_ptr<arrow::Array>> ReadFile(const DataFile& file, const Field& top,
                                                  const Rows& rows) const;
@@ -55,6 +66,7 @@ class FragmentReader {
   std::shared_ptr<Environment> env_;
   std::string prefix_;
   std::shared_ptr<std::atomic<int64_t>> bytes_read_;
+  std::shared_ptr<Views> views_;
 };
 
 // What is known of a leaf of the top-level field `top` once the fragment's overlays are laid over what is

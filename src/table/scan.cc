@@ -337,6 +337,9 @@ class ScanReader final : public arrow::RecordBatchReader {
 
   arrow::Status ReadNext(BatchPtr* batch) override {
     *batch = nullptr;
+    // Batches lie ready for some time, and some are views.
+    const Status whole = view_.reader().CheckViews();
+    if (!whole.ok()) return table::ToArrow(whole);
     while (limit_ != 0) {
       while (running_.size() < ahead_ && next_ < source_->tasks()) {
         // Tasks borrow: were one the last to own the environment, its pool would have to join itself.

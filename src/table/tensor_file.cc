@@ -283,6 +283,14 @@ Status TensorFile::VerifyAll(const StopToken& stop) {
 }
 
 Result<std::shared_ptr<arrow::Array>> TensorFile::Read(const Field& field, const Rows& rows) {
+  auto cells = Cells(field, rows);
+  HEADRACE_TRY(reader_->CheckWhole());
+  return cells;
+}
+
+Status TensorFile::CheckWhole() const { return reader_->CheckWhole(); }
+
+Result<std::shared_ptr<arrow::Array>> TensorFile::Cells(const Field& field, const Rows& rows) {
   const int64_t cell = sums_.cell_bytes;
   if (cell != field.type.tensor_bytes() || rows.end() > rows_) {
     return Status::Corrupt(reader_->key() + " does not hold " + field.type.ToString() + " for row " +

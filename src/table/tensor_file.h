@@ -51,6 +51,7 @@ class TensorFile {
                                                   const Uuid& file);
 
   int64_t rows() const { return rows_; }
+  Status CheckWhole() const;  // as ObjectReader::CheckWhole
   // Reads all of the file, and checks it against its sums.
   Status VerifyAll(const StopToken& stop);
   // A fixed-size list array of these rows; a view of the file where the rows are one run of a mapped batch
@@ -59,6 +60,7 @@ class TensorFile {
 
  private:
   TensorFile() = default;
+  Result<std::shared_ptr<arrow::Array>> Cells(const Field& field, const Rows& rows);
   Result<store::Bytes> Checked(int64_t offset, int64_t length);
   // The same of many ranges at once: one round trip to a distant store.
   Result<std::vector<store::Bytes>> Checked(const std::vector<store::ByteRange>& ranges);
