@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto header = ParsePageHeader(bytes);
   if (!header.ok() || header->values > 100'000) return 0;
   const auto body = bytes.substr(static_cast<size_t>(header->header_bytes));
-  const auto page = OpenPage(*header, body, max_level);
+  const auto page = OpenPage(*header, body, max_level, data[1] / 4 % 3);
   if (!page.ok()) return 0;
   static constexpr std::pair<Kind, parquet::Type::type> kKinds[] = {
       {Kind::kInt8, parquet::Type::INT32},        {Kind::kInt64, parquet::Type::INT64},

@@ -145,6 +145,18 @@ uint32_t LittleU32(std::string_view bytes) {
 static_assert(std::endian::native == std::endian::little,
               "Parquet and Arrow are little-endian; so must the host be");
 
+// The levels at the front of `body`, which then begins after them.
+Result<std::string_view> TakeLevels(std::string_view* body) {
+  if (body->size() < 4) return Bad("its levels are cut off");
+  const uint32_t level_bytes = LittleU32(*body);
+  if (level_bytes > body->size() - 4) return Bad("its levels are cut off");
+  const std::string_view levels = body->substr(4, level_bytes);
+  *body = body->substr(4 + level_bytes);
+  return levels;
+}
+
+int BitWidth(int max_level) { return std::bit_width(static_cast<unsigned>(max_level)); }
+
 }  // namespace
 
 Result<PageHeader> ParsePageHeader(std::string_view bytes) {
@@ -236,18 +248,22 @@ Status DecodeHybrid(std::string_view bytes, int bit_width, int64_t count, uint32
   return Status::Ok();
 }
 
-Result<PageView> OpenPage(const PageHeader& header, std::string_view body, int max_level) {
+Result<PageView> OpenPage(const PageHeader& header, std::string_view body, int max_level,
+                          int max_repetition) {
   PageView page;
   page.rows = header.values;
   page.encoding = header.encoding;
   page.values = body;
+  if (max_repetition > 0) {
+    HEADRACE_ASSIGN(const std::string_view levels, TakeLevels(&page.values));
+    page.repetition.resize(static_cast<size_t>(page.rows));
+    HEADRACE_TRY(DecodeHybrid(levels, BitWidth(max_repetition), page.rows, page.repetition.data()));
+    for (const uint32_t level : page.repetition) {
+      if (level > static_cast<uint32_t>(max_repetition)) return Bad("an impossible level");
+    }
+  }
   if (max_level == 0) return page;
-  if (body.size() < 4) return Bad("its levels are cut off");
-  const uint32_t level_bytes = LittleU32(body);
-  if (level_bytes > body.size() - 4) return Bad("its levels are cut off");
-  const std::string_view levels = body.substr(4, level_bytes);
-  page.values = body.substr(4 + level_bytes);
-  const int bit_width = std::bit_width(static_cast<unsigned>(max_level));
+  HEADRACE_ASSIGN(const std::string_view levels, TakeLevels(&page.values));
   // The common case: one run says that all are defined.
   Thrift in(levels);
   uint64_t head = 0;
@@ -256,7 +272,7 @@ Result<PageView> OpenPage(const PageHeader& header, std::string_view body, int m
     return page;
   }
   page.levels.resize(static_cast<size_t>(page.rows));
-  HEADRACE_TRY(DecodeHybrid(levels, bit_width, page.rows, page.levels.data()));
+  HEADRACE_TRY(DecodeHybrid(levels, BitWidth(max_level), page.rows, page.levels.data()));
   page.all_defined = true;
   for (const uint32_t level : page.levels) {
     if (level > static_cast<uint32_t>(max_level)) return Bad("an impossible level");

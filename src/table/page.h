@@ -39,13 +39,15 @@ Status DecodeHybrid(std::string_view bytes, int bit_width, int64_t count, uint32
 
 // A page taken apart, pointing into its (uncompressed) body.
 struct PageView {
-  int64_t rows = 0;
+  int64_t rows = 0;                  // of a leaf in lists: entries
+  std::vector<uint32_t> repetition;  // levels of a leaf in lists: 0 where a row begins
   bool all_defined = true;
   std::vector<uint32_t> levels;  // definition levels; empty where all are defined (== max_level)
   std::string_view values;       // what follows the levels
   PageEncoding encoding = PageEncoding::kPlain;
 };
-Result<PageView> OpenPage(const PageHeader& header, std::string_view body, int max_level);
+Result<PageView> OpenPage(const PageHeader& header, std::string_view body, int max_level,
+                          int max_repetition = 0);
 
 // PLAIN byte arrays: `count` views into `bytes`.
 Status DecodeByteArrays(std::string_view bytes, int64_t count, std::vector<std::string_view>* out);

@@ -1,13 +1,9 @@
 #include "table/parquet_file.h"
 
 #include <arrow/array.h>
-#include <arrow/array/concatenate.h>
-#include <arrow/builder.h>
-#include <arrow/compute/api.h>
-#include <arrow/table.h>
+#include <arrow/buffer.h>
 #include <arrow/util/bit_util.h>
 #include <arrow/util/compression.h>
-#include <parquet/arrow/reader.h>
 #include <parquet/file_reader.h>
 #include <parquet/metadata.h>
 #include <parquet/page_index.h>
@@ -17,45 +13,13 @@
 #include <cstring>
 
 #include "table/arrow_bridge.h"
-#include "table/conform.h"
+#include "table/nested.h"
 #include "table/page.h"
 #include "table/parquet_leaf.h"
-#include "table/stored_form.h"
+#include "table/parquet_pages.h"
 #include "table/type_arrow.h"
 
 namespace headrace::table {
-
-struct ParquetFile::Leaf {
-  int column = 0;  // in the file
-  int32_t field_id = -1;
-  int max_level = 0;
-  bool repeated = false;
-  parquet::Type::type physical = parquet::Type::INT32;
-
-  struct Page {
-    int64_t offset = 0;
-    int64_t bytes = 0;  // header included
-    int64_t first_row = 0;
-    int group = 0;
-  };
-  struct Dictionary {
-    store::Bytes bytes;
-    std::shared_ptr<arrow::Buffer> owner;
-    std::vector<std::string_view> values;
-  };
-  bool pages_loaded = false;
-  std::vector<Page> pages;
-  std::unique_ptr<std::atomic<uint8_t>[]> verified;
-  std::vector<std::shared_ptr<const Dictionary>> dictionaries;  // by row group, loaded when first needed
-  bool bounds_loaded = false;
-  std::vector<std::optional<FieldStats>> bounds;  // by page
-
-  size_t PageOf(int64_t row) const {
-    const auto it = std::upper_bound(pages.begin(), pages.end(), row,
-                                     [](int64_t r, const Page& page) { return r < page.first_row; });
-    return static_cast<size_t>(it - pages.begin()) - 1;
-  }
-};
 
 struct ParquetFile::LeafRows {
   std::shared_ptr<arrow::Array> array;
@@ -64,8 +28,6 @@ struct ParquetFile::LeafRows {
 };
 
 namespace {
-
-int FieldIdOf(const parquet::schema::Node& node) { return node.field_id(); }
 
 bool HasList(const Type& type) {
   if (type.kind == Kind::kList || type.kind == Kind::kMap) return true;
@@ -76,19 +38,6 @@ bool HasList(const Type& type) {
 void LeafIds(const Field& field, std::vector<int32_t>* ids) {
   if (field.type.children.empty()) ids->push_back(field.id);
   for (const auto& child : field.type.children) LeafIds(child, ids);
-}
-
-// Runs `fn`, turning the library's exceptions into a Status.
-template <typename Fn>
-Status Guard(const std::string& key, Fn fn) {
-  try {
-    return fn();
-  } catch (const parquet::ParquetStatusException& error) {
-    return FromArrow(error.status())
-        .Wrap("cannot read " + key);  // a store that is away is not a damaged file
-  } catch (const std::exception& error) {
-    return Status::Corrupt("cannot read " + key + ": " + error.what());
-  }
 }
 
 }  // namespace
@@ -116,13 +65,15 @@ Status ParquetFile::Load() {
     auto leaf = std::make_unique<Leaf>();
     const auto* descriptor = schema->Column(c);
     leaf->column = c;
-    leaf->field_id = FieldIdOf(*descriptor->schema_node());
+    leaf->field_id = descriptor->schema_node()->field_id();
     leaf->max_level = descriptor->max_definition_level();
-    leaf->repeated = descriptor->max_repetition_level() > 0;
+    leaf->max_repetition = descriptor->max_repetition_level();
+    for (const auto* node = descriptor->schema_node().get(); node->parent() != nullptr; node = node->parent())
+      leaf->path.insert(leaf->path.begin(), node->repetition());
     leaf->physical = descriptor->physical_type();
     leaves_.push_back(std::move(leaf));
   }
-  return Status::Ok();
+  return reader_->CheckWhole();
 }
 
 std::map<int32_t, int64_t> ParquetFile::BytesByField() const {
@@ -130,7 +81,7 @@ std::map<int32_t, int64_t> ParquetFile::BytesByField() const {
   for (int g = 0; g < metadata_->num_row_groups(); ++g) {
     const auto group = metadata_->RowGroup(g);
     for (int c = 0; c < group->num_columns(); ++c)
-      bytes[FieldIdOf(*metadata_->schema()->GetColumnRoot(c))] +=
+      bytes[metadata_->schema()->GetColumnRoot(c)->field_id()] +=
           group->ColumnChunk(c)->total_compressed_size();
   }
   return bytes;
@@ -169,6 +120,7 @@ Status ParquetFile::LoadPages(Leaf* leaf) {
       }
       if (group_rows > 0 && previous < 0) return Status::Corrupt(reader_->key() + " has an empty page index");
     }
+    HEADRACE_TRY(reader_->CheckWhole());
     leaf->pages = std::move(pages);
     leaf->verified = std::make_unique<std::atomic<uint8_t>[]>(leaf->pages.size());
     leaf->dictionaries.resize(static_cast<size_t>(metadata_->num_row_groups()));
@@ -224,7 +176,7 @@ std::vector<ParquetFile::Touched> ParquetFile::TouchedPages(const Leaf& leaf, co
     } else {
       while (to < rows.count() && rows.at(to) < end) ++to;
     }
-    touched.push_back({page, i, to});
+    touched.push_back({page, i, to, end - leaf.pages[page].first_row, {}});
     i = to;
   }
   return touched;
@@ -244,89 +196,95 @@ Status ParquetFile::Prefetch(const std::vector<const Field*>& fields, const Rows
   return reader_->ReadMany(ranges).status();
 }
 
-Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Rows& rows,
-                                                    std::atomic<int64_t>* bytes_read) {
-  HEADRACE_ASSIGN(Leaf* const leaf, FindLeaf(field.id));
+Result<std::vector<ParquetFile::Touched>> ParquetFile::Touch(Leaf* leaf, const Rows& rows,
+                                                             std::atomic<int64_t>* bytes_read) {
   HEADRACE_TRY(LoadPages(leaf));
   if (rows.end() > rows_) {
     return Status::Corrupt(reader_->key() + " has " + std::to_string(rows_) + " rows; row " +
                            std::to_string(rows.end() - 1) + " was referenced");
   }
-  LeafRows result;
-  result.max_level = leaf->max_level;
-  HEADRACE_ASSIGN(auto builder, NewLeafBuilder(field.type, leaf->physical, rows.count()));
-
-  const auto touched = TouchedPages(*leaf, rows);
+  std::vector<Touched> touched = TouchedPages(*leaf, rows);
   std::vector<store::ByteRange> ranges;
   for (const auto& one : touched) {
     ranges.push_back({leaf->pages[one.page].offset, leaf->pages[one.page].bytes});
     *bytes_read += leaf->pages[one.page].bytes;
   }
-  HEADRACE_ASSIGN(const auto fetched, reader_->ReadMany(ranges));
+  HEADRACE_ASSIGN(auto fetched, reader_->ReadMany(ranges));
+  for (size_t t = 0; t < fetched.size(); ++t) touched[t].bytes = std::move(fetched[t]);
+  return touched;
+}
 
+Result<PageView> ParquetFile::OpenDataPage(Leaf* leaf, size_t page, const store::Bytes& bytes,
+                                           std::shared_ptr<arrow::Buffer>* owner) {
+  HEADRACE_ASSIGN(const PageHeader header, ParsePageHeader(bytes.view()));
+  HEADRACE_ASSIGN(const std::string_view body, Body(leaf, page, bytes, owner));
+  if (header.type != PageType::kData)
+    return Status::Corrupt(reader_->key() + ": a data page of an unknown kind");
+  return OpenPage(header, body, leaf->max_level, leaf->max_repetition);
+}
+
+Result<const std::vector<std::string_view>*> ParquetFile::DictionaryOf(Leaf* leaf, const PageView& page,
+                                                                       int group) {
+  using Views = const std::vector<std::string_view>*;
+  if (page.encoding != PageEncoding::kRleDictionary && page.encoding != PageEncoding::kPlainDictionary)
+    return Views{nullptr};
+  auto& slot = leaf->dictionaries[static_cast<size_t>(group)];
+  const std::lock_guard lock(mutex_);
+  if (!slot) {
+    auto loaded = std::make_shared<Leaf::Dictionary>();
+    const auto chunk = metadata_->RowGroup(group)->ColumnChunk(leaf->column);
+    const int64_t begin = chunk->dictionary_page_offset();
+    int64_t first_data = chunk->data_page_offset();
+    if (begin < 0 || begin >= first_data)
+      return Status::Corrupt(reader_->key() + ": no dictionary before its pages");
+    HEADRACE_ASSIGN(loaded->bytes, reader_->Read(begin, first_data - begin));
+    HEADRACE_ASSIGN(const PageHeader header, ParsePageHeader(loaded->bytes.view()));
+    HEADRACE_ASSIGN(const auto body, Body(leaf, SIZE_MAX, loaded->bytes, &loaded->owner));
+    if (header.type != PageType::kDictionary || leaf->physical != parquet::Type::BYTE_ARRAY) {
+      return Status::Corrupt(reader_->key() + ": a dictionary of an unknown kind");
+    }
+    HEADRACE_TRY(DecodeByteArrays(body, header.values, &loaded->values));
+    slot = std::move(loaded);
+  }
+  return Views{&slot->values};
+}
+
+Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Rows& rows,
+                                                    std::atomic<int64_t>* bytes_read) {
+  HEADRACE_ASSIGN(Leaf* const leaf, FindLeaf(field.id));
+  HEADRACE_ASSIGN(const auto touched, Touch(leaf, rows, bytes_read));
+  LeafRows result;
+  result.max_level = leaf->max_level;
+  HEADRACE_ASSIGN(auto builder, NewLeafBuilder(field.type, leaf->physical, rows.count()));
   bool any_null = false;
   std::vector<int64_t> local;
-  for (size_t t = 0; t < touched.size(); ++t) {
-    const auto& [page_index, from, to] = touched[t];
-    const Leaf::Page& place = leaf->pages[page_index];
+  for (const auto& part : touched) {
+    const Leaf::Page& place = leaf->pages[part.page];
     std::shared_ptr<arrow::Buffer> owner;
-    HEADRACE_ASSIGN(const PageHeader header, ParsePageHeader(fetched[t].view()));
-    HEADRACE_ASSIGN(const std::string_view body, Body(leaf, page_index, fetched[t], &owner));
-    if (header.type != PageType::kData)
-      return Status::Corrupt(reader_->key() + ": a data page of an unknown kind");
-    HEADRACE_ASSIGN(const PageView page, OpenPage(header, body, leaf->max_level));
-    const int64_t end = page_index + 1 < leaf->pages.size() ? leaf->pages[page_index + 1].first_row : rows_;
-    if (page.rows != end - place.first_row)
+    HEADRACE_ASSIGN(const PageView page, OpenDataPage(leaf, part.page, part.bytes, &owner));
+    if (page.rows != part.rows)
       return Status::Corrupt(reader_->key() + ": a page has another number of rows");
-
     if (!page.all_defined && !any_null) {
       any_null = true;
       if (leaf->max_level > 1)
-        result.levels.assign(static_cast<size_t>(from), static_cast<uint32_t>(leaf->max_level));
+        result.levels.assign(static_cast<size_t>(part.from), static_cast<uint32_t>(leaf->max_level));
     }
-    const std::vector<std::string_view>* dictionary = nullptr;
-    if (page.encoding == PageEncoding::kRleDictionary || page.encoding == PageEncoding::kPlainDictionary) {
-      auto& slot = leaf->dictionaries[static_cast<size_t>(place.group)];
-      const std::lock_guard lock(mutex_);
-      if (!slot) {
-        auto loaded = std::make_shared<Leaf::Dictionary>();
-        const auto chunk = metadata_->RowGroup(place.group)->ColumnChunk(leaf->column);
-        const int64_t begin = chunk->dictionary_page_offset();
-        int64_t first_data = chunk->data_page_offset();
-        if (begin < 0 || begin >= first_data)
-          return Status::Corrupt(reader_->key() + ": no dictionary before its pages");
-        HEADRACE_ASSIGN(loaded->bytes, reader_->Read(begin, first_data - begin));
-        HEADRACE_ASSIGN(const PageHeader dict_header, ParsePageHeader(loaded->bytes.view()));
-        HEADRACE_ASSIGN(const auto dict_body, Body(leaf, SIZE_MAX, loaded->bytes, &loaded->owner));
-        if (dict_header.type != PageType::kDictionary || leaf->physical != parquet::Type::BYTE_ARRAY) {
-          return Status::Corrupt(reader_->key() + ": a dictionary of an unknown kind");
-        }
-        HEADRACE_TRY(DecodeByteArrays(dict_body, dict_header.values, &loaded->values));
-        slot = std::move(loaded);
-      }
-      dictionary = &slot->values;
-    }
+    HEADRACE_ASSIGN(const auto* dictionary, DictionaryOf(leaf, page, place.group));
+    const auto add_level = [&](int64_t row) {
+      result.levels.push_back(page.all_defined ? static_cast<uint32_t>(leaf->max_level)
+                                               : page.levels[static_cast<size_t>(row)]);
+    };
+    const bool levels = any_null && leaf->max_level > 1;
     if (rows.is_range()) {
-      const int64_t begin_local = rows.at(from) - place.first_row;
-      HEADRACE_TRY(
-          builder->AppendRange(page, leaf->max_level, dictionary, begin_local, begin_local + to - from));
-      if (any_null && leaf->max_level > 1) {
-        for (int64_t i = from; i < to; ++i) {
-          result.levels.push_back(page.all_defined
-                                      ? static_cast<uint32_t>(leaf->max_level)
-                                      : page.levels[static_cast<size_t>(begin_local + i - from)]);
-        }
-      }
+      const int64_t begin = rows.at(part.from) - place.first_row;
+      const int64_t end = begin + part.to - part.from;
+      HEADRACE_TRY(builder->AppendRange(page, leaf->max_level, dictionary, begin, end));
+      for (int64_t row = begin; levels && row < end; ++row) add_level(row);
     } else {
       local.clear();
-      for (int64_t i = from; i < to; ++i) local.push_back(rows.at(i) - place.first_row);
+      for (int64_t i = part.from; i < part.to; ++i) local.push_back(rows.at(i) - place.first_row);
       HEADRACE_TRY(builder->AppendPicks(page, leaf->max_level, dictionary, local));
-      if (any_null && leaf->max_level > 1) {
-        for (const int64_t i : local) {
-          result.levels.push_back(page.all_defined ? static_cast<uint32_t>(leaf->max_level)
-                                                   : page.levels[static_cast<size_t>(i)]);
-        }
-      }
+      for (size_t i = 0; levels && i < local.size(); ++i) add_level(local[i]);
     }
   }
   HEADRACE_ASSIGN(result.array, builder->Finish());
@@ -369,67 +327,11 @@ Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadFlat(const Field& field, 
   return std::shared_ptr<arrow::Array>(array);
 }
 
-Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadNested(const Field& field, const Rows& rows,
-                                                              std::atomic<int64_t>* bytes_read) {
-  std::vector<int32_t> ids;
-  LeafIds(field, &ids);
-  std::vector<int> columns;
-  for (const int32_t id : ids) {
-    HEADRACE_ASSIGN(const Leaf* leaf, FindLeaf(id));
-    columns.push_back(leaf->column);
-  }
-  const auto type = table::ToArrow(field.type);
-  arrow::ArrayVector pieces;
-  Status status = Guard(reader_->key(), [&]() -> Status {
-    std::unique_ptr<parquet::arrow::FileReader> arrow_reader;
-    HEADRACE_ARROW_ASSIGN(
-        arrow_reader, parquet::arrow::FileReader::Make(
-                          arrow::default_memory_pool(),
-                          parquet::ParquetFileReader::Open(ToRandomAccessFile(reader_),
-                                                           parquet::default_reader_properties(), metadata_)));
-    for (int64_t i = 0; i < rows.count();) {
-      const auto group =
-          static_cast<size_t>(std::upper_bound(group_first_row_.begin(), group_first_row_.end(), rows.at(i)) -
-                              group_first_row_.begin()) -
-          1;
-      const int64_t begin = group_first_row_[group];
-      const int64_t end = begin + metadata_->RowGroup(static_cast<int>(group))->num_rows();
-      HEADRACE_ARROW_ASSIGN(auto table, arrow_reader->ReadRowGroup(static_cast<int>(group), columns));
-      for (const int c : columns)
-        *bytes_read += metadata_->RowGroup(static_cast<int>(group))->ColumnChunk(c)->total_compressed_size();
-      HEADRACE_ARROW_ASSIGN(table, table->CombineChunks());
-      if (table->num_columns() != 1 || table->column(0)->num_chunks() != 1) {
-        return Status::Corrupt(reader_->key() + ": a nested column has an unexpected shape");
-      }
-      const auto whole = table->column(0)->chunk(0);
-      if (rows.is_range()) {
-        const int64_t to = std::min(rows.end(), end);
-        pieces.push_back(whole->Slice(rows.at(i) - begin, to - rows.at(i)));
-        i += to - rows.at(i);
-      } else {
-        arrow::Int64Builder indices;
-        while (i < rows.count() && rows.at(i) < end) HEADRACE_ARROW_TRY(indices.Append(rows.at(i++) - begin));
-        HEADRACE_ARROW_ASSIGN(const auto picks, indices.Finish());
-        HEADRACE_ARROW_ASSIGN(const auto taken, arrow::compute::Take(*whole, *picks));
-        pieces.push_back(taken);
-      }
-    }
-    return Status::Ok();
-  });
-  HEADRACE_TRY(status);
-  if (pieces.empty()) return HoleArray(Field{field.id, field.name, field.type, "", false}, 0);
-  std::shared_ptr<arrow::Array> joined = pieces[0];
-  if (pieces.size() > 1) {
-    HEADRACE_ARROW_ASSIGN(joined, arrow::Concatenate(pieces));
-  }
-  if (!joined->type()->Equals(*type)) return ConformArray(FromStored(joined, field.type), field);
-  return WithType(joined, type);
-}
-
 Result<std::shared_ptr<arrow::Array>> ParquetFile::Read(const Field& field, const Rows& rows,
                                                         std::atomic<int64_t>* bytes_read) {
-  if (HasList(field.type)) return ReadNested(field, rows, bytes_read);
-  auto array = ReadFlat(field, rows, nullptr, bytes_read);
+  auto array =
+      HasList(field.type) ? ReadNested(field, rows, bytes_read) : ReadFlat(field, rows, nullptr, bytes_read);
+  HEADRACE_TRY(reader_->CheckWhole());
   if (!array.ok()) return array.status().Wrap("column '" + field.name + "'");
   return array;
 }
@@ -470,6 +372,7 @@ Status ParquetFile::LoadBounds(Leaf* leaf, const Field& field) {
     }
     return Status::Ok();
   }));
+  HEADRACE_TRY(reader_->CheckWhole());
   leaf->bounds = std::move(bounds);
   leaf->bounds_loaded = true;
   return Status::Ok();
@@ -479,7 +382,7 @@ Result<std::optional<FieldStats>> ParquetFile::PageStats(const Field& field, int
   const auto found = FindLeaf(field.id);
   if (!found.ok()) return std::optional<FieldStats>();
   Leaf* const leaf = *found;
-  if (leaf->repeated || begin >= end || end > rows_) return std::optional<FieldStats>();
+  if (leaf->max_repetition > 0 || begin >= end || end > rows_) return std::optional<FieldStats>();
   HEADRACE_TRY(LoadPages(leaf));
   HEADRACE_TRY(LoadBounds(leaf, field));
   std::optional<FieldStats> merged;

@@ -5,6 +5,8 @@
 #include <parquet/page_index.h>
 #include <parquet/schema.h>
 
+#include <algorithm>
+
 #include "table/arrow_bridge.h"
 #include "table/page.h"
 
@@ -49,11 +51,14 @@ class Verifying {
       std::string_view body;
       HEADRACE_ASSIGN(const PageHeader header, Page(pages[i].offset, pages[i].compressed_page_size, &body));
       if (header.type != PageType::kData) return Damaged("a data page of an unknown kind");
-      // How many rows lie in a page of a list, its levels say.
-      if (!plain || leaf->max_repetition_level() > 0) continue;
-      HEADRACE_ASSIGN(const PageView page, OpenPage(header, body, leaf->max_definition_level()));
+      if (!plain) continue;
+      HEADRACE_ASSIGN(const PageView page,
+                      OpenPage(header, body, leaf->max_definition_level(), leaf->max_repetition_level()));
       const int64_t end = i + 1 < pages.size() ? pages[i + 1].first_row_index : group.num_rows();
-      if (page.rows != end - pages[i].first_row_index) return Damaged("a page has another number of rows");
+      const bool listed = leaf->max_repetition_level() > 0;
+      const int64_t rows =
+          listed ? std::count(page.repetition.begin(), page.repetition.end(), 0U) : page.rows;
+      if (rows != end - pages[i].first_row_index) return Damaged("a page has another number of rows");
     }
     if (!chunk->has_dictionary_page()) return Status::Ok();
     std::string_view body;
