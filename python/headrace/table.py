@@ -233,6 +233,18 @@ class Table(Shown):
             return Commit(**self._native.add_empty_columns(list(columns.items()), why))
         return Commit(**self._native.add_columns(to_native(columns, known), why))
 
+    def add_column(self, name: str, type: str, *, default: Any = None, why: str = "") -> Commit:
+        """Adds a column without data. Its rows, and those that are appended without it, read as ``default`` (none: null), which
+        takes no room in files. A null that is appended stays null. The default stays as it is; ``update`` changes values.
+
+        Raises:
+            Invalid: there is a column of that name, or the default is no value of the type.
+            Unsupported: the type has no defaults: binary, uuid, float16, tensors, blobs, lists and what has parts.
+            Conflict: a column of that name came meanwhile.
+        """
+        values = None if default is None else to_native([{name: default}], {name: type})
+        return Commit(**self._native.add_column(name, type, values, why))
+
     def delete(
         self,
         where: str | None = None,

@@ -11,6 +11,8 @@
 #include "ingest/image_facts.h"
 #include "module.h"
 #include "table/arrow_bridge.h"
+#include "table/conform.h"
+#include "table/default_value.h"
 #include "table/keys.h"
 #include "table/settle.h"
 
@@ -179,6 +181,20 @@ void BindNewColumns(nb::class_<table::Table>& table) {
                });
              }));
            })
+      .def(
+          "add_column",
+          [](table::Table& t, const std::string& name, const std::string& type,
+             const std::optional<Reader>& values, const std::string& why) {
+            table::Field field = SchemaFromTypes({{name, type}}).fields[0];
+            if (values) {
+              const auto one = Check(Whole(values->batches.get()));
+              Check(table::SetDefault(*Check(table::ConformArray(one->column(0), field)), &field));
+            }
+            return ToDict(Check(Interruptible([&](const StopToken& stop) {
+              return t.AddEmptyColumns({field}, CommitOf(why, "", -1, stop));
+            })));
+          },
+          nb::arg("name"), nb::arg("type"), nb::arg("values").none(), nb::arg("why"))
       .def("add_empty_columns",
            [](table::Table& t, const std::vector<std::pair<std::string, std::string>>& columns,
               const std::string& why) {

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "table/arrow_bridge.h"
+#include "table/default_value.h"
 #include "table/row_map.h"
 #include "table/table.h"
 
@@ -344,6 +345,7 @@ Result<CommitResult> Table::AddEmptyColumns(std::vector<Field> fields, const Com
     HEADRACE_TRY(ValidateName("column", field.name));
     if (head->schema.Find(field.name) != nullptr)
       return Status::AlreadyExists("there is a column '" + field.name + "' already");
+    if (field.has_default) HEADRACE_TRY(DefaultOf(field).status());
     field.id = -1;
     operation.columns.push_back(field.name);
   }

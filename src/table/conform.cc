@@ -15,6 +15,7 @@
 #include <set>
 
 #include "table/arrow_bridge.h"
+#include "table/default_value.h"
 #include "table/json_text.h"
 #include "table/type_arrow.h"
 
@@ -401,7 +402,8 @@ Result<ArrayPtr> HoleArray(const Field& field, int64_t rows) {
     HEADRACE_ARROW_ASSIGN(auto nulls, arrow::MakeArrayOfNull(type, rows));
     return nulls;
   }
-  HEADRACE_ARROW_ASSIGN(const auto scalar, arrow::Scalar::Parse(type, field.default_value));
+  HEADRACE_ASSIGN(const auto one, DefaultOf(field));
+  HEADRACE_ARROW_ASSIGN(const auto scalar, one->GetScalar(0));
   HEADRACE_ARROW_ASSIGN(auto constant, arrow::MakeArrayFromScalar(*scalar, rows));
   return constant;
 }
