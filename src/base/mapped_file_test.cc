@@ -158,6 +158,7 @@ int EndOf(const std::function<void()>& run) {
   const pid_t child = fork();
   if (child == 0) {
     alarm(20);
+    signal(SIGBUS, SIG_DFL);  // a sanitizer has a handler of its own
     run();
     _exit(0);
   }

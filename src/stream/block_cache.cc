@@ -133,7 +133,7 @@ Result<store::Bytes> BlockCache::Map(int64_t block) {
   const auto size = static_cast<int64_t>(info.st_size);
   const auto mapped = MappedFile::Map(fd.get(), size, path);
   if (!mapped.ok()) return Status::NotFound(path);
-  const std::shared_ptr<const MappedFile> owner = *mapped;
+  const std::shared_ptr<const MappedFile>& owner = *mapped;
   const uint8_t* bytes = owner->data();
   uint64_t payload = 0;
   uint64_t sum = 0;

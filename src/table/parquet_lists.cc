@@ -101,7 +101,9 @@ Result<std::shared_ptr<arrow::Array>> ParquetFile::ReadInBulk(const Field& field
       const int64_t begin = std::max<int64_t>(range.begin() - first, 0);
       const int64_t end = std::min(range.end() - first, group->num_rows());
       if (begin >= end) continue;
-      HEADRACE_ARROW_ASSIGN(auto table, arrow_reader->ReadRowGroup(g, columns));
+      auto read = arrow_reader->ReadRowGroup(g, columns);
+      if (!read.ok()) return FromArrow(read.status()).Wrap("cannot read " + reader_->key());
+      std::shared_ptr<arrow::Table> table = std::move(read).ValueUnsafe();
       for (const int c : columns) *bytes_read += group->ColumnChunk(c)->total_compressed_size();
       HEADRACE_ARROW_ASSIGN(table, table->CombineChunks());
       if (table->num_columns() != 1 || table->column(0)->num_chunks() != 1)

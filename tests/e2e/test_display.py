@@ -78,7 +78,7 @@ def test_readers_say_what_they_are(photos: hr.Table, catalog: hr.Catalog) -> Non
         ("table", "scam", "Table has no attribute 'scam'; did you mean scan?"),
         ("table", "shape", "len(table)"),
         ("table", "filter", "scan(where='…')"),
-        ("table", "zzz", "it has add_columns, append, at"),
+        ("table", "zzz", "it has add_column, add_columns, append, at"),
         ("snapshot", "cuont", "did you mean count?"),
         ("catalog", "create_tabel", "did you mean create_table?"),
         ("catalog", "execute", "sql('…')"),
