@@ -260,7 +260,7 @@ TEST(Simulation, NothingThatIsHeldIsLost) {
         .Run(std::min(kSteps, total - done));
   }
   if (total < 2'000) return;
-  EXPECT_GT(counts.collected, total / 10);
+  EXPECT_GT(counts.collected, total / 20);
   EXPECT_GT(counts.reads, total / 100);
   if (total < 20'000) return;
   for (const int64_t some : {counts.gone, counts.woken, counts.fenced, counts.filled, counts.overtaken})

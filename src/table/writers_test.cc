@@ -214,9 +214,11 @@ class RandomWriters {
 TEST(Writers, NoneCommitsTwice) {
   for (uint64_t seed = 1; seed <= 3; ++seed) {
     RandomWriters random(seed);
-    for (int64_t step = 0; step < testing::Scaled(3'000) && !::testing::Test::HasFatalFailure(); ++step)
-      random.Step();
-    EXPECT_GT(random.refused(), 0) << seed;
+    const int64_t steps = testing::Scaled(3'000);
+    for (int64_t step = 0; step < steps && !::testing::Test::HasFatalFailure(); ++step) random.Step();
+    if (steps >= 3'000) {  // in fewer, none may have been away for long enough
+      EXPECT_GT(random.refused(), 0) << seed;
+    }
   }
 }
 
