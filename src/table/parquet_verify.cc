@@ -9,6 +9,7 @@
 
 #include "table/arrow_bridge.h"
 #include "table/page.h"
+#include "table/parquet_pages.h"
 
 namespace headrace::table {
 namespace {
@@ -90,14 +91,7 @@ class Verifying {
 
 Status VerifyParquet(std::shared_ptr<store::ObjectReader> reader, bool has_checksums, const StopToken& stop) {
   const std::string key = reader->key();
-  try {
-    return Verifying(std::move(reader), has_checksums, stop).Run();
-  } catch (const parquet::ParquetStatusException& error) {
-    return FromArrow(error.status())
-        .Wrap("cannot read " + key);  // a store that is away is not a damaged file
-  } catch (const std::exception& error) {
-    return Status::Corrupt("cannot read " + key + ": " + error.what());
-  }
+  return Guard(key, [&] { return Verifying(std::move(reader), has_checksums, stop).Run(); });
 }
 
 }  // namespace headrace::table
