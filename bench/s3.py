@@ -19,7 +19,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 from measure import Line, at_most, timed
-from tables import Scratch, fixed, vectors
+from tables import Scratch, fixed, scalar_columns, vectors
 
 HERE = pathlib.Path(__file__).resolve().parent
 ACCESS, SECRET = "AKIABENCH", "benchsecret"
@@ -98,13 +98,7 @@ def use(port: int) -> None:
 def distant_take(scale: float) -> list[Line]:
     rows = int(1_000_000 * scale)
     rng = np.random.default_rng(3)
-    scalars = {
-        "a": rng.integers(0, 1 << 40, rows),
-        "b": rng.random(rows),
-        "c": rng.integers(0, 100, rows).astype(np.int32),
-        "d": rng.random(rows).astype(np.float32),
-        "s": pa.array([f"name-{i % 1000}-{i}" for i in range(rows)]),
-    }
+    scalars = scalar_columns(rng, rows)
     names = list(scalars)
     lines = []
     with Scratch() as folder, bucket(folder) as (near, far):

@@ -107,16 +107,21 @@ def add_column(scale: float) -> list[Line]:
     return lines
 
 
-def take(scale: float) -> list[Line]:
-    rows = int(1_000_000 * scale)
-    rng = np.random.default_rng(3)
-    scalars = {
+def scalar_columns(rng: np.random.Generator, rows: int) -> dict[str, np.ndarray | pa.Array]:
+    """Five columns of which rows are taken."""
+    return {
         "a": rng.integers(0, 1 << 40, rows),
         "b": rng.random(rows),
         "c": rng.integers(0, 100, rows).astype(np.int32),
         "d": rng.random(rows).astype(np.float32),
         "s": pa.array([f"name-{i % 1000}-{i}" for i in range(rows)]),
     }
+
+
+def take(scale: float) -> list[Line]:
+    rows = int(1_000_000 * scale)
+    rng = np.random.default_rng(3)
+    scalars = scalar_columns(rng, rows)
     lines = []
     with Scratch() as folder:
         table = pa.table({**scalars, "vec": fixed(vectors(rows))})
