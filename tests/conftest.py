@@ -6,7 +6,9 @@ import os
 import pathlib
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
+from typing import Any
 
 import headrace as hr
 import pytest
@@ -41,3 +43,12 @@ def headrace(tmp_path: pathlib.Path) -> Callable[..., subprocess.CompletedProces
 
 def in_ci() -> bool:
     return bool(os.environ.get("HEADRACE_TEST_CI"))
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> None:
+    """At most half a minute; `what` is what did not come true."""
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError(what)

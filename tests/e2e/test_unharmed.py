@@ -8,14 +8,14 @@ import json
 import pathlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import headrace as hr
 import numpy as np
 import pytest
 import stream_tables
-from conftest import in_ci
+from conftest import in_ci, wait_for
 from serving import make_catalog, needs_models, run, serving
 
 STEPS = hr.RandomResizedCrop(24) | hr.HorizontalFlip()
@@ -33,14 +33,6 @@ def location(request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch
         lambda batch: {"raw": [rng.bytes(120_000) for _ in batch["label"]]}, "true", inputs=["label"], columns=["raw"]
     )
     return f"{request.param}{tmp_path / 'catalog'}"
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError(what)
 
 
 def everything_happens(folder: pathlib.Path, readers: int) -> Iterator[None]:

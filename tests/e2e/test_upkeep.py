@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import headrace as hr
 import numpy as np
 import pytest
+from conftest import wait_for
 
 Headrace = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -156,14 +156,6 @@ def beside(script: str, *words: str) -> subprocess.Popen[str]:
 
 def leases(folder: pathlib.Path) -> int:
     return sum(1 for path in (folder / "leases").rglob("*.json"))
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError(what)
 
 
 def test_streams_and_slow_writers_are_left_alone(
