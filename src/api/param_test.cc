@@ -1,69 +1,15 @@
-// Each field of each API, given a wrong type or value, is refused with 400 and the path of that place.
-#include <functional>
-
-#include "api/call.h"
-#include "api/fields.h"
-#include "testing.h"
+// Calls for text: each field of each API, given a wrong type or value, is refused with 400 and the path of
+// that place.
+#include "api/param_testing.h"
 
 namespace headrace::api {
 namespace {
-
-using Parse = std::function<std::optional<Fault>(std::string_view)>;
 
 Parse Speaking(Dialect dialect) {
   return [dialect](std::string_view body) {
     Call call;
     return ParseCall(dialect, body, &call);
   };
-}
-
-struct Wrong {
-  const char* place;            // a JSON pointer into the body: what is set there
-  const char* value;            // as JSON; "-": the place is removed
-  const char* param = nullptr;  // where it is not the place's own path
-};
-
-// "/messages/0/content" as messages[0].content
-std::string PathOf(std::string_view pointer) {
-  std::string path;
-  while (!pointer.empty()) {
-    pointer.remove_prefix(1);
-    const size_t end = std::min(pointer.find('/'), pointer.size());
-    const std::string_view part = pointer.substr(0, end);
-    const bool index = !path.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
-    if (index) path += "[" + std::string(part) + "]";
-    if (!index) path += (path.empty() ? "" : ".") + std::string(part);
-    pointer.remove_prefix(end);
-  }
-  return path;
-}
-
-void ExpectRefused(const char* api, const Parse& parse, const char* body, const std::vector<Wrong>& wrongs) {
-  const Json good = Json::parse(body);
-  const auto none = parse(good.dump());
-  ASSERT_FALSE(none) << api << ": " << none->param << " " << none->message;
-  for (const Wrong& wrong : wrongs) {
-    Json bad = good;
-    const Json::json_pointer place(wrong.place);
-    if (std::string_view(wrong.value) == "-") {
-      bad[place.parent_pointer()].erase(place.back());
-    } else {
-      bad[place] = Json::parse(wrong.value);
-    }
-    const auto fault = parse(bad.dump());
-    const std::string what = std::string(api) + " " + wrong.place + " = " + wrong.value;
-    ASSERT_TRUE(fault) << what << " was taken";
-    EXPECT_EQ(fault->status, 400) << what;
-    const std::string param = wrong.param != nullptr ? wrong.param : PathOf(wrong.place);
-    EXPECT_EQ(fault->param, param) << what << ": " << fault->message;
-    // Each API's own shape of it.
-    EXPECT_EQ(Json::parse(OpenAiError(*fault))["error"]["param"], param);
-    EXPECT_EQ(Json::parse(OpenAiError(*fault))["error"]["type"], "invalid_request_error");
-    const Json anthropic = Json::parse(AnthropicError(*fault, "r"));
-    EXPECT_EQ(anthropic["type"], "error");
-    EXPECT_EQ(anthropic["error"]["type"], "invalid_request_error");
-    EXPECT_EQ(anthropic["error"]["message"].get<std::string>().rfind(param + ": ", 0), 0U);
-  }
 }
 
 // What all that write text take, at each field a wrong type and, where there are any, wrong values.
@@ -407,117 +353,6 @@ TEST(Params, Native) {
             {"/return_tokens", "5"},
             {"/response_fields", "5"},
             {"/response_fields", "[5]", "response_fields[0]"}}));
-}
-
-TEST(Params, TheSmallerOnes) {
-  ExpectRefused("embeddings",
-                [](std::string_view body) {
-                  EmbeddingsCall call;
-                  return ParseEmbeddings(body, &call);
-                },
-                R"({"input": ["a", [1, 2]]})",
-                {{"/model", "5"},
-                 {"/input", "-"},
-                 {"/input", "5"},
-                 {"/input", "[]"},
-                 {"/input", "{}"},
-                 {"/input", "[1, -1]", "input[1]"},
-                 {"/input", "[[1, -1]]", "input[0][1]"},
-                 {"/input", "[[]]", "input[0]"},
-                 {"/input/0", "{}"},
-                 {"/input/1", "true"},
-                 {"/input/1/0", "true"},
-                 {"/dimensions", "0"},
-                 {"/encoding_format", "\"hex\""},
-                 {"/encoding_format", "5"},
-                 {"/deadline", "0"},
-                 {"/deadline", "\"soon\""},
-                 {"/truncate", "1"},
-                 {"/truncate_prompt_tokens", "0"},
-                 {"/truncate_prompt_tokens", "-2"},
-                 {"/user", "5"}});
-  ExpectRefused("rerank",
-                [](std::string_view body) {
-                  RerankCall call;
-                  return ParseRerank(body, &call);
-                },
-                R"({"query": "q", "documents": ["a", {"text": "b"}]})",
-                {{"/model", "5"},
-                 {"/query", "-"},
-                 {"/query", "[]"},
-                 {"/documents", "-"},
-                 {"/documents", "\"a\""},
-                 {"/documents", "[]"},
-                 {"/documents/0", "5"},
-                 {"/documents/1/text", "-"},
-                 {"/documents/1/text", "5"},
-                 {"/top_n", "0"},
-                 {"/return_documents", "5"},
-                 {"/raw_scores", "5"},
-                 {"/deadline", "-1"}});
-  ExpectRefused("rerank, as text-embeddings-inference",
-                [](std::string_view body) {
-                  RerankCall call;
-                  return ParseRerank(body, &call);
-                },
-                R"({"query": "q", "texts": ["a", "b"]})",
-                {{"/texts", "[]"}, {"/texts/1", "5"}, {"/return_text", "5"}, {"/deadline", "[]"}});
-  const Parse pairs = [](std::string_view body) {
-    PairsCall call;
-    return ParsePairs(body, &call);
-  };
-  ExpectRefused("score", pairs, R"({"text_1": ["a", "b"], "text_2": ["c", {"text": "d"}]})",
-                {{"/text_1", "-"},
-                 {"/text_1", "5"},
-                 {"/text_1/1", "5"},
-                 {"/text_2", "-"},
-                 {"/text_2", "[]"},
-                 {"/text_2/1", "[]"},
-                 {"/text_2/1/text", "-"},
-                 {"/text_2", "[\"c\"]"},
-                 {"/truncate_prompt_tokens", "\"x\""},
-                 {"/deadline", "604801"}});
-  ExpectRefused("score, by its other names", pairs, R"({"queries": ["a", "b"], "documents": ["c", "d"]})",
-                {{"/queries/1", "5"}, {"/documents/1", "5"}, {"/documents", "[\"c\"]"}});
-  for (const bool back : {false, true}) {
-    const Parse parse = [back](std::string_view body) {
-      TokenizeCall call;
-      return ParseTokenize(body, back, &call);
-    };
-    if (back) {
-      ExpectRefused("detokenize", parse, R"({"tokens": [1, 2]})",
-                    {{"/tokens", "-"}, {"/tokens", "5"}, {"/tokens/1", "-1"}, {"/tokens/1", "\"x\""}});
-      continue;
-    }
-    ExpectRefused("tokenize", parse, R"({"prompt": "a"})",
-                  {{"/model", "5"},
-                   {"/prompt", "-"},
-                   {"/prompt", "5"},
-                   {"/content", "5"},
-                   {"/messages", "5"},
-                   {"/messages", "[{\"role\": \"user\"}]", "messages[0].content"},
-                   {"/add_special_tokens", "5"},
-                   {"/add_special", "5"},
-                   {"/parse_special", "5"},
-                   {"/return_token_strs", "5"},
-                   {"/with_pieces", "5"}});
-  }
-  ExpectRefused("scores",
-                [](std::string_view body) {
-                  ScoreCall call;
-                  return ParseScore(body, &call);
-                },
-                R"({"request": "r", "value": 1})",
-                {{"/request", "-"},
-                 {"/request", "\"\""},
-                 {"/request", "5"},
-                 {"/name", "5"},
-                 {"/value", "\"good\""},
-                 {"/value", "-"},
-                 {"/label", "5"},
-                 {"/comment", "5"},
-                 {"/source", "\"nobody\""},
-                 {"/who", "5"}});
 }
 
 }  // namespace

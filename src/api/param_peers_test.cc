@@ -1,0 +1,126 @@
+// Calls for vectors, ranks, tokens and scores of answers: each field, given a wrong type or value, is refused
+// with 400 and the path of that place.
+#include "api/param_testing.h"
+
+namespace headrace::api {
+namespace {
+
+std::optional<Fault> Embeddings(std::string_view body) {
+  EmbeddingsCall call;
+  return ParseEmbeddings(body, &call);
+}
+
+std::optional<Fault> Rerank(std::string_view body) {
+  RerankCall call;
+  return ParseRerank(body, &call);
+}
+
+std::optional<Fault> Pairs(std::string_view body) {
+  PairsCall call;
+  return ParsePairs(body, &call);
+}
+
+std::optional<Fault> Score(std::string_view body) {
+  ScoreCall call;
+  return ParseScore(body, &call);
+}
+
+Parse Tokens(bool back) {
+  return [back](std::string_view body) {
+    TokenizeCall call;
+    return ParseTokenize(body, back, &call);
+  };
+}
+
+TEST(Params, Embeddings) {
+  ExpectRefused("embeddings", Embeddings, R"({"input": ["a", [1, 2]]})",
+                {{"/model", "5"},
+                 {"/input", "-"},
+                 {"/input", "5"},
+                 {"/input", "[]"},
+                 {"/input", "{}"},
+                 {"/input", "[1, -1]", "input[1]"},
+                 {"/input", "[[1, -1]]", "input[0][1]"},
+                 {"/input", "[[]]", "input[0]"},
+                 {"/input/0", "{}"},
+                 {"/input/1", "true"},
+                 {"/input/1/0", "true"},
+                 {"/dimensions", "0"},
+                 {"/encoding_format", "\"hex\""},
+                 {"/encoding_format", "5"},
+                 {"/deadline", "0"},
+                 {"/deadline", "\"soon\""},
+                 {"/truncate", "1"},
+                 {"/truncate_prompt_tokens", "0"},
+                 {"/truncate_prompt_tokens", "-2"},
+                 {"/user", "5"}});
+}
+
+TEST(Params, Rerank) {
+  ExpectRefused("rerank", Rerank, R"({"query": "q", "documents": ["a", {"text": "b"}]})",
+                {{"/model", "5"},
+                 {"/query", "-"},
+                 {"/query", "[]"},
+                 {"/documents", "-"},
+                 {"/documents", "\"a\""},
+                 {"/documents", "[]"},
+                 {"/documents/0", "5"},
+                 {"/documents/1/text", "-"},
+                 {"/documents/1/text", "5"},
+                 {"/top_n", "0"},
+                 {"/return_documents", "5"},
+                 {"/raw_scores", "5"},
+                 {"/deadline", "-1"}});
+  ExpectRefused("rerank, as text-embeddings-inference", Rerank, R"({"query": "q", "texts": ["a", "b"]})",
+                {{"/texts", "[]"}, {"/texts/1", "5"}, {"/return_text", "5"}, {"/deadline", "[]"}});
+}
+
+TEST(Params, Pairs) {
+  ExpectRefused("score", Pairs, R"({"text_1": ["a", "b"], "text_2": ["c", {"text": "d"}]})",
+                {{"/text_1", "-"},
+                 {"/text_1", "5"},
+                 {"/text_1/1", "5"},
+                 {"/text_2", "-"},
+                 {"/text_2", "[]"},
+                 {"/text_2/1", "[]"},
+                 {"/text_2/1/text", "-"},
+                 {"/text_2", "[\"c\"]"},
+                 {"/truncate_prompt_tokens", "\"x\""},
+                 {"/deadline", "604801"}});
+  ExpectRefused("score, by its other names", Pairs, R"({"queries": ["a", "b"], "documents": ["c", "d"]})",
+                {{"/queries/1", "5"}, {"/documents/1", "5"}, {"/documents", "[\"c\"]"}});
+}
+
+TEST(Params, Tokens) {
+  ExpectRefused("tokenize", Tokens(false), R"({"prompt": "a"})",
+                {{"/model", "5"},
+                 {"/prompt", "-"},
+                 {"/prompt", "5"},
+                 {"/content", "5"},
+                 {"/messages", "5"},
+                 {"/messages", "[{\"role\": \"user\"}]", "messages[0].content"},
+                 {"/add_special_tokens", "5"},
+                 {"/add_special", "5"},
+                 {"/parse_special", "5"},
+                 {"/return_token_strs", "5"},
+                 {"/with_pieces", "5"}});
+  ExpectRefused("detokenize", Tokens(true), R"({"tokens": [1, 2]})",
+                {{"/tokens", "-"}, {"/tokens", "5"}, {"/tokens/1", "-1"}, {"/tokens/1", "\"x\""}});
+}
+
+TEST(Params, Scores) {
+  ExpectRefused("scores", Score, R"({"request": "r", "value": 1})",
+                {{"/request", "-"},
+                 {"/request", "\"\""},
+                 {"/request", "5"},
+                 {"/name", "5"},
+                 {"/value", "\"good\""},
+                 {"/value", "-"},
+                 {"/label", "5"},
+                 {"/comment", "5"},
+                 {"/source", "\"nobody\""},
+                 {"/who", "5"}});
+}
+
+}  // namespace
+}  // namespace headrace::api
