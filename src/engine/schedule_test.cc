@@ -249,25 +249,29 @@ TEST(Schedule, CrowdsStayBelowATileAndAlternateWithLightKeys) {
   work[24].prefill_left = 0;
   work[24].decode_rows = 1;
   EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)), (std::map<int, int32_t>{{25, 256}}));
-  // Nobody decodes yet: short steps all the same, and the light key's rows come first.
-  {
-    std::vector<Candidate> beginning;
-    for (int slot = 0; slot < 12; ++slot) {
-      Candidate w;
-      w.slot = slot;
-      w.prefill_left = 70;
-      w.key_running = slot == 11 ? 1 : 30;
-      w.waited = 1 - 0.01 * slot;
-      beginning.push_back(w);
-    }
-    EXPECT_EQ(Schedule(beginning, -1, limits, costs, 2).front().slot, 11);
-    int32_t all = 0;
-    for (const Scheduled& share : Schedule(beginning, -1, limits, costs, 2)) all += share.rows;
-    EXPECT_EQ(all, limits.machine.tile - 1);
-  }
   // Few decoders: as before.
   work.erase(work.begin() + 4, work.begin() + 24);
   EXPECT_EQ(rows_of(Schedule(work, -1, limits, costs, 2)).count(0), 1U);
+}
+
+// A crowd that has yet to prefill, nobody decodes: short steps all the same, and the light key's rows come
+// first.
+TEST(Schedule, ACrowdThatBeginsStaysBelowATile) {
+  const CostTable costs(2, 0.02);
+  const ScheduleLimits limits;
+  std::vector<Candidate> beginning;
+  for (int slot = 0; slot < 12; ++slot) {
+    Candidate w;
+    w.slot = slot;
+    w.prefill_left = 70;
+    w.key_running = slot == 11 ? 1 : 30;
+    w.waited = 1 - 0.01 * slot;
+    beginning.push_back(w);
+  }
+  EXPECT_EQ(Schedule(beginning, -1, limits, costs, 2).front().slot, 11);
+  int32_t all = 0;
+  for (const Scheduled& share : Schedule(beginning, -1, limits, costs, 2)) all += share.rows;
+  EXPECT_EQ(all, limits.machine.tile - 1);
 }
 
 // Without tiles there is no crowd: decodes and prefill share the step, and rows are cut to no multiple.
