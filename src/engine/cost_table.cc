@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <utility>
+
 #include "base/json.h"
 
 namespace headrace::engine {
@@ -199,37 +201,63 @@ int32_t CostTable::RowsWithin(StepShape shape, int64_t attended_per_row, double 
   return low;
 }
 
-std::string CostTable::ToJson() const {
-  nlohmann::json json = {{"version", 2}, {"threads", max_threads_}, {"attended_seconds", attended_seconds_}};
-  for (const auto& table : tables_) {
-    nlohmann::json rows = nlohmann::json::array();
-    for (const Bin& bin : table) rows.push_back({{"seconds", bin.base}, {"seen", bin.seen}});
-    json["tables"].push_back(std::move(rows));
+namespace {
+
+// The file may hold anything.
+double NumberOf(const nlohmann::json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_number() ? found->get<double>() : -1;
+}
+
+template <class Entries, class Seconds>
+nlohmann::json ListOf(const Entries& entries, Seconds seconds) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const auto& one : entries) list.push_back({{"seconds", one.*seconds}, {"seen", one.seen}});
+  return list;
+}
+
+// What was stored counts as one observation; entries that were never seen are guesses from those that were.
+template <class Entries, class Seconds>
+Status ReadList(const nlohmann::json& list, Seconds seconds, double least, Entries* entries) {
+  if (!list.is_array() || list.size() != entries->size())
+    return Status::Corrupt("a table of step costs is cut off");
+  for (size_t i = 0; i < entries->size(); ++i) {
+    if (!list[i].is_object()) return Status::Corrupt("a table of step costs holds something else");
+    const double stored = NumberOf(list[i], "seconds");
+    if (!(stored >= least && stored < 3600)) return Status::Corrupt("a step cost is out of range");
+    (*entries)[i].*seconds = stored;
+    (*entries)[i].seen = NumberOf(list[i], "seen") > 0 ? 1 : 0;
   }
+  return Status::Ok();
+}
+
+}  // namespace
+
+std::string CostTable::ToJson() const {
+  nlohmann::json json = {{"version", 3}, {"threads", max_threads_}, {"attended_seconds", attended_seconds_}};
+  for (const auto& table : tables_) json["tables"].push_back(ListOf(table, &Bin::base));
+  json["piggybacked"] = ListOf(piggybacked_, &Piggybacked::seconds);
+  json["decoding"] = ListOf(decoding_, &Piggybacked::seconds);
   return json.dump(1);
 }
 
 Status CostTable::FromJson(const std::string& text) {
   const nlohmann::json json = ParseJson(text);
-  if (!json.is_object() || json.value("version", 0) != 2 || json.value("threads", 0) != max_threads_ ||
+  if (!json.is_object() || NumberOf(json, "version") != 3 || NumberOf(json, "threads") != max_threads_ ||
       !json.contains("tables") || !json["tables"].is_array() || json["tables"].size() != 2)
     return Status::Corrupt("this is not a table of step costs for " + std::to_string(max_threads_) +
                            " threads");
-  auto tables = tables_;
-  for (size_t t = 0; t < 2; ++t) {
-    if (!json["tables"][t].is_array() || json["tables"][t].size() != kBins)
-      return Status::Corrupt("a table of step costs is cut off");
-    for (size_t b = 0; b < kBins; ++b) {
-      const auto& bin = json["tables"][t][b];
-      if (!bin.is_object()) return Status::Corrupt("a table of step costs holds something else");
-      const double seconds = bin.value("seconds", 0.0);
-      if (!(seconds > 0 && seconds < 3600)) return Status::Corrupt("a step cost is out of range");
-      if (bin.value("seen", int64_t{0}) <= 0) continue;
-      tables[t][b].base = seconds;
-      tables[t][b].seen = 1;
-    }
-  }
-  tables_ = tables;
+  CostTable read = *this;
+  for (size_t t = 0; t < 2; ++t)
+    HEADRACE_TRY(
+        ReadList(json["tables"][t], &Bin::base, std::numeric_limits<double>::min(), &read.tables_[t]));
+  HEADRACE_TRY(
+      ReadList(json.value("piggybacked", nlohmann::json()), &Piggybacked::seconds, 0, &read.piggybacked_));
+  HEADRACE_TRY(ReadList(json.value("decoding", nlohmann::json()), &Piggybacked::seconds, 0, &read.decoding_));
+  read.attended_seconds_ = NumberOf(json, "attended_seconds");
+  if (!(read.attended_seconds_ >= 0 && read.attended_seconds_ < 1))
+    return Status::Corrupt("a step cost is out of range");
+  *this = read;
   return Status::Ok();
 }
 

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -31,6 +32,9 @@ struct EngineOptions {
   model::DecoderOptions decoder;
   // Folder for the measured step costs, "" to keep none; default: ~/.cache/headrace/costs.
   std::optional<std::string> cost_folder;
+  // Bytes per second that so many threads read from memory: what the first steps of a model are planned by
+  // that has no costs stored yet. Null: measured (MeasureMemorySpeed, about 40 ms).
+  std::function<double(int threads)> memory_speed;
   std::shared_ptr<ComputeLease> lease;  // shared by all that compute in this process; made where null
   // The hash of the model's file. Engines of the same weights that share a host cache (CoreOptions::host)
   // find each other's saved prefixes. "": not known, nobody else's.

@@ -1,7 +1,15 @@
-// MachineProfile: every number in the engine that depends on what computes, with where it comes from. What
-// can be measured while serving is not here but in CostTable (seconds of a step by its rows, threads,
-// attention, and whether decodes piggyback on prefill chunks); these are what it starts from, and thresholds
-// around effects of the kernels. "2 cores": gemma3-270m Q4_K_M on 2 cores of an x86-64 server CPU.
+// MachineProfile: every number in the engine that depends on what computes, with where it comes from. There
+// are four kinds:
+// - measured: what steps take. Of a model that has not run on this machine, memory is measured at the start
+//   (memory_speed.h) and the other figures are guesses; CostTable learns them all from the first steps on
+//   (seconds of a step by its rows, threads and attention, and whether decodes piggyback on prefill chunks)
+//   and keeps them between runs, for each model, machine and device;
+// - properties of kernels, the same on every machine that has these kernels: the tile, and what follows from
+// it;
+// - thresholds found by trial, between two costs that grow or fall slowly: half or twice as much changes
+// little;
+// - policy: what people notice, and who shares with whom.
+// "2 cores": gemma3-270m Q4_K_M on 2 cores of an x86-64 server CPU.
 #pragma once
 
 #include <cstdint>
@@ -67,8 +75,10 @@ struct MachineProfile {
   int32_t all_threads_rows = 17;  // from here on arithmetic, not memory, takes the time: all threads. 2 cores
   int32_t draw_threads = 8;       // that sample at most: a step's rows are few
 
-  // ---- what steps take, before any was measured; the first steps replace it
-  double bytes_per_second = 10e9;  // of weights that a step reads: a low figure for a server's memory
+  // ---- what steps take, before any was measured; the first steps replace it, and later runs begin with
+  // those
+  double bytes_per_second = 10e9;  // of weights that a step reads. On a CPU measured at the start of a new
+                                   // model (memory_speed.h); this is a low figure for a server's memory
   double row_cost = 0.14;  // of a further row, in times the first: steps of 1, 4, 8, 16, 32 rows take 12, 40,
                            // 43, 63, 113 ms with outputs (2 cores)
   double attended_seconds = 4e-8;  // of one row attending to one cached token (2 cores, by trial)

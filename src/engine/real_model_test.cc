@@ -2,8 +2,10 @@
 // installed.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <random>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "engine/real_model_testing.h"
 #include "model/chat.h"
@@ -131,6 +133,33 @@ TEST(RealModel, BaseModelsRefuseToChat) {
   const auto rendered = (*model::ChatTemplate::Make(*own, ""))->Render({{"user", "Hi"}});
   ASSERT_TRUE(rendered.ok()) << rendered.status().ToString();
   EXPECT_EQ(rendered->text(), "[user] Hi\n");
+}
+
+// Memory is measured where nothing is known of a model; what its steps took is stored, and then nothing is
+// measured.
+TEST(RealModel, MemoryIsMeasuredOnceForAModel) {
+  const testing::TempFolder folder;
+  const auto loaded = MakeTiny({.seed = 31});
+  int measured = 0;
+  EngineOptions options;
+  options.decoder.cells = 256;
+  options.cost_folder = folder.path();
+  options.memory_speed = [&](int threads) {
+    EXPECT_GT(threads, 0);
+    ++measured;
+    return 10e9;
+  };
+  Request request;
+  request.prompt = {1, 2, 3};
+  request.max_tokens = 3;
+  for (int run = 0; run < 3; ++run) {
+    Ask(MakeEngine(loaded, options).get(), request);
+    EXPECT_EQ(measured, 1) << run;
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))  // damaged: measured anew
+    ASSERT_OK(ReplaceFile(entry.path().string(), "{", false));
+  MakeEngine(loaded, options);
+  EXPECT_EQ(measured, 2);
 }
 
 TEST(RealModel, AContextOfAlmostNothing) {

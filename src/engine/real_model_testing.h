@@ -34,7 +34,8 @@ inline std::shared_ptr<model::Model> MakeTiny(const TinyModel& shape) {
 
 inline std::unique_ptr<Engine> MakeEngine(const std::shared_ptr<model::Model>& loaded,
                                           EngineOptions options) {
-  options.cost_folder = "";
+  if (!options.cost_folder) options.cost_folder = "";
+  if (!options.memory_speed) options.memory_speed = [](int) { return 10e9; };
   auto engine = Engine::Start(loaded, std::move(options));
   EXPECT_TRUE(engine.ok()) << engine.status().ToString();
   return engine.ok() ? std::move(*engine) : nullptr;

@@ -5,6 +5,7 @@
 #include <map>
 #include <random>
 
+#include "base/json.h"
 #include "engine/schedule.h"
 
 namespace headrace::engine {
@@ -28,12 +29,55 @@ TEST(CostTable, LearnsWhatStepsTake) {
   const int32_t fits = costs.RowsWithin({4, 4, 400}, 1000, 0.3, 16, 512, 2);
   EXPECT_NEAR(Truth({4 + fits, 4, 400 + fits * 1000}), 0.3, 0.06);
   EXPECT_EQ(costs.RowsWithin({4, 4, 400}, 1000, 0.0, 16, 512, 2), 16);  // always some
+}
+
+// What one run measured the next one begins with: steps, what was guessed from them, attention, and whether
+// decodes ride along.
+TEST(CostTable, IsKeptBetweenRuns) {
+  CostTable costs(2, 0.02);
+  for (int prompt = 0; prompt < 6; ++prompt)
+    for (int64_t at = 0; at < 4096; at += 256) {
+      costs.Observe({256, 0, at * 256}, 2, 0.6 + 6e-7 * static_cast<double>(at) * 256);
+      costs.Observe({4, 4, 400}, 2, 0.05);
+      costs.Observe({260, 4, at * 256 + 400, 4}, 2, 0.7 + 6e-7 * static_cast<double>(at) * 256);
+    }
   CostTable again(2, 1);
-  EXPECT_TRUE(again.FromJson(costs.ToJson()).ok());
-  EXPECT_DOUBLE_EQ(again.Predict({100, 1, 0}, 2), costs.Predict({100, 1, 0}, 2));
-  for (const char* bad : {"", "{}", "[]", "{\"version\":2,\"threads\":2,\"tables\":[1,2]}",
-                          "{\"version\":2,\"threads\":2,\"tables\":[[],[]]}", "{\"version\":1}"})
-    EXPECT_FALSE(again.FromJson(bad).ok()) << bad;
+  ASSERT_TRUE(again.FromJson(costs.ToJson()).ok());
+  for (const StepShape& shape :
+       {StepShape{100, 1, 0}, {500, 1, 0}, {256, 0, 1'000'000}, {260, 4, 500'000, 4}})
+    EXPECT_DOUBLE_EQ(again.Predict(shape, 2), costs.Predict(shape, 2)) << shape.rows;
+  // Figures that were stored count as one observation: one more, and they are chosen by.
+  const StepShape decoding{4, 4, 400};
+  EXPECT_TRUE(costs.ChooseAlternate(decoding, 2, false).alternate);
+  EXPECT_FALSE(again.ChooseAlternate(decoding, 2, false).counts);
+  again.Observe({256, 0, 0}, 2, 0.6);
+  again.Observe({260, 4, 400, 4}, 2, 0.7);
+  EXPECT_TRUE(again.ChooseAlternate(decoding, 2, false).alternate);
+  EXPECT_NE(again.PredictDecoding(4, 2), CostTable(2, 1).PredictDecoding(4, 2));
+}
+
+// Files that are cut off, of another kind or number of threads, or hold what no step takes: nothing of them
+// is used.
+TEST(CostTable, DamagedFilesAreRefused) {
+  CostTable costs(2, 0.02);
+  costs.Observe({256, 0, 0}, 2, 0.6);
+  const nlohmann::json good = nlohmann::json::parse(costs.ToJson());
+  const std::vector<std::pair<const char*, nlohmann::json>> wrongs = {
+      {"/version", 2},        {"/version", "3"},           {"/threads", 1},
+      {"/tables", 5},         {"/tables", {1, 2}},         {"/tables/1", nlohmann::json::array()},
+      {"/tables/0/3", 5},     {"/tables/0/3/seconds", 0},  {"/tables/0/3/seconds", 3600},
+      {"/decoding", nullptr}, {"/tables/0/3/seconds", ""}, {"/piggybacked/0/seconds", -0.5},
+      {"/piggybacked", 1},    {"/attended_seconds", 1},    {"/attended_seconds", "x"}};
+  CostTable again(2, 1);
+  const std::string before = again.ToJson();
+  for (const auto& [place, value] : wrongs) {
+    nlohmann::json bad = good;
+    bad[nlohmann::json::json_pointer(place)] = value;
+    EXPECT_FALSE(again.FromJson(bad.dump()).ok()) << place << " = " << value;
+    EXPECT_EQ(again.ToJson(), before) << place;
+  }
+  for (const char* bad : {"", "{}", "[]", "{"}) EXPECT_FALSE(again.FromJson(bad).ok()) << bad;
+  EXPECT_TRUE(again.FromJson(good.dump()).ok());
 }
 
 TEST(CostTable, LearnsWhatAttentionTakes) {

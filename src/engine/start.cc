@@ -7,9 +7,11 @@
 #include <cctype>
 
 #include "base/cache_folder.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "engine/engine.h"
+#include "engine/memory_speed.h"
 
 namespace headrace::engine {
 namespace {
@@ -32,17 +34,37 @@ class ModelVocabulary : public Vocabulary {
   std::shared_ptr<const model::Model> model_;
 };
 
-// One file per model, machine and threads.
+// One file per model, machine, device and threads.
 std::string CostFile(const std::string& folder, const model::Model& model, const model::DecoderFacts& facts) {
   if (folder.empty()) return "";
   char host[256] = {};
   gethostname(host, sizeof host - 1);
   const model::Facts& about = model.facts();
   std::string name = about.architecture + "-" + std::to_string(about.parameters) + "-" + about.quantization +
-                     "-" + host + "-" + std::to_string(facts.threads) + (facts.unified ? "" : "-apart");
+                     "-" + host + "-" + std::to_string(facts.threads) +
+                     (model.on_accelerator() ? "-gpu" : "") + (facts.unified ? "" : "-apart");
   for (char& c : name)
     if (!std::isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '_') c = '-';
   return folder + "/" + name + ".json";
+}
+
+// The profile of what a model computes on, and what its steps take: as earlier runs on this machine stored
+// it, else a first guess. A GPU's memory is not measured.
+std::pair<MachineProfile, CostTable> Machine(const model::Model& model, int threads, const std::string& file,
+                                             const EngineOptions& options) {
+  MachineProfile machine = model.on_accelerator() ? MachineProfile::Gpu() : MachineProfile::Cpu();
+  const auto guess = [&] {  // weights are read once a step
+    return CostTable(threads, static_cast<double>(model.facts().step_bytes) / machine.bytes_per_second,
+                     machine);
+  };
+  if (const auto text = ReadFile(file); !file.empty() && text.ok()) {
+    CostTable stored = guess();
+    if (stored.FromJson(*text).ok()) return {machine, stored};
+  }
+  if (!model.on_accelerator())
+    machine.bytes_per_second =
+        options.memory_speed ? options.memory_speed(threads) : MeasureMemorySpeed(threads, MonotonicSeconds);
+  return {machine, guess()};
 }
 
 // A number that nobody else has.
@@ -88,17 +110,12 @@ Result<std::unique_ptr<Engine>> Engine::Start(std::shared_ptr<const model::Model
       options.decoder.cells = std::min(model->facts().trained_context, 4096) * options.decoder.paths;
   }
   HEADRACE_ASSIGN(std::unique_ptr<model::Decoder> decoder, model::NewDecoder(model, options.decoder));
-  const MachineProfile machine = model->on_accelerator() ? MachineProfile::Gpu() : MachineProfile::Cpu();
-  options.core.machine = machine;
-  options.core.draw_threads = std::clamp(decoder->facts().threads, 1, machine.draw_threads);
+  const int threads = decoder->facts().threads;
   const std::string folder = options.cost_folder ? *options.cost_folder : CacheFolder("costs");
   const std::string file = CostFile(folder, *model, decoder->facts());
-  // A first guess: weights read once a step.
-  CostTable costs(decoder->facts().threads,
-                  static_cast<double>(model->facts().step_bytes) / machine.bytes_per_second, machine);
-  if (!file.empty())
-    if (const auto text = ReadFile(file); text.ok() && !text->empty())
-      (void)costs.FromJson(*text).ok();  // unreadable: measured anew
+  const auto [machine, costs] = Machine(*model, threads, file, options);
+  options.core.machine = machine;
+  options.core.draw_threads = std::clamp(threads, 1, machine.draw_threads);
   options.core.weights = WeightsNumber(options);
   for (const model::Model::Adapter& adapter : model->adapters())
     options.core.adapters.push_back(AdapterNumber(adapter));
