@@ -81,6 +81,34 @@ def _value(value: Any) -> bytes:
     return struct.pack("<IIQ", 9, 5, len(value)) + struct.pack(f"<{len(value)}i", *value)
 
 
+TOKENIZER = {
+    "tokenizer.ggml.token_type_count": 2,
+    "tokenizer.ggml.model": "bert",
+    "tokenizer.ggml.pre": "jina-v2-en",
+    "tokenizer.ggml.tokens": [w if w in SPECIAL else "\u2581" + w for w in VOCABULARY],
+    "tokenizer.ggml.token_type": [3 if w in SPECIAL else 1 for w in VOCABULARY],
+    "tokenizer.ggml.bos_token_id": CLS,
+    "tokenizer.ggml.eos_token_id": SEP,
+    "tokenizer.ggml.unknown_token_id": UNK,
+    "tokenizer.ggml.seperator_token_id": SEP,
+    "tokenizer.ggml.padding_token_id": VOCABULARY.index("[PAD]"),
+    "tokenizer.ggml.mask_token_id": VOCABULARY.index("[MASK]"),
+}
+
+
+def write_gguf(path: pathlib.Path, keys: dict[str, Any], weights: dict[str, npt.NDArray[np.float32]]) -> pathlib.Path:
+    head = struct.pack("<4sIQQ", b"GGUF", 3, len(weights), len(keys))
+    head += b"".join(_text(name) + _value(value) for name, value in keys.items())
+    data = b""
+    for name, array in weights.items():
+        head += _text(name) + struct.pack("<I", array.ndim) + struct.pack(f"<{array.ndim}Q", *reversed(array.shape))
+        head += struct.pack("<IQ", 0, len(data))
+        data += array.tobytes()
+        data += bytes(-len(data) % 32)
+    path.write_bytes(head + bytes(-len(head) % 32) + data)
+    return path
+
+
 def write_model(path: pathlib.Path, weights: dict[str, npt.NDArray[np.float32]], **more: Any) -> pathlib.Path:
     """`more`: further keys, "__" for their dots."""
     keys: dict[str, Any] = {
@@ -95,29 +123,10 @@ def write_model(path: pathlib.Path, weights: dict[str, npt.NDArray[np.float32]],
         "bert.attention.layer_norm_epsilon": EPSILON,
         "bert.attention.causal": False,
         "bert.pooling_type": 4,
-        "tokenizer.ggml.token_type_count": 2,
-        "tokenizer.ggml.model": "bert",
-        "tokenizer.ggml.pre": "jina-v2-en",
-        "tokenizer.ggml.tokens": [w if w in SPECIAL else "\u2581" + w for w in VOCABULARY],
-        "tokenizer.ggml.token_type": [3 if w in SPECIAL else 1 for w in VOCABULARY],
-        "tokenizer.ggml.bos_token_id": CLS,
-        "tokenizer.ggml.eos_token_id": SEP,
-        "tokenizer.ggml.unknown_token_id": UNK,
-        "tokenizer.ggml.seperator_token_id": SEP,
-        "tokenizer.ggml.padding_token_id": VOCABULARY.index("[PAD]"),
-        "tokenizer.ggml.mask_token_id": VOCABULARY.index("[MASK]"),
+        **TOKENIZER,
         **{name.replace("__", "."): value for name, value in more.items()},
     }
-    head = struct.pack("<4sIQQ", b"GGUF", 3, len(weights), len(keys))
-    head += b"".join(_text(name) + _value(value) for name, value in keys.items())
-    data = b""
-    for name, array in weights.items():
-        head += _text(name) + struct.pack("<I", array.ndim) + struct.pack(f"<{array.ndim}Q", *reversed(array.shape))
-        head += struct.pack("<IQ", 0, len(data))
-        data += array.tobytes()
-        data += bytes(-len(data) % 32)
-    path.write_bytes(head + bytes(-len(head) % 32) + data)
-    return path
+    return write_gguf(path, keys, weights)
 
 
 def tokens_of(text: str) -> list[int]:

@@ -16,6 +16,7 @@
 #include "engine/chat_session.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
+#include "engine/pair_scores.h"
 #include "registry/registry.h"
 #include "tokenizer.h"
 
@@ -345,12 +346,20 @@ NB_MODULE(_engine, m) {
            [](ModelHandle* handle, const std::vector<std::string>& texts, bool normalise, bool cut) {
              auto* result = new engine::Embeddings(Check(Unlocked([&]() -> Result<engine::Embeddings> {
                HEADRACE_ASSIGN(engine::Embedder * embedder, handle->Embedder());
-               return embedder->Embed(texts, {normalise, cut});
+               return embedder->Embed(texts, {.normalise = normalise, .cut = cut ? -1 : 0});
              })));
              const nb::capsule owner(result,
                                      [](void* p) noexcept { delete static_cast<engine::Embeddings*>(p); });
              return nb::ndarray<nb::numpy, float, nb::ndim<2>>(
                  result->values.data(), {texts.size(), static_cast<size_t>(result->width)}, owner);
+           })
+      .def("rerank",
+           [](ModelHandle* handle, const std::string& query, const std::vector<std::string>& documents,
+              bool cut) {
+             return Check(Unlocked([&]() -> Result<std::vector<double>> {
+               HEADRACE_ASSIGN(engine::Embedder * embedder, handle->Embedder());
+               return engine::ScoreDocuments(*handle->session, embedder, query, documents, cut);
+             }));
            })
       .def("load_adapter",
            [](ModelHandle* handle, const std::string& path, float scale) {

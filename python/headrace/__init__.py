@@ -29,7 +29,7 @@ from headrace.errors import (
     UnknownOutcome,
     Unsupported,
 )
-from headrace.model import Answer, Delta, Model, Tokenize
+from headrace.model import Answer, Delta, Model, Ranked, Tokenize
 from headrace.objects import Json
 from headrace.rows import Batch, Reader, Row
 from headrace.snapshot import Snapshot
@@ -89,6 +89,7 @@ __all__ = [
     "Pack",
     "RandomCrop",
     "RandomResizedCrop",
+    "Ranked",
     "Reader",
     "Resize",
     "Row",

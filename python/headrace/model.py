@@ -119,6 +119,15 @@ def _abandon() -> None:
 os.register_at_fork(after_in_child=_abandon)
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """A document of ``Model.rerank``: its place in the list that was given, how well it fits the query, and its text."""
+
+    index: int
+    score: float
+    document: str
+
+
 class Model(Hinted):
     """A model and the engine over it.
 
@@ -127,6 +136,7 @@ class Model(Hinted):
         for delta in model.stream("Once upon a time"): print(delta.text, end="", flush=True)
         city = model.generate("Paris as JSON:", schema=City).value      # a dataclass, TypedDict, pydantic model or dict
         vectors = hr.Model("minilm.gguf").embed(["a cat", "a dog"])     # (2, 384), float32, of length 1
+        best = hr.Model("bge-reranker.gguf").rerank("pets", texts, top_n=3)[0].document
 
     Many threads may ask one model at once: their requests run together, share cached beginnings, and none waits behind
     another's long prompt. A list of prompts is answered together.
@@ -318,10 +328,35 @@ class Model(Hinted):
 
         Raises:
             Unsupported: the model makes no embeddings.
-            Invalid: a text is longer than the model reads, and ``cut`` is not set.
+            LimitExceeded: a text is longer than the model reads, and ``cut`` is not set.
+            Invalid: a text is empty, and the model has no token for that.
         """
         vectors = self._native.embed([texts] if isinstance(texts, str) else list(texts), normalise, cut)
         return typing.cast("np.ndarray[Any, np.dtype[np.float32]]", vectors[0] if isinstance(texts, str) else vectors)
+
+    def rerank(
+        self, query: str, documents: Sequence[str], *, top_n: int | None = None, cut: bool = True
+    ) -> list[Ranked]:
+        """Documents by how well they fit a query, the best first; of equal ones the earlier first. ``top_n``: so many at most.
+
+        A reranker (a GGUF whose pooling is RANK: cross-encoders, and Qwen3-Reranker as llama.cpp converts it) reads the query
+        and a document together; its scores are as its head gives them: of cross-encoders any number, of Qwen3's the probability of
+        "yes". An embedding model's are the cosines of the texts' vectors, from -1 to 1. They are the scores that a server's
+        ``/v1/rerank`` gives.
+
+        A document that is longer than the model reads loses its end, or with ``cut=False`` is refused.
+
+        Raises:
+            Unsupported: the model writes text: it is neither a reranker nor an embedding model.
+            LimitExceeded: the query leaves a document no room, or a document is too long and ``cut`` is not set.
+            Invalid: ``top_n`` is less than 1.
+        """
+        if top_n is not None and top_n < 1:
+            raise Invalid(f"top_n is {top_n}; it is 1 or more, or None for all documents")
+        documents = list(documents)
+        scores = self._native.rerank(query, documents, cut)
+        order = sorted(range(len(scores)), key=lambda i: -scores[i])
+        return [Ranked(i, scores[i], documents[i]) for i in order[:top_n]]
 
     def tokenize(self, text: str, *, special: bool = True, parse: bool = False) -> list[int]:
         """Tokens of a text. ``special``: with the model's beginning token. ``parse``: names of control tokens stand for them."""
@@ -399,4 +434,4 @@ class Tokenize:
         return module.tokenizer(self.model, self.catalog, self.begin, self.end, self.parse)
 
 
-__all__ = ["Answer", "Delta", "HeadraceError", "Model", "NotFound", "Tokenize", "schema_of"]
+__all__ = ["Answer", "Delta", "HeadraceError", "Model", "NotFound", "Ranked", "Tokenize", "schema_of"]

@@ -75,6 +75,25 @@ TEST(Params, Rerank) {
                 {{"/texts", "[]"}, {"/texts/1", "5"}, {"/return_text", "5"}, {"/deadline", "[]"}});
 }
 
+// Lists hold 2,048 entries at most (kMostInputs), and `top_n` is 2^20 at most.
+TEST(Params, ListsHaveALimit) {
+  const auto list = [](size_t count) { return Json(std::vector<std::string>(count, "a")); };
+  const auto refused = [](const Parse& parse, const Json& body, const std::string& param) {
+    const auto fault = parse(body.dump());
+    return fault && fault->status == 400 && fault->param == param;
+  };
+  for (const size_t count : {1, 2047, 2048, 2049}) {
+    const bool many = count > 2048;
+    EXPECT_EQ(refused(Rerank, {{"query", "q"}, {"documents", list(count)}}, "documents"), many) << count;
+    EXPECT_EQ(refused(Rerank, {{"query", "q"}, {"texts", list(count)}}, "texts"), many) << count;
+    EXPECT_EQ(refused(Pairs, {{"text_1", "q"}, {"text_2", list(count)}}, "text_2"), many) << count;
+    EXPECT_EQ(refused(Pairs, {{"text_1", list(count)}, {"text_2", list(count)}}, "text_1"), many) << count;
+    EXPECT_EQ(refused(Embeddings, {{"input", list(count)}}, "input"), many) << count;
+  }
+  EXPECT_FALSE(Rerank(R"({"query": "q", "documents": ["a"], "top_n": 1048576})"));
+  EXPECT_TRUE(refused(Rerank, {{"query", "q"}, {"documents", list(1)}, {"top_n", 1048577}}, "top_n"));
+}
+
 TEST(Params, Pairs) {
   ExpectRefused("score", Pairs, R"({"text_1": ["a", "b"], "text_2": ["c", {"text": "d"}]})",
                 {{"/text_1", "-"},

@@ -65,6 +65,48 @@ TEST(RealModel, AdaptersAnswerAsAlone) {
   EXPECT_EQ(mixing->Submit(none).status().ToString(), "there is no adapter 7");
 }
 
+// Up to 512 ranks together (kMostRank in model/adapter_stack.cc) rows of different adapters share steps;
+// beyond, they take turns. Either way each answers as alone.
+TEST(RealModel, AdaptersShareStepsUpToSoManyRanks) {
+  const std::string path = ::testing::TempDir() + "rank-" + std::to_string(getpid()) + "-";
+  for (const int rank : {255, 256, 257}) {
+    const auto loaded = MakeTiny({.seed = 17});
+    for (const int of : {256, rank}) {
+      const std::string file = path + std::to_string(loaded->adapters().size());
+      testing::WriteTinyAdapter(file, static_cast<uint64_t>(of), 0.1F, of);
+      ASSERT_OK(loaded->LoadAdapter(file).status());
+    }
+    EngineOptions options;
+    options.decoder.cells = 1024;
+    const auto engine = MakeEngine(loaded, options);
+    std::vector<Request> requests;
+    std::vector<Answer> alone;
+    for (int i = 0; i < 6; ++i) {
+      Request request;
+      for (int t = 0; t < 20; ++t) request.prompt.Add(std::vector<Token>{3 + t * 7});
+      request.adapter = i % 3 - 1;
+      request.max_tokens = 12;
+      request.ignore_end = true;
+      request.sampling.temperature = 0;
+      request.top_logprobs = 0;
+      requests.push_back(request);
+      if (i < 3) alone.push_back(Ask(MakeEngine(loaded, options).get(), request));
+    }
+    std::vector<std::shared_ptr<Stream>> streams;
+    for (const Request& request : requests) streams.push_back(*engine->Submit(request));
+    for (size_t i = 0; i < streams.size(); ++i) {
+      const Answer answer = Read(streams[i].get());
+      ASSERT_EQ(answer.tokens, alone[i % 3].tokens) << rank << ", request " << i;
+      for (size_t t = 0; t < answer.out.size(); ++t)
+        EXPECT_NEAR(answer.out[t].logprob, alone[i % 3].out[t].logprob,
+                    kDeviations * HalfPrecisionNoise(32, 2))
+            << rank << ", request " << i << ", token " << t;
+    }
+    EXPECT_EQ(engine->stats().mixed_steps > 0, 256 + rank <= 512) << rank;
+    for (const char* which : {"0", "1"}) std::remove((path + which).c_str());
+  }
+}
+
 // A context knows the adapters that there were when it was made, with a stack of them and without: one that
 // the model loads later is refused there, and taken by a context that is made then.
 TEST(RealModel, AnAdapterLoadedLaterNeedsANewContext) {

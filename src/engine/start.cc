@@ -63,7 +63,8 @@ std::pair<MachineProfile, CostTable> Machine(const model::Model& model, int thre
   }
   if (!model.on_accelerator())
     machine.bytes_per_second =
-        options.memory_speed ? options.memory_speed(threads) : MeasureMemorySpeed(threads, MonotonicSeconds);
+        machine.memory_share * (options.memory_speed ? options.memory_speed(threads)
+                                                     : MeasureMemorySpeed(threads, MonotonicSeconds));
   return {machine, guess()};
 }
 

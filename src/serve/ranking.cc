@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "api/writer.h"
+#include "engine/pair_scores.h"
 #include "serve/json_body.h"
 #include "serve/text_vectors.h"
 
@@ -11,24 +12,6 @@ namespace headrace::serve {
 namespace {
 
 using nlohmann::ordered_json;
-
-// Of vectors of length 1: what a bi-encoder can say of two texts.
-double Cosine(const engine::Embeddings& vectors, size_t a, size_t b) {
-  const auto width = static_cast<size_t>(vectors.width);
-  double dot = 0;
-  for (size_t j = 0; j < width; ++j)
-    dot += double{vectors.values[a * width + j]} * vectors.values[b * width + j];
-  return dot;
-}
-
-// What a reranker says of each pair, or how near its vectors are.
-std::vector<double> ScoresOf(const std::vector<Pair>& pairs, bool ranked, const engine::Embeddings& vectors) {
-  std::vector<double> scores;
-  for (size_t i = 0; i < pairs.size(); ++i)
-    scores.push_back(ranked ? double{vectors.values[i * static_cast<size_t>(vectors.width)]}
-                            : Cosine(vectors, pairs[i].first, pairs[i].second));
-  return scores;
-}
 
 ordered_json UsageJson(int64_t tokens) { return {{"prompt_tokens", tokens}, {"total_tokens", tokens}}; }
 
@@ -95,11 +78,11 @@ void PairScores(const std::shared_ptr<Ticket>& ticket) {
     return i < firsts ? EntryOf(call->first_at, firsts > 1, i)
                       : EntryOf(call->second_at, call->second.size() > 1, i - firsts);
   };
-  const std::vector<Pair> pairs = asked.pairs;
+  const std::vector<engine::TextPair> pairs = asked.pairs;
   WithTexts(ticket, std::move(asked), [ticket, call, pairs](TokenTexts texts) {
     const auto say = [caller = ticket->caller(), model = texts.model(call->model), pairs,
                       ranked = texts.ranked()](const engine::Embeddings& vectors) {
-      return PairsBody(caller, model, ScoresOf(pairs, ranked, vectors), vectors.tokens);
+      return PairsBody(caller, model, engine::PairScores(vectors, ranked, pairs), vectors.tokens);
     };
     AnswerWithVectors(ticket, std::move(texts), say);
   });
@@ -120,11 +103,11 @@ void Rerank(const std::shared_ptr<Ticket>& ticket) {
   asked.path = [tei = call->tei](size_t i) {
     return i == 0 ? "query" : EntryOf(tei ? "texts" : "documents", true, i - 1);
   };
-  const std::vector<Pair> pairs = asked.pairs;
+  const std::vector<engine::TextPair> pairs = asked.pairs;
   WithTexts(ticket, std::move(asked), [ticket, call, pairs](TokenTexts texts) {
     const auto say = [caller = ticket->caller(), call, model = texts.model(call->model), pairs,
                       ranked = texts.ranked()](const engine::Embeddings& vectors) {
-      return RerankBody(caller, *call, model, ScoresOf(pairs, ranked, vectors), vectors.tokens);
+      return RerankBody(caller, *call, model, engine::PairScores(vectors, ranked, pairs), vectors.tokens);
     };
     AnswerWithVectors(ticket, std::move(texts), say);
   });

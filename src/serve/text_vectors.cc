@@ -98,7 +98,7 @@ std::optional<api::Fault> TokensOf(const Served& served, const std::vector<api::
 
 // A pair's tokens. Of a query that is too long the fault is the query's; else it is the document's.
 std::optional<api::Fault> AddPair(const Served& served, const std::string& query, const std::string& document,
-                                  int cut, const Pair& pair, const PathOf& path,
+                                  int cut, const engine::TextPair& pair, const PathOf& path,
                                   std::vector<std::vector<model::Token>>* tokens) {
   const engine::ChatSession& session = *served.session;
   const int32_t reads = served.embedder->max_tokens();
@@ -127,7 +127,7 @@ std::optional<api::Fault> AddPair(const Served& served, const std::string& query
 // For a reranker: the call's pairs. Their inputs are texts.
 std::optional<api::Fault> TokensOfPairs(const Served& served, const VectorsCall& call,
                                         std::vector<std::vector<model::Token>>* tokens) {
-  for (const Pair& pair : call.pairs)
+  for (const engine::TextPair& pair : call.pairs)
     if (auto fault =
             AddPair(served, std::get<std::string>(call.inputs[pair.first]),
                     std::get<std::string>(call.inputs[pair.second]), call.cut, pair, call.path, tokens))

@@ -6,10 +6,10 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "api/call.h"
+#include "engine/pair_scores.h"
 #include "serve/models.h"
 #include "serve/ticket.h"
 
@@ -20,9 +20,6 @@ using PathOf = std::function<std::string(size_t)>;
 
 // The path of an entry of `field`, which holds one text alone or several.
 std::string EntryOf(const std::string& field, bool several, size_t i);
-
-// Two texts of a call, by their places in it: a query, and a document.
-using Pair = std::pair<size_t, size_t>;
 
 // Texts of one call, cut into tokens; where the model is a reranker, its pairs.
 struct TokenTexts {
@@ -44,8 +41,9 @@ struct VectorsCall {
       model;  // "" for the first embedding model; where there are pairs, for the first reranker before it
   std::vector<std::string> unknown;  // fields that nothing reads
   std::vector<api::PromptInput> inputs;
-  std::vector<Pair> pairs;  // of inputs, that are to be scored; none: vectors of inputs are wanted
-  int cut = 0;              // as of api::EmbeddingsCall, as is the next
+  std::vector<engine::TextPair>
+      pairs;    // of inputs, that are to be scored; none: vectors of inputs are wanted
+  int cut = 0;  // as of api::EmbeddingsCall, as is the next
   double timeout = 0;
   PathOf path;
 };

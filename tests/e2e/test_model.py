@@ -258,6 +258,44 @@ def test_embeds() -> None:
         np.testing.assert_allclose(vectors[1], model.embed(texts[1]), atol=2e-3)
 
 
+def test_long_texts_are_cut_where_that_is_wanted() -> None:
+    with hr.Model(MINILM) as model:
+        reads = model.facts["context"]
+        long = "a cat sleeps on the mat " * reads
+        with pytest.raises(hr.LimitExceeded, match=f"reads at most {reads}"):
+            model.embed(long)
+        special = model.tokenize("")  # [CLS], [SEP]
+        words = len(model.tokenize("cat")) - len(special)
+        exact = " ".join(["cat"] * ((reads - len(special)) // words))
+        assert len(model.tokenize(exact)) == reads
+        np.testing.assert_allclose(model.embed(exact + " mat", cut=True), model.embed(exact), atol=1e-6)
+        vectors = model.embed([exact, exact + " mat", long, "cat"], cut=True)
+        assert vectors[0] @ vectors[1] > 0.999 and abs(vectors[0] @ vectors[3]) < 0.99  # not cut to a word
+        with pytest.raises(hr.LimitExceeded):
+            model.embed(exact + " mat")
+
+
+def test_ranks_by_vectors() -> None:
+    documents = ["the stock exchange fell", "a kitten sleeps", "cats and dogs", "a kitten sleeps"]
+    with hr.Model(MINILM) as model:
+        ranked = model.rerank("pets", documents)
+        assert [r.index for r in ranked][-1] == 0 and [r.document for r in ranked] == [
+            documents[r.index] for r in ranked
+        ]
+        vectors = model.embed(["pets", *documents])
+        for one in ranked:
+            assert one.score == pytest.approx(float(vectors[0] @ vectors[one.index + 1]), abs=2e-3)
+        assert [r.index for r in ranked if r.document == documents[1]] == [1, 3]  # of equal ones the earlier first
+        assert model.rerank("pets", documents, top_n=2) == ranked[:2]
+        assert model.rerank("pets", documents, top_n=9) == ranked and model.rerank("pets", []) == []
+        with pytest.raises(hr.Invalid, match="top_n"):
+            model.rerank("pets", documents, top_n=0)
+        with pytest.raises(hr.LimitExceeded):
+            model.rerank("pets", ["cat " * 2 * model.facts["context"]], cut=False)
+    with hr.Model(GEMMA) as model, pytest.raises(hr.Unsupported, match="a reranker or an embedding model"):
+        model.rerank("pets", documents)
+
+
 def test_the_shell(tmp_path: Path) -> None:
     model = str(GEMMA)
     text = run("run", model, "The capital of France is", "-n", "8", "-t", "0")

@@ -9,8 +9,10 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import headrace as hr
 import numpy as np
 import pytest
+import tiny_causal_reranker as tiny_causal
 import tiny_reranker as tiny
 from serving import Server, run, serving
 from tiny_reranker import CLS, SEP, UNK, tokens_of
@@ -37,7 +39,15 @@ def templated(query: list[int], document: list[int]) -> list[int]:
     return [CLS, *tokens_of("document :"), *document, SEP, *tokens_of("query :"), *query, SEP]
 
 
-PAIRS = {"plain": plain, "templated": templated}
+CAUSAL_WEIGHTS = tiny_causal.make_weights(2)
+CAUSAL_TEMPLATE = "query : {query} document : {document} [SEP]"
+
+
+def causal(query: list[int], document: list[int]) -> list[int]:
+    return [*tokens_of("query :"), *query, *tokens_of("document :"), *document, SEP]
+
+
+PAIRS = {"plain": plain, "templated": templated, "yesno": causal}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +60,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "embedder": tiny.write_model(folder / "embedder.gguf", tiny.make_weights(1, head=False), bert__pooling_type=1),
         "plain": tiny.write_model(folder / "plain.gguf", WEIGHTS, **every),
         "templated": tiny.write_model(folder / "templated.gguf", WEIGHTS, tokenizer__chat_template__rerank=TEMPLATE),
+        "yesno": tiny_causal.write_model(folder / "yesno.gguf", CAUSAL_WEIGHTS, CAUSAL_TEMPLATE),
     }
     for name, file in files.items():
         said = run("--catalog", str(catalog), "model", "add", str(file), "--name", name)
@@ -58,11 +69,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+def arithmetic(model: str, tokens: list[int]) -> tuple[float, float]:
+    """The score of a pair, and how far the model's may be off."""
+    if model == "yesno":
+        return tiny_causal.score(CAUSAL_WEIGHTS, tokens), tiny_causal.noise_of(CAUSAL_WEIGHTS, tokens)
+    return tiny.score(WEIGHTS, tokens), tiny.noise_of(WEIGHTS, tokens)
+
+
 def check_scores(model: str, scores: list[float], query: list[int], documents: list[list[int]]) -> None:
     assert len(scores) == len(documents)
     for got, document in zip(scores, documents, strict=True):
         tokens = PAIRS[model](query, document)
-        assert got == pytest.approx(tiny.score(WEIGHTS, tokens), abs=tiny.noise_of(WEIGHTS, tokens), rel=0), tokens
+        want, noise = arithmetic(model, tokens)
+        assert got == pytest.approx(want, abs=noise, rel=0), tokens
 
 
 def rerank(server: Server, model: str, documents: list[str], **more: Any) -> list[float]:
@@ -82,15 +101,15 @@ def refusal(server: Server, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_reranker_that_sleeps_is_known_as_one(server: Server) -> None:
     kinds = {entry["id"]: entry["kind"] for entry in server.ask("/v1/models").json["data"]}
-    assert kinds == {"embedder": "embedding", "plain": "reranker", "templated": "reranker"}
+    assert kinds == {"embedder": "embedding", **dict.fromkeys(PAIRS, "reranker")}
     assert "reranker" in refusal(server, "/v1/embeddings", {"model": "plain", "input": "x"})["message"]
 
 
 @pytest.mark.parametrize("model", PAIRS)
 def test_scores_are_those_of_the_arithmetic(server: Server, model: str) -> None:
     query, documents = tokens_of(QUERY), [tokens_of(text) for text in DOCUMENTS]
-    want = [tiny.score(WEIGHTS, PAIRS[model](query, document)) for document in documents]
-    worst = max(tiny.noise_of(WEIGHTS, PAIRS[model](query, document)) for document in documents)
+    want, noises = zip(*(arithmetic(model, PAIRS[model](query, document)) for document in documents), strict=True)
+    worst = max(noises)
     assert np.diff(sorted(want)).max() > 20 * worst  # the bounds tell documents apart
     check_scores(model, rerank(server, model, DOCUMENTS), query, documents)
     check_scores(model, [rerank(server, model, [text])[0] for text in DOCUMENTS], query, documents)
@@ -174,6 +193,41 @@ def test_who_names_no_model_gets_the_one_that_is_for_it(server: Server) -> None:
     vectors = [one["embedding"] for one in server.ask("/v1/embeddings", {"input": [QUERY, "river"]}).json["data"]]
     cosine = rerank(server, "embedder", ["river"])[0]
     assert cosine == pytest.approx(float(np.dot(vectors[0], vectors[1])), abs=1e-5) and abs(cosine) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("model", [*PAIRS, "embedder"])
+def test_python_gives_the_scores_of_the_server(server: Server, model: str) -> None:
+    words = ("river mill cat stone " * 20).split()
+    documents = [*DOCUMENTS, " ".join(words), "river [SEP] mill"]
+    with hr.Model(model, catalog=str(server.catalog)) as opened:
+        ranked = opened.rerank(QUERY, documents)
+        assert [r.score for r in ranked] == sorted((r.score for r in ranked), reverse=True)
+        assert all(r.document == documents[r.index] for r in ranked)
+        # Beside other pairs a score's last digits may be others (see tiny_reranker.score).
+        bound = 8 * tiny.HALF if model == "embedder" else 2 * max(
+            arithmetic(model, PAIRS[model](tokens_of(QUERY), tokens_of(text)))[1] for text in DOCUMENTS
+        )  # fmt: skip
+        scores = [r.score for r in sorted(ranked, key=lambda r: r.index)]
+        assert scores == pytest.approx(rerank(server, model, documents), abs=bound, rel=0)
+        assert opened.rerank(QUERY, documents, top_n=3) == ranked[:3]
+        exact = scores[: len(DOCUMENTS)]
+        uncut = sorted(opened.rerank(QUERY, DOCUMENTS, cut=False), key=lambda r: r.index)
+        assert [r.score for r in uncut] == pytest.approx(exact, abs=bound)
+        with pytest.raises(hr.LimitExceeded, match="reads at most"):
+            opened.rerank(QUERY, documents, cut=False)
+        if model == "embedder":
+            return
+        check_scores(model, scores[: len(DOCUMENTS)], tokens_of(QUERY), [tokens_of(text) for text in DOCUMENTS])
+        with pytest.raises(hr.LimitExceeded, match="leaves a document no room"):
+            opened.rerank("water " * tiny.CONTEXT, ["river"])
+        with pytest.raises(hr.Unsupported, match="is a reranker"):
+            opened.embed("river")
+
+
+# Qwen3's scores are probabilities, of "yes" against "no", at the pair's last token.
+def test_scores_of_a_causal_reranker_are_probabilities(server: Server) -> None:
+    scores = rerank(server, "yesno", DOCUMENTS)
+    assert all(0 < score < 1 for score in scores) and np.ptp(scores) > 0.1
 
 
 def test_what_a_reranker_does_not(server: Server, tmp_path: pathlib.Path) -> None:
