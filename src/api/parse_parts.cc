@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "base/limits.h"
+#include "engine/sampling_ranges.h"
 #include "schema/json_schema.h"
 
 namespace headrace::api {
@@ -43,7 +44,7 @@ void ReadBias(const Json& bias, const std::string& at, engine::Sampling* samplin
       Refuse(at + "." + name, "is not a token's number");
     if (!value.is_number()) Refuse(at + "." + name, "must be a number");
     const auto amount = value.get<double>();
-    if (!(amount >= -100 && amount <= 100)) Refuse(at + "." + name, "must be from -100 to 100");
+    if (!engine::kBiases.Holds(amount)) Refuse(at + "." + name, "must be from -100 to 100");
     sampling->logit_bias.emplace_back(static_cast<model::Token>(token), static_cast<float>(amount));
   }
 }
@@ -74,16 +75,16 @@ void ReadDeadline(Fields* body, double* timeout) {
 void ReadSampling(Fields* body, Call* call) {
   engine::Request& request = call->request;
   engine::Sampling& s = request.sampling;
-  const auto number = [&](const char* name, double least, double most, float* to) {
-    if (const auto value = body->Number(name, least, most)) *to = static_cast<float>(*value);
+  const auto number = [&](const char* name, const engine::Range& range, float* to) {
+    if (const auto value = body->Number(name, range.least, range.most)) *to = static_cast<float>(*value);
   };
-  number("temperature", 0, 100, &s.temperature);
-  number("top_p", 0, 1, &s.top_p);
-  number("min_p", 0, 1, &s.min_p);
-  number("frequency_penalty", -2, 2, &s.frequency_penalty);
-  number("presence_penalty", -2, 2, &s.presence_penalty);
-  number("repetition_penalty", 0.01, 100, &s.repetition_penalty);
-  number("repeat_penalty", 0.01, 100, &s.repetition_penalty);  // llama.cpp's name
+  number("temperature", engine::kTemperatures, &s.temperature);
+  number("top_p", engine::kProbabilities, &s.top_p);
+  number("min_p", engine::kProbabilities, &s.min_p);
+  number("frequency_penalty", engine::kOpenAiPenalties, &s.frequency_penalty);
+  number("presence_penalty", engine::kOpenAiPenalties, &s.presence_penalty);
+  number("repetition_penalty", engine::kRepetitionPenalties, &s.repetition_penalty);
+  number("repeat_penalty", engine::kRepetitionPenalties, &s.repetition_penalty);  // llama.cpp's name
   if (const auto k = body->Integer("top_k", -1, kMostTokens))
     s.top_k = static_cast<int32_t>(std::max<int64_t>(*k, 0));
   if (s.top_p == 0) s.top_p = 1e-6F;  // clients send 0 for "the likeliest"

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "api/parse_parts.h"
+#include "engine/sampling_ranges.h"
 
 namespace headrace::api {
 namespace {
@@ -10,13 +11,12 @@ namespace {
 constexpr size_t kMostWords = 256, kMostStopTokens = 256;
 
 void ReadDry(Fields* body, engine::Dry* dry) {
-  const auto number = [&](const char* name, float* to) {
-    if (const auto value = body->Number(name, 0, 100)) *to = static_cast<float>(*value);
-  };
-  const engine::Dry usual;
-  number("dry_multiplier", &dry->multiplier);
-  number("dry_base", &dry->base);
-  if (dry->base < 1) dry->base = usual.base;  // llama.cpp's rule
+  const engine::Range multipliers = engine::kDryMultipliers, bases = engine::kDryBases;
+  if (const auto value = body->Number("dry_multiplier", multipliers.least, multipliers.most))
+    dry->multiplier = static_cast<float>(*value);
+  // llama.cpp's rule: what is no base (from 0 to 1) asks for the usual one.
+  if (const auto value = body->Number("dry_base", 0, bases.most); value && *value >= bases.least)
+    dry->base = static_cast<float>(*value);
   if (const auto length = body->Integer("dry_allowed_length", 0, kMostCount))
     dry->allowed_length = static_cast<int32_t>(*length);
   if (const auto last = body->Integer("dry_penalty_last_n", -1, kMostCount))
@@ -43,9 +43,11 @@ void ReadPeers(Fields* body, Call* call) {
   for (size_t i = 0; i < call->bad_words.size(); ++i)
     if (call->bad_words[i].find_first_not_of(' ') == std::string::npos)
       Refuse("bad_words[" + std::to_string(i) + "]", "is empty");
-  if (const auto chance = body->Number("xtc_probability", 0, 1))
+  if (const auto chance =
+          body->Number("xtc_probability", engine::kProbabilities.least, engine::kProbabilities.most))
     s.xtc_probability = static_cast<float>(*chance);
-  if (const auto threshold = body->Number("xtc_threshold", 0, 1))
+  if (const auto threshold =
+          body->Number("xtc_threshold", engine::kProbabilities.least, engine::kProbabilities.most))
     s.xtc_threshold = static_cast<float>(*threshold);
   ReadDry(body, &s.dry);
   call->timings = body->Flag("timings_per_token", false);

@@ -54,8 +54,6 @@ std::vector<int32_t> Repeats(std::span<const Token> said, int32_t reach) {
 }  // namespace
 
 std::string Dry::Problem() const {
-  if (!(multiplier >= 0 && multiplier <= 100)) return "dry_multiplier must be from 0 to 100";
-  if (!(base >= 1 && base <= 100)) return "dry_base must be from 1 to 100";
   if (allowed_length < 0) return "dry_allowed_length must be 0 or more";
   if (breakers.size() > kMostBreakers) return "dry_sequence_breakers has more than 64 entries";
   return "";

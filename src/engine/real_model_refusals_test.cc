@@ -64,6 +64,11 @@ TEST_F(Refusals, Sampling) {
   EXPECT_EQ(With([](Request* r) { r->sampling.top_p = 0; }), "top_p must be above 0 and at most 1");
   EXPECT_EQ(With([](Request* r) { r->sampling.top_p = NAN; }), "top_p must be above 0 and at most 1");
   EXPECT_EQ(With([](Request* r) { r->sampling.min_p = INFINITY; }), "min_p must be from 0 to 1");
+  EXPECT_EQ(With([](Request* r) { r->sampling.repetition_penalty = 0.009F; }),
+            "repetition_penalty must be from 0.01 to 100");
+  for (const float penalty : {0.01F, 100.0F})
+    EXPECT_EQ(With([&](Request* r) { r->sampling.repetition_penalty = penalty; }).rfind("finished", 0), 0U)
+        << penalty;
   EXPECT_EQ(With([](Request* r) {
               r->sampling.logit_bias = {{5, NAN}};
             }),

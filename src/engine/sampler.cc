@@ -5,8 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <tuple>
 
 #include "engine/sampler_loops.h"
+#include "engine/sampling_ranges.h"
 
 namespace headrace::engine {
 namespace {
@@ -21,6 +23,16 @@ double TotalExp(std::span<const float> values, float top, float scale) {
   for (size_t at = 0; at < values.size(); at += kBlock)
     sum += loops::SumExp(values.data() + at, std::min(kBlock, values.size() - at), top, scale);
   return sum;
+}
+
+std::string MustBe(const Range& range) {
+  const auto text = [](double number) {
+    std::string digits = std::to_string(number);  // of six decimals
+    digits.erase(digits.find_last_not_of('0') + 1);
+    if (digits.ends_with('.')) digits.pop_back();
+    return digits;
+  };
+  return " must be from " + text(range.least) + " to " + text(range.most);
 }
 
 float Largest(std::span<const float> values) { return loops::Largest(values.data(), values.size()); }
@@ -80,20 +92,22 @@ double Uniform(uint64_t seed, uint64_t n) {
 }
 
 std::string Sampling::Problem() const {
-  const auto inside = [](float value, float low, float high) { return value >= low && value <= high; };
-  if (!inside(temperature, 0, 100)) return "temperature must be from 0 to 100";
-  if (top_k < 0) return "top_k must be 0 (all tokens) or more";
+  const std::tuple<const char*, float, Range> numbers[] = {
+      {"temperature", temperature, kTemperatures},
+      {"min_p", min_p, kProbabilities},
+      {"repetition_penalty", repetition_penalty, kRepetitionPenalties},
+      {"frequency_penalty", frequency_penalty, kOpenAiPenalties},
+      {"presence_penalty", presence_penalty, kOpenAiPenalties},
+      {"xtc_probability", xtc_probability, kProbabilities},
+      {"xtc_threshold", xtc_threshold, kProbabilities},
+      {"dry_multiplier", dry.multiplier, kDryMultipliers},
+      {"dry_base", dry.base, kDryBases}};
+  for (const auto& [name, value, range] : numbers)
+    if (!range.Holds(value)) return std::string(name) + MustBe(range);
   if (!(top_p > 0 && top_p <= 1)) return "top_p must be above 0 and at most 1";
-  if (!inside(min_p, 0, 1)) return "min_p must be from 0 to 1";
-  if (!(repetition_penalty > 0 && repetition_penalty <= 10))
-    return "repetition_penalty must be above 0 and at most 10";
-  if (!inside(frequency_penalty, -2, 2)) return "frequency_penalty must be from -2 to 2";
-  if (!inside(presence_penalty, -2, 2)) return "presence_penalty must be from -2 to 2";
+  if (top_k < 0) return "top_k must be 0 (all tokens) or more";
   for (const auto& [token, bias] : logit_bias)
-    if (!inside(bias, -100, 100))
-      return "logit_bias of token " + std::to_string(token) + " must be from -100 to 100";
-  if (!inside(xtc_probability, 0, 1)) return "xtc_probability must be from 0 to 1";
-  if (!inside(xtc_threshold, 0, 1)) return "xtc_threshold must be from 0 to 1";
+    if (!kBiases.Holds(bias)) return "logit_bias of token " + std::to_string(token) + MustBe(kBiases);
   for (const auto& word : bad_words)
     if (word.empty()) return "a word of bad_words has no tokens";
   if (min_tokens < 0) return "min_tokens must be 0 or more";
