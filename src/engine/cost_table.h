@@ -44,8 +44,8 @@ class CostTable {
 
   // Whether rows that decode are better computed in a step of their own than in a prefill chunk. Where
   // weights are what a step waits for they ride along for nothing; where arithmetic is, they may cost the
-  // chunk more than their own step takes (measured on 2 cores: 4 rows 80 ms in a chunk, 40 ms apart). Once in
-  // 32 times it says the other, as a trial, if that `may_try` be.
+  // chunk more than their own step takes (measured on 2 cores: 4 rows 80 ms in a chunk, 40 ms in a step of
+  // their own). Once in 32 times it says the other, as a trial, if that `may_try` be.
   struct Alternation {
     bool alternate = false;
     bool counts = false;  // there were figures to choose by
@@ -65,7 +65,7 @@ class CostTable {
  private:
   static constexpr int kBins = 11;  // rows 1, 2, 3-4, 5-8, …, 513-
   struct Bin {
-    double base = 0;  // seconds of a step of that many rows and outputs, attention apart
+    double base = 0;  // seconds of a step of that many rows and outputs, without attention
     int64_t seen = 0;
     int64_t since_other = 0;
   };

@@ -96,12 +96,12 @@ TEST(CostTable, LearnsWhatAttentionTakes) {
     EXPECT_NEAR(costs.Predict({256, 0, attended}, 2) / truth({256, 0, attended}), 1, 0.12) << attended;
 }
 
-// Rows that decode cost a chunk more than a step of their own: they are computed apart; and the other way
+// Decodes that piggyback cost a chunk more than a step of their own: the two alternate; and the other way
 // round.
 TEST(CostTable, FindsWhetherDecodersRideAlong) {
   for (const double beside : {0.002, 0.08}) {
     CostTable costs(2, 0.02);
-    int apart = 0;
+    int alternating = 0;
     for (int i = 0; i < 200; ++i) {
       const StepShape decoding{4, 4, 400};
       const CostTable::Alternation choice = costs.ChooseAlternate(decoding, 2, true);
@@ -109,7 +109,7 @@ TEST(CostTable, FindsWhetherDecodersRideAlong) {
                 choice.alternate);  // asking changes nothing
       costs.Chose(decoding, choice);
       if (choice.alternate) {
-        ++apart;
+        ++alternating;
         costs.Observe(decoding, 2, 0.04);
         costs.Observe({256, 0, 50'000}, 2, 0.6);
       } else {
@@ -119,10 +119,10 @@ TEST(CostTable, FindsWhetherDecodersRideAlong) {
       }
     }
     if (beside > 0.04) {
-      EXPECT_GT(apart, 150);
-      EXPECT_LT(apart, 200);  // it goes on trying
+      EXPECT_GT(alternating, 150);
+      EXPECT_LT(alternating, 200);  // it goes on trying
     } else {
-      EXPECT_LT(apart, 30);
+      EXPECT_LT(alternating, 30);
     }
     EXPECT_NEAR(costs.Predict({260, 4, 50'400, 4}, 2), 0.6 + beside, 0.02);
     EXPECT_NEAR(costs.Predict({256, 0, 50'000}, 2), 0.6, 0.02);
@@ -163,7 +163,7 @@ TEST(Schedule, DecodersFirstThenPrefillInTheTimeLeft) {
   EXPECT_EQ(plan[0].rows + plan[1].rows, 2);
   EXPECT_EQ(plan[2].slot, 2);  // who has waited longest
   int32_t rows = 0;
-  for (const Scheduled& share : plan) rows += share.rows;
+  for (const Scheduled& scheduled : plan) rows += scheduled.rows;
   EXPECT_LE(Truth({rows, 3, 0}), 0.36);
   EXPECT_EQ(plan[0].rows + plan[1].rows + plan[2].rows, 64);  // a whole tile
   work.resize(2);
@@ -179,7 +179,7 @@ TEST(Schedule, DecodersFirstThenPrefillInTheTimeLeft) {
   EXPECT_EQ(plan[0].rows, 28);  // to the next multiple
 }
 
-// Apart: whoever decodes and whoever prefills go in turns, and nobody is left behind.
+// Alternating: steps of decodes and steps of prefill take turns, and no request is left behind.
 TEST(Schedule, DecodersAndChunksTakeTurns) {
   const CostTable costs(2, 0.02);
   ScheduleLimits limits;
@@ -201,10 +201,10 @@ TEST(Schedule, DecodersAndChunksTakeTurns) {
     const auto plan = Schedule(work, -1, limits, costs, 2);
     ASSERT_FALSE(plan.empty());
     bool decodes = false, prefills = false;
-    for (const Scheduled& share : plan) {
-      (share.slot < 3 ? decodes : prefills) = true;
-      last[share.slot] = now;
-      ++steps[share.slot];
+    for (const Scheduled& scheduled : plan) {
+      (scheduled.slot < 3 ? decodes : prefills) = true;
+      last[scheduled.slot] = now;
+      ++steps[scheduled.slot];
     }
     mixed += decodes && prefills ? 1 : 0;
     now += decodes ? 0.05 : 0.6;
@@ -253,7 +253,7 @@ TEST(Schedule, CrowdsStayBelowATileAndAlternateWithLightKeys) {
   work.push_back(crowd);
   const auto rows_of = [](const std::vector<Scheduled>& plan) {
     std::map<int, int32_t> rows;
-    for (const Scheduled& share : plan) rows[share.slot] += share.rows;
+    for (const Scheduled& scheduled : plan) rows[scheduled.slot] += scheduled.rows;
     return rows;
   };
   auto rows = rows_of(Schedule(work, -1, limits, costs, 2));
@@ -314,7 +314,7 @@ TEST(Schedule, ACrowdThatBeginsStaysBelowATile) {
   }
   EXPECT_EQ(Schedule(beginning, -1, limits, costs, 2).front().slot, 11);
   int32_t all = 0;
-  for (const Scheduled& share : Schedule(beginning, -1, limits, costs, 2)) all += share.rows;
+  for (const Scheduled& scheduled : Schedule(beginning, -1, limits, costs, 2)) all += scheduled.rows;
   EXPECT_EQ(all, limits.machine.tile - 1);
 }
 

@@ -42,7 +42,7 @@ std::string CostFile(const std::string& folder, const model::Model& model, const
   const model::Facts& about = model.facts();
   std::string name = about.architecture + "-" + std::to_string(about.parameters) + "-" + about.quantization +
                      "-" + host + "-" + std::to_string(facts.threads) +
-                     (model.on_accelerator() ? "-gpu" : "") + (facts.unified ? "" : "-apart");
+                     (model.on_accelerator() ? "-gpu" : "") + (facts.unified ? "" : "-separate");
   for (char& c : name)
     if (!std::isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '_') c = '-';
   return folder + "/" + name + ".json";
@@ -78,7 +78,7 @@ uint64_t Unshared() {
 // States can be exchanged where weights and the cache's layout are the same.
 uint64_t WeightsNumber(const EngineOptions& options) {
   if (options.weights_hash.empty()) return Unshared();
-  return Xxh3(options.weights_hash + (options.decoder.unified ? " unified" : " apart") +
+  return Xxh3(options.weights_hash + (options.decoder.unified ? " unified" : " separate") +
               (options.decoder.flash_attention ? " flash" : ""));
 }
 
