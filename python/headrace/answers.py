@@ -34,7 +34,15 @@ class Delta:
 @dataclass(frozen=True)
 class Answer:
     """A whole answer. ``value`` is what a schema asked for, None without one (or where the answer was cut off); ``id`` is
-    its row in ``traces``, "" where there is none."""
+    its row in ``traces``, "" where there is none.
+
+    ``finish``: "end" (the model's own), "stop" (a stop string), "length" (``max_tokens``, or the context's end). ``logprobs``, where they were
+    asked for: of each token its logarithm and those of the likeliest ones.
+
+    ``usage``: ``prompt_tokens``, of which ``cached_tokens`` came from the cache; ``answer_tokens``, of which a grammar left no choice about
+    ``forced_tokens``; ``drafted_tokens`` and how many of them were right, ``accepted_tokens``; ``preemptions``; and the seconds that it took:
+    ``queue_seconds`` until it began, ``prefill_seconds``, ``decode_seconds``, and ``grammar_seconds`` of compiling its schema.
+    """
 
     text: str
     tokens: list[int]

@@ -16,8 +16,12 @@ from headrace.hints import Hinted
 def decode_image(data: bytes, *, upright: bool = True) -> npt.NDArray[np.uint8]:
     """Decodes JPEG, PNG or WebP bytes to an array of shape (height, width, 3), RGB, uint8.
 
-    ``upright`` applies the EXIF orientation. Raises ``Corrupt`` for truncated files, ``LimitExceeded`` where the header
-    claims more pixels than may be decoded.
+    ``upright`` applies the EXIF orientation.
+
+    Raises:
+        Unsupported: the bytes are none of these formats.
+        Corrupt: they are cut off or damaged.
+        LimitExceeded: the header claims more pixels than may be decoded.
     """
     return _native.decode_image(data, upright)
 

@@ -115,7 +115,11 @@ class Catalog(Hinted):
         return self._location
 
     def tables(self) -> list[str]:
-        """The tables' names."""
+        """The tables' names.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
         return self._native.table_names()
 
     def table(self, name: str) -> Table:
@@ -185,7 +189,11 @@ class Catalog(Hinted):
         return [upkeep.collection(one) for one in done]
 
     def verify(self, *, newest: bool = False) -> list[Verification]:
-        """``Table.verify`` of every table, and of the catalog's refs (the last one, whose ``table`` is "")."""
+        """``Table.verify`` of every table, and of the catalog's refs (the last one, whose ``table`` is "").
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
         return [upkeep.verification(one) for one in self._native.verify(newest)]
 
     def ingest(

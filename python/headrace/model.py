@@ -46,7 +46,11 @@ def _program() -> None:
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
-    """JSON Schema of a type: dataclasses, TypedDicts, pydantic models, list, dict, Literal, Optional, str, int, float, bool."""
+    """JSON Schema of a type: dataclasses, TypedDicts, pydantic models, list, dict, Literal, Optional, str, int, float, bool.
+
+    Raises:
+        Invalid: the type has no schema here.
+    """
     if hasattr(kind, "model_json_schema"):
         return typing.cast(dict[str, Any], kind.model_json_schema())
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -146,6 +150,18 @@ class Model(Hinted):
     bits whatever else runs. ``chat_template``: for models without one of their own: chatml, gemma, llama3, plain or a text.
     ``gpu_layers``: layers on accelerators (default: all that fit). ``devices``: which, like ``["CUDA0"]``; ``["none"]``: the CPU
     alone (default: all; `headrace model inspect` lists them).
+
+    ``facts``: what the file says. ``name``, ``architecture``, ``quantization`` and ``licence`` as texts; ``parameters``; ``weight_bytes``;
+    ``context``, the tokens that it was trained on; tokens of its ``vocabulary``; ``memory``, what it remembers: "attention", "sliding window",
+    "recurrent", "hybrid" or "encoder"; ``window`` in tokens, 0 without one; ``kv_bytes_per_token`` of its cache; the text of its
+    ``chat_template``; and the file's ``path``.
+
+    Raises:
+        NotFound: there is no such file, or no such model in the catalog.
+        Corrupt: the file is no GGUF, or a damaged one.
+        Unsupported: it is of a kind that this version does not run, or this build has no engine.
+        Invalid: an option is out of its range, or there is no such device.
+        LimitExceeded: there is no memory for it.
     """
 
     _elsewhere: typing.ClassVar[dict[str, str]] = {
@@ -183,6 +199,15 @@ class Model(Hinted):
             catalog = _nearest()
         where = catalog if catalog is None or isinstance(catalog, str) else catalog.location
         self._name, self._catalog = os.fspath(model), where
+        for option, given, least in (
+            ("context", context, 1),
+            ("threads", threads, 1),
+            ("slots", slots, 1),
+            ("gpu_layers", gpu_layers, -1),
+            ("max_itl", max_itl, 0),
+        ):
+            if given is not None and not given >= least:
+                raise Invalid(f"{option} is {given}; it is {least} or more")
         options = {
             "context": context,
             "threads": threads,
@@ -213,7 +238,7 @@ class Model(Hinted):
         self.close()
 
     def close(self) -> None:
-        """Ends the engine; requests that run end with an error."""
+        """Ends the engine; requests that run end with an error. The next one starts it again."""
         self._native.close()
 
     @typing.overload
@@ -359,19 +384,27 @@ class Model(Hinted):
         return [Ranked(i, scores[i], documents[i]) for i in order[:top_n]]
 
     def tokenize(self, text: str, *, special: bool = True, parse: bool = False) -> list[int]:
-        """Tokens of a text. ``special``: with the model's beginning token. ``parse``: names of control tokens stand for them."""
+        """Tokens of a text. ``special``: with the model's beginning token. ``parse``: names of control tokens stand for them.
+
+        Raises:
+            TypeError: it is no text.
+        """
         return typing.cast(list[int], self._native.tokenize(text, special, parse))
 
     def detokenize(self, tokens: Sequence[int]) -> str:
-        """The text of tokens; bytes that are no UTF-8 become U+FFFD."""
+        """The text of tokens; bytes that are no UTF-8 become U+FFFD. Numbers that the model has no token of give nothing.
+
+        Raises:
+            TypeError: they are no whole numbers.
+        """
         return typing.cast(str, self._native.detokenize(list(tokens)))
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt that a conversation becomes, by the model's chat template.
 
         Raises:
-            Unsupported: the model has no chat template.
-            Invalid: the template refuses the conversation.
+            Unsupported: the model writes no text: it is an encoder.
+            Invalid: it has no chat template, or the template refuses the conversation.
         """
         return typing.cast(str, self._native.render([(m["role"], m["content"]) for m in messages]))
 
@@ -382,8 +415,7 @@ class Model(Hinted):
 
         Raises:
             NotFound: there is no such file.
-            Invalid: it is an adapter of another model.
-            Corrupt: it is no adapter, or a damaged one.
+            Invalid: it is no adapter, a damaged one, or one of another model.
         """
         return typing.cast(int, self._native.load_adapter(os.fspath(path), scale))
 
@@ -393,7 +425,10 @@ class Model(Hinted):
         Returns:
             Counts since it was loaded: ``steps``; ``prompt_tokens``, of which ``cached_tokens`` came from the cache and ``prefilled_tokens`` were
             computed; ``answer_tokens``; ``drafted`` tokens, ``accepted`` ones, and ``forced`` ones, which a grammar left no choice about;
-            ``cells`` of the KV cache and ``cells_used``; ``evictions`` and ``preemptions``.
+            ``cells`` of the KV cache and ``cells_used``; ``evictions`` and ``preemptions``; ``requests``.
+
+        Raises:
+            Invalid: the model writes no text.
         """
         return typing.cast(dict[str, int], self._native.stats())
 

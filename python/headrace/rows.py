@@ -101,12 +101,23 @@ class Batch(_Named, Sequence[Row]):
 
     def to_numpy(self, name: str) -> npt.NDArray[Any]:
         """A column as an array of shape (rows, …): a view where there are no nulls; numbers with nulls become float64
-        with NaN; everything else is an array of objects."""
+        with NaN; everything else is an array of objects.
+
+        Raises:
+            KeyError: there is no such column.
+        """
         column: npt.NDArray[Any] = self._native.to_numpy(name)
         return column
 
     def blobs(self, name: str) -> list[bytes | None]:
-        """The bytes of a blob column, fetched together."""
+        """The bytes of a blob column, fetched together; None where it is null.
+
+        Raises:
+            KeyError: there is no such column.
+            Invalid: it is no column of blobs.
+            Corrupt: bytes do not match their checksum.
+            Unavailable: the store cannot be reached.
+        """
         return self._native.blobs(name)
 
     def to_pylist(self) -> list[dict[str, Any]]:
@@ -157,7 +168,12 @@ class Reader(Hinted):
         return self._held.names
 
     def batches(self) -> Iterator[Batch]:
-        """The batches as they come."""
+        """The batches as they come.
+
+        Raises:
+            Corrupt: a file does not match its checksum or its format.
+            Unavailable: the store cannot be reached.
+        """
         while (batch := self._native.next()) is not None:
             yield Batch(batch)
 
@@ -166,20 +182,39 @@ class Reader(Hinted):
             yield from batch
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        """All rows as dicts."""
+        """All rows as dicts.
+
+        Raises:
+            Corrupt, Unavailable: as ``batches``.
+        """
         return [dict(row) for row in self]
 
     def to_arrow(self) -> Any:
-        """The rest as a ``pyarrow.Table``."""
+        """The rest as a ``pyarrow.Table``.
+
+        Raises:
+            Unsupported: pyarrow is not installed.
+            Corrupt, Unavailable: as ``batches``.
+        """
         return _module("pyarrow").table(self)
 
     def to_pandas(self) -> Any:
-        """The rest as a pandas DataFrame (by pyarrow)."""
+        """The rest as a pandas DataFrame (by pyarrow).
+
+        Raises:
+            Unsupported: pandas or pyarrow is not installed.
+            Corrupt, Unavailable: as ``batches``.
+        """
         _module("pandas")
         return self.to_arrow().to_pandas()
 
     def to_polars(self) -> Any:
-        """The rest as a polars DataFrame."""
+        """The rest as a polars DataFrame.
+
+        Raises:
+            Unsupported: polars or pyarrow is not installed.
+            Corrupt, Unavailable: as ``batches``.
+        """
         return _module("polars").from_arrow(self.to_arrow())
 
     def __repr__(self) -> str:

@@ -141,14 +141,23 @@ class Snapshot(Shown):
         return Schema(self)
 
     def describe(self) -> Description:
-        """The columns with their types, nulls and bounds, as far as statistics know them; nothing is read."""
+        """The columns with their types, nulls and bounds, as far as statistics know them; nothing is read.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
         return Description(self._view)
 
     def _first(self, rows: int, columns: list[str]) -> Batch:
         return self.take(self._view.ids_at(list(range(min(len(self), rows)))), columns)
 
     def head(self, rows: int = 5) -> Batch:
-        """The first rows."""
+        """The first rows.
+
+        Raises:
+            Corrupt: a file does not match its checksum or its format.
+            Unavailable: the store cannot be reached.
+        """
         return self._first(rows, [])
 
     def __getitem__(self, key: slice | int) -> Any:
@@ -163,15 +172,30 @@ class Snapshot(Shown):
         return iter(self.scan())
 
     def to_arrow(self) -> Any:
-        """All rows as a ``pyarrow.Table``."""
+        """All rows as a ``pyarrow.Table``.
+
+        Raises:
+            Unsupported: pyarrow is not installed.
+            Corrupt, Unavailable: as ``head``.
+        """
         return self.scan().to_arrow()
 
     def to_pandas(self) -> Any:
-        """All rows as a pandas DataFrame (by pyarrow)."""
+        """All rows as a pandas DataFrame (by pyarrow).
+
+        Raises:
+            Unsupported: pandas or pyarrow is not installed.
+            Corrupt, Unavailable: as ``head``.
+        """
         return self.scan().to_pandas()
 
     def to_polars(self) -> Any:
-        """All rows as a polars DataFrame."""
+        """All rows as a polars DataFrame.
+
+        Raises:
+            Unsupported: polars or pyarrow is not installed.
+            Corrupt, Unavailable: as ``head``.
+        """
         return self.scan().to_polars()
 
     def take(self, row_ids: Sequence[int], columns: Sequence[str] | None = None) -> Batch:
@@ -195,6 +219,9 @@ class Snapshot(Shown):
         """The data files as (path, first row id, rows): ordinary Parquet and Arrow files that any program may read.
 
         Deleted rows are still in them, and values that an update gave to few rows lie in other files (docs/format).
+
+        Raises:
+            Unavailable: the store cannot be reached.
         """
         return self._view.files()
 

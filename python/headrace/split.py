@@ -58,7 +58,11 @@ class Split(Mapping[str, str]):
         self.expression = f"hash_split({on}, '{text}', {seed})"
 
     def where(self, part: str, more: str | None = None) -> str:
-        """The filter that keeps a part's rows, and of those the ones that pass another filter."""
+        """The filter that keeps a part's rows, and of those the ones that pass another filter.
+
+        Raises:
+            KeyError: the split has no such part.
+        """
         if part not in self.parts:
             raise KeyError(f"the split has no part {part!r}; it has {', '.join(self.parts)}")
         own = f"{self.expression} = '{part}'"

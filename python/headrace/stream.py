@@ -38,11 +38,19 @@ class Epoch:
         return self._stream._steps_left()
 
     def arrow(self) -> Iterator[ArrowBatch]:
-        """As ``Stream.arrow``."""
+        """As ``Stream.arrow``.
+
+        Raises:
+            Invalid: as there.
+        """
         return (ArrowBatch(batch) for batch in self._left())
 
     def torch(self) -> Iterator[Batch]:
-        """As ``Stream.torch``."""
+        """As ``Stream.torch``.
+
+        Raises:
+            RuntimeError, Invalid: as there.
+        """
         torch = tensors.loaded()
         return (tensors.to_torch(torch, batch.to_dict()) for batch in self._left())
 
@@ -90,6 +98,15 @@ class Stream(Hinted):
     replacement. ``memory``: for batches and pages (a quarter of the machine by default, at most 4 GiB). ``cache``: a folder that
     keeps up to ``cache_size`` of what was fetched from a distant store, over epochs and for all processes of the machine.
     ``image=…`` and the like give the steps of a column by its name.
+
+    Raises:
+        NotFound: there is no such column, or a tokenizer's model is not there.
+        Invalid: an option is out of its range (``rank``, ``batch_size``, ``memory``, …), a filter or the steps of a picture are wrong, or
+            this rank would see other rows than the first one.
+        Unsupported: a column cannot be put into batches.
+        TypeError: there is no such argument.
+
+    While it is iterated: Corrupt and Unavailable, where a sample cannot be read (see ``on_error``) or the store is not there.
     """
 
     _elsewhere: ClassVar[dict[str, str]] = {
@@ -216,7 +233,11 @@ class Stream(Hinted):
                 validate(epoch.number)
 
         From the one that it stands in to the last that was asked for; without end where no number was given. An inner loop that
-        is left early goes on with the next epoch."""
+        is left early goes on with the next epoch.
+
+        Raises:
+            Invalid: the stream is closed.
+        """
         while not self._options["epochs"] or self._stands_in() < self._options["epochs"]:
             number = self._stands_in()
             yield Epoch(self, number)
@@ -241,19 +262,32 @@ class Stream(Hinted):
         self.load_state_dict(state)
 
     def arrow(self) -> Iterator[Any]:
-        """The batches as objects with ``__arrow_c_array__``: ``pyarrow.record_batch(batch)``."""
+        """The batches as objects with ``__arrow_c_array__``: ``pyarrow.record_batch(batch)``.
+
+        Raises:
+            Invalid: the stream is closed.
+        """
         for batch in self._batches():
             yield ArrowBatch(batch)
 
     def torch(self) -> Iterator[Batch]:
-        """The batches with tensors instead of arrays, over the same memory (torch must be imported before)."""
+        """The batches with tensors instead of arrays, over the same memory.
+
+        Raises:
+            RuntimeError: torch was not imported before: Headrace never imports it by itself.
+            Invalid: the stream is closed.
+        """
         torch = tensors.loaded()
         for batch in self._batches():
             yield tensors.to_torch(torch, batch.to_dict())
 
     def read_into(self, buffers: Mapping[str, Any]) -> Batch | None:
         """The next batch, with these columns copied into arrays of the caller's (pinned memory, say), and given back as those;
-        None at the end of the epoch. Shapes and types must match."""
+        None at the end of the epoch.
+
+        Raises:
+            Invalid: the batch has no such column, a buffer has another shape or type or cannot be written to, or the stream is closed.
+        """
         import numpy as np
 
         if os.getpid() != self._pid:
@@ -308,7 +342,11 @@ class Stream(Hinted):
 
     def state_dict(self, batch: Batch | None = None) -> dict[str, Any]:
         """Where the stream stands: after the last batch that it gave. Under 200 bytes as JSON; ``load_state_dict`` at any
-        world size goes on there. With batches from a DataLoader's workers: ``state_dict(batch)``, after that batch."""
+        world size goes on there. With batches from a DataLoader's workers: ``state_dict(batch)``, after that batch.
+
+        Raises:
+            Invalid: the stream's batches are made by workers and no batch was given, or the batch came from none.
+        """
         if batch is not None:
             if "state" not in batch:
                 raise Invalid("this batch did not come from a worker of torch_dataset(); call state_dict() without it")
@@ -321,7 +359,11 @@ class Stream(Hinted):
         return dict(json.loads(self._mapped or self._native.state()))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on after the batch that the state was taken at. ``Invalid`` if it is of another selection."""
+        """Goes on after the batch that the state was taken at.
+
+        Raises:
+            Invalid: it is no ``state_dict()``, or one of another selection of rows.
+        """
         self._native.load(json.dumps(dict(state)))
         self._mapped = None
         self._away[0] = 0
@@ -342,7 +384,12 @@ class Stream(Hinted):
         return None if self._native.length < 0 else self._native.length
 
     def plan(self, count: int = 10) -> list[dict[str, int]]:
-        """The next positions (of all ranks together), without touching data."""
+        """The next ``count`` positions (of all ranks together), without touching data.
+
+        Returns:
+            For each position ``epoch``; ``position`` in it; ``source``, the number of a mixture's table (0 without one); ``ordinal`` of the row
+            among those selected; and its ``row_id``.
+        """
         names = ("epoch", "position", "source", "ordinal", "row_id")
         return [dict(zip(names, sample, strict=True)) for sample in self._native.plan(count)]
 
@@ -380,6 +427,9 @@ class Stream(Hinted):
 
         With ``num_workers`` above 0 each worker opens the stream for itself and they take turns, so the order stays; 0 is the
         recommended way, since a stream has threads of its own. Batches from workers hold a ``state`` for ``state_dict(batch)``.
+
+        Raises:
+            RuntimeError: torch was not imported before.
         """
         torch = tensors.loaded()
         made: Any = tensors.dataset_class(torch)(self)

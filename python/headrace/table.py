@@ -90,15 +90,15 @@ class Table(Shown):
         batch_rows: int = 65536,
         row_ids: bool = False,
     ) -> Reader:
-        """``Snapshot.scan`` of the newest version."""
+        """``Snapshot.scan`` of the newest version. Raises: as there."""
         return self.at().scan(columns, where, limit, batch_rows=batch_rows, row_ids=row_ids)
 
     def take(self, row_ids: Sequence[int], columns: Sequence[str] | None = None) -> Batch:
-        """``Snapshot.take`` of the newest version."""
+        """``Snapshot.take`` of the newest version. Raises: as there."""
         return self.at().take(row_ids, columns)
 
     def count(self, where: str | None = None) -> int:
-        """``Snapshot.count`` of the newest version."""
+        """``Snapshot.count`` of the newest version. Raises: as there."""
         return self.at().count(where)
 
     @property
@@ -107,7 +107,7 @@ class Table(Shown):
         return Schema(self.at())
 
     def describe(self) -> Description:
-        """``Snapshot.describe`` of the newest version."""
+        """``Snapshot.describe`` of the newest version. Raises: as there."""
         return self.at().describe()
 
     def diff(
@@ -128,11 +128,11 @@ class Table(Shown):
         return Diff(self.at(before), self.at(after), columns or ())
 
     def storage(self) -> Storage:
-        """Where the table's bytes lie: by column of the newest version, by version, and of no version."""
+        """Where the table's bytes lie: by column of the newest version, by version, and of no version. Raises: Unavailable."""
         return of_native(_native.storage(self._native))
 
     def head(self, rows: int = 5) -> Batch:
-        """The first rows."""
+        """``Snapshot.head`` of the newest version: the first rows. Raises: as there."""
         return self.at().head(rows)
 
     def __getitem__(self, key: slice | int) -> Any:
@@ -143,15 +143,15 @@ class Table(Shown):
         return iter(self.scan())
 
     def to_arrow(self) -> Any:
-        """All rows as a ``pyarrow.Table``."""
+        """All rows as a ``pyarrow.Table``. Raises: as ``Snapshot.to_arrow``."""
         return self.scan().to_arrow()
 
     def to_pandas(self) -> Any:
-        """All rows as a pandas DataFrame (by pyarrow)."""
+        """All rows as a pandas DataFrame (by pyarrow). Raises: as ``Snapshot.to_pandas``."""
         return self.scan().to_pandas()
 
     def to_polars(self) -> Any:
-        """All rows as a polars DataFrame."""
+        """All rows as a polars DataFrame. Raises: as ``Snapshot.to_polars``."""
         return self.scan().to_polars()
 
     def append(
@@ -388,7 +388,7 @@ class Table(Shown):
         return Commit(**self._native.retain(upkeep.keep_micros(time), why))
 
     def writers(self) -> list[Writer]:
-        """Who has committed with ``writer`` and ``sequence``, as far as the table knows, and whose names it keeps."""
+        """Who has committed with ``writer`` and ``sequence``, as far as the table knows, and whose names it keeps. Raises: Unavailable."""
         return [Writer(*writer) for writer in self._native.writers()]
 
     def keep_writer(self, name: str, keep: bool = True, *, why: str = "") -> Commit:
@@ -428,7 +428,7 @@ class Table(Shown):
 
     def verify(self, *, newest: bool = False) -> Verification:
         """Reads everything that is stored, of every version that is kept (``newest``: of that one), and checks it: every
-        checksum and every reference. Damage is told, not raised.
+        checksum and every reference. Damage is told, not raised. Raises: Unavailable.
         """
         return upkeep.verification(self._native.verify(newest))
 
@@ -469,7 +469,7 @@ class Table(Shown):
         return Commit(**self._native.remove_tag(tag))
 
     def history(self, limit: int | None = None) -> list[HistoryEntry]:
-        """What happened to the table, newest first."""
+        """What happened to the table, newest first. Raises: Unavailable, where the store cannot be reached."""
         epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
         entries = []
         for entry in self._native.history(-1 if limit is None else limit):

@@ -1,6 +1,7 @@
 """What a stream does to pictures, on its own threads: ``RandomResizedCrop(224) | HorizontalFlip()``.
 
-Random choices depend on (seed, epoch, position) alone, so a resumed run sees the same pixels.
+Random choices depend on (seed, epoch, position) alone, so a resumed run sees the same pixels. Sizes, filters and types are checked
+where a stream is opened: it raises ``Invalid``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+
+from headrace.errors import Invalid
 
 
 class ImageSteps:
@@ -80,7 +83,7 @@ def HorizontalFlip(p: float = 0.5) -> ImageSteps:
 def _around_one(name: str, value: float | Sequence[float]) -> list[float]:
     if isinstance(value, int | float):
         if value < 0:
-            raise ValueError(f"{name} is a number of at least 0, or (low, high)")
+            raise Invalid(f"{name} is a number of at least 0, or (low, high)")
         return [max(0.0, 1 - value), 1 + value]
     return [float(n) for n in value]
 
@@ -92,7 +95,11 @@ def ColorJitter(
     hue: float | Sequence[float] = 0,
 ) -> ImageSteps:
     """Random factors around 1 (a number: ± that much; or (low, high)), and a random turn of the hue in turns, applied in
-    this order."""
+    this order.
+
+    Raises:
+        Invalid: a number is below 0.
+    """
     hues = [-hue, hue] if isinstance(hue, int | float) else [float(n) for n in hue]
     return ImageSteps(
         [

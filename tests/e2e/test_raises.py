@@ -1,15 +1,23 @@
-"""What the docstrings say that calls raise, and that every public function of the data half says something."""
+"""What the docstrings say that calls raise, that every public function says something, and what each value of its dicts is."""
 
 from __future__ import annotations
 
+import functools
 import inspect
+import os
 import pathlib
 import re
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import headrace as hr
+import numpy as np
 import pytest
+
+MODELS = pathlib.Path(os.environ.get("HEADRACE_MODELS", "~/.cache/headrace/models")).expanduser()
+GEMMA = MODELS / "gemma-3-270m-q4_k_m.gguf"
+MINILM = MODELS / "all-minilm-l6-v2-f16.gguf"
 
 
 @pytest.fixture
@@ -56,7 +64,49 @@ CALLS: dict[str, tuple[type[Exception], Callable[[hr.Catalog], Any]]] = {
     "Table.tag": (hr.NotFound, lambda c: c["t"].tag("a", 99)),
     "Table.tag that looks like a version": (hr.Invalid, lambda c: c["t"].tag("v3")),
     "Table.remove_tag": (hr.NotFound, lambda c: c["t"].remove_tag("no")),
+    "decode_image": (hr.Unsupported, lambda c: hr.decode_image(b"no picture")),
+    "decode_image of a part": (hr.Corrupt, lambda c: hr.decode_image(b"\xff\xd8\xff\xe0abcdef")),
+    "Stream": (hr.NotFound, lambda c: hr.Stream(c["t"], ["no"])),
+    "Stream of a rank that is none": (hr.Invalid, lambda c: hr.Stream(c["t"], ["x"], rank=2, world_size=2)),
+    "Stream of too much memory": (hr.Invalid, lambda c: hr.Stream(c["t"], ["x"], memory="lots")),
+    "Stream with a strange argument": (TypeError, lambda c: hr.Stream(c["t"], ["x"], colums=["x"])),
+    "Stream.restart": (hr.Invalid, lambda c: _stream(c).restart(-1)),
+    "Stream.load_state_dict": (hr.Invalid, lambda c: _stream(c).load_state_dict({})),
+    "Stream.state_dict": (hr.Invalid, lambda c: _stream(c).state_dict({})),
+    "Stream.read_into": (hr.Invalid, lambda c: _stream(c).read_into({"no": np.zeros(1)})),
+    "Split": (hr.Invalid, lambda c: hr.Split("s", a=0.9, b=0.9)),
+    "Split.where": (KeyError, lambda c: hr.Split("s", a=1).where("b")),
+    "ColorJitter": (hr.Invalid, lambda c: hr.ColorJitter(brightness=-1)),
+    "Batch.to_numpy": (KeyError, lambda c: c["t"].head().to_numpy("no")),
+    "Batch.blobs": (hr.Invalid, lambda c: c["t"].head().blobs("x")),
+    "Batch.blobs of no column": (KeyError, lambda c: c["t"].head().blobs("no")),
+    "Model": (hr.NotFound, lambda c: hr.Model(c.location + "/no.gguf")),
+    "Model of no model": (hr.Corrupt, lambda c: hr.Model(__file__)),
+    "Model without room": (hr.Invalid, lambda c: hr.Model(GEMMA, context=0)),
+    "Model on no device": (hr.Invalid, lambda c: hr.Model(GEMMA, devices=["no"])),
+    "Model.generate": (hr.Invalid, lambda c: [_model(GEMMA).generate("x", temperature=-1)]),
+    "Model.generate by no option": (TypeError, lambda c: [_model(GEMMA).generate("x", heat=1)]),
+    "Model.stream": (hr.Invalid, lambda c: _model(GEMMA).stream("x", temperature=-1)),
+    "Model.render": (hr.Invalid, lambda c: _model(GEMMA).render([{"role": "user", "content": "x"}])),
+    "Model.render of an encoder": (hr.Unsupported, lambda c: _model(MINILM).render([])),
+    "Model.embed": (hr.LimitExceeded, lambda c: _model(MINILM).embed("cat " * 600)),
+    "Model.rerank": (hr.Unsupported, lambda c: _model(GEMMA).rerank("x", ["y"])),
+    "Model.rerank of a long query": (hr.LimitExceeded, lambda c: _model(MINILM).rerank("x " * 600, ["y"], cut=False)),
+    "Model.rerank of none": (hr.Invalid, lambda c: _model(MINILM).rerank("x", ["y"], top_n=0)),
+    "Model.load_adapter": (hr.NotFound, lambda c: _model(GEMMA).load_adapter("no.gguf")),
+    "Model.load_adapter of none": (hr.Invalid, lambda c: _model(GEMMA).load_adapter(__file__)),
+    "Model.tokenize": (TypeError, lambda c: _model(MINILM).tokenize(typing.cast(str, 5))),
+    "Model.stats": (hr.Invalid, lambda c: _model(MINILM).stats()),
 }
+
+
+@functools.cache
+def _model(path: pathlib.Path) -> hr.Model:
+    return hr.Model(path)
+
+
+def _stream(catalog: hr.Catalog) -> hr.Stream:
+    return hr.Stream(catalog["t"], ["x"], batch_size=1)
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -83,7 +133,51 @@ def test_stats_and_reports_are_documented_key_by_key(catalog: hr.Catalog, tmp_pa
     report = catalog.ingest(tmp_path / "a.csv", table="a")
     stream = hr.Stream(catalog["t"], ["x"], batch_size=1)
     list(stream)
-    for function, keys in ((hr.Catalog.ingest, report), (hr.Stream.stats, stream.stats())):
+    model = _model(GEMMA)
+    documented: list[tuple[Any, Any]] = [
+        (hr.Catalog.ingest, report),
+        (hr.Stream.stats, stream.stats()),
+        (hr.Stream.plan, stream.plan(1)[0]),
+        (hr.Model.stats, model.stats()),
+        (hr.Model, model.facts),
+        (hr.Answer, model.generate("x", max_tokens=1).usage),
+    ]
+    for function, keys in documented:
         text = inspect.getdoc(function) or ""
         missing = [key for key in keys if f"``{key}``" not in text]
         assert not missing, f"{function.__qualname__} does not say what {missing} are"
+
+
+def _public() -> Iterator[tuple[str, Any, bool]]:
+    """Functions, methods and properties of the package: the name, the function, and whether it is a property's."""
+    for name in hr.__all__:
+        one = getattr(hr, name)
+        if inspect.isfunction(one):
+            yield name, one, False
+        for method, member in vars(one).items() if inspect.isclass(one) else ():
+            function = member.fget if isinstance(member, property) else member
+            if not method.startswith("_") and inspect.isfunction(function):
+                yield f"{name}.{method}", function, isinstance(member, property)
+
+
+def test_public_functions_say_what_they_do_and_have_types() -> None:
+    names = [name for name, _, _ in _public()]
+    assert {"Model.rerank", "Catalog.ingest", "Stream.stats", "decode_image"} <= set(names) and len(names) > 100
+    for name, function, _ in _public():
+        assert inspect.getdoc(function), f"{name} has no docstring"
+        parameters = {*inspect.signature(function).parameters} - {"self", "cls"}
+        untyped = {*parameters, "return"} - set(function.__annotations__)
+        assert not untyped, f"{name}: {untyped} have no types"
+
+
+# What only calculates, or reads what it holds already.
+CANNOT_FAIL = """
+    Batch.to_pylist CenterCrop HorizontalFlip Layout Model.close Normalize RandomCrop RandomResizedCrop Resize
+    Split.stratified Stream.close Stream.plan Stream.stats To
+"""
+
+
+def test_calls_that_can_fail_say_how() -> None:
+    calls = {name: inspect.getdoc(function) or "" for name, function, is_property in _public() if not is_property}
+    silent = {name for name, text in calls.items() if "Raises:" not in text}
+    assert silent == set(CANNOT_FAIL.split())
