@@ -573,7 +573,9 @@ sanitize() {
 check() {
   setup run engine test check
   mkdir -p "$BUILD"
-  configure "$BUILD/lint" -DHEADRACE_UNITY=OFF -DHEADRACE_PRECOMPILED=OFF  # for its compile commands, one for each source
+  # For its compile commands, one for each source.
+  configure "$BUILD/lint" -DHEADRACE_UNITY=OFF -DHEADRACE_PRECOMPILED=OFF
+  cmake -DHEADRACE_TESTS=ON "$BUILD/lint" >/dev/null  # of sources that are new, too
   "$(venv check)/bin/python" tools/check.py "$@"
 }
 

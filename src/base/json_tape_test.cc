@@ -55,7 +55,9 @@ TEST(JsonTape, DepthIsBounded) {
     EXPECT_EQ(read.ok(), depth <= limits::kMaxJsonDepth);
     EXPECT_EQ(read.Is(Code::kLimit), depth > limits::kMaxJsonDepth);
   }
-  EXPECT_FALSE(WhyNotJson(std::string(10'000'000, '[')).empty());
+  std::string deep;
+  deep.resize(10'000'000, '[');
+  EXPECT_FALSE(WhyNotJson(deep).empty());
 }
 
 TEST(JsonTape, ManyKeys) {

@@ -123,7 +123,8 @@ TEST(Order, MachinesTouchTheirOwnBlocks) {
       touched[static_cast<size_t>(p % world)].insert(order.Ordinal(p) / layout.block);
     double blocks = 0;
     for (const auto& mine : touched) blocks += static_cast<double>(mine.size());
-    EXPECT_LE(blocks / static_cast<double>((layout.rows + layout.block - 1) / layout.block), 1.05) << world;
+    const int64_t all = (layout.rows + layout.block - 1) / layout.block;
+    EXPECT_LE(blocks / static_cast<double>(all), 1.05) << world;
   }
 }
 
@@ -352,8 +353,10 @@ TEST(Order, ASortedTableComesOutMixed) {
   const EpochOrder order(layout, 3, 0);
   constexpr int64_t kClasses = 1000;
   std::vector<double> labels;
-  for (int64_t p = 0; p < layout.rows; ++p)
-    labels.push_back(static_cast<double>(order.Ordinal(p) * kClasses / layout.rows));
+  for (int64_t p = 0; p < layout.rows; ++p) {
+    const int64_t label = order.Ordinal(p) * kClasses / layout.rows;
+    labels.push_back(static_cast<double>(label));
+  }
   const double mean = (kClasses - 1) / 2.0;
   double variance = 0;
   for (const double l : labels) variance += (l - mean) * (l - mean);
