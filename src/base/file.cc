@@ -25,6 +25,9 @@ constexpr int kMostTries = 100;
 // What open(2) says of O_TMPFILE where the file system has none.
 bool NoUnnamedFiles(int error) { return error == EOPNOTSUPP || error == EISDIR || error == EINVAL; }
 
+// What open(2) says where the folder is gone; ext4 says EPERM of O_TMPFILE in one that is removed meanwhile.
+bool FolderIsGone(int error) { return error == ENOENT || error == EPERM; }
+
 bool TryLock(int fd, int64_t byte) {
   if (byte < 0) return flock(fd, LOCK_EX | LOCK_NB) == 0;
   struct flock lock {};
@@ -150,8 +153,8 @@ Result<PendingFile> PendingFile::Create(const std::string& folder, const Pending
         options.unnamed ? Fd(open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, options.mode)) : Fd();
   };
   open_unnamed();
-  for (int tries = 0; !file.fd_.ok() && errno == ENOENT && options.make_folders && tries < kMostTries;
-       ++tries) {
+  for (int tries = 0;
+       !file.fd_.ok() && FolderIsGone(errno) && options.make_folders && tries < kMostTries; ++tries) {
     HEADRACE_TRY(MakeFolders(folder, options.sync));
     open_unnamed();
   }
