@@ -205,11 +205,13 @@ class Table(Shown):
         columns: Any,
         *,
         inputs: Sequence[str] | None = None,
+        at: Snapshot | None = None,
         why: str = "",
     ) -> Commit:
         """Adds columns, writing only those.
 
-        From data: an Arrow table, or a dict of columns, with a row for each row of the table, in row-id order.
+        From data: an Arrow table, or a dict of columns, with a row for each row of the table, in row-id order. Where others may
+        commit meanwhile, ``at`` is the snapshot whose rows these are: ``table.add_columns(made_of(snapshot), at=snapshot)``.
         From a function: it gets a ``Batch`` of ``inputs`` and gives the new columns for it, in any form of data.
         From names and types (``{"score": "float64"}``): empty columns. Columns that exist have their holes filled, and a
         function is only called for those; where every row has a value, ``Invalid`` says so. Pictures become blobs.
@@ -224,6 +226,8 @@ class Table(Shown):
             function: Callable[[Batch], Any] = columns
             if inputs is None:
                 raise TypeError("a function needs inputs=[…]: the columns that it reads")
+            if at is not None:
+                raise TypeError("a function is given the newest version's rows; at= is for data")
             return Commit(
                 **self._native.add_columns_from(
                     list(inputs), lambda batch: to_native(function(Batch(batch)), known), why
@@ -231,7 +235,8 @@ class Table(Shown):
             )
         if isinstance(columns, Mapping) and columns and all(isinstance(kind, str) for kind in columns.values()):
             return Commit(**self._native.add_empty_columns(list(columns.items()), why))
-        return Commit(**self._native.add_columns(to_native(columns, known), why))
+        rows = None if at is None else at._view
+        return Commit(**self._native.add_columns(to_native(columns, known), rows, why))
 
     def add_column(self, name: str, type: str, *, default: Any = None, why: str = "") -> Commit:
         """Adds a column without data. Its rows, and those that are appended without it, read as ``default`` (none: null), which

@@ -21,6 +21,7 @@
 #include "query/blob_export.h"
 #include "query/diff_function.h"
 #include "query/errors.h"
+#include "query/names.h"
 #include "query/result_reader.h"
 #include "query/scan_function.h"
 #include "query/split_function.h"
@@ -406,9 +407,11 @@ Result<table::CommitResult> AddColumns(table::Catalog* catalog, SqlEngine* engin
   static const arrow::Status compute_ready = arrow::compute::Initialize();
   HEADRACE_ARROW_TRY(compute_ready);
   HEADRACE_ASSIGN(const auto table, catalog->OpenTable(name));
-  std::string quoted;
-  for (const char c : name) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  auto rows = engine->Query("select " + expressions + "\nfrom \"" + quoted + "\" order by _row_id",
+  // Values are put to rows by their order: those that the query reads must be those that are filled, whatever
+  // others commit meanwhile.
+  HEADRACE_ASSIGN(const table::View view, table->At());
+  auto rows = engine->Query("select " + expressions + "\nfrom " +
+                                FromVersion(name, view.snapshot().version) + " order by _row_id",
                             {options.stop, {}});
   if (rows.status().message().find("\"_row_id\" must appear in the GROUP BY") != std::string::npos)
     return Status::Invalid(
@@ -417,7 +420,7 @@ Result<table::CommitResult> AddColumns(table::Catalog* catalog, SqlEngine* engin
   const auto narrowed = ForTable(std::move(*rows));
   table::CommitOptions commit = options;
   commit.inputs = engine->inputs();
-  return table->AddColumns(narrowed.get(), commit);
+  return table->AddColumns(view, narrowed.get(), ColumnsNamedIn(expressions, view.schema()), commit);
 }
 
 }  // namespace headrace::query

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "base/limits.h"
+#include "query/names.h"
 #include "query/query.h"
 #include "query/result_reader.h"
 #include "table/arrow_bridge.h"
@@ -15,21 +16,6 @@ namespace headrace::query {
 namespace {
 
 using BatchPtr = std::shared_ptr<arrow::RecordBatch>;
-
-std::string QuotedName(const std::string& name) {
-  std::string quoted = "\"";
-  for (const char c : name) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + "\"";
-}
-
-bool Mentions(std::string text, std::string name) {
-  const auto lower = [](std::string* s) {
-    std::transform(s->begin(), s->end(), s->begin(), [](unsigned char c) { return std::tolower(c); });
-  };
-  lower(&text);
-  lower(&name);
-  return text.find(name) != std::string::npos;
-}
 
 // Rows of a query, as many at a time as are asked for.
 class RowsInTurn {
@@ -83,12 +69,10 @@ Result<table::CommitResult> Update(table::Catalog* catalog, SqlEngine* engine,
       columns.push_back(one.column);
       select += ", (" + one.expression + "\n) as " + QuotedName(one.column);
     }
-    for (const auto& field : view.schema().fields) {
-      if (Mentions(select, field.name)) inputs.push_back(field.name);
-    }
-    const std::string version = name + "@" + std::to_string(view.snapshot().version);
+    for (const auto& column : ColumnsNamedIn(select, view.schema())) inputs.push_back(column);
     const std::string filter = where.empty() ? "true" : where;
-    HEADRACE_ASSIGN(auto result, engine->Query(select + "\nfrom " + QuotedName(version) + " where (" +
+    HEADRACE_ASSIGN(auto result, engine->Query(select + "\nfrom " +
+                                                   FromVersion(name, view.snapshot().version) + " where (" +
                                                    filter + "\n) order by _row_id",
                                                {options.stop, {}}));
     RowsInTurn rows(ForTable(std::move(result)));

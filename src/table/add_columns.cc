@@ -268,10 +268,10 @@ Result<CommitResult> ColumnFiller::Commit() {
   return result;
 }
 
-Result<CommitResult> Table::FillHoles(const FragmentSource& source, const std::vector<std::string>& inputs,
+Result<CommitResult> Table::FillHoles(View view, const FragmentSource& source,
+                                      const std::vector<std::string>& inputs,
                                       const std::shared_ptr<arrow::Schema>& known_schema,
                                       const CommitOptions& options) {
-  HEADRACE_ASSIGN(View view, At());
   HEADRACE_ASSIGN(const auto fragments, view.Fragments());
   ColumnFiller filler(this, std::move(view), options, /*in_order=*/known_schema != nullptr);
   HEADRACE_TRY(filler.Uses(inputs));
@@ -281,6 +281,13 @@ Result<CommitResult> Table::FillHoles(const FragmentSource& source, const std::v
 }
 
 Result<CommitResult> Table::AddColumns(arrow::RecordBatchReader* columns, const CommitOptions& options) {
+  HEADRACE_ASSIGN(const View newest, At());
+  return AddColumns(newest, columns, {}, options);
+}
+
+Result<CommitResult> Table::AddColumns(const View& rows, arrow::RecordBatchReader* columns,
+                                       const std::vector<std::string>& inputs, const CommitOptions& options) {
+  if (rows.prefix() != prefix_) return Status::Invalid("these are rows of another table");
   std::shared_ptr<arrow::RecordBatch> current;
   int64_t at = 0;
   const auto more = [&]() -> Status {
@@ -292,6 +299,7 @@ Result<CommitResult> Table::AddColumns(arrow::RecordBatchReader* columns, const 
     return Status::Ok();
   };
   return FillHoles(
+      rows,
       [&](const View&, const Fragment& fragment, const auto& write) -> Status {
         for (int64_t need = fragment.live_rows(); need > 0;) {
           HEADRACE_TRY(more());
@@ -303,12 +311,14 @@ Result<CommitResult> Table::AddColumns(arrow::RecordBatchReader* columns, const 
         }
         return Status::Ok();
       },
-      {}, columns->schema(), options);
+      inputs, columns->schema(), options);
 }
 
 Result<CommitResult> Table::AddColumns(const std::vector<std::string>& inputs, const BatchFn& fn,
                                        const CommitOptions& options) {
+  HEADRACE_ASSIGN(View newest, At());
   return FillHoles(
+      std::move(newest),
       [&](const View& view, const Fragment& fragment, const auto& write) -> Status {
         HEADRACE_ASSIGN(const auto projections, ProjectColumns(view.schema(), inputs));
         const auto schema = table::ToArrow(projections);

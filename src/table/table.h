@@ -75,8 +75,12 @@ class Table {
   Result<std::unique_ptr<Appender>> StartAppend(const std::vector<std::string>& columns,
                                                 const CommitOptions& options);
 
-  // New columns from rows in row-id order, as many as the newest version has. Existing columns of the same
-  // name and type have their holes filled instead.
+  // New columns from rows in row-id order, as many as `rows` has, a version of this table: rows that came
+  // later stay without values, and a Conflict if `inputs`, from which the columns were made, change before
+  // the commit. Existing columns of the same name and type have their holes filled instead.
+  Result<CommitResult> AddColumns(const View& rows, arrow::RecordBatchReader* columns,
+                                  const std::vector<std::string>& inputs, const CommitOptions& options);
+  // The same for the rows of the newest version.
   Result<CommitResult> AddColumns(arrow::RecordBatchReader* columns, const CommitOptions& options);
   // New columns computed from others, batch by batch. `fn` gives as many rows as it got, and the same columns
   // each time.
@@ -136,10 +140,11 @@ class Table {
   friend class ColumnFiller;
   using FragmentSource = std::function<Status(const View& view, const Fragment& fragment,
                                               const std::function<Status(const arrow::RecordBatch&)>& write)>;
-  // Fills holes of the newest version's fragments from `source`, and commits that. `known_schema`: of the
-  // columns, where it is known before the first batch, and rows come for every fragment in order; null: the
-  // first batch tells.
-  Result<CommitResult> FillHoles(const FragmentSource& source, const std::vector<std::string>& inputs,
+  // Fills holes of the version's fragments from `source`, and commits that. `known_schema`: of the columns,
+  // where it is known before the first batch, and rows come for every fragment in order; null: the first
+  // batch tells.
+  Result<CommitResult> FillHoles(View view, const FragmentSource& source,
+                                 const std::vector<std::string>& inputs,
                                  const std::shared_ptr<arrow::Schema>& known_schema,
                                  const CommitOptions& options);
   // Computes a change from the newest version, and again where others changed what it was computed from.

@@ -92,6 +92,35 @@ TEST_F(TableTest, AddsColumnsWithoutTouchingOthers) {
   EXPECT_EQ(nulls, 0);
 }
 
+// Values come in the order of a version's rows, and others change the table before they are there.
+TEST_F(TableTest, NewColumnsAreOfTheVersionWhoseRowsTheyWereMadeOf) {
+  Append(R"([{"id": 1, "name": "a", "score": 0.5}, {"id": 2, "name": "b", "score": 1.5}])");
+  ASSERT_VALUE(const View before, table_->At());
+  ASSERT_OK(table_->Delete({"id = 1"}, {}).status());
+  Append(R"([{"id": 3, "name": "c", "score": 2.5}])");
+  const auto values = [](const std::string& name) {
+    return ReaderOf(
+        {BatchFromJson(arrow::schema({arrow::field(name, arrow::int64())}), "[[10], [20]]")});
+  };
+  ASSERT_OK(table_->AddColumns(before, values("ten").get(), {"id"}, {}).status());
+  ASSERT_VALUE(const View now, table_->At());
+  ASSERT_VALUE(const auto all, ReadAll(now, {.columns = {"ten"}}));
+  EXPECT_EQ(all->column(0)->ToString(),
+            arrow::ChunkedArray::Make(
+                {arrow::json::ArrayFromJSONString(arrow::int64(), "[20, null]").ValueOrDie()})
+                .ValueOrDie()
+                ->ToString());
+  // What they were made of changes.
+  const auto score = [](std::shared_ptr<arrow::RecordBatch>) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+    return BatchFromJson(arrow::schema({arrow::field("score", arrow::float64())}), "[[3.5]]");
+  };
+  ASSERT_OK(table_->Update({"id = 2"}, {"id"}, {"score"}, score, {}).status());
+  EXPECT_TRUE(table_->AddColumns(now, values("other").get(), {"score"}, {}).status().Is(Code::kConflict));
+  EXPECT_OK(table_->AddColumns(now, values("other").get(), {"id"}, {}).status());
+  ASSERT_VALUE(const auto another, catalog_->CreateTable("another", now.schema()));
+  EXPECT_TRUE(another->AddColumns(now, values("more").get(), {}, {}).status().Is(Code::kInvalid));
+}
+
 TEST_F(TableTest, TensorsAndBlobsRoundTrip) {
   const auto schema = arrow::schema({arrow::field("vec", arrow::fixed_size_list(arrow::float32(), 3)),
                                      arrow::field("image", arrow::binary())});

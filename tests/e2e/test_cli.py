@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 
+import headrace as hr
 import pytest
 from test_python import jpeg
 
@@ -218,6 +221,34 @@ def test_columns_are_added_by_expressions(headrace: Run) -> None:
     assert "give SQL expressions" in headrace("add-columns", "t").stderr
     headrace("sql", "select 1 as a", "--into", 'odd "name"')
     assert headrace("add-columns", 'odd "name"', "a + 1 as b").returncode == 0
+    assert headrace("add-columns", "t", "t.a + 1 as named").returncode == 0
+
+
+def test_columns_are_added_while_others_change_the_rows(headrace: Run, tmp_path: pathlib.Path) -> None:
+    """A row goes and another comes, again and again: there are as many, and they are others."""
+    headrace("init")
+    table = hr.open(tmp_path / ".headrace").create_table("t", {"a": list(range(100))})
+    over = threading.Event()
+
+    def others() -> None:
+        for number in itertools.count(100):
+            if over.is_set():
+                return
+            table.delete(f"a = {number - 100}")
+            table.append({"a": [number]})
+
+    thread = threading.Thread(target=others)
+    thread.start()
+    try:
+        for number in range(10):
+            done = headrace("add-columns", "t", f"a + {number} as plus{number}")
+            assert done.returncode == 0, done.stderr
+    finally:
+        over.set()
+        thread.join()
+    for row in table.scan():
+        for number in range(10):
+            assert row[f"plus{number}"] in {row["a"] + number, None}, "each value is its own row's"
 
 
 def test_columns_are_added_by_a_python_function(headrace: Run, tmp_path: pathlib.Path) -> None:

@@ -155,6 +155,21 @@ def test_columns_added_by_two_at_once_conflict(catalog: hr.Catalog) -> None:
     assert table.history(1)[0].kind == "add_columns" and list(table.columns) == ["a", "b"]
 
 
+def test_columns_of_a_snapshot_s_rows(catalog: hr.Catalog) -> None:
+    """Others delete and add a row while the values are made: by their order they would be other rows'."""
+    table = catalog.create_table("t", {"a": np.arange(5)})
+    snapshot = table.at()
+    made = {"b": np.asarray(snapshot.to_arrow()["a"]) * 2}
+    table.delete("a = 1")
+    table.append({"a": [9]})
+    table.add_columns(made, at=snapshot)
+    assert table.to_arrow().to_pydict() == {"a": [0, 2, 3, 4, 9], "b": [0, 4, 6, 8, None]}
+    with pytest.raises(hr.Invalid, match="rows of another table"):
+        catalog.create_table("u", {"a": np.arange(5)}).add_columns(made, at=snapshot)
+    with pytest.raises(TypeError, match="at= is for data"):
+        table.add_columns(lambda batch: {"c": batch["a"]}, inputs=["a"], at=snapshot)
+
+
 def test_looking_at_a_table(catalog: hr.Catalog) -> None:
     table = catalog.create_table("t", {"a": np.arange(9), "name": [str(i) for i in range(9)]})
     for looked in (table, table.at()):
