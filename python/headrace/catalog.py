@@ -209,6 +209,7 @@ class Catalog(Hinted):
         encoding: str = "",
         again: bool = False,
         on_change: str = "skip",
+        on_copy: str = "add",
         shuffle: bool = False,
         why: str = "",
     ) -> dict[str, Any]:
@@ -219,7 +220,9 @@ class Catalog(Hinted):
         ``on_error``: leave out rows that cannot be taken in ("skip"), or take nothing of their file and raise
         ``Invalid`` when the others are in ("fail"). ``on_change``: whether files that changed since they were taken
         in are left out ("skip"), taken as new rows ("add"), or taken in place of the rows that they became when they were
-        last taken in ("replace": those go with the same commit). ``shuffle``: photographs in random order instead of by path.
+        last taken in ("replace": those go with the same commit). ``on_copy``: whether files with the same bytes as one that was
+        taken in under another name are taken in ("add"), left out ("skip"), or become rows that share its bytes ("link",
+        of photographs). ``shuffle``: photographs in random order instead of by path.
 
         CSV: ``delimiter`` (one character), ``names`` of the columns of a file without a header, ``header`` (whether the
         first row holds names; by default where no names are given). CSV and JSON: ``encoding`` ("utf-8", "utf-16",
@@ -249,6 +252,7 @@ class Catalog(Hinted):
                 "encoding": encoding,
                 "again": again,
                 "on_change": on_change,
+                "on_copy": on_copy,
                 "shuffle": shuffle,
             },
             why,

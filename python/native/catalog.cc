@@ -59,6 +59,7 @@ ingest::IngestOptions IngestOptionsOf(const nb::dict& given) {
   options.format = nb::cast<std::string>(given["format"]);
   options.again = nb::cast<bool>(given["again"]);
   options.on_change = nb::cast<std::string>(given["on_change"]);
+  options.on_copy = nb::cast<std::string>(given["on_copy"]);
   options.on_error = nb::cast<std::string>(given["on_error"]);
   options.shuffle = nb::cast<bool>(given["shuffle"]);
   options.encoding = nb::cast<std::string>(given["encoding"]);

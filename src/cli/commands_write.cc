@@ -35,7 +35,7 @@ std::string Counted(int64_t count, const std::string& noun) {
 }
 
 // Notes on files that were taken in or left out unexpectedly.
-void PrintNotes(const ingest::IngestReport& report) {
+void PrintNotes(const ingest::IngestReport& report, const std::string& on_copy) {
   if (!report.changed.empty()) {
     std::printf("%s changed since they were taken in",
                 Counted(static_cast<int64_t>(report.changed.size()), "file").c_str());
@@ -51,8 +51,12 @@ void PrintNotes(const ingest::IngestReport& report) {
     if (report.changed.size() > 5) std::printf("  …\n");
   }
   if (!report.same_bytes.empty()) {
-    std::printf("%s files have the same bytes as others; they were taken in:\n",
-                HumanCount(static_cast<int64_t>(report.same_bytes.size())).c_str());
+    const char* told =
+        on_copy == "skip"   ? "left out"
+        : on_copy == "link" ? "rows that share those bytes"
+                            : "taken in (--on-copy link makes rows that share the bytes, skip leaves them out)";
+    std::printf("%s with the same bytes as others, %s:\n",
+                Counted(static_cast<int64_t>(report.same_bytes.size()), "file").c_str(), told);
     for (size_t i = 0; i < report.same_bytes.size() && i < 5; ++i) {
       std::printf("  %s = %s\n", report.same_bytes[i].path.c_str(), report.same_bytes[i].as.c_str());
     }
@@ -61,7 +65,7 @@ void PrintNotes(const ingest::IngestReport& report) {
   for (const auto& notice : report.notices) std::printf("%s\n", notice.c_str());
 }
 
-void PrintReport(const ingest::IngestReport& report) {
+void PrintReport(const ingest::IngestReport& report, const std::string& on_copy) {
   if (report.version > 0) {
     std::printf("%s from %s into '%s' (version %ld): %s written in %s", Counted(report.rows, "row").c_str(),
                 Counted(report.files, "file").c_str(), report.table.c_str(),
@@ -80,7 +84,7 @@ void PrintReport(const ingest::IngestReport& report) {
     std::printf("%s in the table already, and skipped (--again takes what is there once more)\n",
                 Counted(report.skipped, "file").c_str());
   }
-  PrintNotes(report);
+  PrintNotes(report, on_copy);
   if (report.errors.empty()) return;
   std::printf("%s could not be taken in:\n", HumanCount(static_cast<int64_t>(report.errors.size())).c_str());
   for (size_t i = 0; i < report.errors.size() && i < 5; ++i) {
@@ -123,7 +127,7 @@ Status RunIngest(const Context& context, const std::vector<std::string>& sources
                {"refused", report.refused},
                {"errors", errors}});
   } else {
-    PrintReport(report);
+    PrintReport(report, options->on_copy);
   }
   if (report.refused > 0) {
     return Status::Invalid("nothing was taken of " + std::to_string(report.refused) +
@@ -165,6 +169,11 @@ void AddIngest(CLI::App* app, Context* context, Action* action) {
                    "Files that changed since they were taken in: skip (default), add as new rows, or replace "
                    "the rows that they became")
       ->check(CLI::IsMember({"skip", "add", "replace"}));
+  command
+      ->add_option("--on-copy", options->on_copy,
+                   "Files with the same bytes as one that is there under another name: add (default), skip, or "
+                   "link photographs: rows of their own that share the bytes")
+      ->check(CLI::IsMember({"add", "skip", "link"}));
   auto delimiter = std::make_shared<std::string>();
   auto types = std::make_shared<std::vector<std::string>>();
   command->add_option("--delimiter", *delimiter,

@@ -136,7 +136,8 @@ class DataFiles {
         return Status::Ok();
       }
       HEADRACE_ASSIGN(const uint64_t content, HashFile(file));
-      if (items_.Decide(file, content, run_, &item) != Items::Answer::kTake) {
+      HEADRACE_ASSIGN(const auto answer, items_.Decide(file, content, run_, &item));
+      if (answer != Items::Answer::kTake) {
         ++run_->report.skipped;
         return Status::Ok();
       }

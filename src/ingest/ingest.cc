@@ -62,6 +62,8 @@ Result<IngestReport> Run(const std::vector<std::string>& sources, RunState* run)
     }
     std::shuffle(found.photos.begin(), found.photos.end(), std::mt19937_64(0));
   }
+  if (options.on_copy == "link" && !found.data.empty())
+    return Status::Invalid("on_copy is 'link', which is for photographs; of data files copies are added or skipped");
   if (!found.photos.empty()) HEADRACE_TRY(TakePhotos(found.photos, run));
   if (!found.data.empty()) HEADRACE_TRY(TakeDataFiles(found.data, run));
   if (options.keep_errors && !run->report.errors.empty()) HEADRACE_TRY(WriteErrors(run));
@@ -82,6 +84,9 @@ Result<IngestReport> Ingest(table::Catalog* catalog, const std::vector<std::stri
   }
   if (options.on_change != "skip" && options.on_change != "add" && options.on_change != "replace") {
     return Status::Invalid("on_change is '" + options.on_change + "'; it may be skip, add or replace");
+  }
+  if (options.on_copy != "add" && options.on_copy != "skip" && options.on_copy != "link") {
+    return Status::Invalid("on_copy is '" + options.on_copy + "'; it may be add, skip or link");
   }
   if (options.on_error != "skip" && options.on_error != "fail") {
     return Status::Invalid("on_error is '" + options.on_error + "'; it may be skip or fail");

@@ -39,6 +39,9 @@ struct IngestOptions {
   // Files that changed since they were taken in: "skip", "add" (as new rows), or "replace" (the rows that
   // they became when they were last taken in go with the same commit).
   std::string on_change = "skip";
+  // Files with the same bytes as one that was taken in under another name: "add", "skip", or "link" (of
+  // photographs: rows of their own that share its bytes).
+  std::string on_copy = "add";
   bool shuffle = false;             // photographs in random order (the same each time) instead of by path
   bool keep_errors = true;          // write the errors table
   int64_t commit_files = 10'000;    // data files of one commit, at most
@@ -68,7 +71,7 @@ struct IngestReport {
     std::string path;
     std::string as;  // the source that has the same bytes
   };
-  std::vector<Copy> same_bytes;      // taken in; their bytes were there under another name
+  std::vector<Copy> same_bytes;      // their bytes were there under another name; on_copy says what became of them
   std::vector<std::string> notices;  // what was left out without being an error
   int64_t refused = 0;               // files of which nothing was taken, because of on_error
   std::vector<IngestError> errors;

@@ -10,6 +10,8 @@
 
 #include "base/hash.h"
 #include "table/arrow_bridge.h"
+#include "table/row_map.h"
+#include "table/row_set.h"
 
 namespace headrace::ingest {
 namespace {
@@ -96,11 +98,11 @@ Result<Items> Items::Load(const RunState& run) {
   if (!table.ok()) return table.status();
   HEADRACE_ASSIGN(items.taken_, (*table)->TakenIn());
   for (const auto& [source, item] : items.taken_.items) items.by_content_.emplace(item.content, source);
-  HEADRACE_ASSIGN(const auto view, (*table)->At());
-  for (const auto& [name, mark] : view.snapshot().writers) {
+  HEADRACE_ASSIGN(items.view_, (*table)->At());
+  for (const auto& [name, mark] : items.view_->snapshot().writers) {
     if (name.starts_with("file:")) items.marks_.insert(name);
   }
-  if (items.taken_.rows_before > 0) HEADRACE_TRY(items.LoadRowsBefore(view));
+  if (items.taken_.rows_before > 0) HEADRACE_TRY(items.LoadRowsBefore(*items.view_));
   return items;
 }
 
@@ -162,7 +164,32 @@ Items::Answer Items::Replace(const FoundFile& file, const table::TakenItem& befo
   return Answer::kTake;
 }
 
-Items::Answer Items::Decide(const FoundFile& file, uint64_t content, RunState* run, table::TakenItem* item) {
+Result<bool> Items::HasRows(const table::TakenItem& item) {
+  if (item.first_row < 0 || !view_) return true;
+  if (!fragments_) {
+    HEADRACE_ASSIGN(fragments_, view_->Fragments());
+  }
+  const table::RowMap rows(*fragments_);
+  for (int64_t id = item.first_row; id < item.first_row + item.rows; ++id) {
+    const auto place = rows.Find(id);
+    if (!place) continue;
+    HEADRACE_ASSIGN(const auto deleted, view_->Deleted((*fragments_)[static_cast<size_t>(place->fragment)]));
+    if (deleted == nullptr || !deleted->Contains(place->row)) return true;
+  }
+  return item.rows == 0;
+}
+
+Result<int64_t> Items::RowWith(uint64_t content) {
+  const auto source = by_content_.find(content);
+  if (source == by_content_.end()) return -1;
+  const auto item = taken_.items.find(source->second);
+  if (item == taken_.items.end() || item->second.first_row < 0 || item->second.rows != 1) return -1;
+  HEADRACE_ASSIGN(const bool there, HasRows(item->second));
+  return there ? item->second.first_row : -1;
+}
+
+Result<Items::Answer> Items::Decide(const FoundFile& file, uint64_t content, RunState* run,
+                                    table::TakenItem* item) {
   const auto found = taken_.items.find(file.source);
   const bool there = found != taken_.items.end();
   *item = {file.source, file.bytes, file.modified_ns, content, there ? found->second.version : 0};
@@ -175,10 +202,17 @@ Items::Answer Items::Decide(const FoundFile& file, uint64_t content, RunState* r
   }
   if (AmongRowsBefore(file, content)) return Answer::kKnown;
   const auto [copy, first] = by_content_.emplace(content, file.source);
-  if (!first && copy->second != file.source) {
-    run->report.same_bytes.push_back({file.relative, copy->second});
+  if (first || copy->second == file.source) return Answer::kTake;
+  const auto original = taken_.items.find(copy->second);
+  if (original != taken_.items.end()) {  // else it is of this run
+    HEADRACE_ASSIGN(const bool there, HasRows(original->second));
+    if (!there) {
+      copy->second = file.source;
+      return Answer::kTake;
+    }
   }
-  return Answer::kTake;
+  run->report.same_bytes.push_back({file.relative, copy->second});
+  return run->options.on_copy == "skip" ? Answer::kSkip : Answer::kTake;
 }
 
 }  // namespace headrace::ingest

@@ -2,11 +2,16 @@
 // content.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "ingest/run_state.h"
+#include "table/view.h"
 
 namespace headrace::ingest {
 
@@ -30,14 +35,21 @@ class Items {
   // Whether to take a file whose content is known now, told in the run's report. `item`: what to commit with
   // it; also where the answer is kKnown and the table has its rows without knowing the file.
   enum class Answer { kTake, kSkip, kKnown };
-  Answer Decide(const FoundFile& file, uint64_t content, RunState* run, table::TakenItem* item);
+  Result<Answer> Decide(const FoundFile& file, uint64_t content, RunState* run, table::TakenItem* item);
+  // The row of a photograph that was taken in with this content, -1 for none; of the version that was loaded.
+  Result<int64_t> RowWith(uint64_t content);
+  const table::View* view() const { return view_ ? &*view_ : nullptr; }
 
  private:
+  // Whether a row of the item is there still; true where nothing is known of its rows.
+  Result<bool> HasRows(const table::TakenItem& item);
   static Answer Replace(const FoundFile& file, const table::TakenItem& before, RunState* run,
                         table::TakenItem* item);
   bool AmongRowsBefore(const FoundFile& file, uint64_t content) const;
   Status LoadRowsBefore(const table::View& view);
 
+  std::optional<table::View> view_;  // none: there is no such table
+  std::shared_ptr<const std::vector<table::Fragment>> fragments_;  // once they are needed
   table::Taken taken_;
   std::unordered_map<uint64_t, std::string> by_content_;
   // Photographs that came before the table kept items: path → (length, checksum), -1 and 0 where unknown.

@@ -7,6 +7,9 @@
 
 #include <deque>
 #include <future>
+#include <initializer_list>
+#include <utility>
+#include <vector>
 
 #include "base/file.h"
 #include "base/hash.h"
@@ -14,6 +17,8 @@
 #include "ingest/run_state.h"
 #include "media/media.h"
 #include "table/arrow_bridge.h"
+#include "table/blob_cells.h"
+#include "table/view.h"
 
 namespace headrace::ingest {
 namespace {
@@ -76,7 +81,9 @@ Result<Photo> ReadPhoto(const FoundFile& file) {
 // The columns of PhotoSchema, row by row.
 class PhotoBatch {
  public:
-  Status Add(const std::string& path, Photo photo) {
+  // `copy_of`: a row of the table whose image may have the same bytes; -1: none.
+  Status Add(const std::string& path, Photo photo, int64_t copy_of) {
+    if (copy_of >= 0) copies_.emplace_back(rows_, copy_of);
     if (rows_ == 0)
       HEADRACE_ARROW_TRY(inline_.ReserveData(kPhotoBatchBytes + static_cast<int64_t>(photo.bytes.size())));
     HEADRACE_ARROW_TRY(path_.Append(path));
@@ -93,31 +100,78 @@ class PhotoBatch {
   int64_t bytes() const { return bytes_; }
   int64_t rows() const { return rows_; }
 
-  Result<std::shared_ptr<arrow::RecordBatch>> Finish() {
+  // `view`: of the rows that were named.
+  Result<std::shared_ptr<arrow::RecordBatch>> Finish(const table::View* view) {
     HEADRACE_ARROW_ASSIGN(const auto path, path_.Finish());
-    HEADRACE_ARROW_ASSIGN(const auto bytes, inline_.Finish());
+    HEADRACE_ARROW_ASSIGN(auto bytes, inline_.Finish());
     HEADRACE_ARROW_ASSIGN(const auto media_type, media_type_.Finish());
     HEADRACE_ARROW_ASSIGN(const auto width, width_.Finish());
     HEADRACE_ARROW_ASSIGN(const auto height, height_.Finish());
     HEADRACE_ARROW_ASSIGN(const auto orientation, orientation_.Finish());
     HEADRACE_ARROW_ASSIGN(const auto taken, taken_.Finish());
-    HEADRACE_ARROW_ASSIGN(const auto image, arrow::StructArray::Make(
-                                                {bytes, media_type, width, height, orientation},
-                                                {"inline", "media_type", "width", "height", "orientation"}));
+    arrow::ArrayVector parts = {bytes, media_type, width, height, orientation};
+    std::vector<std::string> names = {"inline", "media_type", "width", "height", "orientation"};
+    if (!copies_.empty()) HEADRACE_TRY(Link(*view, &parts, &names));
+    HEADRACE_ARROW_ASSIGN(const auto image, arrow::StructArray::Make(parts, names));
     const auto schema =
         arrow::schema({arrow::field("path", path->type()), arrow::field("image", image->type()),
                        arrow::field("taken", taken->type())});
     const auto batch = arrow::RecordBatch::Make(schema, rows_, {path, image, taken});
     rows_ = bytes_ = 0;
+    copies_.clear();
     return batch;
   }
 
  private:
+  // Cells whose bytes another row has, byte for byte, say where those lie instead: `parts[0]` loses them, and
+  // columns for the place are added.
+  Status Link(const table::View& view, arrow::ArrayVector* parts, std::vector<std::string>* names) {
+    std::vector<int64_t> originals;
+    for (const auto& [row, original] : copies_) originals.push_back(original);
+    HEADRACE_ASSIGN(const auto there, view.Take(originals, {"image"}));
+    HEADRACE_ASSIGN(const auto cells, table::BlobCells::Of(there->column(0)));
+    HEADRACE_ASSIGN(const auto blobs, view.ReadBlobs(there->column(0)));
+    const auto given = std::static_pointer_cast<arrow::BinaryArray>((*parts)[0]);
+    arrow::BinaryBuilder kept;
+    arrow::StringBuilder packs;
+    arrow::Int64Builder offsets, lengths;
+    arrow::UInt64Builder checksums;
+    size_t next = 0;
+    for (int64_t row = 0; row < given->length(); ++row) {
+      const bool named = next < copies_.size() && copies_[next].first == row;
+      const auto k = static_cast<int64_t>(next);
+      next += named;
+      if (named && blobs[static_cast<size_t>(k)] && cells.IsPacked(k) &&
+          blobs[static_cast<size_t>(k)]->view() == given->GetView(row)) {
+        HEADRACE_ARROW_TRY(kept.AppendNull());
+        HEADRACE_ARROW_TRY(packs.Append(cells.Pack(k)));
+        HEADRACE_ARROW_TRY(offsets.Append(cells.Offset(k)));
+        HEADRACE_ARROW_TRY(lengths.Append(cells.PackedBytes(k)));
+        HEADRACE_ARROW_TRY(checksums.Append(cells.Checksum(k)));
+        continue;
+      }
+      HEADRACE_ARROW_TRY(kept.Append(given->GetView(row)));
+      for (arrow::ArrayBuilder* builder :
+           std::initializer_list<arrow::ArrayBuilder*>{&packs, &offsets, &lengths, &checksums}) {
+        HEADRACE_ARROW_TRY(builder->AppendNull());
+      }
+    }
+    HEADRACE_ARROW_TRY(kept.Finish(&(*parts)[0]));
+    const std::pair<const char*, arrow::ArrayBuilder*> places[] = {
+        {"pack", &packs}, {"offset", &offsets}, {"length", &lengths}, {"checksum", &checksums}};
+    for (const auto& [name, builder] : places) {
+      names->emplace_back(name);
+      HEADRACE_ARROW_TRY(builder->Finish(&parts->emplace_back()));
+    }
+    return Status::Ok();
+  }
+
   arrow::StringBuilder path_, media_type_;
   arrow::BinaryBuilder inline_;
   arrow::Int32Builder width_, height_;
   arrow::Int8Builder orientation_;
   arrow::TimestampBuilder taken_{arrow::timestamp(arrow::TimeUnit::MICRO), arrow::default_memory_pool()};
+  std::vector<std::pair<int64_t, int64_t>> copies_;  // rows of the batch, and of the table
   int64_t rows_ = 0;
   int64_t bytes_ = 0;
 };
@@ -176,7 +230,7 @@ class Photos {
       return Status::Ok();
     }
     table::TakenItem item;
-    const auto answer = items_.Decide(file, photo->content, run_, &item);
+    HEADRACE_ASSIGN(const auto answer, items_.Decide(file, photo->content, run_, &item));
     if (answer == Items::Answer::kTake) {
       item.first_row = rows_;
       item.rows = 1;
@@ -189,7 +243,11 @@ class Photos {
     }
     bytes_ += file.bytes;
     ++rows_;
-    HEADRACE_TRY(batch_.Add(TextOfName(file.relative), std::move(photo).value()));
+    int64_t copy_of = -1;
+    if (run_->options.on_copy == "link") {
+      HEADRACE_ASSIGN(copy_of, items_.RowWith(photo->content));
+    }
+    HEADRACE_TRY(batch_.Add(TextOfName(file.relative), std::move(photo).value(), copy_of));
     return batch_.bytes() >= kPhotoBatchBytes || batch_.rows() >= 4096 ? Flush() : Status::Ok();
   }
 
@@ -198,9 +256,11 @@ class Photos {
     if (!appender_) {
       HEADRACE_ASSIGN(const auto table,
                       run_->catalog->OpenOrCreateTable(run_->options.table, PhotoSchema(), run_->commit));
-      HEADRACE_ASSIGN(appender_, table->StartAppend({"path", "image", "taken"}, run_->commit));
+      table::CommitOptions commit = run_->commit;
+      commit.write.share_equal_blobs = run_->options.on_copy == "link";
+      HEADRACE_ASSIGN(appender_, table->StartAppend({"path", "image", "taken"}, commit));
     }
-    HEADRACE_ASSIGN(const auto rows, batch_.Finish());
+    HEADRACE_ASSIGN(const auto rows, batch_.Finish(items_.view()));
     return appender_->Write(*rows);
   }
 

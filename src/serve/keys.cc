@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "base/clock.h"
-#include "store/s3_sign.h"
+#include "base/digest.h"
 #include "table/arrow_bridge.h"
 
 namespace headrace::serve {
@@ -167,7 +167,7 @@ bool KeyFacts::May(std::string_view scope) const {
   return std::any_of(scopes.begin(), scopes.end(), [&](const auto& s) { return s == scope || s == "all"; });
 }
 
-std::string KeyHash(std::string_view key) { return store::Sha256Hex(key); }
+std::string KeyHash(std::string_view key) { return Sha256Hex(key); }
 
 Result<std::vector<KeyFacts>> ListKeys(const table::Catalog& catalog) {
   const auto table = catalog.OpenTable(kTable);

@@ -2,6 +2,7 @@
 
 #include <pugixml.hpp>
 
+#include "base/digest.h"
 #include "base/file.h"
 #include "store/aws_request.h"
 

@@ -13,9 +13,9 @@
 #include "base/byte_size.h"
 #include "base/cache_folder.h"
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/file.h"
 #include "base/hash.h"
-#include "store/s3_sign.h"
 
 namespace headrace::store {
 namespace {

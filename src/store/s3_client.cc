@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/digest.h"
 
 namespace headrace::store {
 namespace {

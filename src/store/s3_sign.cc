@@ -1,10 +1,11 @@
 #include "store/s3_sign.h"
 
-#include <openssl/evp.h>
 #include <openssl/hmac.h>
 
 #include <algorithm>
 #include <ctime>
+
+#include "base/digest.h"
 
 namespace headrace::store {
 namespace {
@@ -25,16 +26,6 @@ std::string SignedHeaders(const SignInput& input) {
 
 }  // namespace
 
-std::string Hex(std::string_view bytes) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string out;
-  for (const char c : bytes) {
-    out += kDigits[static_cast<unsigned char>(c) >> 4];
-    out += kDigits[static_cast<unsigned char>(c) & 15];
-  }
-  return out;
-}
-
 std::string AmzDate(int64_t micros) {
   const std::time_t seconds = micros / 1'000'000;
   std::tm utc{};
@@ -42,13 +33,6 @@ std::string AmzDate(int64_t micros) {
   char stamp[32];
   std::strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ", &utc);
   return stamp;
-}
-
-std::string Sha256Hex(std::string_view bytes) {
-  unsigned char out[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  EVP_Digest(bytes.data(), bytes.size(), out, &size, EVP_sha256(), nullptr);
-  return Hex({reinterpret_cast<const char*>(out), size});
 }
 
 std::string UriEncode(std::string_view text, bool keep_slash) {

@@ -26,8 +26,6 @@ struct SignInput {
   std::string service = "s3";
 };
 
-std::string Hex(std::string_view bytes);
-std::string Sha256Hex(std::string_view bytes);
 // "20150830T123600Z" of microseconds since 1970 UTC.
 std::string AmzDate(int64_t micros);
 // RFC 3986 encoding; '/' stays where `keep_slash`.

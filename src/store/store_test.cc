@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "store/faulty_store.h"
 #include "store/local_store.h"
 #include "store/memory_store.h"

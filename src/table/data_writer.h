@@ -27,6 +27,7 @@ struct WriteOptions {
   int64_t pack_bytes = limits::kPackBytes;
   int64_t inline_blob_bytes = 2048;  // smaller blobs stay in their cell
   std::set<Uuid> copied_packs;       // of this table, whose blobs are copied into new ones and not shared
+  bool share_equal_blobs = false;    // equal bytes of one write are stored once
   StopToken stop;
 
   // The same, but a fragment ends only where EndFragment says so.

@@ -3,6 +3,7 @@
 #include <arrow/array.h>
 #include <arrow/builder.h>
 
+#include "base/digest.h"
 #include "base/hash.h"
 #include "table/arrow_bridge.h"
 #include "table/keys.h"
@@ -14,9 +15,9 @@ constexpr int64_t kCopyBytes = 32 << 20;  // of other tables' blobs, read at onc
 constexpr size_t kOpenSources = 64;       // packs that stay open while cells of theirs come
 
 // The fields of a blob column's cells that say where the bytes are, made anew; the others stay as they came.
-class Places {
+class CellPlaces {
  public:
-  explicit Places(const arrow::StructArray& cells)
+  explicit CellPlaces(const arrow::StructArray& cells)
       : cells_(cells),
         offsets_(std::static_pointer_cast<arrow::Int64Array>(cells.GetFieldByName("offset"))),
         lengths_(std::static_pointer_cast<arrow::Int64Array>(cells.GetFieldByName("length"))),
@@ -31,20 +32,19 @@ class Places {
   }
   Status Packed(std::string_view blob, const Uuid& pack, int64_t offset) {
     HEADRACE_TRY(Facts(blob));
-    HEADRACE_ARROW_TRY(pack_.Append(pack.ToString()));
-    HEADRACE_ARROW_TRY(offset_.Append(offset));
-    HEADRACE_ARROW_TRY(inline_.AppendNull());
-    return Status::Ok();
+    return At(pack, offset);
+  }
+  // The bytes of the given cell, which lie there now.
+  Status Moved(int64_t i, const Uuid& pack, int64_t offset) {
+    HEADRACE_TRY(SameFacts(i));
+    return At(pack, offset);
   }
   // Nothing, a reference in place, or a place in a pack of this table.
   Status Keep(int64_t i, const Uuid* pack) {
     HEADRACE_ARROW_TRY(pack == nullptr ? pack_.AppendNull() : pack_.Append(pack->ToString()));
     HEADRACE_ARROW_TRY(offsets_->IsNull(i) ? offset_.AppendNull() : offset_.Append(offsets_->Value(i)));
-    HEADRACE_ARROW_TRY(lengths_->IsNull(i) ? length_.AppendNull() : length_.Append(lengths_->Value(i)));
-    HEADRACE_ARROW_TRY(checksums_->IsNull(i) ? checksum_.AppendNull()
-                                             : checksum_.Append(checksums_->Value(i)));
     HEADRACE_ARROW_TRY(inline_.AppendNull());
-    return Status::Ok();
+    return SameFacts(i);
   }
 
   Result<std::shared_ptr<arrow::Array>> Finish(const Field& field) {
@@ -73,6 +73,18 @@ class Places {
     HEADRACE_ARROW_TRY(checksum_.Append(Xxh3(blob)));
     return Status::Ok();
   }
+  Status SameFacts(int64_t i) {
+    HEADRACE_ARROW_TRY(lengths_->IsNull(i) ? length_.AppendNull() : length_.Append(lengths_->Value(i)));
+    HEADRACE_ARROW_TRY(checksums_->IsNull(i) ? checksum_.AppendNull()
+                                             : checksum_.Append(checksums_->Value(i)));
+    return Status::Ok();
+  }
+  Status At(const Uuid& pack, int64_t offset) {
+    HEADRACE_ARROW_TRY(pack_.Append(pack.ToString()));
+    HEADRACE_ARROW_TRY(offset_.Append(offset));
+    HEADRACE_ARROW_TRY(inline_.AppendNull());
+    return Status::Ok();
+  }
 
   const arrow::StructArray& cells_;
   std::shared_ptr<arrow::Int64Array> offsets_;
@@ -83,6 +95,13 @@ class Places {
   arrow::UInt64Builder checksum_;
   arrow::BinaryBuilder inline_;
 };
+
+// A packed cell's place, and the checksum that it says the bytes there have: one that says another is read
+// and refused.
+std::string PlaceName(const BlobCells& cells, int64_t row) {
+  return std::string(cells.Pack(row)) + ":" + std::to_string(cells.Offset(row)) + ":" +
+         std::to_string(cells.PackedBytes(row)) + ":" + std::to_string(cells.Checksum(row));
+}
 
 }  // namespace
 
@@ -135,7 +154,7 @@ Result<bool> PackWriter::Shares(const std::string& key) {
 Result<std::map<int64_t, store::Bytes>> PackWriter::Fetch(const BlobCells& cells, int64_t row) {
   std::vector<int64_t> rows;
   for (int64_t bytes = 0; row < cells.length() && (rows.empty() || bytes < kCopyBytes); ++row) {
-    if (cells.IsNull(row) || !cells.IsPacked(row)) continue;
+    if (cells.IsNull(row) || !cells.IsPacked(row) || Find(copied_, PlaceName(cells, row))) continue;
     HEADRACE_ASSIGN(const std::string key, cells.KeyOf(row, prefix_));
     HEADRACE_ASSIGN(const bool shared, Shares(key));
     if (shared) continue;
@@ -168,19 +187,29 @@ Result<std::shared_ptr<arrow::Array>> PackWriter::Write(const Field& field,
                                                         const std::shared_ptr<arrow::Array>& blobs,
                                                         std::map<Uuid, int64_t>* used) {
   HEADRACE_ASSIGN(const BlobCells given, BlobCells::Of(blobs));
-  Places out(static_cast<const arrow::StructArray&>(*blobs));
+  CellPlaces out(static_cast<const arrow::StructArray&>(*blobs));
+  Place placed;  // of the last that was added
   const auto add = [&](std::string_view blob) -> Status {
+    HEADRACE_TRY(Add(blob, &placed.pack, &placed.offset));
+    (*used)[placed.pack] += static_cast<int64_t>(blob.size());
+    return out.Packed(blob, placed.pack, placed.offset);
+  };
+  const auto add_given = [&](std::string_view blob) -> Status {
     if (static_cast<int64_t>(blob.size()) <= inline_bytes_) return out.Inline(blob);
-    Uuid pack;
-    int64_t offset = 0;
-    HEADRACE_TRY(Add(blob, &pack, &offset));
-    (*used)[pack] += static_cast<int64_t>(blob.size());
-    return out.Packed(blob, pack, offset);
+    if (!share_equal_) return add(blob);
+    std::string name = Sha256(blob);
+    if (const Place* before = Find(equal_, name)) {
+      (*used)[before->pack] += static_cast<int64_t>(blob.size());
+      return out.Packed(blob, before->pack, before->offset);
+    }
+    HEADRACE_TRY(add(blob));
+    Remember(&equal_, std::move(name), placed);
+    return Status::Ok();
   };
   std::map<int64_t, store::Bytes> copied;
   const auto write = [&](int64_t i) -> Status {
     if (given.IsNull(i) || given.IsInPlace(i)) return out.Keep(i, nullptr);
-    if (given.IsInline(i)) return add(given.InlineBytes(i));
+    if (given.IsInline(i)) return add_given(given.InlineBytes(i));
     if (!given.IsPacked(i)) return Status::Invalid("the cell has neither bytes nor a place where they lie");
     HEADRACE_ASSIGN(const std::string key, given.KeyOf(i, prefix_));
     HEADRACE_ASSIGN(const bool shared, Shares(key));
@@ -189,10 +218,19 @@ Result<std::shared_ptr<arrow::Array>> PackWriter::Write(const Field& field,
       (*used)[pack] += given.PackedBytes(i);
       return out.Keep(i, &pack);
     }
+    std::string name = PlaceName(given, i);
+    if (const Place* before = Find(copied_, name)) {
+      (*used)[before->pack] += given.PackedBytes(i);
+      return out.Moved(i, before->pack, before->offset);
+    }
     if (!copied.contains(i)) {
       HEADRACE_ASSIGN(copied, Fetch(given, i));
     }
-    return add(copied.at(i).view());
+    const std::string_view blob = copied.at(i).view();
+    if (static_cast<int64_t>(blob.size()) <= inline_bytes_) return out.Inline(blob);
+    HEADRACE_TRY(add(blob));
+    Remember(&copied_, std::move(name), placed);
+    return Status::Ok();
   };
   for (int64_t i = 0; i < given.length(); ++i) {
     const Status written = write(i);

@@ -50,6 +50,8 @@ class ColumnMeasure {
       HEADRACE_TRY(stop_.Check());
       HEADRACE_TRY(AddFragment(fragment));
     }
+    // Bytes that several rows share count for each of them.
+    for (const auto& [key, live] : packs_) storage_.packs_live += std::min(live, SizeOf(key));
     return std::move(storage_);
   }
 
@@ -65,9 +67,10 @@ class ColumnMeasure {
       for (const auto& file : overlay.files) HEADRACE_TRY(AddFile(file, /*overlay=*/true));
     }
     for (const auto& pack : fragment.packs) {
-      storage_.packs_live += pack.live_bytes;
       const std::string key = PackKey(view_.prefix(), pack.id);
-      if (packs_.insert(key).second) storage_.packs.Add(SizeOf(key));
+      const auto [live, first] = packs_.try_emplace(key, 0);
+      if (first) storage_.packs.Add(SizeOf(key));
+      live->second += pack.live_bytes;
     }
     for (auto& column : storage_.columns) {
       if (fragment.Fills(column.field.id)) column.filled += fragment.rows;
@@ -112,7 +115,7 @@ class ColumnMeasure {
   ColumnStorage storage_;
   std::map<int32_t, ColumnBytes*> columns_;
   std::set<Uuid> measured_;
-  std::set<std::string> packs_;
+  std::map<std::string, int64_t> packs_;  // the bytes that rows speak of, by key
 };
 
 class Measure {

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pathlib
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
 import headrace as hr
+import numpy as np
+from PIL import Image
 from test_python import jpeg
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -124,6 +128,52 @@ def test_equal_bytes_under_another_name_are_told(headrace: Run, tmp_path: pathli
     assert [(pair["path"], pathlib.Path(pair["as"]).name) for pair in first["same_bytes"]] == [("b.jpg", "a.jpg")]
     shutil.copy(tmp_path / "p" / "a.jpg", tmp_path / "c.jpg")
     assert ingest(headrace, "c.jpg", "-t", "p")["same_bytes"][0]["path"] == "c.jpg"
+
+
+def noise(seed: int) -> bytes:
+    """A picture that is too large to lie in its row."""
+    out = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(out, "JPEG", quality=95)
+    return out.getvalue()
+
+
+def packed(folder: pathlib.Path) -> int:
+    return sum(pack.stat().st_size for pack in folder.rglob("*.pack"))
+
+
+def test_copies_share_bytes_or_stay_out_by_choice(headrace: Run, tmp_path: pathlib.Path) -> None:
+    """In the same run and in a later one; of rows that were deleted nothing is shared, and what is shared outlives its first row."""
+    headrace("init")
+    (tmp_path / "p").mkdir()
+    pictures = [noise(seed) for seed in range(3)]
+    for number, picture in enumerate(pictures):
+        (tmp_path / "p" / f"{number}.jpg").write_bytes(picture)
+    shutil.copy(tmp_path / "p" / "0.jpg", tmp_path / "p" / "0-copy.jpg")
+    first = ingest(headrace, "p", "-t", "p", "--on-copy", "link")
+    assert first["rows"] == 4 and len(first["same_bytes"]) == 1
+    catalog = tmp_path / ".headrace"
+    assert packed(catalog) == sum(map(len, pictures)), "equal bytes of one run are there once"
+    table = hr.open(catalog)["p"]
+    table.delete("path = '2.jpg'")
+    (tmp_path / "q").mkdir()
+    for number, picture in enumerate(pictures):
+        (tmp_path / "q" / f"again{number}.jpg").write_bytes(picture)
+    skipped = ingest(headrace, "q", "-t", "p", "--on-copy", "skip")
+    assert skipped["rows"] == 1 and len(skipped["same_bytes"]) == 2, "the bytes of a deleted row are not there"
+    linked = ingest(headrace, "q", "-t", "p", "--on-copy", "link")
+    assert linked["rows"] == 2 and linked["bytes"] < len(pictures[0]), linked
+    before = {row["path"]: row["image"].read() for row in table.scan()}
+    assert before["again0.jpg"] == pictures[0] and before["again1.jpg"] == pictures[1]
+    table.delete("path = '0.jpg' or path = '1.jpg'", purge=True)
+    table.compact()
+    time.sleep(0.01)
+    table.gc(keep="0s", grace="0s")
+    after = {row["path"]: row["image"].read() for row in table.scan()}
+    assert after == {path: data for path, data in before.items() if path not in ("0.jpg", "1.jpg")}
+    assert all(hr.open(catalog).verify())
+    (tmp_path / "d.csv").write_text("a\n1\n")
+    assert "is for photographs" in headrace("ingest", "d.csv", "-t", "d", "--on-copy", "link").stderr
 
 
 def test_names_that_are_not_text_stay_apart(headrace: Run, tmp_path: pathlib.Path) -> None:
