@@ -22,6 +22,9 @@ namespace {
 // A folder may be made so often, and be removed before it is used: others remove those that are empty.
 constexpr int kMostTries = 100;
 
+// Whoever removes the folder may be held up in the middle, with its name still there.
+void PauseBeforeTry(int tries) { std::this_thread::sleep_for(std::chrono::microseconds(100 * tries)); }
+
 // What open(2) says of O_TMPFILE where the file system has none.
 bool NoUnnamedFiles(int error) { return error == EOPNOTSUPP || error == EISDIR || error == EINVAL; }
 
@@ -137,6 +140,7 @@ Status MakeFolders(const std::string& folder, bool sync) {
     HEADRACE_TRY(MakeFolders(parent, sync));
     if (mkdir(folder.c_str(), 0777) == 0 || errno == EEXIST) break;
     if (errno != ENOENT || tries == kMostTries) return Status::FromErrno(errno, "make folder", folder);
+    PauseBeforeTry(tries);
   }
   return sync ? SyncFolder(parent) : Status::Ok();
 }
@@ -155,6 +159,7 @@ Result<PendingFile> PendingFile::Create(const std::string& folder, const Pending
   open_unnamed();
   for (int tries = 0;
        !file.fd_.ok() && FolderIsGone(errno) && options.make_folders && tries < kMostTries; ++tries) {
+    PauseBeforeTry(tries);
     HEADRACE_TRY(MakeFolders(folder, options.sync));
     open_unnamed();
   }
@@ -163,6 +168,7 @@ Result<PendingFile> PendingFile::Create(const std::string& folder, const Pending
     file.name_ = folder + "/" + (own ? ".pending-" + Uuid::Random().ToString() : options.name);
     const int flags = O_CREAT | (own ? O_EXCL : O_TRUNC) | O_WRONLY | O_CLOEXEC;
     for (int tries = 0; !file.fd_.ok() && tries < kMostTries; ++tries) {
+      PauseBeforeTry(tries);
       if (options.make_folders) HEADRACE_TRY(MakeFolders(folder, options.sync));
       file.fd_ = Fd(open(file.name_.c_str(), flags, options.mode));
       if (!file.fd_.ok() && (errno != ENOENT || !options.make_folders)) break;
@@ -217,6 +223,7 @@ Status PendingFile::SyncName() const {
 Status PendingFile::Link(const std::string& path) {
   Status linked = TryLink(path);
   for (int tries = 0; linked.Is(Code::kNotFound) && options_.make_folders && tries < kMostTries; ++tries) {
+    PauseBeforeTry(tries);
     HEADRACE_TRY(MakeFolders(ParentFolder(path), options_.sync));
     linked = TryLink(path);
   }
