@@ -127,7 +127,7 @@ Status RunIngest(const Context& context, const std::vector<std::string>& sources
                {"refused", report.refused},
                {"errors", errors}});
   } else {
-    PrintReport(report, options->on_copy);
+    PrintReport(report, options.on_copy);
   }
   if (report.refused > 0) {
     return Status::Invalid("nothing was taken of " + std::to_string(report.refused) +

@@ -31,8 +31,7 @@ std::string EditManifest(std::string_view bytes, const std::string& key, const s
   auto reader = parquet::arrow::OpenFile(std::make_shared<arrow::io::BufferReader>(buffer),
                                          arrow::default_memory_pool())
                     .ValueOrDie();
-  std::shared_ptr<arrow::Table> table;
-  EXPECT_TRUE(reader->ReadTable(&table).ok());
+  const auto table = reader->ReadTable().ValueOrDie();
   const auto metadata = table->schema()->metadata()->Copy();
   EXPECT_TRUE(metadata->Set(key, value).ok());
   const auto sink = arrow::io::BufferOutputStream::Create().ValueOrDie();
