@@ -254,7 +254,7 @@ Result<CommitResult> ColumnFiller::Commit() {
     operation_.field_ids.push_back(field.id);
   }
   operation_.fragments = static_cast<int64_t>(filled_.size());
-  operation_.bytes = BytesOf(entries);
+  operation_.bytes = writer_->bytes();
   CommitResult result{0, rows_filled_, operation_.bytes, operation_.fragments, false};
   Change change{FillColumns{new_fields_, std::move(entries)}, operation_, {}, fields_used_};
   change.base = view_.snapshot().version;

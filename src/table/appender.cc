@@ -82,7 +82,7 @@ class TableAppender final : public Appender {
     Operation operation = table_.MakeOperation(options_);
     for (const auto& fragment : *fragments) operation.rows += fragment.rows;
     operation.fragments = static_cast<int64_t>(fragments->size());
-    operation.bytes = BytesOf(*fragments);
+    operation.bytes = writer_->bytes();
     AppendRows append{std::move(*fragments), taken_};
     replaces_ = std::any_of(taken_.begin(), taken_.end(),
                             [](const TakenItem& item) { return item.replaced_rows > 0; });
