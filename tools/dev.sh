@@ -512,9 +512,10 @@ cpu_variants() {
   HEADRACE_CPU=haswell "$BUILD/release/tests/engine_test" --gtest_brief=1 --gtest_filter="$numbers"
 }
 
+# Several files at a time: much of what they do is waiting for servers, disks and processes that are killed.
 python_tests() {
   local code=0
-  "$(venv test)/bin/python" -m pytest -q -p no:cacheprovider "$@" || code=$?
+  "$(venv test)/bin/python" -m pytest -q -p no:cacheprovider -n $((JOBS < 4 ? JOBS : 4)) --dist loadfile "$@" || code=$?
   # 5: nothing matched, which is no failure when a filter was given.
   [ $code -eq 0 ] || { [ $code -eq 5 ] && [[ " $* " = *" -k "* ]]; }
 }
