@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <memory>
@@ -32,18 +33,33 @@ namespace headrace::testing {
 
 class TempFolder {
  public:
-  TempFolder()
-      : path_(std::filesystem::temp_directory_path() / ("headrace-test-" + Uuid::Random().ToString())) {
-    std::filesystem::create_directories(path_);
-  }
+  TempFolder() : TempFolder(std::filesystem::temp_directory_path()) {}
   ~TempFolder() {
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
   }
   std::string path() const { return path_.string(); }
 
+ protected:
+  explicit TempFolder(const std::filesystem::path& in)
+      : path_(in / ("headrace-test-" + Uuid::Random().ToString())) {
+    std::filesystem::create_directories(path_);
+  }
+
  private:
   std::filesystem::path path_;
+};
+
+// In memory where the system has room for that: for loops that would wait for the disk at each of thousands
+// of syncs, and whose subject is not the disk.
+class MemoryFolder : public TempFolder {
+ public:
+  MemoryFolder() : TempFolder(Place()) {}
+
+ private:
+  static std::filesystem::path Place() {
+    return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : std::filesystem::temp_directory_path();
+  }
 };
 
 // Fewer steps where sanitizers make each one slow.

@@ -27,7 +27,7 @@ TEST(Committer, EveryFaultAtEveryOperation) {
   for (const Fault fault : {Fault::kFail, Fault::kCrash, Fault::kAmbiguous, Fault::kHang}) {
     int64_t at = 0;
     for (bool fired = true; fired; at += stride) {
-      const TempFolder folder;
+      const MemoryFolder folder;
       const auto inner = store::NewMemoryStore();
       ASSERT_OK(table::Catalog::InitOn(inner, {.threads = 1}).status());
       const auto faulty = store::NewFaultyStore(inner);
@@ -80,7 +80,7 @@ TEST(Committer, TryingAgainWritesNothingTwice) {
     int64_t at = 0;
     int kept = 0;
     for (bool fired = true; fired; at += stride) {
-      const TempFolder folder;
+      const MemoryFolder folder;
       const auto inner = store::NewMemoryStore();
       ASSERT_OK(table::Catalog::InitOn(inner, {.threads = 1}).status());
       const auto faulty = store::NewFaultyStore(inner);

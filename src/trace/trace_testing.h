@@ -18,6 +18,7 @@ namespace headrace::trace {
 
 using nlohmann::json;
 using testing::Scaled;
+using testing::MemoryFolder;
 using testing::TempFolder;
 
 inline std::string Start(const std::string& id) {
