@@ -29,7 +29,7 @@ add_library(arrow INTERFACE)
 target_link_libraries(arrow INTERFACE arrow_compute arrow_core)
 target_include_directories(arrow SYSTEM INTERFACE ${ARROW_ROOT}/include)
 
-if(NOT HEADRACE_CORE_ONLY)
+if(HEADRACE_BINDINGS OR NOT HEADRACE_CORE_ONLY)
   set(DUCKDB_ROOT "${HEADRACE_CACHE}/deps/duckdb-1.5.6")
   imported_library(duckdb ${DUCKDB_ROOT}/libduckdb.so)
   target_include_directories(duckdb SYSTEM INTERFACE ${DUCKDB_ROOT}/include)

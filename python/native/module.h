@@ -5,6 +5,7 @@
 #include <nanobind/nanobind.h>
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -16,8 +17,29 @@
 
 namespace headrace::python {
 
+// A reader that several of Python's threads may ask at a time: each batch goes to one of them.
+class SharedReader final : public arrow::RecordBatchReader {
+ public:
+  explicit SharedReader(std::shared_ptr<arrow::RecordBatchReader> reader) : reader_(std::move(reader)) {}
+  std::shared_ptr<arrow::Schema> schema() const override { return reader_->schema(); }
+  arrow::Status ReadNext(std::shared_ptr<arrow::RecordBatch>* batch) override {
+    const std::lock_guard lock(mutex_);
+    return reader_->ReadNext(batch);
+  }
+  arrow::Status Close() override {
+    const std::lock_guard lock(mutex_);
+    return reader_->Close();
+  }
+
+ private:
+  std::shared_ptr<arrow::RecordBatchReader> reader_;
+  std::mutex mutex_;
+};
+
 // Rows that stream; `view` where they come from a table, whose blobs can be fetched.
 struct Reader {
+  Reader(std::shared_ptr<arrow::RecordBatchReader> rows, std::shared_ptr<table::View> of)
+      : batches(std::make_shared<SharedReader>(std::move(rows))), view(std::move(of)) {}
   std::shared_ptr<arrow::RecordBatchReader> batches;
   std::shared_ptr<table::View> view;
 };
