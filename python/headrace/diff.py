@@ -35,6 +35,8 @@ class Diff:
         self.columns_dropped: dict[str, str] = counts["columns_dropped"]
         #: Old names of columns, and their new ones.
         self.columns_renamed: dict[str, str] = counts["columns_renamed"]
+        #: Types before and after of columns that were widened (``table.widen``).
+        self.columns_retyped: dict[str, tuple[str, str]] = counts["columns_retyped"]
 
     def rows(self) -> Reader:
         """The rows that differ, by id: ``row_id``, ``change`` (``"added"``, ``"deleted"``, ``"changed"``) and ``columns``, the
@@ -47,7 +49,7 @@ class Diff:
 
     def __bool__(self) -> bool:
         """Whether anything differs."""
-        columns = self.columns_added or self.columns_dropped or self.columns_renamed
+        columns = self.columns_added or self.columns_dropped or self.columns_renamed or self.columns_retyped
         return bool(self.added or self.deleted or self.changed or columns)
 
     def _words(self) -> str:
@@ -57,6 +59,7 @@ class Diff:
         words += [f"+ {name} ({kind})" for name, kind in self.columns_added.items()]
         words += [f"- {name}" for name in self.columns_dropped]
         words += [f"{old} is now {new}" for old, new in self.columns_renamed.items()]
+        words += [f"{name} was {old} and is {new}" for name, (old, new) in self.columns_retyped.items()]
         words += [f"{name} changed in {count:,}" for name, count in self.changed_in.items()]
         return "; ".join(words)
 

@@ -447,6 +447,18 @@ class Table(Shown):
         """
         return Commit(**self._native.rename_column(old, new, why))
 
+    def widen(self, name: str, type: str, *, why: str = "") -> Commit:
+        """Gives a column a wider type, ``"int64"`` for an ``int32``: metadata only, no value is written, and older versions
+        read as they were. Integers, floats and decimals become wider, also inside lists, structs and maps, where ``type`` is
+        the whole column's (``"list<float64>"``).
+
+        Raises:
+            NotFound: there is no such column.
+            Invalid: not every value of the column's type is one of the other, or it has that type.
+            Conflict: the column was changed meanwhile.
+        """
+        return Commit(**self._native.widen(name, type, why))
+
     def drop_column(self, name: str, *, why: str = "") -> Commit:
         """Drops a column: metadata only; earlier versions keep it.
 

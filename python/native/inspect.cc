@@ -22,12 +22,14 @@ nb::dict CountsOf(const table::View& before, const table::View& after,
     columns = diff.columns();
     return diff.Count(stop);
   }));
-  nb::dict dict, changed, added, dropped, renamed;
+  nb::dict dict, changed, added, dropped, renamed, retyped;
   for (size_t i = 0; i < columns.size(); ++i) {
     const auto& column = columns[i];
     if (column.added()) added[nb::cast(*column.after)] = column.field.type.ToString();
     if (column.dropped()) dropped[nb::cast(*column.before)] = column.field.type.ToString();
     if (column.renamed()) renamed[nb::cast(*column.before)] = *column.after;
+    if (column.retyped)
+      retyped[nb::cast(*column.after)] = nb::make_tuple(column.retyped->first, column.retyped->second);
     if (counts.changed_in[i] > 0) changed[nb::cast(*column.after)] = counts.changed_in[i];
   }
   dict["added"] = counts.added;
@@ -38,6 +40,7 @@ nb::dict CountsOf(const table::View& before, const table::View& after,
   dict["columns_added"] = added;
   dict["columns_dropped"] = dropped;
   dict["columns_renamed"] = renamed;
+  dict["columns_retyped"] = retyped;
   return dict;
 }
 

@@ -274,6 +274,12 @@ void BindSmallChanges(nb::class_<table::Table>& table) {
                return t.RenameColumn(from, to, CommitOf(why, "", -1, stop));
              })));
            })
+      .def("widen",
+           [](table::Table& t, const std::string& name, const std::string& type, const std::string& why) {
+             return ToDict(Check(Interruptible([&](const StopToken& stop) {
+               return t.WidenColumn(name, type, CommitOf(why, "", -1, stop));
+             })));
+           })
       .def("drop_column",
            [](table::Table& t, const std::string& name, const std::string& why) {
              return ToDict(Check(Interruptible(

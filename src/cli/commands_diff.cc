@@ -147,6 +147,9 @@ void PrintSummary(const std::string& name, const table::Diff& diff, const table:
     if (column.added()) columns.push_back("+ " + *column.after + " (" + column.field.type.ToString() + ")");
     if (column.dropped()) columns.push_back("- " + *column.before);
     if (column.renamed()) columns.push_back(*column.before + " is now " + *column.after);
+    if (column.retyped)
+      columns.push_back(*column.after + " was " + column.retyped->first + " and is " +
+                        column.retyped->second);
     if (counts.changed_in[i] > 0) values.push_back(*column.after + " of " + HumanCount(counts.changed_in[i]));
   }
   if (!columns.empty()) std::printf("columns: %s\n", Joined(columns).c_str());
@@ -157,12 +160,14 @@ ordered_json SummaryJson(const table::Diff& diff, const table::DiffCounts& count
   ordered_json added = ordered_json::object();
   ordered_json dropped = ordered_json::object();
   ordered_json renamed = ordered_json::object();
+  ordered_json retyped = ordered_json::object();
   ordered_json changed = ordered_json::object();
   for (size_t i = 0; i < diff.columns().size(); ++i) {
     const auto& column = diff.columns()[i];
     if (column.added()) added[*column.after] = column.field.type.ToString();
     if (column.dropped()) dropped[*column.before] = column.field.type.ToString();
     if (column.renamed()) renamed[*column.before] = *column.after;
+    if (column.retyped) retyped[*column.after] = {column.retyped->first, column.retyped->second};
     if (counts.changed_in[i] > 0) changed[*column.after] = counts.changed_in[i];
   }
   return {{"before", diff.before().snapshot().version},
@@ -172,7 +177,12 @@ ordered_json SummaryJson(const table::Diff& diff, const table::DiffCounts& count
             {"deleted", counts.deleted},
             {"changed", counts.changed},
             {"same", counts.same}}},
-          {"columns", {{"added", added}, {"dropped", dropped}, {"renamed", renamed}, {"changed", changed}}}};
+          {"columns",
+           {{"added", added},
+            {"dropped", dropped},
+            {"renamed", renamed},
+            {"retyped", retyped},
+            {"changed", changed}}}};
 }
 
 Status RunDiff(const Context& context, const std::string& name, const std::string& from,

@@ -52,9 +52,10 @@ void PrintNotes(const ingest::IngestReport& report, const std::string& on_copy) 
   }
   if (!report.same_bytes.empty()) {
     const char* told =
-        on_copy == "skip"   ? "left out"
-        : on_copy == "link" ? "rows that share those bytes"
-                            : "taken in (--on-copy link makes rows that share the bytes, skip leaves them out)";
+        on_copy == "skip" ? "left out"
+        : on_copy == "link"
+            ? "rows that share those bytes"
+            : "taken in (--on-copy link makes rows that share the bytes, skip leaves them out)";
     std::printf("%s with the same bytes as others, %s:\n",
                 Counted(static_cast<int64_t>(report.same_bytes.size()), "file").c_str(), told);
     for (size_t i = 0; i < report.same_bytes.size() && i < 5; ++i) {
@@ -170,9 +171,10 @@ void AddIngest(CLI::App* app, Context* context, Action* action) {
                    "the rows that they became")
       ->check(CLI::IsMember({"skip", "add", "replace"}));
   command
-      ->add_option("--on-copy", options->on_copy,
-                   "Files with the same bytes as one that is there under another name: add (default), skip, or "
-                   "link photographs: rows of their own that share the bytes")
+      ->add_option(
+          "--on-copy", options->on_copy,
+          "Files with the same bytes as one that is there under another name: add (default), skip, or "
+          "link photographs: rows of their own that share the bytes")
       ->check(CLI::IsMember({"add", "skip", "link"}));
   auto delimiter = std::make_shared<std::string>();
   auto types = std::make_shared<std::vector<std::string>>();

@@ -63,7 +63,8 @@ Result<IngestReport> Run(const std::vector<std::string>& sources, RunState* run)
     std::shuffle(found.photos.begin(), found.photos.end(), std::mt19937_64(0));
   }
   if (options.on_copy == "link" && !found.data.empty())
-    return Status::Invalid("on_copy is 'link', which is for photographs; of data files copies are added or skipped");
+    return Status::Invalid(
+        "on_copy is 'link', which is for photographs; of data files copies are added or skipped");
   if (!found.photos.empty()) HEADRACE_TRY(TakePhotos(found.photos, run));
   if (!found.data.empty()) HEADRACE_TRY(TakeDataFiles(found.data, run));
   if (options.keep_errors && !run->report.errors.empty()) HEADRACE_TRY(WriteErrors(run));

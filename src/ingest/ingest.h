@@ -71,7 +71,8 @@ struct IngestReport {
     std::string path;
     std::string as;  // the source that has the same bytes
   };
-  std::vector<Copy> same_bytes;      // their bytes were there under another name; on_copy says what became of them
+  std::vector<Copy>
+      same_bytes;  // their bytes were there under another name; on_copy says what became of them
   std::vector<std::string> notices;  // what was left out without being an error
   int64_t refused = 0;               // files of which nothing was taken, because of on_error
   std::vector<IngestError> errors;

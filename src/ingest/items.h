@@ -48,7 +48,7 @@ class Items {
   bool AmongRowsBefore(const FoundFile& file, uint64_t content) const;
   Status LoadRowsBefore(const table::View& view);
 
-  std::optional<table::View> view_;  // none: there is no such table
+  std::optional<table::View> view_;                                // none: there is no such table
   std::shared_ptr<const std::vector<table::Fragment>> fragments_;  // once they are needed
   table::Taken taken_;
   std::unordered_map<uint64_t, std::string> by_content_;

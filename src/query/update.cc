@@ -71,10 +71,10 @@ Result<table::CommitResult> Update(table::Catalog* catalog, SqlEngine* engine,
     }
     for (const auto& column : ColumnsNamedIn(select, view.schema())) inputs.push_back(column);
     const std::string filter = where.empty() ? "true" : where;
-    HEADRACE_ASSIGN(auto result, engine->Query(select + "\nfrom " +
-                                                   FromVersion(name, view.snapshot().version) + " where (" +
-                                                   filter + "\n) order by _row_id",
-                                               {options.stop, {}}));
+    HEADRACE_ASSIGN(auto result,
+                    engine->Query(select + "\nfrom " + FromVersion(name, view.snapshot().version) +
+                                      " where (" + filter + "\n) order by _row_id",
+                                  {options.stop, {}}));
     RowsInTurn rows(ForTable(std::move(result)));
     bool moved = false;  // the table's rows are not those of the query any more
     const auto next = [&](BatchPtr in) -> Result<BatchPtr> {

@@ -44,6 +44,11 @@ Status ApplyTo(const ChangeSchema& change, Snapshot* next) {
   for (const int32_t id : change.drops) {
     std::erase_if(fields, [&](const Field& field) { return field.id == id; });
   }
+  for (const Field& wide : change.widened) {
+    for (auto& field : fields) {
+      if (field.id == wide.id) field = wide;
+    }
+  }
   return Status::Ok();
 }
 

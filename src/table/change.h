@@ -40,6 +40,7 @@ struct ChangeSchema {
   };
   std::vector<Rename> renames;
   std::vector<int32_t> drops;  // ids of top-level fields
+  std::vector<Field> widened{};  // top-level fields as they are from now on (retype.h)
 };
 
 // A tag is put on a version, moved, or taken away.

@@ -10,6 +10,7 @@
 
 #include "table/arrow_bridge.h"
 #include "table/diff_cursor.h"
+#include "table/retype.h"
 
 namespace headrace::table {
 namespace {
@@ -91,15 +92,19 @@ Result<Diff> Diff::Between(const View& before, const View& after, const std::vec
     const bool compared =
         columns.empty() || std::find(columns.begin(), columns.end(), field.name) != columns.end();
     const Field* old = in(before.schema(), field.id);
-    if (old != nullptr && compared && !old->type.Equals(field.type)) {
+    DiffColumn column{field, old != nullptr ? std::optional(old->name) : std::nullopt,
+                      std::optional(field.name), compared};
+    const bool retyped = old != nullptr && !old->type.Equals(field.type);
+    if (retyped) column.retyped.emplace(old->type.ToString(), field.type.ToString());
+    if (retyped && CanWiden(field.type, old->type)) column.field = *old;
+    if (retyped && compared && !CanWiden(field.type, old->type) && !CanWiden(old->type, field.type)) {
       return Status::Unsupported("column '" + field.name + "' was " + old->type.ToString() + " at version " +
                                  std::to_string(before.snapshot().version) + " and is " +
                                  field.type.ToString() + " at version " +
                                  std::to_string(after.snapshot().version) +
                                  "; its values cannot be compared (others can be chosen)");
     }
-    diff.columns_.push_back({field, old != nullptr ? std::optional(old->name) : std::nullopt,
-                             std::optional(field.name), compared});
+    diff.columns_.push_back(std::move(column));
   }
   for (const Field& field : before.schema().fields) {
     if (in(after.schema(), field.id) == nullptr)

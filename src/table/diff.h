@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "table/view.h"
@@ -19,10 +20,12 @@
 namespace headrace::table {
 
 struct DiffColumn {
-  Field field;                        // as it is after, or was before where it was dropped
+  Field field;                        // as it is after, or was before where it was dropped; the wider of both
   std::optional<std::string> before;  // its names; none: it was not there
   std::optional<std::string> after;
   bool compared = true;  // of a column of both
+  // Its types before and after where they differ: one can be widened to the other (retype.h).
+  std::optional<std::pair<std::string, std::string>> retyped{};
   bool added() const { return !before; }
   bool dropped() const { return !after; }
   bool renamed() const { return before && after && *before != *after; }

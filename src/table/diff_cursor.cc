@@ -238,7 +238,7 @@ Result<std::vector<bool>> DiffCursor::ValuesDiffer(const DiffColumn& column,
                                                    const std::vector<int64_t>& ids) const {
   const Segment& segment = segments_[segment_];
   const auto read = [&](const View& view, const Fragment& fragment) -> Result<ArrayPtr> {
-    const Field* field = view.schema().TopOf(column.field.id);
+    const Field* field = column.retyped ? &column.field : view.schema().TopOf(column.field.id);
     const auto places = PlacesOf(ids, fragment);
     return view.reader().ReadTop(fragment, *field, RowsOf(places));
   };

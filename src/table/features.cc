@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include "base/json.h"
+#include "table/retype.h"
 #include "table/taken.h"
 
 namespace headrace::table {
@@ -9,7 +10,8 @@ namespace {
 
 // In the order in which they came.
 constexpr std::string_view kFeatures[] = {kTakenFeature, kDeletesFeature, kUpdatesFeature, kExpiryFeature,
-                                          kStubFeature,  kWritersFeature, kFollowFeature,  kOriginsFeature};
+                                          kStubFeature,  kWritersFeature, kFollowFeature,  kOriginsFeature,
+                                          kWidenedFeature};
 
 bool Has(std::string_view feature) {
   for (const std::string_view known : kFeatures) {

@@ -70,7 +70,10 @@ Status ParquetFile::Load() {
     leaf->max_repetition = descriptor->max_repetition_level();
     for (const auto* node = descriptor->schema_node().get(); node->parent() != nullptr; node = node->parent())
       leaf->path.insert(leaf->path.begin(), node->repetition());
-    leaf->physical = descriptor->physical_type();
+    const auto& logical = descriptor->logical_type();
+    leaf->stored = {descriptor->physical_type(),
+                    logical->is_int() && !static_cast<const parquet::IntLogicalType&>(*logical).is_signed(),
+                    descriptor->type_length()};
     leaves_.push_back(std::move(leaf));
   }
   return reader_->CheckWhole();
@@ -240,7 +243,7 @@ Result<const std::vector<std::string_view>*> ParquetFile::DictionaryOf(Leaf* lea
     HEADRACE_ASSIGN(loaded->bytes, reader_->Read(begin, first_data - begin));
     HEADRACE_ASSIGN(const PageHeader header, ParsePageHeader(loaded->bytes.view()));
     HEADRACE_ASSIGN(const auto body, Body(leaf, SIZE_MAX, loaded->bytes, &loaded->owner));
-    if (header.type != PageType::kDictionary || leaf->physical != parquet::Type::BYTE_ARRAY) {
+    if (header.type != PageType::kDictionary || leaf->stored.physical != parquet::Type::BYTE_ARRAY) {
       return Status::Corrupt(reader_->key() + ": a dictionary of an unknown kind");
     }
     HEADRACE_TRY(DecodeByteArrays(body, header.values, &loaded->values));
@@ -255,7 +258,7 @@ Result<ParquetFile::LeafRows> ParquetFile::ReadLeaf(const Field& field, const Ro
   HEADRACE_ASSIGN(const auto touched, Touch(leaf, rows, bytes_read));
   LeafRows result;
   result.max_level = leaf->max_level;
-  HEADRACE_ASSIGN(auto builder, NewLeafBuilder(field.type, leaf->physical, rows.count()));
+  HEADRACE_ASSIGN(auto builder, NewLeafBuilder(field.type, leaf->stored, rows.count()));
   bool any_null = false;
   std::vector<int64_t> local;
   for (const auto& part : touched) {
@@ -359,11 +362,12 @@ Status ParquetFile::LoadBounds(Leaf* leaf, const Field& field) {
             stats.nulls = end - first;
             stats.values = 0;
           } else {
-            stats.min = DecodeBound(field.type, leaf->physical, columns->encoded_min_values()[i]);
-            stats.max = DecodeBound(field.type, leaf->physical, columns->encoded_max_values()[i]);
+            stats.min = DecodeBound(field.type, leaf->stored, columns->encoded_min_values()[i]);
+            stats.max = DecodeBound(field.type, leaf->stored, columns->encoded_max_values()[i]);
           }
           // Parquet's bounds leave NaN out without saying so.
-          stats.has_nan = leaf->physical == parquet::Type::FLOAT || leaf->physical == parquet::Type::DOUBLE;
+          stats.has_nan =
+              leaf->stored.physical == parquet::Type::FLOAT || leaf->stored.physical == parquet::Type::DOUBLE;
           const bool known = stats.values == 0 || (!IsNull(stats.min) && !IsNull(stats.max));
           if (known && columns->has_null_counts()) bounds[page + i] = std::move(stats);
         }

@@ -4,6 +4,7 @@
 #include <arrow/buffer.h>
 #include <arrow/type.h>
 #include <arrow/util/bit_util.h>
+#include <arrow/util/float16.h>
 
 #include <cmath>
 #include <cstring>
@@ -328,14 +329,31 @@ Result<std::unique_ptr<LeafBuilder>> Number(const Type& type, int64_t rows, int6
       std::make_unique<NumberBuilder<Stored, Out>>(table::ToArrow(type), rows, std::move(values), scale));
 }
 
-Result<std::unique_ptr<LeafBuilder>> Fixed(const Type& type, int64_t rows) {
+Result<std::unique_ptr<LeafBuilder>> Fixed(const Type& type, const StoredType& stored, int64_t rows) {
   auto given = table::ToArrow(type);
   const bool decimal = type.kind == Kind::kDecimal;
   const int64_t width = static_cast<const arrow::FixedSizeBinaryType&>(*given).byte_width();
-  const int64_t stored = decimal ? arrow::DecimalType::DecimalSize(type.precision) : width;
+  if (decimal ? stored.length < 1 || stored.length > width : stored.length != width) {
+    return Status::Corrupt("a file stores " + type.ToString() + " in " + std::to_string(stored.length) +
+                           " bytes");
+  }
   HEADRACE_ARROW_ASSIGN(std::shared_ptr<arrow::Buffer> values, arrow::AllocateBuffer(rows * width));
   return std::unique_ptr<LeafBuilder>(
-      std::make_unique<FixedBuilder>(std::move(given), rows, std::move(values), stored, decimal));
+      std::make_unique<FixedBuilder>(std::move(given), rows, std::move(values), stored.length, decimal));
+}
+
+// An IEEE half on its way to a wider float.
+struct Half {
+  uint16_t bits;
+  explicit operator float() const { return arrow::util::Float16::FromBits(bits).ToFloat(); }
+  explicit operator double() const { return arrow::util::Float16::FromBits(bits).ToDouble(); }
+};
+
+// 64-bit integers, of which a file may hold the lower 32 bits.
+template <typename Out>
+Result<std::unique_ptr<LeafBuilder>> Wide(const Type& type, const StoredType& stored, int64_t rows) {
+  if (stored.physical == parquet::Type::INT64) return Number<Out, Out>(type, rows);
+  return stored.is_unsigned ? Number<uint32_t, Out>(type, rows) : Number<int32_t, Out>(type, rows);
 }
 
 template <typename T>
@@ -347,13 +365,17 @@ bool Load(std::string_view encoded, T* value) {
 
 }  // namespace
 
-Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, parquet::Type::type physical,
+Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, const StoredType& stored,
                                                     int64_t rows) {
   using P = parquet::Type;
   const auto mismatch = [&]() -> Status {
-    return Status::Corrupt("a file stores " + type.ToString() + " as " + parquet::TypeToString(physical));
+    return Status::Corrupt("a file stores " + type.ToString() + " as " +
+                           parquet::TypeToString(stored.physical));
   };
-  const auto expect = [&](P::type wanted) { return physical == wanted; };
+  const auto expect = [&](P::type wanted) { return stored.physical == wanted; };
+  // Where the column was widened: a signed integer is not given as an unsigned one.
+  const bool narrow = expect(P::INT32) && (stored.is_unsigned || type.kind == Kind::kInt64);
+  const bool half = expect(P::FIXED_LEN_BYTE_ARRAY) && stored.length == 2;
   switch (type.kind) {
     case Kind::kBool: {
       if (!expect(P::BOOLEAN)) return mismatch();
@@ -374,9 +396,9 @@ Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, parquet::T
     case Kind::kUInt32:
       return expect(P::INT32) ? Number<uint32_t, uint32_t>(type, rows) : mismatch();
     case Kind::kInt64:
-      return expect(P::INT64) ? Number<int64_t, int64_t>(type, rows) : mismatch();
+      return expect(P::INT64) || narrow ? Wide<int64_t>(type, stored, rows) : mismatch();
     case Kind::kUInt64:
-      return expect(P::INT64) ? Number<uint64_t, uint64_t>(type, rows) : mismatch();
+      return expect(P::INT64) || narrow ? Wide<uint64_t>(type, stored, rows) : mismatch();
     case Kind::kTimestamp: {
       if (!expect(P::INT64)) return mismatch();
       return Number<int64_t, int64_t>(type, rows, type.unit == TimeUnit::kSecond ? 1000 : 1);
@@ -391,12 +413,15 @@ Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, parquet::T
     case Kind::kDecimal:
     case Kind::kFixedBinary:
     case Kind::kUuid:
-      return expect(P::FIXED_LEN_BYTE_ARRAY) ? Fixed(type, rows) : mismatch();
+      return expect(P::FIXED_LEN_BYTE_ARRAY) ? Fixed(type, stored, rows) : mismatch();
     case Kind::kFloat16:
-      return expect(P::FIXED_LEN_BYTE_ARRAY) ? Number<uint16_t, uint16_t>(type, rows) : mismatch();
+      return half ? Number<uint16_t, uint16_t>(type, rows) : mismatch();
     case Kind::kFloat32:
+      if (half) return Number<Half, float>(type, rows);
       return expect(P::FLOAT) ? Number<float, float>(type, rows) : mismatch();
     case Kind::kFloat64:
+      if (half) return Number<Half, double>(type, rows);
+      if (expect(P::FLOAT)) return Number<float, double>(type, rows);
       return expect(P::DOUBLE) ? Number<double, double>(type, rows) : mismatch();
     case Kind::kString:
     case Kind::kJson:
@@ -411,7 +436,7 @@ Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, parquet::T
   }
 }
 
-Value DecodeBound(const Type& type, parquet::Type::type physical, std::string_view encoded) {
+Value DecodeBound(const Type& type, const StoredType& stored, std::string_view encoded) {
   int32_t narrow = 0;
   int64_t wide = 0;
   float single = 0;
@@ -421,8 +446,13 @@ Value DecodeBound(const Type& type, parquet::Type::type physical, std::string_vi
       return encoded.size() == 1 ? Value(int64_t{encoded[0] != 0}) : Value();
     case Kind::kUInt32:
       return Load(encoded, &narrow) ? Value(int64_t{static_cast<uint32_t>(narrow)}) : Value();
+    case Kind::kInt64:
     case Kind::kUInt64:
-      return Load(encoded, &wide) && wide >= 0 ? Value(wide) : Value();
+      if (stored.physical == parquet::Type::INT32) {
+        if (!Load(encoded, &narrow)) return {};
+        return Value(stored.is_unsigned ? int64_t{static_cast<uint32_t>(narrow)} : int64_t{narrow});
+      }
+      return Load(encoded, &wide) && (wide >= 0 || type.kind == Kind::kInt64) ? Value(wide) : Value();
     case Kind::kInt8:
     case Kind::kInt16:
     case Kind::kUInt8:
@@ -430,11 +460,10 @@ Value DecodeBound(const Type& type, parquet::Type::type physical, std::string_vi
     case Kind::kInt32:
     case Kind::kDate:
       return Load(encoded, &narrow) ? Value(int64_t{narrow}) : Value();
-    case Kind::kInt64:
     case Kind::kDuration:
       return Load(encoded, &wide) ? Value(wide) : Value();
     case Kind::kTime:
-      if (physical == parquet::Type::INT64) return Load(encoded, &wide) ? Value(wide) : Value();
+      if (stored.physical == parquet::Type::INT64) return Load(encoded, &wide) ? Value(wide) : Value();
       if (!Load(encoded, &narrow)) return {};
       return Value(int64_t{type.unit == TimeUnit::kSecond ? narrow / 1000 : narrow});
     case Kind::kTimestamp:
@@ -442,11 +471,13 @@ Value DecodeBound(const Type& type, parquet::Type::type physical, std::string_vi
     case Kind::kFloat32:
       return Load(encoded, &single) && !std::isnan(single) ? Value(static_cast<double>(single)) : Value();
     case Kind::kFloat64:
+      if (stored.physical == parquet::Type::FLOAT)
+        return Load(encoded, &single) && !std::isnan(single) ? Value(static_cast<double>(single)) : Value();
       return Load(encoded, &number) && !std::isnan(number) ? Value(number) : Value();
     case Kind::kString:
     case Kind::kJson:
     case Kind::kBinary:
-      return physical == parquet::Type::BYTE_ARRAY ? Value(std::string(encoded)) : Value();
+      return stored.physical == parquet::Type::BYTE_ARRAY ? Value(std::string(encoded)) : Value();
     default:
       return {};
   }

@@ -27,12 +27,19 @@ class LeafBuilder {
   virtual Result<std::shared_ptr<arrow::Array>> Finish() = 0;
 };
 
-// For `rows` values of `type`, stored as `physical`.
-Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, parquet::Type::type physical,
-                                                    int64_t rows);
+// How a file stores the values of a leaf.
+struct StoredType {
+  parquet::Type::type physical = parquet::Type::INT32;
+  bool is_unsigned = false;  // integers
+  int32_t length = 0;        // bytes of a FIXED_LEN_BYTE_ARRAY
+};
+
+// For `rows` values of `type`, or of a narrower one that was widened to it (retype.h). Corrupt where a file
+// cannot store such values so.
+Result<std::unique_ptr<LeafBuilder>> NewLeafBuilder(const Type& type, const StoredType& stored, int64_t rows);
 
 // A bound from a page index: the PLAIN encoding of one value, as a filter sees it. Null where filters have no
 // use for it.
-Value DecodeBound(const Type& type, parquet::Type::type physical, std::string_view encoded);
+Value DecodeBound(const Type& type, const StoredType& stored, std::string_view encoded);
 
 }  // namespace headrace::table

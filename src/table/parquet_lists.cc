@@ -50,7 +50,7 @@ Result<NestedLeaf> ParquetFile::ReadListed(const Field& field, const Rows& rows,
     slots += page.listed.count();
     pages.push_back(std::move(page));
   }
-  HEADRACE_ASSIGN(auto builder, NewLeafBuilder(field.type, leaf->physical, slots));
+  HEADRACE_ASSIGN(auto builder, NewLeafBuilder(field.type, leaf->stored, slots));
   for (const auto& [part, owner, group] : pages) {
     if (part.count() == 0) continue;
     HEADRACE_ASSIGN(const auto* dictionary, DictionaryOf(leaf, part.page, group));

@@ -13,6 +13,7 @@
 
 #include "table/arrow_bridge.h"
 #include "table/parquet_file.h"
+#include "table/parquet_leaf.h"
 
 namespace headrace::table {
 
@@ -22,7 +23,7 @@ struct ParquetFile::Leaf {
   int max_level = 0;
   int max_repetition = 0;
   std::vector<parquet::Repetition::type> path;  // of the nodes from the top-level one to this
-  parquet::Type::type physical = parquet::Type::INT32;
+  StoredType stored;
 
   struct Page {
     int64_t offset = 0;

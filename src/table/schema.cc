@@ -147,7 +147,10 @@ Result<Schema> SchemaFromArrow(const arrow::Schema& schema) {
 
 void AssignIds(std::vector<Field>* fields, int32_t* next_id) {
   for (auto& field : *fields) {
-    if (field.id < 0) field.id = (*next_id)++;
+    if (field.id < 0) {
+      field.id = (*next_id)++;
+      field.widened = false;  // no file has it yet
+    }
     AssignIds(&field.type.children, next_id);
   }
 }
@@ -161,6 +164,7 @@ nlohmann::json FieldToJson(const Field& field) {
     for (const auto& child : field.type.children) json["fields"].push_back(FieldToJson(child));
   }
   if (field.has_default) json["default"] = field.default_value;
+  if (field.widened) json["widened"] = true;
   return json;
 }
 
@@ -192,6 +196,7 @@ Result<Field> FieldFromJson(const nlohmann::json& json, int depth) {
   } else {
     HEADRACE_ASSIGN(field.type, ParseType(type));
   }
+  field.widened = json.value("widened", false);
   if (json.contains("default")) {
     field.has_default = true;
     field.default_value = json.at("default").get<std::string>();

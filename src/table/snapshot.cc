@@ -10,6 +10,7 @@
 #include "table/features.h"
 #include "table/fragment_json.h"
 #include "table/json_read.h"
+#include "table/retype.h"
 #include "table/taken.h"
 
 namespace headrace::table {
@@ -221,6 +222,8 @@ std::string EncodeSnapshot(const Snapshot& snapshot) {
     for (const char* feature : {kTakenFeature, kOriginsFeature}) out["requires"].push_back(feature);
   }
   for (const auto& feature : FeaturesOf(snapshot.inline_entries)) out["requires"].push_back(feature);
+  const auto& fields = snapshot.schema.fields;
+  if (std::any_of(fields.begin(), fields.end(), HasWidened)) out["requires"].push_back(kWidenedFeature);
   if (snapshot.follow_from > 0) {
     out["follow_from"] = snapshot.follow_from;
     auto& needed = out["requires"];

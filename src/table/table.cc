@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "table/keys.h"
+#include "table/retype.h"
 
 namespace headrace::table {
 namespace {
@@ -123,6 +124,18 @@ Result<CommitResult> Table::RenameColumn(const std::string& from, const std::str
   operation.columns = {from + " -> " + to};
   operation.field_ids = {field->id};
   return CommitSmall({ChangeSchema{{{field->id, to}}, {}}, std::move(operation), {}, {*field}}, options);
+}
+
+Result<CommitResult> Table::WidenColumn(const std::string& name, const std::string& type,
+                                        const CommitOptions& options) {
+  HEADRACE_ASSIGN(const Type to, ParseType(type));
+  HEADRACE_ASSIGN(const auto head, log_->Latest());
+  HEADRACE_ASSIGN(const Field* field, head->schema.Get(name));
+  HEADRACE_ASSIGN(Field wide, WidenedField(*field, to));
+  Operation operation = MakeOperation(options);
+  operation.columns = {name + ": " + field->type.ToString() + " -> " + wide.type.ToString()};
+  operation.field_ids = {field->id};
+  return CommitSmall({ChangeSchema{{}, {}, {std::move(wide)}}, std::move(operation), {}, {*field}}, options);
 }
 
 Result<CommitResult> Table::DropColumn(const std::string& name, const CommitOptions& options) {

@@ -129,6 +129,9 @@ class Table {
 
   Result<CommitResult> RenameColumn(const std::string& from, const std::string& to,
                                     const CommitOptions& options);
+  // The column in a wider type, such as "int64" (retype.h). One small commit; no value is written.
+  Result<CommitResult> WidenColumn(const std::string& name, const std::string& type,
+                                   const CommitOptions& options);
   Result<CommitResult> DropColumn(const std::string& name, const CommitOptions& options);
   // `version` as in At; empty `version` with `remove`: takes the tag away.
   Result<CommitResult> Tag(const std::string& tag, const std::string& version, bool move,

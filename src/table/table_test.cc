@@ -99,17 +99,16 @@ TEST_F(TableTest, NewColumnsAreOfTheVersionWhoseRowsTheyWereMadeOf) {
   ASSERT_OK(table_->Delete({"id = 1"}, {}).status());
   Append(R"([{"id": 3, "name": "c", "score": 2.5}])");
   const auto values = [](const std::string& name) {
-    return ReaderOf(
-        {BatchFromJson(arrow::schema({arrow::field(name, arrow::int64())}), "[[10], [20]]")});
+    return ReaderOf({BatchFromJson(arrow::schema({arrow::field(name, arrow::int64())}), "[[10], [20]]")});
   };
   ASSERT_OK(table_->AddColumns(before, values("ten").get(), {"id"}, {}).status());
   ASSERT_VALUE(const View now, table_->At());
   ASSERT_VALUE(const auto all, ReadAll(now, {.columns = {"ten"}}));
-  EXPECT_EQ(all->column(0)->ToString(),
-            arrow::ChunkedArray::Make(
-                {arrow::json::ArrayFromJSONString(arrow::int64(), "[20, null]").ValueOrDie()})
-                .ValueOrDie()
-                ->ToString());
+  EXPECT_EQ(
+      all->column(0)->ToString(),
+      arrow::ChunkedArray::Make({arrow::json::ArrayFromJSONString(arrow::int64(), "[20, null]").ValueOrDie()})
+          .ValueOrDie()
+          ->ToString());
   // What they were made of changes.
   const auto score = [](std::shared_ptr<arrow::RecordBatch>) -> Result<std::shared_ptr<arrow::RecordBatch>> {
     return BatchFromJson(arrow::schema({arrow::field("score", arrow::float64())}), "[[3.5]]");

@@ -76,6 +76,7 @@ struct Field {
   Type type;
   std::string default_value;  // what a hole reads as, in text; with has_default only, else null
   bool has_default = false;
+  bool widened = false;  // files may store its values in a narrower type (retype.h)
 };
 
 // The blob struct's fields, without ids: pack, uri, offset, length, checksum, media_type, width, height,
