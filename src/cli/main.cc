@@ -160,10 +160,12 @@ int Main(int argc, char** argv) {
   AddAddColumns(&app, &context, &action);
   AddDrop(&app, &context, &action);
   AddRename(&app, &context, &action);
+  AddWiden(&app, &context, &action);
   AddDelete(&app, &context, &action);
   AddUpdate(&app, &context, &action);
   AddRestore(&app, &context, &action);
   AddCompact(&app, &context, &action);
+  AddWriters(&app, &context, &action);
   AddKeep(&app, &context, &action);
   AddGc(&app, &context, &action);
   AddVerify(&app, &context, &action);
