@@ -224,6 +224,43 @@ def test_columns_are_added_by_expressions(headrace: Run) -> None:
     assert headrace("add-columns", "t", "t.a + 1 as named").returncode == 0
 
 
+def test_columns_without_data_are_added(headrace: Run) -> None:
+    headrace("init")
+    headrace("sql", "select range as a from range(3)", "--into", "t")
+    done = headrace("add-columns", "--type", "stars=int8", "--type", "note=string", "--default", "stars=3", "t")
+    assert done.returncode == 0 and "2 more columns" in done.stdout, done.stderr
+    rows = headrace("sql", "select * from t", "--format", "json").stdout.splitlines()
+    assert json.loads(rows[0]) == {"a": 0, "stars": 3, "note": None}
+    for words, said in (
+        (["--type", "stars=int8"], "already"),
+        (["--type", "stars"], "is not NAME=TYPE"),
+        (["--type", "b=intt"], "intt"),
+        (["--type", "b=int8", "--default", "b=300"], "'300' is no default value of the type int8"),
+        (["--type", "b=int8", "--default", "c=3"], "needs --type c=TYPE"),
+        (["--default", "b=3"], "needs --type b=TYPE"),
+        (["a + 1 as b", "--type", "b=int8"], "without data"),
+    ):
+        refused = headrace("add-columns", "t", *words)
+        assert refused.returncode != 0 and said in refused.stderr, refused.stderr
+    assert json.loads(headrace("describe", "t", "--json").stdout)["version"] == 4
+
+
+def test_writers(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    table = hr.open(tmp_path / ".headrace").create_table("t", {"a": [1]})
+    assert "nobody has committed" in headrace("writers", "t").stdout
+    table.append({"a": [2]}, writer="m-1", sequence=5)
+    table.append({"a": [3]}, writer="m-2", sequence=7)
+    assert headrace("writers", "t", "--keep", "m-1", "-m", "it sleeps").returncode == 0
+    assert headrace("writers", "t").stdout.splitlines()[1].split() == ["m-1", "5", "3", "kept"]
+    assert "is forgotten" in headrace("writers", "t", "--forget", "m-2").stdout
+    listed = [json.loads(line) for line in headrace("writers", "t", "--json").stdout.splitlines()]
+    assert listed == [{"writer": "m-1", "sequence": 5, "version": 3, "kept": True}]
+    assert headrace("writers", "t", "--release", "m-1").returncode == 0 and not table.writers()[0].kept
+    assert "m-3" in headrace("writers", "t", "--forget", "m-3").stderr
+    assert "at a time" in headrace("writers", "t", "--keep", "a", "--forget", "b").stderr
+
+
 def test_columns_are_added_while_others_change_the_rows(headrace: Run, tmp_path: pathlib.Path) -> None:
     """A row goes and another comes, again and again: there are as many, and they are others."""
     headrace("init")
