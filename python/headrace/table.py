@@ -7,16 +7,16 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from headrace import _native, upkeep
-from headrace.commits import Commit, Compaction, HistoryEntry, Merge, Writer
+from headrace import _native
+from headrace.commits import Commit, HistoryEntry, Merge
 from headrace.describe import Description
 from headrace.diff import Diff
 from headrace.errors import Invalid, NotFound
+from headrace.maintained import Maintained
 from headrace.process import Own
 from headrace.rows import Batch, Reader, Row, gathered, is_empty, to_native
-from headrace.snapshot import Schema, Shown, Snapshot
+from headrace.snapshot import Schema, Snapshot
 from headrace.storage import Storage, of_native
-from headrace.upkeep import Collection, Verification
 
 
 def _ids(where: str | None, row_ids: Sequence[int] | None) -> list[int] | None:
@@ -29,7 +29,7 @@ def _reopen_table(location: str, prefix: str, name: str) -> Table:
     return Table(_native.reopen_table(location, prefix, name), location)
 
 
-class Table(Shown):
+class Table(Maintained):
     """A table by name. Reading it reads the newest version; ``at`` pins one."""
 
     def __init__(self, native: _native.Table, location: str) -> None:
@@ -372,70 +372,6 @@ class Table(Shown):
             NotFound: there is no such version.
         """
         return Commit(**self._native.restore(str(self.at(version).version), why))
-
-    def compact(self, *, why: str = "") -> Compaction:
-        """Writes small fragments into larger ones, and updates and deletes into the files: scans are as fast as those of a
-        table that was written at once. Rows, their ids and their order stay; earlier versions keep their files.
-
-        Raises:
-            Conflict: others changed the same rows again and again meanwhile.
-            UnknownOutcome: the store never said whether the commit was taken.
-        """
-        return Compaction(**self._native.compact(why))
-
-    def keep(self, time: str | float | datetime.timedelta | None, *, why: str = "") -> Commit:
-        """How long a version stays once a newer one is there: ``"30d"``, a ``timedelta``, seconds, or ``"forever"``. The
-        newest, and versions with tags or refs, stay whatever their age. Nothing goes before ``gc``.
-
-        Raises:
-            Invalid: that is no length of time.
-        """
-        return Commit(**self._native.retain(upkeep.keep_micros(time), why))
-
-    def writers(self) -> list[Writer]:
-        """Who has committed with ``writer`` and ``sequence``, as far as the table knows, and whose names it keeps. Raises: Unavailable."""
-        return [Writer(*writer) for writer in self._native.writers()]
-
-    def keep_writer(self, name: str, keep: bool = True, *, why: str = "") -> Commit:
-        """Never forgets a writer, however long it is away; one that has not committed yet begins here. ``keep=False``: as
-        others again.
-
-        Raises:
-            NotFound: no writer of that name is known, and it is not to be kept.
-        """
-        return Commit(**self._native.change_writer(name, "keep" if keep else "release", why))
-
-    def forget_writer(self, name: str, *, why: str = "") -> Commit:
-        """Forgets a writer: what it, or another unknown one, commits from now on needs ``since``.
-
-        Raises:
-            NotFound: no writer of that name is known.
-        """
-        return Commit(**self._native.change_writer(name, "forget", why))
-
-    def gc(
-        self,
-        *,
-        keep: str | float | datetime.timedelta | None = None,
-        grace: str | float | datetime.timedelta = "1d",
-        dry_run: bool = False,
-    ) -> Collection:
-        """Expires versions that the table does not keep (``keep``: instead of its own, this time), and deletes the files that
-        no version has needed for ``grace``, with those that killed writers left. What is being read or written stays. With
-        ``dry_run`` it only tells.
-
-        Raises:
-            Invalid: ``keep`` or ``grace`` is no length of time.
-            UnknownOutcome: the store never said whether the commit was taken.
-        """
-        kept = None if keep is None else upkeep.keep_micros(keep)
-        return upkeep.collection(self._native.gc(kept, upkeep.micros(grace), dry_run))
-
-    def verify(self, *, newest: bool = False) -> Verification:
-        """Reads everything that is stored, of every version that is kept (``newest``: of that one), and checks it: every
-        checksum and every reference. Damage is told, not raised. Raises: Unavailable.
-        """
-        return upkeep.verification(self._native.verify(newest))
 
     def rename_column(self, old: str, new: str, *, why: str = "") -> Commit:
         """Renames a column: metadata only.

@@ -163,16 +163,17 @@ table::CommitResult WithFunction(const nb::callable& fn, const table::Schema& sc
 
 void BindNewColumns(nb::class_<table::Table>& table) {
   table
-      .def("add_columns",
-           [](table::Table& t, const Reader& columns, const table::View* rows, const std::string& why) {
-             return ToDict(Check(Interruptible([&](const StopToken& stop) -> Result<table::CommitResult> {
-               auto view = rows != nullptr ? Result<table::View>(*rows) : t.At();
-               HEADRACE_TRY(view.status());
-               const auto with_facts = ingest::WithImageFacts(columns.batches, view->schema());
-               return t.AddColumns(*view, with_facts.get(), {}, CommitOf(why, "", -1, stop));
-             })));
-           },
-           nb::arg("columns"), nb::arg("rows").none(), nb::arg("why"))
+      .def(
+          "add_columns",
+          [](table::Table& t, const Reader& columns, const table::View* rows, const std::string& why) {
+            return ToDict(Check(Interruptible([&](const StopToken& stop) -> Result<table::CommitResult> {
+              auto view = rows != nullptr ? Result<table::View>(*rows) : t.At();
+              HEADRACE_TRY(view.status());
+              const auto with_facts = ingest::WithImageFacts(columns.batches, view->schema());
+              return t.AddColumns(*view, with_facts.get(), {}, CommitOf(why, "", -1, stop));
+            })));
+          },
+          nb::arg("columns"), nb::arg("rows").none(), nb::arg("why"))
       .def("add_columns_from",
            [](table::Table& t, const std::vector<std::string>& inputs, const nb::callable& fn,
               const std::string& why) {

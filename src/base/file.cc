@@ -157,8 +157,8 @@ Result<PendingFile> PendingFile::Create(const std::string& folder, const Pending
         options.unnamed ? Fd(open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, options.mode)) : Fd();
   };
   open_unnamed();
-  for (int tries = 0;
-       !file.fd_.ok() && FolderIsGone(errno) && options.make_folders && tries < kMostTries; ++tries) {
+  for (int tries = 0; !file.fd_.ok() && FolderIsGone(errno) && options.make_folders && tries < kMostTries;
+       ++tries) {
     PauseBeforeTry(tries);
     HEADRACE_TRY(MakeFolders(folder, options.sync));
     open_unnamed();

@@ -39,7 +39,7 @@ struct ChangeSchema {
     std::string to;
   };
   std::vector<Rename> renames;
-  std::vector<int32_t> drops;  // ids of top-level fields
+  std::vector<int32_t> drops;    // ids of top-level fields
   std::vector<Field> widened{};  // top-level fields as they are from now on (retype.h)
 };
 

@@ -9,9 +9,9 @@ namespace headrace::table {
 namespace {
 
 // In the order in which they came.
-constexpr std::string_view kFeatures[] = {kTakenFeature, kDeletesFeature, kUpdatesFeature, kExpiryFeature,
-                                          kStubFeature,  kWritersFeature, kFollowFeature,  kOriginsFeature,
-                                          kWidenedFeature};
+constexpr std::string_view kFeatures[] = {kTakenFeature,  kDeletesFeature, kUpdatesFeature,
+                                          kExpiryFeature, kStubFeature,    kWritersFeature,
+                                          kFollowFeature, kOriginsFeature, kWidenedFeature};
 
 bool Has(std::string_view feature) {
   for (const std::string_view known : kFeatures) {

@@ -17,8 +17,8 @@
 namespace headrace::trace {
 
 using nlohmann::json;
-using testing::Scaled;
 using testing::MemoryFolder;
+using testing::Scaled;
 using testing::TempFolder;
 
 inline std::string Start(const std::string& id) {

@@ -98,9 +98,7 @@ def test_every_pair_reads_as_if_it_had_always_been_wide(catalog: hr.Catalog, nar
     diff = got.diff(before, got.version)
     assert diff and diff.columns_retyped == {"v": (narrow, wide)} and diff.changed == 0 and diff.added == 0
     for table in (got, wanted):
-        table.update(
-            lambda batch: {"v": column([larger(wide)], wide)}, "k = 1", inputs=["k"], columns=["v"]
-        )
+        table.update(lambda batch: {"v": column([larger(wide)], wide)}, "k = 1", inputs=["k"], columns=["v"])
         table.append({"k": [100], "v": column([larger(wide)], wide)})
         table.add_columns(lambda batch: {"v": column([larger(wide)] * len(batch), wide)}, inputs=["k"])
     same(got, wanted, wide)
