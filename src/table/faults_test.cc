@@ -152,7 +152,7 @@ TEST_P(FaultLoop, EveryOperationMayFail) {
   for (const Fault fault :
        {Fault::kFail, Fault::kCrash, Fault::kHang, Fault::kAmbiguous, Fault::kDuplicate, Fault::kShortRead}) {
     for (int64_t n = 0;; ++n) {
-      testing::TempFolder folder;
+      testing::MemoryFolder folder;
       const std::shared_ptr<store::ObjectStore> inner =
           where == "memory" ? store::NewMemoryStore()
                             : *store::OpenLocalStore(folder.path(), {.sync = false});
