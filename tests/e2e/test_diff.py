@@ -164,6 +164,7 @@ def test_diffs_on_the_command_line(catalog: hr.Catalog, headrace: Run) -> None:
         "added": {"city": "string"},
         "dropped": {},
         "renamed": {"name": "who"},
+        "retyped": {},
         "changed": {"age": 1},
     }
     assert found["changes"] == [
