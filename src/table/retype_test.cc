@@ -3,6 +3,7 @@
 #include <cstring>
 #include <limits>
 
+#include "base/json.h"
 #include "table/parquet_leaf.h"
 #include "table/table_testing.h"
 
