@@ -8,6 +8,8 @@
 #include <duckdb/planner/expression/bound_function_expression.hpp>
 #include <duckdb/planner/expression/bound_operator_expression.hpp>
 
+#include "base/limits.h"
+
 namespace headrace::query {
 namespace {
 
@@ -20,14 +22,13 @@ using table::ExprOp;
 using table::ExprPtr;
 using table::ValueType;
 
+// Null where a part is null, or the tree would be deeper than a filter may be.
 ExprPtr Make(ExprOp op, std::vector<ExprPtr> args) {
   for (const auto& arg : args) {
     if (!arg) return nullptr;
   }
-  auto expr = std::make_shared<Expr>();
-  expr->op = op;
-  expr->args = std::move(args);
-  return expr;
+  auto expr = table::MakeExpr(op, std::move(args));
+  return expr->depth <= limits::kMaxExpressionTree ? expr : nullptr;
 }
 
 ExprPtr Constant(const duckdb::Value& value) {
@@ -117,10 +118,13 @@ class Translator {
         const auto& conjunction = in.Cast<duckdb::BoundConjunctionExpression>();
         const ExprOp op =
             in.GetExpressionType() == ExpressionType::CONJUNCTION_AND ? ExprOp::kAnd : ExprOp::kOr;
-        ExprPtr all = Run(*conjunction.children[0]);
-        for (size_t i = 1; i < conjunction.children.size() && all; ++i)
-          all = Make(op, {all, Run(*conjunction.children[i])});
-        return all;
+        std::vector<ExprPtr> terms;
+        for (const auto& child : conjunction.children) {
+          terms.push_back(Run(*child));
+          if (!terms.back()) return nullptr;
+        }
+        auto all = table::JoinTerms(op, terms);
+        return all->depth <= limits::kMaxExpressionTree ? all : nullptr;
       }
       case ExpressionClass::BOUND_BETWEEN: {
         const auto& between = in.Cast<duckdb::BoundBetweenExpression>();

@@ -95,6 +95,12 @@ struct Expr {
 
 // Invalid, with the place, if the text is not an expression; Limit if it is too long or nests too deep.
 Result<ExprPtr> ParseExpr(std::string_view text);
+// An operation on these, with its depth and nodes.
+std::shared_ptr<Expr> MakeExpr(ExprOp op, std::vector<ExprPtr> args);
+// Terms joined by AND or OR, at least one. A short chain is left-deep as it is written, so that its canonical
+// text stays what checkpoints know; a longer one (generators write them) is halved, which means the same:
+// everything that walks a tree recurses.
+ExprPtr JoinTerms(ExprOp op, const std::vector<ExprPtr>& terms);
 // Canonical text: equal for expressions that differ only in spelling.
 std::string ToString(const Expr& expr);
 

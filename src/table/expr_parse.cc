@@ -15,6 +15,17 @@ std::string Upper(std::string text) {
   return text;
 }
 
+// terms[begin, end)
+ExprPtr Join(ExprOp op, const std::vector<ExprPtr>& terms, size_t begin, size_t end) {
+  if (end - begin > static_cast<size_t>(limits::kMaxExpressionDepth)) {
+    const size_t middle = begin + (end - begin) / 2;
+    return MakeExpr(op, {Join(op, terms, begin, middle), Join(op, terms, middle, end)});
+  }
+  ExprPtr joined = terms[begin];
+  for (size_t i = begin + 1; i < end; ++i) joined = MakeExpr(op, {joined, terms[i]});
+  return joined;
+}
+
 class Parser {
  public:
   explicit Parser(std::string_view text) : text_(text) {}
@@ -52,35 +63,12 @@ class Parser {
     return true;
   }
 
-  static ExprPtr Make(ExprOp op, std::vector<ExprPtr> args) {
-    auto expr = std::make_shared<Expr>();
-    expr->op = op;
-    expr->args = std::move(args);
-    Measure(expr.get());
-    return expr;
-  }
-  static void Measure(Expr* expr) {
-    for (const auto& arg : expr->args) {
-      expr->depth = std::max(expr->depth, arg->depth + 1);
-      expr->nodes = std::min(expr->nodes + arg->nodes, 2 * limits::kMaxExpressionNodes);
-    }
-  }
+  static ExprPtr Make(ExprOp op, std::vector<ExprPtr> args) { return MakeExpr(op, std::move(args)); }
   // Everything that walks a tree recurses, down to its destructor: no loop may make it deeper than this.
   static Status Bounded(const Expr& expr) {
     if (expr.depth <= limits::kMaxExpressionTree) return Status::Ok();
     return Status::Limit("a filter's chain of operators may be " +
                          std::to_string(limits::kMaxExpressionTree) + " deep");
-  }
-  // terms[begin, end) joined by AND or OR. A chain is left-deep as it is written, so that its canonical text
-  // stays what checkpoints know; a longer one (SQL generators write them) is halved, which means the same.
-  static ExprPtr Join(ExprOp op, const std::vector<ExprPtr>& terms, size_t begin, size_t end) {
-    if (end - begin > static_cast<size_t>(limits::kMaxExpressionDepth)) {
-      const size_t middle = begin + (end - begin) / 2;
-      return Make(op, {Join(op, terms, begin, middle), Join(op, terms, middle, end)});
-    }
-    ExprPtr joined = terms[begin];
-    for (size_t i = begin + 1; i < end; ++i) joined = Make(op, {joined, terms[i]});
-    return joined;
   }
   Result<ExprPtr> Chain(ExprOp op, std::string_view word, Result<ExprPtr> (Parser::*term)()) {
     std::vector<ExprPtr> terms;
@@ -88,7 +76,7 @@ class Parser {
       HEADRACE_ASSIGN(ExprPtr next, (this->*term)());
       terms.push_back(std::move(next));
     } while (EatWord(word));
-    ExprPtr joined = Join(op, terms, 0, terms.size());
+    ExprPtr joined = JoinTerms(op, terms);
     HEADRACE_TRY(Bounded(*joined));
     return joined;
   }
@@ -242,11 +230,8 @@ class Parser {
   }
 
   static ExprPtr JsonText(ExprPtr json, std::string path) {
-    auto expr = std::make_shared<Expr>();
-    expr->op = ExprOp::kJsonText;
-    expr->args = {std::move(json)};
+    auto expr = MakeExpr(ExprOp::kJsonText, {std::move(json)});
     expr->literal = std::move(path);
-    Measure(expr.get());
     return expr;
   }
 
@@ -262,11 +247,8 @@ class Parser {
         {"DATE", ValueType::kDate},      {"TIMESTAMP", ValueType::kTimestampUs}};
     for (const auto& [name, type] : kTypes) {
       if (!EatWord(name)) continue;
-      auto expr = std::make_shared<Expr>();
-      expr->op = ExprOp::kCast;
-      expr->args = {std::move(inner)};
+      auto expr = MakeExpr(ExprOp::kCast, {std::move(inner)});
       expr->type = type;
-      Measure(expr.get());
       return ExprPtr(expr);
     }
     return Error("casts go to int64, float32, float64, string, bool, date or timestamp, not " +
@@ -441,6 +423,19 @@ class Parser {
 };
 
 }  // namespace
+
+std::shared_ptr<Expr> MakeExpr(ExprOp op, std::vector<ExprPtr> args) {
+  auto expr = std::make_shared<Expr>();
+  expr->op = op;
+  expr->args = std::move(args);
+  for (const auto& arg : expr->args) {
+    expr->depth = std::max(expr->depth, arg->depth + 1);
+    expr->nodes = std::min(expr->nodes + arg->nodes, 2 * limits::kMaxExpressionNodes);
+  }
+  return expr;
+}
+
+ExprPtr JoinTerms(ExprOp op, const std::vector<ExprPtr>& terms) { return Join(op, terms, 0, terms.size()); }
 
 Result<ExprPtr> ParseExpr(std::string_view text) {
   if (static_cast<int64_t>(text.size()) > limits::kMaxExpressionBytes) {

@@ -313,6 +313,31 @@ def test_names_that_sql_finds_hard(catalog: hr.Catalog) -> None:
         catalog.sql("select * from select").to_pylist()
 
 
+@pytest.mark.parametrize("terms", [199, 201, 401])
+def test_conditions_of_many_terms(catalog: hr.Catalog, terms: int) -> None:
+    """What a program writes, in filters and in SQL: chains of any length, or an error."""
+    catalog.create_table("t", {"k": [1, 2]})
+    for condition in (
+        "k = 0" + " or k = 1" * terms,
+        "k = 1" + " and k <> 2" * terms,
+        "k = 1" + " or k = 3 and k = 4" * terms,
+        "not (k = 2" + " or k = 3" * terms + ")",
+    ):
+        assert catalog["t"].count(condition) == 1
+        assert catalog.sql(f"select k from t where {condition}").to_pylist() == [{"k": 1}]
+
+
+def test_chains_of_thousands_and_chains_inside_of_chains(catalog: hr.Catalog) -> None:
+    """60 deep, each of 150, is more than a filter's tree may be: nothing is pruned by it."""
+    catalog.create_table("t", {"k": [1, 2]})
+    long = "k = 0" + " or k = 1" * 9_000
+    assert catalog.sql(f"select k from t where {long}").to_pylist() == [{"k": 1}]
+    nested = "k = 1"
+    for _ in range(60):
+        nested = f"({nested}" + " or k = 3" * 150 + ") and k < 9"
+    assert catalog.sql(f"select k from t where {nested}").to_pylist() == [{"k": 1}]
+
+
 def test_a_table_without_rows(
     catalog: hr.Catalog, headrace: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Any
 ) -> None:
