@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/limits.h"
 #include "bridge.h"
 
 namespace headrace::python {
@@ -57,31 +58,35 @@ void ObserveDecimal(Node* node, nb::handle value, int64_t row) {
     Refuse(*node, row, "decimals with more than 76 digits; write them as text");
 }
 
+// A part of the column, inside of another one.
+std::unique_ptr<Node> Inside(const Node& outer, const std::string& path) {
+  auto node = std::make_unique<Node>();
+  node->path = outer.path + path;
+  node->depth = outer.depth + 1;
+  node->lists = node->nested = true;
+  return node;
+}
+
 void ObserveStruct(Objects* objects, Node* node, nb::handle value, int64_t row) {
   PyObject *key = nullptr, *item = nullptr;
   Py_ssize_t at = 0;
   while (PyDict_Next(value.ptr(), &at, &key, &item) != 0) {
     if (PyUnicode_Check(key) == 0)
       Refuse(*node, row, "a dict has a key that is not text; use a list of pairs instead");
-    const char* text = PyUnicode_AsUTF8AndSize(key, nullptr);
-    if (text == nullptr) throw nb::python_error();
+    Py_ssize_t size = 0;
+    const char* bytes = PyUnicode_AsUTF8AndSize(key, &size);
+    if (bytes == nullptr) throw nb::python_error();
+    const std::string text(bytes, static_cast<size_t>(size));
+    if (text.find('\0') != std::string::npos)
+      Refuse(*node, row, "a dict has a key with a NUL in it, which no field has; hr.Json(value) keeps it");
     const auto [known, added] = node->field_of.try_emplace(text, node->fields.size());
-    if (added) {
-      auto field = std::make_unique<Node>();
-      field->path = node->path + "." + text;
-      field->lists = field->nested = true;
-      node->fields.emplace_back(text, std::move(field));
-    }
+    if (added) node->fields.emplace_back(text, Inside(*node, "." + text));
     Observe(objects, node->fields[known->second].second.get(), item, row);
   }
 }
 
 void ObserveList(Objects* objects, Node* node, nb::handle value, int64_t row) {
-  if (!node->item) {
-    node->item = std::make_unique<Node>();
-    node->item->path = node->path + "[]";
-    node->item->lists = node->item->nested = true;
-  }
+  if (!node->item) node->item = Inside(*node, "[]");
   for (const nb::handle item : nb::iter(value)) Observe(objects, node->item.get(), item, row);
 }
 
@@ -242,12 +247,6 @@ int64_t CalendarTime::microseconds() const {
 }
 
 void Expect(Node* node, const table::Type& type) {
-  const auto part = [&](const std::string& path) {
-    auto made = std::make_unique<Node>();
-    made->path = node->path + path;
-    made->lists = made->nested = true;
-    return made;
-  };
   const std::string text = type.ToString();
   if (text.find("json") == std::string::npos && text.find("string") == std::string::npos) return;
   if (type.kind == table::Kind::kString) {
@@ -256,12 +255,12 @@ void Expect(Node* node, const table::Type& type) {
     node->form = Form::kJson;
     node->type = "json";
   } else if (type.kind == table::Kind::kList) {
-    node->item = part("[]");
+    node->item = Inside(*node, "[]");
     Expect(node->item.get(), type.children[0].type);
   } else if (type.kind == table::Kind::kStruct) {
     for (const auto& child : type.children) {
       node->field_of[child.name] = node->fields.size();
-      node->fields.emplace_back(child.name, part("." + child.name));
+      node->fields.emplace_back(child.name, Inside(*node, "." + child.name));
       Expect(node->fields.back().second.get(), child.type);
     }
   }
@@ -280,6 +279,12 @@ void Settle(Node* node) {
 }
 
 void Observe(Objects* objects, Node* node, nb::handle given, int64_t row) {
+  if (node->depth > limits::kMaxJsonDepth) {
+    const std::string column = node->path.substr(0, node->path.find_first_of(".["));
+    Raise(Status::Limit("column '" + column + "', row " + std::to_string(row) +
+                        ": lists and dicts nest deeper than " + std::to_string(limits::kMaxJsonDepth) +
+                        ", or hold themselves"));
+  }
   const nb::handle value = objects->Plain(given, *node, row);
   Form form = objects->FormOf(value);
   if (form == Form::kNull) return;

@@ -50,6 +50,7 @@ enum class Form {
 // What is known of a column, or of a part of it, from the values seen so far.
 struct Node {
   std::string path;  // "messages.content"
+  int depth = 0;     // of lists and dicts around it
   Form form = Form::kNull;
   int64_t row = -1;  // the first that has a value, and its Python type
   std::string type;

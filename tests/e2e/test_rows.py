@@ -121,11 +121,24 @@ def test_objects_are_what_they_were(values: list[Any], kind: pa.DataType, expect
         ([object()], "nothing that a column holds"),
         ([np.longdouble(1)], "longdouble"),
         ([datetime.timedelta.max], "does not fit"),
+        ([{"a\0b": 1, "a": 2}], "a key with a NUL"),
     ],
 )
 def test_what_would_change_is_refused(values: list[Any], reason: str) -> None:
     with pytest.raises(hr.Invalid, match=reason):
         arrow(values)
+
+
+def test_what_holds_itself_or_nests_without_end_is_refused() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    deep: Any = 1
+    for _ in range(30_000):
+        deep = {"a": deep}
+    for value in (endless, deep):
+        with pytest.raises(hr.LimitExceeded, match=r"column 'x', row 0: .* nest deeper than 512"):
+            arrow([value])
+    del deep
 
 
 def test_a_table_gives_back_what_rows_held(catalog: hr.Catalog) -> None:
