@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from headrace import _native, upkeep
 from headrace.commits import Commit
 from headrace.errors import Invalid, NotFound
@@ -335,7 +337,9 @@ def _params(given: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
     pairs = given.items() if isinstance(given, Mapping) else ((str(i), value) for i, value in enumerate(given, 1))
     named: dict[str, Any] = {}
     for name, value in pairs:
-        if hasattr(value, "item") and not isinstance(value, (bool, int, float, str)):
+        if isinstance(value, np.datetime64):
+            value = None if np.isnat(value) else str(value)
+        elif isinstance(value, np.generic) and not isinstance(value, (bool, int, float, str)):
             value = value.item()  # numpy's
         if isinstance(value, (datetime.date, datetime.time)):
             value = value.isoformat()

@@ -59,6 +59,12 @@ class Nanoseconds(datetime.datetime):
 _UNITS = {"h": "s", "m": "s", "s": "s", "ms": "us", "us": "us", "ns": "ns", "Y": "D", "M": "D", "W": "D", "D": "D"}
 
 
+def _in_unit(value: Any, dtype: str) -> Any:
+    """As Python's own, None if it is not the same there: numpy wraps around, and cuts off."""
+    other = value.astype(dtype)
+    return other.item() if int(other.astype(value.dtype).astype("int64")) == int(value.astype("int64")) else None
+
+
 def _datetime64(value: Any) -> Any:
     unit = _UNITS.get(np.datetime_data(value.dtype)[0])
     if np.isnat(value):
@@ -66,7 +72,10 @@ def _datetime64(value: Any) -> Any:
     if unit is None:
         raise ValueError(f"{value!r} is finer than nanoseconds, which no column holds")
     if unit != "ns":
-        return value.astype(f"datetime64[{unit}]").item()
+        plain = _in_unit(value, f"datetime64[{unit}]")
+        if not isinstance(plain, datetime.date):
+            raise ValueError(f"{value!r} is beyond the years 1 to 9999; give the column as an Arrow array")
+        return plain
     micros, nanos = divmod(int(value.astype("int64")), 1000)
     plain = np.datetime64(micros, "us").item()
     made = Nanoseconds(*plain.timetuple()[:6], plain.microsecond)
@@ -77,13 +86,26 @@ def _datetime64(value: Any) -> Any:
 def _timedelta64(value: Any) -> Any:
     if np.isnat(value):
         return None
-    plain = value.astype("timedelta64[us]")
-    if plain != value:
+    plain = _in_unit(value, "timedelta64[us]")
+    if isinstance(plain, datetime.timedelta):
+        return plain
+    if np.datetime_data(value.dtype)[0] in ("ns", "ps", "fs", "as"):
         raise ValueError(f"{value!r} is finer than the microseconds that a duration has")
-    return plain.item()
+    raise ValueError(f"{value!r} is longer than a timedelta may be; give the column as an Arrow array")
+
+
+def unmasked(array: Any) -> list[Any]:
+    """What a masked array holds: None for what is masked."""
+    if array.ndim > 1:
+        return [unmasked(part) for part in array]
+    return [None if hidden else value for value, hidden in zip(array.data, np.ma.getmaskarray(array), strict=True)]
 
 
 def _array(array: Any) -> Any:
+    if isinstance(array, np.ma.MaskedArray):
+        if array.ndim == 0:
+            return None if np.ma.getmaskarray(array)[()] else array.data[()]
+        return _array(array.data) if not np.ma.is_masked(array) else unmasked(array)
     if array.ndim == 0:
         return array[()]
     if array.dtype.names:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from headrace import _native, display, process
 from headrace.errors import Invalid, Unsupported
 from headrace.hints import Hinted
+from headrace.objects import unmasked
 from headrace.process import Own
 
 
@@ -236,6 +237,8 @@ def _module(name: str) -> Any:
 
 
 def _column(name: str, values: Any, kind: str = "") -> Any:
+    if isinstance(values, np.ma.MaskedArray) and values.ndim >= 1:
+        values = unmasked(values) if np.ma.is_masked(values) else values.data
     if isinstance(values, np.ndarray):
         if values.dtype.kind in "iuf" and values.ndim >= 1 and values.dtype.itemsize <= 8:
             return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))

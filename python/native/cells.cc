@@ -13,6 +13,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <optional>
+#include <utility>
+
 #include "base/mapped_file.h"
 #include "bridge.h"
 #include "table/arrow_bridge.h"
@@ -91,41 +94,65 @@ nb::object TensorRows(const arrow::Field& field, const arrow::FixedSizeListArray
   return View1D(values, dtype).attr("reshape")(nb::tuple(shape));
 }
 
+// What Python's datetime module cannot hold, as numpy's scalar: nanoseconds, and years beyond 9999.
+nb::object NumpyTime(const char* type, int64_t value, const char* unit) {
+  return nb::module_::import_("numpy").attr(type)(value, unit);
+}
+
+constexpr const char* kUnitNames[] = {"s", "ms", "us", "ns"};  // by arrow::TimeUnit
+constexpr int64_t kPerSecond[] = {1, 1'000, 1'000'000, 1'000'000'000};
+
+// value / per and the rest, which is never negative.
+std::pair<int64_t, int64_t> Split(int64_t value, int64_t per) {
+  const int64_t whole = value / per - (value % per < 0);
+  return {whole, value - whole * per};
+}
+
+// Microseconds in `rest` of these units; none where they are too fine.
+std::optional<int64_t> Micros(int64_t rest, arrow::TimeUnit::type unit) {
+  if (unit != arrow::TimeUnit::NANO) return rest * (1'000'000 / kPerSecond[static_cast<int>(unit)]);
+  if (rest % 1'000 != 0) return std::nullopt;
+  return rest / 1'000;
+}
+
 nb::object Datetime(int64_t value, const arrow::TimestampType& type) {
+  constexpr int64_t kFirst = -62'135'596'800, kEnd = 253'402'300'800;  // the years 1 to 9999, in seconds
+  const auto [seconds, rest] = Split(value, kPerSecond[static_cast<int>(type.unit())]);
+  const auto micros = Micros(rest, type.unit());
+  if (!micros || seconds < kFirst || seconds >= kEnd)
+    return NumpyTime("datetime64", value, kUnitNames[static_cast<int>(type.unit())]);
   const nb::object module = nb::module_::import_("datetime");
-  const bool zoned = !type.timezone().empty();
-  const nb::object utc = module.attr("timezone").attr("utc");
   const nb::object epoch =
-      zoned ? module.attr("datetime")(1970, 1, 1, 0, 0, 0, 0, utc) : module.attr("datetime")(1970, 1, 1);
-  int64_t micros = value;
-  switch (type.unit()) {
-    case arrow::TimeUnit::SECOND:
-      micros = value * 1'000'000;
-      break;
-    case arrow::TimeUnit::MILLI:
-      micros = value * 1'000;
-      break;
-    case arrow::TimeUnit::NANO:
-      micros = value / 1'000 - (value % 1'000 < 0);
-      break;
-    default:
-      break;
-  }
-  return epoch + module.attr("timedelta")(0, 0, micros);
+      type.timezone().empty()
+          ? module.attr("datetime")(1970, 1, 1)
+          : module.attr("datetime")(1970, 1, 1, 0, 0, 0, 0, module.attr("timezone").attr("utc"));
+  return epoch + module.attr("timedelta")(0, seconds, *micros);
 }
 
 nb::object Timedelta(int64_t value, arrow::TimeUnit::type unit) {
-  constexpr int64_t kPerSecond[] = {1, 1'000, 1'000'000, 1'000'000'000};
-  const int64_t per = kPerSecond[static_cast<int>(unit)];
-  const int64_t seconds = value / per - (value % per < 0);
-  const int64_t rest = value - seconds * per;
-  const int64_t micros = unit == arrow::TimeUnit::NANO ? rest / 1'000 : rest * (1'000'000 / per);
-  return nb::module_::import_("datetime").attr("timedelta")(0, seconds, micros);
+  constexpr int64_t kMostSeconds = int64_t{999'999'999} * 86'400;
+  const auto [seconds, rest] = Split(value, kPerSecond[static_cast<int>(unit)]);
+  const auto micros = Micros(rest, unit);
+  if (!micros || seconds < -kMostSeconds || seconds > kMostSeconds)
+    return NumpyTime("timedelta64", value, kUnitNames[static_cast<int>(unit)]);
+  return nb::module_::import_("datetime").attr("timedelta")(0, seconds, *micros);
 }
 
-nb::object TimeOfDay(const nb::object& since_midnight) {
+// Since midnight, where `datetime.time` cannot hold it.
+nb::object TimeOfDay(int64_t value, arrow::TimeUnit::type unit) {
+  const auto [seconds, rest] = Split(value, kPerSecond[static_cast<int>(unit)]);
+  const auto micros = Micros(rest, unit);
+  if (!micros || seconds < 0 || seconds >= 86'400)
+    return NumpyTime("timedelta64", value, kUnitNames[static_cast<int>(unit)]);
+  return nb::module_::import_("datetime")
+      .attr("time")(seconds / 3'600, seconds / 60 % 60, seconds % 60, *micros);
+}
+
+nb::object Date(int32_t days) {
+  constexpr int32_t kFirst = -719'162, kLast = 2'932'896;  // the years 1 to 9999
+  if (days < kFirst || days > kLast) return NumpyTime("datetime64", days, "D");
   const nb::object module = nb::module_::import_("datetime");
-  return (module.attr("datetime")(1970, 1, 1) + since_midnight).attr("time")();
+  return module.attr("date")(1970, 1, 1) + module.attr("timedelta")(days);
 }
 
 nb::object Str(std::string_view text) {
@@ -235,11 +262,11 @@ nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Arra
     case A::FIXED_SIZE_BINARY:
       return FixedToPython(field, static_cast<const arrow::FixedSizeBinaryArray&>(*array), row);
     case A::TIME32:
-      return TimeOfDay(Timedelta(static_cast<const arrow::Time32Array&>(*array).Value(row),
-                                 static_cast<const arrow::TimeType&>(*array->type()).unit()));
+      return TimeOfDay(static_cast<const arrow::Time32Array&>(*array).Value(row),
+                       static_cast<const arrow::TimeType&>(*array->type()).unit());
     case A::TIME64:
-      return TimeOfDay(Timedelta(static_cast<const arrow::Time64Array&>(*array).Value(row),
-                                 static_cast<const arrow::TimeType&>(*array->type()).unit()));
+      return TimeOfDay(static_cast<const arrow::Time64Array&>(*array).Value(row),
+                       static_cast<const arrow::TimeType&>(*array->type()).unit());
     case A::DURATION:
       return Timedelta(static_cast<const arrow::DurationArray&>(*array).Value(row),
                        static_cast<const arrow::DurationType&>(*array->type()).unit());
@@ -251,11 +278,8 @@ nb::object ToPython(const arrow::Field& field, const std::shared_ptr<arrow::Arra
       const auto view = static_cast<const arrow::BinaryArray&>(*array).GetView(row);
       return nb::bytes(view.data(), view.size());
     }
-    case A::DATE32: {
-      const nb::object module = nb::module_::import_("datetime");
-      return module.attr("date")(1970, 1, 1) +
-             module.attr("timedelta")(static_cast<const arrow::Date32Array&>(*array).Value(row));
-    }
+    case A::DATE32:
+      return Date(static_cast<const arrow::Date32Array&>(*array).Value(row));
     case A::TIMESTAMP:
       return Datetime(static_cast<const arrow::TimestampArray&>(*array).Value(row),
                       static_cast<const arrow::TimestampType&>(*array->type()));

@@ -83,6 +83,9 @@ def arrow(values: list[Any]) -> pa.ChunkedArray:
         ([np.array([1, 2], np.int16), np.array([3], np.int16)], pa.list_(pa.int16()), [[1, 2], [3]]),
         ([np.arange(2.0), [3]], pa.list_(pa.float64()), [[0.0, 1.0], [3.0]]),
         ([np.array([[1, 2]]), np.array([[3]])], pa.list_(pa.list_(pa.int64())), [[[1, 2]], [[3]]]),
+        ([np.ma.array([1.0, 2.0], mask=[False, True]), [3.0]], pa.list_(pa.float64()), [[1.0, None], [3.0]]),
+        ([np.ma.array([1.5], np.float32), None], pa.list_(pa.field("item", pa.float32(), False), 1), [[1.5], None]),
+        ([np.ma.masked, np.float32(0.5)], pa.float32(), [None, 0.5]),
         ([np.array(["a", None], object)], pa.list_(pa.large_string()), [["a", None]]),
         (["2026-01-02 03:04:05", "01234"], pa.large_string(), None),  # texts stay texts
     ],
@@ -122,6 +125,11 @@ def test_objects_are_what_they_were(values: list[Any], kind: pa.DataType, expect
         ([np.longdouble(1)], "longdouble"),
         ([datetime.timedelta.max], "does not fit"),
         ([{"a\0b": 1, "a": 2}], "a key with a NUL"),
+        ([np.datetime64("20000-01-01")], "beyond the years"),
+        ([np.datetime64(10**14, "s")], "beyond the years"),
+        ([np.datetime64(10**17, "ms")], "beyond the years"),
+        ([np.timedelta64(10**12, "D")], "longer than a timedelta"),
+        ([np.timedelta64(1001, "ns")], "finer than the microseconds"),
     ],
 )
 def test_what_would_change_is_refused(values: list[Any], reason: str) -> None:
@@ -139,6 +147,13 @@ def test_what_holds_itself_or_nests_without_end_is_refused() -> None:
         with pytest.raises(hr.LimitExceeded, match=r"column 'x', row 0: .* nest deeper than 512"):
             arrow([value])
     del deep
+
+
+def test_masked_columns_have_nulls(catalog: hr.Catalog) -> None:
+    values = np.ma.array(np.arange(4, dtype=np.int16), mask=[0, 1, 0, 0])
+    table = catalog.create_table("t", {"a": values, "b": np.ma.array(np.ones((4, 2), np.float32))})
+    assert table.columns == {"a": "int16", "b": "tensor<float32>[2]"}
+    assert [row["a"] for row in table.scan(["a"])] == [0, None, 2, 3]
 
 
 def test_a_table_gives_back_what_rows_held(catalog: hr.Catalog) -> None:

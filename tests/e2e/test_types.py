@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import headrace as hr
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -311,6 +312,40 @@ def test_names_that_sql_finds_hard(catalog: hr.Catalog) -> None:
     assert sorted(value for row in rows for value in row.values()) == [1, 2, 3, 4]
     with pytest.raises(hr.Invalid, match='"select"'):
         catalog.sql("select * from select").to_pylist()
+
+
+def test_times_that_python_lacks_are_numpys(catalog: hr.Catalog) -> None:
+    """Nanoseconds are not cut off, and years after 9999 do not end a scan."""
+    times: list[tuple[pa.DataType, int, Any]] = [
+        (pa.timestamp("ns"), 1, np.datetime64(1, "ns")),
+        (pa.timestamp("ns"), -999, np.datetime64(-999, "ns")),
+        (pa.timestamp("ns"), -1_000, datetime.datetime(1969, 12, 31, 23, 59, 59, 999_999)),
+        (pa.timestamp("ns", "UTC"), 1, np.datetime64(1, "ns")),
+        (pa.timestamp("us"), 253_402_300_799_999_999, datetime.datetime.max),
+        (pa.timestamp("us"), 253_402_300_800_000_000, np.datetime64(253_402_300_800_000_000, "us")),
+        (pa.timestamp("ms"), -62_135_596_800_000, datetime.datetime.min),
+        (pa.timestamp("ms"), -62_135_596_800_001, np.datetime64(-62_135_596_800_001, "ms")),
+        (pa.timestamp("s"), 10**14, np.datetime64(10**14, "s")),
+        (pa.date32(), 2_932_896, datetime.date.max),
+        (pa.date32(), 2_932_897, np.datetime64(2_932_897, "D")),
+        (pa.date32(), -719_163, np.datetime64(-719_163, "D")),
+        (pa.time64("ns"), 1_001, np.timedelta64(1_001, "ns")),
+        (pa.time64("ns"), 86_399_999_999_000, datetime.time.max),
+        (pa.duration("ns"), -1, np.timedelta64(-1, "ns")),
+        (pa.duration("s"), 10**14, np.timedelta64(10**14, "s")),
+        (pa.duration("us"), -1, datetime.timedelta(microseconds=-1)),
+    ]
+    columns = {str(i): pa.array([value, None], kind) for i, (kind, value, _) in enumerate(times)}
+    table = catalog.create_table("t", pa.table(columns))
+    first, second = table.scan().to_pylist()
+    for i, (kind, _, expected) in enumerate(times):
+        got = first[str(i)]
+        assert type(got) is type(expected) and got == expected, (kind, got, expected)
+        assert second[str(i)] is None
+    assert table[0]["0"] == np.datetime64(1, "ns") and "1970" in repr(table.head()["0"])
+    assert catalog.sql("select $1 as t", [np.datetime64(1_001, "ns")]).to_pylist() == [
+        {"t": "1970-01-01T00:00:00.000001001"}
+    ]
 
 
 @pytest.mark.parametrize("terms", [199, 201, 401])
