@@ -81,9 +81,10 @@ void PrintReport(const ingest::IngestReport& report, const std::string& on_copy)
   } else {
     std::printf("Nothing new for '%s'\n", report.table.c_str());
   }
-  if (report.skipped > 0) {
+  const auto copies = on_copy == "skip" ? static_cast<int64_t>(report.same_bytes.size()) : 0;
+  if (report.skipped > copies) {  // copies are told below
     std::printf("%s in the table already, and skipped (--again takes what is there once more)\n",
-                Counted(report.skipped, "file").c_str());
+                Counted(report.skipped - copies, "file").c_str());
   }
   PrintNotes(report, on_copy);
   if (report.errors.empty()) return;

@@ -55,12 +55,12 @@ struct Opened {
 class DataFiles {
  public:
   DataFiles(const std::vector<FoundFile>& files, RunState* run)
-      : run_(run), total_(static_cast<int64_t>(files.size())) {
+      : run_(run), files_(files), total_(static_cast<int64_t>(files.size())) {
     for (const auto& file : files) todo_.push_back(&file);
   }
 
   Status Take() {
-    HEADRACE_ASSIGN(items_, Items::Load(*run_));
+    HEADRACE_ASSIGN(items_, Items::Load(*run_, files_));
     for (;;) {
       while (!todo_.empty()) {
         HEADRACE_TRY(run_->options.stop.Check());
@@ -145,7 +145,7 @@ class DataFiles {
     HEADRACE_ASSIGN(Opened opened, Open(file));
     HEADRACE_TRY(Read(run_->options.commit_bytes, &opened));
     if (opened.ended && !file.source.empty()) HEADRACE_TRY(CheckUnchanged(file));
-    if (opened.ended && opened.rows.empty()) return NoRows(file, before, opened);
+    if (opened.ended && opened.rows.empty()) return NoRows(file, before, opened, std::move(item));
     if (opened.names.empty()) return Status::Corrupt("it holds no columns with values");
     const bool alone = !opened.ended;
     if (alone) HEADRACE_TRY(Flush());
@@ -167,7 +167,7 @@ class DataFiles {
     Tell(file, refused);
     if (!Fits(fields)) HEADRACE_TRY(Flush());
     HEADRACE_TRY(Begin(std::move(fields), alone, before));
-    item.first_row = pending_.appender->rows();
+    const int64_t first_row = pending_.appender->rows();
     HEADRACE_TRY(Write(rows));
     if (alone) {
       Status rest = WriteRest(file, before, &opened);
@@ -177,12 +177,19 @@ class DataFiles {
         return rest;
       }
     }
-    item.rows = pending_.appender->rows() - item.first_row;
+    HEADRACE_TRY(Add(file, std::move(item), first_row));
+    pending_.bytes += opened.bytes;
+    return alone ? Flush() : Status::Ok();
+  }
+
+  // A file to the next commit, whose rows are written.
+  Status Add(const FoundFile& file, table::TakenItem item, int64_t first_row) {
+    item.first_row = first_row;
+    item.rows = pending_.appender->rows() - first_row;
     pending_.replaced += item.replaced_rows > 0;
     if (!file.source.empty()) pending_.appender->Take(std::move(item));
     pending_.files.push_back(&file);
-    pending_.bytes += opened.bytes;
-    return alone ? Flush() : Status::Ok();
+    return Status::Ok();
   }
 
   // Rows that do not fit, in the report.
@@ -225,12 +232,18 @@ class DataFiles {
     return opened;
   }
 
-  // A file with columns and no rows takes nothing in; if there is no table in the end, it makes one.
-  Status NoRows(const FoundFile& file, const Mark& before, const Opened& opened) {
+  // A file with columns and no rows takes nothing in; if there is no table in the end, it makes one. Rows
+  // whose place it takes go.
+  Status NoRows(const FoundFile& file, const Mark& before, const Opened& opened, table::TakenItem item) {
     const auto schema = opened.reader->schema();
     if (schema->num_fields() == 0 || run_->report.errors.size() > before.errors)
       return Status::Corrupt("it holds no rows");
     run_->report.notices.push_back(file.relative + " holds no rows");
+    if (item.replaced_rows > 0) {
+      HEADRACE_TRY(LookAtTable());
+      HEADRACE_TRY(Begin({known_.fields.front()}, false, before));
+      return Add(file, std::move(item), pending_.appender->rows());
+    }
     if (empty_) return Status::Ok();
     arrow::FieldVector fields = opened.typed;
     for (const auto& field : schema->fields()) {
@@ -432,11 +445,12 @@ class DataFiles {
     Back(pending.before, pending.files);
     todo_.insert(todo_.begin(), pending.files.begin(), pending.files.end());
     last_fields_.clear();
-    HEADRACE_ASSIGN(items_, Items::Load(*run_));
+    HEADRACE_ASSIGN(items_, Items::Load(*run_, files_));
     return Status::Ok();
   }
 
   RunState* run_;
+  const std::vector<FoundFile>& files_;
   int64_t total_;
   std::deque<const FoundFile*> todo_;
   Items items_;

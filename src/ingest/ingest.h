@@ -69,7 +69,7 @@ struct IngestReport {
   int64_t replaced = 0;              // of them, those whose earlier rows went
   struct Copy {
     std::string path;
-    std::string as;  // the source that has the same bytes
+    std::string as;  // the source that has the same bytes, or "row 17"
   };
   std::vector<Copy>
       same_bytes;  // their bytes were there under another name; on_copy says what became of them

@@ -44,6 +44,17 @@ std::string MarkOf(const FoundFile& file) {
                               std::to_string(file.modified_ns % 1'000'000'000)));
 }
 
+// Whether there is a column `image` with the length and checksum of bytes.
+bool HasPhotographs(const table::Schema& schema) {
+  const auto* image = schema.Find("image");
+  const auto has = [&](const char* name, table::Kind kind) {
+    return image != nullptr &&
+           std::any_of(image->type.children.begin(), image->type.children.end(),
+                       [&](const table::Field& f) { return f.name == name && f.type.kind == kind; });
+  };
+  return has("length", table::Kind::kInt64) && has("checksum", table::Kind::kUInt64);
+}
+
 }  // namespace
 
 std::string TextOfName(const std::string& name) {
@@ -91,8 +102,11 @@ Result<uint64_t> HashFile(const FoundFile& file) {
   return hash.Digest();
 }
 
-Result<Items> Items::Load(const RunState& run) {
+Result<Items> Items::Load(const RunState& run, const std::vector<FoundFile>& files) {
   Items items;
+  if (run.options.on_change == "replace" && !run.options.again) {
+    for (const auto& file : files) items.replacing_.emplace(file.source, &file);
+  }
   const auto table = run.catalog->OpenTable(run.options.table);
   if (table.status().Is(Code::kNotFound)) return items;
   if (!table.ok()) return table.status();
@@ -108,14 +122,8 @@ Result<Items> Items::Load(const RunState& run) {
 
 Status Items::LoadRowsBefore(const table::View& view) {
   const auto* path = view.schema().Find("path");
-  const auto* image = view.schema().Find("image");
-  if (path == nullptr || path->type.kind != table::Kind::kString) return Status::Ok();
-  const auto has = [&](const char* name, table::Kind kind) {
-    return image != nullptr &&
-           std::any_of(image->type.children.begin(), image->type.children.end(),
-                       [&](const table::Field& f) { return f.name == name && f.type.kind == kind; });
-  };
-  if (!has("length", table::Kind::kInt64) || !has("checksum", table::Kind::kUInt64)) return Status::Ok();
+  if (path == nullptr || path->type.kind != table::Kind::kString || !HasPhotographs(view.schema()))
+    return Status::Ok();
   table::ScanOptions options{.columns = {"path", "image.length", "image.checksum"}};
   options.limit = taken_.rows_before;
   HEADRACE_ASSIGN(const auto reader, view.Scan(options));
@@ -179,13 +187,62 @@ Result<bool> Items::HasRows(const table::TakenItem& item) {
   return item.rows == 0;
 }
 
+bool Items::IsReplaced(const table::TakenItem& item) {
+  const auto file = replacing_.find(item.source);
+  if (file == replacing_.end() || item.first_row < 0 || Unchanged(*file->second)) return false;
+  const auto [answer, first] = replaced_.try_emplace(item.source, true);
+  if (first) {
+    const auto content = HashFile(*file->second);
+    answer->second = !content.ok() || *content != item.content;
+  }
+  return answer->second;
+}
+
+Status Items::LoadRows() {
+  if (rows_) return Status::Ok();
+  rows_.emplace();
+  if (!view_ || !HasPhotographs(view_->schema())) return Status::Ok();
+  HEADRACE_ASSIGN(const auto reader, view_->Scan({.columns = {"image.checksum"}, .with_row_ids = true}));
+  for (;;) {
+    std::shared_ptr<arrow::RecordBatch> batch;
+    HEADRACE_ARROW_TRY(reader->ReadNext(&batch));
+    if (!batch) break;
+    const auto& sums = static_cast<const arrow::UInt64Array&>(*batch->column(0));
+    const auto& ids = static_cast<const arrow::Int64Array&>(*batch->column(1));
+    for (int64_t i = 0; i < batch->num_rows(); ++i) {
+      if (sums.IsValid(i)) rows_->emplace(sums.Value(i), ids.Value(i));
+    }
+  }
+  for (const auto& [source, item] : taken_.items) sources_.emplace(item.first_row, &item);
+  return Status::Ok();
+}
+
 Result<int64_t> Items::RowWith(uint64_t content) {
-  const auto source = by_content_.find(content);
-  if (source == by_content_.end()) return -1;
-  const auto item = taken_.items.find(source->second);
-  if (item == taken_.items.end() || item->second.first_row < 0 || item->second.rows != 1) return -1;
-  HEADRACE_ASSIGN(const bool there, HasRows(item->second));
-  return there ? item->second.first_row : -1;
+  HEADRACE_TRY(LoadRows());
+  const auto row = rows_->find(content);
+  return row == rows_->end() ? -1 : row->second;
+}
+
+Result<std::optional<std::string>> Items::CopyOf(const FoundFile& file, uint64_t content) {
+  const auto here = of_this_run_.find(content);
+  if (here != of_this_run_.end()) return std::optional(here->second);
+  if (file.reader == nullptr) {  // a photograph: its bytes are those of a row
+    HEADRACE_TRY(LoadRows());
+    const auto [begin, end] = rows_->equal_range(content);
+    for (auto it = begin; it != end; ++it) {
+      const auto item = sources_.find(it->second);
+      if (item == sources_.end()) return std::optional("row " + std::to_string(it->second));
+      if (!IsReplaced(*item->second)) return std::optional(item->second->source);
+    }
+    return std::optional<std::string>();
+  }
+  const auto [begin, end] = by_content_.equal_range(content);
+  for (auto it = begin; it != end; ++it) {
+    const auto& item = taken_.items.at(it->second);
+    HEADRACE_ASSIGN(const bool there, HasRows(item));
+    if (there && !IsReplaced(item)) return std::optional(item.source);
+  }
+  return std::optional<std::string>();
 }
 
 Result<Items::Answer> Items::Decide(const FoundFile& file, uint64_t content, RunState* run,
@@ -193,26 +250,25 @@ Result<Items::Answer> Items::Decide(const FoundFile& file, uint64_t content, Run
   const auto found = taken_.items.find(file.source);
   const bool there = found != taken_.items.end();
   *item = {file.source, file.bytes, file.modified_ns, content, there ? found->second.version : 0};
-  if (run->options.again) return Answer::kTake;
+  const auto take = [&] {
+    of_this_run_.emplace(content, file.source);
+    return Answer::kTake;
+  };
+  if (run->options.again) return take();
   if (there) {
     if (found->second.bytes == file.bytes && found->second.content == content) return Answer::kSkip;
     run->report.changed.push_back(file.relative);
-    if (run->options.on_change == "replace") return Replace(file, found->second, run, item);
-    return run->options.on_change == "add" ? Answer::kTake : Answer::kSkip;
+    if (run->options.on_change == "replace") {
+      const Answer answer = Replace(file, found->second, run, item);
+      return answer == Answer::kTake ? take() : answer;
+    }
+    return run->options.on_change == "add" ? take() : Answer::kSkip;
   }
   if (AmongRowsBefore(file, content)) return Answer::kKnown;
-  const auto [copy, first] = by_content_.emplace(content, file.source);
-  if (first || copy->second == file.source) return Answer::kTake;
-  const auto original = taken_.items.find(copy->second);
-  if (original != taken_.items.end()) {  // else it is of this run
-    HEADRACE_ASSIGN(const bool there, HasRows(original->second));
-    if (!there) {
-      copy->second = file.source;
-      return Answer::kTake;
-    }
-  }
-  run->report.same_bytes.push_back({file.relative, copy->second});
-  return run->options.on_copy == "skip" ? Answer::kSkip : Answer::kTake;
+  HEADRACE_ASSIGN(const auto copy, CopyOf(file, content));
+  if (!copy) return take();
+  run->report.same_bytes.push_back({file.relative, *copy});
+  return run->options.on_copy == "skip" ? Answer::kSkip : take();
 }
 
 }  // namespace headrace::ingest

@@ -182,7 +182,7 @@ class Photos {
   Photos(const std::vector<FoundFile>& files, RunState* run) : files_(files), run_(run) {}
 
   Status Take() {
-    HEADRACE_ASSIGN(items_, Items::Load(*run_));
+    HEADRACE_ASSIGN(items_, Items::Load(*run_, files_));
     Status failed;
     while (next_ < files_.size() || !ahead_.empty()) {
       if (failed.ok()) ReadAhead();

@@ -176,6 +176,75 @@ def test_copies_share_bytes_or_stay_out_by_choice(headrace: Run, tmp_path: pathl
     assert "is for photographs" in headrace("ingest", "d.csv", "-t", "d", "--on-copy", "link").stderr
 
 
+def test_a_copy_is_what_the_table_has_when_the_run_is_over(headrace: Run, tmp_path: pathlib.Path) -> None:
+    """Not what was taken in once: rows go, change, are replaced by the same run, or came without a file."""
+    headrace("init")
+    catalog = hr.open(tmp_path / ".headrace")
+
+    def folder(name: str, **pictures: int) -> str:
+        (tmp_path / name).mkdir(exist_ok=True)
+        for path, seed in pictures.items():
+            (tmp_path / name / f"{path}.jpg").write_bytes(noise(seed))
+        return name
+
+    def paths(table: str) -> list[str]:
+        return sorted(row["path"].removesuffix(".jpg") for row in catalog[table].scan(["path"]))
+
+    # One of two equal ones is left.
+    for gone, left in ("ab", "ba"):
+        ingest(headrace, folder("p", a=1, b=1), "-t", f"p{gone}")
+        catalog[f"p{gone}"].delete(f"path = '{gone}.jpg'")
+        told = ingest(headrace, folder("q", c=1), "-t", f"p{gone}", "--on-copy", "skip")
+        assert paths(f"p{gone}") == [left] and pathlib.Path(told["same_bytes"][0]["as"]).stem == left
+    # The picture has other bytes now.
+    ingest(headrace, folder("u", a=1), "-t", "u")
+    catalog["u"].update({"image": noise(2)}, "path = 'a.jpg'")
+    ingest(headrace, folder("q", c=1), "-t", "u", "--on-copy", "skip")
+    assert paths("u") == ["a", "c"]
+    # A picture moves to another name, and a new one takes its place.
+    for order, (old, new) in enumerate((("a", "b"), ("b", "a"))):
+        table = f"r{order}"
+        ingest(headrace, folder(table, **{old: 1}), "-t", table)
+        folder(table, **{old: 2, new: 1})
+        done = ingest(headrace, table, "-t", table, "--on-change", "replace", "--on-copy", "skip")
+        assert done["replaced"] == 1 and paths(table) == ["a", "b"], order
+        assert sorted(row["image"].read() for row in catalog[table].scan(["image"])) == sorted([noise(1), noise(2)])
+    # A new time of change alone moves nothing.
+    ingest(headrace, folder("s", a=1), "-t", "s")
+    folder("s", a=1, b=1)
+    os.utime(tmp_path / "s" / "a.jpg", (1, 1))
+    ingest(headrace, "s", "-t", "s", "--on-change", "replace", "--on-copy", "skip")
+    assert paths("s") == ["a"]
+    # Rows that no file became.
+    catalog.sql("select * from s", into="t")
+    done = ingest(headrace, folder("q", c=1), "-t", "t", "--on-copy", "skip")
+    assert paths("t") == ["a"] and done["same_bytes"][0]["as"] == "row 0"
+    assert ingest(headrace, "q", "-t", "t", "--on-copy", "link")["bytes"] < len(noise(1))
+    assert (
+        "in the table already" not in headrace("ingest", folder("v", a=5, b=5), "-t", "v", "--on-copy", "skip").stdout
+    )
+
+
+def test_data_files_change_places(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.csv").write_text("k\n1\n")
+    ingest(headrace, "d", "-t", "d")
+    (tmp_path / "d" / "a.csv").rename(tmp_path / "d" / "b.csv")
+    (tmp_path / "d" / "a.csv").write_text("k\n2\n")
+    ingest(headrace, "d", "-t", "d", "--on-change", "replace", "--on-copy", "skip")
+    catalog = hr.open(tmp_path / ".headrace")
+    assert sorted(row["k"] for row in catalog["d"]) == [1, 2]
+    # A file that has no rows any more.
+    (tmp_path / "d" / "b.csv").write_text("k\n")
+    done = ingest(headrace, "d", "-t", "d", "--on-change", "replace")
+    assert done["replaced"] == 1 and [row["k"] for row in catalog["d"]] == [2]
+    assert ingest(headrace, "d", "-t", "d", "--on-change", "replace")["changed"] == []
+    (tmp_path / "d" / "b.csv").write_text("k\n3\n")
+    assert ingest(headrace, "d", "-t", "d", "--on-change", "replace")["rows"] == 1
+    assert sorted(row["k"] for row in catalog["d"]) == [2, 3] and catalog["d"].verify()
+
+
 def test_names_that_are_not_text_stay_apart(headrace: Run, tmp_path: pathlib.Path) -> None:
     headrace("init")
     (tmp_path / "p").mkdir()
