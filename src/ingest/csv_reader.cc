@@ -46,8 +46,11 @@ Result<std::vector<std::string>> Header(CsvText* text, const CsvOptions& options
     if (!IsUtf8(cell.text)) {
       return Status::Corrupt("its text is not valid UTF-8; say how it is encoded: --encoding latin-1");
     }
-    if (!seen.insert(cell.text).second) {
-      return Status::Invalid("two of its columns are named '" + cell.text + "'; rename one in the header");
+    const bool fresh = seen.insert(cell.text).second;
+    if (cell.text.empty() || !fresh) {
+      return Status::Invalid((cell.text.empty() ? "a column has no name in the first line"
+                                                : "two of its columns are named '" + cell.text + "'") +
+                             "; rename it there, or give all names: --header --names a,b,c");
     }
     names.push_back(cell.text);
   }

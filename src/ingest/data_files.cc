@@ -159,6 +159,7 @@ class DataFiles {
       return Status::Corrupt("none of its rows could be taken in");
     }
     HEADRACE_TRY(AllOrNothing(file, before, refused));
+    OfferTensors(file, rows);
     HEADRACE_ASSIGN(auto fields, MakeColumns(schema));
     if (!SameTypes(planned, fields)) {
       refused.clear();
@@ -190,6 +191,20 @@ class DataFiles {
     if (!file.source.empty()) pending_.appender->Take(std::move(item));
     pending_.files.push_back(&file);
     return Status::Ok();
+  }
+
+  // Lists of one length, as other programs write vectors, that become a column.
+  void OfferTensors(const FoundFile& file, const Batches& rows) {
+    if (rows.empty()) return;
+    for (const auto& field : rows.front()->schema()->fields()) {
+      const std::string tensor = TensorOf(rows, field->name());
+      if (tensor.empty() || (table_ && known_.Find(field->name()) != nullptr)) continue;
+      run_->report.notices.push_back(
+          "column '" + field->name() + "' of " + file.relative +
+          " has lists of one length; as a tensor it is one array for numpy, streams and "
+          "array_cosine_distance: --type \"" +
+          field->name() + "=" + tensor + "\" when the table is made");
+    }
   }
 
   // Rows that do not fit, in the report.

@@ -76,6 +76,9 @@ Result<IngestReport> Run(const std::vector<std::string>& sources, RunState* run)
 
 Result<IngestReport> Ingest(table::Catalog* catalog, const std::vector<std::string>& sources,
                             const IngestOptions& options) {
+  for (const auto& source : sources) {
+    if (source.find('\0') != std::string::npos) return Status::Invalid("a source has a NUL in its name");
+  }
   if (sources.empty()) return Status::Invalid("there is nothing to ingest: name files or folders");
   const auto formats = Formats();
   if (!options.format.empty() && std::find(formats.begin(), formats.end(), options.format) == formats.end()) {

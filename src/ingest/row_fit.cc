@@ -59,4 +59,26 @@ Result<Batches> RowsThatFit(const Batches& batches, int64_t first, const std::ve
   return conformed;
 }
 
+std::string TensorOf(const Batches& rows, const std::string& column) {
+  int64_t length = -1;
+  std::shared_ptr<arrow::DataType> element;
+  for (const auto& batch : rows) {
+    const auto array = batch->GetColumnByName(column);
+    if (!array || array->type_id() != arrow::Type::LIST) return "";
+    const auto& lists = static_cast<const arrow::ListArray&>(*array);
+    element = lists.value_type();
+    const auto id = element->id();
+    if ((id != arrow::Type::FLOAT && id != arrow::Type::HALF_FLOAT) || lists.values()->null_count() > 0)
+      return "";
+    for (int64_t i = 0; i < lists.length(); ++i) {
+      if (lists.IsNull(i)) continue;
+      if (length >= 0 && lists.value_length(i) != length) return "";
+      length = lists.value_length(i);
+    }
+  }
+  if (length <= 1) return "";
+  return std::string("tensor<") + (element->id() == arrow::Type::FLOAT ? "float32" : "float16") + ">[" +
+         std::to_string(length) + "]";
+}
+
 }  // namespace headrace::ingest

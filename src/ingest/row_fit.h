@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <arrow/type_fwd.h>
@@ -19,5 +20,9 @@ using Refused = std::map<int64_t, table::RowFault>;
 // row.
 Result<Batches> RowsThatFit(const Batches& batches, int64_t first, const std::vector<table::Field>& fields,
                             Refused* refused);
+
+// "tensor<float32>[384]" for a column of lists of float32 or float16 that all have one length, more than 1,
+// and no nulls; else "".
+std::string TensorOf(const Batches& rows, const std::string& column);
 
 }  // namespace headrace::ingest

@@ -14,6 +14,8 @@ from typing import Any
 
 import headrace as hr
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 from test_python import jpeg
 
@@ -245,6 +247,18 @@ def test_data_files_change_places(headrace: Run, tmp_path: pathlib.Path) -> None
     assert sorted(row["k"] for row in catalog["d"]) == [2, 3] and catalog["d"].verify()
 
 
+def test_vectors_of_other_programs_are_offered_as_tensors(headrace: Run, tmp_path: pathlib.Path) -> None:
+    headrace("init")
+    floats = pa.list_(pa.float32())
+    rows = {"v": pa.array([[1, 2], None, [3, 4]], floats), "w": pa.array([[1], [1, 2], []], floats)}
+    pq.write_table(pa.table(rows), tmp_path / "v.parquet")
+    notices = ingest(headrace, "v.parquet", "-t", "v")["notices"]
+    assert len(notices) == 1 and '--type "v=tensor<float32>[2]"' in notices[0]
+    assert ingest(headrace, "v.parquet", "-t", "v", "--again")["notices"] == [], "the table has its columns"
+    assert ingest(headrace, "v.parquet", "-t", "w", "--type", "v=tensor<float32>[2]")["notices"] == []
+    assert hr.open(tmp_path / ".headrace")["w"].columns["v"] == "tensor<float32>[2]"
+
+
 def test_names_that_are_not_text_stay_apart(headrace: Run, tmp_path: pathlib.Path) -> None:
     headrace("init")
     (tmp_path / "p").mkdir()
@@ -328,6 +342,15 @@ def test_csv_values_go_in_as_they_were(headrace: Run, tmp_path: pathlib.Path) ->
     assert json.loads(headrace("sql", "select * from b", "--json").stdout) == {"name": "caf\u00e9", "n": 1}
     assert "latin-1" in headrace("ingest", "b.csv", "-t", "c").stdout
     assert headrace("ingest", "b.csv", "-t", "c", "--type", "n=nonsense").returncode == 1
+
+
+def test_a_header_without_a_name_is_told_with_what_helps(headrace: Run, tmp_path: pathlib.Path) -> None:
+    """As pandas writes its index."""
+    headrace("init")
+    for header in (",a", "a,a"):
+        (tmp_path / "a.csv").write_text(f"{header}\n0,x\n")
+        assert "--header --names" in headrace("ingest", "a.csv", "-t", "a").stdout
+    assert ingest(headrace, "a.csv", "-t", "a", "--header", "--names", "row,a")["rows"] == 1
 
 
 def test_a_failed_ingest_leaves_no_table(headrace: Run, tmp_path: pathlib.Path) -> None:
