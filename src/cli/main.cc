@@ -103,21 +103,32 @@ size_t Distance(const std::string& a, const std::string& b) {
   return row[b.size()];
 }
 
-// The error for a first word that is not a command: the parser would only say that one is missing.
+// "" if `word` is one of the commands.
+std::string NotAmong(const CLI::App& app, const std::string& word, const std::string& group) {
+  std::string nearest;
+  for (const auto* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (command->get_name() == word) return "";
+    if (nearest.empty() || Distance(word, command->get_name()) < Distance(word, nearest))
+      nearest = command->get_name();
+  }
+  const bool close = Distance(word, nearest) <= 1 + word.size() / 3;
+  return "there is no command '" + group + word + "'" +
+         (close ? "; did you mean '" + group + nearest + "'?" : ";") + " `headrace " + group +
+         "-h` lists them all";
+}
+
+// The error for a word that is not a command: the parser would only say that one is missing.
 std::string UnknownCommand(const CLI::App& app, int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     if (word == "--catalog") ++i;
     if (word.starts_with("-")) continue;
-    std::string nearest;
-    for (const auto* command : app.get_subcommands([](const CLI::App*) { return true; })) {
-      if (command->get_name() == word) return "";
-      if (nearest.empty() || Distance(word, command->get_name()) < Distance(word, nearest))
-        nearest = command->get_name();
-    }
-    const bool close = Distance(word, nearest) <= 1 + word.size() / 3;
-    return "there is no command '" + word + "'" + (close ? "; did you mean '" + nearest + "'?" : ";") +
-           " `headrace -h` lists them all";
+    std::string error = NotAmong(app, word, "");
+    const bool more = i + 1 < argc && !std::string_view(argv[i + 1]).starts_with("-");
+    if (!error.empty() || !more) return error;
+    const CLI::App* group = app.get_subcommand(word);
+    const bool has_commands = !group->get_subcommands([](const CLI::App*) { return true; }).empty();
+    return has_commands ? NotAmong(*group, argv[i + 1], word + " ") : "";
   }
   return "";
 }

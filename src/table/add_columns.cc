@@ -240,8 +240,9 @@ Result<CommitResult> ColumnFiller::Commit() {
                            "' has no rows from which new columns could be computed");
   if (filled_.empty() && view_.snapshot().rows > 0) {
     return Status::AlreadyExists("every row has a value of the column '" + fields_[0].name +
-                                 "' already, and nothing was changed; only holes are filled. To have other "
-                                 "values, add them under another name, or drop the column first");
+                                 "' already, and nothing was changed; only holes are filled, and a null that "
+                                 "was written is none. To have other values, update it, or add them under "
+                                 "another name");
   }
   HEADRACE_ASSIGN(auto entries, writer_->Finish());
   if (entries.size() != filled_.size()) return Status::Invalid("a fragment got no values");

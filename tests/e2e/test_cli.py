@@ -183,7 +183,11 @@ def test_a_folder_without_permission(headrace: Run, photos: pathlib.Path) -> Non
 
 
 def test_unknown_commands_name_the_nearest(headrace: Run) -> None:
-    for words, nearest in ((["ingets"], "did you mean 'ingest'?"), (["--catalog", "x", "describ", "t"], "'describe'")):
+    for words, nearest in (
+        (["ingets"], "did you mean 'ingest'?"),
+        (["--catalog", "x", "describ", "t"], "'describe'"),
+        (["model", "lss"], "did you mean 'model ls'?"),
+    ):
         result = headrace(*words)
         assert result.returncode == 2 and "there is no command" in result.stderr and nearest in result.stderr
     assert "did you mean" not in headrace("frobnicate-all").stderr

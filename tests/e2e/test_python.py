@@ -135,7 +135,7 @@ def test_only_holes_are_filled(catalog: hr.Catalog) -> None:
     version = table.version
     seen.clear()
     for columns, inputs in [(double, ["a"]), ({"b": np.zeros(40_003, np.int64)}, None)]:
-        with pytest.raises(hr.Invalid, match=r"has a value of the column 'b' already.*another name"):
+        with pytest.raises(hr.Invalid, match=r"has a value of the column 'b' already.*update it"):
             table.add_columns(columns, inputs=inputs)
     assert len(seen) <= 16_384 and len(table.at()) == 40_003
     assert table.at().columns == table.at(version).columns
