@@ -223,10 +223,10 @@ Result<int64_t> Items::RowWith(uint64_t content) {
   return row == rows_->end() ? -1 : row->second;
 }
 
-Result<std::optional<std::string>> Items::CopyOf(const FoundFile& file, uint64_t content) {
+Result<std::optional<std::string>> Items::CopyOf(const FoundFile& file, uint64_t content, bool decides) {
   const auto here = of_this_run_.find(content);
   if (here != of_this_run_.end()) return std::optional(here->second);
-  if (file.reader == nullptr) {  // a photograph: its bytes are those of a row
+  if (decides && file.reader == nullptr) {  // a photograph: its bytes are those of a row
     HEADRACE_TRY(LoadRows());
     const auto [begin, end] = rows_->equal_range(content);
     for (auto it = begin; it != end; ++it) {
@@ -265,7 +265,7 @@ Result<Items::Answer> Items::Decide(const FoundFile& file, uint64_t content, Run
     return run->options.on_change == "add" ? take() : Answer::kSkip;
   }
   if (AmongRowsBefore(file, content)) return Answer::kKnown;
-  HEADRACE_ASSIGN(const auto copy, CopyOf(file, content));
+  HEADRACE_ASSIGN(const auto copy, CopyOf(file, content, run->options.on_copy != "add"));
   if (!copy) return take();
   run->report.same_bytes.push_back({file.relative, *copy});
   return run->options.on_copy == "skip" ? Answer::kSkip : take();

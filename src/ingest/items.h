@@ -42,8 +42,10 @@ class Items {
   const table::View* view() const { return view_ ? &*view_ : nullptr; }
 
  private:
-  // What has these bytes and will have them after this run: a source, or a row of the table.
-  Result<std::optional<std::string>> CopyOf(const FoundFile& file, uint64_t content);
+  // What has these bytes and will have them after this run: a source, or a row of the table. `decides`: by
+  // the answer a photograph is left out or linked, so the table's rows are asked; else it is only told, and
+  // what was taken in is enough.
+  Result<std::optional<std::string>> CopyOf(const FoundFile& file, uint64_t content, bool decides);
   // Whether a row of the item is there still; true where nothing is known of its rows.
   Result<bool> HasRows(const table::TakenItem& item);
   // Whether this run takes another content in, in place of the item's rows.
