@@ -538,13 +538,17 @@ clients() {
 # A sanitizer's test program that passed is not run again until its bytes change (they do not depend on the clone); HEADRACE_TEST_FRESH=1
 # runs all. What it reads at run time is in it, or made by it.
 sanitized() {  # KIND PROGRAM OPTIONS…
-  local kind=$1 program=$2 mark; shift 2
-  mark=$HEADRACE_CACHE/sanitized/$kind-$(basename "$program")-$( { sha256sum <"$program"; echo "$@"; } | sha256sum | cut -c1-32)
+  local kind=$1 program=$2; shift 2
+  unless_passed "$(basename "$program")" "$kind-$(basename "$program")-$( { sha256sum <"$program"; echo "$@"; } | sha256sum | cut -c1-32)" "$program" --gtest_brief=1 "$@"
+}
+
+unless_passed() {  # WHAT MARK COMMAND…
+  local what=$1 mark=$HEADRACE_CACHE/sanitized/$2; shift 2
   if [ -f "$mark" ] && [ -z "${HEADRACE_TEST_FRESH:-}" ]; then
-    echo "  $(basename "$program"): passed before, and is the same"
+    echo "  $what: passed before, and is the same"
     return 0
   fi
-  "$program" --gtest_brief=1 "$@" || return 1
+  "$@" || return 1
   mkdir -p "$HEADRACE_CACHE/sanitized"; touch "$mark"
 }
 
@@ -575,12 +579,11 @@ sanitize() {
 # Python is not built with the sanitizer, so its runtime is loaded first. (Of locks that are taken in two orders it knows at most 64 at once,
 # and the allocator of Arrow takes more where a process forks.)
 sanitized_bindings() {
-  local mark
-  mark=$HEADRACE_CACHE/sanitized/thread-bindings-$(cat "$BUILD/tsan/python/headrace/_native.abi3.so" python/headrace/*.py tests/sanitized/bindings.py tools/tsan.supp | sha256sum | cut -c1-32)
-  if [ -f "$mark" ] && [ -z "${HEADRACE_TEST_FRESH:-}" ]; then echo "  bindings: passed before, and are the same"; return 0; fi
-  env LD_PRELOAD="$(g++ -print-file-name=libtsan.so)" PYTHONPATH="$BUILD/tsan/python" ARROW_DEFAULT_MEMORY_POOL=system OPENBLAS_NUM_THREADS=1 \
-    TSAN_OPTIONS="suppressions=$ROOT/tools/tsan.supp:detect_deadlocks=0" "$(venv test)/bin/python" tests/sanitized/bindings.py || return 1
-  mkdir -p "$HEADRACE_CACHE/sanitized"; touch "$mark"
+  local sum
+  sum=$(cat "$BUILD/tsan/python/headrace/_native.abi3.so" python/headrace/*.py tests/sanitized/bindings.py tools/tsan.supp | sha256sum | cut -c1-32)
+  unless_passed bindings "thread-bindings-$sum" env LD_PRELOAD="$(g++ -print-file-name=libtsan.so)" PYTHONPATH="$BUILD/tsan/python" \
+    ARROW_DEFAULT_MEMORY_POOL=system OPENBLAS_NUM_THREADS=1 TSAN_OPTIONS="suppressions=$ROOT/tools/tsan.supp:detect_deadlocks=0" \
+    "$(venv test)/bin/python" tests/sanitized/bindings.py
 }
 
 check() {
