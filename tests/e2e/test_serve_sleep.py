@@ -116,7 +116,8 @@ def test_sleep_keeps_prefixes_and_counts(catalog: pathlib.Path) -> None:
         assert again["choices"][0]["text"] == first["choices"][0]["text"]
         assert again["usage"]["prompt_tokens_details"]["cached_tokens"] > 300
         assert metric(server, "headrace_model_sleeps_total") == 1
-        assert metric(server, "headrace_steps_total") > steps > 0
+        assert steps > 0
+        until(lambda: metric(server, "headrace_steps_total") > steps)  # a busy engine tells its figures now and then
         # While somebody reads, it stays, however long that takes.
         endless = {**HELLO, "max_tokens": 1500, "ignore_eos": True, "stream": True}
         connection = server.connect()
