@@ -128,7 +128,7 @@ void BindViews(nb::module_& m) {
         const auto fragments = Check(v.Fragments());
         for (const auto& fragment : *fragments) {
           for (const auto& file : fragment.files) {
-            const std::string key = table::DataKey(v.prefix(), file.id, file.family->kind);
+            const std::string key = table::DataKey(v.prefix(), file.id, file.column_group->kind);
             const auto path = v.environment()->store->LocalPath(key);
             files.emplace_back(path ? *path : v.environment()->store->Describe() + key, fragment.first_row_id,
                                fragment.rows);

@@ -165,11 +165,11 @@ void Source::Measure() {
       for (const auto& pack : fragment.packs) media += static_cast<double>(pack.live_bytes);
     }
     for (const auto& file : fragment.files) {
-      if (file.family->kind != table::FileKind::kParquet) continue;
-      const auto held = std::count_if(file.family->fields.begin(), file.family->fields.end(),
+      if (file.column_group->kind != table::FileKind::kParquet) continue;
+      const auto held = std::count_if(file.column_group->fields.begin(), file.column_group->fields.end(),
                                       [&](int32_t id) { return wanted.contains(id); });
       pages += static_cast<double>(file.bytes) * static_cast<double>(held) /
-               static_cast<double>(file.family->fields.size());
+               static_cast<double>(file.column_group->fields.size());
     }
   }
   const auto all = static_cast<double>(std::max<int64_t>(rows, 1));

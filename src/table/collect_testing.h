@@ -132,8 +132,8 @@ class CollectTest : public ::testing::Test {
       for (const auto& ref : view.snapshot().taken) keys.insert(TakenKey(view.prefix(), ref.id));
       const auto add = [&](const std::vector<DataFile>& files) {
         for (const auto& file : files) {
-          keys.insert(DataKey(view.prefix(), file.id, file.family->kind));
-          if (file.family->kind == FileKind::kTensor) keys.insert(SumsKey(view.prefix(), file.id));
+          keys.insert(DataKey(view.prefix(), file.id, file.column_group->kind));
+          if (file.column_group->kind == FileKind::kTensor) keys.insert(SumsKey(view.prefix(), file.id));
         }
       };
       for (const auto& fragment : **view.Fragments()) {

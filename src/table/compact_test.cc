@@ -261,8 +261,8 @@ CompactOptions Small() {
 }
 
 std::vector<Fragment> RandomFragments(std::mt19937_64* random) {
-  const auto a = std::make_shared<const Family>(Family{FileKind::kParquet, {1}});
-  const auto both = std::make_shared<const Family>(Family{FileKind::kParquet, {1, 2}});
+  const auto a = std::make_shared<const ColumnGroup>(ColumnGroup{FileKind::kParquet, {1}});
+  const auto both = std::make_shared<const ColumnGroup>(ColumnGroup{FileKind::kParquet, {1, 2}});
   std::vector<Fragment> fragments;
   int64_t row = 0;
   for (uint64_t i = 0, n = (*random)() % 40; i < n; ++i) {
@@ -293,7 +293,7 @@ void Apply(const std::vector<CompactGroup>& groups, std::vector<Fragment>* fragm
     for (size_t i = group.begin + 1; i < group.end; ++i) {
       const Fragment& other = (*fragments)[i];
       ASSERT_EQ(merged.end_row_id(), other.first_row_id);
-      ASSERT_EQ(*other.files[0].family, *merged.files[0].family);
+      ASSERT_EQ(*other.files[0].column_group, *merged.files[0].column_group);
       merged.rows += other.rows;
       merged.files[0].bytes += other.files[0].bytes;
       merged.deleted.count += other.deleted.count;
@@ -313,7 +313,7 @@ void Apply(const std::vector<CompactGroup>& groups, std::vector<Fragment>* fragm
 TEST(PlanCompaction, Limits) {
   Schema schema;
   schema.fields = {Field{1, "a", Type{}, "", false}};
-  const auto family = std::make_shared<const Family>(Family{FileKind::kParquet, {1}});
+  const auto group = std::make_shared<const ColumnGroup>(ColumnGroup{FileKind::kParquet, {1}});
   const auto of = [&](const std::vector<int64_t>& rows) {
     std::vector<Fragment> fragments;
     int64_t first = 0;
@@ -322,7 +322,7 @@ TEST(PlanCompaction, Limits) {
       fragment.id = static_cast<int64_t>(fragments.size());
       fragment.first_row_id = first;
       fragment.rows = count;
-      fragment.files = {{Uuid::Random(), count * 10, family, {}}};
+      fragment.files = {{Uuid::Random(), count * 10, group, {}}};
       first += count;
       fragments.push_back(fragment);
     }
@@ -371,7 +371,7 @@ TEST(PlanCompaction, ComesToAnEnd) {
 TEST(PlanCompaction, RowsAreSeldomWrittenAgain) {
   Schema schema;
   schema.fields = {Field{1, "a", Type{}, "", false}};
-  const auto family = std::make_shared<const Family>(Family{FileKind::kParquet, {1}});
+  const auto group = std::make_shared<const ColumnGroup>(ColumnGroup{FileKind::kParquet, {1}});
   std::vector<Fragment> fragments;
   int64_t written = 0;
   constexpr int kCommits = 1000;
@@ -379,7 +379,7 @@ TEST(PlanCompaction, RowsAreSeldomWrittenAgain) {
     Fragment fragment;
     fragment.id = fragment.first_row_id = i;
     fragment.rows = 1;
-    fragment.files = {{Uuid::Random(), 1, family, {}}};
+    fragment.files = {{Uuid::Random(), 1, group, {}}};
     fragments.push_back(fragment);
     const auto groups = PlanCompaction(schema, fragments, {});
     for (const auto& group : groups) {

@@ -79,7 +79,7 @@ Status CheckOpenHoles(const Change& change, const View& head) {
                               " were rewritten meanwhile; nothing was committed");
     }
     for (const auto& file : entry.files) {
-      for (const int32_t field : file.family->fields) {
+      for (const int32_t field : file.column_group->fields) {
         if (!now->Fills(field)) continue;
         const Field* named = head.schema().FindId(field);
         return Status::Conflict("the column '" + (named ? named->name : std::to_string(field)) +

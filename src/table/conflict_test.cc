@@ -75,8 +75,10 @@ Change MineOfRows(K kind, const View& view) {
   entry.id = fragments[0].id;
   entry.first_row_id = fragments[0].first_row_id;
   entry.rows = fragments[0].rows;
-  entry.files = {
-      {Uuid::Random(), 1, std::make_shared<const Family>(Family{FileKind::kParquet, {id[0].id}}), {}}};
+  entry.files = {{Uuid::Random(),
+                  1,
+                  std::make_shared<const ColumnGroup>(ColumnGroup{FileKind::kParquet, {id[0].id}}),
+                  {}}};
   if (kind == K::kUpdate) return {UpdateRows{{entry}}, {}, {}, id, used};
   Fragment added;
   added.rows = 1;
@@ -110,8 +112,10 @@ Change Mine(K kind, const View& view) {
         entry.id = fragment.id;
         entry.first_row_id = fragment.first_row_id;
         entry.rows = fragment.rows;
-        entry.files = {
-            {Uuid::Random(), 1, std::make_shared<const Family>(Family{FileKind::kParquet, {hole.id}}), {}}};
+        entry.files = {{Uuid::Random(),
+                        1,
+                        std::make_shared<const ColumnGroup>(ColumnGroup{FileKind::kParquet, {hole.id}}),
+                        {}}};
         fill.entries.push_back(entry);
       }
       return {fill, {}, {}, {id, hole}, {{(**view.Fragments())[0], nullptr, {id.id, hole.id}}}};

@@ -71,7 +71,7 @@ class ParquetWriter {
 
   const Uuid& file() const { return file_; }
 
-  Result<DataFile> Finish(const std::shared_ptr<const Family>& family) {
+  Result<DataFile> Finish(const std::shared_ptr<const ColumnGroup>& group) {
     ParquetTail tail;
     try {
       stream_->Keep();  // the last row group's pages are written here too
@@ -81,7 +81,7 @@ class ParquetWriter {
       return Status::Io(error.what());
     }
     HEADRACE_TRY(upload_->Commit());
-    return DataFile{file_, upload_->written(), family, tail};
+    return DataFile{file_, upload_->written(), group, tail};
   }
 
  private:
@@ -115,17 +115,18 @@ class FragmentWriter final : public DataWriter {
         stat_fields_(std::move(stat_fields)),
         options_(std::move(options)),
         packs_(base, options_) {
-    Family parquet{FileKind::kParquet, {}};
+    ColumnGroup parquet{FileKind::kParquet, {}};
     for (const auto& field : fields_) {
       if (field.type.kind == Kind::kTensor) {
-        tensor_families_.push_back(std::make_shared<const Family>(Family{FileKind::kTensor, {field.id}}));
+        tensor_groups_.push_back(
+            std::make_shared<const ColumnGroup>(ColumnGroup{FileKind::kTensor, {field.id}}));
       } else {
         parquet.fields.push_back(field.id);
         parquet_fields_.push_back(field);
       }
     }
     std::sort(parquet.fields.begin(), parquet.fields.end());
-    parquet_family_ = std::make_shared<const Family>(std::move(parquet));
+    parquet_group_ = std::make_shared<const ColumnGroup>(std::move(parquet));
   }
 
   ~FragmentWriter() override {
@@ -177,14 +178,14 @@ class FragmentWriter final : public DataWriter {
     if (fragment_rows_ == 0) return Status::Ok();
     current_.rows = fragment_rows_;
     if (parquet_) {
-      HEADRACE_ASSIGN(DataFile file, parquet_->Finish(parquet_family_));
+      HEADRACE_ASSIGN(DataFile file, parquet_->Finish(parquet_group_));
       bytes_ += file.bytes;
       current_.files.push_back(std::move(file));
     }
     for (size_t i = 0; i < tensors_.size(); ++i) {
       HEADRACE_ASSIGN(const int64_t written, tensors_[i]->Finish());
       bytes_ += written;
-      current_.files.push_back({tensor_ids_[i], written, tensor_families_[i]});
+      current_.files.push_back({tensor_ids_[i], written, tensor_groups_[i]});
     }
     for (const auto& [pack, live] : pack_use_) current_.packs.push_back({pack, live});
     fragments_.push_back(std::move(current_));
@@ -280,8 +281,8 @@ class FragmentWriter final : public DataWriter {
   std::vector<int32_t> stat_fields_;
   WriteOptions options_;
   std::vector<Field> parquet_fields_;
-  std::shared_ptr<const Family> parquet_family_;
-  std::vector<std::shared_ptr<const Family>> tensor_families_;
+  std::shared_ptr<const ColumnGroup> parquet_group_;
+  std::vector<std::shared_ptr<const ColumnGroup>> tensor_groups_;
   PackWriter packs_;
 
   std::unique_ptr<ParquetWriter> parquet_;

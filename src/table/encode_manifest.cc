@@ -145,14 +145,14 @@ Status AddStatColumns(const std::vector<Fragment>& entries, int32_t field, Colum
   return Status::Ok();
 }
 
-Status AddFileColumns(const std::vector<Fragment>& entries, const Family& family, size_t index,
+Status AddFileColumns(const std::vector<Fragment>& entries, const ColumnGroup& group, size_t index,
                       Columns* columns) {
   arrow::FixedSizeBinaryBuilder ids(arrow::fixed_size_binary(16));
   arrow::Int64Builder sizes, tails, sums, versions;
   for (const auto& entry : entries) {
     const DataFile* found = nullptr;
     for (const auto& file : entry.files) {
-      if (*file.family == family) found = &file;
+      if (*file.column_group == group) found = &file;
     }
     if (found != nullptr) {
       HEADRACE_ARROW_TRY(ids.Append(found->id.bytes.data()));
@@ -176,7 +176,7 @@ Status AddFileColumns(const std::vector<Fragment>& entries, const Family& family
     HEADRACE_ARROW_TRY(versions.Finish(&array));
     columns->Add("version_" + std::to_string(index), array);
   }
-  if (family.kind != FileKind::kParquet) return Status::Ok();
+  if (group.kind != FileKind::kParquet) return Status::Ok();
   HEADRACE_ARROW_TRY(tails.Finish(&array));
   columns->Add("tail_" + std::to_string(index), array);
   HEADRACE_ARROW_TRY(sums.Finish(&array));
@@ -226,22 +226,22 @@ Result<WrittenManifest> EncodeManifest(const std::vector<Fragment>& entries) {
       entries, "gathered", [](const Fragment& e) { return !e.gathered.empty(); },
       [](const Fragment& e) { return GatheredToJson(e.gathered); }, &columns));
 
-  std::set<Family> families;
+  std::set<ColumnGroup> groups;
   std::set<int32_t> stat_fields;
   for (const auto& entry : entries) {
-    for (const auto& file : entry.files) families.insert(*file.family);
+    for (const auto& file : entry.files) groups.insert(*file.column_group);
     for (const auto& [field, stats] : entry.stats) stat_fields.insert(field);
   }
-  json family_list = json::array();
-  for (const auto& family : families) {
-    HEADRACE_TRY(AddFileColumns(entries, family, family_list.size(), &columns));
-    family_list.push_back({{"kind", FileKindName(family.kind)}, {"fields", family.fields}});
+  json group_list = json::array();
+  for (const auto& group : groups) {
+    HEADRACE_TRY(AddFileColumns(entries, group, group_list.size(), &columns));
+    group_list.push_back({{"kind", FileKindName(group.kind)}, {"fields", group.fields}});
   }
   for (const int32_t field : stat_fields) HEADRACE_TRY(AddStatColumns(entries, field, &columns));
 
   const auto metadata = arrow::key_value_metadata(
       {"headrace.format", "headrace.families", "headrace.stats", "headrace.requires"},
-      {std::to_string(kFormatVersion), family_list.dump(), json(stat_fields).dump(),
+      {std::to_string(kFormatVersion), group_list.dump(), json(stat_fields).dump(),
        json(FeaturesOf(entries)).dump()});
   const auto table = columns.Finish(metadata);
   HEADRACE_ARROW_ASSIGN(auto sink, arrow::io::BufferOutputStream::Create(1 << 16));

@@ -16,6 +16,40 @@
 namespace headrace::table {
 namespace {
 
+template <typename ArrayType>
+bool Widen(const arrow::Array& array, std::vector<int64_t>* out) {
+  const auto& typed = static_cast<const ArrayType&>(array);
+  out->resize(static_cast<size_t>(array.length()));
+  for (int64_t i = 0; i < array.length(); ++i)
+    (*out)[static_cast<size_t>(i)] = static_cast<int64_t>(typed.Value(i));
+  return true;
+}
+
+// Values of types narrower than an int64. False: it has another type.
+bool WholeNumbers(const arrow::Array& array, std::vector<int64_t>* out) {
+  using A = arrow::Type;
+  switch (array.type_id()) {
+    case A::BOOL:
+      return Widen<arrow::BooleanArray>(array, out);
+    case A::INT8:
+      return Widen<arrow::Int8Array>(array, out);
+    case A::INT16:
+      return Widen<arrow::Int16Array>(array, out);
+    case A::INT32:
+      return Widen<arrow::Int32Array>(array, out);
+    case A::UINT8:
+      return Widen<arrow::UInt8Array>(array, out);
+    case A::UINT16:
+      return Widen<arrow::UInt16Array>(array, out);
+    case A::UINT32:
+      return Widen<arrow::UInt32Array>(array, out);
+    case A::DATE32:
+      return Widen<arrow::Date32Array>(array, out);
+    default:
+      return false;
+  }
+}
+
 Result<Vec> Timestamps(const Expr& expr, const arrow::TimestampArray& array, Vec out) {
   const auto unit = static_cast<const arrow::TimestampType&>(*array.type()).unit();
   const int64_t factor = unit == arrow::TimeUnit::SECOND  ? 1'000'000
@@ -201,37 +235,9 @@ Result<Vec> VecOfColumn(const Expr& expr, const std::shared_ptr<arrow::Array>& a
     out.nulls.resize(static_cast<size_t>(rows));
     for (int64_t i = 0; i < rows; ++i) out.nulls[static_cast<size_t>(i)] = array->IsNull(i);
   }
+  if (WholeNumbers(*array, &out.ints)) return out;
   using A = arrow::Type;
-  const auto ints = [&](const auto& typed, int64_t divisor) {
-    out.ints.resize(static_cast<size_t>(rows));
-    for (int64_t i = 0; i < rows; ++i)
-      out.ints[static_cast<size_t>(i)] = static_cast<int64_t>(typed.Value(i)) * divisor;
-  };
   switch (array->type_id()) {
-    case A::BOOL:
-      ints(static_cast<const arrow::BooleanArray&>(*array), 1);
-      break;
-    case A::INT8:
-      ints(static_cast<const arrow::Int8Array&>(*array), 1);
-      break;
-    case A::INT16:
-      ints(static_cast<const arrow::Int16Array&>(*array), 1);
-      break;
-    case A::INT32:
-      ints(static_cast<const arrow::Int32Array&>(*array), 1);
-      break;
-    case A::UINT8:
-      ints(static_cast<const arrow::UInt8Array&>(*array), 1);
-      break;
-    case A::UINT16:
-      ints(static_cast<const arrow::UInt16Array&>(*array), 1);
-      break;
-    case A::UINT32:
-      ints(static_cast<const arrow::UInt32Array&>(*array), 1);
-      break;
-    case A::DATE32:
-      ints(static_cast<const arrow::Date32Array&>(*array), 1);
-      break;
     case A::INT64:
       out.int_data = static_cast<const arrow::Int64Array&>(*array).raw_values();
       break;

@@ -226,29 +226,33 @@ Result<std::shared_ptr<store::ObjectStore>> Copy(store::ObjectStore* from) {
   return to;
 }
 
-// A commit that fails, and fails again, and is tried again by its appender: the rows are there once, and so
-// are their files, the manifests and the lists of what was taken in. With the sequence of a writer and
-// without one.
-TEST(Faults, AnAppenderTriesAgainWithTheSameFiles) {
-  const auto full = store::NewMemoryStore();
-  {
-    // One entry more and the snapshot's go into a manifest, and manifests of a tier and lists merge.
-    ASSERT_VALUE(const auto setup, Catalog::InitOn(full, {.threads = 1}));
-    ASSERT_OK(setup->CreateTable("t", *SchemaFromArrow(*kSchema)).status());
-    ASSERT_VALUE(const auto table, setup->OpenTable("t"));
-    int64_t fragments = (limits::kInlineFragments + 1) * limits::kManifestFanIn - 1;
-    for (int64_t commit = 0; fragments > 0; ++commit) {
-      ASSERT_VALUE(const auto appender, table->StartAppend({"id", "vec"}, {.write = {.fragment_rows = 1}}));
-      const int64_t rows = std::min<int64_t>(fragments, limits::kInlineFragments + 1);
-      for (int64_t row = 0; row < rows; ++row)
-        ASSERT_OK(appender->Write(*BatchFromJson(kSchema, R"([{"id": 7, "vec": [1, 2]}])")));
-      if (commit + 1 < limits::kManifestFanIn) appender->Take({.source = std::to_string(commit)});
-      ASSERT_OK(appender->Commit().status());
-      fragments -= rows;
-    }
+// A table where one entry more puts the snapshot's into a manifest, and merges manifests of a tier and lists.
+Result<std::shared_ptr<store::ObjectStore>> TableThatIsFull() {
+  std::shared_ptr<store::ObjectStore> full = store::NewMemoryStore();
+  HEADRACE_ASSIGN(const auto setup, Catalog::InitOn(full, {.threads = 1}));
+  HEADRACE_ASSIGN(const auto table, setup->CreateTable("t", *SchemaFromArrow(*kSchema)));
+  int64_t fragments = (limits::kInlineFragments + 1) * limits::kManifestFanIn - 1;
+  for (int64_t commit = 0; fragments > 0; ++commit) {
+    HEADRACE_ASSIGN(const auto appender, table->StartAppend({"id", "vec"}, {.write = {.fragment_rows = 1}}));
+    const int64_t rows = std::min<int64_t>(fragments, limits::kInlineFragments + 1);
+    for (int64_t row = 0; row < rows; ++row)
+      HEADRACE_TRY(appender->Write(*BatchFromJson(kSchema, R"([{"id": 7, "vec": [1, 2]}])")));
+    if (commit + 1 < limits::kManifestFanIn) appender->Take({.source = std::to_string(commit)});
+    HEADRACE_TRY(appender->Commit().status());
+    fragments -= rows;
   }
-  const auto commit = [](const std::shared_ptr<store::ObjectStore>& inner, const store::FaultPlan& plan,
-                         bool sequence, bool* fired, bool* in_success) -> Status {
+  return full;
+}
+
+// An append whose first commits fail.
+struct FailingAppend {
+  store::FaultPlan plan;
+  bool sequence = false;    // whether a writer numbers it
+  bool fired = false;       // out: a fault was met
+  bool in_success = false;  // out: by a commit that succeeded nonetheless
+
+  // Cancelled: the files did not get whole, and nothing was committed.
+  Status Run(const std::shared_ptr<store::ObjectStore>& inner) {
     const auto faulty = store::NewFaultyStore(inner);
     HEADRACE_ASSIGN(const auto catalog, Catalog::OpenOn(faulty, {.threads = 1}));
     HEADRACE_ASSIGN(const auto table, catalog->OpenTable("t"));
@@ -263,18 +267,32 @@ TEST(Faults, AnAppenderTriesAgainWithTheSameFiles) {
     for (int tries = 0; tries < 4; ++tries) {
       faulty->Arm(again);
       done = appender->Commit().status();
-      *fired = faulty->fired() || *fired;
-      *in_success = (done.ok() && faulty->fired()) || *in_success;
+      fired = faulty->fired() || fired;
+      in_success = (done.ok() && faulty->fired()) || in_success;
       faulty->Arm({});
       if (!done.ok() && !appender->can_retry()) break;
       if (!done.ok()) again.at = plan.at / (tries + 2);  // the next fails sooner
     }
     if (!done.ok() && !appender->can_retry()) return Status::Cancelled();
     return appender->Commit().status();
-  };
-  bool ignored = false, also = false;
+  }
+};
+
+Result<int64_t> RowsOfAppend(const std::shared_ptr<store::ObjectStore>& store) {
+  HEADRACE_ASSIGN(const auto catalog, Catalog::OpenOn(store, {.threads = 1}));
+  HEADRACE_ASSIGN(const auto table, catalog->OpenTable("t"));
+  HEADRACE_ASSIGN(const View view, table->At());
+  return view.Count("id = 9");
+}
+
+// A commit that fails, and fails again, and is tried again by its appender: the rows are there once, and so
+// are their files, the manifests and the lists of what was taken in. With the sequence of a writer and
+// without one.
+TEST(Faults, AnAppenderTriesAgainWithTheSameFiles) {
+  ASSERT_VALUE(const auto full, TableThatIsFull());
   ASSERT_VALUE(const auto undisturbed, Copy(full.get()));
-  ASSERT_OK(commit(undisturbed, {}, true, &ignored, &also));
+  FailingAppend numbered{.sequence = true};
+  ASSERT_OK(numbered.Run(undisturbed));
   const auto wanted = Objects(undisturbed.get());
   const auto before = Objects(full.get());
   ASSERT_GT(wanted.at("taken"), before.at("taken"));
@@ -283,27 +301,23 @@ TEST(Faults, AnAppenderTriesAgainWithTheSameFiles) {
     for (const Fault fault : {Fault::kFail, Fault::kCrash, Fault::kHang, Fault::kAmbiguous}) {
       for (int64_t n = 0, tried = 0;; ++n) {
         ASSERT_VALUE(const auto inner, Copy(full.get()));
-        bool fired = false, in_success = false;
-        const Status done =
-            commit(inner, {.at = n, .fault = fault, .hang_ms = 1}, sequence, &fired, &in_success);
-        const std::string what = "fault " + std::to_string(static_cast<int>(fault)) + " at " +
-                                 std::to_string(n) + (sequence ? ", with" : ", without") + " a sequence";
+        FailingAppend append{.plan = {.at = n, .fault = fault, .hang_ms = 1}, .sequence = sequence};
+        const Status done = append.Run(inner);
+        SCOPED_TRACE("fault " + std::to_string(static_cast<int>(fault)) + " at " + std::to_string(n) +
+                     (sequence ? ", with" : ", without") + " a sequence");
         const bool never = done.Is(Code::kCancelled);  // the files were not whole: nothing happened
-        ASSERT_TRUE(never || done.ok()) << what << ": " << done.ToString();
+        ASSERT_TRUE(never || done.ok()) << done.ToString();
         tried += !never;
-        ASSERT_VALUE(const auto catalog, Catalog::OpenOn(inner, {.threads = 1}));
-        ASSERT_VALUE(const auto table, catalog->OpenTable("t"));
-        ASSERT_VALUE(const View view, table->At());
-        ASSERT_VALUE(const int64_t rows, view.Count("id = 9"));
-        ASSERT_EQ(rows, never ? 0 : 1) << what;
+        ASSERT_VALUE(const int64_t rows, RowsOfAppend(inner));
+        ASSERT_EQ(rows, never ? 0 : 1);
         auto objects = Objects(inner.get());
         // A commit that succeeds although something failed may be unable to delete what it needs no more.
         for (const char* kind : {"manifests", "taken"})
-          if (in_success) objects[kind] = std::min(objects[kind], wanted.at(kind));
+          if (append.in_success) objects[kind] = std::min(objects[kind], wanted.at(kind));
         // A crash before the files are whole cannot delete any more.
         const bool gone = never && fault == Fault::kCrash;
-        ASSERT_TRUE(gone || objects == (never ? before : wanted)) << what;
-        if (!fired) {
+        ASSERT_TRUE(gone || objects == (never ? before : wanted));
+        if (!append.fired) {
           EXPECT_GT(tried, 5);
           break;
         }

@@ -6,7 +6,7 @@ namespace headrace::table {
 namespace {
 
 bool Holds(const DataFile& file, int32_t field) {
-  return std::binary_search(file.family->fields.begin(), file.family->fields.end(), field);
+  return std::binary_search(file.column_group->fields.begin(), file.column_group->fields.end(), field);
 }
 
 const DataFile* Find(const std::vector<DataFile>& files, int32_t field) {
@@ -29,12 +29,13 @@ bool Meet(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
 // Takes from `files` the fields that `newer` stands for.
 void TakeFields(const DataFile& newer, std::vector<DataFile>* files) {
   std::erase_if(*files, [&](DataFile& file) {
-    if (!Meet(file.family->fields, newer.family->fields)) return false;
-    Family left{file.family->kind, {}};
-    std::set_difference(file.family->fields.begin(), file.family->fields.end(), newer.family->fields.begin(),
-                        newer.family->fields.end(), std::back_inserter(left.fields));
+    if (!Meet(file.column_group->fields, newer.column_group->fields)) return false;
+    ColumnGroup left{file.column_group->kind, {}};
+    std::set_difference(file.column_group->fields.begin(), file.column_group->fields.end(),
+                        newer.column_group->fields.begin(), newer.column_group->fields.end(),
+                        std::back_inserter(left.fields));
     if (left.fields.empty()) return true;
-    file.family = std::make_shared<const Family>(std::move(left));
+    file.column_group = std::make_shared<const ColumnGroup>(std::move(left));
     return false;
   });
 }

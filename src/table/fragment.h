@@ -21,11 +21,11 @@ const char* FileKindName(FileKind kind);                  // "parquet", "tensor"
 Result<FileKind> ParseFileKind(const std::string& name);  // Unsupported for kinds of a newer Headrace
 
 // Columns of a fragment that were written together. Shared by all fragments of one write.
-struct Family {
+struct ColumnGroup {
   FileKind kind = FileKind::kParquet;
   std::vector<int32_t> fields;  // top-level field ids, ascending
-  bool operator==(const Family&) const = default;
-  auto operator<=>(const Family&) const = default;
+  bool operator==(const ColumnGroup&) const = default;
+  auto operator<=>(const ColumnGroup&) const = default;
 };
 
 // The end of a Parquet file: its page indexes and its footer.
@@ -37,7 +37,7 @@ struct ParquetTail {
 struct DataFile {
   Uuid id;
   int64_t bytes = 0;
-  std::shared_ptr<const Family> family;
+  std::shared_ptr<const ColumnGroup> column_group;
   ParquetTail tail;  // of a Parquet file
   // Of the update that wrote it to stand for older values of its fields; 0: there were none.
   int64_t version = 0;

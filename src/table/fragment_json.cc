@@ -13,8 +13,8 @@ json FilesToJson(const std::vector<DataFile>& files) {
   json out = json::array();
   for (const auto& file : files) {
     json entry = {{"id", file.id.ToString()},
-                  {"kind", FileKindName(file.family->kind)},
-                  {"fields", file.family->fields},
+                  {"kind", FileKindName(file.column_group->kind)},
+                  {"fields", file.column_group->fields},
                   {"bytes", file.bytes}};
     if (file.tail.bytes > 0) {
       entry["tail"] = file.tail.bytes;
@@ -37,10 +37,10 @@ Result<std::vector<DataFile>> FilesFromJson(const json& in) {
       file.tail.sum = std::stoull(entry.at("xxh3").get<std::string>(), nullptr, 16);
     }
     if (entry.contains("v")) file.version = JsonInt<int64_t>(entry.at("v"));
-    Family family;
-    HEADRACE_ASSIGN(family.kind, ParseFileKind(entry.at("kind").get<std::string>()));
-    family.fields = JsonInts(entry.at("fields"));
-    file.family = std::make_shared<const Family>(std::move(family));
+    ColumnGroup group;
+    HEADRACE_ASSIGN(group.kind, ParseFileKind(entry.at("kind").get<std::string>()));
+    group.fields = JsonInts(entry.at("fields"));
+    file.column_group = std::make_shared<const ColumnGroup>(std::move(group));
     files.push_back(std::move(file));
   }
   return files;

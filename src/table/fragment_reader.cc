@@ -52,7 +52,7 @@ Result<std::shared_ptr<ParquetFile>> FragmentReader::OpenParquet(const DataFile&
 
 Result<std::shared_ptr<arrow::Array>> FragmentReader::ReadFile(const DataFile& file, const Field& top,
                                                                const Rows& rows) const {
-  if (file.family->kind == FileKind::kTensor) {
+  if (file.column_group->kind == FileKind::kTensor) {
     const std::string key = DataKey(prefix_, file.id, FileKind::kTensor);
     HEADRACE_ASSIGN(const auto tensors, env_->files.GetOrOpen<TensorFile>(key, [&] {
       return TensorFile::Open(env_->store.get(), prefix_, file.id);
@@ -161,7 +161,7 @@ Result<std::optional<FieldStats>> FragmentReader::PageStats(const Fragment& frag
   std::optional<FieldStats> known;
   if (file == nullptr) {
     known = HoleStats(leaf, end - begin);
-  } else if (file->family->kind == FileKind::kParquet) {
+  } else if (file->column_group->kind == FileKind::kParquet) {
     HEADRACE_ASSIGN(const auto parquet, OpenParquet(*file));
     HEADRACE_ASSIGN(known, parquet->PageStats(leaf, begin, end));
   }

@@ -32,7 +32,7 @@ struct Made {
     HEADRACE_ASSIGN(const auto projection, Project(column));
     const DataFile* file = fragment().FileOf(projection.top.id);
     if (file == nullptr) return Status::NotFound("a hole");
-    return DataKey(view->prefix(), file->id, file->family->kind);
+    return DataKey(view->prefix(), file->id, file->column_group->kind);
   }
 };
 

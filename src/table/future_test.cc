@@ -110,7 +110,7 @@ TEST(Future, FeaturesOfAManifest) {
   Fragment entry;
   entry.rows = 2;
   entry.files.push_back(
-      {Uuid::Random(), 10, std::make_shared<const Family>(Family{FileKind::kParquet, {1}})});
+      {Uuid::Random(), 10, std::make_shared<const ColumnGroup>(ColumnGroup{FileKind::kParquet, {1}})});
   ASSERT_VALUE(const auto written, EncodeManifest({entry}));
   const auto load = [&](const std::string& key, const std::string& value) {
     const std::string bytes = EditManifest(written.bytes, key, value);

@@ -124,53 +124,37 @@ Status ReadChanges(const ChangeColumns& columns, int64_t row, Fragment* entry) {
   return CheckRowSets(*entry);
 }
 
-}  // namespace
+// What a manifest's metadata says of its columns.
+struct ManifestHead {
+  std::vector<std::shared_ptr<const ColumnGroup>> groups;
+  std::vector<int32_t> stat_fields;
+};
 
-Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const ManifestRef& ref) {
-  const std::string context = "cannot read the manifest " + ref.id.ToString();
-  if (bytes.size() != ref.bytes || Xxh3(bytes.view()) != ref.checksum) {
-    return Status::Corrupt("its checksum does not match").Wrap(context);
-  }
-  auto manifest = std::make_shared<Manifest>();
-  manifest->bytes_ = bytes;
-  HEADRACE_ASSIGN(const auto core,
-                  ColumnSet::Read(bytes, {"fragment", "first_row_id", "rows", "version", "packs"}, true));
-  if (!core.metadata() || core.rows() != ref.entries)
-    return Status::Corrupt("it is no manifest").Wrap(context);
-  std::vector<std::shared_ptr<const Family>> families;
-  std::vector<std::string> file_columns;
-  std::vector<std::string> optional_columns;  // that not every manifest has
+Result<ManifestHead> ReadHead(const arrow::KeyValueMetadata& metadata) {
+  ManifestHead head;
   try {
-    const std::string format = core.metadata()->Get("headrace.format").ValueOr("");
+    const std::string format = metadata.Get("headrace.format").ValueOr("");
     if (format != std::to_string(kFormatVersion)) {
       return Status::Unsupported("it has format version '" + format + "' and this program reads " +
-                                 std::to_string(kFormatVersion) + "; update Headrace")
-          .Wrap(context);
+                                 std::to_string(kFormatVersion) + "; update Headrace");
     }
-    const Status features = CheckFeatures(
-        json{{"requires", ParseJsonOrThrow(core.metadata()->Get("headrace.requires").ValueOr("[]"))}});
-    if (!features.ok()) return features.Wrap(context);
-    const auto list = ParseJsonOrThrow(core.metadata()->Get("headrace.families").ValueOr("[]"));
-    for (const auto& entry : list) {
-      Family family;
-      auto kind = ParseFileKind(entry.at("kind").get<std::string>());
-      if (!kind.ok()) return kind.status().Wrap(context);
-      family.kind = *kind;
-      family.fields = JsonInts(entry.at("fields"));
-      file_columns.push_back("file_" + std::to_string(families.size()));
-      file_columns.push_back("bytes_" + std::to_string(families.size()));
-      for (const char* name : {"tail_", "sum_", "version_"}) {
-        optional_columns.push_back(name + std::to_string(families.size()));
-      }
-      families.push_back(std::make_shared<const Family>(std::move(family)));
+    HEADRACE_TRY(
+        CheckFeatures(json{{"requires", ParseJsonOrThrow(metadata.Get("headrace.requires").ValueOr("[]"))}}));
+    for (const auto& entry : ParseJsonOrThrow(metadata.Get("headrace.families").ValueOr("[]"))) {
+      ColumnGroup group;
+      HEADRACE_ASSIGN(group.kind, ParseFileKind(entry.at("kind").get<std::string>()));
+      group.fields = JsonInts(entry.at("fields"));
+      head.groups.push_back(std::make_shared<const ColumnGroup>(std::move(group)));
     }
-    manifest->stat_fields_ = JsonInts(ParseJsonOrThrow(core.metadata()->Get("headrace.stats").ValueOr("[]")));
+    head.stat_fields = JsonInts(ParseJsonOrThrow(metadata.Get("headrace.stats").ValueOr("[]")));
   } catch (const std::exception& error) {
-    return Status::Corrupt(ExceptionText(error)).Wrap(context);
+    return Status::Corrupt(ExceptionText(error));
   }
-  HEADRACE_ASSIGN(const auto files, ColumnSet::Read(bytes, file_columns, true));
-  optional_columns.insert(optional_columns.end(), {"deleted", "overlays", "gathered"});
-  HEADRACE_ASSIGN(const auto optional, ColumnSet::Read(bytes, optional_columns, false));
+  return head;
+}
+
+// Entries without their files and statistics.
+Result<std::vector<Fragment>> ReadEntries(const ColumnSet& core, const ColumnSet& optional) {
   HEADRACE_ASSIGN(const auto* ids, core.Get<arrow::Int64Array>("fragment"));
   HEADRACE_ASSIGN(const auto* first, core.Get<arrow::Int64Array>("first_row_id"));
   HEADRACE_ASSIGN(const auto* rows, core.Get<arrow::Int64Array>("rows"));
@@ -180,45 +164,81 @@ Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const
   HEADRACE_ASSIGN(changes.deleted, optional.Get<arrow::BinaryArray>("deleted"));
   HEADRACE_ASSIGN(changes.overlays, optional.Get<arrow::BinaryArray>("overlays"));
   HEADRACE_ASSIGN(changes.gathered, optional.Get<arrow::BinaryArray>("gathered"));
-  manifest->entries_.resize(static_cast<size_t>(core.rows()));
+  std::vector<Fragment> entries(static_cast<size_t>(core.rows()));
   for (int64_t i = 0; i < core.rows(); ++i) {
-    Fragment& entry = manifest->entries_[static_cast<size_t>(i)];
+    Fragment& entry = entries[static_cast<size_t>(i)];
     entry.id = ids->Value(i);
     entry.first_row_id = first->Value(i);
     entry.rows = rows->Value(i);
     entry.version = versions->Value(i);
     if (entry.rows < 0 || entry.first_row_id < 0 || entry.rows > INT64_MAX - entry.first_row_id) {
-      return Status::Corrupt("an entry has an impossible row range").Wrap(context);
+      return Status::Corrupt("an entry has an impossible row range");
     }
     if (packs->value_length(i) > 0) {
       HEADRACE_ASSIGN(entry.packs, DecodePacks(packs->GetView(i)));
     }
-    entry.files.reserve(families.size());
-    const Status changed = ReadChanges(changes, i, &entry);
-    if (!changed.ok()) return changed.Wrap(context);
+    HEADRACE_TRY(ReadChanges(changes, i, &entry));
   }
-  for (size_t k = 0; k < families.size(); ++k) {
-    HEADRACE_ASSIGN(const auto* file, files.Get<arrow::FixedSizeBinaryArray>("file_" + std::to_string(k)));
-    HEADRACE_ASSIGN(const auto* size, files.Get<arrow::Int64Array>("bytes_" + std::to_string(k)));
-    if (core.rows() > 0 && (file == nullptr || size == nullptr || file->byte_width() != 16)) {
-      return Status::Corrupt("a file column is missing").Wrap(context);
-    }
-    HEADRACE_ASSIGN(const auto* tail, optional.Get<arrow::Int64Array>("tail_" + std::to_string(k)));
-    HEADRACE_ASSIGN(const auto* sum, optional.Get<arrow::Int64Array>("sum_" + std::to_string(k)));
-    HEADRACE_ASSIGN(const auto* version, optional.Get<arrow::Int64Array>("version_" + std::to_string(k)));
-    for (int64_t i = 0; i < core.rows(); ++i) {
-      if (file->IsNull(i)) continue;
-      DataFile data;
-      std::copy_n(file->GetValue(i), 16, data.id.bytes.data());
-      data.bytes = size->Value(i);
-      data.family = families[k];
-      if (tail != nullptr && sum != nullptr && tail->IsValid(i) && sum->IsValid(i)) {
-        data.tail = {tail->Value(i), static_cast<uint64_t>(sum->Value(i))};
-      }
-      if (version != nullptr && version->IsValid(i)) data.version = version->Value(i);
-      manifest->entries_[static_cast<size_t>(i)].files.push_back(std::move(data));
-    }
+  return entries;
+}
+
+// The files of one column group: columns `file_<k>`, `bytes_<k>` and their like, with k in `suffix`.
+Status ReadFiles(const ColumnSet& files, const ColumnSet& optional, const std::string& suffix,
+                 const std::shared_ptr<const ColumnGroup>& group, std::vector<Fragment>* entries) {
+  HEADRACE_ASSIGN(const auto* file, files.Get<arrow::FixedSizeBinaryArray>("file_" + suffix));
+  HEADRACE_ASSIGN(const auto* size, files.Get<arrow::Int64Array>("bytes_" + suffix));
+  if (!entries->empty() && (file == nullptr || size == nullptr || file->byte_width() != 16)) {
+    return Status::Corrupt("a file column is missing");
   }
+  HEADRACE_ASSIGN(const auto* tail, optional.Get<arrow::Int64Array>("tail_" + suffix));
+  HEADRACE_ASSIGN(const auto* sum, optional.Get<arrow::Int64Array>("sum_" + suffix));
+  HEADRACE_ASSIGN(const auto* version, optional.Get<arrow::Int64Array>("version_" + suffix));
+  for (size_t entry = 0; entry < entries->size(); ++entry) {
+    const auto i = static_cast<int64_t>(entry);
+    if (file->IsNull(i)) continue;
+    DataFile data;
+    std::copy_n(file->GetValue(i), 16, data.id.bytes.data());
+    data.bytes = size->Value(i);
+    data.column_group = group;
+    if (tail != nullptr && sum != nullptr && tail->IsValid(i) && sum->IsValid(i)) {
+      data.tail = {tail->Value(i), static_cast<uint64_t>(sum->Value(i))};
+    }
+    if (version != nullptr && version->IsValid(i)) data.version = version->Value(i);
+    (*entries)[entry].files.push_back(std::move(data));
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Manifest>> Manifest::Load(store::Bytes bytes, const ManifestRef& ref) {
+  auto manifest = Parse(std::move(bytes), ref);
+  if (!manifest.ok()) return manifest.status().Wrap("cannot read the manifest " + ref.id.ToString());
+  return manifest;
+}
+
+Result<std::shared_ptr<const Manifest>> Manifest::Parse(store::Bytes bytes, const ManifestRef& ref) {
+  if (bytes.size() != ref.bytes || Xxh3(bytes.view()) != ref.checksum) {
+    return Status::Corrupt("its checksum does not match");
+  }
+  HEADRACE_ASSIGN(const auto core,
+                  ColumnSet::Read(bytes, {"fragment", "first_row_id", "rows", "version", "packs"}, true));
+  if (!core.metadata() || core.rows() != ref.entries) return Status::Corrupt("it is no manifest");
+  HEADRACE_ASSIGN(ManifestHead head, ReadHead(*core.metadata()));
+  std::vector<std::string> required, optional = {"deleted", "overlays", "gathered"};
+  for (size_t k = 0; k < head.groups.size(); ++k) {
+    for (const char* name : {"file_", "bytes_"}) required.push_back(name + std::to_string(k));
+    for (const char* name : {"tail_", "sum_", "version_"}) optional.push_back(name + std::to_string(k));
+  }
+  HEADRACE_ASSIGN(const auto files, ColumnSet::Read(bytes, required, true));
+  HEADRACE_ASSIGN(const auto more, ColumnSet::Read(bytes, optional, false));
+  auto manifest = std::make_shared<Manifest>();
+  HEADRACE_ASSIGN(manifest->entries_, ReadEntries(core, more));
+  for (auto& entry : manifest->entries_) entry.files.reserve(head.groups.size());
+  for (size_t k = 0; k < head.groups.size(); ++k)
+    HEADRACE_TRY(ReadFiles(files, more, std::to_string(k), head.groups[k], &manifest->entries_));
+  manifest->stat_fields_ = std::move(head.stat_fields);
+  manifest->bytes_ = std::move(bytes);
   return std::shared_ptr<const Manifest>(std::move(manifest));
 }
 

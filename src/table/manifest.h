@@ -34,6 +34,8 @@ class Manifest {
   Result<std::vector<Fragment>> LoadAll() const;
 
  private:
+  static Result<std::shared_ptr<const Manifest>> Parse(store::Bytes bytes, const ManifestRef& ref);
+
   store::Bytes bytes_;
   std::vector<Fragment> entries_;
   std::vector<int32_t> stat_fields_;

@@ -5,7 +5,7 @@ namespace {
 
 void OfFiles(const std::vector<DataFile>& files, const NeededFileFn& fn) {
   for (const auto& file : files)
-    fn(file.family->kind == FileKind::kParquet ? ObjectKind::kParquet : ObjectKind::kTensor, file.id);
+    fn(file.column_group->kind == FileKind::kParquet ? ObjectKind::kParquet : ObjectKind::kTensor, file.id);
 }
 
 void OfRowSet(const RowSetRef& rows, const NeededFileFn& fn) {

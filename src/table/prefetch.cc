@@ -13,7 +13,8 @@ void Prefetch(Environment* env, const std::string& prefix, const Fragment& fragm
   for (const auto& column : columns) {
     if (column.top.id == 0) continue;
     const DataFile* file = fragment.FileOf(column.top.id);
-    if (file != nullptr && file->family->kind == FileKind::kParquet) wanted[file].push_back(&column.top);
+    if (file != nullptr && file->column_group->kind == FileKind::kParquet)
+      wanted[file].push_back(&column.top);
   }
   for (const auto& [file, fields] : wanted) {
     const auto parquet = OpenParquet(env, prefix, *file);

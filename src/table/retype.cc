@@ -22,10 +22,10 @@ bool IsUnsigned(Kind kind) { return kind >= Kind::kUInt8 && kind <= Kind::kUInt6
 bool IsFloat(Kind kind) { return kind >= Kind::kFloat16 && kind <= Kind::kFloat64; }
 
 bool NumberFits(Kind from, Kind to) {
-  const bool family = (IsSigned(from) && IsSigned(to)) ||
-                      (IsUnsigned(from) && (IsUnsigned(to) || IsSigned(to))) ||
-                      (IsFloat(from) && IsFloat(to));
-  return family && KindBytes(to) > KindBytes(from);
+  const bool same_sort = (IsSigned(from) && IsSigned(to)) ||
+                         (IsUnsigned(from) && (IsUnsigned(to) || IsSigned(to))) ||
+                         (IsFloat(from) && IsFloat(to));
+  return same_sort && KindBytes(to) > KindBytes(from);
 }
 
 bool LeafFits(const Type& from, const Type& to) {

@@ -64,24 +64,25 @@ struct ScanPlan {
   }
 };
 
-Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& options, bool read_columns) {
-  auto plan = std::make_shared<ScanPlan>(
-      ScanPlan{view, {}, {}, {}, true, {}, {}, {}, {}, {}, {}, options.rows, options.stop, {}});
-  if (read_columns) {
-    std::vector<std::string> names = options.columns;
-    if (options.with_row_ids) {
-      if (names.empty()) {
-        for (const auto& field : view.schema().fields) names.push_back(field.name);
-      }
-      if (std::find(names.begin(), names.end(), kRowIdColumn) == names.end())
-        names.emplace_back(kRowIdColumn);
+Status SelectColumns(const ScanOptions& options, ScanPlan* plan) {
+  std::vector<std::string> names = options.columns;
+  if (options.with_row_ids) {
+    if (names.empty()) {
+      for (const auto& field : plan->view.schema().fields) names.push_back(field.name);
     }
-    HEADRACE_ASSIGN(plan->columns, ProjectColumns(view.schema(), names));
-    plan->schema = table::ToArrow(plan->columns);
+    if (std::find(names.begin(), names.end(), kRowIdColumn) == names.end()) names.emplace_back(kRowIdColumn);
   }
+  HEADRACE_ASSIGN(plan->columns, ProjectColumns(plan->view.schema(), names));
+  plan->schema = table::ToArrow(plan->columns);
+  return Status::Ok();
+}
+
+// The filter in parts, cheapest first, and the columns that it reads.
+Status SelectConjuncts(const ScanOptions& options, ScanPlan* plan) {
+  const Schema& schema = plan->view.schema();
   if (!options.where.empty()) {
     HEADRACE_ASSIGN(const ExprPtr parsed, ParseExpr(options.where));
-    HEADRACE_ASSIGN(const ExprPtr filter, BindFilter(parsed, view.schema()));
+    HEADRACE_ASSIGN(const ExprPtr filter, BindFilter(parsed, schema));
     plan->conjuncts = Conjuncts(filter);
   } else {
     plan->conjuncts = options.hints;
@@ -93,22 +94,34 @@ Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& 
                    [](const ExprPtr& a, const ExprPtr& b) { return CostOf(*a) < CostOf(*b); });
   const std::function<Status(const Expr&)> collect = [&](const Expr& expr) -> Status {
     if (expr.op == ExprOp::kColumn) {
-      HEADRACE_ASSIGN(plan->filter_columns[ToString(expr)], ProjectPath(view.schema(), "", expr.path));
+      HEADRACE_ASSIGN(plan->filter_columns[ToString(expr)], ProjectPath(schema, "", expr.path));
     }
     for (const auto& arg : expr.args) HEADRACE_TRY(collect(*arg));
     return Status::Ok();
   };
   for (const auto& conjunct : plan->conjuncts) HEADRACE_TRY(collect(*conjunct));
-  HEADRACE_ASSIGN(plan->fragments, view.Fragments());
-  if (plan->rows && plan->rows->size() != plan->fragments->size()) {
-    return Status::Invalid("there are " + std::to_string(plan->rows->size()) + " sets of rows for " +
-                           std::to_string(plan->fragments->size()) + " fragments");
-  }
+  return Status::Ok();
+}
 
-  // Statistics of the filter's fields, loaded once each.
-  for (const auto& [text, column] : plan->filter_columns) {
+// What the filter may be in the rows of a fragment, by its statistics.
+Outcomes OutcomesIn(const ScanPlan& plan, size_t fragment) {
+  Outcomes outcomes{true, false, false};
+  for (const auto& conjunct : plan.conjuncts) {
+    const Outcomes part = PossibleOutcomes(*conjunct, [&](const Field& leaf) {
+      const auto it = plan.known.find(leaf.id);
+      return it == plan.known.end() || !plan.HasStats(leaf) ? std::nullopt : it->second[fragment];
+    });
+    outcomes.can_true &= part.can_true;
+    outcomes.can_false |= part.can_false || part.can_null;
+  }
+  return outcomes;
+}
+
+// The fragments that may have rows to give.
+Status SelectFragments(ScanPlan* plan) {
+  for (const auto& [text, column] : plan->filter_columns) {  // statistics of a field are loaded once
     if (plan->known.contains(column.leaf.id)) continue;
-    HEADRACE_ASSIGN(plan->known[column.leaf.id], view.Stats(column.leaf));
+    HEADRACE_ASSIGN(plan->known[column.leaf.id], plan->view.Stats(column.leaf));
   }
   std::set<int32_t> wanted;
   for (const auto& column : plan->columns) wanted.insert(column.top.id);
@@ -117,34 +130,40 @@ Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& 
     const Fragment& fragment = (*plan->fragments)[i];
     plan->stats.fragments_total += 1;
     plan->stats.rows_total += fragment.live_rows();
-    Outcomes outcomes{true, false, false};
-    for (const auto& conjunct : plan->conjuncts) {
-      const Outcomes part = PossibleOutcomes(*conjunct, [&](const Field& leaf) {
-        const auto it = plan->known.find(leaf.id);
-        return it == plan->known.end() || !plan->HasStats(leaf) ? std::nullopt : it->second[i];
-      });
-      outcomes.can_true &= part.can_true;
-      outcomes.can_false |= part.can_false || part.can_null;
-    }
+    const Outcomes outcomes = OutcomesIn(*plan, i);
     const RowSet* only = plan->Only(i);
     if (!outcomes.can_true || fragment.live_rows() == 0 || (only != nullptr && only->count() == 0)) continue;
     plan->kept.push_back(i);
     plan->whole.push_back(!outcomes.can_false);
-    HEADRACE_ASSIGN(auto deleted, view.Deleted(fragment));
+    HEADRACE_ASSIGN(auto deleted, plan->view.Deleted(fragment));
     plan->deleted.push_back(std::move(deleted));
     plan->stats.fragments += 1;
     plan->stats.rows_read += fragment.live_rows();
     for (const auto& file : fragment.files) {
-      const bool used = std::any_of(file.family->fields.begin(), file.family->fields.end(),
-                                    [&](int32_t id) { return wanted.contains(id); });
-      if (!used) continue;
+      const auto& fields = file.column_group->fields;
+      if (std::none_of(fields.begin(), fields.end(), [&](int32_t id) { return wanted.contains(id); }))
+        continue;
       plan->stats.files += 1;
       plan->stats.bytes += file.bytes;
-      if (file.family->kind == FileKind::kParquet) {
+      if (file.column_group->kind == FileKind::kParquet) {
         plan->stats.row_groups += (fragment.rows + limits::kRowGroupRows - 1) / limits::kRowGroupRows;
       }
     }
   }
+  return Status::Ok();
+}
+
+Result<std::shared_ptr<ScanPlan>> MakePlan(const View& view, const ScanOptions& options, bool read_columns) {
+  auto plan = std::make_shared<ScanPlan>(
+      ScanPlan{view, {}, {}, {}, true, {}, {}, {}, {}, {}, {}, options.rows, options.stop, {}});
+  if (read_columns) HEADRACE_TRY(SelectColumns(options, plan.get()));
+  HEADRACE_TRY(SelectConjuncts(options, plan.get()));
+  HEADRACE_ASSIGN(plan->fragments, view.Fragments());
+  if (plan->rows && plan->rows->size() != plan->fragments->size()) {
+    return Status::Invalid("there are " + std::to_string(plan->rows->size()) + " sets of rows for " +
+                           std::to_string(plan->fragments->size()) + " fragments");
+  }
+  HEADRACE_TRY(SelectFragments(plan.get()));
   return plan;
 }
 

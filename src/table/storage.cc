@@ -87,18 +87,18 @@ class ColumnMeasure {
     if (!measured_.insert(file.id).second) return Status::Ok();
     std::map<int32_t, int64_t> parts;
     int64_t rest = file.bytes;
-    if (file.family->kind == FileKind::kParquet) {
+    if (file.column_group->kind == FileKind::kParquet) {
       HEADRACE_ASSIGN(const auto opened, OpenParquet(view_.environment().get(), view_.prefix(), file));
       parts = opened->BytesByField();
     } else {
       rest += SizeOf(SumsKey(view_.prefix(), file.id));
-      for (const int32_t field : file.family->fields)
-        parts[field] = file.bytes / static_cast<int64_t>(file.family->fields.size());
+      for (const int32_t field : file.column_group->fields)
+        parts[field] = file.bytes / static_cast<int64_t>(file.column_group->fields.size());
     }
     for (const auto& [field, bytes] : parts) {
       rest -= bytes;
       const auto column = columns_.find(field);
-      const auto& held = file.family->fields;  // without those that a newer file stands for
+      const auto& held = file.column_group->fields;  // without those that a newer file stands for
       if (column == columns_.end() || !std::binary_search(held.begin(), held.end(), field)) {
         storage_.left_in_files += bytes;
       } else {
@@ -170,8 +170,8 @@ class Measure {
     newest = std::max(newest, version);
   }
   void Name(const DataFile& file, int64_t version) {
-    Name(DataKey(prefix_, file.id, file.family->kind), version);
-    if (file.family->kind == FileKind::kTensor) Name(SumsKey(prefix_, file.id), version);
+    Name(DataKey(prefix_, file.id, file.column_group->kind), version);
+    if (file.column_group->kind == FileKind::kTensor) Name(SumsKey(prefix_, file.id), version);
   }
   void Name(const RowSetRef& rows, int64_t version) {
     if (!rows.empty() && rows.inside.empty()) Name(RowSetKey(prefix_, rows.file), version);

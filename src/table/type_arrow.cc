@@ -4,6 +4,8 @@
 #include <arrow/type.h>
 #include <arrow/util/key_value_metadata.h>
 
+#include <optional>
+
 #include "base/limits.h"
 #include "table/blob_cells.h"
 
@@ -95,6 +97,48 @@ Result<Type> FixedBinaryFromArrow(const arrow::Field& field) {
 
 Result<Type> ExtensionFromArrow(const arrow::Field& field, int depth);
 
+// Of types that are told by their id alone.
+std::optional<Kind> KindOfId(arrow::Type::type id) {
+  using A = arrow::Type;
+  switch (id) {
+    case A::BOOL:
+      return Kind::kBool;
+    case A::INT8:
+      return Kind::kInt8;
+    case A::INT16:
+      return Kind::kInt16;
+    case A::INT32:
+      return Kind::kInt32;
+    case A::INT64:
+      return Kind::kInt64;
+    case A::UINT8:
+      return Kind::kUInt8;
+    case A::UINT16:
+      return Kind::kUInt16;
+    case A::UINT32:
+      return Kind::kUInt32;
+    case A::UINT64:
+      return Kind::kUInt64;
+    case A::HALF_FLOAT:
+      return Kind::kFloat16;
+    case A::FLOAT:
+      return Kind::kFloat32;
+    case A::DOUBLE:
+      return Kind::kFloat64;
+    case A::BINARY:
+    case A::LARGE_BINARY:
+    case A::BINARY_VIEW:
+      return Kind::kBinary;
+    case A::DATE32:
+    case A::DATE64:  // whole days, by its definition; others are refused when they come
+      return Kind::kDate;
+    case A::INTERVAL_MONTH_DAY_NANO:  // of SQL; those with months are refused when they come
+      return Kind::kDuration;
+    default:
+      return std::nullopt;
+  }
+}
+
 Result<Type> FromArrowAt(const arrow::Field& field, int depth) {
   if (depth > limits::kMaxNesting) {
     return Status::Limit("column '" + field.name() + "' nests deeper than " +
@@ -102,57 +146,16 @@ Result<Type> FromArrowAt(const arrow::Field& field, int depth) {
   }
   Type type;
   const auto& source = *field.type();
+  if (const auto kind = KindOfId(source.id())) {
+    type.kind = *kind;
+    return type;
+  }
   using A = arrow::Type;
   switch (source.id()) {
-    case A::BOOL:
-      type.kind = Kind::kBool;
-      return type;
-    case A::INT8:
-      type.kind = Kind::kInt8;
-      return type;
-    case A::INT16:
-      type.kind = Kind::kInt16;
-      return type;
-    case A::INT32:
-      type.kind = Kind::kInt32;
-      return type;
-    case A::INT64:
-      type.kind = Kind::kInt64;
-      return type;
-    case A::UINT8:
-      type.kind = Kind::kUInt8;
-      return type;
-    case A::UINT16:
-      type.kind = Kind::kUInt16;
-      return type;
-    case A::UINT32:
-      type.kind = Kind::kUInt32;
-      return type;
-    case A::UINT64:
-      type.kind = Kind::kUInt64;
-      return type;
-    case A::HALF_FLOAT:
-      type.kind = Kind::kFloat16;
-      return type;
-    case A::FLOAT:
-      type.kind = Kind::kFloat32;
-      return type;
-    case A::DOUBLE:
-      type.kind = Kind::kFloat64;
-      return type;
     case A::STRING:
     case A::LARGE_STRING:
     case A::STRING_VIEW:
       type.kind = ExtensionOf(field) == "arrow.json" ? Kind::kJson : Kind::kString;
-      return type;
-    case A::BINARY:
-    case A::LARGE_BINARY:
-    case A::BINARY_VIEW:
-      type.kind = Kind::kBinary;
-      return type;
-    case A::DATE32:
-    case A::DATE64:  // whole days, by its definition; others are refused when they come
-      type.kind = Kind::kDate;
       return type;
     case A::TIME32:
     case A::TIME64:
@@ -162,9 +165,6 @@ Result<Type> FromArrowAt(const arrow::Field& field, int depth) {
     case A::DURATION:
       type.kind = Kind::kDuration;
       type.unit = static_cast<TimeUnit>(static_cast<const arrow::DurationType&>(source).unit());
-      return type;
-    case A::INTERVAL_MONTH_DAY_NANO:  // of SQL; those with months are refused when they come
-      type.kind = Kind::kDuration;
       return type;
     case A::DECIMAL32:
     case A::DECIMAL64:

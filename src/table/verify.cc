@@ -120,8 +120,8 @@ Status Verifier::Finish() {
 }
 
 Result<int64_t> Verifier::CheckFile(const DataFile& file) const {
-  const std::string key = DataKey(prefix_, file.id, file.family->kind);
-  if (file.family->kind == FileKind::kTensor) {
+  const std::string key = DataKey(prefix_, file.id, file.column_group->kind);
+  if (file.column_group->kind == FileKind::kTensor) {
     HEADRACE_ASSIGN(const auto tensor, TensorFile::Open(env_->store.get(), prefix_, file.id));
     HEADRACE_TRY(tensor->VerifyAll(options_.stop));
     return file.bytes;
@@ -175,7 +175,8 @@ Status Verifier::NoteCells(const BlobCells& cells, const DataFile& file) const {
   const std::lock_guard lock(cells_mutex_);
   for (int64_t i = 0; i < cells.length(); ++i) {
     if (cells.IsNull(i)) continue;
-    if (cells.Checksum(i) == *verify_.absent) holds_.insert(DataKey(prefix_, file.id, file.family->kind));
+    if (cells.Checksum(i) == *verify_.absent)
+      holds_.insert(DataKey(prefix_, file.id, file.column_group->kind));
     if (!cells.IsPacked(i)) continue;
     HEADRACE_ASSIGN(const std::string key, cells.KeyOf(i, prefix_));
     covered_[key][cells.Offset(i)] = cells.PackedBytes(i);
@@ -212,10 +213,10 @@ Status Verifier::CheckFiles(const View& view, const Fragment& fragment, const st
                             int64_t first, int64_t rows) {
   const int64_t version = view.snapshot().version;
   for (const auto& file : files) {
-    const std::string key = DataKey(prefix_, file.id, file.family->kind);
+    const std::string key = DataKey(prefix_, file.id, file.column_group->kind);
     if (seen_.insert(file.id).second)
       HEADRACE_TRY(Start(key, version, [this, file] { return CheckFile(file); }));
-    for (const int32_t id : file.family->fields) {
+    for (const int32_t id : file.column_group->fields) {
       const Field* field = view.schema().FindId(id);
       if (field == nullptr) {  // dropped: an earlier version may know it
         if (!seen_columns_.contains({file.id, id, first})) unread_[{file.id, id}] = key;
