@@ -70,7 +70,7 @@ Result<bool> NamelessStill(store::ObjectStore* store, const Refs& refs, const st
   for (const auto& ref : all) {
     if (ref.target.substr(0, ref.target.find('@')) == table) return false;
   }
-  HEADRACE_ASSIGN(const auto objects, store->List("tables/" + table + "/", "", INT64_MAX));
+  HEADRACE_ASSIGN(const auto objects, store->List(kTablesFolder + table + "/", "", INT64_MAX));
   for (const auto& object : objects) {
     if (object.modified_us > found.put_us) return false;
   }
@@ -129,10 +129,10 @@ Status Catalog::CollectNameless(const CollectOptions& collect, const CommitOptio
   }
   HEADRACE_TRY(
       AbortUploads(env_->store, std::min(before_us, now_us - kDefaultGraceUs), collect.dry_run, done));
-  HEADRACE_ASSIGN(const auto objects, store->List("tables/", "", INT64_MAX));
+  HEADRACE_ASSIGN(const auto objects, store->List(kTablesFolder, "", INT64_MAX));
   std::map<std::string, Nameless> nameless;
   for (const auto& object : objects) {
-    const size_t begin = std::string_view("tables/").size();
+    const size_t begin = std::string_view(kTablesFolder).size();
     const std::string table = object.key.substr(begin, object.key.find('/', begin) - begin);
     if (!Uuid::Parse(table).ok() || named.now.contains(table)) continue;
     Nameless& found = nameless[table];

@@ -15,7 +15,8 @@ bool IsFile(ObjectKind kind) {
 
 // Objects that stay whatever happens, or that anybody may delete at any time.
 bool IsLeftAlone(ObjectKind kind) {
-  return kind == ObjectKind::kLock || kind == ObjectKind::kSelection || kind == ObjectKind::kCollected;
+  return kind == ObjectKind::kLock || kind == ObjectKind::kSelection || kind == ObjectKind::kCollected ||
+         kind == ObjectKind::kDamaged;
 }
 
 }  // namespace

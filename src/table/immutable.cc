@@ -25,6 +25,7 @@ bool IsImmutable(std::string_view key) {
     case ObjectKind::kLease:
     case ObjectKind::kSnapshot:  // a stub takes an expired one's place
     case ObjectKind::kCollected:
+    case ObjectKind::kDamaged:
     case ObjectKind::kSelection:
     case ObjectKind::kLock:
       return false;

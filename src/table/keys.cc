@@ -13,6 +13,7 @@ namespace {
 constexpr std::string_view kLockEnd = ".lock";
 constexpr std::string_view kCommitLock = "commit.lock";
 constexpr std::string_view kCollectedFile = "collected.json";
+constexpr std::string_view kDamagedFolder = "damaged";
 
 // <rev>: newest first in a listing.
 std::string Rev(int64_t number) {
@@ -88,6 +89,10 @@ Named ParseInTable(ObjectName name, const std::vector<std::string_view>& parts) 
     name.kind = ObjectKind::kSnapshot;
     return WithNumber(name, ParseRev(file));
   }
+  if (parts.size() == 2 && parts[0] == kDamagedFolder && TakeEnd(&file, ".json")) {
+    name.kind = ObjectKind::kDamaged;
+    return WithNumber(name, ParseRev(file));
+  }
   if (parts.size() == 2 && parts[0] == "manifests" && TakeEnd(&file, ".parquet")) {
     return WithId(name, ObjectKind::kManifest, file);
   }
@@ -141,7 +146,7 @@ std::string RefFolder(std::string_view name) { return kRefsFolder + EncodeRefNam
 std::string RefKey(std::string_view name, int64_t revision) {
   return RefFolder(name) + Rev(revision) + ".json";
 }
-std::string TableFolder(const Uuid& table) { return "tables/" + table.ToString() + "/"; }
+std::string TableFolder(const Uuid& table) { return kTablesFolder + table.ToString() + "/"; }
 std::string WeightsKey(const std::string& sha256) { return "models/" + sha256 + "/weights.gguf"; }
 std::string ModelManifestKey(const std::string& sha256) { return "models/" + sha256 + "/manifest.json"; }
 
@@ -173,6 +178,9 @@ std::string RowSetKey(const std::string& folder, const Uuid& file) {
   return folder + "rowsets/" + file.ToString() + ".roaring";
 }
 std::string CollectedKey(const std::string& folder) { return folder + std::string(kCollectedFile); }
+std::string DamagedKey(const std::string& folder, int64_t version) {
+  return folder + std::string(kDamagedFolder) + "/" + Rev(version) + ".json";
+}
 std::string SelectionKey(const std::string& folder, uint64_t filter, size_t part) {
   char file[32];
   std::snprintf(file, sizeof file, "/%08zu.sel", part);

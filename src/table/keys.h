@@ -1,29 +1,33 @@
+// clang-format off
 // Keys: how every object of a catalog is named. The one place where names are put together and taken apart.
 //
-//   key                                         written                       may be deleted
-//   -------------------------------------------------------------------------------------------------------------
-//   catalog.json                                once, by init                 never
-//   probe-<id>                                  init, to try the store    at once, by init
-//   refs/<name>/<rev>.json                      a move of a pointer           never: the history
-//   models/<sha256>/weights.gguf                model add, before manifest    model rm, once no ref names it
-//   models/<sha256>/manifest.json               model add, last               model rm, first
-//   jobs/<name>/<digest>.json                   first rank of a job           by anybody, after the job
-//   leases/<name>/<rev>.json                    whoever holds the lease       its holder, on the next; when
-//   lapsed tables/<id>/snapshots/<rev>.json            a commit                      never; a stub takes an
-//   expired one's place tables/<id>/manifests/<id>.parquet          a commit, before its snapshot once no
-//   snapshot names it tables/<id>/taken/<id>                      an append, before its snapshot once no
-//   snapshot names it tables/<id>/data/<id>.parquet               data writers                  once no
-//   manifest names it tables/<id>/data/<id>.arrow, <id>.sums      data writers, both or none    as above
-//   tables/<id>/packs/<id>.pack                 data writers                  once no fragment has live bytes
-//   tables/<id>/rowsets/<id>.roaring            a delete or an update         once no manifest names it
-//   tables/<id>/collected.json                  garbage collection            at any time: derived
-//   tables/<id>/damaged/<rev>.json              repair: a snapshot that was damaged  by anybody
-//   tables/<id>/selections/<hash>/<part>.sel    streams with a filter         at any time: derived
-//   …/commit.lock, ….sel.lock                   local disks: taking turns     never while someone may hold it
+//   key                                      written                             may be deleted
+//   ---------------------------------------------------------------------------------------------------------
+//   catalog.json                             once, by init                       never
+//   probe-<id>                               init, to try the store              at once, by init
+//   refs/<name>/<rev>.json                   a move of a pointer                 never: the history
+//   models/<sha256>/weights.gguf             model add, before its manifest      model rm, once no ref names it
+//   models/<sha256>/manifest.json            model add, last                     model rm, first
+//   jobs/<name>/<digest>.json                first rank of a job                 by anybody, after the job
+//   leases/<name>/<rev>.json                 whoever holds the lease             its holder, on the next; gc,
+//                                                                                when it lapsed
+//   tables/<id>/snapshots/<rev>.json         a commit                            never; a stub takes an expired
+//                                                                                one's place
+//   tables/<id>/manifests/<id>.parquet       a commit, before its snapshot       once no snapshot names it
+//   tables/<id>/taken/<id>                   an append, before its snapshot      once no snapshot names it
+//   tables/<id>/data/<id>.parquet            data writers                        once no manifest names it
+//   tables/<id>/data/<id>.arrow, <id>.sums   data writers, both or none          as above
+//   tables/<id>/packs/<id>.pack              data writers                        once no fragment has live bytes
+//   tables/<id>/rowsets/<id>.roaring         a delete or an update               once no manifest names it
+//   tables/<id>/collected.json               garbage collection                  at any time: derived
+//   tables/<id>/damaged/<rev>.json           repair: a damaged snapshot          by anybody
+//   tables/<id>/selections/<hash>/<part>.sel streams with a filter               at any time: derived
+//   …/commit.lock, ….sel.lock                local disks: taking turns           never while it may be held
 //
 // Whoever writes an object and then fails to commit deletes it again (SnapshotLog, Appender); what a crash
 // leaves behind, and what no version names any more, is for garbage collection. <rev> is 2^64 - 1 - number as
 // 20 digits, so that a store's first listed key is the newest.
+// clang-format on
 #pragma once
 
 #include <cstdint>
@@ -42,6 +46,7 @@ inline constexpr const char* kCatalogKey = "catalog.json";
 inline constexpr const char* kRefsFolder = "refs/";
 std::string RefFolder(std::string_view name);  // refs/<encoded name>/
 std::string RefKey(std::string_view name, int64_t revision);
+inline constexpr const char* kTablesFolder = "tables/";
 std::string TableFolder(const Uuid& table);  // tables/<id>/: `folder` below
 std::string WeightsKey(const std::string& sha256);
 std::string ModelManifestKey(const std::string& sha256);
@@ -59,6 +64,7 @@ std::string PacksFolder(const std::string& folder);
 std::string PackKey(const std::string& folder, const Uuid& pack);
 std::string RowSetKey(const std::string& folder, const Uuid& file);
 std::string CollectedKey(const std::string& folder);
+std::string DamagedKey(const std::string& folder, int64_t version);
 std::string SelectionKey(const std::string& folder, uint64_t filter, size_t part);
 std::string CommitLockKey(const std::string& folder);
 std::string LockKey(const std::string& key);  // for taking turns at making the object `key`
@@ -84,6 +90,7 @@ enum class ObjectKind {
   kPack,
   kRowSets,
   kCollected,
+  kDamaged,
   kSelection,
   kLock,
 };
@@ -93,7 +100,7 @@ struct ObjectName {
   ObjectKind kind = ObjectKind::kCatalog;
   Uuid table;          // of everything below tables/, locks included
   Uuid id;             // kProbe, kManifest, kTaken, kParquet, kTensor, kTensorSums, kPack, kRowSets
-  int64_t number = 0;  // kSnapshot: version. kRef: revision. kLease: epoch. kSelection: part
+  int64_t number = 0;  // kSnapshot, kDamaged: version. kRef: revision. kLease: epoch. kSelection: part
   std::string
       name;  // kRef, kLease: its name. kModel…: SHA-256. kJob, kSelection: folder. kLock: whose, a key
 };

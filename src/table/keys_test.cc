@@ -35,6 +35,8 @@ TEST(Keys, EveryKeyIsTakenApart) {
     EXPECT_EQ(snapshot.number, version);
     EXPECT_EQ(snapshot.table, table);
   }
+  EXPECT_EQ(parse(DamagedKey(folder, 7)).kind, ObjectKind::kDamaged);
+  EXPECT_EQ(parse(DamagedKey(folder, 7)).number, 7);
   EXPECT_LT(SnapshotKey(folder, 10), SnapshotKey(folder, 9)) << "the newest is listed first";
   const std::pair<std::string, ObjectKind> with_ids[] = {
       {ManifestKey(folder, id), ObjectKind::kManifest},

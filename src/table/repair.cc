@@ -58,8 +58,7 @@ Result<int64_t> FillGaps(store::ObjectStore* store, SnapshotLog* log, const std:
 Status PutLost(store::ObjectStore* store, const std::string& folder, const Snapshot& after, int64_t version) {
   const std::string key = SnapshotKey(folder, version);
   const auto bytes = store->Get(key);
-  if (bytes.ok())
-    HEADRACE_TRY(store->Put(folder + "damaged/" + key.substr(key.rfind('/') + 1), bytes->view()));
+  if (bytes.ok()) HEADRACE_TRY(store->Put(DamagedKey(folder, version), bytes->view()));
   const int64_t time_us = after.time_us - (after.version - version);
   return store->Put(
       key, LostStub(after.table, version, time_us, after.operation.who, "repair: it could not be read"));
