@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <mutex>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/limits.h"
 #include "model/backends.h"
@@ -350,7 +352,12 @@ Status Quantize(const std::string& from, const std::string& to, const std::strin
   params.nthread = threads;
   params.allow_requantize = true;
   last_complaint.clear();
+  // llama.cpp opens it by its name.
   const std::string part = to + ".part";
+  HEADRACE_ASSIGN(PendingFile file,
+                  PendingFile::Create(ParentFolder(to), {.make_folders = false,
+                                                         .unnamed = false,
+                                                         .name = std::filesystem::path(part).filename()}));
   uint32_t code = 1;
   try {
     code = llama_model_quantize(from.c_str(), part.c_str(), &params);
@@ -358,12 +365,10 @@ Status Quantize(const std::string& from, const std::string& to, const std::strin
     last_complaint = error.what();
   }
   if (code != 0) {
-    std::remove(part.c_str());
     return Status::Invalid("cannot quantize " + from + " to " + named->name +
                            (last_complaint.empty() ? "" : ": " + last_complaint));
   }
-  if (std::rename(part.c_str(), to.c_str()) != 0) return Status::FromErrno(errno, "write", to);
-  return Status::Ok();
+  return file.Publish(to, /*replace=*/true);
 }
 
 std::string BuildDescription() {

@@ -13,6 +13,7 @@
 #include "base/cache_folder.h"
 #include "base/clock.h"
 #include "base/exception_text.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "model/probe.h"
 #include "table/keys.h"
@@ -313,37 +314,20 @@ Result<std::string> Registry::LocalFile(const Entry& entry, const ProgressFn& pr
   if (folder.empty()) return Status::Invalid("there is no place for a copy of the model: set HEADRACE_CACHE");
   struct stat info {};
   if (stat(path.c_str(), &info) == 0 && info.st_size == entry.bytes) return path;
-  std::error_code ignored;
-  std::filesystem::create_directories(folder, ignored);
-  const std::string part = path + "." + std::to_string(getpid());
   HEADRACE_ASSIGN(const std::shared_ptr<store::ObjectReader> reader, store->Open(key));
-  FILE* out = std::fopen(part.c_str(), "wb");
-  if (out == nullptr) return Status::FromErrno(errno, "write", part);
+  HEADRACE_ASSIGN(PendingFile file, PendingFile::Create(folder, {}));
   Sha256 sum;
-  Status status;
-  for (int64_t at = 0; at < reader->size() && status.ok();) {
+  for (int64_t at = 0; at < reader->size();) {
     const int64_t length = std::min<int64_t>(kPiece, reader->size() - at);
-    Result<store::Bytes> piece = reader->Read(at, length);
-    if (!piece.ok()) {
-      status = piece.status();
-      break;
-    }
-    sum.Add(piece->view());
-    if (std::fwrite(piece->data(), 1, static_cast<size_t>(length), out) != static_cast<size_t>(length))
-      status = Status::FromErrno(errno, "write", part);
+    HEADRACE_ASSIGN(const store::Bytes piece, reader->Read(at, length));
+    sum.Add(piece.view());
+    HEADRACE_TRY(WriteAll(file.fd(), piece.view(), path));
     at += length;
     if (progress) progress({"fetching " + entry.name, at, reader->size(), at, 0});
-    if (status.ok()) status = stop.Check();
+    HEADRACE_TRY(stop.Check());
   }
-  if (std::fclose(out) != 0 && status.ok()) status = Status::FromErrno(errno, "write", part);
-  if (status.ok() && sum.Hex() != entry.sha256)
-    status = Status::Corrupt(key + " does not have the hash that its name says");
-  if (status.ok() && std::rename(part.c_str(), path.c_str()) != 0)
-    status = Status::FromErrno(errno, "write", path);
-  if (!status.ok()) {
-    std::remove(part.c_str());
-    return status;
-  }
+  if (sum.Hex() != entry.sha256) return Status::Corrupt(key + " does not have the hash that its name says");
+  HEADRACE_TRY(file.Publish(path, /*replace=*/true));
   return path;
 }
 
