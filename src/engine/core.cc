@@ -29,7 +29,9 @@ Core::Core(model::Decoder* decoder, const Vocabulary* vocabulary, const CoreOpti
       facts_(decoder->facts()),
       cache_(decoder, CacheOptions(options, facts_),
              options.host ? options.host : HostCache::Make({.cache = options.host_bytes})),
+      fair_(options_.machine.fair_quantum),
       admit_(options_.expected_answer),
+      turn_(options_.machine.adapter_steps),
       drawer_(facts_.vocabulary, options.draw_threads) {
   for (Token token = 0; token < facts_.vocabulary; ++token)
     if (vocabulary_->IsEnd(token)) ends_.push_back(token);
@@ -128,7 +130,7 @@ std::vector<Candidate> Core::Survey(double now) const {
     c.waited = now - job->last_row;
     c.interactive = job->request.interactive;
     const int32_t pending = job->pending();
-    if (job->committed > 0 && pending <= kForcedAtOnce) {
+    if (job->committed > 0 && pending <= options_.machine.most_forced) {
       c.decode_rows = options_.deterministic ? 1 : pending;
     } else {
       c.prefill_left =

@@ -97,8 +97,6 @@ struct Job {
     return request.prompt_logprobs >= 0 && position >= scored && position + 1 < usage.prompt_tokens;
   }
 };
-// Tokens that a grammar gives at once at most; so many are computed like a decode.
-inline constexpr int32_t kForcedAtOnce = 32;
 
 class Core {
  public:

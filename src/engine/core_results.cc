@@ -156,7 +156,7 @@ void Core::TakeForced(Job& job) {
   std::string back;
   for (const Token token : tokens) back += vocabulary_->Piece(token);
   if (back != text) return;  // a tokenizer that changes texts: the model writes this itself
-  for (size_t i = 0; i + 1 < tokens.size() && i < static_cast<size_t>(kForcedAtOnce) - 1; ++i)
+  for (size_t i = 0; i + 1 < tokens.size() && i < static_cast<size_t>(options_.machine.most_forced) - 1; ++i)
     if (!TakeToken(job, tokens[i], {}, true)) return;
 }
 

@@ -27,7 +27,7 @@ int CostTable::BinOf(int32_t rows) {
 CostTable::CostTable(int max_threads, double row_seconds, const MachineProfile& machine)
     : machine_(machine), max_threads_(std::max(max_threads, 1)), attended_seconds_(machine.attended_seconds) {
   for (int t = 0; t < 2; ++t) {
-    const double speed = t == 0 ? 1.0 : 0.6 * max_threads_ + 0.4;
+    const double speed = t == 0 ? 1.0 : 1.0 + machine.thread_share * (max_threads_ - 1);
     for (int b = 0; b < kBins; ++b) {
       // Reading the weights is one row's time; each further row adds a part of it.
       tables_[static_cast<size_t>(t)][static_cast<size_t>(b)].base =

@@ -35,7 +35,7 @@ class EmbedQueue {
     size_t max_rows = 0;   // tokens of one step
     size_t max_texts = 0;  // of one step
   };
-  EmbedQueue() = default;
+  EmbedQueue() : EmbedQueue(Limits{}, MachineProfile{}) {}
   EmbedQueue(const Limits& limits, const MachineProfile& machine);
 
   void Push(EmbedText text);

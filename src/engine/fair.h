@@ -17,7 +17,7 @@ namespace headrace::engine {
 class Fair {
  public:
   // `quantum`: seconds of compute that a key of weight 1 may use in a round.
-  explicit Fair(double quantum = 0.25) : quantum_(quantum) {}
+  explicit Fair(double quantum) : quantum_(quantum) {}
 
   struct Entry {
     uint64_t id = 0;

@@ -36,7 +36,7 @@ TEST(Fair, AHeavyKeyDoesNotStarveALightOne) {
 }
 
 TEST(Fair, SomeAreLeftOut) {
-  Fair fair;
+  Fair fair(0.25);
   for (uint64_t id = 1; id <= 40; ++id) fair.Push("a", {id, 0, 0.1});
   // Those that are left out cost no question: the last of a long queue is found.
   int asked = 0;
@@ -49,7 +49,7 @@ TEST(Fair, SomeAreLeftOut) {
 }
 
 TEST(Fair, PrioritiesPlacesAndDebts) {
-  Fair fair;
+  Fair fair(0.25);
   fair.Push("a", {1, 0, 0.1});
   fair.Push("a", {2, 0, 0.1});
   fair.Push("b", {3, 1, 9.0});

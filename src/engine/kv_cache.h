@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "engine/host_cache.h"
+#include "engine/machine_profile.h"
 #include "engine/prefix_tree.h"
 #include "engine/prompt.h"
 #include "model/decoder.h"
@@ -32,9 +33,8 @@ struct KvCacheOptions {
   // An idle path of which a request uses only the beginning is cut and handed over, not shared: where there
   // are no more paths than requests.
   bool cut_idle = false;
-  int32_t least_saved =
-      128;                  // cells: shorter paths are computed again sooner than copied to the host and back
-  int32_t least_kept = 16;  // tokens of a path that stays cached when its request ends
+  int32_t least_saved = MachineProfile{}.least_saved;  // cells of a path that is copied to the host
+  int32_t least_kept = MachineProfile{}.least_kept;    // tokens of one that stays when its request ends
 };
 
 // The number under which prefixes of the same weights, adapter and scope are found.

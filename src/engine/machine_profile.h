@@ -35,6 +35,13 @@ struct MachineProfile {
   // Rows of a prefill chunk while somebody watches. 2 cores, bench_engine_load: 4,000 tokens prefill equally
   // fast in chunks of 256 to 512; shorter chunks are slower, longer ones make gaps.
   int32_t chunk = 256;
+  // Rows by which the first prompt in line moves in each step, whatever --max-itl leaves time for. Policy.
+  int32_t least_chunk = 16;
+  // Tokens that a grammar leaves no choice about, given in one step at most: they are computed like a decode,
+  // whose step they lengthen. The end of a bin of the cost table.
+  int32_t most_forced = 32;
+  // Steps in a row with one adapter, where the decoder cannot mix them. Switching takes about 3 ms (2 cores).
+  int32_t adapter_steps = 8;
   // Rows of a step whose logits are all wanted: 1 MB each at a vocabulary of 262,144.
   int32_t scored_rows = 64;
 
@@ -43,7 +50,9 @@ struct MachineProfile {
       0.1;  // seconds between tokens that nobody sees: the limit of "instantaneous" (Nielsen 1993)
   double planned = 0.72;  // of --max-itl is planned; the rest is for steps that take longer than expected. By
                           // trial (bench_engine_load), not derived
-  double patience = 8;    // seconds without a row, after which a prompt goes first whosever it is. Policy
+  // Seconds of compute that a key of weight 1 may use before the next key's turn. Policy.
+  double fair_quantum = 0.25;
+  double patience = 8;  // seconds without a row, after which a prompt goes first whosever it is. Policy
 
   // ---- cells
   // Idle cells that stay in the cache beside running requests, and from how many running requests on only a
@@ -83,6 +92,7 @@ struct MachineProfile {
                               // by one core, gemma3-270m Q4_K_M on an AMD EPYC
   double row_cost = 0.14;  // of a further row, in times the first: steps of 1, 4, 8, 16, 32 rows take 12, 40,
                            // 43, 63, 113 ms with outputs (2 cores)
+  double thread_share = 0.6;       // of one thread's speed that each further thread adds. A guess
   double attended_seconds = 4e-8;  // of one row attending to one cached token (2 cores, by trial)
 
   static MachineProfile Cpu() { return {}; }

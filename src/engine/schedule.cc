@@ -121,8 +121,8 @@ int32_t WatchedRows(const ScheduleLimits& limits, const StepShape& step, const S
   const bool given = limits.max_gap > 0;
   double budget = given ? limits.machine.planned * limits.max_gap : limits.machine.short_gap;
   if (made_wait.rows > 0) budget -= costs.Predict(made_wait, threads);
-  const int32_t fits =
-      costs.RowsWithin(step, candidate.position, budget, first ? limits.least_chunk : 0, most, threads);
+  const int32_t fits = costs.RowsWithin(step, candidate.position, budget,
+                                        first ? limits.machine.least_chunk : 0, most, threads);
   return given ? fits : std::min(most, std::max(fits, limits.machine.chunk - step.rows));
 }
 

@@ -38,9 +38,8 @@ struct ScheduleLimits {
   MachineProfile machine;
   int32_t max_rows = 512;  // of one step
   double max_gap = 0;  // seconds a step may take while somebody is decoding (--max-itl); 0: see WatchedRows
-  int32_t least_chunk = 16;  // prefill always moves by this much
-  int32_t grid = 0;          // deterministic: chunks end on multiples of this, one slot a step
-  bool alternate = false;    // decodes and prefill take turns, step by step (CostTable::ChooseAlternate)
+  int32_t grid = 0;    // deterministic: chunks end on multiples of this, one slot a step
+  bool alternate = false;  // decodes and prefill take turns, step by step (CostTable::ChooseAlternate)
 };
 
 // Who may be in a step, in the order in which they get rows.
@@ -81,10 +80,10 @@ int32_t WatchedRows(const ScheduleLimits& limits, const StepShape& step, const S
                     int threads);
 
 // Whose turn it is among adapters with work: the current one for `quantum` steps, then the next in ascending
-// order. Switching costs about 3 ms, so it is not done at every step.
+// order. Switching takes time, so it is not done at every step (MachineProfile::adapter_steps).
 class AdapterTurn {
  public:
-  explicit AdapterTurn(int quantum = 8) : quantum_(quantum) {}
+  explicit AdapterTurn(int quantum) : quantum_(quantum) {}
   int Next(std::span<const Candidate> candidates);
 
  private:
