@@ -13,6 +13,7 @@
 #include "cli/render.h"
 #include "cli/terminal.h"
 #include "serve/server.h"
+#include "serve/services.h"
 
 namespace headrace::cli {
 namespace {

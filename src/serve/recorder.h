@@ -14,13 +14,10 @@
 #include <vector>
 
 #include "base/json.h"
-
+#include "serve/record_mode.h"
 #include "trace/committer.h"
 
 namespace headrace::serve {
-
-enum class RecordMode { kFull, kHash, kNone };  // texts are kept; only their hashes; neither
-Result<RecordMode> ParseRecordMode(const std::string& word);
 
 struct RecorderStats {
   int64_t written = 0, dropped = 0, committed = 0;

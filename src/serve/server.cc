@@ -9,6 +9,7 @@
 #include "base/ids.h"
 #include "serve/refusal.h"
 #include "serve/routes.h"
+#include "serve/services.h"
 #include "serve/strangers.h"
 
 namespace headrace::serve {
@@ -31,9 +32,11 @@ std::string_view GivenKey(const http::HttpRequest& request) {
 
 }  // namespace
 
+Server::Server() : services_(std::make_unique<Services>()) {}
+
 Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> catalog, ServeOptions options) {
   std::unique_ptr<Server> server(new Server());
-  Services& services = server->services_;
+  Services& services = *server->services_;
   services.build = model::BuildDescription();
   services.strict_fields = options.strict_fields;
   if (!options.defaults.empty())
@@ -72,13 +75,13 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
 }
 
 Server::~Server() {
-  services_.stopping = true;
+  services_->stopping = true;
   Drain(0, {});
-  if (services_.models) services_.models->Stop();  // what was being loaded
-  services_.workers.Close();                       // bodies that were being read
+  if (services_->models) services_->models->Stop();  // what was being loaded
+  services_->workers.Close();                        // bodies that were being read
   Drain(0, {});
   http_.reset();
-  services_.models.reset();
+  services_->models.reset();
 }
 
 std::string Server::url() const {
@@ -93,24 +96,24 @@ std::string Server::url() const {
 
 // The clock; keys that were made, changed or revoked: their weights go to every model.
 void Server::Tick() {
-  if (services_.stopping) return;
-  if (const std::string told = services_.clock.Look(NowMicros(), MonotonicSeconds()); !told.empty())
+  if (services_->stopping) return;
+  if (const std::string told = services_->clock.Look(NowMicros(), MonotonicSeconds()); !told.empty())
     std::fprintf(stderr, "headrace: %s; serving goes on\n", told.c_str());
-  (void)services_.keys->Refresh();
-  if (const std::string trouble = services_.keys->trouble(); trouble != keys_told_) {
+  (void)services_->keys->Refresh();
+  if (const std::string trouble = services_->keys->trouble(); trouble != keys_told_) {
     std::fprintf(stderr, "headrace: %s\n",
                  trouble.empty() ? "the table of keys can be read again"
                                  : (trouble + "; those that were known stay").c_str());
     keys_told_ = trouble;
   }
-  for (const auto& served : services_.models->loaded()) SetWeights(*served);
+  for (const auto& served : services_->models->loaded()) SetWeights(*served);
   http_->After(kTickSeconds, [this] {
-    if (!services_.stopping) services_.workers.TrySubmit([this] { Tick(); });
+    if (!services_->stopping) services_->workers.TrySubmit([this] { Tick(); });
   });
 }
 
 void Server::SetWeights(const Served& served) const {
-  for (const KeyFacts& key : services_.keys->all()) {
+  for (const KeyFacts& key : services_->keys->all()) {
     if (key.weight == 1) continue;
     if (served.engine) served.engine->SetWeight(key.id, key.weight);
     if (served.embedder) served.embedder->SetWeight(key.id, key.weight);
@@ -120,11 +123,11 @@ void Server::SetWeights(const Served& served) const {
 std::optional<KeyFacts> Server::Authenticate(const http::HttpRequest& request) const {
   const std::string_view key = GivenKey(request);
   if (!key.empty())
-    if (auto found = services_.keys->Find(key)) return found;
-  if (!options_.open && !services_.keys->empty()) return std::nullopt;
+    if (auto found = services_->keys->Find(key)) return found;
+  if (!options_.open && !services_->keys->empty()) return std::nullopt;
   // Where there are no keys, whoever asks from this machine is the owner; strangers never are.
   KeyFacts anyone;
-  if (!options_.open && services_.keys->empty()) anyone.scopes = {"all"};
+  if (!options_.open && services_->keys->empty()) anyone.scopes = {"all"};
   return anyone;
 }
 
@@ -132,7 +135,7 @@ http::HttpResponse Server::NoRoute(const http::HttpRequest& request, const Match
                                    const Caller& caller) {
   // Not told of as rows: strangers' spiders ask for much.
   const int status = match.allowed.empty() ? 404 : 405;
-  services_.metrics->Answered(match.name, status);
+  services_->metrics->Answered(match.name, status);
   http::HttpResponse response = FaultAnswer(
       {status, "", "",
        match.allowed.empty() ? "there is nothing at " + request.path
@@ -177,7 +180,7 @@ std::optional<http::HttpResponse> Server::Gate(const http::HttpRequest& head) {
   if (!fault && match.route->runs == Runs::kInline && large)
     fault = api::Fault{413, "", "", head.path + " takes no body", 0};
   if (!fault) return std::nullopt;
-  services_.metrics->Answered(match.name, fault->status);
+  services_->metrics->Answered(match.name, fault->status);
   return FaultAnswer(*fault, SpeaksAnthropic(head), caller.request_id, AnswerHeaders(caller, {}, {}));
 }
 
@@ -204,7 +207,7 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
   const Route& route = *match.route;
   auto fault = Admit(request, match, &caller.key);
   if (!fault) fault = NoScope(route, caller.key);
-  const Asked asked{std::make_shared<Ticket>(&services_, std::move(exchange), std::move(caller)),
+  const Asked asked{std::make_shared<Ticket>(services_.get(), std::move(exchange), std::move(caller)),
                     std::move(match.rest)};
   if (fault) return (void)asked.ticket->Refuse(*fault);
   if (route.runs == Runs::kInline) return route.answer(asked);
@@ -215,22 +218,22 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
     }
     route.answer(asked);
   };
-  if (services_.stopping || !services_.workers.TrySubmit(work)) asked.ticket->Refuse(ShuttingDown());
+  if (services_->stopping || !services_->workers.TrySubmit(work)) asked.ticket->Refuse(ShuttingDown());
 }
 
 // Requests that run, and answers whose last byte is not written yet.
 size_t Server::busy() const {
-  return services_.in_flight.size() + static_cast<size_t>(http_->stats().answering);
+  return services_->in_flight.size() + static_cast<size_t>(http_->stats().answering);
 }
 
 size_t Server::Drain(double seconds, const StopToken& now) {
-  services_.stopping = true;
+  services_->stopping = true;
   if (!http_) return 0;  // it never began
   http_->Drain();
   const double until = MonotonicSeconds() + seconds;
   while (busy() > 0 && MonotonicSeconds() < until && !now.stopped())
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  const auto left = services_.in_flight.all();
+  const auto left = services_->in_flight.all();
   for (const auto& request : left) request->stop();
   const double last = MonotonicSeconds() + kEndSeconds;
   while (busy() > 0 && MonotonicSeconds() < last) std::this_thread::sleep_for(std::chrono::milliseconds(5));

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,11 +17,14 @@
 #include "http/http_server.h"
 #include "serve/cors.h"
 #include "serve/models.h"
-#include "serve/recorder.h"
-#include "serve/routes.h"
-#include "serve/services.h"
+#include "serve/record_mode.h"
 
 namespace headrace::serve {
+
+struct Caller;
+struct KeyFacts;
+struct Match;
+struct Services;
 
 struct ServeOptions {
   http::HttpOptions http;
@@ -43,13 +47,13 @@ class Server {
 
   std::string url() const;  // of the first host; "unix:PATH" where all are socket files
   uint16_t port() const { return http_->port(); }
-  Services& services() { return services_; }
+  Services& services() { return *services_; }
   // Takes nothing new; waits for what runs, at most so long or until `now` says stop; then ends the rest with
   // an error. The number that was ended.
   size_t Drain(double seconds, const StopToken& now);
 
  private:
-  Server() = default;
+  Server();
   void Handle(std::shared_ptr<http::Exchange> exchange);
   std::optional<http::HttpResponse> Gate(const http::HttpRequest& head);
   http::HttpResponse NoRoute(const http::HttpRequest& request, const Match& match, const Caller& caller);
@@ -61,7 +65,7 @@ class Server {
 
   ServeOptions options_;
   Cors cors_;
-  Services services_;
+  std::unique_ptr<Services> services_;
   std::unique_ptr<http::HttpServer> http_;
   std::string keys_told_;  // of what is wrong with the keys, on stderr
 };

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/json.h"
+#include "serve/services.h"
 #include "testing.h"
 #include "tiny_model.h"
 
