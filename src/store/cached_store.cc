@@ -118,7 +118,7 @@ class CachedStore final : public ObjectStore, public OpensSized {
   std::string Describe() const override { return inner_->Describe(); }
   std::optional<std::string> LocalPath(std::string_view key) const override { return inner_->LocalPath(key); }
   const std::shared_ptr<ObjectStore>& inner() const { return inner_; }
-  bool probes_are_cheap() const override { return inner_->probes_are_cheap(); }
+  bool is_local() const override { return inner_->is_local(); }
   std::shared_ptr<void> CourtesyLock(std::string_view key) override { return inner_->CourtesyLock(key); }
 
   Result<Bytes> Get(std::string_view key) override {

@@ -206,7 +206,7 @@ class FaultyStoreImpl final : public FaultyStore {
     return faults_->Read<Infos>("list " + std::string(prefix),
                                 [&] { return inner_->List(prefix, start_after, limit); });
   }
-  bool probes_are_cheap() const override { return inner_->probes_are_cheap(); }
+  bool is_local() const override { return inner_->is_local(); }
 
  private:
   std::shared_ptr<Faults> faults_;

@@ -116,9 +116,9 @@ class ObjectStore {
   virtual Result<std::vector<ObjectInfo>> List(std::string_view prefix, std::string_view start_after,
                                                int64_t limit) = 0;
 
-  // True where probing a key is much cheaper than listing (local disks): decides how the newest snapshot is
-  // found.
-  virtual bool probes_are_cheap() const { return true; }
+  // True where an operation takes no round trip over a network (memory, local disks): decides how the newest
+  // snapshot is found, and whether pages are compressed.
+  virtual bool is_local() const { return true; }
 
   // An advisory lock, held until the returned handle is destroyed and released by the system if the process
   // dies. It only saves retries: correctness never depends on it. Null where the store has no locks.

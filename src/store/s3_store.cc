@@ -86,7 +86,7 @@ class S3Store final : public ObjectStore, public KeepsUploads, public OpensSized
   explicit S3Store(S3Config config) : client_(std::make_shared<S3Client>(std::move(config))) {}
 
   std::string Describe() const override { return client_->Describe(); }
-  bool probes_are_cheap() const override { return false; }
+  bool is_local() const override { return false; }
 
   Result<Bytes> Get(std::string_view key) override {
     HEADRACE_TRY(ValidateKey(key));

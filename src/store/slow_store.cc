@@ -143,7 +143,7 @@ class SlowStore final : public ObjectStore {
         link_(std::make_shared<Link>(std::move(options))) {}
 
   std::string Describe() const override { return location_; }
-  bool probes_are_cheap() const override { return false; }
+  bool is_local() const override { return false; }
 
   Result<Bytes> Get(std::string_view key) override {
     HEADRACE_ASSIGN(auto bytes, Answer(key, inner_->Get(key)));

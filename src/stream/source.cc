@@ -68,7 +68,7 @@ Status NoSuchCell(const std::string& column) {
 
 Result<std::shared_ptr<Source>> Source::Open(const table::View& view, const SourceOptions& options) {
   std::shared_ptr<Source> source(new Source(view));
-  source->local_ = view.environment()->store->probes_are_cheap();
+  source->local_ = view.environment()->store->is_local();
   source->memory_limit_ = options.chunk_memory;
   HEADRACE_ASSIGN(source->fragments_, view.Fragments());
   HEADRACE_TRY(source->PlanColumns(options));
@@ -168,13 +168,13 @@ void Source::Measure() {
       if (file.column_group->kind != table::FileKind::kParquet) continue;
       const auto held = std::count_if(file.column_group->fields.begin(), file.column_group->fields.end(),
                                       [&](int32_t id) { return wanted.contains(id); });
-      pages += static_cast<double>(file.bytes) * static_cast<double>(held) /
+      pages += static_cast<double>(file.decoded_bytes()) * static_cast<double>(held) /
                static_cast<double>(file.column_group->fields.size());
     }
   }
   const auto all = static_cast<double>(std::max<int64_t>(rows, 1));
   media_bytes_ = media / all + static_cast<double>(tensor_bytes);
-  // In memory about twice what compressed pages take, and a media cell's place besides.
+  // In memory up to twice what pages take (a dictionary's values are many), and a media cell's place besides.
   page_bytes_ = 2 * pages / all + (has_media ? 64 : 0);
 }
 

@@ -52,7 +52,7 @@ class DistantStore final : public store::ObjectStore {
                                               int64_t limit) override {
     return inner_->List(prefix, after, limit);
   }
-  bool probes_are_cheap() const override { return false; }
+  bool is_local() const override { return false; }
 
  private:
   std::shared_ptr<store::ObjectStore> inner_;

@@ -89,7 +89,7 @@ Result<int64_t> StoreNow(store::ObjectStore* store) {
                                " does not say when objects were put: nothing can be collected");
   }
   const int64_t now = listed->front().modified_us;
-  return store->probes_are_cheap() ? now : now - kStoreSkewUs;
+  return store->is_local() ? now : now - kStoreSkewUs;
 }
 
 Result<std::vector<SeenLease>> LiveLeases(store::ObjectStore* store, const std::string& name_prefix,
@@ -264,7 +264,7 @@ Status Collector::ChooseCut() {
   }
   // Machines of one store, and one machine after a small step back, do not agree on a moment.
   cut_us_ -= std::min(collect_.grace_us / 2, kMostMarginUs);
-  if (!env_->store->probes_are_cheap()) cut_us_ -= kStoreSkewUs;
+  if (!env_->store->is_local()) cut_us_ -= kStoreSkewUs;
   // A stub is younger than the version that it stands for, whose writers may have begun before it was put.
   for (; cut_version_ < head_->version; ++cut_version_) {
     HEADRACE_ASSIGN(const auto line, log_->ReadLine(cut_version_));

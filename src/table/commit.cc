@@ -39,7 +39,7 @@ Result<std::shared_ptr<const Snapshot>> SnapshotLog::ReadLine(int64_t version) {
 }
 
 Result<int64_t> SnapshotLog::FindLatest(int64_t known) {
-  if (!env_->store->probes_are_cheap()) {
+  if (!env_->store->is_local()) {
     HEADRACE_ASSIGN(const auto first, env_->store->List(SnapshotFolder(prefix_), "", 1));
     if (first.empty()) return int64_t{0};
     const auto name = ParseKey(first[0].key);

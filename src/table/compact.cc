@@ -317,7 +317,9 @@ Status Compactor::Copy(const Piece& piece, const std::vector<Field>& fields, Dat
                        const RowsFn& done) {
   const Fragment& fragment = *piece.fragment;
   HEADRACE_ASSIGN(const auto deleted, view_.Deleted(fragment));
-  const int64_t bytes_each = std::max<int64_t>(1, FileBytes(fragment) / fragment.rows);
+  int64_t bytes = 0;
+  for (const auto& file : fragment.files) bytes += file.decoded_bytes();
+  const int64_t bytes_each = std::max<int64_t>(1, bytes / fragment.rows);
   const int64_t step = std::clamp<int64_t>(kBytes / bytes_each, 1, kRows);
   for (int64_t begin = piece.begin; begin < piece.end; begin += step) {
     HEADRACE_TRY(options_.stop.Check());

@@ -25,6 +25,8 @@ class ParquetWriter {
   static Result<std::unique_ptr<ParquetWriter>> Open(store::ObjectStore* store, const std::string& prefix,
                                                      const std::vector<Field>& fields, int64_t row_group_rows,
                                                      int64_t row_group_bytes) {
+    // Reading memory or a disk costs less than decompressing; a network's bytes cost more.
+    const auto codec = store->is_local() ? parquet::Compression::UNCOMPRESSED : parquet::Compression::ZSTD;
     auto writer = std::make_unique<ParquetWriter>();
     writer->row_group_bytes_ = row_group_bytes;
     writer->file_ = Uuid::Random();
@@ -32,7 +34,7 @@ class ParquetWriter {
     writer->stream_ = std::make_shared<KeepingStream>(ToOutputStream(writer->upload_.get()));
     arrow::FieldVector arrow_fields;
     parquet::WriterProperties::Builder properties;
-    properties.compression(parquet::Compression::UNCOMPRESSED)
+    properties.compression(codec)
         ->enable_page_checksum()
         ->enable_write_page_index()
         ->max_row_group_length(row_group_rows)
@@ -81,7 +83,11 @@ class ParquetWriter {
       return Status::Io(error.what());
     }
     HEADRACE_TRY(upload_->Commit());
-    return DataFile{file_, upload_->written(), group, tail};
+    int64_t decoded = 0;
+    for (int g = 0; g < writer_->metadata()->num_row_groups(); ++g)
+      decoded += writer_->metadata()->RowGroup(g)->total_byte_size();
+    if (decoded <= upload_->written()) decoded = 0;
+    return DataFile{file_, upload_->written(), group, tail, decoded};
   }
 
  private:

@@ -148,7 +148,7 @@ Status AddStatColumns(const std::vector<Fragment>& entries, int32_t field, Colum
 Status AddFileColumns(const std::vector<Fragment>& entries, const ColumnGroup& group, size_t index,
                       Columns* columns) {
   arrow::FixedSizeBinaryBuilder ids(arrow::fixed_size_binary(16));
-  arrow::Int64Builder sizes, tails, sums, versions;
+  arrow::Int64Builder sizes, tails, sums, decoded, versions;
   for (const auto& entry : entries) {
     const DataFile* found = nullptr;
     for (const auto& file : entry.files) {
@@ -164,6 +164,8 @@ Status AddFileColumns(const std::vector<Fragment>& entries, const ColumnGroup& g
     const bool known = found != nullptr && found->tail.bytes > 0;
     HEADRACE_ARROW_TRY(known ? tails.Append(found->tail.bytes) : tails.AppendNull());
     HEADRACE_ARROW_TRY(known ? sums.Append(static_cast<int64_t>(found->tail.sum)) : sums.AppendNull());
+    const bool shrunk = found != nullptr && found->decoded > 0;
+    HEADRACE_ARROW_TRY(shrunk ? decoded.Append(found->decoded) : decoded.AppendNull());
     const bool updated = found != nullptr && found->version > 0;
     HEADRACE_ARROW_TRY(updated ? versions.Append(found->version) : versions.AppendNull());
   }
@@ -172,9 +174,10 @@ Status AddFileColumns(const std::vector<Fragment>& entries, const ColumnGroup& g
   columns->Add("file_" + std::to_string(index), array);
   HEADRACE_ARROW_TRY(sizes.Finish(&array));
   columns->Add("bytes_" + std::to_string(index), array);
-  if (versions.null_count() < versions.length()) {
-    HEADRACE_ARROW_TRY(versions.Finish(&array));
-    columns->Add("version_" + std::to_string(index), array);
+  for (auto& [name, builder] : {std::pair("decoded_", &decoded), std::pair("version_", &versions)}) {
+    if (builder->null_count() == builder->length()) continue;
+    HEADRACE_ARROW_TRY(builder->Finish(&array));
+    columns->Add(name + std::to_string(index), array);
   }
   if (group.kind != FileKind::kParquet) return Status::Ok();
   HEADRACE_ARROW_TRY(tails.Finish(&array));

@@ -2,6 +2,7 @@
 // field).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -39,8 +40,13 @@ struct DataFile {
   int64_t bytes = 0;
   std::shared_ptr<const ColumnGroup> column_group;
   ParquetTail tail;  // of a Parquet file
+  int64_t decoded =
+      0;  // bytes of its pages without compression; 0: they have none, or it was not written down
   // Of the update that wrote it to stand for older values of its fields; 0: there were none.
   int64_t version = 0;
+
+  // What its values take in memory, about.
+  int64_t decoded_bytes() const { return std::max(bytes, decoded); }
 };
 
 // New values for some rows of a fragment, laid over its files: what an update of few rows writes.

@@ -20,6 +20,7 @@ json FilesToJson(const std::vector<DataFile>& files) {
       entry["tail"] = file.tail.bytes;
       entry["xxh3"] = Hex64(file.tail.sum);
     }
+    if (file.decoded > 0) entry["decoded"] = file.decoded;
     if (file.version > 0) entry["v"] = file.version;
     out.push_back(std::move(entry));
   }
@@ -36,6 +37,7 @@ Result<std::vector<DataFile>> FilesFromJson(const json& in) {
       file.tail.bytes = JsonInt<int64_t>(entry.at("tail"));
       file.tail.sum = std::stoull(entry.at("xxh3").get<std::string>(), nullptr, 16);
     }
+    if (entry.contains("decoded")) file.decoded = JsonInt<int64_t>(entry.at("decoded"));
     if (entry.contains("v")) file.version = JsonInt<int64_t>(entry.at("v"));
     ColumnGroup group;
     HEADRACE_ASSIGN(group.kind, ParseFileKind(entry.at("kind").get<std::string>()));

@@ -192,6 +192,7 @@ Status ReadFiles(const ColumnSet& files, const ColumnSet& optional, const std::s
   }
   HEADRACE_ASSIGN(const auto* tail, optional.Get<arrow::Int64Array>("tail_" + suffix));
   HEADRACE_ASSIGN(const auto* sum, optional.Get<arrow::Int64Array>("sum_" + suffix));
+  HEADRACE_ASSIGN(const auto* decoded, optional.Get<arrow::Int64Array>("decoded_" + suffix));
   HEADRACE_ASSIGN(const auto* version, optional.Get<arrow::Int64Array>("version_" + suffix));
   for (size_t entry = 0; entry < entries->size(); ++entry) {
     const auto i = static_cast<int64_t>(entry);
@@ -203,6 +204,7 @@ Status ReadFiles(const ColumnSet& files, const ColumnSet& optional, const std::s
     if (tail != nullptr && sum != nullptr && tail->IsValid(i) && sum->IsValid(i)) {
       data.tail = {tail->Value(i), static_cast<uint64_t>(sum->Value(i))};
     }
+    if (decoded != nullptr && decoded->IsValid(i)) data.decoded = decoded->Value(i);
     if (version != nullptr && version->IsValid(i)) data.version = version->Value(i);
     (*entries)[entry].files.push_back(std::move(data));
   }
@@ -228,7 +230,8 @@ Result<std::shared_ptr<const Manifest>> Manifest::Parse(store::Bytes bytes, cons
   std::vector<std::string> required, optional = {"deleted", "overlays", "gathered"};
   for (size_t k = 0; k < head.groups.size(); ++k) {
     for (const char* name : {"file_", "bytes_"}) required.push_back(name + std::to_string(k));
-    for (const char* name : {"tail_", "sum_", "version_"}) optional.push_back(name + std::to_string(k));
+    for (const char* name : {"tail_", "sum_", "decoded_", "version_"})
+      optional.push_back(name + std::to_string(k));
   }
   HEADRACE_ASSIGN(const auto files, ColumnSet::Read(bytes, required, true));
   HEADRACE_ASSIGN(const auto more, ColumnSet::Read(bytes, optional, false));

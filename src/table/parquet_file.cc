@@ -40,6 +40,32 @@ void LeafIds(const Field& field, std::vector<int32_t>* ids) {
   for (const auto& child : field.type.children) LeafIds(child, ids);
 }
 
+// Exactly `bytes`; Corrupt where there are more or fewer.
+Result<std::shared_ptr<arrow::Buffer>> Decompress(parquet::Compression::type id, std::string_view body,
+                                                  int64_t bytes) {
+  HEADRACE_ARROW_ASSIGN(std::shared_ptr<arrow::Buffer> plain, arrow::AllocateBuffer(bytes));
+  const auto* from = reinterpret_cast<const uint8_t*>(body.data());
+  const auto size = static_cast<int64_t>(body.size());
+  int64_t read = size, written = 0;
+  if (id == parquet::Compression::ZSTD) {
+    // Making a context takes as long as a small page: each thread keeps one.
+    thread_local std::shared_ptr<arrow::util::Decompressor> context;
+    if (!context) {
+      HEADRACE_ARROW_ASSIGN(const auto codec, arrow::util::Codec::Create(id));
+      HEADRACE_ARROW_ASSIGN(context, codec->MakeDecompressor());
+    }
+    HEADRACE_ARROW_TRY(context->Reset());
+    HEADRACE_ARROW_ASSIGN(const auto done, context->Decompress(size, from, bytes, plain->mutable_data()));
+    read = done.bytes_read;
+    written = context->IsFinished() ? done.bytes_written : -1;
+  } else {
+    HEADRACE_ARROW_ASSIGN(const auto codec, arrow::util::Codec::Create(id));
+    HEADRACE_ARROW_ASSIGN(written, codec->Decompress(size, from, bytes, plain->mutable_data()));
+  }
+  if (read != size || written != bytes) return Status::Corrupt("it has another size");
+  return plain;
+}
+
 }  // namespace
 
 ParquetFile::ParquetFile(std::shared_ptr<store::ObjectReader> reader) : reader_(std::move(reader)) {}
@@ -132,8 +158,8 @@ Status ParquetFile::LoadPages(Leaf* leaf) {
   });
 }
 
-Result<std::string_view> ParquetFile::Body(Leaf* leaf, size_t page, const store::Bytes& bytes,
-                                           std::shared_ptr<arrow::Buffer>* owner) {
+Result<std::string_view> ParquetFile::Body(const Leaf& leaf, int group, std::atomic<uint8_t>* verified,
+                                           const store::Bytes& bytes, std::shared_ptr<arrow::Buffer>* owner) {
   HEADRACE_ASSIGN(const PageHeader header, ParsePageHeader(bytes.view()));
   if (header.compressed_bytes > bytes.size() - header.header_bytes) {
     return Status::Corrupt(reader_->key() + ": a page is longer than its entry in the page index");
@@ -142,30 +168,27 @@ Result<std::string_view> ParquetFile::Body(Leaf* leaf, size_t page, const store:
                                         static_cast<size_t>(header.compressed_bytes));
   if (has_checksums_ && !header.has_crc) {
     return Status::Corrupt(reader_->key() + ": the header of a page of field " +
-                           std::to_string(leaf->field_id) + " is damaged: it has no checksum");
+                           std::to_string(leaf.field_id) + " is damaged: it has no checksum");
   }
-  const bool is_data = page != SIZE_MAX;
-  if (header.has_crc && !(is_data && leaf->verified[page].load(std::memory_order_relaxed))) {
+  if (header.has_crc && !(verified != nullptr && verified->load(std::memory_order_relaxed))) {
     if (PageCrc(body) != header.crc) {
-      return Status::Corrupt(reader_->key() + ": a page of field " + std::to_string(leaf->field_id) +
+      return Status::Corrupt(reader_->key() + ": a page of field " + std::to_string(leaf.field_id) +
                              " does not match its checksum");
     }
     // Bytes of a mapping stay; those of a distant store come anew with each read.
-    if (is_data && reader_->is_mapped()) leaf->verified[page].store(1, std::memory_order_relaxed);
+    if (verified != nullptr && reader_->is_mapped()) verified->store(1, std::memory_order_relaxed);
   }
-  const auto group = is_data ? leaf->pages[page].group : 0;
-  const auto codec_id = metadata_->RowGroup(group)->ColumnChunk(leaf->column)->compression();
+  const auto chunk = metadata_->RowGroup(group)->ColumnChunk(leaf.column);
+  const auto codec_id = chunk->compression();
   if (codec_id == parquet::Compression::UNCOMPRESSED) return body;
-  HEADRACE_ARROW_ASSIGN(const auto codec, arrow::util::Codec::Create(codec_id));
-  HEADRACE_ARROW_ASSIGN(std::shared_ptr<arrow::Buffer> plain,
-                        arrow::AllocateBuffer(header.uncompressed_bytes));
-  HEADRACE_ARROW_ASSIGN(const int64_t got, codec->Decompress(static_cast<int64_t>(body.size()),
-                                                             reinterpret_cast<const uint8_t*>(body.data()),
-                                                             plain->size(), plain->mutable_data()));
-  if (got != header.uncompressed_bytes)
-    return Status::Corrupt(reader_->key() + ": a page decompresses to another size");
-  *owner = plain;
-  return std::string_view(reinterpret_cast<const char*>(plain->data()), static_cast<size_t>(plain->size()));
+  // The header is in no checksum: memory is taken only for what the footer knows of.
+  if (header.uncompressed_bytes > chunk->total_uncompressed_size())
+    return Status::Corrupt(reader_->key() + ": a page says that it is larger than its column");
+  auto plain = Decompress(codec_id, body, header.uncompressed_bytes);
+  if (!plain.ok()) return plain.status().Wrap(reader_->key() + ": a page cannot be decompressed");
+  *owner = *plain;
+  return std::string_view(reinterpret_cast<const char*>((*plain)->data()),
+                          static_cast<size_t>((*plain)->size()));
 }
 
 std::vector<ParquetFile::Touched> ParquetFile::TouchedPages(const Leaf& leaf, const Rows& rows) const {
@@ -220,7 +243,8 @@ Result<std::vector<ParquetFile::Touched>> ParquetFile::Touch(Leaf* leaf, const R
 Result<PageView> ParquetFile::OpenDataPage(Leaf* leaf, size_t page, const store::Bytes& bytes,
                                            std::shared_ptr<arrow::Buffer>* owner) {
   HEADRACE_ASSIGN(const PageHeader header, ParsePageHeader(bytes.view()));
-  HEADRACE_ASSIGN(const std::string_view body, Body(leaf, page, bytes, owner));
+  HEADRACE_ASSIGN(const std::string_view body,
+                  Body(*leaf, leaf->pages[page].group, &leaf->verified[page], bytes, owner));
   if (header.type != PageType::kData)
     return Status::Corrupt(reader_->key() + ": a data page of an unknown kind");
   return OpenPage(header, body, leaf->max_level, leaf->max_repetition);
@@ -242,7 +266,7 @@ Result<const std::vector<std::string_view>*> ParquetFile::DictionaryOf(Leaf* lea
       return Status::Corrupt(reader_->key() + ": no dictionary before its pages");
     HEADRACE_ASSIGN(loaded->bytes, reader_->Read(begin, first_data - begin));
     HEADRACE_ASSIGN(const PageHeader header, ParsePageHeader(loaded->bytes.view()));
-    HEADRACE_ASSIGN(const auto body, Body(leaf, SIZE_MAX, loaded->bytes, &loaded->owner));
+    HEADRACE_ASSIGN(const auto body, Body(*leaf, group, nullptr, loaded->bytes, &loaded->owner));
     if (header.type != PageType::kDictionary || leaf->stored.physical != parquet::Type::BYTE_ARRAY) {
       return Status::Corrupt(reader_->key() + ": a dictionary of an unknown kind");
     }

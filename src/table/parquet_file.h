@@ -56,8 +56,10 @@ class ParquetFile {
   Result<Leaf*> FindLeaf(int32_t field_id);
   Status LoadPages(Leaf* leaf);
   Status LoadBounds(Leaf* leaf, const Field& field);
-  Result<std::string_view> Body(Leaf* leaf, size_t page, const store::Bytes& bytes,
-                                std::shared_ptr<arrow::Buffer>* owner);
+  // A page's bytes, checked and without compression. `verified`: of a data page, whether it was checked
+  // before.
+  Result<std::string_view> Body(const Leaf& leaf, int group, std::atomic<uint8_t>* verified,
+                                const store::Bytes& bytes, std::shared_ptr<arrow::Buffer>* owner);
   // The pages of a leaf that hold some of the rows, and which of the rows asked for lie in each; Touch
   // fetches them too.
   std::vector<Touched> TouchedPages(const Leaf& leaf, const Rows& rows) const;

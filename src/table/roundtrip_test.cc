@@ -6,6 +6,7 @@
 
 #include "base/hash.h"
 #include "store/local_store.h"
+#include "store/slow_store.h"
 #include "table/conform.h"
 #include "table/keys.h"
 #include "table/table_testing.h"
@@ -59,6 +60,11 @@ const char* kTypes[] = {"bool",
                         "tensor<float32>[3]",
                         "tensor<uint8>[2, 2]",
                         "blob"};
+
+// A folder that passes for a bucket, where pages are compressed.
+Result<std::shared_ptr<store::ObjectStore>> DistantStore(const testing::TempFolder& folder) {
+  return store::OpenSlowStore("slow:latency=0ms:" + folder.path(), false);
+}
 
 class Random {
  public:
@@ -181,7 +187,12 @@ TEST(RoundTrip, EveryTypeAtRandom) {
       Field plain = field;
       fields.push_back(field.type.kind == Kind::kBlob ? arrow::field(text, arrow::binary()) : ToArrow(plain));
     }
-    ASSERT_VALUE(const auto catalog, Catalog::InitOn(store::NewMemoryStore()));
+    const testing::TempFolder folder;
+    std::shared_ptr<store::ObjectStore> store = store::NewMemoryStore();
+    if (round / 4 % 2 == 1) {
+      ASSERT_VALUE(store, DistantStore(folder));
+    }
+    ASSERT_VALUE(const auto catalog, Catalog::InitOn(store));
     ASSERT_VALUE(const auto table, catalog->CreateTable("t", schema));
     std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
     CommitOptions options;
@@ -309,10 +320,16 @@ void ExpectToldOrHarmless(const std::shared_ptr<store::ObjectStore>& store, cons
   EXPECT_GT(told, trials / 2) << part;
 }
 
+class Damage : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Stores, Damage, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "distant" : "local"; });
+
 // The files of a table, read whole, by filters and by row.
-TEST(Damage, IsToldOrHarmless) {
+TEST_P(Damage, IsToldOrHarmless) {
   testing::TempFolder folder;
-  ASSERT_VALUE(const auto store, store::OpenLocalStore(folder.path(), {.sync = false}));
+  const auto opened =
+      GetParam() ? DistantStore(folder) : store::OpenLocalStore(folder.path(), {.sync = false});
+  ASSERT_VALUE(const auto store, opened);
   ASSERT_VALUE(const auto catalog, Catalog::InitOn(store));
   const auto schema = arrow::schema({arrow::field("id", arrow::int64()), arrow::field("name", arrow::utf8()),
                                      arrow::field("vec", arrow::fixed_size_list(arrow::float32(), 4)),
@@ -350,7 +367,7 @@ TEST(Damage, IsToldOrHarmless) {
 }
 
 // What says which files and rows there are: catalog.json, refs, the newest snapshot, manifests.
-TEST(Damage, OfManifestsRefsAndTheCatalog) {
+TEST(DamageOfTheRest, ManifestsRefsAndTheCatalog) {
   testing::TempFolder folder;
   ASSERT_VALUE(const auto store, store::OpenLocalStore(folder.path(), {.sync = false}));
   ASSERT_VALUE(const auto catalog, Catalog::InitOn(store));
@@ -377,6 +394,41 @@ TEST(Damage, OfManifestsRefsAndTheCatalog) {
   ExpectToldOrHarmless(store, folder.path(), "/refs/", read);
   ExpectToldOrHarmless(store, folder.path(), "/catalog.json", read);
   ExpectToldOrHarmless(store, folder.path(), SnapshotKey("/", newest.snapshot().version), read);
+}
+
+// In a bucket a page takes as little as its values allow; what it takes in memory is written down, in
+// snapshots and in manifests alike.
+TEST(Compression, IsOfDistantStoresAndTellsWhatItTakesInMemory) {
+  const testing::TempFolder folder;
+  ASSERT_VALUE(const auto distant, DistantStore(folder));
+  const auto schema = arrow::schema({arrow::field("k", arrow::int64()), arrow::field("s", arrow::utf8())});
+  std::string json;
+  for (int i = 0; i < 5'000; ++i)
+    json += (i ? ",{\"k\":" : "[{\"k\":") + std::to_string(i) + ",\"s\":\"name-" + std::to_string(i) + "\"}";
+  const auto batch = BatchFromJson(schema, json + "]");
+  int64_t bytes[2] = {}, decoded[2] = {};
+  for (const bool far : {false, true}) {
+    ASSERT_VALUE(const auto catalog,
+                 Catalog::InitOn(far ? distant : std::shared_ptr(store::NewMemoryStore())));
+    ASSERT_VALUE(const auto table, testing::MakeTable(catalog.get(), "t", schema));
+    for (int64_t i = 0; i < limits::kInlineFragments + 2; ++i)
+      ASSERT_OK(table->Append(ReaderOf({batch}).get(), {}).status());
+    ASSERT_VALUE(const View view, table->At());
+    ASSERT_FALSE(view.snapshot().manifests.empty());
+    ASSERT_FALSE(view.snapshot().inline_entries.empty());
+    ASSERT_VALUE(const auto fragments, view.Fragments());
+    for (const auto& fragment : *fragments) {
+      ASSERT_EQ(fragment.files[0].decoded > 0, far);
+      bytes[far] += fragment.files[0].bytes;
+      decoded[far] += fragment.files[0].decoded_bytes();
+    }
+    ASSERT_VALUE(const auto some, ReadAll(view, {.where = "k = 4999"}));
+    EXPECT_EQ(some->num_rows(), limits::kInlineFragments + 2);
+  }
+  EXPECT_LT(bytes[true] * 2, bytes[false]);
+  // The same pages; headers and indexes apart.
+  EXPECT_LE(decoded[true], decoded[false]);
+  EXPECT_GT(decoded[true] * 5, decoded[false] * 4);
 }
 
 TEST(Types, RefusedByNameWithTheCast) {

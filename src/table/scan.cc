@@ -182,7 +182,7 @@ struct ScanTask {
 // Rows a batch may have so that it holds some tens of megabytes at most.
 int64_t BatchRows(const Fragment& fragment, int64_t wanted) {
   int64_t bytes = 0;
-  for (const auto& file : fragment.files) bytes += file.bytes;
+  for (const auto& file : fragment.files) bytes += file.decoded_bytes();
   const int64_t each = std::max<int64_t>(1, bytes / std::max<int64_t>(1, fragment.rows));
   const int64_t by_bytes = std::max<int64_t>(1, (64 << 20) / each);
   const int64_t rows = std::min(wanted, by_bytes);

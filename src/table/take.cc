@@ -44,7 +44,7 @@ Result<Pieces> ReadParts(const View& view, const FragmentReader& reader,
                          const std::vector<Projection>& columns) {
   Pieces pieces(columns.size(), arrow::ArrayVector(parts.size()));
   Environment* env = view.environment().get();
-  if (env->store->probes_are_cheap()) {
+  if (env->store->is_local()) {
     for (size_t p = 0; p < parts.size(); ++p)
       HEADRACE_TRY(ReadPart(reader, fragments[parts[p].fragment], parts[p], columns, p, &pieces));
     return pieces;
