@@ -1,5 +1,8 @@
 #include "table/open_parquet.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "store/read_ahead.h"
 #include "store/sized_open.h"
 #include "table/keys.h"
@@ -9,7 +12,7 @@
 namespace headrace::table {
 
 Result<std::shared_ptr<ParquetFile>> OpenParquet(Environment* env, const std::string& prefix,
-                                                 const DataFile& file) {
+                                                 const DataFile& file, bool whole) {
   const std::string key = DataKey(prefix, file.id, FileKind::kParquet);
   return env->files.GetOrOpen<ParquetFile>(key, [&]() -> Result<std::shared_ptr<ParquetFile>> {
     HEADRACE_ASSIGN(auto reader, store::OpenSized(env->store.get(), key, file.bytes));
@@ -17,7 +20,14 @@ Result<std::shared_ptr<ParquetFile>> OpenParquet(Environment* env, const std::st
       return Status::Corrupt(key + " has " + std::to_string(reader->size()) + " bytes; its manifest says " +
                              std::to_string(file.bytes));
     }
-    HEADRACE_ASSIGN(reader, CheckTail(store::ReadAhead(std::move(reader), env->blocks), file.tail));
+    reader = store::ReadAhead(std::move(reader), env->blocks);
+    if (whole && !reader->is_mapped()) {
+      std::vector<store::ByteRange> blocks;
+      for (int64_t at = 0; at < file.bytes; at += store::BlockPool::kBlockBytes)
+        blocks.push_back({at, std::min(store::BlockPool::kBlockBytes, file.bytes - at)});
+      HEADRACE_TRY(reader->ReadMany(blocks).status());
+    }
+    HEADRACE_ASSIGN(reader, CheckTail(std::move(reader), file.tail));
     return ParquetFile::Open(std::move(reader), /*has_checksums=*/file.tail.bytes > 0);
   });
 }

@@ -11,8 +11,9 @@ namespace headrace::table {
 
 class ParquetFile;
 
-// From its object, or the files that are open already. Corrupt where it is not what its entry says.
+// From its object, or the files that are open already. Corrupt where it is not what its entry says. `whole`:
+// most of it will be read, so that its pages are fetched beside its footer, which says where they are.
 Result<std::shared_ptr<ParquetFile>> OpenParquet(Environment* env, const std::string& prefix,
-                                                 const DataFile& file);
+                                                 const DataFile& file, bool whole = false);
 
 }  // namespace headrace::table

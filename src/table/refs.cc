@@ -1,11 +1,12 @@
 #include "table/refs.h"
 
 #include <algorithm>
-#include "base/json.h"
+#include <future>
 
 #include "base/clock.h"
 #include "base/exception_text.h"
 #include "base/ids.h"
+#include "base/json.h"
 #include "table/json_read.h"
 #include "table/keys.h"
 #include "table/schema.h"
@@ -56,11 +57,16 @@ Result<RefValue> Refs::Read(std::string_view name, int64_t revision) const {
 }
 
 Result<RefValue> Refs::Get(std::string_view name) const {
+  // Most names are set once. Where a round trip costs, that value is fetched beside the question for the
+  // newest.
+  std::future<Result<RefValue>> only;
+  if (!store_->is_local()) only = std::async(std::launch::async, [&] { return Read(name, 1); });
   HEADRACE_ASSIGN(const auto newest, store_->List(RefFolder(name), "", 1));
   RefValue none;
   none.name = std::string(name);
   if (newest.empty()) return none;
   HEADRACE_ASSIGN(const ObjectName parsed, ParseRefKey(newest[0].key));
+  if (parsed.number == 1 && only.valid()) return only.get();
   return Read(name, parsed.number);
 }
 

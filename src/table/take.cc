@@ -27,15 +27,69 @@ using Pieces = std::vector<arrow::ArrayVector>;  // of each column, by part
 
 constexpr size_t kPartsAtOnce = 32;
 
-// Reads one part of all columns to its place.
-Status ReadPart(const FragmentReader& reader, const Fragment& fragment, const RowMap::Picks& part,
-                const std::vector<Projection>& columns, size_t index, Pieces* pieces) {
-  const auto rows = Rows::Picks(part.rows);
-  for (size_t c = 0; c < columns.size(); ++c) {
-    HEADRACE_ASSIGN((*pieces)[c][index], reader.Read(fragment, columns[c], rows));
+// Some columns of one part, each to its place.
+Status ReadColumns(const FragmentReader& reader, const Fragment& fragment, const Rows& rows,
+                   const std::vector<Projection>& columns, const std::vector<size_t>& which, size_t part,
+                   Pieces* pieces) {
+  for (const size_t c : which) {
+    HEADRACE_ASSIGN((*pieces)[c][part], reader.Read(fragment, columns[c], rows));
   }
   return Status::Ok();
 }
+
+// All columns of a part of a distant store. The pages of Parquet files are fetched together, tensors
+// meanwhile.
+class DistantPart {
+ public:
+  DistantPart(const View& view, const FragmentReader& reader, const Fragment& fragment, Rows rows,
+              const std::vector<Projection>& columns, size_t part, Pieces* pieces)
+      : view_(view),
+        reader_(reader),
+        fragment_(fragment),
+        rows_(std::move(rows)),
+        columns_(columns),
+        part_(part),
+        pieces_(pieces) {}
+
+  // `at_once`: columns are read, and their pages decoded, beside each other.
+  Status Read(bool at_once) {
+    std::vector<size_t> pages, tensors;
+    for (size_t c = 0; c < columns_.size(); ++c)
+      (columns_[c].top.type.kind == Kind::kTensor ? tensors : pages).push_back(c);
+    std::deque<std::future<Status>> reading;
+    if (at_once && !pages.empty()) {
+      for (const size_t c : tensors) reading.push_back(Begin({c}));
+      tensors.clear();
+    }
+    Prefetch(view_.environment().get(), view_.prefix(), fragment_, columns_, rows_);
+    while (at_once && pages.size() > 1) {
+      reading.push_back(Begin({pages.back()}));
+      pages.pop_back();
+    }
+    pages.insert(pages.end(), tensors.begin(), tensors.end());
+    Status first = ReadColumns(reader_, fragment_, rows_, columns_, pages, part_, pieces_);
+    for (auto& column : reading) {
+      const Status done = column.get();
+      if (first.ok()) first = done;
+    }
+    return first;
+  }
+
+ private:
+  std::future<Status> Begin(std::vector<size_t> which) {
+    return std::async(std::launch::async, [this, which = std::move(which)] {
+      return ReadColumns(reader_, fragment_, rows_, columns_, which, part_, pieces_);
+    });
+  }
+
+  const View& view_;
+  const FragmentReader& reader_;
+  const Fragment& fragment_;
+  const Rows rows_;
+  const std::vector<Projection>& columns_;
+  const size_t part_;
+  Pieces* const pieces_;
+};
 
 // All columns of all parts. Where each read waits for a distant store, several parts are read beside each
 // other.
@@ -43,12 +97,15 @@ Result<Pieces> ReadParts(const View& view, const FragmentReader& reader,
                          const std::vector<Fragment>& fragments, const std::vector<RowMap::Picks>& parts,
                          const std::vector<Projection>& columns) {
   Pieces pieces(columns.size(), arrow::ArrayVector(parts.size()));
-  Environment* env = view.environment().get();
-  if (env->store->is_local()) {
+  if (view.environment()->store->is_local()) {
+    std::vector<size_t> all(columns.size());
+    std::iota(all.begin(), all.end(), 0);
     for (size_t p = 0; p < parts.size(); ++p)
-      HEADRACE_TRY(ReadPart(reader, fragments[parts[p].fragment], parts[p], columns, p, &pieces));
+      HEADRACE_TRY(ReadColumns(reader, fragments[parts[p].fragment], Rows::Picks(parts[p].rows), columns, all,
+                               p, &pieces));
     return pieces;
   }
+  const bool at_once = parts.size() * columns.size() <= kPartsAtOnce;
   std::deque<std::future<Status>> reading;
   Status first;
   const auto finish = [&] {
@@ -59,9 +116,9 @@ Result<Pieces> ReadParts(const View& view, const FragmentReader& reader,
   for (size_t p = 0; p < parts.size() && first.ok(); ++p) {
     if (reading.size() == kPartsAtOnce) finish();
     reading.push_back(std::async(std::launch::async, [&, p] {
-      const Fragment& fragment = fragments[parts[p].fragment];
-      Prefetch(env, view.prefix(), fragment, columns, Rows::Picks(parts[p].rows));
-      return ReadPart(reader, fragment, parts[p], columns, p, &pieces);
+      return DistantPart(view, reader, fragments[parts[p].fragment], Rows::Picks(parts[p].rows), columns, p,
+                         &pieces)
+          .Read(at_once);
     }));
   }
   while (!reading.empty()) finish();
