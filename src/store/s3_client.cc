@@ -105,7 +105,8 @@ Result<S3Client::Sent> S3Client::Start(const S3Call& call, double seconds) {
   sign.query = call.query;
   sign.region = sent.region;
   sign.payload_hash = Sha256Hex(call.body);
-  sign.amz_date = AmzDate(NowMicros() + clock_off_us_);
+  sent.clock_off_us = clock_off_us_;
+  sign.amz_date = AmzDate(NowMicros() + sent.clock_off_us);
   sign.headers["host"] = address.host;
   sign.headers["x-amz-date"] = sign.amz_date;
   sign.headers["x-amz-content-sha256"] = sign.payload_hash;
@@ -164,7 +165,7 @@ Result<bool> S3Client::Learn(const Sent& sent, const HttpResponse& response, Lea
   if (!learned->region && LearnRegion(sent, response)) return learned->region = true;
   const bool nameless = error.code.empty() && response.body.empty();
   if (!learned->clock && status == 403 && (error.code == "RequestTimeTooSkewed" || nameless) &&
-      LearnClock(response)) {
+      LearnClock(sent, response)) {
     return learned->clock = true;
   }
   const bool expired = error.code == "ExpiredToken" || error.code == "InvalidToken" ||
@@ -177,11 +178,12 @@ Result<bool> S3Client::Learn(const Sent& sent, const HttpResponse& response, Lea
   return false;
 }
 
-bool S3Client::LearnClock(const HttpResponse& response) {
+// Another request may have learned it meanwhile: what counts is by which clock this one was signed.
+bool S3Client::LearnClock(const Sent& sent, const HttpResponse& response) {
   const auto theirs = HttpDateMicros(Header(response, "date"));
   if (!theirs) return false;
   const int64_t off = *theirs - NowMicros();
-  if (std::abs(off - clock_off_us_) < kMostSkewUs) return false;
+  if (std::abs(off - sent.clock_off_us) < kMostSkewUs) return false;
   clock_off_us_ = off;
   return true;
 }

@@ -42,6 +42,7 @@ class S3Client {
     std::future<Result<HttpResponse>> answer;
     S3Credentials used;
     std::string region;
+    int64_t clock_off_us = 0;
   };
 
   explicit S3Client(S3Config config);
@@ -68,7 +69,7 @@ class S3Client {
   };
   // Whether the answer told something, for the first time in this operation, that makes the next one better.
   Result<bool> Learn(const Sent& sent, const HttpResponse& response, Learned* learned);
-  bool LearnClock(const HttpResponse& response);
+  bool LearnClock(const Sent& sent, const HttpResponse& response);
   bool LearnRegion(const Sent& sent, const HttpResponse& response);
 
   S3Config config_;

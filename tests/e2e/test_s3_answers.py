@@ -48,7 +48,7 @@ def test_a_clock_that_is_off_is_allowed_for(aws: FakeAws, hours: int) -> None:
     catalog = hr.open("s3://bucket/x")
     aws.clock, aws.mistakes = 0, []  # set right again, in a long run
     assert [row["n"] for row in catalog["t"].scan()] == [0, 1, 2]
-    assert aws.mistakes == ["clock"]
+    assert 1 <= len(aws.mistakes) <= 2 and set(aws.mistakes) == {"clock"}, "of two requests at once, both may be wrong"
 
 
 def test_a_clock_that_nobody_can_follow_is_an_error(aws: FakeAws) -> None:
@@ -58,11 +58,11 @@ def test_a_clock_that_nobody_can_follow_is_an_error(aws: FakeAws) -> None:
 
 
 def test_it_waits_as_long_as_it_is_asked_to(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    catalog = hr.init("s3://bucket/x")
+    hr.init("s3://bucket/x")
     answers = iter([Answer(503, error("SlowDown"), {"Retry-After": "1"}), Answer(429, b"", {"Retry-After": "1"})])
     aws.times.clear()
     aws.hook = lambda *_: next(answers, None)
-    catalog.create_table("t", {"n": "int64"})
+    hr.open("s3://bucket/x")
     assert all(later - earlier >= 1 for earlier, later in itertools.pairwise(aws.times[:3]))
     # But not beyond its own deadline, and then with one more attempt.
     monkeypatch.setenv("HEADRACE_S3_DEADLINE", "2")
