@@ -317,10 +317,11 @@ def test_schemathesis(tmp_path: pathlib.Path) -> None:
     """Requests made from our own description, good and bad: no 5xx, answers as described."""
     catalog = make_catalog(tmp_path)
     with serving(catalog, "--chat-template", "chatml", "-c", "160") as server:
-        check_description(server)
+        check_description(server, tmp_path)
 
 
-def check_description(server: Server) -> None:
+def check_description(server: Server, folder: pathlib.Path) -> None:
+    """``folder``: where schemathesis keeps what it found, .schemathesis/."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json"),
@@ -334,6 +335,7 @@ def check_description(server: Server) -> None:
         ],
         capture_output=True,
         text=True,
+        cwd=folder,
         timeout=500,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
