@@ -211,7 +211,7 @@ def main() -> int:
         [str(BIN / "ruff"), "format", *([] if FIX else ["--check"]), "python", "tests", "bench", "tools", "demo"],
     )
     ok &= run("mypy --strict", [python, "-m", "mypy", "python/headrace"])
-    problems = check_layering.violations()
+    problems = check_layering.violations() + check_layering.retold((ROOT / "ARCHITECTURE.md").read_text())
     print("\n".join(["FAIL layering", *problems]) if problems else "ok   layering")
     ok &= not problems
     ok &= links()

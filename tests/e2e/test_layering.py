@@ -18,3 +18,12 @@ def test_includes_point_upwards_only(tmp_path: pathlib.Path) -> None:
         (tmp_path / "src" / folder / "README.md").touch()
     (tmp_path / "src" / "base" / "x.cc").write_text('#include "table/table.h"\n')
     assert check_layering.violations(tmp_path) == ["src/base/x.cc:1: base may not use table"]
+
+
+def test_the_table_in_the_documentation_is_cmakes() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    assert check_layering.retold(text) == []
+    wrong = text.replace("| SQL over tables through DuckDB | table |", "| SQL over tables through DuckDB | media |")
+    assert check_layering.retold(wrong) == [
+        "ARCHITECTURE.md: src/query may use base, store, table, says CMakeLists.txt"
+    ]
