@@ -1,36 +1,20 @@
 #include <libexif/exif-data.h>
 
-#include <cstring>
-
 #include "base/clock.h"
 #include "base/limits.h"
 #include "media/codecs.h"
+#include "media/turn.h"
 
 namespace headrace::media {
 namespace {
 
 Image Upright(const Image& stored, int orientation) {
   Image image;
-  const bool turned = SwapsAxes(orientation);
-  const bool flip_x = FlipsX(orientation);
-  const bool flip_y = FlipsY(orientation);
-  image.width = turned ? stored.height : stored.width;
-  image.height = turned ? stored.width : stored.height;
+  image.width = SwapsAxes(orientation) ? stored.height : stored.width;
+  image.height = SwapsAxes(orientation) ? stored.width : stored.height;
   image.pixels.resize(stored.pixels.size());
-  uint8_t* out = image.pixels.data();
-  for (int32_t y = 0; y < image.height; ++y) {
-    for (int32_t x = 0; x < image.width; ++x, out += 3) {
-      int32_t sx = turned ? y : x;
-      int32_t sy = turned ? x : y;
-      if (flip_x) sx = stored.width - 1 - sx;
-      if (flip_y) sy = stored.height - 1 - sy;
-      std::memcpy(out,
-                  &stored.pixels[(static_cast<size_t>(sy) * static_cast<size_t>(stored.width) +
-                                  static_cast<size_t>(sx)) *
-                                 3],
-                  3);
-    }
-  }
+  Turn<3>({stored.pixels.data(), int64_t{3} * stored.width, stored.width, stored.height}, orientation,
+          /*mirror=*/false, {image.pixels.data(), int64_t{3} * image.width, image.width, image.height});
   return image;
 }
 

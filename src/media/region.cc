@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "media/codecs.h"
 #include "media/region_parts.h"
+#include "media/turn.h"
 
 namespace headrace::media {
 
@@ -106,24 +107,6 @@ void MirrorRow(const uint8_t* in, int width, uint8_t* out) {
   for (int x = 0; x < width; ++x) std::memcpy(out + x * 4, in + (width - 1 - x) * 4, 4);
 }
 
-// From stored directions to upright ones, mirrored if asked for.
-void Turn(const Canvas& in, int orientation, bool mirror, Canvas* out) {
-  const bool swaps = SwapsAxes(orientation);
-  const bool flip_x = FlipsX(orientation);
-  const bool flip_y = FlipsY(orientation);
-  for (int y = 0; y < out->height; ++y) {
-    uint8_t* row = out->pixels.data() + y * out->stride;
-    for (int x = 0; x < out->width; ++x) {
-      const int upright_x = mirror ? out->width - 1 - x : x;
-      int sx = swaps ? y : upright_x;
-      int sy = swaps ? upright_x : y;
-      if (flip_x) sx = in.width - 1 - sx;
-      if (flip_y) sy = in.height - 1 - sy;
-      std::memcpy(row + x * 4, in.pixels.data() + sy * in.stride + sx * 4, 4);
-    }
-  }
-}
-
 void Prepare(Canvas* canvas, int width, int height) {
   canvas->width = width;
   canvas->height = height;
@@ -180,7 +163,9 @@ Status DecodeRegion(std::string_view bytes, const ImageFacts& displayed, const R
         ResampleColumn(parts->down, y, parts->columns.data(), stride, rect.top, s.width * 4, row);
       }
     }
-    if (turns) Turn(*canvas, facts.orientation, region.mirror, out);
+    if (turns)
+      Turn<4>({canvas->pixels.data(), canvas->stride, canvas->width, canvas->height}, facts.orientation,
+              region.mirror, {out->pixels.data(), out->stride, out->width, out->height});
     return Status::Ok();
   }
 }
