@@ -19,13 +19,33 @@ class Maintained(Shown):
 
     def compact(self, *, why: str = "") -> Compaction:
         """Writes small fragments into larger ones, and updates and deletes into the files: scans are as fast as those of a
-        table that was written at once. Rows, their ids and their order stay; earlier versions keep their files.
+        table that was written at once. Where the table has a sort key (``sort_by``), rows are sorted by it. Rows and their ids
+        stay; earlier versions keep their files.
 
         Raises:
             Conflict: others changed the same rows again and again meanwhile.
             UnknownOutcome: the store never said whether the commit was taken.
         """
         return Compaction(**self._native.compact(why))
+
+    def sort_by(self, *columns: str, why: str = "") -> Commit:
+        """By what ``compact``, and the background that joins small files, sort rows from now on: numbers, text, bytes, dates,
+        times or uuids; the first column is the first. None: by nothing.
+
+        Rows that are asked for together then lie together: a filter on the first columns reads their pages alone. Rows keep
+        their ids; a scan gives them in the order in which they lie.
+
+        Raises:
+            NotFound: there is no such column.
+            Invalid: values of a column have no order, or it is named twice.
+            Conflict: a column was dropped or renamed meanwhile.
+        """
+        return Commit(**self._native.sort_by(list(columns), why))
+
+    @property
+    def sort_key(self) -> list[str]:
+        """The columns by which compaction sorts the rows; empty: by none. Raises: Unavailable."""
+        return self._native.sort_key()
 
     def keep(self, time: str | float | datetime.timedelta | None, *, why: str = "") -> Commit:
         """How long a version stays once a newer one is there: ``"30d"``, a ``timedelta``, seconds, or ``"forever"``. The

@@ -121,7 +121,7 @@ class Snapshot(Shown):
         batch_rows: int = 65536,
         row_ids: bool = False,
     ) -> Reader:
-        """Rows in row-id order, as a stream.
+        """Rows in the order in which they lie, as a stream: that of their ids, except where compaction has sorted them.
 
         ``columns``: names, or fields such as ``image.width``; all by default. ``where``: a filter, as in
         ``image.width >= 512 and lang = 'en'`` (docs/guide/expressions.md). ``row_ids`` adds the column ``_row_id``.
@@ -161,7 +161,7 @@ class Snapshot(Shown):
         return self._first(rows, [])
 
     def __getitem__(self, key: slice | int) -> Any:
-        """``table[:5]``, a Batch, and ``table[-1]``, a Row, by place in row-id order."""
+        """``table[:5]``, a Batch, and ``table[-1]``, a Row, by place in a scan."""
         rows = range(len(self))
         if not isinstance(key, slice):
             place = rows[operator.index(key)]

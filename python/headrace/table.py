@@ -136,7 +136,7 @@ class Table(Maintained):
         return self.at().head(rows)
 
     def __getitem__(self, key: slice | int) -> Any:
-        """``table[:5]``, a Batch, and ``table[-1]``, a Row, by place in row-id order."""
+        """``table[:5]``, a Batch, and ``table[-1]``, a Row, by place in a scan."""
         return self.at()[key]
 
     def __iter__(self) -> Iterator[Row]:
@@ -210,7 +210,7 @@ class Table(Maintained):
     ) -> Commit:
         """Adds columns, writing only those.
 
-        From data: an Arrow table, or a dict of columns, with a row for each row of the table, in row-id order. Where others may
+        From data: an Arrow table, or a dict of columns, with a row for each row of the table, in the order of a scan. Where others may
         commit meanwhile, ``at`` is the snapshot whose rows these are: ``table.add_columns(made_of(snapshot), at=snapshot)``.
         From a function: it gets a ``Batch`` of ``inputs`` and gives the new columns for it, in any form of data.
         From names and types (``{"score": "float64"}``): empty columns. Columns that exist have their holes filled, and a

@@ -75,6 +75,20 @@ void BindUpkeep(nb::module_& m, nb::class_<table::Table>& table) {
                return t.SetRetention(keep_us, CommitOf(why, "", -1, stop));
              })));
            })
+      .def("sort_by",
+           [](table::Table& t, const std::vector<std::string>& columns, const std::string& why) {
+             return ToDict(Check(Interruptible(
+                 [&](const StopToken& stop) { return t.SortBy(columns, CommitOf(why, "", -1, stop)); })));
+           })
+      .def("sort_key",
+           [](const table::Table& t) {
+             const auto view = Check(t.At());
+             std::vector<std::string> names;
+             for (const int32_t id : view.snapshot().sort_by) {
+               if (const auto* field = view.schema().FindId(id)) names.push_back(field->name);
+             }
+             return names;
+           })
       .def("writers",
            [](const table::Table& t) {
              const auto view = Check(t.At());

@@ -51,6 +51,7 @@ void AddDelete(CLI::App* app, Context* context, Action* action);
 void AddUpdate(CLI::App* app, Context* context, Action* action);
 void AddRestore(CLI::App* app, Context* context, Action* action);
 void AddCompact(CLI::App* app, Context* context, Action* action);
+void AddSort(CLI::App* app, Context* context, Action* action);
 void AddWriters(CLI::App* app, Context* context, Action* action);
 void AddKeep(CLI::App* app, Context* context, Action* action);
 void AddGc(CLI::App* app, Context* context, Action* action);

@@ -284,8 +284,9 @@ void AddCompact(CLI::App* app, Context* context, Action* action) {
   command->add_flag("-n,--dry-run", words->dry_run, "Only say what would be written");
   command->add_option("-m,--why", words->why, "A note for the table's log");
   command->footer(
-      "Updates and deletes go into the files too. Rows, their ids and their order stay; earlier versions "
-      "keep their files.\n\nExamples:\n  headrace compact traces\n  headrace compact photos --dry-run");
+      "Updates and deletes go into the files too, and rows are sorted where the table has a key (headrace "
+      "sort). Rows and their ids stay; earlier versions keep their files.\n\nExamples:\n  headrace compact "
+      "traces\n  headrace compact photos --dry-run");
   command->callback([=] { *action = [=] { return RunCompact(*context, *words); }; });
 }
 

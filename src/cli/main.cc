@@ -176,6 +176,7 @@ int Main(int argc, char** argv) {
   AddUpdate(&app, &context, &action);
   AddRestore(&app, &context, &action);
   AddCompact(&app, &context, &action);
+  AddSort(&app, &context, &action);
   AddWriters(&app, &context, &action);
   AddKeep(&app, &context, &action);
   AddGc(&app, &context, &action);

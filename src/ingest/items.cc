@@ -179,10 +179,13 @@ Result<bool> Items::HasRows(const table::TakenItem& item) {
   }
   const table::RowMap rows(*fragments_);
   for (int64_t id = item.first_row; id < item.first_row + item.rows; ++id) {
-    const auto place = rows.Find(id);
-    if (!place) continue;
-    HEADRACE_ASSIGN(const auto deleted, view_->Deleted((*fragments_)[static_cast<size_t>(place->fragment)]));
-    if (deleted == nullptr || !deleted->Contains(place->row)) return true;
+    const auto found = rows.Find(id);
+    if (!found) continue;
+    const table::Fragment& fragment = (*fragments_)[*found];
+    HEADRACE_ASSIGN(const auto deleted, view_->Deleted(fragment));
+    if (deleted == nullptr) return true;
+    HEADRACE_ASSIGN(const table::RowIds ids, view_->reader().Ids(fragment));
+    if (!deleted->Contains(ids.PlaceOf(id))) return true;
   }
   return item.rows == 0;
 }

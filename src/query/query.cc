@@ -410,10 +410,10 @@ Result<table::CommitResult> AddColumns(table::Catalog* catalog, SqlEngine* engin
   // Values are put to rows by their order: those that the query reads must be those that are filled, whatever
   // others commit meanwhile.
   HEADRACE_ASSIGN(const table::View view, table->At());
-  auto rows = engine->Query(
-      "select " + expressions + "\nfrom " + FromVersion(name, view.snapshot().version) + " order by _row_id",
-      {options.stop, {}});
-  if (rows.status().message().find("\"_row_id\" must appear in the GROUP BY") != std::string::npos)
+  auto rows = engine->Query("select " + expressions + "\nfrom " + FromVersion(name, view.snapshot().version) +
+                                " order by _row_place",
+                            {options.stop, {}});
+  if (rows.status().message().find("\"_row_place\" must appear in the GROUP BY") != std::string::npos)
     return Status::Invalid(
         "an aggregate gives one value, not one for each row; over all rows it is written count(*) over ()");
   HEADRACE_TRY(rows.status());

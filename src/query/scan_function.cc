@@ -43,15 +43,16 @@ struct BindData : public duckdb::TableFunctionData {
   std::string label;
   duckdb::ArrowTableSchema arrow_table;
   duckdb::ArrowSchemaWrapper schema_root;
-  std::vector<std::string> names;  // of the columns; the last is _row_id
+  std::vector<std::string> names;  // of the columns; the last are _row_id and _row_place
   std::vector<table::ExprPtr> hints;
 };
 
-// _row_id is a virtual column: selectable by name, absent from `select *`.
+// These are virtual columns: selectable by name, absent from `select *`.
 const duckdb::column_t kRowId = duckdb::VIRTUAL_COLUMN_START + 4242;
+const duckdb::column_t kRowPlace = kRowId + 1;
 
 size_t ColumnOf(const BindData& bind, duckdb::column_t id) {
-  return id == kRowId ? bind.names.size() - 1 : id;
+  return id == kRowId ? bind.names.size() - 2 : id == kRowPlace ? bind.names.size() - 1 : id;
 }
 
 // The columns' names in SQL, where case makes no difference: one that is taken so gets a number.
@@ -84,7 +85,8 @@ duckdb::unique_ptr<duckdb::FunctionData> Bind(duckdb::ClientContext& context,
   bind->label = name.substr(0, name.rfind('@')) + "@" + std::to_string(bind->view->snapshot().version);
   arrow::FieldVector fields = bind->view->schema().ToArrow()->fields();
   for (auto& field : fields) field = Widened(*field);
-  fields.push_back(arrow::field(std::string(table::kRowIdColumn), arrow::int64()));
+  for (const auto own : {table::kRowIdColumn, table::kRowPlaceColumn})
+    fields.push_back(arrow::field(std::string(own), arrow::int64()));
   const auto exported = arrow::ExportSchema(
       *arrow::schema(fields), reinterpret_cast<::ArrowSchema*>(&bind->schema_root.arrow_schema));
   if (!exported.ok()) throw duckdb::InvalidInputException(exported.ToString());
@@ -93,7 +95,7 @@ duckdb::unique_ptr<duckdb::FunctionData> Bind(duckdb::ClientContext& context,
   const auto distinct = DistinctNames(fields);
   for (size_t i = 0; i < fields.size(); ++i) {
     bind->names.push_back(fields[i]->name());
-    if (i + 1 == fields.size()) break;
+    if (i + 2 >= fields.size()) continue;
     names.push_back(distinct[i]);
     types.push_back(bind->arrow_table.GetColumns().at(i)->GetDuckType());
   }
@@ -189,9 +191,9 @@ void TakeHints(duckdb::ClientContext&, duckdb::LogicalGet& get, duckdb::Function
   std::vector<std::string> names;
   for (const auto& id : get.GetColumnIds()) {
     const auto primary = id.GetPrimaryIndex();
-    names.push_back(primary == kRowId                 ? std::string(table::kRowIdColumn)
-                    : primary < bind.names.size() - 1 ? bind.names[primary]
-                                                      : std::string());
+    const size_t column = ColumnOf(bind, primary);
+    const bool own = primary == kRowId || primary == kRowPlace;
+    names.push_back(own || column < bind.names.size() - 2 ? bind.names[column] : std::string());
   }
   bind.hints.clear();
   for (const auto& filter : filters) {
@@ -219,8 +221,9 @@ duckdb::OperatorPartitionData PartitionData(duckdb::ClientContext&,
 duckdb::virtual_column_map_t VirtualColumns(duckdb::ClientContext&,
                                             duckdb::optional_ptr<duckdb::FunctionData>) {
   duckdb::virtual_column_map_t columns;
-  columns.insert(
-      {kRowId, duckdb::TableColumn(std::string(table::kRowIdColumn), duckdb::LogicalType::BIGINT)});
+  for (const auto& [id, name] :
+       {std::pair(kRowId, table::kRowIdColumn), std::pair(kRowPlace, table::kRowPlaceColumn)})
+    columns.insert({id, duckdb::TableColumn(std::string(name), duckdb::LogicalType::BIGINT)});
   columns.insert({duckdb::COLUMN_IDENTIFIER_EMPTY, duckdb::TableColumn("", duckdb::LogicalType::BOOLEAN)});
   return columns;
 }

@@ -73,7 +73,7 @@ Result<table::CommitResult> Update(table::Catalog* catalog, SqlEngine* engine,
     const std::string filter = where.empty() ? "true" : where;
     HEADRACE_ASSIGN(auto result,
                     engine->Query(select + "\nfrom " + FromVersion(name, view.snapshot().version) +
-                                      " where (" + filter + "\n) order by _row_id",
+                                      " where (" + filter + "\n) order by _row_place",
                                   {options.stop, {}}));
     RowsInTurn rows(ForTable(std::move(result)));
     bool moved = false;  // the table's rows are not those of the query any more

@@ -1,7 +1,7 @@
 // The shuffled order: which ordinal is at which position of an epoch. A pure function of a few numbers that
 // every checkpoint holds; docs/format/order.md is its specification.
 //
-// An ordinal is the rank of a selected row in row-id order. Ordinals lie in blocks of `block`; a keyed
+// An ordinal is the rank of a selected row in the order of a scan. Ordinals lie in blocks of `block`; a keyed
 // permutation lays the blocks end to end on a line; the line is cut into `lanes` nearly equal lanes; position
 // p is taken from lane p mod lanes, so that a rank whose world divides `lanes` touches its own blocks only.
 // Inside a lane, each window's share is permuted again.

@@ -157,7 +157,7 @@ Status Pipeline::Locate(PendingBatch* pending, const std::vector<Point>& points)
     sample.source = place.source;
     sample.ordinal = place.ordinal;
     HEADRACE_ASSIGN(sample.place, source->selection().At(place.ordinal));
-    sample.row_id = source->selection().row_id(sample.place);
+    HEADRACE_ASSIGN(sample.row_id, source->selection().RowIdAt(sample.place));
     sample.wanted = true;
     if (requests_ && !source->local()) {
       const auto page = sample.place.row / source->chunk_rows();

@@ -124,7 +124,7 @@ Status Pipeline::Substitute(PendingBatch* pending, size_t index) {
     HEADRACE_ASSIGN(sample.place, source->selection().At(sample.ordinal));
     HEADRACE_ASSIGN(sample.chunk, source->ChunkOf(sample.place));
     sample.row = Source::ChunkRow(*sample.chunk, sample.place);
-    sample.row_id = source->selection().row_id(sample.place);
+    HEADRACE_ASSIGN(sample.row_id, source->selection().RowIdAt(sample.place));
     sample.media.clear();
     sample.by_row.clear();
     for (size_t c = 0; c < source->columns().size(); ++c) {

@@ -117,9 +117,9 @@ Result<std::vector<Entry>> DecodeHead(std::string_view bytes, const std::string&
 Status Evaluate(const table::View& view, const std::string& where, std::vector<Extent>* extents,
                 std::vector<std::string>* sets, const StopToken& stop) {
   table::ScanOptions options;
-  options.columns = {std::string(table::kRowIdColumn)};
-  options.where = "(" + where + ") and _row_id >= " + std::to_string(extents->front().first_row_id) +
-                  " and _row_id < " + std::to_string(extents->back().first_row_id + extents->back().rows);
+  options.columns = {std::string(table::kRowPlaceColumn)};
+  options.where = "(" + where + ") and _row_place >= " + std::to_string(extents->front().first_row_id) +
+                  " and _row_place < " + std::to_string(extents->back().first_row_id + extents->back().rows);
   options.stop = stop;
   HEADRACE_ASSIGN(const auto reader, view.Scan(options));
   std::vector<std::vector<uint32_t>> rows(extents->size());
@@ -128,11 +128,11 @@ Status Evaluate(const table::View& view, const std::string& where, std::vector<E
     std::shared_ptr<arrow::RecordBatch> batch;
     HEADRACE_ARROW_TRY(reader->ReadNext(&batch));
     if (!batch) break;
-    const auto& ids = static_cast<const arrow::Int64Array&>(*batch->column(0));
-    for (int64_t i = 0; i < ids.length(); ++i) {
-      const int64_t id = ids.Value(i);
-      while (id >= (*extents)[at].first_row_id + (*extents)[at].rows) ++at;
-      rows[at].push_back(static_cast<uint32_t>(id - (*extents)[at].first_row_id));
+    const auto& places = static_cast<const arrow::Int64Array&>(*batch->column(0));
+    for (int64_t i = 0; i < places.length(); ++i) {
+      const int64_t place = places.Value(i);
+      while (place >= (*extents)[at].first_row_id + (*extents)[at].rows) ++at;
+      rows[at].push_back(static_cast<uint32_t>(place - (*extents)[at].first_row_id));
     }
   }
   sets->clear();
@@ -216,6 +216,15 @@ Result<std::shared_ptr<Selection>> Selection::Load(const table::View& view, cons
                                                    int share, int shares, const StopToken& stop,
                                                    const ProgressFn& progress) {
   HEADRACE_ASSIGN(const auto fragments, view.Fragments());
+  HEADRACE_ASSIGN(auto selection, LoadSets(view, fragments, where, share, shares, stop, progress));
+  if (std::any_of(fragments->begin(), fragments->end(), table::IsSorted))
+    selection->ids_ = [view, fragments](size_t i) { return view.reader().Ids((*fragments)[i]); };
+  return selection;
+}
+
+Result<std::shared_ptr<Selection>> Selection::LoadSets(
+    const table::View& view, const std::shared_ptr<const std::vector<table::Fragment>>& fragments,
+    const std::string& where, int share, int shares, const StopToken& stop, const ProgressFn& progress) {
   std::vector<Extent> extents = ExtentsOf(*fragments);
   if (where.empty() || extents.empty()) return LiveRows(view, fragments, std::move(extents));
   HEADRACE_ASSIGN(const auto parsed, table::ParseExpr(where));
@@ -282,6 +291,13 @@ Result<std::shared_ptr<Selection>> Selection::Load(const table::View& view, cons
   selection->hash_ = hash;
   selection->canonical_ = canonical;
   return selection;
+}
+
+Result<int64_t> Selection::RowIdAt(const RowPlace& place) const {
+  const auto fragment = static_cast<size_t>(place.fragment);
+  if (!ids_) return extents_[fragment].first_row_id + place.row;
+  HEADRACE_ASSIGN(const table::RowIds ids, ids_(fragment));
+  return ids.IdAt(place.row);
 }
 
 Result<RowPlace> Selection::At(int64_t ordinal) {

@@ -49,18 +49,21 @@ class Selection {
   Result<RowPlace> At(int64_t ordinal);
   // For a scan of these rows: every fragment's set, loaded, and not kept here. Null where all are selected.
   Result<std::shared_ptr<const table::RowSets>> Sets();
-  int64_t row_id(const RowPlace& place) const {
-    return extents_[static_cast<size_t>(place.fragment)].first_row_id + place.row;
-  }
+  Result<int64_t> RowIdAt(const RowPlace& place) const;
   const std::vector<Extent>& extents() const { return extents_; }
   // Bytes of the bitmaps that are loaded, and of the directory.
   int64_t memory_bytes();
 
  private:
   explicit Selection(std::vector<Extent> extents);
+  static Result<std::shared_ptr<Selection>> LoadSets(
+      const table::View& view, const std::shared_ptr<const std::vector<table::Fragment>>& fragments,
+      const std::string& where, int share, int shares, const StopToken& stop, const ProgressFn& progress);
   std::vector<Extent> extents_;
   std::vector<int64_t> starts_;  // ordinals before each extent, and of all
   LoadFn load_;
+  // The ids of a fragment's rows; null: they lie in order, in every one.
+  std::function<Result<table::RowIds>(size_t fragment)> ids_;
   uint64_t hash_ = 0;
   std::string canonical_;
   Result<std::shared_ptr<const RowSet>> LoadSet(size_t fragment) const;

@@ -244,7 +244,8 @@ class StreamImpl final : public Stream {
       const auto place = now.pass->sequence->At(point);
       Selection& selection = now.pass->sources[static_cast<size_t>(place.source)]->selection();
       HEADRACE_ASSIGN(const RowPlace row, selection.At(place.ordinal));
-      planned.push_back({point, place.source, place.ordinal, selection.row_id(row)});
+      HEADRACE_ASSIGN(const int64_t id, selection.RowIdAt(row));
+      planned.push_back({point, place.source, place.ordinal, id});
     }
     return planned;
   }

@@ -168,7 +168,7 @@ Status ColumnFiller::Fill(const Fragment& fragment, const Table::FragmentSource&
   if (progress.rows != fragment.live_rows()) {
     return Status::Invalid("the new columns have " + std::to_string(progress.rows) + " values for " +
                            std::to_string(fragment.live_rows()) + " rows from row " +
-                           std::to_string(RowMap::IdOf(fragment, 0)) + "; give one for each");
+                           std::to_string(fragment.first_row_id) + "; give one for each");
   }
   rows_done_ += progress.rows;
   if (!progress.has_hole) return Status::Ok();

@@ -121,9 +121,10 @@ class TableAppender final : public Appender {
         return fragment.end_row_id() <= item.replaced_first;
       });
       for (; it != fragments->end() && it->first_row_id < end; ++it) {
-        const int64_t first = std::max(item.replaced_first, it->first_row_id);
-        for (int64_t id = first; id < std::min(end, it->end_row_id()); ++id)
-          places[&*it].push_back(static_cast<uint32_t>(id - it->first_row_id));
+        HEADRACE_ASSIGN(const RowIds ids, view.reader().Ids(*it));
+        const auto some = ids.PlacesIn(item.replaced_first, end);
+        auto& all = places[&*it];
+        all.insert(all.end(), some.begin(), some.end());
       }
     }
     auto& deletes = std::get<MergeRows>(change_->what).deletes;

@@ -43,6 +43,7 @@ Status ApplyTo(const ChangeSchema& change, Snapshot* next) {
   }
   for (const int32_t id : change.drops) {
     std::erase_if(fields, [&](const Field& field) { return field.id == id; });
+    std::erase(next->sort_by, id);
   }
   for (const Field& wide : change.widened) {
     for (auto& field : fields) {
@@ -107,9 +108,15 @@ Status ApplyTo(const ExpireVersions& expire, Snapshot* next) {
   return Status::Ok();
 }
 
+Status ApplyTo(const SortRows& sort, Snapshot* next) {
+  next->sort_by = sort.fields;
+  return Status::Ok();
+}
+
 Status ApplyTo(const RestoreVersion& restore, Snapshot* next) {
   const Snapshot& then = *restore.version;
   next->schema = then.schema;
+  std::erase_if(next->sort_by, [&](int32_t id) { return next->schema.TopOf(id) == nullptr; });
   next->rows = then.rows;
   next->manifests = then.manifests;
   next->inline_entries = then.inline_entries;

@@ -97,7 +97,7 @@ struct RestoreVersion {
   std::shared_ptr<const Snapshot> version;
 };
 
-// Fragments written anew, with the same rows in the same order.
+// Fragments written anew, with the same rows: in the same order, or sorted by the table's key.
 struct CompactFragments {
   static constexpr OperationKind kKind = OperationKind::kCompact;
   struct Part {
@@ -123,6 +123,12 @@ struct ExpireVersions {
   int64_t erased = 0;     // what was to be erased at this version is gone from the newest version's files
 };
 
+// By what compaction sorts the rows of a fragment: top-level fields; none: they stay in order of their ids.
+struct SortRows {
+  static constexpr OperationKind kKind = OperationKind::kSort;
+  std::vector<int32_t> fields;
+};
+
 // Values that were read to make a change, or that it replaces. Others may change other rows meanwhile.
 struct UsedValues {
   Fragment fragment;                   // as it was read: without statistics
@@ -132,7 +138,7 @@ struct UsedValues {
 
 struct Change {
   std::variant<AppendRows, FillColumns, ChangeSchema, MoveTag, ReserveFieldIds, DeleteRows, UpdateRows,
-               MergeRows, RestoreVersion, CompactFragments, KeepVersions, ExpireVersions>
+               MergeRows, RestoreVersion, CompactFragments, KeepVersions, ExpireVersions, SortRows>
       what;
   Operation operation;             // for the log; its kind is given by `what`
   WriterClaim claim;               // exactly-once; may be empty

@@ -3,6 +3,7 @@
 #include <arrow/array.h>
 #include <arrow/array/util.h>
 #include <arrow/record_batch.h>
+#include <arrow/table.h>
 #include <arrow/type.h>
 
 #include <algorithm>
@@ -23,6 +24,7 @@
 #include "table/row_map.h"
 #include "table/row_set_file.h"
 #include "table/settle.h"
+#include "table/sort_rows.h"
 #include "table/table.h"
 
 namespace headrace::table {
@@ -31,21 +33,6 @@ namespace {
 // Copied at a time: as many rows as have about these bytes, and no more than these rows.
 constexpr int64_t kBytes = 32 << 20;
 constexpr int64_t kRows = 16'384;
-
-// The columns that a fragment has values of.
-std::vector<int32_t> FilledFields(const Schema& schema, const Fragment& fragment) {
-  std::vector<int32_t> filled;
-  for (const auto& field : schema.fields) {
-    if (fragment.Fills(field.id) || fragment.Overlaid(field.id)) filled.push_back(field.id);
-  }
-  return filled;
-}
-
-// Whether a column is filled for some of the rows.
-bool FilledInPart(const Schema& schema, const Fragment& fragment) {
-  return std::any_of(schema.fields.begin(), schema.fields.end(),
-                     [&](const Field& field) { return fragment.FilledRows(field.id) == Filled::kSome; });
-}
 
 // The newest update of each of these fields that is in the fragment's values.
 void AddGathered(const Fragment& fragment, const std::vector<Field>& fields,
@@ -61,118 +48,6 @@ void AddGathered(const Fragment& fragment, const std::vector<Field>& fields,
     if (newest > 0) (*gathered)[field.id] = std::max((*gathered)[field.id], newest);
   }
 }
-
-int64_t FileBytes(const Fragment& fragment) {
-  int64_t bytes = 0;
-  for (const auto& file : fragment.files) bytes += file.bytes;
-  return bytes;
-}
-
-// Whether it gains from being written anew although no other joins it.
-bool WorthAlone(const Fragment& fragment, const CompactOptions& options) {
-  const auto held = static_cast<double>(fragment.deleted.count - fragment.deleted.erased);
-  const auto& sparse = options.sparse_packs;
-  return !fragment.overlays.empty() || held > options.deleted_share * static_cast<double>(fragment.rows) ||
-         std::any_of(fragment.packs.begin(), fragment.packs.end(),
-                     [&](const PackUse& pack) { return sparse.contains(pack.id); });
-}
-
-// Fragments that may become one: neighbours by row id, with the same columns filled.
-class Groups {
- public:
-  Groups(const Schema& schema, const std::vector<Fragment>& fragments, const CompactOptions& options)
-      : schema_(schema), fragments_(fragments), options_(options) {}
-
-  std::vector<CompactGroup> Plan() {
-    for (size_t i = 0; i < fragments_.size(); ++i) {
-      const Fragment& fragment = fragments_[i];
-      auto filled = FilledFields(schema_, fragment);
-      const int64_t bytes = FileBytes(fragment);
-      const bool in_part = FilledInPart(schema_, fragment);
-      const bool joins = begin_ < i && !in_part && !in_part_ &&
-                         fragments_[i - 1].end_row_id() == fragment.first_row_id && filled == filled_ &&
-                         fragment.rows <= options_.fragment_rows - rows_ &&
-                         bytes <= options_.fragment_bytes - bytes_ &&
-                         // Places without rows are kept between others, as far as those are more.
-                         (fragment.live_rows() > 0 || fragment.rows <= rows_);
-      if (!joins) {
-        Close(i);
-        begin_ = i;
-        filled_ = std::move(filled);
-        in_part_ = in_part;
-      }
-      rows_ += fragment.rows;
-      bytes_ += bytes;
-    }
-    Close(fragments_.size());
-    return std::move(groups_);
-  }
-
- private:
-  // Ends the group that is open.
-  void Close(size_t end) {
-    if (begin_ < end) Split(begin_, end);
-    begin_ = SIZE_MAX;
-    rows_ = bytes_ = 0;
-  }
-
-  bool Empty(size_t i) const { return fragments_[i].live_rows() == 0; }
-
-  // Leaves out what would have to be written again for little.
-  void Split(size_t begin, size_t end) {
-    size_t last = end;
-    for (; begin < end && Empty(begin); ++begin) groups_.push_back({begin, begin + 1, true});
-    while (begin < last && Empty(last - 1)) --last;
-    if (begin + 1 == last) {
-      if (WorthAlone(fragments_[begin], options_)) groups_.push_back({begin, last});
-    } else if (begin < last) {
-      SplitRows(begin, last);
-    }
-    for (size_t i = last; i < end; ++i) groups_.push_back({i, i + 1, true});
-  }
-
-  void SplitRows(size_t begin, size_t end) {
-    size_t largest = begin;
-    int64_t rows = 0;
-    for (size_t i = begin; i < end; ++i) {
-      rows += fragments_[i].rows;
-      if (fragments_[i].rows > fragments_[largest].rows) largest = i;
-    }
-    const auto most = static_cast<double>(fragments_[largest].rows);
-    if (most <= options_.largest_share * static_cast<double>(rows)) {
-      groups_.push_back({begin, end});
-      return;
-    }
-    Split(begin, largest);
-    Split(largest, largest + 1);
-    Split(largest + 1, end);
-  }
-
-  const Schema& schema_;
-  const std::vector<Fragment>& fragments_;
-  const CompactOptions& options_;
-  std::vector<CompactGroup> groups_;
-  size_t begin_ = SIZE_MAX;  // of the one that is open; SIZE_MAX: none is
-  std::vector<int32_t> filled_;
-  bool in_part_ = false;
-  int64_t rows_ = 0;
-  int64_t bytes_ = 0;
-};
-
-}  // namespace
-
-std::vector<CompactGroup> PlanCompaction(const Schema& schema, const std::vector<Fragment>& fragments,
-                                         const CompactOptions& options) {
-  return Groups(schema, fragments, options).Plan();
-}
-
-int64_t RowsOf(const std::vector<Fragment>& fragments, const CompactGroup& group) {
-  int64_t rows = 0;
-  for (size_t i = group.begin; i < group.end; ++i) rows += group.empty ? 0 : fragments[i].rows;
-  return rows;
-}
-
-namespace {
 
 // The bytes of each pack that cells of the view's blob columns speak of, each once.
 Result<std::map<Uuid, int64_t>> UsedBytes(const View& view) {
@@ -228,18 +103,14 @@ Result<std::set<Uuid>> SparsePacks(const View& view, double share) {
   return sparse;
 }
 
-bool WantsUpkeep(const std::vector<Fragment>& fragments) {
-  const auto small = [](const Fragment& fragment) { return fragment.rows < limits::kSmallFragmentRows; };
-  return std::count_if(fragments.begin(), fragments.end(), small) > limits::kMaxSmallFragments;
-}
-
 Status Compactor::Add(const std::vector<Fragment>& fragments, const CompactGroup& group, const RowsFn& done) {
   const auto begin = fragments.begin() + static_cast<std::ptrdiff_t>(group.begin);
   const auto end = fragments.begin() + static_cast<std::ptrdiff_t>(group.end);
   compact_.parts.push_back({{begin, end}, {}});
   if (group.empty) return Status::Ok();
-  if (FilledInPart(view_.schema(), *begin)) {
-    HEADRACE_CHECK(end - begin == 1);
+  if (IsFilledInPart(view_.schema(), *begin)) {
+    // Nobody's fill follows its rows into a fragment that was sorted (follow.h).
+    HEADRACE_CHECK(end - begin == 1 && !IsSorted(*begin));
     HEADRACE_ASSIGN(const auto pieces, PiecesOf(*begin));
     for (const auto& piece : pieces) HEADRACE_TRY(Write({piece}, done));
     return Status::Ok();
@@ -290,36 +161,112 @@ Result<std::vector<Field>> Compactor::FieldsOf(const Piece& piece) const {
   return fields;
 }
 
-Status Compactor::Write(const std::vector<Piece>& pieces, const RowsFn& done) {
+std::vector<Field> Compactor::KeyOf(const std::vector<Piece>& pieces,
+                                    const std::vector<Field>& fields) const {
+  int64_t bytes = 0;
+  for (const auto& piece : pieces) bytes += DecodedBytes(*piece.fragment);
+  std::vector<Field> key;
+  if (bytes > kMostSortedBytes) return key;
+  for (const int32_t id : view_.snapshot().sort_by) {
+    const auto found =
+        std::find_if(fields.begin(), fields.end(), [&](const Field& field) { return field.id == id; });
+    if (found != fields.end()) key.push_back(*found);
+  }
+  return key;
+}
+
+DataWriter* Compactor::NewWriter(const std::vector<Field>& fields) {
   Schema written;
-  HEADRACE_ASSIGN(written.fields, FieldsOf(pieces[0]));
-  writers_.push_back(NewDataWriter(view_, written.fields, StatFields(written), options_.Unsplit()));
-  DataWriter* writer = writers_.back().get();
+  for (const auto& field : fields) {
+    if (field.id != kRowIdField) written.fields.push_back(field);
+  }
+  writers_.push_back(NewDataWriter(view_, fields, StatFields(written), options_.Unsplit()));
+  return writers_.back().get();
+}
+
+Status Compactor::Write(const std::vector<Piece>& pieces, const RowsFn& done) {
+  HEADRACE_ASSIGN(std::vector<Field> fields, FieldsOf(pieces[0]));
+  const std::vector<Field> values = fields;
+  const std::vector<Field> key = KeyOf(pieces, fields);
+  const bool sorted_before =
+      std::any_of(pieces.begin(), pieces.end(), [](const Piece& piece) { return IsSorted(*piece.fragment); });
+  if (sorted_before || !key.empty()) fields.push_back(RowIdField());
+  DataWriter* writer = nullptr;
+  if (key.empty()) {
+    writer = NewWriter(fields);
+    HEADRACE_TRY(Copy(
+        pieces, fields, [&](const auto& batch) { return writer->Write(*batch); }, done));
+  } else {
+    arrow::RecordBatchVector batches;
+    HEADRACE_TRY(Copy(
+        pieces, fields,
+        [&](const auto& batch) {
+          batches.push_back(batch);
+          return Status::Ok();
+        },
+        done));
+    std::shared_ptr<arrow::RecordBatch> rows;
+    HEADRACE_ARROW_ASSIGN(const auto table, arrow::Table::FromRecordBatches(batches));
+    batches.clear();
+    HEADRACE_ARROW_ASSIGN(rows, table->CombineChunksToBatch());
+    HEADRACE_ASSIGN(writer, WriteSorted(*rows, key, sorted_before ? fields : values));
+  }
   int64_t erased = 0;
   std::map<int32_t, int64_t> gathered;
   for (const auto& piece : pieces) {
-    HEADRACE_TRY(Copy(piece, written.fields, writer, done));
-    AddGathered(*piece.fragment, written.fields, &gathered);
+    AddGathered(*piece.fragment, values, &gathered);
     HEADRACE_ASSIGN(const auto deleted, view_.Deleted(*piece.fragment));
     if (deleted) erased += deleted->Rank(piece.end) - deleted->Rank(piece.begin);
   }
   HEADRACE_ASSIGN(auto merged, writer->Finish());
   HEADRACE_CHECK(merged.size() == 1);
-  merged[0].first_row_id = RowMap::IdOf(*pieces[0].fragment, pieces[0].begin);
+  merged[0].first_row_id = FirstId(pieces[0]);
   merged[0].deleted.erased = erased;
   merged[0].gathered = std::move(gathered);
+  if (!key.empty()) merged[0].sorted_by = view_.snapshot().sort_by;
   bytes_ += writer->bytes();
   compact_.parts.back().merged.push_back(std::move(merged[0]));
   return Status::Ok();
 }
 
-Status Compactor::Copy(const Piece& piece, const std::vector<Field>& fields, DataWriter* writer,
-                       const RowsFn& done) {
+Result<DataWriter*> Compactor::WriteSorted(const arrow::RecordBatch& rows, const std::vector<Field>& key,
+                                           std::vector<Field> fields) {
+  arrow::ArrayVector columns;
+  arrow::FieldVector names;
+  for (const auto& field : key) {
+    columns.push_back(rows.GetColumnByName(field.name));
+    names.push_back(rows.schema()->GetFieldByName(field.name));
+  }
+  HEADRACE_ASSIGN(const auto order,
+                  SortedOrder(*arrow::RecordBatch::Make(arrow::schema(names), rows.num_rows(), columns)));
+  // Rows that lie in order already need no column of ids.
+  const bool moved = !IsIdentity(*order);
+  if (moved && fields.back().id != kRowIdField) fields.push_back(RowIdField());
+  std::vector<int> wanted;
+  for (const auto& field : fields) wanted.push_back(rows.schema()->GetFieldIndex(field.name));
+  std::shared_ptr<arrow::RecordBatch> given;
+  HEADRACE_ARROW_ASSIGN(given, rows.SelectColumns(wanted));
+  DataWriter* const writer = NewWriter(fields);
+  for (int64_t begin = 0; begin < rows.num_rows(); begin += kRows) {
+    HEADRACE_TRY(options_.stop.Check());
+    const int64_t count = std::min(kRows, rows.num_rows() - begin);
+    HEADRACE_ASSIGN(const auto some, TakeRows(*given, *order->Slice(begin, count)));
+    HEADRACE_TRY(writer->Write(*some));
+  }
+  return writer;
+}
+
+Status Compactor::Copy(const std::vector<Piece>& pieces, const std::vector<Field>& fields,
+                       const BatchFn& write, const RowsFn& done) {
+  for (const auto& piece : pieces) HEADRACE_TRY(CopyPiece(piece, fields, write, done));
+  return Status::Ok();
+}
+
+Status Compactor::CopyPiece(const Piece& piece, const std::vector<Field>& fields, const BatchFn& write,
+                            const RowsFn& done) {
   const Fragment& fragment = *piece.fragment;
   HEADRACE_ASSIGN(const auto deleted, view_.Deleted(fragment));
-  int64_t bytes = 0;
-  for (const auto& file : fragment.files) bytes += file.decoded_bytes();
-  const int64_t bytes_each = std::max<int64_t>(1, bytes / fragment.rows);
+  const int64_t bytes_each = std::max<int64_t>(1, DecodedBytes(fragment) / fragment.rows);
   const int64_t step = std::clamp<int64_t>(kBytes / bytes_each, 1, kRows);
   for (int64_t begin = piece.begin; begin < piece.end; begin += step) {
     HEADRACE_TRY(options_.stop.Check());
@@ -333,7 +280,7 @@ Status Compactor::Copy(const Piece& piece, const std::vector<Field>& fields, Dat
       const Projection projection{field.name, field, field, {field.name}, false};
       HEADRACE_ASSIGN(auto array, view_.reader().Read(fragment, projection, Rows::Range(begin, end)));
       HEADRACE_ASSIGN(array, ConformArray(array, field));
-      if (!gone.empty()) {
+      if (!gone.empty() && field.id != kRowIdField) {
         HEADRACE_ARROW_ASSIGN(const auto nulls,
                               arrow::MakeArrayOfNull(array->type(), static_cast<int64_t>(gone.size())));
         HEADRACE_ASSIGN(array, Replaced(std::move(array), gone, nulls));
@@ -341,7 +288,7 @@ Status Compactor::Copy(const Piece& piece, const std::vector<Field>& fields, Dat
       names.push_back(arrow::field(field.name, array->type()));
       arrays.push_back(std::move(array));
     }
-    HEADRACE_TRY(writer->Write(*arrow::RecordBatch::Make(arrow::schema(names), end - begin, arrays)));
+    HEADRACE_TRY(write(arrow::RecordBatch::Make(arrow::schema(names), end - begin, arrays)));
     done(end - begin);
   }
   return Status::Ok();
@@ -361,6 +308,7 @@ Result<CompactResult> Table::Compact(const CompactOptions& asked, const CommitOp
     if (result.commits == 0) result.version = view.snapshot().version;
     HEADRACE_ASSIGN(const auto fragments, view.Fragments());
     HEADRACE_ASSIGN(compact.sparse_packs, SparsePacks(view, compact.pack_share));
+    compact.sort_by = view.snapshot().sort_by;
     const auto groups = PlanCompaction(view.schema(), *fragments, compact);
     if (!planned) planned = static_cast<int64_t>(groups.size());
     // What others go on adding is left for the next time.
@@ -395,6 +343,7 @@ Result<CompactResult> Table::Upkeep(const CommitOptions& options) {
   CompactOptions compact;
   compact.fragment_bytes = limits::kUpkeepBytes;
   compact.pack_share = 0;
+  compact.sort_alone = false;
   return Compact(compact, options);
 }
 
@@ -449,10 +398,12 @@ Status WriteCompaction(const CompactFragments& compact, const View& head, Snapsh
       if (part.merged.empty()) continue;
       HEADRACE_ASSIGN(const auto set, head.Deleted(*now));
       if (set == nullptr) continue;
+      HEADRACE_ASSIGN(const RowIds ids, head.reader().Ids(*now));
       const size_t first = deleted.size();
       set->AppendRange(0, now->rows, &deleted);
-      for (size_t i = first; i < deleted.size(); ++i) deleted[i] = RowMap::IdOf(*now, deleted[i]);
+      for (size_t i = first; i < deleted.size(); ++i) deleted[i] = ids.IdAt(deleted[i]);
     }
+    std::sort(deleted.begin(), deleted.end());
     for (Fragment fragment : part.merged) {
       const int64_t erased = fragment.deleted.erased;
       fragment.id = next->next_fragment_id++;
@@ -461,8 +412,11 @@ Status WriteCompaction(const CompactFragments& compact, const View& head, Snapsh
       std::vector<uint32_t> places;
       const auto begin = std::lower_bound(deleted.begin(), deleted.end(), fragment.first_row_id);
       const auto end = std::lower_bound(begin, deleted.end(), fragment.end_row_id());
-      for (auto id = begin; id != end; ++id)
-        places.push_back(static_cast<uint32_t>(*id - fragment.first_row_id));
+      if (begin != end) {
+        HEADRACE_ASSIGN(const RowIds ids, head.reader().Ids(fragment));
+        for (auto id = begin; id != end; ++id) places.push_back(static_cast<uint32_t>(ids.PlaceOf(*id)));
+        std::sort(places.begin(), places.end());
+      }
       if (!places.empty()) fragment.deleted = sets.Add(*RowSet::Of(places));
       fragment.deleted.erased = erased;
       merged.push_back(std::move(fragment));

@@ -1,7 +1,8 @@
 // Small fragments become large ones, overlays go into files, and values of deleted rows go for good.
 //
-// A compacted fragment holds neighbours' rows in their order, so that row i of it still has the id
-// first_row_id + i: deleted rows keep their places, as nulls (docs/decisions/030).
+// A compacted fragment has the ids of its neighbours' rows, those of deleted ones among them, which are nulls
+// (docs/decisions/030). Where the table has a sort key its rows lie in that order (sort_rows.h), else in the
+// order of their ids.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +34,10 @@ struct CompactOptions {
   double pack_share = 0.5;
   // Those packs, as Table::Compact finds them.
   std::set<Uuid> sparse_packs;
+  // The table's sort key, as Table::Compact finds it.
+  std::vector<int32_t> sort_by;
+  // Whether fragments that are not sorted by it are written anew for that alone.
+  bool sort_alone = true;
   // Bytes that are written before they are committed.
   int64_t commit_bytes = int64_t{4} << 30;
 };
@@ -49,6 +54,9 @@ struct CompactResult : CommitResult {
   int64_t commits = 0;
   int64_t replaced = 0;  // fragments; `fragments` is how many came for them
 };
+
+// Whether a column is filled for some of the rows.
+bool IsFilledInPart(const Schema& schema, const Fragment& fragment);
 
 // What compaction would do to these fragments, in order of their rows.
 std::vector<CompactGroup> PlanCompaction(const Schema& schema, const std::vector<Fragment>& fragments,
@@ -88,11 +96,23 @@ class Compactor {
   };
   // The rows of a fragment between which a column is filled, and not.
   Result<std::vector<Piece>> PiecesOf(const Fragment& fragment) const;
+  static int64_t FirstId(const Piece& piece) { return piece.fragment->first_row_id + piece.begin; }
   // The columns that have values in the piece.
   Result<std::vector<Field>> FieldsOf(const Piece& piece) const;
   // Writes one fragment of these.
   Status Write(const std::vector<Piece>& pieces, const RowsFn& done);
-  Status Copy(const Piece& piece, const std::vector<Field>& fields, DataWriter* writer, const RowsFn& done);
+  // Hands out their values a few at a time; of the row-id column those that the rows have now.
+  using BatchFn = std::function<Status(const std::shared_ptr<arrow::RecordBatch>& batch)>;
+  Status Copy(const std::vector<Piece>& pieces, const std::vector<Field>& fields, const BatchFn& write,
+              const RowsFn& done);
+  Status CopyPiece(const Piece& piece, const std::vector<Field>& fields, const BatchFn& write,
+                   const RowsFn& done);
+  // Of the table's sort key, the columns that have values there; none where the rows are not to be sorted.
+  std::vector<Field> KeyOf(const std::vector<Piece>& pieces, const std::vector<Field>& fields) const;
+  DataWriter* NewWriter(const std::vector<Field>& fields);
+  // Some rows in the order of `key`, which has all `fields` and the ids of the rows.
+  Result<DataWriter*> WriteSorted(const arrow::RecordBatch& rows, const std::vector<Field>& key,
+                                  std::vector<Field> fields);
 
   View view_;
   std::shared_ptr<const void> pin_ = view_.PinWrites();

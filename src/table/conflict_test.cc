@@ -14,8 +14,9 @@ using testing::BatchFromJson;
 using testing::ReaderOf;
 using K = OperationKind;
 
-constexpr K kKinds[] = {K::kAppend, K::kAddColumns, K::kSchemaChange, K::kTag,     K::kReserve, K::kDelete,
-                        K::kUpdate, K::kMerge,      K::kRestore,      K::kCompact, K::kRetain,  K::kExpire};
+constexpr K kKinds[] = {K::kAppend, K::kAddColumns, K::kSchemaChange, K::kTag,     K::kReserve,
+                        K::kDelete, K::kUpdate,     K::kMerge,        K::kRestore, K::kCompact,
+                        K::kRetain, K::kExpire,     K::kSort};
 
 // What is to happen where mine and theirs meet at the same things. Written down here once more, so that a
 // cell of the matrix that loses its rule is found.
@@ -38,10 +39,11 @@ Rule WantedRule(K mine, K theirs) {
     return mine == K::kMerge && theirs == K::kMerge ? kFreeKeys : kSameValues;
   }
   if (values(mine) && theirs == K::kAddColumns) return kSameValues;
-  if (values(mine) && theirs == K::kSchemaChange) return kSameFields;
+  if ((values(mine) || mine == K::kSort) && theirs == K::kSchemaChange) return kSameFields;
   if (mine == K::kMerge && theirs == K::kAppend) return kFreeKeys;
   // To a version in which the rows and the columns were not there yet.
-  if (theirs == K::kRestore && (values(mine) || mine == K::kAddColumns || mine == K::kAppend))
+  if (theirs == K::kRestore &&
+      (values(mine) || mine == K::kAddColumns || mine == K::kAppend || mine == K::kSort))
     return kSameFields;
   const std::map<std::pair<K, K>, Rule> wanted = {{{K::kAppend, K::kAppend}, kNewItems},
                                                   {{K::kAppend, K::kSchemaChange}, kSameFields},
@@ -133,6 +135,10 @@ Change Mine(K kind, const View& view) {
       return {Compacted(view, 0), {}, {}, {}};
     case K::kRetain:
       return {KeepVersions{5}, {}, {}, {}};
+    case K::kSort: {
+      const Field& hole = *view.schema().Find("hole");
+      return {SortRows{{hole.id, id.id}}, {}, {}, {hole, id}};
+    }
     case K::kExpire:
       return {ExpireVersions{view.snapshot().version, 0}, {}, {}, {}};
     default:
@@ -195,6 +201,8 @@ Status Theirs(K kind, Catalog* catalog, Table* table, bool same) {
     }
     case K::kRetain:
       return table->SetRetention(7, {}).status();
+    case K::kSort:
+      return table->SortBy({same ? "id" : "other"}, {}).status();
     case K::kExpire: {
       HEADRACE_ASSIGN(const View view, table->At());
       const int64_t next = view.snapshot().version + 1;

@@ -1,10 +1,14 @@
 #include "table/diff_cursor.h"
 
 #include <arrow/array.h>
+#include <arrow/buffer.h>
 #include <arrow/compare.h>
+#include <arrow/compute/api.h>
+#include <arrow/compute/initialize.h>
 
 #include <algorithm>
 
+#include "table/arrow_bridge.h"
 #include "table/blob_cells.h"
 #include "table/row_map.h"
 #include "table/row_set_file.h"
@@ -45,13 +49,6 @@ Result<std::vector<bool>> BlobsDiffer(const ArrayPtr& a, const ArrayPtr& b) {
   return differ;
 }
 
-std::vector<int64_t> PlacesOf(const std::vector<int64_t>& ids, const Fragment& fragment) {
-  std::vector<int64_t> rows;
-  rows.reserve(ids.size());
-  for (const int64_t id : ids) rows.push_back(id - RowMap::IdOf(fragment, 0));
-  return rows;
-}
-
 Rows RowsOf(const std::vector<int64_t>& places) {
   const auto count = static_cast<int64_t>(places.size());
   return places.back() - places.front() + 1 == count ? Rows::Range(places.front(), places.back() + 1)
@@ -60,17 +57,54 @@ Rows RowsOf(const std::vector<int64_t>& places) {
 
 bool Contains(const std::shared_ptr<const RowSet>& rows, int64_t row) { return rows && rows->Contains(row); }
 
-// The rows in [begin, end) that are not in the set, as ids.
-void AppendLive(const Fragment& fragment, const std::shared_ptr<const RowSet>& deleted, int64_t begin,
-                int64_t end, std::vector<int64_t>* ids) {
-  const int64_t first = RowMap::IdOf(fragment, 0);
-  if (!deleted) {
-    for (int64_t id = begin; id < end; ++id) ids->push_back(id);
+// The ids in [begin, end) of a set's rows.
+std::vector<int64_t> IdsIn(const RowSet& rows, const RowIds& known, int64_t begin, int64_t end) {
+  std::vector<int64_t> ids;
+  if (known.ascend()) {
+    const int64_t first = known.IdAt(0);
+    rows.AppendRange(begin - first, end - first, &ids);
+    for (int64_t& id : ids) id += first;
+    return ids;
+  }
+  for (int64_t id = begin; id < end; ++id) {
+    if (rows.Contains(known.PlaceOf(id))) ids.push_back(id);
+  }
+  return ids;
+}
+
+// The ids in [begin, end) of the rows that are not in the set.
+void AppendLive(const RowIds& known, const std::shared_ptr<const RowSet>& deleted, int64_t begin, int64_t end,
+                std::vector<int64_t>* ids) {
+  if (deleted && known.ascend()) {
+    const int64_t first = known.IdAt(0);
+    const size_t before = ids->size();
+    deleted->AppendOthers(begin - first, end - first, ids);
+    for (size_t i = before; i < ids->size(); ++i) (*ids)[i] += first;
     return;
   }
-  const size_t before = ids->size();
-  deleted->AppendOthers(begin - first, end - first, ids);
-  for (size_t i = before; i < ids->size(); ++i) (*ids)[i] += first;
+  for (int64_t id = begin; id < end; ++id) {
+    if (!Contains(deleted, known.PlaceOf(id))) ids->push_back(id);
+  }
+}
+
+// A column of the rows with these ids, in their order.
+Result<ArrayPtr> ReadIds(const View& view, const Fragment& fragment, const RowIds& known, const Field& field,
+                         const std::vector<int64_t>& ids) {
+  std::vector<std::pair<int64_t, int64_t>> places;  // and which of the ids it is
+  for (const int64_t id : ids) places.emplace_back(known.PlaceOf(id), static_cast<int64_t>(places.size()));
+  if (!known.ascend()) std::sort(places.begin(), places.end());
+  std::vector<int64_t> rows, order(places.size());
+  for (size_t k = 0; k < places.size(); ++k) {
+    rows.push_back(places[k].first);
+    order[static_cast<size_t>(places[k].second)] = static_cast<int64_t>(k);
+  }
+  HEADRACE_ASSIGN(auto array, view.reader().ReadTop(fragment, field, RowsOf(rows)));
+  if (known.ascend()) return array;
+  static const arrow::Status compute_ready = arrow::compute::Initialize();
+  HEADRACE_ARROW_TRY(compute_ready);
+  const arrow::Int64Array indices(static_cast<int64_t>(order.size()), arrow::Buffer::FromVector(order));
+  HEADRACE_ARROW_ASSIGN(array, arrow::compute::Take(*array, indices));
+  return array;
 }
 
 }  // namespace
@@ -133,6 +167,8 @@ Status DiffCursor::Enter() {
   at_ = segment.begin;
   candidates_.clear();
   deleted_before_ = deleted_after_ = nullptr;
+  ids_before_.reset();
+  ids_after_.reset();
   const Fragment* a = segment.before;
   const Fragment* b = segment.after;
   const bool same_fragment = a != nullptr && b != nullptr && a->id == b->id &&
@@ -158,9 +194,11 @@ Status DiffCursor::Enter() {
   }
   if (a != nullptr) {
     HEADRACE_ASSIGN(deleted_before_, diff_.before().Deleted(*a));
+    HEADRACE_ASSIGN(ids_before_, diff_.before().reader().Ids(*a));
   }
   if (b != nullptr) {
     HEADRACE_ASSIGN(deleted_after_, diff_.after().Deleted(*b));
+    HEADRACE_ASSIGN(ids_after_, diff_.after().reader().Ids(*b));
   }
   return Status::Ok();
 }
@@ -185,40 +223,32 @@ Result<bool> DiffCursor::Next(DiffChunk* chunk) {
 
 void DiffCursor::ListRows(int64_t begin, int64_t end, DiffChunk* chunk) const {
   const Segment& segment = segments_[segment_];
-  if (segment.before == nullptr) return AppendLive(*segment.after, deleted_after_, begin, end, &chunk->added);
-  if (segment.after == nullptr)
-    return AppendLive(*segment.before, deleted_before_, begin, end, &chunk->deleted);
+  if (segment.before == nullptr) return AppendLive(*ids_after_, deleted_after_, begin, end, &chunk->added);
+  if (segment.after == nullptr) return AppendLive(*ids_before_, deleted_before_, begin, end, &chunk->deleted);
   // The ids in one set of deleted rows that are not in the other.
-  const auto apart = [&](const Fragment& fragment, const std::shared_ptr<const RowSet>& deleted,
-                         const Fragment& other, const std::shared_ptr<const RowSet>& others,
+  const auto apart = [&](const RowIds& known, const std::shared_ptr<const RowSet>& deleted,
+                         const RowIds& known_too, const std::shared_ptr<const RowSet>& others,
                          std::vector<int64_t>* ids) {
     if (!deleted) return;
-    const int64_t first = RowMap::IdOf(fragment, 0);
-    std::vector<int64_t> rows;
-    deleted->AppendRange(begin - first, end - first, &rows);
-    for (const int64_t row : rows) {
-      if (!Contains(others, first + row - RowMap::IdOf(other, 0))) ids->push_back(first + row);
+    for (const int64_t id : IdsIn(*deleted, known, begin, end)) {
+      if (!Contains(others, known_too.PlaceOf(id))) ids->push_back(id);
     }
   };
-  apart(*segment.after, deleted_after_, *segment.before, deleted_before_, &chunk->deleted);
-  apart(*segment.before, deleted_before_, *segment.after, deleted_after_, &chunk->added);
+  apart(*ids_after_, deleted_after_, *ids_before_, deleted_before_, &chunk->deleted);
+  apart(*ids_before_, deleted_before_, *ids_after_, deleted_after_, &chunk->added);
 }
 
 Status DiffCursor::CompareRows(int64_t begin, int64_t end, DiffChunk* chunk) const {
-  const Segment& segment = segments_[segment_];
   std::vector<std::pair<int64_t, size_t>> changed;
   for (const Candidate& candidate : candidates_) {
-    const int64_t before = RowMap::IdOf(*segment.before, 0);
-    const int64_t after = RowMap::IdOf(*segment.after, 0);
     std::vector<int64_t> ids;
-    if (candidate.rows) {
-      candidate.rows->AppendRange(begin - after, end - after, &ids);
-      for (int64_t& id : ids) id += after;
-    } else {
-      AppendLive(*segment.after, deleted_after_, begin, end, &ids);
-    }
+    if (candidate.rows)
+      ids = IdsIn(*candidate.rows, *ids_after_, begin, end);
+    else
+      AppendLive(*ids_after_, deleted_after_, begin, end, &ids);
     std::erase_if(ids, [&](int64_t id) {
-      return Contains(deleted_before_, id - before) || Contains(deleted_after_, id - after);
+      return Contains(deleted_before_, ids_before_->PlaceOf(id)) ||
+             Contains(deleted_after_, ids_after_->PlaceOf(id));
     });
     if (ids.empty()) continue;
     HEADRACE_ASSIGN(const auto differ, ValuesDiffer(diff_.columns()[candidate.column], ids));
@@ -237,13 +267,12 @@ Status DiffCursor::CompareRows(int64_t begin, int64_t end, DiffChunk* chunk) con
 Result<std::vector<bool>> DiffCursor::ValuesDiffer(const DiffColumn& column,
                                                    const std::vector<int64_t>& ids) const {
   const Segment& segment = segments_[segment_];
-  const auto read = [&](const View& view, const Fragment& fragment) -> Result<ArrayPtr> {
+  const auto read = [&](const View& view, const Fragment& fragment, const RowIds& known) {
     const Field* field = column.retyped ? &column.field : view.schema().TopOf(column.field.id);
-    const auto places = PlacesOf(ids, fragment);
-    return view.reader().ReadTop(fragment, *field, RowsOf(places));
+    return ReadIds(view, fragment, known, *field, ids);
   };
-  HEADRACE_ASSIGN(const ArrayPtr a, read(diff_.before(), *segment.before));
-  HEADRACE_ASSIGN(const ArrayPtr b, read(diff_.after(), *segment.after));
+  HEADRACE_ASSIGN(const ArrayPtr a, read(diff_.before(), *segment.before, *ids_before_));
+  HEADRACE_ASSIGN(const ArrayPtr b, read(diff_.after(), *segment.after, *ids_after_));
   std::vector<bool> differ(ids.size());
   if (a->Equals(*b, arrow::EqualOptions::Defaults().nans_equal(true))) return differ;
   if (column.field.type.kind == Kind::kBlob) return BlobsDiffer(a, b);

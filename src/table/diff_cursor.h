@@ -59,6 +59,7 @@ class DiffCursor {
   int64_t at_ = -1;                               // the next row id of the segment; -1: it is not entered yet
   std::shared_ptr<const RowSet> deleted_before_;  // of the segment's fragments; null: none
   std::shared_ptr<const RowSet> deleted_after_;
+  std::optional<RowIds> ids_before_, ids_after_;  // of the segment's fragments, where there are
   std::vector<Candidate> candidates_;
 };
 

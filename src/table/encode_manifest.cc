@@ -228,6 +228,9 @@ Result<WrittenManifest> EncodeManifest(const std::vector<Fragment>& entries) {
   HEADRACE_TRY(AddJsonColumn(
       entries, "gathered", [](const Fragment& e) { return !e.gathered.empty(); },
       [](const Fragment& e) { return GatheredToJson(e.gathered); }, &columns));
+  HEADRACE_TRY(AddJsonColumn(
+      entries, "sorted_by", [](const Fragment& e) { return !e.sorted_by.empty(); },
+      [](const Fragment& e) { return json(e.sorted_by); }, &columns));
 
   std::set<ColumnGroup> groups;
   std::set<int32_t> stat_fields;

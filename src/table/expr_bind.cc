@@ -4,6 +4,7 @@
 #include "base/ids.h"
 #include "table/expr_vec.h"
 #include "table/json_text.h"
+#include "table/row_ids.h"
 
 namespace headrace::table {
 namespace {
@@ -435,13 +436,10 @@ class Binder {
 }  // namespace
 
 Result<Field> ResolvePath(const Schema& schema, const std::vector<std::string>& path, const Field** top) {
-  if (path.size() == 1 && path[0] == kRowIdColumn) {
-    Field row_id;
-    row_id.id = 0;
-    row_id.name = std::string(kRowIdColumn);
-    row_id.type.kind = Kind::kInt64;
+  if (path.size() == 1 &&
+      (path[0] == kRowIdColumn || (path[0] == kRowPlaceColumn && !schema.Find(path[0])))) {
     *top = nullptr;
-    return row_id;
+    return path[0] == kRowIdColumn ? RowIdField() : RowPlaceField();
   }
   HEADRACE_ASSIGN(const Field* field, schema.Get(path[0]));
   *top = field;

@@ -96,6 +96,13 @@ std::vector<WritePath> Paths() {
          HEADRACE_TRY(Append(catalog, 3));
          return with([](Table* t) { return t->Delete({"id = 7"}, {}).status(); })(catalog);
        }},
+      {"sort", with([](Table* t) { return t->SortBy({"id"}, {}).status(); })},
+      {"compact_sorted", with([](Table* t) { return t->Compact({}, {}).status(); }), true,
+       [with](Catalog* catalog) -> Status {
+         HEADRACE_TRY(Append(catalog, 3));  // the same ids: they lie in turns, one of each commit
+         HEADRACE_TRY(with([](Table* t) { return t->SortBy({"id"}, {}).status(); })(catalog));
+         return with([](Table* t) { return t->Delete({"id = 7"}, {}).status(); })(catalog);
+       }},
       // Compaction takes the fragments away that are being filled.
       {"fill_follows", with([](Table* t) {
          bool begun = false;
@@ -133,6 +140,7 @@ Result<std::string> Seen(const std::shared_ptr<store::ObjectStore>& store) {
     }
     for (const auto& tag : tags) text += tag;
     text += std::to_string(view.snapshot().keep_us);
+    for (const int32_t field : view.snapshot().sort_by) text += " by " + std::to_string(field);
     HEADRACE_ASSIGN(const auto history, table->History());
     if (static_cast<int64_t>(history.size()) > view.snapshot().version)
       return Status::Corrupt("a branching history");

@@ -3,15 +3,16 @@
 #include <algorithm>
 #include "base/json.h"
 #include "table/retype.h"
+#include "table/row_ids.h"
 #include "table/taken.h"
 
 namespace headrace::table {
 namespace {
 
 // In the order in which they came.
-constexpr std::string_view kFeatures[] = {kTakenFeature,  kDeletesFeature, kUpdatesFeature,
-                                          kExpiryFeature, kStubFeature,    kWritersFeature,
-                                          kFollowFeature, kOriginsFeature, kWidenedFeature};
+constexpr std::string_view kFeatures[] = {kTakenFeature,   kDeletesFeature, kUpdatesFeature, kExpiryFeature,
+                                          kStubFeature,    kWritersFeature, kFollowFeature,  kOriginsFeature,
+                                          kWidenedFeature, kSortedFeature};
 
 bool Has(std::string_view feature) {
   for (const std::string_view known : kFeatures) {
@@ -32,6 +33,7 @@ std::vector<std::string_view> FeaturesOf(const std::vector<Fragment>& entries) {
                                                   [](const Overlay& overlay) { return overlay.fill; });
   };
   if (any(follows)) features.push_back(kFollowFeature);
+  if (any(IsSorted)) features.push_back(kSortedFeature);
   return features;
 }
 

@@ -24,6 +24,9 @@ inline constexpr std::string_view kStubFeature = "stub";        // what is left 
 // Fills that may follow their rows: what was updated when, before compaction gathered it.
 inline constexpr std::string_view kFollowFeature = "follow";
 
+// Fragments whose rows lie in another order than their ids, and tables that want it so.
+inline constexpr std::string_view kSortedFeature = "sorted";
+
 // What a reader of these entries must know.
 std::vector<std::string_view> FeaturesOf(const std::vector<Fragment>& entries);
 

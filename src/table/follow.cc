@@ -36,6 +36,7 @@ Result<bool> SameValuesGathered(const View& head, const Fragment& before, const 
   const auto gathered = now.gathered.find(field);
   if (gathered != now.gathered.end() && gathered->second > base) return false;
   if (file != nullptr && file->version > base) return false;
+  if (IsSorted(now) && now.id != before.id) return false;  // its rows are others, place by place
   const int64_t begin = before.first_row_id - now.first_row_id;
   for (const auto& overlay : now.overlays) {
     if (overlay.FileOf(field) == nullptr || (overlay.version <= base && !overlay.fill)) continue;

@@ -80,6 +80,7 @@ void JoinEntry(Fragment* fragment, const Fragment& other) {
     int64_t& newest = fragment->gathered[field];
     newest = std::max(newest, version);
   }
+  if (!other.sorted_by.empty()) fragment->sorted_by = other.sorted_by;
   const int64_t erased = std::max(fragment->deleted.erased, other.deleted.erased);
   if (other.deleted.count > fragment->deleted.count) fragment->deleted = other.deleted;  // deletes only grow
   fragment->deleted.erased = erased;

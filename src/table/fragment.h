@@ -85,6 +85,8 @@ struct Fragment {
   std::vector<Overlay> overlays;  // oldest first
   // Of fields whose values compaction has gathered: the newest update among them. Absent: there was none.
   std::map<int32_t, int64_t> gathered;
+  // The fields by which compaction has sorted the rows; empty: it has not, or the entry says nothing of it.
+  std::vector<int32_t> sorted_by;
 
   int64_t end_row_id() const { return first_row_id + rows; }
   int64_t live_rows() const { return rows - deleted.count; }

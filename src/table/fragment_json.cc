@@ -161,6 +161,7 @@ json FragmentToJson(const Fragment& fragment) {
   if (!fragment.deleted.empty()) out["deleted"] = RowSetToJson(fragment.deleted);
   if (!fragment.overlays.empty()) out["overlays"] = OverlaysToJson(fragment.overlays);
   if (!fragment.gathered.empty()) out["gathered"] = GatheredToJson(fragment.gathered);
+  if (!fragment.sorted_by.empty()) out["sorted_by"] = fragment.sorted_by;
   return out;
 }
 
@@ -194,6 +195,7 @@ Result<Fragment> FragmentFromJson(const json& in) {
     HEADRACE_ASSIGN(fragment.overlays, OverlaysFromJson(in.at("overlays")));
   }
   if (in.contains("gathered")) fragment.gathered = GatheredFromJson(in.at("gathered"));
+  if (in.contains("sorted_by")) fragment.sorted_by = JsonInts(in.at("sorted_by"));
   HEADRACE_TRY(CheckRowSets(fragment));
   return fragment;
 }

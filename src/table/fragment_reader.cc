@@ -124,7 +124,8 @@ Result<std::shared_ptr<arrow::Array>> FragmentReader::LayOver(std::shared_ptr<ar
 
 Result<std::shared_ptr<arrow::Array>> FragmentReader::ReadTop(const Fragment& fragment, const Field& top,
                                                               const Rows& rows) const {
-  if (top.id == 0) return RowMap::Ids(fragment, rows);
+  if (top.id == kRowPlaceField || (top.id == kRowIdField && !IsSorted(fragment)))
+    return PlacesOf(fragment, rows);
   const DataFile* file = fragment.FileOf(top.id);
   HEADRACE_ASSIGN(auto array, file == nullptr ? HoleArray(top, rows.count()) : ReadFile(*file, top, rows));
   for (const auto& overlay : fragment.overlays) {
@@ -152,11 +153,25 @@ Result<std::shared_ptr<arrow::Array>> FragmentReader::Read(const Fragment& fragm
   return array;
 }
 
+Result<RowIds> FragmentReader::Ids(const Fragment& fragment) const {
+  const DataFile* file = fragment.FileOf(kRowIdField);
+  if (file == nullptr) return RowIds(fragment);
+  const auto load = [&]() -> Result<std::shared_ptr<const RowIds>> {
+    HEADRACE_ASSIGN(const auto ids, ReadFile(*file, RowIdField(), Rows::Range(0, fragment.rows)));
+    HEADRACE_ASSIGN(RowIds loaded, RowIds::Of(fragment, static_cast<const arrow::Int64Array&>(*ids)));
+    return std::make_shared<const RowIds>(std::move(loaded));
+  };
+  const std::string key = "row ids of " + DataKey(prefix_, file->id, FileKind::kParquet);
+  HEADRACE_ASSIGN(const auto ids, env_->files.GetOrOpen<const RowIds>(key, load));
+  return *ids;
+}
+
 Result<std::optional<FieldStats>> FragmentReader::PageStats(const Fragment& fragment,
                                                             const Projection& projection, int64_t begin,
                                                             int64_t end) const {
   const Field& leaf = projection.leaf;
-  if (leaf.id == 0) return std::optional(RowMap::IdStats(fragment, begin, end));
+  if (leaf.id == kRowPlaceField || (leaf.id == kRowIdField && !IsSorted(fragment)))
+    return std::optional(PlaceStats(fragment, begin, end));
   const DataFile* file = fragment.FileOf(projection.top.id);
   std::optional<FieldStats> known;
   if (file == nullptr) {

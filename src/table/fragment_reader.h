@@ -13,6 +13,7 @@
 #include "table/environment.h"
 #include "table/fragment.h"
 #include "table/projection.h"
+#include "table/row_ids.h"
 #include "table/rows.h"
 
 namespace headrace::table {
@@ -39,6 +40,8 @@ class FragmentReader {
   // What a projection gives out: the same, but blobs and their packs name the table, as they leave it.
   Result<std::shared_ptr<arrow::Array>> Read(const Fragment& fragment, const Projection& projection,
                                              const Rows& rows) const;
+  // The ids of the fragment's rows, and where each lies.
+  Result<RowIds> Ids(const Fragment& fragment) const;
   // What is known of the projection's rows [begin, end) without reading them: from the page index, or because
   // they are holes. Otherwise nothing.
   Result<std::optional<FieldStats>> PageStats(const Fragment& fragment, const Projection& projection,

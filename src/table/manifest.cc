@@ -99,15 +99,16 @@ Value BoundAt(const std::shared_ptr<arrow::Array>& array, int64_t row) {
   }
 }
 
-// What was deleted from an entry's fragment, laid over it, and gathered in it.
+// What was deleted from an entry's fragment, laid over it, and gathered in it, and how it was sorted.
 struct ChangeColumns {
   const arrow::BinaryArray* deleted;
   const arrow::BinaryArray* overlays;
   const arrow::BinaryArray* gathered;
+  const arrow::BinaryArray* sorted_by;
 };
 
 Status ReadChanges(const ChangeColumns& columns, int64_t row, Fragment* entry) {
-  const auto& [deleted, overlays, gathered] = columns;
+  const auto& [deleted, overlays, gathered, sorted_by] = columns;
   try {
     if (deleted != nullptr && deleted->IsValid(row)) {
       HEADRACE_ASSIGN(entry->deleted, RowSetFromJson(ParseJsonOrThrow(deleted->GetView(row))));
@@ -118,6 +119,8 @@ Status ReadChanges(const ChangeColumns& columns, int64_t row, Fragment* entry) {
     if (gathered != nullptr && gathered->IsValid(row)) {
       entry->gathered = GatheredFromJson(ParseJsonOrThrow(gathered->GetView(row)));
     }
+    if (sorted_by != nullptr && sorted_by->IsValid(row))
+      entry->sorted_by = JsonInts(ParseJsonOrThrow(sorted_by->GetView(row)));
   } catch (const std::exception& error) {
     return Status::Corrupt(ExceptionText(error));
   }
@@ -164,6 +167,7 @@ Result<std::vector<Fragment>> ReadEntries(const ColumnSet& core, const ColumnSet
   HEADRACE_ASSIGN(changes.deleted, optional.Get<arrow::BinaryArray>("deleted"));
   HEADRACE_ASSIGN(changes.overlays, optional.Get<arrow::BinaryArray>("overlays"));
   HEADRACE_ASSIGN(changes.gathered, optional.Get<arrow::BinaryArray>("gathered"));
+  HEADRACE_ASSIGN(changes.sorted_by, optional.Get<arrow::BinaryArray>("sorted_by"));
   std::vector<Fragment> entries(static_cast<size_t>(core.rows()));
   for (int64_t i = 0; i < core.rows(); ++i) {
     Fragment& entry = entries[static_cast<size_t>(i)];
@@ -227,7 +231,7 @@ Result<std::shared_ptr<const Manifest>> Manifest::Parse(store::Bytes bytes, cons
                   ColumnSet::Read(bytes, {"fragment", "first_row_id", "rows", "version", "packs"}, true));
   if (!core.metadata() || core.rows() != ref.entries) return Status::Corrupt("it is no manifest");
   HEADRACE_ASSIGN(ManifestHead head, ReadHead(*core.metadata()));
-  std::vector<std::string> required, optional = {"deleted", "overlays", "gathered"};
+  std::vector<std::string> required, optional = {"deleted", "overlays", "gathered", "sorted_by"};
   for (size_t k = 0; k < head.groups.size(); ++k) {
     for (const char* name : {"file_", "bytes_"}) required.push_back(name + std::to_string(k));
     for (const char* name : {"tail_", "sum_", "decoded_", "version_"})

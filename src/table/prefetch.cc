@@ -34,7 +34,6 @@ void Prefetch(Environment* env, const std::string& prefix, const Fragment& fragm
               const std::vector<Projection>& columns, const Rows& rows) {
   std::map<const DataFile*, std::vector<const Field*>> wanted;
   for (const auto& column : columns) {
-    if (column.top.id == 0) continue;
     const DataFile* file = fragment.FileOf(column.top.id);
     if (file != nullptr && file->column_group->kind == FileKind::kParquet)
       wanted[file].push_back(&column.top);

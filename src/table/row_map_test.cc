@@ -27,26 +27,27 @@ TEST(RowMap, IdsAndPlaces) {
   const auto fragments = Fragments();
   const RowMap rows(fragments);
   for (int64_t id = -2; id < 35; ++id) {
-    const auto place = rows.Find(id);
-    ASSERT_EQ(place.has_value(), (id >= 0 && id < 8) || (id >= 20 && id < 30)) << id;
-    if (place) {
-      EXPECT_EQ(rows.IdOf(*place), id);
+    const auto found = rows.Find(id);
+    ASSERT_EQ(found.has_value(), (id >= 0 && id < 8) || (id >= 20 && id < 30)) << id;
+    if (found) {
+      const RowIds ids(fragments[*found]);
+      EXPECT_EQ(ids.IdAt(ids.PlaceOf(id)), id);
     }
   }
   ASSERT_VALUE(const auto parts, rows.FindAll({0, 4, 4, 5, 29}));
   ASSERT_EQ(parts.size(), 3U);
-  EXPECT_EQ(parts[0].rows, (std::vector<int64_t>{0, 4, 4}));
+  EXPECT_EQ(parts[0].ids, (std::vector<int64_t>{0, 4, 4}));
   EXPECT_EQ(parts[1].fragment, 1U);
-  EXPECT_EQ(parts[1].rows, std::vector<int64_t>{0});
-  EXPECT_EQ(parts[2].rows, std::vector<int64_t>{9});
+  EXPECT_EQ(parts[1].ids, std::vector<int64_t>{5});
+  EXPECT_EQ(parts[2].ids, std::vector<int64_t>{29});
   const Status missing = rows.FindAll({4, 8, 9}).status();
   EXPECT_TRUE(missing.Is(Code::kNotFound));
   EXPECT_NE(missing.message().find("the id 8"), std::string::npos) << missing.ToString();
 
   const std::vector<int64_t> picks = {1, 2};
-  const auto ids = RowMap::Ids(fragments[2], Rows::Picks(picks));
-  EXPECT_EQ(static_cast<const arrow::Int64Array&>(*ids).Value(1), 22);
-  const FieldStats stats = RowMap::IdStats(fragments[1], 1, 3);
+  const auto places = PlacesOf(fragments[2], Rows::Picks(picks));
+  EXPECT_EQ(static_cast<const arrow::Int64Array&>(*places).Value(1), 22);
+  const FieldStats stats = PlaceStats(fragments[1], 1, 3);
   EXPECT_EQ(std::get<int64_t>(stats.min), 6);
   EXPECT_EQ(std::get<int64_t>(stats.max), 7);
 
@@ -59,6 +60,22 @@ TEST(RowMap, IdsAndPlaces) {
   EXPECT_EQ(rows.Same(entry), nullptr);
   entry.first_row_id = 40;
   EXPECT_EQ(rows.Same(entry), nullptr);
+}
+
+TEST(RowIds, OfRowsInAnotherOrder) {
+  Fragment fragment = Fragments()[1];  // 5 to 7
+  const auto of = [&](std::vector<int64_t> ids) {
+    const auto count = static_cast<int64_t>(ids.size());
+    return RowIds::Of(fragment, arrow::Int64Array(count, arrow::Buffer::FromVector(std::move(ids))));
+  };
+  ASSERT_VALUE(const RowIds ids, of({7, 5, 6}));
+  EXPECT_FALSE(ids.ascend());
+  EXPECT_EQ(ids.IdAt(0), 7);
+  EXPECT_EQ(ids.PlaceOf(7), 0);
+  EXPECT_EQ(ids.PlaceOf(5), 1);
+  EXPECT_EQ(ids.PlacesIn(6, 100), (std::vector<uint32_t>{0, 2}));
+  for (const auto& bad : {std::vector<int64_t>{7, 5}, {7, 5, 5}, {7, 5, 8}, {7, 5, 4}, {7, 5, 6, 6}})
+    EXPECT_TRUE(of(bad).status().Is(Code::kCorrupt));
 }
 
 TEST(RowSet, HoldsWhatItWasMadeOf) {

@@ -120,8 +120,9 @@ Status ValidateName(std::string_view what, std::string_view name) {
       return Status::Invalid("the " + label + " name '" + std::string(name) + "' holds a control character");
     }
   }
-  if (name == kRowIdColumn)
-    return Status::Invalid("'_row_id' is every table's own; choose another " + label + " name");
+  if (name == kRowIdColumn || name == kRowPlaceColumn)
+    return Status::Invalid("'" + std::string(name) + "' is every table's own; choose another " + label +
+                           " name");
   return Status::Ok();
 }
 

@@ -15,6 +15,9 @@ namespace headrace::table {
 
 // The name under which scan, take and SQL give a row's id.
 inline constexpr std::string_view kRowIdColumn = "_row_id";
+// Ascends along a scan, as ids do only where no rows were sorted (row_ids.h). For who puts values to the rows
+// of a scan by their order.
+inline constexpr std::string_view kRowPlaceColumn = "_row_place";
 
 struct Schema {
   std::vector<Field> fields;

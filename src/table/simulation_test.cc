@@ -153,15 +153,13 @@ class Simulation final : public Model {
   }
   // Files may be gone by now; what is read is right, or an error.
   void CheckUnheld(const View& view, const Oracle& then) {
-    const auto all = ReadAll(view);
+    const auto all = ReadAll(view, {.with_row_ids = true});
     if (!all.ok()) {
       EXPECT_NE(all.status().ToString().find("there is no object"), std::string::npos)
           << all.status().ToString();
       return;
     }
-    const auto live = then.Live();
-    ASSERT_EQ((*all)->num_rows(), static_cast<int64_t>(live.size()));
-    if (!live.empty()) Compare(then, *(*all)->CombineChunksToBatch().ValueOrDie(), live);
+    CompareAll(then, **all);
   }
 
   void StartSleeper(Table& table) {

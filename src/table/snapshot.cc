@@ -20,7 +20,7 @@ using nlohmann::json;
 
 constexpr const char* kOperations[kOperationKinds] = {
     "create", "append", "add_columns", "schema_change", "tag",    "reserve", "delete",
-    "update", "merge",  "restore",     "compact",       "retain", "expire"};
+    "update", "merge",  "restore",     "compact",       "retain", "expire",  "sort"};
 // {"xxh3":"0123456789abcdef","snapshot":{…}}
 constexpr std::string_view kHead = "{\"xxh3\":\"";
 constexpr std::string_view kMiddle = "\",\"snapshot\":";
@@ -187,6 +187,7 @@ Result<Snapshot> FromJson(const json& in) {
     snapshot.rows_before_taken = JsonInt<int64_t>(in.at("rows_before_taken"));
   }
   for (const auto& [name, version] : in.at("tags").items()) snapshot.tags[name] = JsonInt<int64_t>(version);
+  if (in.contains("sort_by")) snapshot.sort_by = JsonInts(in.at("sort_by"));
   if (in.contains("keep_us")) snapshot.keep_us = JsonInt<int64_t>(in.at("keep_us"));
   if (in.contains("expired")) HEADRACE_TRY(ExpiredFromJson(in.at("expired"), &snapshot));
   if (in.contains("collected")) snapshot.collected = JsonInt<int64_t>(in.at("collected"));
@@ -240,6 +241,12 @@ std::string EncodeSnapshot(const Snapshot& snapshot) {
     }
   }
   for (const auto& [name, version] : snapshot.tags) out["tags"][name] = version;
+  if (!snapshot.sort_by.empty()) {  // or it would be forgotten
+    out["sort_by"] = snapshot.sort_by;
+    auto& needed = out["requires"];
+    if (std::find(needed.begin(), needed.end(), kSortedFeature) == needed.end())
+      needed.push_back(kSortedFeature);
+  }
   if (snapshot.keep_us > 0) out["keep_us"] = snapshot.keep_us;
   if (snapshot.expired != ExpiredVersions{}) {
     out["expired"] = {{"before", snapshot.expired.before}, {"kept", snapshot.expired.kept}};

@@ -28,9 +28,10 @@ enum class OperationKind {
   kRestore,
   kCompact,
   kRetain,
-  kExpire
+  kExpire,
+  kSort
 };
-inline constexpr int kOperationKinds = 13;
+inline constexpr int kOperationKinds = 14;
 const char* OperationName(OperationKind kind);
 
 // What a commit did: one line of `headrace log`.
@@ -97,6 +98,8 @@ struct Snapshot {
   int64_t rows_before_taken = 0;  // the table's rows when its first item was taken in
   std::map<std::string, int64_t> tags;
   int64_t keep_us = 0;  // how long a version is kept after the next one came; 0: for ever
+  // Compaction sorts the rows of a fragment by these top-level fields (sort_rows.h); empty: by nothing.
+  std::vector<int32_t> sort_by;
   ExpiredVersions expired;
   // Files that were written for commits which began before this version, and that no version had named by
   // then, may be deleted: such commits are refused (docs/decisions/032).

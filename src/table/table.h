@@ -75,9 +75,9 @@ class Table {
   Result<std::unique_ptr<Appender>> StartAppend(const std::vector<std::string>& columns,
                                                 const CommitOptions& options);
 
-  // New columns from rows in row-id order, as many as `rows` has, a version of this table: rows that came
-  // later stay without values, and a Conflict if `inputs`, from which the columns were made, change before
-  // the commit. Existing columns of the same name and type have their holes filled instead.
+  // New columns from rows in the order of a scan, as many as `rows` has, a version of this table: rows that
+  // came later stay without values, and a Conflict if `inputs`, from which the columns were made, change
+  // before the commit. Existing columns of the same name and type have their holes filled instead.
   Result<CommitResult> AddColumns(const View& rows, arrow::RecordBatchReader* columns,
                                   const std::vector<std::string>& inputs, const CommitOptions& options);
   // The same for the rows of the newest version.
@@ -118,6 +118,9 @@ class Table {
 
   // How long a version is kept once a newer one is there (0: for ever). Tags, and refs, keep one in any case.
   Result<CommitResult> SetRetention(int64_t keep_us, const CommitOptions& options);
+  // By what compaction sorts rows from now on; none: by nothing. What lies sorted already stays so until it
+  // is written anew.
+  Result<CommitResult> SortBy(const std::vector<std::string>& columns, const CommitOptions& options);
   // Keeps a writer's mark whatever its age, or lets it go (writers.h).
   Result<CommitResult> ChangeWriter(const WriterChange& writer, const CommitOptions& options);
   // Expires what its retention does not keep, and deletes what no version needs any more (collect.h).

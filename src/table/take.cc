@@ -25,6 +25,12 @@ using ArrayPtr = std::shared_ptr<arrow::Array>;
 
 using Pieces = std::vector<arrow::ArrayVector>;  // of each column, by part
 
+// Some places of one fragment, ascending; repeats allowed.
+struct Part {
+  size_t fragment = 0;  // its index among the view's
+  std::vector<int64_t> rows;
+};
+
 constexpr size_t kPartsAtOnce = 32;
 
 // Some columns of one part, each to its place.
@@ -94,7 +100,7 @@ class DistantPart {
 // All columns of all parts. Where each read waits for a distant store, several parts are read beside each
 // other.
 Result<Pieces> ReadParts(const View& view, const FragmentReader& reader,
-                         const std::vector<Fragment>& fragments, const std::vector<RowMap::Picks>& parts,
+                         const std::vector<Fragment>& fragments, const std::vector<Part>& parts,
                          const std::vector<Projection>& columns) {
   Pieces pieces(columns.size(), arrow::ArrayVector(parts.size()));
   if (view.environment()->store->is_local()) {
@@ -137,26 +143,50 @@ Result<ArrayPtr> Join(arrow::ArrayVector pieces, const arrow::DataType& type) {
   return joined;
 }
 
-// Where the rows with these ids, which ascend, lie. NotFound names one that is not there.
-Result<std::vector<RowMap::Picks>> FindRows(const View& view, const std::vector<Fragment>& fragments,
-                                            const std::vector<int64_t>& row_ids) {
+// Where some rows lie.
+struct Found {
+  std::vector<Part> parts;
+  // Of the rows in the order of their ids: where each is among those of the parts. Empty: in the same order.
+  std::vector<int64_t> order;
+};
+
+// The rows with these ids, which ascend. NotFound names one that is not there.
+Result<Found> FindRows(const View& view, const std::vector<Fragment>& fragments,
+                       const std::vector<int64_t>& row_ids) {
   const std::string version = " in version " + std::to_string(view.snapshot().version);
-  auto parts = RowMap(fragments).FindAll(row_ids);
-  if (!parts.ok()) {
-    return Status::NotFound(parts.status().message() + version + "; ids run from 0 to " +
+  const auto by_fragment = RowMap(fragments).FindAll(row_ids);
+  if (!by_fragment.ok()) {
+    return Status::NotFound(by_fragment.status().message() + version + "; ids run from 0 to " +
                             std::to_string(view.snapshot().next_row_id - 1));
   }
-  for (const auto& part : *parts) {
-    const Fragment& fragment = fragments[part.fragment];
+  Found found;
+  std::vector<size_t> order;  // of all parts: indexes into row_ids, as the places ascend
+  bool in_order = true;
+  for (const auto& [index, ids] : *by_fragment) {
+    const Fragment& fragment = fragments[index];
+    HEADRACE_ASSIGN(const RowIds known, view.reader().Ids(fragment));
     HEADRACE_ASSIGN(const auto deleted, view.Deleted(fragment));
-    if (deleted == nullptr) continue;
-    for (const int64_t row : part.rows) {
-      if (!deleted->Contains(row)) continue;
-      return Status::NotFound("the row with the id " + std::to_string(RowMap::IdOf(fragment, row)) +
-                              " is deleted" + version);
+    std::vector<std::pair<int64_t, size_t>> places;  // and which of the ids it is
+    for (const int64_t id : ids) {
+      places.emplace_back(known.PlaceOf(id), order.size() + places.size());
+      if (deleted != nullptr && deleted->Contains(places.back().first))
+        return Status::NotFound("the row with the id " + std::to_string(id) + " is deleted" + version);
     }
+    if (!known.ascend()) {
+      std::sort(places.begin(), places.end());
+      in_order = false;
+    }
+    Part part{index, {}};
+    for (const auto& [place, which] : places) {
+      part.rows.push_back(place);
+      order.push_back(which);
+    }
+    found.parts.push_back(std::move(part));
   }
-  return parts;
+  if (in_order) return found;
+  found.order.resize(order.size());
+  for (size_t k = 0; k < order.size(); ++k) found.order[order[k]] = static_cast<int64_t>(k);
+  return found;
 }
 
 }  // namespace
@@ -165,9 +195,9 @@ Result<RowSets> View::SelectIds(std::vector<int64_t> row_ids) const {
   std::sort(row_ids.begin(), row_ids.end());
   row_ids.erase(std::unique(row_ids.begin(), row_ids.end()), row_ids.end());
   HEADRACE_ASSIGN(const auto fragments, Fragments());
-  HEADRACE_ASSIGN(const auto parts, FindRows(*this, *fragments, row_ids));
+  HEADRACE_ASSIGN(const Found found, FindRows(*this, *fragments, row_ids));
   RowSets selected(fragments->size());
-  for (const auto& part : parts) {
+  for (const auto& part : found.parts) {
     selected[part.fragment] = RowSet::Of(std::vector<uint32_t>(part.rows.begin(), part.rows.end()));
   }
   return selected;
@@ -195,7 +225,8 @@ Result<std::vector<int64_t>> View::IdsAt(const std::vector<int64_t>& places) con
       }
       row = live[i]->Select(static_cast<uint32_t>(row));
     }
-    ids.push_back(RowMap::IdOf(fragment, row));
+    HEADRACE_ASSIGN(const RowIds known, reader_.Ids(fragment));
+    ids.push_back(known.IdAt(row));
   }
   return ids;
 }
@@ -213,7 +244,10 @@ Result<std::shared_ptr<arrow::RecordBatch>> View::Take(const std::vector<int64_t
     ascending[k] = row_ids[order[k]];
     position[order[k]] = static_cast<int64_t>(k);
   }
-  HEADRACE_ASSIGN(const auto parts, FindRows(*this, *fragments, ascending));
+  HEADRACE_ASSIGN(const Found found, FindRows(*this, *fragments, ascending));
+  if (!found.order.empty()) {
+    for (auto& at : position) at = found.order[static_cast<size_t>(at)];
+  }
 
   const bool sorted = std::is_sorted(position.begin(), position.end());
   const auto indices = std::make_shared<arrow::Int64Array>(
@@ -222,7 +256,7 @@ Result<std::shared_ptr<arrow::RecordBatch>> View::Take(const std::vector<int64_t
   HEADRACE_ARROW_TRY(compute_ready);
 
   const auto result_schema = table::ToArrow(projections);
-  HEADRACE_ASSIGN(auto pieces, ReadParts(*this, reader_, *fragments, parts, projections));
+  HEADRACE_ASSIGN(auto pieces, ReadParts(*this, reader_, *fragments, found.parts, projections));
   arrow::ArrayVector arrays;
   for (size_t c = 0; c < projections.size(); ++c) {
     const auto& type = *result_schema->field(static_cast<int>(c))->type();

@@ -89,11 +89,9 @@ Result<std::shared_ptr<const std::vector<Fragment>>> View::Fragments() const {
 Result<std::vector<std::optional<FieldStats>>> View::Stats(const Field& leaf) const {
   HEADRACE_ASSIGN(const auto loaded, Load());
   std::vector<std::optional<FieldStats>> stats(loaded->fragments.size());
-  if (leaf.id == 0) {  // the row id
-    for (size_t i = 0; i < stats.size(); ++i) {
-      const Fragment& fragment = loaded->fragments[i];
-      stats[i] = RowMap::IdStats(fragment, 0, RowMap::PhysicalRows(fragment));
-    }
+  if (leaf.id == kRowIdField || leaf.id == kRowPlaceField) {
+    for (size_t i = 0; i < stats.size(); ++i)
+      stats[i] = PlaceStats(loaded->fragments[i], 0, loaded->fragments[i].rows);
     return stats;
   }
   const Field* top = snapshot_->schema.TopOf(leaf.id);

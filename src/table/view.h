@@ -39,7 +39,8 @@ class View {
   // Statistics of a leaf field, one per fragment; nothing where unknown. Holes count as their default.
   Result<std::vector<std::optional<FieldStats>>> Stats(const Field& leaf) const;
 
-  // Batches in row-id order. The reader holds what it needs; the view may go.
+  // Batches in the order in which rows lie: of fragments by their ids, and in a sorted one by its key. The
+  // reader holds what it needs; the view may go.
   Result<std::shared_ptr<arrow::RecordBatchReader>> Scan(const ScanOptions& options,
                                                          std::shared_ptr<ScanStats> stats = nullptr) const;
   // The same as tasks, for those who bring their own threads.

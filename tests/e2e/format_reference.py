@@ -58,7 +58,7 @@ class Reference:
         newest = min(folder.joinpath("snapshots").glob(f"{number}.json"))
         self.snapshot = json.loads(newest.read_text())["snapshot"]
         assert set(self.snapshot.get("requires", [])) <= {
-            "taken", "deletes", "updates", "writers", "follow", "expiry", "stub"
+            "taken", "deletes", "updates", "writers", "follow", "expiry", "stub", "sorted"
         }  # fmt: skip
         assert version in (None, self.snapshot["version"])
         self.stub = bool(self.snapshot.get("stub"))  # it has expired, and only a line of it is left
@@ -74,7 +74,7 @@ class Reference:
     def manifest(self, name: str) -> list[dict[str, Any]]:
         table = pq.read_table(self.folder / "manifests" / f"{name}.parquet")
         metadata = table.schema.metadata
-        assert set(json.loads(metadata.get(b"headrace.requires", b"[]"))) <= {"deletes", "updates", "follow"}
+        assert set(json.loads(metadata.get(b"headrace.requires", b"[]"))) <= {"deletes", "updates", "follow", "sorted"}
         families = json.loads(metadata[b"headrace.families"])
         entries = []
         for row in table.to_pylist():
@@ -134,7 +134,7 @@ class Reference:
         return values
 
     def read(self) -> pa.Table:
-        """All rows with their ids, in order."""
+        """All rows with their ids, in the order of a scan."""
         fields = {field["name"]: field["id"] for field in self.snapshot["schema"]}
         media = {field["name"] for field in self.snapshot["schema"] if field["type"] == "blob"}
         out: dict[str, list[Any]] = {name: [] for name in ["_row_id", *fields]}
@@ -142,7 +142,11 @@ class Reference:
             sets = [entry["deleted"] for entry in entries if "deleted" in entry]
             gone = set(self.rows_of(max(sets, key=lambda rows: rows["rows"]))) if sets else set()
             live = [row for row in range(entries[0]["rows"]) if row not in gone]
-            out["_row_id"] += [entries[0]["row"] + row for row in live]
+            sorted_ids = [file for entry in entries for file in entry.get("files", []) if 0 in file["fields"]]
+            first = entries[0]["row"]
+            ids = self.values(sorted_ids[0], 0) if sorted_ids else range(first, first + entries[0]["rows"])
+            assert sorted(ids) == list(range(first, first + entries[0]["rows"]))
+            out["_row_id"] += [ids[row] for row in live]
             for name, field in fields.items():
                 values = self.column(entries, field)
                 out[name] += [self.blob(values[row]) if name in media else values[row] for row in live]

@@ -47,15 +47,19 @@ def test_a_reader_made_from_the_page_reads_deletes_and_overlays(catalog: hr.Cata
     assert kinds == set(range(5))
     assert Reference(folder).snapshot["manifests"], "manifests were written"
 
-    # Compacted, with rows that are deleted and changed after it: the format has no more to tell.
-    assert table.compact().replaced > 1
-    for where in ("k % 7 = 1", "k % 11 = 3"):
-        ours = table.scan(row_ids=True).to_arrow()
-        reference = Reference(folder).read()
-        for name in reference.column_names:
-            assert reference[name].to_pylist() == ours[name].to_pylist(), name
-        table.update({"name": "late"}, where)
-        table.delete(where + " and k % 2 = 0")
+    # Compacted and sorted, with rows that are deleted and changed after it.
+    for key in ((), ("name",), ("k", "name")):
+        table.sort_by(*key)
+        assert table.compact().replaced > 0
+        for where in (f"k % 7 = {len(key)}", f"k % 11 = {len(key)}"):
+            ours = table.scan(row_ids=True).to_arrow()
+            reference = Reference(folder).read()
+            for name in reference.column_names:
+                assert reference[name].to_pylist() == ours[name].to_pylist(), name
+            ids = ours["_row_id"].to_pylist()
+            assert (ids == sorted(ids)) == (key == ())
+            table.update({"name": f"late {len(key)}"}, where)
+            table.delete(where + " and k % 2 = 0")
 
 
 def test_a_reader_made_from_the_page_reads_what_expiry_left(catalog: hr.Catalog) -> None:

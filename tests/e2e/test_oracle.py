@@ -164,6 +164,8 @@ class Pair:
         self.columns[self.columns.index(name)] = f"x{self.added}"
 
     def compact(self) -> None:
+        if self.rng.random() < 0.4:
+            self.table.sort_by(*self.rng.sample(["a", "s", "d", "k"], self.rng.randrange(3)))
         self.table.compact()
 
     def keep(self) -> None:
@@ -186,7 +188,7 @@ class Pair:
     def compare(self, shown: hr.Table | hr.Snapshot, name: str) -> None:
         ours = shown.scan(row_ids=True).to_arrow()
         ids = ours["_row_id"].to_pylist()
-        assert ids == sorted(set(ids)) and len(shown) == len(ids)
+        assert len(set(ids)) == len(ids) == len(shown)
         columns = [column for column in ours.column_names if column != "_row_id"]
         theirs = self.theirs.sql(f"select {', '.join(columns)} from {name} order by k").to_arrow_table()
         mine = ours.select(columns).sort_by("k").combine_chunks()
