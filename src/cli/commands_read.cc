@@ -3,6 +3,7 @@
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "base/clock.h"
@@ -26,7 +27,9 @@ Result<int64_t> BytesOf(const table::View& view) {
 
 Status Ls(const Context& context) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
-  HEADRACE_ASSIGN(const auto refs, catalog->refs().All());
+  HEADRACE_ASSIGN(auto refs, catalog->refs().All());
+  std::stable_partition(refs.begin(), refs.end(),
+                        [](const auto& ref) { return !table::IsSystemName(ref.name); });
   std::vector<std::vector<std::string>> rows = {{"table", "rows", "columns", "size", "version", "changed"}};
   ordered_json list = ordered_json::array();
   for (const auto& ref : refs) {
@@ -39,7 +42,9 @@ Status Ls(const Context& context) {
                     std::to_string(snapshot.schema.fields.size()), HumanBytes(static_cast<double>(bytes)),
                     std::to_string(snapshot.version), ShortTime(snapshot.time_us)});
     list.push_back({{"name", ref.name},
-                    {"kind", is_ref ? "ref" : "table"},
+                    {"kind", is_ref                          ? "ref"
+                             : table::IsSystemName(ref.name) ? "system"
+                                                             : "table"},
                     {"rows", snapshot.rows},
                     {"columns", snapshot.schema.fields.size()},
                     {"bytes", bytes},

@@ -26,11 +26,12 @@ struct ScoreWords {
 constexpr size_t kShortestBeginning = 6;  // of an id that is not written out
 
 // Ids of traces, in spools too, that a condition with one parameter leaves: two of them at most.
-Result<std::vector<std::string>> Ids(query::SqlEngine* engine, const std::string& rest,
-                                     const std::string& id) {
+Result<std::vector<std::string>> Ids(query::SqlEngine* engine, const std::string& traces,
+                                     const std::string& rest, const std::string& id) {
   query::QueryOptions options;
   if (rest.find('?') != std::string::npos) options.params.push_back({"1", id});
-  HEADRACE_ASSIGN(const auto rows, engine->Query("select id from traces " + rest + " limit 2", options));
+  HEADRACE_ASSIGN(const auto rows,
+                  engine->Query("select id from " + traces + " " + rest + " limit 2", options));
   std::vector<std::string> ids;
   for (;;) {
     std::shared_ptr<arrow::RecordBatch> batch;
@@ -48,21 +49,20 @@ Result<std::string> RequestOf(const std::shared_ptr<table::Catalog>& catalog, co
     return Status::NotFound(what + " in the traces of " + catalog->Describe() +
                             "; --force scores an id that is not there (yet)");
   };
-  const auto traces = catalog->OpenTable(trace::kTraces);
-  if (traces.status().Is(Code::kNotFound)) return none("there is no request '" + told + "'");
-  HEADRACE_TRY(traces.status());
+  HEADRACE_ASSIGN(const auto traces, trace::NameIn(*catalog, trace::kTraces));
+  if (!traces) return none("there is no request '" + told + "'");
   HEADRACE_ASSIGN(const auto engine, query::SqlEngine::Open(catalog, {.tailed = trace::TailedTables(),
                                                                       .tail = trace::TailOf(catalog)}));
   if (told == "@last") {
-    HEADRACE_ASSIGN(const auto newest, Ids(engine.get(), "order by started desc", ""));
+    HEADRACE_ASSIGN(const auto newest, Ids(engine.get(), *traces, "order by started desc", ""));
     if (newest.empty()) return none("there is no request");
     return newest[0];
   }
   const std::string id = trace::RowIdOf(told);
-  HEADRACE_ASSIGN(const auto exact, Ids(engine.get(), "where id = ?", id));
+  HEADRACE_ASSIGN(const auto exact, Ids(engine.get(), *traces, "where id = ?", id));
   if (!exact.empty()) return id;
   if (id.size() >= kShortestBeginning) {
-    HEADRACE_ASSIGN(const auto begun, Ids(engine.get(), "where starts_with(id, ?)", id));
+    HEADRACE_ASSIGN(const auto begun, Ids(engine.get(), *traces, "where starts_with(id, ?)", id));
     if (begun.size() == 1) return begun[0];
     if (begun.size() > 1)
       return Status::Invalid("more than one request's id begins with '" + id + "'; write more of it");

@@ -334,28 +334,37 @@ class DuckEngine final : public SqlEngine {
   // Tails are read before the statement runs, and lie in tables of DuckDB's own while it does.
   Status ReadTails(const std::string& sql, const StopToken& stop) {
     const std::string lower = Lower(sql);
-    if (!options_.tail || lower.find(table::kRowIdColumn) != std::string::npos)
-      return Status::Ok();  // they have no row ids yet
+    if (!options_.tail || lower.find(table::kRowIdColumn) != std::string::npos ||
+        lower.find(table::kRowPlaceColumn) != std::string::npos)
+      return Status::Ok();  // they have neither yet
     for (const std::string& name : options_.tailed) {
-      if (lower.find(name) == std::string::npos) continue;
-      for (int attempt = 0;; ++attempt) {
-        const auto view = session_->Resolve(name);
-        if (!view.ok() && view.status().Is(Code::kNotFound)) break;
-        if (!view.ok()) return view.status();
-        const auto batch = options_.tail(name, **view);
-        if (!batch.ok() && batch.status().Is(Code::kConflict) && attempt < kTailAttempts) {
-          session_->Begin(stop);  // resolve it anew
-          continue;
-        }
-        if (!batch.ok()) return batch.status();
-        if ((*batch)->num_rows() == 0) break;
-        const std::string holder = "headrace_tail_" + name;
-        HEADRACE_TRY(HoldRows(connection_.get(), *session_, holder, **batch));
-        session_->SetTail(name, holder);
-        break;
-      }
+      const std::string whole = std::string(table::kSystemSchema) + name;
+      std::string others = lower;  // without the whole name
+      for (size_t at; (at = others.find(whole)) != std::string::npos;) others.erase(at, whole.size());
+      if (others.size() < lower.size()) HEADRACE_TRY(ReadTail(whole, stop));
+      if (others.find(name) != std::string::npos) HEADRACE_TRY(ReadTail(name, stop));
     }
     return Status::Ok();
+  }
+
+  Status ReadTail(const std::string& name, const StopToken& stop) {
+    for (int attempt = 0;; ++attempt) {
+      const auto view = session_->Resolve(name);
+      if (!view.ok() && view.status().Is(Code::kNotFound)) return Status::Ok();
+      if (!view.ok()) return view.status();
+      const auto batch = options_.tail(name, **view);
+      if (!batch.ok() && batch.status().Is(Code::kConflict) && attempt < kTailAttempts) {
+        session_->Begin(stop);  // resolve it anew
+        continue;
+      }
+      if (!batch.ok()) return batch.status();
+      if ((*batch)->num_rows() == 0) return Status::Ok();
+      std::string holder = "headrace_tail_" + name;
+      std::replace(holder.begin(), holder.end(), '.', '_');
+      HEADRACE_TRY(HoldRows(connection_.get(), *session_, holder, **batch));
+      session_->SetTail(name, holder);
+      return Status::Ok();
+    }
   }
 
   Result<std::string> ShowTables() {

@@ -1,7 +1,10 @@
 #include "table/catalog.h"
 
+#include <algorithm>
+
 #include "base/json.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/exception_text.h"
 #include "store/store.h"
@@ -107,6 +110,14 @@ Result<std::shared_ptr<Table>> Catalog::CreateTable(const std::string& name, Sch
     return Status::Invalid("a table's name may not hold '@' ('" + name +
                            "'): name@version means a version of it");
   }
+  if (IsSystemName(name))
+    return Status::Invalid("'" + name + "': names that begin with '" + std::string(kSystemSchema) +
+                           "' are Headrace's own tables; choose another");
+  return Create(name, std::move(schema), options);
+}
+
+Result<std::shared_ptr<Table>> Catalog::Create(const std::string& name, Schema schema,
+                                               const CommitOptions& options) {
   if (schema.fields.empty()) return Status::Invalid("table '" + name + "' needs at least one column");
   HEADRACE_ASSIGN(const RefValue ref, refs().Get(name));
   if (ref.kind != RefKind::kNone)
@@ -140,8 +151,15 @@ Result<std::shared_ptr<Table>> Catalog::CreateTable(const std::string& name, Sch
   return table;
 }
 
+Result<RefValue> Catalog::RefOf(const std::string& name) const {
+  HEADRACE_ASSIGN(RefValue ref, refs().Get(name));
+  if (ref.kind != RefKind::kNone || IsSystemName(name)) return ref;
+  HEADRACE_ASSIGN(RefValue system, refs().Get(std::string(kSystemSchema) + name));
+  return system.kind == RefKind::kNone ? ref : system;
+}
+
 Result<std::shared_ptr<Table>> Catalog::OpenTable(const std::string& name) const {
-  HEADRACE_ASSIGN(const RefValue ref, refs().Get(name));
+  HEADRACE_ASSIGN(const RefValue ref, RefOf(name));
   if (ref.kind != RefKind::kTable) {
     std::string text = "there is no table '" + name + "' in " + Describe();
     const auto names = TableNames();
@@ -154,7 +172,7 @@ Result<std::shared_ptr<Table>> Catalog::OpenTable(const std::string& name) const
     return Status::NotFound(text);
   }
   HEADRACE_ASSIGN(const Uuid id, Uuid::Parse(ref.target));
-  return std::make_shared<Table>(env_, name, id);
+  return std::make_shared<Table>(env_, ref.name, id);
 }
 
 Result<std::shared_ptr<Table>> Catalog::OpenOrCreateTable(const std::string& name, Schema schema,
@@ -166,20 +184,46 @@ Result<std::shared_ptr<Table>> Catalog::OpenOrCreateTable(const std::string& nam
   return created;
 }
 
+Result<std::shared_ptr<Table>> Catalog::OpenOrCreateSystemTable(const std::string& name, Schema schema,
+                                                                const CommitOptions& options) {
+  HEADRACE_CHECK(IsSystemName(name));
+  auto opened = OpenTable(name);
+  if (opened.ok() || !opened.status().Is(Code::kNotFound)) return opened;
+  auto created = Create(name, std::move(schema), options);
+  if (created.status().Is(Code::kAlreadyExists)) return OpenTable(name);  // another was faster
+  return created;
+}
+
+Status Catalog::MoveTable(const std::string& from, const std::string& to, const CommitOptions& options) {
+  const std::string who = options.who.empty() ? DefaultWho() : options.who;
+  HEADRACE_ASSIGN(const RefValue before, refs().Get(from));
+  if (before.kind != RefKind::kTable) return Status::Ok();
+  HEADRACE_ASSIGN(RefValue after, refs().Get(to));
+  if (after.kind == RefKind::kNone) {
+    const auto moved = refs().Move(to, after.revision, RefKind::kTable, before.target, who, options.why);
+    if (!moved.ok() && !moved.status().Is(Code::kConflict)) return moved.status();
+    HEADRACE_ASSIGN(after, refs().Get(to));
+  }
+  if (after.kind != RefKind::kTable || after.target != before.target) return Status::Ok();
+  const auto gone = refs().Move(from, before.revision, RefKind::kNone, "", who, options.why);
+  return gone.status().Is(Code::kConflict) ? Status::Ok() : gone.status();  // another was faster
+}
+
 Result<std::vector<std::string>> Catalog::TableNames() const {
   HEADRACE_ASSIGN(const auto all, refs().All());
   std::vector<std::string> names;
   for (const auto& ref : all) {
     if (ref.kind == RefKind::kTable) names.push_back(ref.name);
   }
+  std::stable_partition(names.begin(), names.end(), [](const auto& name) { return !IsSystemName(name); });
   return names;
 }
 
 Status Catalog::DropTable(const std::string& name, const CommitOptions& options) {
   HEADRACE_TRY(OpenTable(name).status());
-  HEADRACE_ASSIGN(const RefValue ref, refs().Get(name));
+  HEADRACE_ASSIGN(const RefValue ref, RefOf(name));
   return refs()
-      .Move(name, ref.revision, RefKind::kNone, "", options.who.empty() ? DefaultWho() : options.who,
+      .Move(ref.name, ref.revision, RefKind::kNone, "", options.who.empty() ? DefaultWho() : options.who,
             options.why)
       .status();
 }
@@ -187,6 +231,9 @@ Status Catalog::DropTable(const std::string& name, const CommitOptions& options)
 Result<RefValue> Catalog::PointRef(const std::string& ref, const std::string& table,
                                    const std::string& version, int64_t expected_revision,
                                    const CommitOptions& options) {
+  if (IsSystemName(ref))
+    return Status::Invalid("'" + ref + "': names that begin with '" + std::string(kSystemSchema) +
+                           "' are Headrace's own; choose another");
   HEADRACE_ASSIGN(const RefValue now, refs().Get(ref));
   if (now.kind == RefKind::kTable) return Status::AlreadyExists("'" + ref + "' is a table's name");
   HEADRACE_ASSIGN(const auto target, OpenTable(table));

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "table/environment.h"
@@ -20,6 +21,11 @@ struct CatalogOptions {
   bool upkeep = false;
 };
 
+// Names of Headrace's own tables begin so: hr.traces. People own every other name, so that a table of theirs
+// is never in the way.
+inline constexpr std::string_view kSystemSchema = "hr.";
+inline bool IsSystemName(std::string_view name) { return name.starts_with(kSystemSchema); }
+
 class Catalog {
  public:
   // A folder or s3://bucket/prefix. Init makes a catalog (AlreadyExists if there is one); Open needs one.
@@ -33,12 +39,21 @@ class Catalog {
   static Result<std::shared_ptr<Catalog>> OpenOn(std::shared_ptr<store::ObjectStore> store,
                                                  const CatalogOptions& options = {});
 
+  // Invalid for names of the system's schema.
   Result<std::shared_ptr<Table>> CreateTable(const std::string& name, Schema schema,
                                              const CommitOptions& options = {});
+  // Without the schema, a name means the person's table if there is one, else the system's.
   Result<std::shared_ptr<Table>> OpenTable(const std::string& name) const;
   // The table as it is, or made with this schema where there is none; whoever is faster makes it.
   Result<std::shared_ptr<Table>> OpenOrCreateTable(const std::string& name, Schema schema,
                                                    const CommitOptions& options = {});
+  // The same of one of the system's, by its whole name.
+  Result<std::shared_ptr<Table>> OpenOrCreateSystemTable(const std::string& name, Schema schema,
+                                                         const CommitOptions& options = {});
+  // Gives a table another name, in two steps: after a crash between them it has both, and this goes on.
+  // Nothing where another table has the new name, or nobody the old one.
+  Status MoveTable(const std::string& from, const std::string& to, const CommitOptions& options = {});
+  // People's tables, then the system's.
   Result<std::vector<std::string>> TableNames() const;
   // Every table's Table::Collect, and what is left of tables without a name. `done` is called after each.
   using CollectedFn = std::function<void(const CollectReport& report)>;
@@ -61,6 +76,9 @@ class Catalog {
 
  private:
   explicit Catalog(std::shared_ptr<Environment> env) : env_(std::move(env)) {}
+  Result<std::shared_ptr<Table>> Create(const std::string& name, Schema schema, const CommitOptions& options);
+  // The ref that a table's name stands for; of kind kNone where there is none.
+  Result<RefValue> RefOf(const std::string& name) const;
   Status CollectNameless(const CollectOptions& collect, const CommitOptions& options,
                          const CollectedFn& done) const;
   Status ReleaseTag(const RefValue& held, const CommitOptions& options);

@@ -15,6 +15,8 @@
 
 namespace headrace::trace {
 
+// As spools and notes name their tables, and as people may. In a catalog they are `hr.traces` and
+// `hr.scores`.
 inline constexpr const char* kTraces = "traces";
 inline constexpr const char* kScores = "scores";
 

@@ -47,6 +47,8 @@ Result<std::unique_ptr<Committer>> Committer::Try(std::shared_ptr<table::Catalog
   if (lock.status().Is(Code::kTimeout)) return std::unique_ptr<Committer>();
   if (!lock.ok()) return lock.status();
   committer->lock_.emplace(std::move(lock).value());
+  for (const SpoolTable& table : SpoolTables())
+    HEADRACE_TRY(CarryOver(committer->catalog_.get(), table.name));
   return committer;
 }
 

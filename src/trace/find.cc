@@ -12,6 +12,7 @@
 #include "table/arrow_bridge.h"
 #include "trace/committer.h"
 #include "trace/replay.h"
+#include "trace/tables.h"
 
 namespace headrace::trace {
 namespace {
@@ -43,11 +44,9 @@ Status EachInSpools(const table::Catalog& catalog, const std::function<void(cons
 // The first row of a table for which `where` holds: its texts.
 Result<std::optional<json>> FindInTable(const table::Catalog& catalog, const char* name,
                                         const std::string& where) {
-  const auto table = catalog.OpenTable(name);
-  if (!table.ok() && table.status().Is(Code::kNotFound)) return std::optional<json>();
-  if (!table.ok()) return table.status();
-  HEADRACE_ASSIGN(const table::View view, (*table)->At());
-  HEADRACE_ASSIGN(const auto reader, view.Scan({.where = where, .limit = 1}));
+  HEADRACE_ASSIGN(const auto view, Newest(catalog, name));
+  if (!view) return std::optional<json>();
+  HEADRACE_ASSIGN(const auto reader, view->Scan({.where = where, .limit = 1}));
   for (;;) {
     std::shared_ptr<arrow::RecordBatch> batch;
     HEADRACE_ARROW_TRY(reader->ReadNext(&batch));

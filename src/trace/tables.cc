@@ -4,6 +4,7 @@
 #include <arrow/type.h>
 
 #include "base/json.h"
+#include "trace/kinds.h"
 
 namespace headrace::trace {
 namespace {
@@ -20,13 +21,37 @@ Result<table::CommitResult> CommitOnce(table::Catalog* catalog, const char* name
   return appender->Commit();
 }
 
+// Whether the table that bears the plain name is one that an earlier Headrace filled: a person's has other
+// columns.
+Result<bool> IsOurs(const table::Catalog& catalog, const std::string& name, std::span<const Column> columns) {
+  const auto table = catalog.OpenTable(name);
+  if (table.status().Is(Code::kNotFound)) return false;
+  if (!table.ok()) return table.status();
+  HEADRACE_ASSIGN(const table::View view, (*table)->At());
+  HEADRACE_ASSIGN(const table::Schema ours, table::SchemaFromArrow(*ArrowSchema(columns)));
+  size_t known = 0;
+  for (const table::Field& field : ours.fields) {
+    const table::Field* there = view.schema().Find(field.name);
+    if (there != nullptr && !there->type.Equals(field.type)) return false;
+    known += there != nullptr;
+  }
+  // Columns came since; people may have added some.
+  return known >= (columns.size() + 1) / 2;
+}
+
 }  // namespace
+
+std::string SystemName(const std::string& name) { return std::string(table::kSystemSchema) + name; }
 
 Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const char* name,
                                                    std::span<const Column> columns) {
   HEADRACE_ASSIGN(const table::Schema schema, table::SchemaFromArrow(*ArrowSchema(columns)));
   const table::CommitOptions options{.why = "filled by serving", .how = "headrace serve"};
-  HEADRACE_ASSIGN(auto opened, catalog->OpenOrCreateTable(name, schema, options));
+  const std::string own = SystemName(name);
+  const Status there = catalog->OpenTable(own).status();
+  if (!there.ok() && !there.Is(Code::kNotFound)) return there;
+  if (!there.ok()) HEADRACE_TRY(CarryOver(catalog, name));
+  HEADRACE_ASSIGN(auto opened, catalog->OpenOrCreateSystemTable(own, schema, options));
   // A table that an earlier program made lacks the columns that came later.
   HEADRACE_ASSIGN(const table::View view, opened->At());
   std::vector<table::Field> missing;
@@ -39,6 +64,23 @@ Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, cons
   return opened;
 }
 
+Status CarryOver(table::Catalog* catalog, const std::string& name) {
+  HEADRACE_ASSIGN(const table::RefValue plain, catalog->refs().Get(name));
+  if (plain.kind != table::RefKind::kTable) return Status::Ok();
+  HEADRACE_ASSIGN(const bool ours, IsOurs(*catalog, name, SpoolTables()[FindTable(name.c_str())].columns()));
+  if (!ours) return Status::Ok();
+  return catalog->MoveTable(name, SystemName(name), {.why = "carried over to the schema hr"});
+}
+
+Result<std::optional<std::string>> NameIn(const table::Catalog& catalog, const std::string& name) {
+  std::string own = SystemName(name);
+  const Status opened = catalog.OpenTable(own).status();
+  if (opened.ok()) return std::optional<std::string>(std::move(own));
+  if (!opened.Is(Code::kNotFound)) return opened;
+  HEADRACE_ASSIGN(const bool older, IsOurs(catalog, name, SpoolTables()[FindTable(name.c_str())].columns()));
+  return older ? std::optional<std::string>(name) : std::nullopt;
+}
+
 int64_t LastSequence(const table::View& view, const std::string& writer) {
   const auto& writers = view.snapshot().writers;
   const auto found = writers.find(writer);
@@ -46,10 +88,10 @@ int64_t LastSequence(const table::View& view, const std::string& writer) {
 }
 
 Result<std::optional<table::View>> Newest(const table::Catalog& catalog, const char* name) {
-  const auto table = catalog.OpenTable(name);
-  if (!table.ok() && table.status().Is(Code::kNotFound)) return std::optional<table::View>();
-  if (!table.ok()) return table.status();
-  HEADRACE_ASSIGN(table::View view, (*table)->At());
+  HEADRACE_ASSIGN(const auto called, NameIn(catalog, name));
+  if (!called) return std::optional<table::View>();
+  HEADRACE_ASSIGN(const auto table, catalog.OpenTable(*called));
+  HEADRACE_ASSIGN(table::View view, table->At());
   return std::optional<table::View>(std::move(view));
 }
 

@@ -13,13 +13,21 @@
 
 namespace headrace::trace {
 
-// The table, made where it is missing, with the columns that it lacks.
+// What a table of SpoolTables() is called in a catalog.
+std::string SystemName(const std::string& name);
+// Gives a table that an earlier Headrace made beside people's its name in the schema `hr`; nothing where
+// there is none, or a person's.
+Status CarryOver(table::Catalog* catalog, const std::string& name);
+// The table, carried over or made where it is missing, with the columns that it lacks.
 Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const char* name,
                                                    std::span<const Column> columns);
 
 // The sequence of a writer's last commit; -1: none is known.
 int64_t LastSequence(const table::View& view, const std::string& writer);
-// The newest version; nothing where there is no such table.
+// What it is called in this catalog: as above, or plainly where it was not carried over yet; nothing where
+// there is none.
+Result<std::optional<std::string>> NameIn(const table::Catalog& catalog, const std::string& name);
+// The newest version, also of a table that was not carried over yet; nothing where there is no such table.
 Result<std::optional<table::View>> Newest(const table::Catalog& catalog, const char* name);
 
 // Whole rows of `traces` as a JSON list, committed at once.

@@ -61,9 +61,13 @@ Status AllTails(const table::Catalog& catalog, size_t table, const table::View& 
 
 Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, const std::string& name,
                                                  const table::View& view) {
-  const size_t table = FindTable(name.c_str());
+  const bool whole = table::IsSystemName(name);
+  const std::string plain = whole ? name.substr(table::kSystemSchema.size()) : name;
+  const size_t table = FindTable(plain.c_str());
   if (table == SpoolTables().size()) return Status::Invalid("'" + name + "' has no tail");
   std::vector<json> rows;
+  HEADRACE_ASSIGN(const auto ours, Newest(catalog, plain.c_str()));
+  if (!ours || ours->prefix() != view.prefix()) return ToBatch(SpoolTables()[table].columns(), rows);
   const Status read = AllTails(catalog, table, view, &rows);
   // What was committed meanwhile may be gone from the spools, and is not in this version.
   HEADRACE_ASSIGN(const auto opened, catalog.OpenTable(name));

@@ -12,8 +12,9 @@
 
 namespace headrace::trace {
 
-// Of one of SpoolTables(), whose newest version is `view`: rows that no commit has, and those of what runs
-// now (finish is null). Conflict: the version is not the newest any more.
+// Of one of SpoolTables(), with the schema or without, whose newest version is `view`: rows that no commit
+// has, and those of what runs now (finish is null). None of a person's table that bears the plain name.
+// Conflict: the version is not the newest any more.
 Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, const std::string& table,
                                                  const table::View& view);
 

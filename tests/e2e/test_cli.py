@@ -351,7 +351,9 @@ def test_a_score_needs_a_request(headrace: Run, tmp_path: pathlib.Path) -> None:
 
 def test_a_table_that_an_earlier_program_made_gets_the_columns_that_came_later(headrace: Run) -> None:
     headrace("init")
-    headrace("sql", "select 'old' as request, 'helpful' as name", "--into", "scores")
+    headrace(
+        "sql", "select 'old' as request, 'helpful' as name, 'good' as label, 'person' as source", "--into", "scores"
+    )
     for value in ("1", "2"):
         scored = headrace("score", "new", "--value", value, "--who", "ada", "--force")
         assert scored.returncode == 0, scored.stderr

@@ -178,7 +178,7 @@ def test_a_server_and_its_traces(tmp_path: pathlib.Path) -> None:
         try:
             # Rows that are committed; SQL shows those of the spool, too.
             wait_for(
-                lambda: "traces" in hr.open(folder).tables() and len(hr.open(folder)["traces"]) > 3,
+                lambda: "hr.traces" in hr.open(folder).tables() and len(hr.open(folder)["traces"]) > 3,
                 "rows are committed",
             )
             traces = hr.open(folder)["traces"]
