@@ -161,12 +161,14 @@ Result<std::vector<Field>> Compactor::FieldsOf(const Piece& piece) const {
   return fields;
 }
 
-std::vector<Field> Compactor::KeyOf(const std::vector<Piece>& pieces,
-                                    const std::vector<Field>& fields) const {
+bool Compactor::Sorts(const std::vector<Piece>& pieces) const {
   int64_t bytes = 0;
   for (const auto& piece : pieces) bytes += DecodedBytes(*piece.fragment);
+  return !view_.snapshot().sort_by.empty() && bytes <= kMostSortedBytes;
+}
+
+std::vector<Field> Compactor::KeyOf(const std::vector<Field>& fields) const {
   std::vector<Field> key;
-  if (bytes > kMostSortedBytes) return key;
   for (const int32_t id : view_.snapshot().sort_by) {
     const auto found =
         std::find_if(fields.begin(), fields.end(), [&](const Field& field) { return field.id == id; });
@@ -187,7 +189,8 @@ DataWriter* Compactor::NewWriter(const std::vector<Field>& fields) {
 Status Compactor::Write(const std::vector<Piece>& pieces, const RowsFn& done) {
   HEADRACE_ASSIGN(std::vector<Field> fields, FieldsOf(pieces[0]));
   const std::vector<Field> values = fields;
-  const std::vector<Field> key = KeyOf(pieces, fields);
+  const bool sorts = Sorts(pieces);
+  const std::vector<Field> key = sorts ? KeyOf(fields) : std::vector<Field>();
   const bool sorted_before =
       std::any_of(pieces.begin(), pieces.end(), [](const Piece& piece) { return IsSorted(*piece.fragment); });
   if (sorted_before || !key.empty()) fields.push_back(RowIdField());
@@ -223,7 +226,7 @@ Status Compactor::Write(const std::vector<Piece>& pieces, const RowsFn& done) {
   merged[0].first_row_id = FirstId(pieces[0]);
   merged[0].deleted.erased = erased;
   merged[0].gathered = std::move(gathered);
-  if (!key.empty()) merged[0].sorted_by = view_.snapshot().sort_by;
+  if (sorts) merged[0].sorted_by = view_.snapshot().sort_by;
   bytes_ += writer->bytes();
   compact_.parts.back().merged.push_back(std::move(merged[0]));
   return Status::Ok();

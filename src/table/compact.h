@@ -107,8 +107,10 @@ class Compactor {
               const RowsFn& done);
   Status CopyPiece(const Piece& piece, const std::vector<Field>& fields, const BatchFn& write,
                    const RowsFn& done);
-  // Of the table's sort key, the columns that have values there; none where the rows are not to be sorted.
-  std::vector<Field> KeyOf(const std::vector<Piece>& pieces, const std::vector<Field>& fields) const;
+  // Whether their rows are to be sorted, and do not take too much memory for it.
+  bool Sorts(const std::vector<Piece>& pieces) const;
+  // Of the table's sort key, the columns that have values there; where none has, the rows lie in order.
+  std::vector<Field> KeyOf(const std::vector<Field>& fields) const;
   DataWriter* NewWriter(const std::vector<Field>& fields);
   // Some rows in the order of `key`, which has all `fields` and the ids of the rows.
   Result<DataWriter*> WriteSorted(const arrow::RecordBatch& rows, const std::vector<Field>& key,

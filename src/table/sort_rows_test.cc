@@ -263,6 +263,17 @@ TEST_F(SortRowsTest, UpkeepSortsWhatItJoins) {
   EXPECT_EQ(again.commits, 0);
 }
 
+// A key of which no row has a value: what was written for it once is not written again.
+TEST_F(SortRowsTest, AKeyWithoutValuesIsDoneOnce) {
+  for (int i = 0; i < 3; ++i) Append(10);
+  ASSERT_OK(table_->AddEmptyColumns({Field{-1, "late", Type{}, "", false}}, {}).status());
+  ASSERT_OK(table_->SortBy({"late"}, {}).status());
+  ASSERT_VALUE(const CompactResult done, table_->Compact({}, {}));
+  EXPECT_EQ(done.commits, 1);
+  ASSERT_VALUE(const CompactResult again, table_->Compact({}, {}));
+  EXPECT_EQ(again.commits, 0);
+}
+
 TEST_F(SortRowsTest, TheKeyFollowsItsColumns) {
   Append(10);
   EXPECT_TRUE(table_->SortBy({"none"}, {}).status().Is(Code::kNotFound));
