@@ -3,7 +3,6 @@
 // the engine's compute thread does.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <functional>
 #include <map>
@@ -12,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/cancel.h"
 #include "engine/admit.h"
 #include "engine/cost_table.h"
 #include "engine/deadline.h"
@@ -68,7 +68,7 @@ struct Job {
   Request request;
   Sink sink;
   std::shared_ptr<const CompiledGrammar> grammar;
-  std::atomic<bool> cancelled{false};
+  StopSource cancel;  // by whoever asked
   double submitted = 0;
   double deadline = 0;  // 0: none
 

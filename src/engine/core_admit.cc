@@ -102,11 +102,10 @@ void Core::EndExpired() {
   for (auto* jobs : {&running_, &waiting_}) {
     std::vector<std::shared_ptr<Job>> ended;
     for (const auto& [id, job] : *jobs)
-      if (job->cancelled.load(std::memory_order_relaxed) || (job->deadline > 0 && now >= job->deadline) ||
+      if (job->cancel.stopped() || (job->deadline > 0 && now >= job->deadline) ||
           (jobs == &waiting_ && job->deadline > 0 && CannotBeInTime(*job, now)))
         ended.push_back(job);
-    for (const auto& job : ended)
-      Finish(job, job->cancelled.load(std::memory_order_relaxed) ? Finish::kCancelled : Finish::kTimeout);
+    for (const auto& job : ended) Finish(job, job->cancel.stopped() ? Finish::kCancelled : Finish::kTimeout);
   }
 }
 

@@ -196,7 +196,7 @@ Result<std::shared_ptr<Stream>> Engine::Submit(Request request, std::function<vo
     if (const auto to = weak.lock()) {
       if (to->Push(std::move(delta)) && to->news_) Tell(to);
     } else {
-      raw->cancelled.store(true, std::memory_order_relaxed);
+      raw->cancel.Stop();
     }
   };
   const Structure& structure = job->request.structure;

@@ -53,7 +53,7 @@ class Stream {
   // The next piece if it is there already.
   std::optional<Delta> TryNext();
   // Stops the answer within one step; Next gives its last delta.
-  void Cancel() { job_->cancelled.store(true, std::memory_order_relaxed); }
+  void Cancel() { job_->cancel.Stop(); }
   uint64_t id() const { return job_->id; }
 
  private:

@@ -127,6 +127,21 @@ TEST(GrammarQueue, WaitingEndsInTime) {
   compiler.Go();
 }
 
+// Nothing looks at those that wait in between: what changes the next end wakes who waits for it.
+TEST(GrammarQueue, ACancelAndAnEarlierDeadlineAreSeen) {
+  SlowCompiler compiler;
+  EngineOptions options;
+  options.grammar.seconds = 1e6;
+  const auto engine = MakeEngine(options, compiler.Function());
+  ASSERT_VALUE(const auto first, engine->Submit(Structured("slow")));
+  while (compiler.calls() == 0) std::this_thread::yield();
+  ASSERT_VALUE(const auto timed, engine->Submit(Structured("slow", 0.05)));
+  EXPECT_EQ(Last(timed.get()).finish, Finish::kTimeout);
+  first->Cancel();
+  EXPECT_EQ(Last(first.get()).finish, Finish::kCancelled);
+  compiler.Go();
+}
+
 TEST(GrammarQueue, TooManyAreRefusedAndOneCompilationServesAll) {
   SlowCompiler compiler;
   EngineOptions options;

@@ -1,6 +1,7 @@
 // GrammarQueue: requests that wait for their grammar. One thread compiles (a slow grammar delays only those
-// whose own was never compiled before), another looks after those that wait: a compilation cannot be
-// interrupted, but nobody has to wait for its end who hung up, whose deadline passed, or who waits too long.
+// whose own was never compiled before), another ends those that need not wait for it, since a
+// compilation cannot be interrupted: who hung up, whose deadline passed, and who waits too long. It sleeps
+// until a request is cancelled or the next of these times comes.
 #pragma once
 
 #include <condition_variable>
@@ -10,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/cancel.h"
 #include "engine/core.h"
 #include "engine/grammar.h"
 
@@ -35,18 +37,28 @@ class GrammarQueue {
   void Stop();
 
  private:
+  // A request that waits, and what calls when it is cancelled. That call locks the mutex, and the callback's
+  // destructor waits for it: waiters are destroyed without the lock.
+  struct Waiter {
+    std::shared_ptr<Job> job;
+    std::unique_ptr<StopCallback> on_cancel;
+  };
+
   void CompileAll();
-  void LookAfter();
-  std::vector<std::shared_ptr<Job>> TakeAll(const Structure& structure);
+  void EndOverdue();
+  double EndOf(const Job& job) const;
+  void LookAgain();
+  std::vector<Waiter> TakeAll(const Structure& structure);
 
   const Compile compile_;
   const Give give_;
   const GrammarLimits limits_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::vector<std::shared_ptr<Job>> waiting_;  // in order; also those whose grammar is being compiled
+  std::vector<Waiter> waiting_;  // in order; also those whose grammar is being compiled
   bool stopping_ = false;
-  std::thread compiler_, looker_;
+  bool look_ = false;  // one came or was cancelled: the next time at which one ends may be another
+  std::thread compiler_, ender_;
 };
 
 }  // namespace headrace::engine

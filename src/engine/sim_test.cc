@@ -246,7 +246,7 @@ class Scenario {
     for (int64_t guard = 0; guard <= 200'000; ++guard) {
       while (arrived_ < plans_.size() && plans_[arrived_].arrives <= clock_) Arrive();
       for (size_t i = 0; i < arrived_; ++i)
-        if (plans_[i].cancels >= 0 && clock_ >= plans_[i].cancels) jobs_[i]->cancelled = true;
+        if (plans_[i].cancels >= 0 && clock_ >= plans_[i].cancels) jobs_[i]->cancel.Stop();
       const bool worked = core_->Step();
       if (std::string wrong = core_->Audit(); !wrong.empty()) return wrong;
       if (facts_.unified && core_->cache().cells() != decoder_->used_cells())
