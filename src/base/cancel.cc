@@ -1,7 +1,6 @@
 #include "base/cancel.h"
 
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
 #include <mutex>
 
@@ -14,13 +13,16 @@ void StopToken::Wait() const {
   wake.wait(lock, token_, [] { return false; });
 }
 
+std::chrono::duration<double> WaitDuration(double seconds) {
+  constexpr double kLongest = 1e8;
+  return std::chrono::duration<double>(std::min(seconds, kLongest));
+}
+
 bool StopToken::WaitFor(double seconds) const {
-  constexpr double kLongest = 1e8;  // three years: more would not fit the clock's nanoseconds
   std::mutex mutex;
   std::condition_variable_any wake;
   std::unique_lock lock(mutex);
-  wake.wait_for(lock, token_, std::chrono::duration<double>(std::min(seconds, kLongest)),
-                [] { return false; });
+  wake.wait_for(lock, token_, WaitDuration(seconds), [] { return false; });
   return stopped();
 }
 

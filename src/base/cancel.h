@@ -2,6 +2,7 @@
 // registers a callback.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <stop_token>
 #include <utility>
@@ -9,6 +10,10 @@
 #include "base/status.h"
 
 namespace headrace {
+
+// `seconds` as a condition variable's wait_for takes them. Three years at most: more would not fit the
+// clock's nanoseconds.
+std::chrono::duration<double> WaitDuration(double seconds);
 
 class StopToken {
  public:

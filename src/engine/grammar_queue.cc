@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <set>
 #include <utility>
@@ -127,7 +126,7 @@ void GrammarQueue::EndOverdue() {
     if (waiting_.empty()) {
       wake_.wait(lock, woken);
     } else {
-      wake_.wait_for(lock, std::chrono::duration<double>(end - MonotonicSeconds()), woken);
+      wake_.wait_for(lock, WaitDuration(end - MonotonicSeconds()), woken);
     }
     if (stopping_) return;
     look_ = false;

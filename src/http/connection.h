@@ -14,6 +14,8 @@
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
 #include <chrono>
+#include <condition_variable>
+#include <mutex>
 #include <sstream>
 
 #include "http/answering.h"
@@ -44,9 +46,25 @@ struct Shared {
       too_slow{0};
   std::atomic<int64_t> body_bytes{0};  // of all requests that are read or answered
 
+  void BeginAnswer() { ++answering; }
+  void EndAnswer() {
+    if (--answering > 0) return;
+    const std::lock_guard lock(mutex_);  // nobody is between a look at the count and its wait
+    all_answered_.notify_all();
+  }
+  bool WaitUntilAnswered(double seconds, const StopToken& stop) {
+    std::unique_lock lock(mutex_);
+    return all_answered_.wait_for(lock, stop.standard(), WaitDuration(seconds),
+                                  [&] { return answering == 0; });
+  }
+
   std::string ErrorBody(int status, const std::string& message, const std::string& path) const {
     return options.error_body ? options.error_body(status, message, path) : message + "\n";
   }
+
+ private:
+  std::mutex mutex_;  // of the condition alone
+  std::condition_variable_any all_answered_;
 };
 
 // Bytes of the room that all bodies have, as long as it lives.
@@ -124,7 +142,7 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
     for (;;) {
       auto answering = co_await ReadRequest();
       if (!answering) co_return Close();
-      const Counted counted(&shared_->answering);
+      const Counted counted(shared_.get());
       watched_ = answering;
       ReadAhead(kIdleBytes);
       shared_->handler(answering);
@@ -148,13 +166,13 @@ class Connection final : public Closable, public std::enable_shared_from_this<Co
 
   class Counted {
    public:
-    explicit Counted(std::atomic<int64_t>* count) : count_(count) { ++*count_; }
-    ~Counted() { --*count_; }
+    explicit Counted(Shared* shared) : shared_(shared) { shared_->BeginAnswer(); }
+    ~Counted() { shared_->EndAnswer(); }
     Counted(const Counted&) = delete;
     Counted& operator=(const Counted&) = delete;
 
    private:
-    std::atomic<int64_t>* count_;
+    Shared* shared_;
   };
 
   PlainStream& Lowest() { return beast::get_lowest_layer(stream_); }

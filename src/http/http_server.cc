@@ -99,6 +99,10 @@ class BeastServer final : public HttpServer {
       if (const auto connection = weak.lock()) connection->CloseIfIdle();
   }
 
+  bool WaitUntilAnswered(double seconds, const StopToken& stop) override {
+    return shared_->WaitUntilAnswered(seconds, stop);
+  }
+
  private:
   Status ListenAt(const std::string& host) {
     error_code error;

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/cancel.h"
 #include "base/status.h"
 
 namespace headrace::http {
@@ -103,6 +104,9 @@ class HttpServer {
   virtual void After(double seconds, std::function<void()> work) = 0;
   // No new connections; idle ones close, others after their answer.
   virtual void Drain() = 0;
+  // Waits until no request is being answered (HttpStats), at most so long or until `stop`. Whether that is
+  // so.
+  virtual bool WaitUntilAnswered(double seconds, const StopToken& stop) = 0;
 };
 
 }  // namespace headrace::http

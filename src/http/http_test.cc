@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <future>
 #include <thread>
 
 #include "http/gzip.h"
@@ -167,6 +168,27 @@ TEST(Http, LimitsOfConnectionsAndDrain) {
   EXPECT_TRUE(Peer(server->port()).Hear().starts_with("HTTP/1.1 503"));
   server->Drain();
   EXPECT_EQ(one.Hear(), "");  // idle: closed
+}
+
+TEST(Http, WaitsUntilAllIsAnswered) {
+  std::promise<std::shared_ptr<Exchange>> came;
+  const auto server = Serve([&](std::shared_ptr<Exchange> exchange) { came.set_value(exchange); });
+  EXPECT_TRUE(server->WaitUntilAnswered(0, {}));
+  Peer peer(server->port());
+  peer.Say("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  const auto exchange = came.get_future().get();
+  EXPECT_FALSE(server->WaitUntilAnswered(0, {}));
+  StopSource stop;
+  std::promise<bool> answered, stopped;
+  std::thread waiter([&] {
+    stopped.set_value(server->WaitUntilAnswered(1e12, stop.token()));
+    answered.set_value(server->WaitUntilAnswered(1e12, {}));
+  });
+  stop.Stop();
+  EXPECT_FALSE(stopped.get_future().get());
+  exchange->Answer({200, {}, "ok"});
+  EXPECT_TRUE(answered.get_future().get());
+  waiter.join();
 }
 
 // Exchanges are in many hands: what they do once the server is gone is nothing.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -9,6 +10,8 @@
 #include <mutex>
 #include <string>
 #include <vector>
+
+#include "base/cancel.h"
 
 namespace headrace::serve {
 
@@ -31,6 +34,12 @@ class InFlightList {
   void Remove(const std::string& id) {
     const std::lock_guard lock(mutex_);
     requests_.erase(id);
+    if (requests_.empty()) empty_.notify_all();
+  }
+  // Waits until there is none, at most so long or until `stop`. Whether that is so.
+  bool WaitUntilEmpty(double seconds, const StopToken& stop) const {
+    std::unique_lock lock(mutex_);
+    return empty_.wait_for(lock, stop.standard(), WaitDuration(seconds), [&] { return requests_.empty(); });
   }
   std::vector<std::shared_ptr<InFlight>> all() const {
     const std::lock_guard lock(mutex_);
@@ -45,6 +54,7 @@ class InFlightList {
 
  private:
   mutable std::mutex mutex_;
+  mutable std::condition_variable_any empty_;
   std::map<std::string, std::shared_ptr<InFlight>> requests_;
 };
 

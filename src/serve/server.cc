@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <thread>
 
 #include "api/writer.h"
 #include "base/clock.h"
@@ -221,22 +220,24 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
   if (services_->stopping || !services_->workers.TrySubmit(work)) asked.ticket->Refuse(ShuttingDown());
 }
 
-// Requests that run, and answers whose last byte is not written yet.
-size_t Server::busy() const {
-  return services_->in_flight.size() + static_cast<size_t>(http_->stats().answering);
+// Until no request runs and no answer's last byte is still to be written. One that has begun to arrive may
+// come in between: hence the loop.
+void Server::AwaitEnds(double seconds, const StopToken& now) const {
+  const double until = MonotonicSeconds() + seconds;
+  const InFlightList& running = services_->in_flight;
+  while (http_->WaitUntilAnswered(until - MonotonicSeconds(), now) &&
+         running.WaitUntilEmpty(until - MonotonicSeconds(), now) && http_->stats().answering > 0) {
+  }
 }
 
 size_t Server::Drain(double seconds, const StopToken& now) {
   services_->stopping = true;
   if (!http_) return 0;  // it never began
   http_->Drain();
-  const double until = MonotonicSeconds() + seconds;
-  while (busy() > 0 && MonotonicSeconds() < until && !now.stopped())
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  AwaitEnds(seconds, now);
   const auto left = services_->in_flight.all();
   for (const auto& request : left) request->stop();
-  const double last = MonotonicSeconds() + kEndSeconds;
-  while (busy() > 0 && MonotonicSeconds() < last) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  AwaitEnds(kEndSeconds, {});
   return left.size();
 }
 

@@ -58,7 +58,7 @@ class Server {
   std::optional<http::HttpResponse> Gate(const http::HttpRequest& head);
   http::HttpResponse NoRoute(const http::HttpRequest& request, const Match& match, const Caller& caller);
   std::optional<api::Fault> Admit(const http::HttpRequest& head, const Match& match, KeyFacts* key) const;
-  size_t busy() const;
+  void AwaitEnds(double seconds, const StopToken& now) const;
   std::optional<KeyFacts> Authenticate(const http::HttpRequest& request) const;
   void Tick();
   void SetWeights(const Served& served) const;

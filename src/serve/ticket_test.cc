@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <future>
 #include <thread>
 
 #include "base/ids.h"
@@ -76,6 +77,27 @@ std::shared_ptr<Ticket> Begun(Bench* bench, int64_t tokens = 100) {
   ticket->Start("asked", "served", {{"model_sha256", "abc"}});
   ticket->Enter("served", 60, [] {});
   return ticket;
+}
+
+TEST(InFlightList, WaitsUntilItIsEmpty) {
+  Bench bench;
+  const InFlightList& list = bench.services.in_flight;
+  EXPECT_TRUE(list.WaitUntilEmpty(0, {}));
+  const auto first = Begun(&bench), second = Begun(&bench);
+  EXPECT_FALSE(list.WaitUntilEmpty(0, {}));
+  StopSource stop;
+  std::promise<bool> stopped, emptied;
+  std::thread waiter([&] {
+    stopped.set_value(list.WaitUntilEmpty(1e12, stop.token()));
+    emptied.set_value(list.WaitUntilEmpty(1e12, {}));
+  });
+  stop.Stop();
+  EXPECT_FALSE(stopped.get_future().get());
+  first->Answer("{}");
+  EXPECT_FALSE(list.WaitUntilEmpty(0, {}));
+  second->Answer("{}");
+  EXPECT_TRUE(emptied.get_future().get());
+  waiter.join();
 }
 
 struct Ending {
