@@ -1,9 +1,12 @@
 #include "base/cancel.h"
 
+#include <poll.h>
+
 #include <atomic>
 #include <future>
 #include <thread>
 
+#include "base/stop_event.h"
 #include "testing.h"
 
 namespace headrace {
@@ -80,6 +83,20 @@ TEST(StopCallback, IsOverOnceDestroyed) {
   EXPECT_TRUE(ended);
   stopper.join();
   releaser.join();
+}
+
+TEST(StopEvent, IsReadableFromTheStopOn) {
+  StopSource source;
+  ASSERT_VALUE(const auto event, StopEvent::Make(source.token()));
+  pollfd wait{event->fd(), POLLIN, 0};
+  EXPECT_EQ(poll(&wait, 1, 0), 0);
+  std::thread stopper([&] { source.Stop(); });
+  EXPECT_EQ(poll(&wait, 1, -1), 1);
+  stopper.join();
+  EXPECT_EQ(poll(&wait, 1, 0), 1);
+  ASSERT_VALUE(const auto after, StopEvent::Make(source.token()));
+  wait.fd = after->fd();
+  EXPECT_EQ(poll(&wait, 1, 0), 1);
 }
 
 }  // namespace

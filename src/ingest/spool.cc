@@ -1,10 +1,11 @@
 #include "ingest/spool.h"
 
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <cerrno>
+
+#include "base/stop_event.h"
 
 namespace headrace::ingest {
 
@@ -12,12 +13,10 @@ Result<SpooledInput> SpooledInput::Standard(const StopToken& stop) {
   SpooledInput input;
   HEADRACE_ASSIGN(input.fd_, OpenTemporaryFile());
   std::string buffer(1 << 20, '\0');
-  const Fd stopped(eventfd(0, EFD_CLOEXEC));
-  if (stopped.get() < 0) return Status::FromErrno(errno, "make", "an event to wait for");
-  const StopCallback on_stop(stop, [&] { eventfd_write(stopped.get(), 1); });
+  HEADRACE_ASSIGN(const auto stopped, StopEvent::Make(stop));
   for (;;) {
     HEADRACE_TRY(stop.Check());
-    pollfd ready[] = {{STDIN_FILENO, POLLIN, 0}, {stopped.get(), POLLIN, 0}};
+    pollfd ready[] = {{STDIN_FILENO, POLLIN, 0}, {stopped->fd(), POLLIN, 0}};
     if (poll(ready, 2, -1) < 0 && errno != EINTR)
       return Status::FromErrno(errno, "wait for", "standard input");
     if (ready[0].revents == 0) continue;

@@ -10,6 +10,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
@@ -17,6 +18,7 @@
 #include "base/cache_folder.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/stop_event.h"
 #include "model/chat.h"
 #include "model/encoder.h"
 #include "model/model.h"
@@ -103,26 +105,27 @@ struct Ending {
   int code = 0;          // as waitpid gives it
 };
 
-// Reads what the process says until it ends, or until its time is over.
-Ending WaitFor(const Child& child, double seconds, const StopToken& stop) {
-  constexpr double kLookSeconds = 0.1;  // at the token
+// Reads what the process says until it ends, until its time is over, or until the stop of which `stopped` is
+// the event.
+Ending WaitFor(const Child& child, double seconds, const StopEvent& stopped) {
+  constexpr double kLongestPoll = 1e6;  // seconds: in milliseconds they fit an int
   Ending ending;
   const double until = MonotonicSeconds() + seconds;
   for (;;) {
-    const double left = until - MonotonicSeconds();
-    pollfd wait{child.said, POLLIN, 0};
-    const double patience = std::min(left, kLookSeconds);
-    const int ready = poll(&wait, 1, patience > 0 ? static_cast<int>(patience * 1000) + 1 : 0);
-    ending.stopped = stop.stopped();
+    const double left = std::clamp(until - MonotonicSeconds(), 0.0, kLongestPoll);
+    pollfd waits[] = {{child.said, POLLIN, 0}, {stopped.fd(), POLLIN, 0}};
+    const int ready = poll(waits, 2, static_cast<int>(std::ceil(left * 1000)));
+    ending.stopped = ready > 0 && waits[1].revents != 0;
     ending.late = ready == 0 && MonotonicSeconds() >= until;
     if (ending.stopped || ending.late) {
       kill(child.id, SIGKILL);
       break;
     }
+    if (ready <= 0) continue;  // interrupted, or a poll shorter than what is left
     char buffer[4096];
-    const ssize_t got = ready > 0 ? read(child.said, buffer, sizeof buffer) : 0;
-    if (ready > 0 && got <= 0) break;
-    if (got > 0 && ending.said.size() < 65'536) ending.said.append(buffer, static_cast<size_t>(got));
+    const ssize_t got = read(child.said, buffer, sizeof buffer);
+    if (got <= 0) break;
+    if (ending.said.size() < 65'536) ending.said.append(buffer, static_cast<size_t>(got));
   }
   close(child.said);
   while (waitpid(child.id, &ending.code, 0) < 0 && errno == EINTR) {
@@ -204,9 +207,10 @@ Status Probe(const std::string& path, const ProbeOptions& options) {
     return Status::NotFound(
         "the `headrace` program is needed to try a new model file safely, and is neither on PATH nor named "
         "by HEADRACE_PROGRAM");
+  HEADRACE_ASSIGN(const auto stopped, StopEvent::Make(options.stop));
   HEADRACE_ASSIGN(const Child child, Start(program, path, options.chat_template));
   const double seconds = Patience(options);
-  const Ending ending = WaitFor(child, seconds, options.stop);
+  const Ending ending = WaitFor(child, seconds, *stopped);
   if (ending.stopped) return Status::Cancelled();
   const std::string complaint = Complaint(path, ending, seconds);
   WriteVerdict(verdict, complaint);
