@@ -218,7 +218,8 @@ Status Confirm(const Context& context, bool yes, const std::string& what) {
   std::printf("This will %s. Go on? [y/N] ", what.c_str());
   std::fflush(stdout);
   std::string answer;
-  if (ReadLine(&answer) != LineRead::kLine || (answer != "y" && answer != "Y" && answer != "yes")) {
+  HEADRACE_ASSIGN(const LineRead read, ReadLine(&answer, context.stop));
+  if (read != LineRead::kLine || (answer != "y" && answer != "Y" && answer != "yes")) {
     return Status::Cancelled();
   }
   return Status::Ok();

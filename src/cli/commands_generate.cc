@@ -92,22 +92,14 @@ ordered_json UsageJson(const engine::Usage& u) {
           {"decode_seconds", u.decode_seconds}, {"grammar_seconds", u.grammar_seconds}};
 }
 
-// Prints an answer as it comes. `stop()` is asked often; when it says so the answer ends within one step.
+// Prints an answer as it comes. A stop ends it within one step.
 Result<std::string> Answer(const Context& context, engine::Engine* engine, const engine::Request& request,
-                           const std::function<bool()>& stop, engine::Usage* usage) {
+                           const StopToken& stop, engine::Usage* usage) {
   HEADRACE_ASSIGN(const std::shared_ptr<engine::Stream> stream, engine->Submit(request));
+  const StopCallback on_stop(stop, [&] { stream->Cancel(); });
   std::string text;
   std::vector<engine::TokenOut> tokens;
-  bool asked = false;
-  for (;;) {
-    bool late = false;
-    std::optional<engine::Delta> delta = stream->NextWithin(0.1, &late);
-    if (!asked && stop()) {
-      stream->Cancel();
-      asked = true;
-    }
-    if (late) continue;
-    if (!delta) break;
+  while (std::optional<engine::Delta> delta = stream->Next()) {
     text += delta->text;
     if (!context.json) {
       std::fwrite(delta->text.data(), 1, delta->text.size(), stdout);
@@ -166,9 +158,7 @@ Status RunRun(const Context& context, GenerateWords* words) {
   }
   HEADRACE_ASSIGN(const auto engine, StartEngine(*session, words));
   engine::Usage usage;
-  HEADRACE_ASSIGN(const std::string text,
-                  Answer(
-                      context, engine.get(), request, [&] { return context.stop.stopped(); }, &usage));
+  HEADRACE_ASSIGN(const std::string text, Answer(context, engine.get(), request, context.stop, &usage));
   if (!context.json && (text.empty() || text.back() != '\n')) std::printf("\n");
   std::fflush(stdout);
   if (endless && usage.answer_tokens == request.max_tokens && !context.quiet)
@@ -183,7 +173,7 @@ Status RunChat(const Context& context, GenerateWords* words) {
   if (session->chat() == nullptr) return session->chat_problem();
   HEADRACE_ASSIGN(const auto engine, StartEngine(*session, words));
   const bool terminal = isatty(0) != 0 && StdoutIsTerminal();
-  CatchInterrupts();
+  Interrupts interrupts(context.stop);
   if (terminal)
     std::printf("%s. Ctrl-C stops an answer, Ctrl-D ends; /new begins anew.\n",
                 session->model().facts().name.c_str());
@@ -194,11 +184,12 @@ Status RunChat(const Context& context, GenerateWords* words) {
   };
   begin();
   for (;;) {
+    HEADRACE_TRY(context.stop.Check());
     if (terminal) std::printf("\033[1m> \033[0m");
     std::fflush(stdout);
     std::string line;
-    const LineRead read = ReadLine(&line);
-    if (read == LineRead::kInterrupted) {
+    HEADRACE_ASSIGN(const LineRead read, ReadLine(&line, interrupts.Next()));
+    if (read == LineRead::kStopped) {
       if (terminal) std::printf("\n(Ctrl-D ends)\n");
       continue;
     }
@@ -211,11 +202,11 @@ Status RunChat(const Context& context, GenerateWords* words) {
     messages.push_back({"user", line});
     engine::Request request = words->request;
     engine::Usage usage;
-    TakeInterrupt();
+    const StopToken stop = interrupts.Next();
     const auto answer = [&]() -> Result<std::string> {
       HEADRACE_ASSIGN(engine::ChatPrompt prompt, session->Chat(messages));
       prompt.MoveInto(&request);
-      return Answer(context, engine.get(), request, TakeInterrupt, &usage);
+      return Answer(context, engine.get(), request, stop, &usage);
     };
     Result<std::string> text = answer();
     if (!text.ok()) {

@@ -1,6 +1,7 @@
 #include "cli/terminal.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -9,12 +10,16 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <thread>
+#include <utility>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/stop_event.h"
 #include "cli/render.h"
 
 namespace headrace::cli {
@@ -23,11 +28,9 @@ namespace {
 volatile std::sig_atomic_t signals_seen = 0;
 bool line_drawn = false;
 
-volatile std::sig_atomic_t interrupted = 0;
-extern "C" void OnInterrupt(int) { interrupted = 1; }
-
-// The handler writes to it (write is async-signal-safe); -1: nobody reads.
-std::atomic<int> signal_pipe{-1};
+// The handlers write to them (write is async-signal-safe); -1: nobody reads.
+std::atomic<int> signal_pipe{-1}, interrupt_pipe{-1};
+std::atomic<int> interrupts{0};  // so far
 static_assert(std::atomic<int>::is_always_lock_free);
 
 extern "C" void OnSignal(int) {
@@ -37,6 +40,12 @@ extern "C" void OnSignal(int) {
   if (to >= 0 && write(to, "s", 1) != 1) _exit(130);
 }
 
+extern "C" void OnInterrupt(int) {
+  ++interrupts;
+  const int to = interrupt_pipe;
+  if (to >= 0 && write(to, "i", 1) != 1) _exit(130);
+}
+
 void OnStopSignals(void (*handler)(int)) {
   struct sigaction action {};
   action.sa_handler = handler;
@@ -44,39 +53,49 @@ void OnStopSignals(void (*handler)(int)) {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-// A thread that waits for the first signal and stops the source: what is called back may take locks, which a
-// handler may not.
-class SignalStop {
+// A thread that calls `seen` for every byte that a signal's handler writes: what is called may take locks,
+// which a handler may not.
+class SignalThread {
  public:
-  SignalStop() {
+  SignalThread(std::atomic<int>* pipe, std::function<void()> seen) : pipe_(pipe) {
     int ends[2];
     HEADRACE_CHECK(pipe2(ends, O_CLOEXEC) == 0);
     read_ = Fd(ends[0]);
     write_ = Fd(ends[1]);
-    thread_ = std::thread([this] {
+    thread_ = std::thread([this, seen = std::move(seen)] {
       char byte = 0;
-      ssize_t got = 0;
-      do got = read(read_.get(), &byte, 1);
-      while (got < 0 && errno == EINTR);
-      if (got == 1) source_.Stop();
+      for (;;) {
+        const ssize_t got = read(read_.get(), &byte, 1);
+        if (got == 1) seen();
+        if (got == 0 || (got < 0 && errno != EINTR)) return;
+      }
     });
-    signal_pipe = write_.get();
-    OnStopSignals(OnSignal);
+    *pipe_ = write_.get();
   }
-  ~SignalStop() {
-    OnStopSignals(SIG_DFL);
-    signal_pipe = -1;
+  ~SignalThread() {
+    *pipe_ = -1;
     write_ = Fd();  // the thread reads the end
     thread_.join();
   }
-  SignalStop(const SignalStop&) = delete;
-  SignalStop& operator=(const SignalStop&) = delete;
+  SignalThread(const SignalThread&) = delete;
+  SignalThread& operator=(const SignalThread&) = delete;
+
+ private:
+  std::atomic<int>* const pipe_;
+  Fd read_, write_;
+  std::thread thread_;
+};
+
+// Stopped by the first signal.
+class SignalStop {
+ public:
+  SignalStop() : thread_(&signal_pipe, [this] { source_.Stop(); }) { OnStopSignals(OnSignal); }
+  ~SignalStop() { OnStopSignals(SIG_DFL); }
   StopToken token() const { return source_.token(); }
 
  private:
   StopSource source_;
-  Fd read_, write_;
-  std::thread thread_;
+  SignalThread thread_;
 };
 
 }  // namespace
@@ -91,38 +110,62 @@ int TerminalWidth() {
 }
 
 StopToken StopOnSignal() {
-  static const SignalStop stop;
+  static SignalStop stop;
   return stop.token();
 }
 
-void CatchInterrupts() {
+struct Interrupts::Watch {
+  explicit Watch(StopToken end_) : end(std::move(end_)) {}
+  void Look() {
+    const std::lock_guard lock(mutex);
+    if (interrupts > before || end.stopped()) source.Stop();
+  }
+
+  const StopToken end;
+  std::mutex mutex;
+  StopSource source;  // of the token that was given last
+  int before = 0;     // interrupts when it was given
+  struct sigaction old {};
+  SignalThread thread{&interrupt_pipe, [this] { Look(); }};
+  StopCallback on_end{end, [this] { Look(); }};
+};
+
+Interrupts::Interrupts(const StopToken& end) : watch_(std::make_unique<Watch>(end)) {
   struct sigaction action {};
-  action.sa_handler = OnInterrupt;  // without SA_RESTART: a waiting read ends
-  sigaction(SIGINT, &action, nullptr);
+  action.sa_handler = OnInterrupt;
+  sigaction(SIGINT, &action, &watch_->old);
 }
 
-bool TakeInterrupt() {
-  const bool was = interrupted != 0;
-  interrupted = 0;
-  return was;
+Interrupts::~Interrupts() { sigaction(SIGINT, &watch_->old, nullptr); }
+
+StopToken Interrupts::Next() {
+  const std::lock_guard lock(watch_->mutex);
+  watch_->source = {};
+  watch_->before = interrupts;
+  if (watch_->end.stopped()) watch_->source.Stop();
+  return watch_->source.token();
 }
 
-LineRead ReadLine(std::string* line) {
+Result<LineRead> ReadLine(std::string* line, const StopToken& stop) {
   static std::string held;
+  HEADRACE_ASSIGN(const auto stopped, StopEvent::Make(stop));
   for (;;) {
     if (const size_t end = held.find('\n'); end != std::string::npos) {
       *line = held.substr(0, end);
       held.erase(0, end + 1);
       return LineRead::kLine;
     }
+    pollfd waits[] = {{STDIN_FILENO, POLLIN, 0}, {stopped->fd(), POLLIN, 0}};
+    if (poll(waits, 2, -1) < 0) continue;  // a signal's handler ran
+    if (waits[1].revents != 0) {
+      held.clear();
+      return LineRead::kStopped;
+    }
     char buffer[4096];
     const ssize_t got = read(STDIN_FILENO, buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
     if (got > 0) {
       held.append(buffer, static_cast<size_t>(got));
-    } else if (got < 0 && errno == EINTR) {
-      held.clear();
-      TakeInterrupt();
-      return LineRead::kInterrupted;
     } else {
       *line = std::move(held);
       held.clear();

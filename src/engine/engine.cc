@@ -1,7 +1,6 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -69,20 +68,6 @@ std::optional<Delta> Stream::Next() {
 
 std::optional<Delta> Stream::TryNext() {
   if (ended_ || (ready_ == nullptr && !TakeAll())) return std::nullopt;
-  return Next();
-}
-
-std::optional<Delta> Stream::NextWithin(double seconds, bool* late) {
-  // std::atomic has no timed wait: short sleeps, for callers that must look after something else (Ctrl-C).
-  const double until = MonotonicSeconds() + seconds;
-  *late = false;
-  while (!ended_ && ready_ == nullptr && !TakeAll()) {
-    if (MonotonicSeconds() >= until) {
-      *late = true;
-      return std::nullopt;
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
   return Next();
 }
 

@@ -48,11 +48,9 @@ class Stream {
   ~Stream();
   // The next piece; waits for it. Empty after the last one, which has `finish`.
   std::optional<Delta> Next();
-  // As Next, but gives up after `seconds`; `*late` says so.
-  std::optional<Delta> NextWithin(double seconds, bool* late);
   // The next piece if it is there already.
   std::optional<Delta> TryNext();
-  // Stops the answer within one step; Next gives its last delta.
+  // Stops the answer within one step; Next gives its last delta. From any thread.
   void Cancel() { job_->cancel.Stop(); }
   uint64_t id() const { return job_->id; }
 

@@ -384,6 +384,22 @@ def test_ctrl_c_stops_the_answer_and_not_the_program() -> None:
     assert child.wait(timeout=60) == 0
 
 
+def test_being_told_to_end_ends_a_conversation() -> None:
+    words = ["headrace", "chat", str(GEMMA), "--chat-template", "plain", "-t", "0", "--stop", "\x01"]
+    for asked in (False, True):  # while it waits for a line, and while it answers
+        child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=0)
+        assert child.stdin and child.stdout
+        child.stdin.write("Tell a very long story\n")
+        assert child.stdout.read(1)
+        if not asked:
+            child.send_signal(signal.SIGINT)  # ends the answer: the next line is waited for
+            while child.stdout.read(1) != "\n":
+                pass
+        child.send_signal(signal.SIGTERM)
+        child.stdout.read()
+        assert child.wait(timeout=60) == 130
+
+
 def test_hostile_files_end_in_an_error(tmp_path: Path) -> None:
     whole = MINILM.read_bytes()
     small = whole[: 4 << 20]
