@@ -29,9 +29,15 @@ needs_models = pytest.mark.skipif(not GEMMA.exists() or not MINILM.exists(), rea
 # in quadrature, and logits spread by about 4. Three standard deviations of that; another token's is off by whole units.
 KERNEL_NOISE = 3 * math.sqrt(2 * 2 * 18) * (0.5 / 127 / math.sqrt(3)) * 3 * 4
 
-# The same of a vector of all-MiniLM: half precision rounds to 2**-11 of a value on its way through 12 blocks (six layers),
-# and a component of a vector of length 1 and width 384 is 0.2 at most: 0.2 * 2**-11 * sqrt(2 * 12) is 0.0005.
-VECTOR_NOISE = 1e-3
+# How far two ways to compute one vector of all-MiniLM may differ, of its length (1). Weights are half precision, so what a
+# matrix multiplies is rounded to 11 bits: an error of 2**-11 of a value at most, or 2**-11 / sqrt(3) in the root mean square.
+# Two matrices follow each other in each of 12 blocks (attention and feed-forward of six layers); their errors add in
+# quadrature, and so do those of the two computations. Sums are single precision, whose 2**-24 is nothing beside that.
+_HALF_NOISE = math.sqrt(2) * math.sqrt(2 * 12) * 2**-11 / math.sqrt(3)  # 0.002
+# Of one component, which is 0.21 at most: three standard deviations.
+VECTOR_NOISE = 3 * 0.21 * _HALF_NOISE  # 0.0012
+# Of a cosine, whatever the errors' directions: |v'w' - vw| <= |v' - v| + |w' - w|.
+COSINE_NOISE = 2 * _HALF_NOISE  # 0.004
 
 
 def program() -> str:
