@@ -1,7 +1,7 @@
 """./dev bench [NAME…]: each claim of speed as one run of us and the rival, on the same data, alternating.
 
 Prints a table of ours, theirs and the ratio (medians), and what the ratio must reach. A whole suite writes its section of
-docs/benchmarks.md, with the machine and the date.
+docs/benchmarks.md, with the machine and the date. Sections with other titles are written by hand and stay.
 """
 
 from __future__ import annotations
@@ -68,6 +68,10 @@ def work_of(row: str) -> str:
     return re.sub(r"\([^)]*\)", "", row.split("|")[1]).strip()
 
 
+def title(suite: str) -> str:
+    return f"`./dev bench {suite}`"
+
+
 def write_section(suite: str, lines: list[Line], whole: bool) -> None:
     """Puts the results of a whole suite, or of some of its lines, in their place on the page."""
     head = (
@@ -75,7 +79,8 @@ def write_section(suite: str, lines: list[Line], whole: bool) -> None:
         'medians. Ratios below 1 mean that we are faster (or write less), except where the line says "rate".\n'
     )
     text = PAGE.read_text() if PAGE.exists() else ""
-    sections = dict(re.findall(r"^## `\./dev bench (\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    written = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    sections = {name: written.pop(title(name)) for name in SUITES if title(name) in written}
     new = [line.markdown() for line in lines]
     if not whole:
         fresh = {work_of(row): row for row in new}
@@ -87,7 +92,8 @@ def write_section(suite: str, lines: list[Line], whole: bool) -> None:
         f"\n{NOTES[suite]}\n\n- {machine()}\n- {datetime.date.today().isoformat()}\n\n"
         f"| work | ours | theirs | ratio | must reach | reached |\n|---|---|---|---|---|---|\n{rows}\n"
     )
-    body = "".join(f"\n## `./dev bench {name}`\n{sections[name].rstrip()}\n" for name in SUITES if name in sections)
+    ordered = written | {title(name): sections[name] for name in SUITES if name in sections}
+    body = "".join(f"\n## {heading}\n{section.rstrip()}\n" for heading, section in ordered.items())
     PAGE.write_text(head + body)
     print(f"written to {PAGE.relative_to(ROOT)}")
 
