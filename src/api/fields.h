@@ -12,6 +12,7 @@
 #include "base/json.h"
 
 #include "api/fault.h"
+#include "engine/sampling_ranges.h"
 
 namespace headrace::api {
 
@@ -36,6 +37,9 @@ class Fields {
   std::string NeedText(const std::string& name);
   std::optional<double> Number(const std::string& name, double least, double most);
   std::optional<int64_t> Integer(const std::string& name, int64_t least, int64_t most);
+  std::optional<int64_t> Integer(const std::string& name, const engine::IntegerRange& range) {
+    return Integer(name, range.least, range.most);
+  }
   bool Flag(const std::string& name, bool otherwise);
   const Json* Array(const std::string& name);
   const Json* Object(const std::string& name);

@@ -112,7 +112,7 @@ void ParseNative(const Json& json, Call* call) {
   const auto most = body.Integer("n_predict", -2, kMostCount);
   const auto other = body.Integer("max_tokens", -1, kMostCount);
   if (most || other) request.max_tokens = static_cast<int32_t>(std::max<int64_t>(most ? *most : *other, -1));
-  if (const auto count = body.Integer("n_cmpl", 1, 128)) call->n = static_cast<int>(*count);
+  if (const auto count = body.Integer("n_cmpl", engine::kAnswers)) call->n = static_cast<int>(*count);
   call->stream = body.Flag("stream", false);
   request.stops = body.Texts("stop");
   std::erase(request.stops, "");

@@ -96,7 +96,7 @@ void ParseCompletions(const Json& json, Call* call) {
     call->request.prompt_logprobs = call->request.top_logprobs;
   if (const auto suffix = body.Text("suffix"); suffix && !suffix->empty())
     Refuse("suffix", "is not supported: this server completes texts at their end");
-  if (const auto best = body.Integer("best_of", 1, 128); best && *best != call->n)
+  if (const auto best = body.Integer("best_of", engine::kAnswers); best && *best != call->n)
     Refuse("best_of", "must equal n: every answer is given");
   call->special = body.Flag("add_special_tokens", true);
   call->parse = body.Flag("parse_special", true);

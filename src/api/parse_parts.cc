@@ -97,10 +97,10 @@ void ReadSampling(Fields* body, Call* call) {
   request.ignore_end = body->Flag("ignore_eos", false);
   request.reuse = body->Flag("cache_prompt", true);
   request.lookup = body->Flag("lookup", true);
-  if (const auto priority = body->Integer("priority", -1000, 1000))
+  if (const auto priority = body->Integer("priority", engine::kPriorities))
     request.priority = static_cast<int>(*priority);
   ReadDeadline(body, &request.timeout);
-  call->n = static_cast<int>(body->Integer("n", 1, 128).value_or(1));
+  call->n = static_cast<int>(body->Integer("n", engine::kAnswers).value_or(1));
   call->user = body->Text("user").value_or("");
   ReadPeers(body, call);
 }

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/digest.h"
+#include "engine/sampling_ranges.h"
 #include "table/arrow_bridge.h"
 
 namespace headrace::serve {
@@ -183,8 +184,9 @@ Result<NewKey> CreateKey(table::Catalog* catalog, KeyFacts facts, const std::str
       return Status::Invalid("there is no scope '" + scope + "'; there are inference, scores, admin and all");
   if (!(facts.weight > 0 && facts.weight <= 1000))
     return Status::Invalid("a key's weight is from above 0 to 1,000");
-  if (facts.max_priority < -1000 || facts.max_priority > 1000)
-    return Status::Invalid("a key's highest priority is from -1,000 to 1,000");
+  if (constexpr auto range = engine::kPriorities; !range.Holds(facts.max_priority))
+    return Status::Invalid("a key's highest priority is from " + std::to_string(range.least) + " to " +
+                           std::to_string(range.most));
   if (facts.name.empty()) return Status::Invalid("a key needs a name");
   HEADRACE_ASSIGN(const auto known, ListKeys(*catalog));
   for (const KeyFacts& other : known)

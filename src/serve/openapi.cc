@@ -2,9 +2,17 @@
 #include <string>
 
 #include "base/version.h"
+#include "engine/sampling_ranges.h"
 #include "serve/server.h"
 
 namespace headrace::serve {
+namespace {
+
+std::string Bounds(const engine::IntegerRange& range) {
+  return "\"minimum\": " + std::to_string(range.least) + ", \"maximum\": " + std::to_string(range.most);
+}
+
+}  // namespace
 
 std::string OpenApiDocument() {
   return R"json({
@@ -58,7 +66,10 @@ std::string OpenApiDocument() {
   "Sampling": {"type": "object", "properties": {
    "temperature": {"type": "number", "minimum": 0, "maximum": 100}, "top_p": {"type": "number", "minimum": 0, "maximum": 1}, "top_k": {"type": "integer", "minimum": -1, "maximum": 2147483647}, "min_p": {"type": "number", "minimum": 0, "maximum": 1},
    "repetition_penalty": {"type": "number", "minimum": 0.01, "maximum": 100}, "frequency_penalty": {"type": "number", "minimum": -2, "maximum": 2}, "presence_penalty": {"type": "number", "minimum": -2, "maximum": 2},
-   "seed": {"type": "integer", "minimum": -9223372036854775808, "maximum": 9223372036854775807}, "n": {"type": "integer", "minimum": 1, "maximum": 128}, "user": {"type": "string"}, "priority": {"type": "integer", "minimum": -1000, "maximum": 1000},
+   "seed": {"type": "integer", "minimum": -9223372036854775808, "maximum": 9223372036854775807}, "n": {"type": "integer", )json" +
+         Bounds(engine::kAnswers) +
+         R"json(}, "user": {"type": "string"}, "priority": {"type": "integer", )json" +
+         Bounds(engine::kPriorities) + R"json(},
    "deadline": {"$ref": "#/components/schemas/Deadline"}, "ignore_eos": {"type": "boolean"}, "cache_prompt": {"type": "boolean"}, "stream": {"type": "boolean"},
    "stop": {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "maxItems": 15, "items": {"type": "string", "minLength": 1}}]}, "logit_bias": {"type": "object", "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}}}},
   "ChatRequest": {"allOf": [{"$ref": "#/components/schemas/Sampling"}, {"type": "object", "required": ["messages"], "properties": {

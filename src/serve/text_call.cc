@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <random>
 
+#include "engine/sampling_ranges.h"
 #include "serve/chat_prompt.h"
 #include "serve/refusal.h"
 #include "serve/resolve.h"
@@ -11,7 +12,6 @@ namespace headrace::serve {
 namespace {
 
 constexpr int64_t kGuessedAnswer = 256;  // tokens, where a call names no limit
-constexpr size_t kMostAnswers = 128;     // of one call
 
 // The prompts of a call, one after the other.
 class PromptReader {
@@ -165,9 +165,9 @@ std::optional<api::Fault> ReadTextCall(Ticket* ticket, TextCall* text, Named* na
   if (call.dialect == api::Dialect::kResponses)
     if (auto fault = GoOn(&services, ticket->caller(), &call)) return fault;
   if (auto fault = FindWriter(services, call.model, named)) return fault;
-  if (static_cast<size_t>(call.n) * std::max<size_t>(call.prompts.size(), 1) > kMostAnswers)
-    return api::Fault::Field("n",
-                             "asks for more than " + std::to_string(kMostAnswers) + " answers in one call");
+  if (call.n * std::max<int64_t>(static_cast<int64_t>(call.prompts.size()), 1) > engine::kAnswers.most)
+    return api::Fault::Field(
+        "n", "asks for more than " + std::to_string(engine::kAnswers.most) + " answers in one call");
   return std::nullopt;
 }
 
