@@ -89,6 +89,8 @@ struct MergeRows {
   std::vector<std::string> on;
   std::shared_ptr<const KeyTable> keys;
   int64_t next_row_id = 0;
+  // The rows whose keys matched, and that change: they must still be there.
+  std::vector<RowsOfFragment> matched{};
 };
 
 // The table as it was at another version: its rows, columns and values, but not its tags and counters.

@@ -165,6 +165,23 @@ Status CheckSameRows(const Change& change, const std::vector<Fragment>& fragment
   return Status::Ok();
 }
 
+// Of a merge: a row that it changes may be gone by now, deleted or by a restore. Its key would be nowhere,
+// though the merge was committed after it went.
+Status CheckMatchedRows(const Change& change, const View& head, const RowMap& rows) {
+  const auto* merge = std::get_if<MergeRows>(&change.what);
+  if (merge == nullptr) return Status::Ok();
+  for (const auto& [before, matched] : merge->matched) {
+    const Fragment* now = rows.Same(before);
+    HEADRACE_CHECK(now != nullptr);  // its values were compared
+    if (now->deleted.empty() || now->deleted == before.deleted) continue;
+    HEADRACE_ASSIGN(const auto gone, head.Deleted(*now));
+    if (matched->Without(*gone)->count() == matched->count()) continue;
+    return Status::Conflict("some of the rows from " + std::to_string(before.first_row_id) +
+                            " that have a key of this merge were deleted meanwhile; nothing was committed");
+  }
+  return Status::Ok();
+}
+
 Status CheckSameValues(const Change& change, const View& head) {
   HEADRACE_ASSIGN(const auto fragments, head.Fragments());
   const RowMap rows(*fragments);
@@ -187,6 +204,7 @@ Status CheckSameValues(const Change& change, const View& head) {
                               " changed meanwhile; nothing was committed");
     }
   }
+  HEADRACE_TRY(CheckMatchedRows(change, head, rows));
   return CheckSameRows(change, *fragments);
 }
 

@@ -237,6 +237,7 @@ Result<Change> RowMerger::Write(Operation operation) {
   for (size_t i = 0; i < fragments->size(); ++i) {
     // Where rows are added, none may come to have a key of theirs.
     if (added_ > 0) change.values_used.push_back({(*fragments)[i], nullptr, IdsOf(keys_)});
+    if (rows_[i] != nullptr && updated_ > 0) merge.matched.push_back({(*fragments)[i], rows_[i]});
     if (rows_[i] == nullptr || deleted_ == 0) continue;
     change.values_used.push_back({(*fragments)[i], rows_[i], IdsOf(keys_)});
     merge.deletes.rows.push_back({(*fragments)[i], rows_[i]});

@@ -144,6 +144,44 @@ TEST(Merge, TwoThatAddOneKeyAtOnce) {
 
 // A restore brings a row back whose key the merge is about to add: alone, with another deleted in its stead,
 // or with the whole fragment, which compaction had left out.
+// Others take a row away that has a key of the merge: it is added, or the merge would be nowhere.
+TEST(Merge, ARowThatGoesMeanwhileIsAdded) {
+  for (const int rows : {2, 100}) {  // the column is written anew, or laid over
+    for (const bool restored : {false, true}) {
+      Merging m;
+      ASSERT_OK(m.table->Tag("empty", "", false, {}).status());
+      std::string json;
+      for (int i = 0; i < rows; ++i) json += (i ? ",{\"a\":" : "[{\"a\":") + std::to_string(i) + ",\"v\":1}";
+      ASSERT_OK(m.Append(json + "]"));
+      if (restored) {  // deleted, and back: so that the fragment is the same whether the row is there or not
+        ASSERT_OK(m.table->Tag("there", "", false, {}).status());
+        ASSERT_OK(m.table->Delete({"a = 1"}, {}).status());
+        ASSERT_OK(m.table->Tag("gone", "", false, {}).status());
+        ASSERT_OK(m.table->Restore("there", {}).status());
+      }
+      bool first = true;
+      CommitOptions options;
+      options.progress = [&](const Progress&) {
+        if (!std::exchange(first, false)) return;
+        ASSERT_OK(restored ? m.table->Restore("gone", {}).status() : m.table->Delete({"a = 1"}, {}).status());
+      };
+      MergeOptions rules;
+      rules.on = {"a"};
+      const auto columns =
+          arrow::schema({arrow::field("a", arrow::int64()), arrow::field("v", arrow::int64())});
+      ASSERT_VALUE(
+          const auto done,
+          m.table->Merge(ReaderOf({BatchFromJson(columns, R"([{"a":1,"v":7}])")}).get(), rules, options));
+      ASSERT_FALSE(first);
+      EXPECT_EQ(done.added, 1) << rows << restored;
+      EXPECT_EQ(done.updated, 0);
+      ASSERT_VALUE(const int64_t there, m.table->At()->Count("a = 1 and v = 7"));
+      EXPECT_EQ(there, 1) << rows << restored;
+      EXPECT_EQ(m.table->At()->snapshot().rows, rows);
+    }
+  }
+}
+
 TEST(Merge, AKeyThatComesBackMeanwhile) {
   for (const char* how : {"alone", "another goes", "its fragment"}) {
     Merging m;
