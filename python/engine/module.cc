@@ -87,18 +87,12 @@ struct AnswerReader {
 
 // The next piece as (text, tokens, logprobs, finish, stop, usage), None after the last.
 nb::object Next(AnswerReader* reader) {
-  std::optional<engine::Delta> delta;
-  for (;;) {
-    bool late = false;
-    {
-      const nb::gil_scoped_release released;
-      delta = reader->stream->NextWithin(0.2, &late);
-    }
-    if (!late) break;
-    if (PyErr_CheckSignals() != 0) {
-      reader->stream->Cancel();
-      throw nb::python_error();
-    }
+  std::optional<engine::Delta> delta = reader->stream->TryNext();
+  if (!delta) {  // it is to be waited for, or was the last
+    delta = Interruptible([&](const StopToken& stop) {
+      const StopCallback on_stop(stop, [&] { reader->stream->Cancel(); });
+      return reader->stream->Next();
+    });
   }
   if (!delta) return nb::none();
   if (!delta->error.ok()) Raise(delta->error);
