@@ -77,14 +77,14 @@ void Make(const std::shared_ptr<store::ObjectStore>& store, int64_t files, int64
   auto table = Must(catalog->CreateTable("t", schema));
   SnapshotLog log(catalog->environment(), table->prefix());
   const int32_t field = Must(table->At()).schema().fields[0].id;
-  const auto family = std::make_shared<const Family>(Family{FileKind::kParquet, {field}});
+  const auto group = std::make_shared<const ColumnGroup>(ColumnGroup{FileKind::kParquet, {field}});
   constexpr int64_t kEach = 1'000;
   for (int64_t made = 0; made < files; made += kEach) {
     AppendRows append;
     for (int64_t i = 0; i < kEach; ++i) {
       Fragment fragment;
       fragment.rows = 10;
-      fragment.files = {{Uuid::Random(), 3, family}};
+      fragment.files = {{Uuid::Random(), 3, group}};
       Must(store->Put(DataKey(table->prefix(), fragment.files[0].id, FileKind::kParquet), "abc"));
       if (i * files < kEach * (files - dead)) append.fragments.push_back(std::move(fragment));
     }

@@ -26,9 +26,9 @@ Fragment MakeEntry(const Schema& schema, int64_t number) {
   Fragment entry;
   entry.rows = 1000;
   for (int f = 0; f < 10; ++f) {
-    Family family{FileKind::kParquet, {}};
-    for (int c = 0; c < 5; ++c) family.fields.push_back(schema.fields[static_cast<size_t>(f * 5 + c)].id);
-    entry.files.push_back({Uuid::Random(), 40'000, std::make_shared<const Family>(family)});
+    ColumnGroup group{FileKind::kParquet, {}};
+    for (int c = 0; c < 5; ++c) group.fields.push_back(schema.fields[static_cast<size_t>(f * 5 + c)].id);
+    entry.files.push_back({Uuid::Random(), 40'000, std::make_shared<const ColumnGroup>(group)});
   }
   for (const auto& field : schema.fields) {
     entry.stats[field.id] = FieldStats{number * 1000, number * 1000 + 999, 0, 1000, false};

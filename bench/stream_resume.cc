@@ -42,7 +42,7 @@ int main() {
     int64_t sum = 0;
     for (int64_t k = 0; k < 64; ++k) {
       const auto place = sequence.At({loaded.point.epoch, loaded.point.position + k});
-      sum += selection->row_id(selection->At(place.ordinal).value());
+      sum += selection->RowIdAt(selection->At(place.ordinal).value()).value();
     }
     return sum > 0 ? MonotonicSeconds() - start : -1;
   };
