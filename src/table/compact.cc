@@ -5,12 +5,14 @@
 #include <arrow/record_batch.h>
 #include <arrow/table.h>
 #include <arrow/type.h>
+#include <arrow/util/byte_size.h>
 
 #include <algorithm>
 #include <functional>
 #include <map>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "base/check.h"
 #include "base/limits.h"
@@ -77,6 +79,31 @@ Result<std::map<Uuid, int64_t>> UsedBytes(const View& view) {
   }
   return bytes;
 }
+
+// Rows that wait to be sorted.
+class HeldRows {
+ public:
+  Status Add(const std::shared_ptr<arrow::RecordBatch>& batch) {
+    HEADRACE_ARROW_ASSIGN(const int64_t more, arrow::util::ReferencedBufferSize(*batch));
+    bytes_ += more;
+    batches_.push_back(batch);
+    return Status::Ok();
+  }
+  int64_t bytes() const { return bytes_; }
+  arrow::RecordBatchVector Take() { return std::exchange(batches_, {}); }
+  // All as one. Lets the others go.
+  Result<std::shared_ptr<arrow::RecordBatch>> Join() {
+    HEADRACE_ARROW_ASSIGN(const auto table, arrow::Table::FromRecordBatches(Take()));
+    std::shared_ptr<arrow::RecordBatch> rows;
+    HEADRACE_ARROW_ASSIGN(rows, table->CombineChunksToBatch());
+    HEADRACE_CHECK(rows->num_rows() == table->num_rows());
+    return rows;
+  }
+
+ private:
+  arrow::RecordBatchVector batches_;
+  int64_t bytes_ = 0;
+};
 
 }  // namespace
 
@@ -189,8 +216,7 @@ DataWriter* Compactor::NewWriter(const std::vector<Field>& fields) {
 Status Compactor::Write(const std::vector<Piece>& pieces, const RowsFn& done) {
   HEADRACE_ASSIGN(std::vector<Field> fields, FieldsOf(pieces[0]));
   const std::vector<Field> values = fields;
-  const bool sorts = Sorts(pieces);
-  const std::vector<Field> key = sorts ? KeyOf(fields) : std::vector<Field>();
+  const std::vector<Field> key = Sorts(pieces) ? KeyOf(fields) : std::vector<Field>();
   const bool sorted_before =
       std::any_of(pieces.begin(), pieces.end(), [](const Piece& piece) { return IsSorted(*piece.fragment); });
   if (sorted_before || !key.empty()) fields.push_back(RowIdField());
@@ -200,19 +226,27 @@ Status Compactor::Write(const std::vector<Piece>& pieces, const RowsFn& done) {
     HEADRACE_TRY(Copy(
         pieces, fields, [&](const auto& batch) { return writer->Write(*batch); }, done));
   } else {
-    arrow::RecordBatchVector batches;
-    HEADRACE_TRY(Copy(
-        pieces, fields,
-        [&](const auto& batch) {
-          batches.push_back(batch);
-          return Status::Ok();
-        },
-        done));
-    std::shared_ptr<arrow::RecordBatch> rows;
-    HEADRACE_ARROW_ASSIGN(const auto table, arrow::Table::FromRecordBatches(batches));
-    batches.clear();
-    HEADRACE_ARROW_ASSIGN(rows, table->CombineChunksToBatch());
-    HEADRACE_ASSIGN(writer, WriteSorted(*rows, key, sorted_before ? fields : values));
+    const std::vector<Field>& written = sorted_before ? fields : values;
+    HeldRows held;
+    const auto write = [&](const arrow::RecordBatch& batch) -> Status {
+      if (sorted_before) return writer->Write(batch);
+      std::shared_ptr<arrow::RecordBatch> without_ids;
+      HEADRACE_ARROW_ASSIGN(without_ids, batch.RemoveColumn(batch.num_columns() - 1));
+      return writer->Write(*without_ids);
+    };
+    const auto hold = [&](const std::shared_ptr<arrow::RecordBatch>& batch) -> Status {
+      if (writer != nullptr) return write(*batch);
+      HEADRACE_TRY(held.Add(batch));
+      if (held.bytes() <= kMostSortedMemory) return Status::Ok();
+      writer = NewWriter(written);  // too much to be sorted: the rows stay in their order
+      for (const auto& some : held.Take()) HEADRACE_TRY(write(*some));
+      return Status::Ok();
+    };
+    HEADRACE_TRY(Copy(pieces, fields, hold, done));
+    if (writer == nullptr) {
+      HEADRACE_ASSIGN(const auto rows, held.Join());
+      HEADRACE_ASSIGN(writer, WriteSorted(*rows, key, written));
+    }
   }
   int64_t erased = 0;
   std::map<int32_t, int64_t> gathered;
@@ -226,7 +260,7 @@ Status Compactor::Write(const std::vector<Piece>& pieces, const RowsFn& done) {
   merged[0].first_row_id = FirstId(pieces[0]);
   merged[0].deleted.erased = erased;
   merged[0].gathered = std::move(gathered);
-  if (sorts) merged[0].sorted_by = view_.snapshot().sort_by;
+  for (const auto& field : key) merged[0].sorted_by.push_back(field.id);
   bytes_ += writer->bytes();
   compact_.parts.back().merged.push_back(std::move(merged[0]));
   return Status::Ok();

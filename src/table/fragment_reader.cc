@@ -158,8 +158,9 @@ Result<RowIds> FragmentReader::Ids(const Fragment& fragment) const {
   if (file == nullptr) return RowIds(fragment);
   const auto load = [&]() -> Result<std::shared_ptr<const RowIds>> {
     HEADRACE_ASSIGN(const auto ids, ReadFile(*file, RowIdField(), Rows::Range(0, fragment.rows)));
-    HEADRACE_ASSIGN(RowIds loaded, RowIds::Of(fragment, static_cast<const arrow::Int64Array&>(*ids)));
-    return std::make_shared<const RowIds>(std::move(loaded));
+    auto loaded = RowIds::Of(fragment, static_cast<const arrow::Int64Array&>(*ids));
+    if (!loaded.ok()) return loaded.status().Wrap(DataKey(prefix_, file->id, FileKind::kParquet));
+    return std::make_shared<const RowIds>(std::move(loaded).value());
   };
   const std::string key = "row ids of " + DataKey(prefix_, file->id, FileKind::kParquet);
   HEADRACE_ASSIGN(const auto ids, env_->files.GetOrOpen<const RowIds>(key, load));

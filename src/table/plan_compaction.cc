@@ -21,14 +21,15 @@ int64_t FileBytes(const Fragment& fragment) {
   return bytes;
 }
 
-bool IsToBeSorted(const Fragment& fragment, const CompactOptions& options) {
-  return options.sort_alone && !options.sort_by.empty() && fragment.sorted_by != options.sort_by &&
-         fragment.rows > 1 && DecodedBytes(fragment) <= kMostSortedBytes;
+bool IsToBeSorted(const Schema& schema, const Fragment& fragment, const CompactOptions& options) {
+  if (!options.sort_alone || options.sort_by.empty() || fragment.rows <= 1) return false;
+  const auto key = KeyAmong(options.sort_by, FilledFields(schema, fragment));
+  return !key.empty() && fragment.sorted_by != key && DecodedBytes(fragment) <= kMostSortedBytes;
 }
 
 // Whether it gains from being written anew although no other joins it.
-bool WorthAlone(const Fragment& fragment, const CompactOptions& options) {
-  if (IsToBeSorted(fragment, options)) return true;
+bool WorthAlone(const Schema& schema, const Fragment& fragment, const CompactOptions& options) {
+  if (IsToBeSorted(schema, fragment, options)) return true;
   const auto held = static_cast<double>(fragment.deleted.count - fragment.deleted.erased);
   const auto& sparse = options.sparse_packs;
   return !fragment.overlays.empty() || held > options.deleted_share * static_cast<double>(fragment.rows) ||
@@ -84,7 +85,7 @@ class Groups {
     for (; begin < end && Empty(begin); ++begin) groups_.push_back({begin, begin + 1, true});
     while (begin < last && Empty(last - 1)) --last;
     if (begin + 1 == last) {
-      if (WorthAlone(fragments_[begin], options_)) groups_.push_back({begin, last});
+      if (WorthAlone(schema_, fragments_[begin], options_)) groups_.push_back({begin, last});
     } else if (begin < last) {
       SplitRows(begin, last);
     }

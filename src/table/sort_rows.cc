@@ -8,6 +8,7 @@
 #include <arrow/type.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "table/arrow_bridge.h"
 #include "table/table.h"
@@ -30,6 +31,13 @@ int64_t DecodedBytes(const Fragment& fragment) {
     for (const auto& file : overlay.files) bytes += file.decoded_bytes();
   }
   return bytes;
+}
+
+std::vector<int32_t> KeyAmong(const std::vector<int32_t>& sort_by, const std::vector<int32_t>& filled) {
+  std::vector<int32_t> key;
+  std::copy_if(sort_by.begin(), sort_by.end(), std::back_inserter(key),
+               [&](int32_t id) { return std::find(filled.begin(), filled.end(), id) != filled.end(); });
+  return key;
 }
 
 Status CheckSortable(const Field& field) {
@@ -55,15 +63,15 @@ Result<std::shared_ptr<arrow::Array>> SortedOrder(const arrow::RecordBatch& keys
   std::vector<arrow::compute::SortKey> by;
   arrow::FieldVector names;
   for (int c = 0; c < keys.num_columns(); ++c) {  // by number: names may hold dots
-    by.emplace_back(arrow::FieldRef(c));
+    by.emplace_back(arrow::FieldRef(c), arrow::compute::SortOrder::Ascending,
+                    arrow::compute::NullPlacement::AtEnd);
     names.push_back(keys.schema()->field(c));
   }
   const auto plain =
       arrow::RecordBatch::Make(arrow::schema(std::move(names)), keys.num_rows(), keys.columns());
   std::shared_ptr<arrow::Array> order;
-  HEADRACE_ARROW_ASSIGN(
-      order, arrow::compute::SortIndices(
-                 plain, arrow::compute::SortOptions(std::move(by), arrow::compute::NullPlacement::AtEnd)));
+  HEADRACE_ARROW_ASSIGN(order,
+                        arrow::compute::SortIndices(plain, arrow::compute::SortOptions(std::move(by))));
   return order;
 }
 

@@ -16,9 +16,16 @@ namespace headrace::table {
 
 // A fragment whose values take more in memory stays in the order of its ids: sorting holds all of it, twice.
 inline constexpr int64_t kMostSortedBytes = 256 << 20;
+// Its files tell that about. Where text repeats, or numbers are stored narrower than they are read, values
+// take more; past this the rows stay in their order after all. Below 2 GiB, which one column of text may
+// have.
+inline constexpr int64_t kMostSortedMemory = 2 * kMostSortedBytes;
 
 // Of a fragment's values in memory, about.
 int64_t DecodedBytes(const Fragment& fragment);
+
+// Of a sort key, the fields that are among those which a fragment has values of; holes have no order.
+std::vector<int32_t> KeyAmong(const std::vector<int32_t>& sort_by, const std::vector<int32_t>& filled);
 
 // Invalid, with the reason, where values of the column have no order.
 Status CheckSortable(const Field& field);

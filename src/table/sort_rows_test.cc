@@ -274,6 +274,71 @@ TEST_F(SortRowsTest, AKeyWithoutValuesIsDoneOnce) {
   EXPECT_EQ(again.commits, 0);
 }
 
+// A column of the key that has no values in a fragment gives it no order, until it is filled.
+TEST_F(SortRowsTest, HolesHaveNoOrderUntilTheyAreFilled) {
+  for (int i = 0; i < 3; ++i) Append(50);
+  ASSERT_OK(table_->AddEmptyColumns({Field{-1, "late", Type{}, "", false}}, {}).status());
+  const auto settle = [&] {
+    EXPECT_TRUE(table_->Compact({}, {}).ok());
+    ASSERT_VALUE(const CompactResult again, table_->Compact({}, {}));
+    EXPECT_EQ(again.commits, 0);
+  };
+  ASSERT_OK(table_->SortBy({"late"}, {}).status());
+  settle();
+  EXPECT_FALSE(IsSorted(FragmentsNow().at(0)));
+  ASSERT_OK(table_->SortBy({"run", "late"}, {}).status());
+  settle();
+  EXPECT_TRUE(IsSorted(FragmentsNow().at(0)));
+  const auto fall =
+      [](std::shared_ptr<arrow::RecordBatch> in) -> Result<std::shared_ptr<arrow::RecordBatch>> {
+    arrow::Int64Builder late;
+    const auto& n = static_cast<const arrow::Int64Array&>(*in->column(0));
+    for (int64_t i = 0; i < n.length(); ++i) EXPECT_TRUE(late.Append(-n.Value(i)).ok());
+    return arrow::RecordBatch::Make(arrow::schema({arrow::field("late", arrow::int64())}), n.length(),
+                                    {late.Finish().ValueOrDie()});
+  };
+  ASSERT_OK(table_->AddColumns({"n"}, fall, {}).status());
+  settle();
+  ASSERT_VALUE(const auto all, ReadAll(Now(), {.columns = {"run", "late"}}));
+  const auto batch = all->CombineChunksToBatch().ValueOrDie();
+  ASSERT_VALUE(const auto order, SortedOrder(*batch));
+  EXPECT_TRUE(IsIdentity(*order));
+}
+
+// Repeated text takes next to nothing in a file: what was planned by its bytes may be too much to hold.
+TEST_F(SortRowsTest, WhatIsTooLargeToHoldStaysInItsOrder) {
+  const auto schema = arrow::schema({arrow::field("text", arrow::utf8()), arrow::field("n", arrow::int64())});
+  ASSERT_VALUE(table_, testing::MakeTable(catalog_.get(), "long", schema));
+  constexpr int64_t kRows = 3'000;
+  constexpr int64_t kTextBytes = 40'000;
+  constexpr int kCommits = 5;
+  static_assert(kCommits * kRows * kTextBytes > kMostSortedMemory);
+  for (int commit = 0; commit < kCommits; ++commit) {
+    arrow::StringBuilder text;
+    arrow::Int64Builder n;
+    for (int64_t i = 0; i < kRows; ++i) {
+      ASSERT_TRUE(text.Append(std::string(kTextBytes, static_cast<char>('p' - i % 16))).ok());
+      ASSERT_TRUE(n.Append(i).ok());
+    }
+    const auto batch =
+        arrow::RecordBatch::Make(schema, kRows, {text.Finish().ValueOrDie(), n.Finish().ValueOrDie()});
+    ASSERT_OK(table_->Append(ReaderOf({batch}).get(), {}).status());
+  }
+  ASSERT_OK(table_->SortBy({"text"}, {}).status());
+  ASSERT_VALUE(const CompactResult done, table_->Compact({}, {}));
+  EXPECT_EQ(done.fragments, 1);
+  EXPECT_FALSE(IsSorted(FragmentsNow().at(0)));
+  ASSERT_VALUE(const auto all, ReadAll(Now(), {.columns = {"n", "_row_id"}}));
+  const auto batch = all->CombineChunksToBatch().ValueOrDie();
+  ASSERT_EQ(batch->num_rows(), kCommits * kRows);
+  for (int64_t i = 0; i < batch->num_rows(); ++i) {
+    ASSERT_EQ(static_cast<const arrow::Int64Array&>(*batch->column(0)).Value(i), i % kRows);
+    ASSERT_EQ(static_cast<const arrow::Int64Array&>(*batch->column(1)).Value(i), i);
+  }
+  ASSERT_VALUE(const CompactResult again, table_->Compact({}, {}));
+  EXPECT_EQ(again.commits, 0);
+}
+
 TEST_F(SortRowsTest, TheKeyFollowsItsColumns) {
   Append(10);
   EXPECT_TRUE(table_->SortBy({"none"}, {}).status().Is(Code::kNotFound));
