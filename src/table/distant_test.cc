@@ -1,6 +1,9 @@
 // What is asked of a distant store: each request waits for a round trip.
+#include <atomic>
 #include <fstream>
+#include <future>
 
+#include "store/faulty_store.h"
 #include "store/slow_store.h"
 #include "table/keys.h"
 #include "table/refs.h"
@@ -92,6 +95,96 @@ TEST_F(Distant, ANameHasItsNewestValueHoweverOftenItWasSet) {
   ASSERT_OK(store_->Put(RefKey("prod", 1), "{}"));
   ASSERT_VALUE(const RefValue newest, refs.Get("prod"));
   EXPECT_EQ(newest.target, "m3");
+}
+
+// Whichever request fails, or is cut short, of all that are under way: the rows asked for, or an error.
+TEST_F(Distant, ATakeOfWhichARequestFails) {
+  const auto faulty = store::NewFaultyStore(store_);
+  const auto schema = arrow::schema({arrow::field("k", arrow::int64()), arrow::field("s", arrow::utf8()),
+                                     arrow::field("vec", arrow::fixed_size_list(arrow::float32(), 2)),
+                                     arrow::field("many", arrow::list(arrow::int32()))});
+  ASSERT_VALUE(const auto table, testing::MakeTable(catalog_.get(), "t", schema));
+  std::vector<int64_t> picks;
+  for (int part = 0; part < 3; ++part) {
+    std::string json;
+    for (int i = 0; i < 200; ++i) {
+      const std::string k = std::to_string((i * 7 + part) % 100);
+      json += (i ? ",{\"k\":" : "[{\"k\":") + k + ",\"s\":\"s" + k + "\",\"vec\":[" + k + ",1],\"many\":[" +
+              k + "]}";
+      picks.push_back(part * 200 + i);
+    }
+    ASSERT_OK(
+        table->Append(testing::ReaderOf({testing::BatchFromJson(schema, json + "]")}).get(), {}).status());
+    if (part != 1) continue;
+    ASSERT_OK(table->SortBy({"k"}, {}).status());
+    ASSERT_OK(table->Compact({}, {}).status());
+  }
+  const auto take = [&]() -> Result<std::shared_ptr<arrow::RecordBatch>> {
+    HEADRACE_ASSIGN(const auto cold, Catalog::OpenOn(faulty));
+    HEADRACE_ASSIGN(const auto opened, cold->OpenTable("t"));
+    HEADRACE_ASSIGN(const View view, opened->At());
+    return view.Take(picks, {"k", "s", "vec", "many", "_row_id"});
+  };
+  ASSERT_VALUE(const auto right, take());
+  for (const auto fault : {store::Fault::kFail, store::Fault::kShortRead}) {
+    int64_t told = 0;
+    for (int64_t at = 0;; ++at) {
+      faulty->Arm({.at = at, .fault = fault});
+      const auto got = take();
+      told += !got.ok();
+      if (got.ok()) {
+        EXPECT_TRUE((*got)->Equals(*right)) << at;
+      }
+      if (!faulty->fired()) break;
+    }
+    EXPECT_GT(told, 0);
+  }
+}
+
+// Where a name is set for the first time between the two answers, neither may be taken for the other.
+class SetBetween final : public store::ObjectStore {
+ public:
+  explicit SetBetween(std::shared_ptr<store::ObjectStore> inner) : inner_(std::move(inner)) {}
+  std::string Describe() const override { return inner_->Describe(); }
+  bool is_local() const override { return false; }
+  Result<store::Bytes> Get(std::string_view key) override {
+    auto bytes = inner_->Get(key);
+    if (!asked_.exchange(true)) first_.set_value();
+    return bytes;
+  }
+  Result<store::Bytes> GetRange(std::string_view key, store::ByteRange range) override {
+    return inner_->GetRange(key, range);
+  }
+  Result<std::shared_ptr<store::ObjectReader>> Open(std::string_view key) override {
+    return inner_->Open(key);
+  }
+  Result<std::unique_ptr<store::Upload>> StartUpload(std::string_view key) override {
+    return inner_->StartUpload(key);
+  }
+  Status Put(std::string_view key, std::string_view bytes) override { return inner_->Put(key, bytes); }
+  Status PutIfAbsent(std::string_view key, std::string_view bytes) override {
+    return inner_->PutIfAbsent(key, bytes);
+  }
+  Result<bool> Exists(std::string_view key) override { return inner_->Exists(key); }
+  Status Delete(std::string_view key) override { return inner_->Delete(key); }
+  Result<std::vector<store::ObjectInfo>> List(std::string_view prefix, std::string_view after,
+                                              int64_t limit) override {
+    first_.get_future().wait();
+    HEADRACE_TRY(Refs(inner_).Move("new", 0, RefKind::kModel, "m", "me", "").status());
+    return inner_->List(prefix, after, limit);
+  }
+
+ private:
+  std::shared_ptr<store::ObjectStore> inner_;
+  std::atomic<bool> asked_ = false;
+  std::promise<void> first_;
+};
+
+TEST(DistantRefs, ANameThatIsSetMeanwhileIsReadOrWasNever) {
+  const Refs refs(std::make_shared<SetBetween>(store::NewMemoryStore()));
+  ASSERT_VALUE(const RefValue value, refs.Get("new"));
+  EXPECT_EQ(value.revision, 1);
+  EXPECT_EQ(value.target, "m");
 }
 
 }  // namespace

@@ -66,7 +66,10 @@ Result<RefValue> Refs::Get(std::string_view name) const {
   none.name = std::string(name);
   if (newest.empty()) return none;
   HEADRACE_ASSIGN(const ObjectName parsed, ParseRefKey(newest[0].key));
-  if (parsed.number == 1 && only.valid()) return only.get();
+  if (parsed.number == 1 && only.valid()) {
+    auto value = only.get();
+    if (value.ok()) return value;  // else it may have come between both answers
+  }
   return Read(name, parsed.number);
 }
 
