@@ -97,11 +97,19 @@ Status RowMerger::FindFields() {
     keys_.push_back(*field);
   }
   if (keys_.empty()) return Status::Invalid("say which columns are the key");
-  for (const auto& name : source_->schema()->field_names()) {
+  arrow::ArrayVector arrays;
+  arrow::FieldVector names;
+  for (int i = 0; i < source_->num_columns(); ++i) {
+    const std::string& name = source_->column_name(i);
     HEADRACE_ASSIGN(const Field* field, view_.schema().Get(name));
     const bool key = std::find(rules_.on.begin(), rules_.on.end(), name) != rules_.on.end();
     if (!key) values_.push_back(*field);
+    // Rows are taken from it, which Arrow does not do for views of text.
+    HEADRACE_ASSIGN(auto array, ConformArray(source_->column(i), *field));
+    names.push_back(arrow::field(name, array->type()));
+    arrays.push_back(std::move(array));
   }
+  source_ = arrow::RecordBatch::Make(arrow::schema(std::move(names)), source_->num_rows(), std::move(arrays));
   return Status::Ok();
 }
 
@@ -152,10 +160,7 @@ Status RowMerger::Match() {
   HEADRACE_ARROW_TRY(compute_ready);
   HEADRACE_TRY(FindFields());
   arrow::ArrayVector key_columns;
-  for (const auto& field : keys_) {
-    HEADRACE_ASSIGN(auto column, ConformArray(source_->GetColumnByName(field.name), field));
-    key_columns.push_back(std::move(column));
-  }
+  for (const auto& field : keys_) key_columns.push_back(source_->GetColumnByName(field.name));
   HEADRACE_ASSIGN(const auto columns, KeyColumns::Of(key_columns));
   HEADRACE_ASSIGN(auto keys, KeyTable::Build(columns, rules_.on));
   table_of_keys_ = std::make_shared<const KeyTable>(std::move(keys));

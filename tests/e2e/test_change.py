@@ -102,6 +102,28 @@ def test_upserts(catalog: hr.Catalog) -> None:
         table.merge([{"name": "bob"}], on="name", matched="replace")
 
 
+def test_upserts_take_the_types_that_appends_take(catalog: hr.Catalog) -> None:
+    """Views of text, in which polars gives its columns, large text and dictionaries among them."""
+    table = catalog.create_table("t", {"k": "string", "s": "string", "l": "list<string>", "b": "blob"})
+    table.append([{"k": "a", "s": "old", "l": ["old"], "b": b"old"}])
+    view = pa.string_view()
+    rows = {
+        "k": pa.array(["a", "b"], view),
+        "s": pa.array(["new", "added"], view),
+        "l": pa.array([["new"], ["added"]], pa.list_(view)),
+        "b": pa.array([b"new", b"added"], pa.binary_view()),
+    }
+    done = table.merge(pa.table(rows), on="k")
+    assert (done.updated, done.added) == (1, 1)
+    done = table.merge(pa.table({"k": pa.array(["b"]).dictionary_encode(), "s": pa.array(["x"], pa.large_string())}), on="k")
+    assert done.updated == 1
+    assert table.scan(["k", "s", "l"]).to_pylist() == [
+        {"k": "a", "s": "new", "l": ["new"]},
+        {"k": "b", "s": "x", "l": ["added"]},
+    ]
+    assert table.take([0, 1]).blobs("b") == [b"new", b"added"]
+
+
 def test_pictures_vectors_and_lists_change(catalog: hr.Catalog, tmp_path: pathlib.Path) -> None:
     rows = []
     for shade in range(6):
