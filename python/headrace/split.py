@@ -72,7 +72,7 @@ class Split(Mapping[str, str]):
         """An SQL expression for sides with exact shares within each value of ``by``, to be kept in a column.
 
         Such sides depend on the other rows, so they are right for the rows of one version: ``photos.add_columns(catalog.sql(
-        f"select {split.stratified('label')} as side from photos order by _row_id"))``. Again, later, it fills the rows that have
+        f"select {split.stratified('label')} as side from photos order by _row_place"))``. Again, later, it fills the rows that have
         none, by their rank among all rows of their value; sides that were given stay.
         """
         rank = (

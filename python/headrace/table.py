@@ -211,14 +211,15 @@ class Table(Maintained):
         """Adds columns, writing only those.
 
         From data: an Arrow table, or a dict of columns, with a row for each row of the table, in the order of a scan. Where others may
-        commit meanwhile, ``at`` is the snapshot whose rows these are: ``table.add_columns(made_of(snapshot), at=snapshot)``.
+        commit meanwhile, or the table has a sort key, ``at`` is the snapshot whose rows these are: ``table.add_columns(made_of(snapshot), at=snapshot)``.
         From a function: it gets a ``Batch`` of ``inputs`` and gives the new columns for it, in any form of data.
         From names and types (``{"score": "float64"}``): empty columns. Columns that exist have their holes filled, and a
         function is only called for those; where every row has a value, ``Invalid`` says so. Pictures become blobs.
 
         Raises:
-            Invalid: the rows are not as many as the table has, a type differs, or no row has a hole to fill.
-            Conflict: a column of that name came meanwhile.
+            Invalid: the rows are not as many as the table has, a type differs, no row has a hole to fill, or data for a table with
+                a sort key has no ``at``.
+            Conflict: a column of that name came meanwhile, or rows of ``at`` were sorted since.
             UnknownOutcome: the store never said whether the commit was taken.
         """
         known = self.columns

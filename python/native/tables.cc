@@ -114,7 +114,7 @@ void BindViews(nb::module_& m) {
             auto rows = Check(Interruptible([&](const StopToken&) { return v.Take(ids, columns); }));
             return RowBatch{std::move(rows), std::make_shared<table::View>(v)};
           })
-      // The ids of the rows at these places (0 is the first that was not deleted), in row-id order.
+      // The ids of the rows at these places (0 is the first that was not deleted) of a scan.
       .def("ids_at",
            [](const table::View& v, const std::vector<int64_t>& places) {
              return Check(Interruptible([&](const StopToken&) { return v.IdsAt(places); }));
@@ -169,6 +169,11 @@ void BindNewColumns(nb::class_<table::Table>& table) {
             return ToDict(Check(Interruptible([&](const StopToken& stop) -> Result<table::CommitResult> {
               auto view = rows != nullptr ? Result<table::View>(*rows) : t.At();
               HEADRACE_TRY(view.status());
+              if (rows == nullptr && !view->snapshot().sort_by.empty())
+                return Status::Invalid(
+                    "rows of a table with a sort key lie in another order once compaction has sorted them: "
+                    "say "
+                    "of which snapshot's rows these are the values (at=)");
               const auto with_facts = ingest::WithImageFacts(columns.batches, view->schema());
               return t.AddColumns(*view, with_facts.get(), {}, CommitOf(why, "", -1, stop));
             })));

@@ -26,6 +26,7 @@
 #include "query/scan_function.h"
 #include "query/split_function.h"
 #include "table/arrow_bridge.h"
+#include "table/place_name.h"
 
 namespace headrace::query {
 namespace {
@@ -419,6 +420,7 @@ Result<table::CommitResult> AddColumns(table::Catalog* catalog, SqlEngine* engin
   // Values are put to rows by their order: those that the query reads must be those that are filled, whatever
   // others commit meanwhile.
   HEADRACE_ASSIGN(const table::View view, table->At());
+  HEADRACE_TRY(table::CheckPlaceName(view.schema()));
   auto rows = engine->Query("select " + expressions + "\nfrom " + FromVersion(name, view.snapshot().version) +
                                 " order by _row_place",
                             {options.stop, {}});

@@ -11,6 +11,7 @@
 #include "query/query.h"
 #include "query/result_reader.h"
 #include "table/arrow_bridge.h"
+#include "table/place_name.h"
 
 namespace headrace::query {
 namespace {
@@ -61,6 +62,7 @@ Result<table::CommitResult> Update(table::Catalog* catalog, SqlEngine* engine,
   HEADRACE_ASSIGN(const auto table, catalog->OpenTable(name));
   for (int64_t tries = 0;; ++tries) {
     HEADRACE_ASSIGN(const table::View view, table->At());
+    HEADRACE_TRY(table::CheckPlaceName(view.schema()));
     std::vector<std::string> inputs = {std::string(table::kRowIdColumn)};
     std::vector<std::string> columns;
     std::string select = "select " + inputs[0];

@@ -11,6 +11,7 @@
 #include "table/arrow_bridge.h"
 #include "table/expr.h"
 #include "table/keys.h"
+#include "table/place_name.h"
 
 namespace headrace::stream {
 namespace {
@@ -116,6 +117,7 @@ Result<std::vector<Entry>> DecodeHead(std::string_view bytes, const std::string&
 // Evaluates the filter over some fragments: their selected rows.
 Status Evaluate(const table::View& view, const std::string& where, std::vector<Extent>* extents,
                 std::vector<std::string>* sets, const StopToken& stop) {
+  HEADRACE_TRY(table::CheckPlaceName(view.schema()));
   table::ScanOptions options;
   options.columns = {std::string(table::kRowPlaceColumn)};
   options.where = "(" + where + ") and _row_place >= " + std::to_string(extents->front().first_row_id) +

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "table/sort_rows.h"
 
 namespace headrace::table {
 namespace {
@@ -116,7 +117,11 @@ Status ApplyTo(const SortRows& sort, Snapshot* next) {
 Status ApplyTo(const RestoreVersion& restore, Snapshot* next) {
   const Snapshot& then = *restore.version;
   next->schema = then.schema;
-  std::erase_if(next->sort_by, [&](int32_t id) { return next->schema.TopOf(id) == nullptr; });
+  // What lacks a column of the key, or has it in a type without an order that was widened since.
+  std::erase_if(next->sort_by, [&](int32_t id) {
+    const Field* field = next->schema.TopOf(id);
+    return field == nullptr || !CheckSortable(*field).ok();
+  });
   next->rows = then.rows;
   next->manifests = then.manifests;
   next->inline_entries = then.inline_entries;

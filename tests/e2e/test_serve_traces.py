@@ -82,6 +82,9 @@ def test_a_row_says_what_happened(catalog: pathlib.Path) -> None:
         time.sleep(0.7)
         (now,) = server.sql("select finish, why from traces where ended is null")
         assert now == {"finish": None, "why": "running"}
+        # It has no place among rows yet: who asks for places gets the rows that have one.
+        (placed,) = server.sql("select count(_row_place) as n, count(*) as rows from traces")
+        assert placed["n"] == placed["rows"]
         running.join()
         assert server.stop() == 0
     # All of it is in the table, once, and the spool has gone.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import random
 from typing import Any
 
 import headrace as hr
 import numpy as np
 import pytest
+from split_reference import xxh3_64
 from test_cli import Run
 
 
@@ -56,7 +58,10 @@ def test_sql_puts_values_to_their_rows(headrace: Run, catalog: hr.Catalog) -> No
     ):
         done = headrace("--catalog", catalog.location, *words)
         assert done.returncode == 0, done.stderr
-    table.add_columns({"place": list(range(len(table)))})
+    places = {"place": list(range(len(table)))}
+    with pytest.raises(hr.Invalid, match="say of which snapshot's rows"):
+        table.add_columns(places)
+    table.add_columns(places, at=table.at())
     for place, row in enumerate(table.scan(["run", "step", "next", "loud", "place"], row_ids=True).to_pylist()):
         assert row["next"] == row["step"] + 1 and row["loud"] == row["run"] + "!" and row["place"] == place
     ids = {row["_row_id"]: row["step"] for row in catalog.sql("select _row_id, step from metrics").to_pylist()}
@@ -134,3 +139,52 @@ def test_a_key_that_cannot_be(catalog: hr.Catalog) -> None:
     assert table.sort_key == ["step"]
     table.sort_by()
     assert table.sort_key == []
+
+
+def test_values_for_rows_that_were_sorted_meanwhile_are_refused(catalog: hr.Catalog) -> None:
+    table = make(catalog, 400)
+    table.sort_by("run")
+    before = table.at()
+    doubled = {"doubled": [row["step"] * 2 for row in before.scan(["step"]).to_pylist()]}
+    table.compact()
+    with pytest.raises(hr.Conflict, match="rewritten meanwhile"):
+        table.add_columns(doubled, at=before)
+    now = table.at()
+    doubled = {"doubled": [row["step"] * 2 for row in now.scan(["step"]).to_pylist()]}
+    table.add_columns(doubled, at=now)
+    assert table.count("doubled = step * 2") == 400
+
+
+def test_a_restored_type_that_has_no_order_leaves_the_key(catalog: hr.Catalog) -> None:
+    table = catalog.create_table("halves", {"half": "float16", "n": "int64"})
+    for _ in range(2):
+        table.append({"half": np.array([3, 2, 1], np.float16), "n": [3, 2, 1]})
+    narrow = table.version
+    table.widen("half", "float32")
+    table.sort_by("half", "n")
+    table.restore(narrow)
+    assert table.sort_key == ["n"]
+    table.compact()
+    assert [row["n"] for row in table.scan().to_pylist()] == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_table_of_before_may_have_a_column_of_that_name(headrace: Run, catalog: hr.Catalog) -> None:
+    """Its values must not be taken for the places of rows."""
+    table = catalog.create_table("old", {"a": "int64", "_row_plane": "int64"})
+    table.append({"a": list(range(10)), "_row_plane": list(range(1000, 990, -1))})
+    newest = min(pathlib.Path(catalog.location, "tables").glob("*/snapshots/*"))
+    snapshot = newest.read_bytes().partition(b'"snapshot":')[2][:-1].replace(b"_row_plane", b"_row_place")
+    newest.chmod(0o644)
+    newest.write_bytes(b'{"xxh3":"%016x","snapshot":%s}' % (xxh3_64(snapshot), snapshot))
+    table = hr.open(catalog.location)["old"]
+    assert table.columns == {"a": "int64", "_row_place": "int64"}
+    for words in (("add-columns", "old", "a + 1 as next"), ("update", "old", "--set", "a = a + 1", "--where", "a < 5")):
+        done = headrace("--catalog", catalog.location, *words)
+        assert done.returncode == 1 and "rename it first" in done.stderr
+    with pytest.raises(hr.Invalid, match="rename it first"):
+        hr.Stream(table, ["a"], "a > 6", batch_size=4)
+    table.rename_column("_row_place", "mine")
+    done = headrace("--catalog", catalog.location, "add-columns", "old", "a + 1 as next")
+    assert done.returncode == 0, done.stderr
+    assert table.count("next = a + 1") == 10
+    assert sum(len(batch["a"]) for batch in hr.Stream(table, ["a"], "a > 6", batch_size=3)) == 3
