@@ -115,7 +115,9 @@ def test_upserts_take_the_types_that_appends_take(catalog: hr.Catalog) -> None:
     }
     done = table.merge(pa.table(rows), on="k")
     assert (done.updated, done.added) == (1, 1)
-    done = table.merge(pa.table({"k": pa.array(["b"]).dictionary_encode(), "s": pa.array(["x"], pa.large_string())}), on="k")
+    done = table.merge(
+        pa.table({"k": pa.array(["b"]).dictionary_encode(), "s": pa.array(["x"], pa.large_string())}), on="k"
+    )
     assert done.updated == 1
     assert table.scan(["k", "s", "l"]).to_pylist() == [
         {"k": "a", "s": "new", "l": ["new"]},
