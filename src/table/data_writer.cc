@@ -4,6 +4,7 @@
 #include <arrow/record_batch.h>
 #include <arrow/util/byte_size.h>
 #include <parquet/arrow/writer.h>
+#include <parquet/metadata.h>
 #include <parquet/properties.h>
 
 #include <algorithm>
