@@ -52,7 +52,7 @@ class DistantPart {
       : view_(view),
         reader_(reader),
         fragment_(fragment),
-        rows_(std::move(rows)),
+        rows_(rows),
         columns_(columns),
         part_(part),
         pieces_(pieces) {}
