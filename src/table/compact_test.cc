@@ -392,5 +392,30 @@ TEST(PlanCompaction, RowsAreSeldomWrittenAgain) {
   EXPECT_LE(written, kCommits * 18);
 }
 
+// What compaction leaves of a manifest is too little for a file of its own: it rides in the snapshot again.
+TEST(Compact, FewEntriesRideInline) {
+  ASSERT_VALUE(const auto catalog, Catalog::InitOn(store::NewMemoryStore(), {.threads = 1}));
+  const auto schema = arrow::schema({arrow::field("id", arrow::int64())});
+  ASSERT_VALUE(const auto table, testing::MakeTable(catalog.get(), "t", schema));
+  const auto append = [&](int64_t rows) {
+    std::string json;
+    for (int64_t i = 0; i < rows; ++i)
+      json += (i ? "," : "[") + std::string("{\"id\":") + std::to_string(i) + "}";
+    ASSERT_OK(
+        table->Append(testing::ReaderOf({testing::BatchFromJson(schema, json + "]")}).get(), {}).status());
+  };
+  append(10'000);  // too large to be written again for the others
+  for (int64_t i = 0; i < limits::kInlineFragments; ++i) append(1);
+  ASSERT_VALUE(const View before, table->At());
+  ASSERT_FALSE(before.snapshot().manifests.empty());
+  ASSERT_VALUE(const CompactResult done, table->Compact({}, {}));
+  EXPECT_EQ(done.replaced, limits::kInlineFragments);
+  ASSERT_VALUE(const View after, table->At());
+  EXPECT_TRUE(after.snapshot().manifests.empty());
+  EXPECT_EQ(after.snapshot().inline_entries.size(), 2U);
+  ASSERT_VALUE(const int64_t some, after.Count("id < 5"));  // by statistics too
+  EXPECT_EQ(some, 5 + limits::kInlineFragments);
+}
+
 }  // namespace
 }  // namespace headrace::table

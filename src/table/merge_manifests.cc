@@ -131,6 +131,12 @@ Status DropEntries(Environment* env, const std::string& prefix, const std::set<i
   }
   next->manifests = std::move(kept);
   if (left.empty()) return Status::Ok();
+  // A few ride inline again: a manifest is a file, which every reader opens.
+  if (static_cast<int64_t>(left.size() + next->inline_entries.size()) <= limits::kInlineFragments / 2) {
+    next->inline_entries.insert(next->inline_entries.begin(), std::make_move_iterator(left.begin()),
+                                std::make_move_iterator(left.end()));
+    return Status::Ok();
+  }
   HEADRACE_ASSIGN(const ManifestRef ref, folder.Write(std::move(left)));
   next->manifests.push_back(ref);
   return Status::Ok();
