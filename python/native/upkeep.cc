@@ -7,6 +7,7 @@
 
 #include "base/duration.h"
 #include "module.h"
+#include "table/sort_rows.h"
 
 namespace headrace::python {
 namespace {
@@ -80,15 +81,7 @@ void BindUpkeep(nb::module_& m, nb::class_<table::Table>& table) {
              return ToDict(Check(Interruptible(
                  [&](const StopToken& stop) { return t.SortBy(columns, CommitOf(why, "", -1, stop)); })));
            })
-      .def("sort_key",
-           [](const table::Table& t) {
-             const auto view = Check(t.At());
-             std::vector<std::string> names;
-             for (const int32_t id : view.snapshot().sort_by) {
-               if (const auto* field = view.schema().FindId(id)) names.push_back(field->name);
-             }
-             return names;
-           })
+      .def("sort_key", [](const table::Table& t) { return table::SortKey(Check(t.At()).snapshot()); })
       .def("writers",
            [](const table::Table& t) {
              const auto view = Check(t.At());

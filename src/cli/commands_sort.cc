@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "cli/commands.h"
 #include "cli/render.h"
+#include "table/sort_rows.h"
 
 namespace headrace::cli {
 namespace {
@@ -24,10 +25,7 @@ Status RunSort(const Context& context, const SortWords& words) {
   const bool asked = words.none || !words.columns.empty();
   if (asked) HEADRACE_TRY(table->SortBy(words.columns, context.Commit(words.why)).status());
   HEADRACE_ASSIGN(const auto view, table->At());
-  std::vector<std::string> names;
-  for (const int32_t id : view.snapshot().sort_by) {
-    if (const auto* field = view.schema().FindId(id)) names.push_back(field->name);
-  }
+  const std::vector<std::string> names = table::SortKey(view.snapshot());
   if (context.json) {
     PrintJson({{"table", words.table}, {"sort", names}, {"version", view.snapshot().version}});
     return Status::Ok();

@@ -75,6 +75,14 @@ Result<std::shared_ptr<arrow::Array>> SortedOrder(const arrow::RecordBatch& keys
   return order;
 }
 
+std::vector<std::string> SortKey(const Snapshot& snapshot) {
+  std::vector<std::string> names;
+  for (const int32_t id : snapshot.sort_by) {
+    if (const Field* field = snapshot.schema.FindId(id)) names.push_back(field->name);
+  }
+  return names;
+}
+
 bool IsIdentity(const arrow::Array& order) {
   const auto& indexes = static_cast<const arrow::UInt64Array&>(order);
   for (int64_t i = 0; i < indexes.length(); ++i) {

@@ -5,12 +5,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <arrow/type_fwd.h>
 
 #include "table/fragment.h"
 #include "table/schema.h"
+#include "table/snapshot.h"
 
 namespace headrace::table {
 
@@ -29,6 +31,9 @@ std::vector<int32_t> KeyAmong(const std::vector<int32_t>& sort_by, const std::ve
 
 // Invalid, with the reason, where values of the column have no order.
 Status CheckSortable(const Field& field);
+
+// The names of the columns by which a version's rows are to be sorted.
+std::vector<std::string> SortKey(const Snapshot& snapshot);
 
 // Which row comes where: a stable sort by the columns of the batch, the first first; nulls, and NaN before
 // them, last.
