@@ -218,7 +218,7 @@ TEST(Committer, KilledBeforeEveryStep) {
     RowsById wanted;
     std::vector<std::unique_ptr<Spool>> living;
     for (int w = 0; w < 3; ++w) {
-      ASSERT_VALUE(auto spool, Spool::Create(root, 300));
+      ASSERT_VALUE(auto spool, Spool::Create(root, {.segment_bytes = 300}));
       for (int i = 0; i < 3; ++i) AddEnded(spool.get(), std::to_string(w) + "-" + std::to_string(i), &wanted);
       ASSERT_OK(spool->Append(Kind::kScore, json{{"request", std::to_string(w)}, {"name", "n"}}.dump()));
       ASSERT_OK(spool->Append(Kind::kStart, Start("open " + std::to_string(w))));
@@ -281,7 +281,7 @@ TEST(Committer, KillStorm) {
     if (child == 0) {
       close(pipes[0]);
       auto mine = table::Catalog::Open(folder.path() + "/c", {.threads = 1});
-      auto spool = Spool::Create(root, 2000);
+      auto spool = Spool::Create(root, {.segment_bytes = 2000});
       if (!mine.ok() || !spool.ok()) _exit(1);
       auto committer = Committer::Try(*mine);
       if (!committer.ok()) _exit(1);

@@ -69,7 +69,7 @@ TEST(Committer, ManySmallCommitsLeaveFewFragments) {
 TEST(Committer, SegmentsGoOnceNothingInThemIsOpen) {
   const TempFolder folder;
   ASSERT_VALUE(const auto catalog, table::Catalog::Init(folder.path() + "/c"));
-  ASSERT_VALUE(const auto spool, Spool::Create(SpoolRoot(*catalog), 300));
+  ASSERT_VALUE(const auto spool, Spool::Create(SpoolRoot(*catalog), {.segment_bytes = 300}));
   ASSERT_VALUE(auto committer, Committer::Try(catalog));
   ASSERT_OK(spool->Append(Kind::kStart, Start("long")));
   for (int i = 0; i < 10; ++i) ASSERT_OK(spool->Append(Kind::kEnd, End(std::to_string(i))));
@@ -169,7 +169,7 @@ TEST(Committer, SpoolsOfVersion1GoOnWhereTheirWriterWas) {
   ASSERT_OK(spool->Append(Kind::kStart, Start("open")));
   wanted.emplace("open", Row{"p open", "-", "interrupted"});
   std::filesystem::rename(spool->folder(), root + "/" + writer);
-  ASSERT_VALUE(const auto table, OpenOrCreate(catalog.get(), kTraces, TraceColumns()));
+  ASSERT_VALUE(const auto table, OpenOrCreate(catalog.get(), kTraces));
   ASSERT_VALUE(
       const auto batch,
       ToBatch(TraceColumns(),
@@ -232,7 +232,7 @@ TEST(Committer, WhatIsDamagedIsKeptAside) {
   const std::string root = SpoolRoot(*catalog);
   std::vector<std::string> folders;
   for (int w = 0; w < 3; ++w) {
-    ASSERT_VALUE(const auto spool, Spool::Create(root, 200));
+    ASSERT_VALUE(const auto spool, Spool::Create(root, {.segment_bytes = 200}));
     for (int i = 0; i < 9; ++i)
       ASSERT_OK(spool->Append(Kind::kEnd, End(std::to_string(w) + "-" + std::to_string(i))));
     folders.push_back(spool->folder());

@@ -1,72 +1,20 @@
 #include "trace/spool.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 
-#include "base/check.h"
 #include "base/file.h"
-#include "base/hash.h"
 
 namespace headrace::trace {
 namespace {
 
-constexpr char kMagic[8] = {'H', 'R', 'S', 'P', 'O', 'O', 'L', '1'};
-constexpr int64_t kHeaderBytes = 16;       // magic, segment number
-constexpr size_t kFrameBytes = 13;         // length, sum, kind
 constexpr char kDamaged[] = ".damaged";    // segments
 constexpr char kKeptAside[] = "damaged-";  // folders
 constexpr char kWriter[] = "w-";
-
-struct Frame {
-  uint32_t length;
-  uint64_t sum;
-  uint8_t kind;
-};
-
-std::string SegmentPath(const std::string& folder, int64_t segment) {
-  char name[32];
-  std::snprintf(name, sizeof name, "/%08lld.seg", static_cast<long long>(segment));
-  return folder + name;
-}
-
-// The checksum covers the record's position too: a record copied elsewhere is invalid.
-uint64_t Sum(Position at, uint8_t kind, std::string_view payload) {
-  const uint64_t parts[3] = {Xxh3(payload), static_cast<uint64_t>(at.sequence()), kind};
-  return Xxh3(parts, sizeof parts);
-}
-
-void Encode(const Frame& frame, char* to) {
-  std::memcpy(to, &frame.length, 4);
-  std::memcpy(to + 4, &frame.sum, 8);
-  to[12] = static_cast<char>(frame.kind);
-}
-
-Frame Decode(const char* from) {
-  Frame frame{};
-  std::memcpy(&frame.length, from, 4);
-  std::memcpy(&frame.sum, from + 4, 8);
-  frame.kind = static_cast<uint8_t>(from[12]);
-  return frame;
-}
-
-std::vector<int64_t> Segments(const std::string& folder) {
-  std::vector<int64_t> numbers;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename();
-    if (name.size() == 12 && name.ends_with(".seg"))
-      if (const int64_t number = std::strtoll(name.c_str(), nullptr, 10); number > 0)
-        numbers.push_back(number);
-  }
-  std::sort(numbers.begin(), numbers.end());
-  return numbers;
-}
 
 // The folder's lock, held; Timeout where another holds it. It is made where there is none: its writer died
 // before it made one, or whoever removed the folder died half-way.
@@ -76,9 +24,9 @@ Result<FileLock> LockFolder(const std::string& folder) {
 
 }  // namespace
 
-Result<std::unique_ptr<Spool>> Spool::Create(const std::string& root, int64_t segment_bytes) {
+Result<std::unique_ptr<Spool>> Spool::Create(const std::string& root, const SpoolOptions& options) {
   std::unique_ptr<Spool> spool(new Spool());
-  spool->segment_bytes_ = segment_bytes;
+  spool->options_ = options;
   // Until it is locked, whoever looks for folders of the dead may take a new one for such: then another is
   // made.
   for (int attempt = 0; !spool->lock_; ++attempt) {
@@ -96,7 +44,7 @@ Result<std::unique_ptr<Spool>> Spool::Create(const std::string& root, int64_t se
       if (!taken || attempt == 8) return lock.status();
     }
   }
-  HEADRACE_TRY(spool->OpenNext());
+  HEADRACE_TRY(spool->OpenNext(0));
   return spool;
 }
 
@@ -104,44 +52,62 @@ Spool::~Spool() = default;
 
 Position Spool::end() const {
   const std::lock_guard lock(mutex_);
-  return end_;
+  return segment_->end();
 }
 
-Status Spool::OpenNext() {
-  const std::string path = SegmentPath(folder_, end_.segment + 1);
-  Fd file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (!file.ok()) return Status::FromErrno(errno, "create", path);
-  char header[kHeaderBytes];
-  const uint64_t number = static_cast<uint64_t>(end_.segment + 1);
-  std::memcpy(header, kMagic, sizeof kMagic);
-  std::memcpy(header + sizeof kMagic, &number, sizeof number);
-  if (Status wrote = WriteAll(file.get(), {header, sizeof header}, path); !wrote.ok()) {
-    unlink(path.c_str());
-    return wrote;
+// The next segment, with room for at least `bytes`.
+Status Spool::OpenNext(int64_t bytes) {
+  const int64_t number = segment_ ? segment_->end().segment + 1 : 1;
+  const int64_t least = bytes + kMostSegmentHeaderBytes;
+  if (options_.mapped_bytes > 0) {
+    auto mapped = CreateMappedSegment(folder_, number, std::max(options_.mapped_bytes, least));
+    if (mapped.ok()) {
+      segment_ = std::move(mapped).value();
+      return Status::Ok();
+    }
+    if (mapped.status().Is(Code::kUnsupported)) options_.mapped_bytes = 0;
   }
-  file_ = std::move(file);
-  end_ = {end_.segment + 1, kHeaderBytes};
-  torn_ = false;
+  HEADRACE_ASSIGN(segment_, CreateWrittenSegment(folder_, number, std::max(options_.segment_bytes, least)));
+  return Status::Ok();
+}
+
+Status Spool::MakeRoom(int64_t bytes) {
+  if (segment_->given_up() || segment_->room() < bytes) HEADRACE_TRY(OpenNext(bytes));
   return Status::Ok();
 }
 
 Status Spool::Append(Kind kind, std::string_view payload) {
-  if (static_cast<int64_t>(payload.size()) > kMaxRecordBytes)
-    return Status::Limit("a record of " + std::to_string(payload.size()) +
-                         " bytes is larger than the limit (kMaxRecordBytes)");
   const std::lock_guard lock(mutex_);
-  if (torn_ || end_.offset >= segment_bytes_) HEADRACE_TRY(OpenNext());
-  std::string bytes(kFrameBytes, '\0');
-  const auto tag = static_cast<uint8_t>(kind);
-  Encode({static_cast<uint32_t>(payload.size()), Sum(end_, tag, payload), tag}, bytes.data());
-  bytes += payload;
-  if (Status wrote = WriteAll(file_.get(), bytes, SegmentPath(folder_, end_.segment)); !wrote.ok()) {
-    // Readers stop at a partial record, so it is cut off before more are appended.
-    torn_ =
-        ftruncate(file_.get(), end_.offset) != 0 || lseek(file_.get(), end_.offset, SEEK_SET) != end_.offset;
-    return wrote;
+  HEADRACE_TRY(MakeRoom(kFrameBytes + static_cast<int64_t>(payload.size())));
+  return segment_->Append(kind, payload);
+}
+
+Result<int64_t> Spool::Reserve(int64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  HEADRACE_TRY(MakeRoom(bytes));
+  return segment_->end().segment;
+}
+
+Status Spool::Sync() {
+  std::shared_ptr<SegmentWriter> segment;
+  Position end, synced;
+  {
+    const std::lock_guard lock(mutex_);
+    segment = segment_;
+    end = segment_->end();
+    synced = synced_;
   }
-  end_.offset += static_cast<int64_t>(bytes.size());
+  if (end == synced) return Status::Ok();
+  // Segments that were begun and left since: their writers have closed them.
+  for (int64_t number = std::max<int64_t>(synced.segment, 1); number < end.segment; ++number) {
+    const Fd file(open(SegmentPath(folder_, number).c_str(), O_RDONLY | O_CLOEXEC));
+    if (file.ok() && fdatasync(file.get()) != 0)
+      return Status::FromErrno(errno, "sync", SegmentPath(folder_, number));
+  }
+  HEADRACE_TRY(segment->Sync());
+  if (synced.segment != end.segment) HEADRACE_TRY(SyncFolder(folder_));
+  const std::lock_guard lock(mutex_);
+  synced_ = std::max(synced_, end);
   return Status::Ok();
 }
 
@@ -152,54 +118,16 @@ Result<ReadReport> ReadSpool(const std::string& folder, Position from,
   const std::vector<int64_t> segments = Segments(folder);
   for (const int64_t segment : segments) {
     if (segment < from.segment) continue;
-    const std::string path = SegmentPath(folder, segment);
-    const auto read = ReadFile(path);
-    if (read.status().Is(Code::kNotFound)) continue;
+    const auto read = ReadSegment(folder, segment, segment == from.segment ? from.offset : 0,
+                                  segment == segments.back(), each);
+    if (read.status().Is(Code::kNotFound)) continue;  // dropped meanwhile
     HEADRACE_TRY(read.status());
-    const std::string& bytes = *read;
-    const bool last = segment == segments.back();
-    const auto complain = [&](const std::string& what) {
-      if (last) return;
-      report.complaints.push_back(path + ": " + what);
+    if (!read->complaint.empty()) {
+      report.complaints.push_back(read->complaint);
       report.damaged.push_back(segment);
-    };
-    uint64_t number = 0;
-    if (bytes.size() >= kHeaderBytes) std::memcpy(&number, bytes.data() + sizeof kMagic, sizeof number);
-    if (bytes.size() < kHeaderBytes || std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0 ||
-        number != static_cast<uint64_t>(segment)) {
-      if (bytes.size() >= kHeaderBytes || !last) {
-        report.complaints.push_back(path + ": not a spool segment");
-        report.damaged.push_back(segment);
-      }
-      continue;
     }
-    size_t at = kHeaderBytes;
-    if (segment == from.segment) at = std::max(at, static_cast<size_t>(from.offset));
-    report.end = {segment, static_cast<int64_t>(at)};
-    while (at < bytes.size()) {
-      const Position here{segment, static_cast<int64_t>(at)};
-      if (bytes.size() - at < kFrameBytes) {
-        complain("ends within a record at byte " + std::to_string(at));
-        break;
-      }
-      const Frame frame = Decode(bytes.data() + at);
-      if (frame.length > bytes.size() - at - kFrameBytes) {
-        complain("ends within a record at byte " + std::to_string(at));
-        break;
-      }
-      const std::string_view payload(bytes.data() + at + kFrameBytes, frame.length);
-      if (frame.sum != Sum(here, frame.kind, payload)) {
-        report.complaints.push_back(path + ": the record at byte " + std::to_string(at) +
-                                    " does not match its checksum; the rest of this segment is not read");
-        report.damaged.push_back(segment);
-        break;
-      }
-      at += kFrameBytes + frame.length;
-      report.end = {segment, static_cast<int64_t>(at)};
-      const Status taken = each({static_cast<Kind>(frame.kind), payload, report.end});
-      if (taken.Is(Code::kCancelled)) return report;
-      HEADRACE_TRY(taken);
-    }
+    report.end = std::max(report.end, read->end);
+    if (read->stopped) return report;
   }
   return report;
 }
@@ -231,13 +159,15 @@ std::string WriterOf(const std::string& folder) { return std::filesystem::path(f
 
 bool IsVersion1(const std::string& folder) { return Uuid::Parse(WriterOf(folder)).ok(); }
 
+bool IsAlive(const std::string& root, const std::string& writer) {
+  return FileLock::Take(root + "/" + writer + "/lock", {.mode = 0600}).status().Is(Code::kTimeout);
+}
+
 int64_t SpoolBytes(const std::string& folder, Position from) {
   int64_t bytes = 0;
   for (const int64_t segment : Segments(folder)) {
-    struct stat info {};
-    if (segment < from.segment || stat(SegmentPath(folder, segment).c_str(), &info) != 0) continue;
-    const int64_t read = segment == from.segment ? from.offset : kHeaderBytes;
-    bytes += std::max<int64_t>(info.st_size - read, 0);
+    if (segment >= from.segment)
+      bytes += SegmentBytes(folder, segment, segment == from.segment ? from.offset : 0);
   }
   return bytes;
 }

@@ -2,7 +2,8 @@
 // kernel: a killed process loses none. The page of its format is docs/format/spool.md.
 //
 //   <root>/w-<id>/lock           flock held while the writer lives; "w-<id>" is the writer
-//   <root>/w-<id>/00000001.seg   records, in order; the next begins at kSegmentBytes
+//   <root>/w-<id>/00000001.seg   records, in order; the next begins at kSegmentBytes, or where no room is
+//   left
 #pragma once
 
 #include <cstdint>
@@ -19,54 +20,50 @@
 #include "base/ids.h"
 #include "base/status.h"
 #include "trace/kinds.h"
+#include "trace/segment.h"
 
 namespace headrace::trace {
 
 inline constexpr int64_t kSegmentBytes = 16 << 20;
-inline constexpr int64_t kMaxRecordBytes = 128 << 20;
+inline constexpr int64_t kMappedBytes = 4 << 20;  // of a mapped segment, where no record is larger
 
-// What follows a record: where the next begins. Ascends through a writer's life, so it is the sequence of a
-// commit that took everything before it.
-struct Position {
-  int64_t segment = 0;  // from 1
-  int64_t offset = 0;   // bytes
-  auto operator<=>(const Position&) const = default;
-  int64_t sequence() const { return segment << 32 | offset; }
-  static Position Of(int64_t sequence) { return {sequence >> 32, sequence & 0xffffffff}; }
+struct SpoolOptions {
+  int64_t segment_bytes = kSegmentBytes;
+  // Records are copied into mapped segments of this size, without a system call; 0: each is written. Where
+  // the folder cannot be mapped, or is full, they are written all the same.
+  int64_t mapped_bytes = 0;
 };
 
 // One writer's folder, open for appending. Thread-safe.
 class Spool {
  public:
-  static Result<std::unique_ptr<Spool>> Create(const std::string& root,
-                                               int64_t segment_bytes = kSegmentBytes);
+  static Result<std::unique_ptr<Spool>> Create(const std::string& root, const SpoolOptions& options = {});
   ~Spool();  // lets go of the lock; the folder stays for whoever commits it
   Spool(const Spool&) = delete;
   Spool& operator=(const Spool&) = delete;
 
   // After an error nothing of the record is there, and later ones may be taken again.
   Status Append(Kind kind, std::string_view payload);
+  // Makes room for records of so many bytes, frames included, in one segment: appended next, they lie in the
+  // segment that is given. By one thread at a time that appends.
+  Result<int64_t> Reserve(int64_t bytes);
+  // What was appended before survives a crash of the machine. Others append meanwhile.
+  Status Sync();
   const std::string& folder() const { return folder_; }
   const std::string& writer() const { return writer_; }
   Position end() const;
 
  private:
   Spool() = default;
-  Status OpenNext();
+  Status OpenNext(int64_t bytes);
+  Status MakeRoom(int64_t bytes);
 
   std::string folder_, writer_;
-  int64_t segment_bytes_ = kSegmentBytes;
+  SpoolOptions options_;
   std::optional<FileLock> lock_;
   mutable std::mutex mutex_;
-  Fd file_;
-  Position end_;
-  bool torn_ = false;  // the last write left bytes that could not be taken back: the segment is given up
-};
-
-struct Record {
-  Kind kind = Kind::kStart;
-  std::string_view payload;  // valid during the call
-  Position end;
+  std::shared_ptr<SegmentWriter> segment_;
+  Position synced_;  // everything before it is durable
 };
 
 struct ReadReport {
@@ -89,6 +86,8 @@ std::vector<std::string> SpoolFolders(const std::string& root);
 std::string WriterOf(const std::string& folder);
 // Whether its writer commits it, as programs before version 2 of the format did.
 bool IsVersion1(const std::string& folder);
+// Whether a process holds this writer's lock: it lives, or is being committed at this moment.
+bool IsAlive(const std::string& root, const std::string& writer);
 // Bytes of its segments after `from`.
 int64_t SpoolBytes(const std::string& folder, Position from);
 // Quarantined below `root`: folders and segments that could not be read.

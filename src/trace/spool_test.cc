@@ -15,7 +15,7 @@ namespace {
 
 TEST(Spool, GivesBackWhatWasAppended) {
   const TempFolder folder;
-  ASSERT_VALUE(const auto spool, Spool::Create(folder.path(), 4096));
+  ASSERT_VALUE(const auto spool, Spool::Create(folder.path(), {.segment_bytes = 4096}));
   std::mt19937_64 random(1);
   std::vector<std::pair<Kind, std::string>> wanted;
   for (int i = 0; i < 500; ++i) {
@@ -68,7 +68,7 @@ TEST(Spool, EachTruncationLeavesTheWholeRecordsBeforeIt) {
 
 TEST(Spool, ADamagedSegmentCostsOnlyItself) {
   const TempFolder folder;
-  ASSERT_VALUE(const auto spool, Spool::Create(folder.path(), 200));
+  ASSERT_VALUE(const auto spool, Spool::Create(folder.path(), {.segment_bytes = 200}));
   for (int i = 0; i < 9; ++i) ASSERT_OK(spool->Append(Kind::kEnd, End(std::to_string(i))));
   const size_t all = ReadAll(spool->folder()).size();
   const std::string path = spool->folder() + "/00000002.seg";
