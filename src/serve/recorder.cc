@@ -14,8 +14,6 @@ using nlohmann::json;
 namespace {
 
 constexpr size_t kMostLostEnds = 16 << 10;
-constexpr double kCommitSeconds = 1;     // between looks at how much waits, and at who commits
-constexpr int64_t kMuchBytes = 8 << 20;  // that wait: committed at the next look
 
 }  // namespace
 
@@ -30,33 +28,32 @@ Result<std::unique_ptr<Recorder>> Recorder::Start(std::shared_ptr<table::Catalog
                                                   double commit_seconds) {
   std::unique_ptr<Recorder> recorder(new Recorder());
   recorder->mode_ = mode;
-  recorder->commit_seconds_ = commit_seconds;
   if (!catalog) return recorder;
   recorder->catalog_ = catalog;
   // The tables are there from the first request on, so that SQL finds their tails.
-  for (const trace::SpoolTable& table : trace::SpoolTables())
-    HEADRACE_TRY(trace::OpenOrCreate(catalog.get(), table.name, table.columns()).status());
+  for (const char* table : {trace::kTraces, trace::kScores})
+    HEADRACE_TRY(trace::OpenOrCreate(catalog.get(), table).status());
   HEADRACE_ASSIGN(recorder->spool_, trace::Spool::Create(trace::SpoolRoot(*catalog)));
-  recorder->thread_ = std::thread([raw = recorder.get()] { raw->Run(); });
+  trace::CommitThreadOptions commits;
+  commits.seconds = commit_seconds;
+  commits.each_look = [raw = recorder.get()] { raw->WriteLostEnds(); };
+  commits.outcome = [raw = recorder.get()](const Status& status) {
+    raw->Trouble("committing traces", status);
+  };
+  commits.complaints = [](const std::vector<std::string>& complaints) {
+    for (const std::string& complaint : complaints)
+      std::fprintf(stderr, "headrace: traces: %s\n", complaint.c_str());
+  };
+  recorder->commits_ = trace::CommitThread::Start(catalog, std::move(commits));
   return recorder;
 }
 
 Recorder::~Recorder() {
-  {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
-  wake_.notify_all();
-  if (thread_.joinable()) thread_.join();
   if (!spool_) return;
+  if (commits_) commits_->Stop();
   WriteLostEnds();
-  spool_.reset();        // from here on it is a dead writer's
-  (void)CommitSpools();  // what stays is for whoever comes next
-}
-
-void Recorder::Complain(const std::vector<std::string>& complaints) {
-  for (const std::string& complaint : complaints)
-    std::fprintf(stderr, "headrace: traces: %s\n", complaint.c_str());
+  spool_.reset();                          // from here on it is a dead writer's
+  if (commits_) (void)commits_->Commit();  // what stays is for whoever comes next
 }
 
 void Recorder::SetText(json* row, const char* text, const char* hash, const std::string& value) const {
@@ -120,62 +117,15 @@ void Recorder::WriteLostEnds() {
 Status Recorder::Commit() {
   if (!spool_) return Status::Ok();
   WriteLostEnds();
-  return CommitSpools();
-}
-
-Status Recorder::CommitSpools() {
-  const std::lock_guard lock(commit_mutex_);
-  Status status;
-  if (!committer_) {
-    auto committer = trace::Committer::Try(catalog_);
-    status = committer.status();
-    if (committer.ok()) committer_ = std::move(*committer);
-  }
-  if (committer_) {
-    const auto counts = committer_->Commit();
-    status = counts.status();
-    if (counts.ok()) {
-      committed_ += counts->total();
-      Complain(counts->complaints);
-    }
-  }
-  Trouble("committing traces", status);
-  std::string kept;
-  for (const std::string& path : trace::DamagedSpools(trace::SpoolRoot(*catalog_)))
-    kept += (kept.empty() ? "" : ", ") + path;
-  const std::lock_guard told(mutex_);
-  damaged_ = kept;
-  return status;
+  return commits_->Commit();
 }
 
 RecorderStats Recorder::stats() const {
   const std::lock_guard lock(mutex_);
   std::string trouble = spool_trouble_;
   if (!commit_trouble_.empty()) trouble += (trouble.empty() ? "" : "; ") + commit_trouble_;
-  return {written_, dropped_, committed_, trouble, damaged_};
-}
-
-// Whether to commit now, the last time being `since` (monotonic seconds).
-bool Recorder::IsDue(double since) {
-  if (MonotonicSeconds() - since >= commit_seconds_) return true;
-  const std::lock_guard lock(commit_mutex_);
-  return committer_ && committer_->waiting() >= kMuchBytes;
-}
-
-void Recorder::Run() {
-  pthread_setname_np(pthread_self(), "hr-trace");
-  (void)CommitSpools();  // of servers that died
-  const std::chrono::duration<double> look(std::min(kCommitSeconds, commit_seconds_));
-  for (double last = MonotonicSeconds();;) {
-    {
-      std::unique_lock lock(mutex_);
-      wake_.wait_for(lock, look, [&] { return stopping_; });
-      if (stopping_) return;
-    }
-    if (!IsDue(last)) continue;
-    (void)Commit();
-    last = MonotonicSeconds();
-  }
+  return {written_, dropped_, commits_ ? commits_->committed() : 0, trouble,
+          commits_ ? commits_->damaged() : ""};
 }
 
 }  // namespace headrace::serve

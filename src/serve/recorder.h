@@ -1,21 +1,18 @@
 // Recorder: every request is a row. A start record lies in the spool before the first byte of an answer, an
 // end record before its last. A thread commits the spools of this machine to the tables, or stands by while
-// another process does (trace/committer.h). A disk that is full or a store that is away costs rows, or delays
-// them, never an answer.
+// another process does (trace/commit_thread.h). A disk that is full or a store that is away costs rows, or
+// delays them, never an answer.
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
-#include <vector>
 
 #include "base/json.h"
 #include "serve/record_mode.h"
-#include "trace/committer.h"
+#include "trace/commit_thread.h"
 
 namespace headrace::serve {
 
@@ -45,29 +42,20 @@ class Recorder {
 
  private:
   Recorder() = default;
-  void Run();
-  bool IsDue(double since);
-  Status CommitSpools();
   void Trouble(const std::string& what, const Status& status);
   Status Append(trace::Kind kind, const nlohmann::json& row);
-  void Complain(const std::vector<std::string>& complaints);
   void WriteLostEnds();
 
   std::shared_ptr<table::Catalog> catalog_;
   RecordMode mode_ = RecordMode::kFull;
-  double commit_seconds_ = 30;
   std::unique_ptr<trace::Spool> spool_;
-  std::mutex commit_mutex_;
-  std::unique_ptr<trace::Committer> committer_;  // null while another process has its lock
-  std::atomic<int64_t> written_{0}, dropped_{0}, committed_{0};
+  std::atomic<int64_t> written_{0}, dropped_{0};
   mutable std::mutex mutex_;
-  std::condition_variable wake_;
-  std::string spool_trouble_, commit_trouble_, damaged_;
+  std::string spool_trouble_, commit_trouble_;
   // Short ends of requests whose own could not be written: written when there is room again. A start without
   // an end would keep every later segment of the spool for as long as the server lives.
   std::deque<nlohmann::json> lost_ends_;
-  bool stopping_ = false;
-  std::thread thread_;
+  std::unique_ptr<trace::CommitThread> commits_;
 };
 
 }  // namespace headrace::serve
