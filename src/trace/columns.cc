@@ -1,10 +1,14 @@
 #include "trace/columns.h"
 
 #include <arrow/array/builder_binary.h>
+#include <arrow/array/builder_nested.h>
 #include <arrow/array/builder_primitive.h>
 #include <arrow/array/builder_time.h>
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
+#include <arrow/util/key_value_metadata.h>
+
+#include <cstring>
 
 #include "base/json.h"
 #include "table/arrow_bridge.h"
@@ -70,20 +74,34 @@ constexpr Column kScoreColumns[] = {
     {"who", Type::kText},
 };
 
-std::shared_ptr<arrow::DataType> ArrowType(Type type) {
-  switch (type) {
+std::shared_ptr<arrow::Field> ArrowField(const Column& column) {
+  const auto of = [&](std::shared_ptr<arrow::DataType> type) {
+    return arrow::field(column.name, std::move(type));
+  };
+  switch (column.type) {
     case Type::kText:
-      return arrow::utf8();
+      return of(arrow::utf8());
     case Type::kInteger:
-      return arrow::int64();
+      return of(arrow::int64());
     case Type::kNumber:
-      return arrow::float64();
+      return of(arrow::float64());
     case Type::kTime:
-      return arrow::timestamp(arrow::TimeUnit::MICRO, "UTC");
+      return of(arrow::timestamp(arrow::TimeUnit::MICRO, "UTC"));
     case Type::kFlag:
-      return arrow::boolean();
+      return of(arrow::boolean());
+    case Type::kJson:
+      return of(arrow::utf8())
+          ->WithMetadata(arrow::key_value_metadata({"ARROW:extension:name"}, {"arrow.json"}));
+    case Type::kIntegers:
+      return of(arrow::list(arrow::int64()));
+    case Type::kFloats:
+      return of(arrow::list(arrow::float32()));
+    case Type::kNumbers:
+      return of(arrow::list(arrow::float64()));
+    case Type::kBytes:
+      return of(arrow::binary());
   }
-  return arrow::utf8();
+  return nullptr;
 }
 
 template <typename Builder, typename Take>
@@ -96,6 +114,21 @@ Result<std::shared_ptr<arrow::Array>> Build(Builder* builder, const char* name, 
   std::shared_ptr<arrow::Array> array;
   HEADRACE_ARROW_TRY(builder->Finish(&array));
   return array;
+}
+
+// A list's values lie in a binary value one after another.
+template <typename ValueBuilder>
+Result<std::shared_ptr<arrow::Array>> BuildLists(const char* name, const std::vector<json>& rows) {
+  using Value = typename ValueBuilder::value_type;
+  const auto values = std::make_shared<ValueBuilder>();
+  arrow::ListBuilder builder(arrow::default_memory_pool(), values);
+  return Build(&builder, name, rows, [&](const json& value, auto* to) {
+    if (!value.is_binary() || value.get_binary().size() % sizeof(Value) != 0) return false;
+    const auto& bytes = value.get_binary();
+    std::vector<Value> list(bytes.size() / sizeof(Value));
+    if (!list.empty()) std::memcpy(list.data(), bytes.data(), bytes.size());
+    return to->Append().ok() && values->AppendValues(list.data(), static_cast<int64_t>(list.size())).ok();
+  });
 }
 
 Result<std::shared_ptr<arrow::Array>> BuildColumn(const Column& column, const std::vector<json>& rows) {
@@ -119,7 +152,8 @@ Result<std::shared_ptr<arrow::Array>> BuildColumn(const Column& column, const st
       });
     }
     case Type::kTime: {
-      arrow::TimestampBuilder builder(ArrowType(Type::kTime), arrow::default_memory_pool());
+      arrow::TimestampBuilder builder(arrow::timestamp(arrow::TimeUnit::MICRO, "UTC"),
+                                      arrow::default_memory_pool());
       return Build(&builder, column.name, rows, [](const json& value, auto* to) {
         return value.is_number_integer() && to->Append(value.get<int64_t>()).ok();
       });
@@ -128,6 +162,30 @@ Result<std::shared_ptr<arrow::Array>> BuildColumn(const Column& column, const st
       arrow::BooleanBuilder builder;
       return Build(&builder, column.name, rows, [](const json& value, auto* to) {
         return value.is_boolean() && to->Append(value.get<bool>()).ok();
+      });
+    }
+    case Type::kJson: {
+      arrow::StringBuilder builder;
+      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
+        if (value.is_null() || value.is_binary()) return false;
+        return to
+            ->Append(value.is_string() ? value.get_ref<const std::string&>()
+                                       : value.dump(-1, ' ', false, json::error_handler_t::replace))
+            .ok();
+      });
+    }
+    case Type::kIntegers:
+      return BuildLists<arrow::Int64Builder>(column.name, rows);
+    case Type::kFloats:
+      return BuildLists<arrow::FloatBuilder>(column.name, rows);
+    case Type::kNumbers:
+      return BuildLists<arrow::DoubleBuilder>(column.name, rows);
+    case Type::kBytes: {
+      arrow::BinaryBuilder builder;
+      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
+        if (!value.is_binary()) return false;
+        const auto& bytes = value.get_binary();
+        return to->Append(bytes.data(), static_cast<int32_t>(bytes.size())).ok();
       });
     }
   }
@@ -147,7 +205,7 @@ std::string RowIdOf(std::string told) {
 
 std::shared_ptr<arrow::Schema> ArrowSchema(std::span<const Column> columns) {
   arrow::FieldVector fields;
-  for (const Column& column : columns) fields.push_back(arrow::field(column.name, ArrowType(column.type)));
+  for (const Column& column : columns) fields.push_back(ArrowField(column));
   return arrow::schema(fields);
 }
 

@@ -1,6 +1,5 @@
-// The columns of the tables that a server fills: what is recorded of a request, and of a score. A record
-// of the spool is a JSON object with these names; a row of `traces` is its start record and its end record
-// together.
+// The columns of the tables that spools fill, and rows as batches. A row on its way is a JSON object with
+// these names; lists of numbers and bytes are binary values in it, as they lie in memory.
 #pragma once
 
 #include <memory>
@@ -15,12 +14,26 @@
 
 namespace headrace::trace {
 
-// As spools and notes name their tables, and as people may. In a catalog they are `hr.traces` and
-// `hr.scores`.
+// As spools and notes name their tables, and as people may. In a catalog they are `hr.traces`, `hr.scores`,
+// ….
 inline constexpr const char* kTraces = "traces";
 inline constexpr const char* kScores = "scores";
+inline constexpr const char* kRuns = "runs";
+inline constexpr const char* kMetrics = "metrics";
+inline constexpr const char* kMedia = "media";
 
-enum class Type { kText, kInteger, kNumber, kTime, kFlag };  // kTime: microseconds since 1970 in JSON
+enum class Type {
+  kText,
+  kInteger,
+  kNumber,
+  kTime,  // microseconds since 1970 in JSON
+  kFlag,
+  kJson,      // a JSON value, or text that is JSON
+  kIntegers,  // list<int64>: binary, 8 bytes each
+  kFloats,    // list<float32>: binary, 4 bytes each
+  kNumbers,   // list<float64>: binary, 8 bytes each
+  kBytes,     // a blob: binary
+};
 
 struct Column {
   const char* name;
@@ -28,6 +41,10 @@ struct Column {
 };
 std::span<const Column> TraceColumns();
 std::span<const Column> ScoreColumns();
+// run_columns.cc
+std::span<const Column> RunColumns();
+std::span<const Column> MetricColumns();
+std::span<const Column> MediaColumns();
 
 // The id of a request's row, from the id that an API told: "chatcmpl-…", "cmpl-…", "resp_…", "msg_…".
 std::string RowIdOf(std::string told);

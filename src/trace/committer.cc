@@ -20,6 +20,7 @@ using nlohmann::json;
 
 // Most rows of one note: bounds the commit after a long outage.
 constexpr size_t kMostRows = 16 << 10;
+constexpr size_t kPointsOfARow = 64;  // take as much memory as a row of other tables
 constexpr Position kEnd{INT64_MAX, 0};
 
 }  // namespace
@@ -57,6 +58,7 @@ Committer::~Committer() = default;
 // What the tables have of a spool that no note knows: of version 1, its writer's own commits.
 Result<Committer::Source> Committer::Open(const std::string& writer) const {
   Source source;
+  source.replay = Replay(writer);
   source.older.assign(SpoolTables().size(), -1);
   if (!IsVersion1(FolderOf(writer))) return source;
   for (size_t t = 0; t < source.older.size(); ++t) {
@@ -86,9 +88,11 @@ Status Committer::Read(const std::string& writer, Position until, Source* source
                     for (size_t t = 0; t < had.size(); ++t)
                       if (record.end.sequence() <= source->older[t]) (*rows)[t].resize(had[t]);
                     source->done = record.end;
-                    full = until == kEnd && Count(*rows) >= kMostRows;
+                    const auto points = static_cast<size_t>(source->replay.points());
+                    full = until == kEnd && Count(*rows) + points / kPointsOfARow >= kMostRows;
                     return Status::Ok();
                   }));
+  source->replay.Flush(rows);
   if (!stopped) source->done = std::max(source->done, std::min(report.end, until));
   for (size_t i = 0; i < report.damaged.size(); ++i)
     if (source->damaged.insert(report.damaged[i]).second) landed_.complaints.push_back(report.complaints[i]);
@@ -228,10 +232,10 @@ Status Committer::CommitTable(size_t t) {
   if (!appender) {
     const SpoolTable& facts = SpoolTables()[t];
     Step();
-    HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog_.get(), facts.name, facts.columns()));
+    HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog_.get(), facts.name));
     table::CommitOptions options;
-    options.why = "serving";
-    options.how = "headrace serve";
+    options.why = "filled from spools";
+    options.how = "headrace";
     options.writer = note_.committer;
     options.sequence = note_.number;
     options.since = note_.since[facts.name];

@@ -6,15 +6,20 @@
 namespace headrace::trace {
 namespace {
 
+constexpr const char* kMetricsKey[] = {"run", "key", "from_step"};
+
 constexpr SpoolTable kTables[] = {
-    {kTraces, TraceColumns},
-    {kScores, ScoreColumns},
+    {kTraces, TraceColumns, {}, true},
+    {kScores, ScoreColumns, {}, true},
+    {kRuns, RunColumns, {}, false},
+    {kMetrics, MetricColumns, kMetricsKey, false},
 };
 
 constexpr KindFacts kKinds[] = {
-    {Kind::kStart, "start", 0, Role::kBegin},
-    {Kind::kEnd, "end", 0, Role::kEnd},
-    {Kind::kScore, "score", 1, Role::kRow},
+    {Kind::kStart, "start", 0, Role::kBegin},    {Kind::kEnd, "end", 0, Role::kEnd},
+    {Kind::kScore, "score", 1, Role::kRow},      {Kind::kRun, "run", 2, Role::kRow},
+    {Kind::kSeries, "series", 3, Role::kSeries}, {Kind::kKey, "key", 3, Role::kKey},
+    {Kind::kPoints, "points", 3, Role::kPoints},
 };
 
 }  // namespace

@@ -10,17 +10,33 @@
 
 namespace headrace::trace {
 
-enum class Kind : uint8_t { kStart = 1, kEnd = 2, kScore = 3 };  // as segments hold it
+// As segments hold it. Payloads are JSON objects with the names of the columns, but for kKey, kPoints and
+// kMedia (docs/format/spool.md).
+enum class Kind : uint8_t {
+  kStart = 1,
+  kEnd = 2,
+  kScore = 3,
+  kRun = 4,     // what is known of a run now
+  kSeries = 5,  // {"run", "rank", "life", "owner"}: whose the keys and points are that follow in this segment
+  kKey = 6,     // a number for a key, in this segment
+  kPoints = 7,  // values of keys at one step
+  kMedia = 8,
+};
 
 enum class Role {
   kRow,    // a row by itself
   kBegin,  // the first half of a row: what was begun and not ended is known, too
   kEnd,    // the other half, joined by "id"; a row by itself where the first could not be written
+  kSeries,
+  kKey,
+  kPoints,
 };
 
 struct SpoolTable {
   const char* name;
   std::span<const Column> (*columns)();
+  std::span<const char* const> sort_key;  // of a table that is made anew
+  bool was_plain;                         // earlier programs called it so, without the schema `hr`
 };
 // All that are filled from spools.
 std::span<const SpoolTable> SpoolTables();

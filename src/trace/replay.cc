@@ -7,14 +7,36 @@ namespace headrace::trace {
 using nlohmann::json;
 
 void Replay::Take(const Record& record, Rows* rows) {
+  last_ = record.end;
   const KindFacts* facts = FindKind(record.kind);
+  if (facts == nullptr) {
+    ++unreadable_;
+    return;
+  }
+  if (facts->role == Role::kKey || facts->role == Role::kPoints) {
+    const bool read = facts->role == Role::kKey ? points_.AddKey(record.payload)
+                                                : points_.Add(record.payload, record.end.sequence(),
+                                                              &(*rows)[facts->table], &last_time_);
+    if (!read) ++unreadable_;
+    return;
+  }
   json value = ParseJson(record.payload);
-  if (facts == nullptr || !value.is_object()) {
+  if (!value.is_object()) {
     ++unreadable_;
     return;
   }
   std::vector<json>& table = (*rows)[facts->table];
-  if (facts->role == Role::kRow) return table.push_back(std::move(value));
+  if (facts->role == Role::kSeries) {
+    Flush(rows);
+    if (!TakeSeries(value)) ++unreadable_;
+    return;
+  }
+  if (facts->role == Role::kRow) {
+    if (facts->table == runs_) TakeRun(value);
+    value["seq"] = record.end.sequence();
+    value["writer"] = writer_;
+    return table.push_back(std::move(value));
+  }
   const auto id = value.find("id");
   if (id == value.end() || !id->is_string()) {
     ++unreadable_;
@@ -33,11 +55,50 @@ void Replay::Take(const Record& record, Rows* rows) {
   open_.erase(begun);
 }
 
+bool Replay::TakeSeries(const json& head) {
+  const auto run = head.find("run"), rank = head.find("rank"), life = head.find("life"),
+             owner = head.find("owner");
+  if (run == head.end() || !run->is_string() || rank == head.end() || !rank->is_number_integer() ||
+      life == head.end() || !life->is_number_integer())
+    return false;
+  points_.Begin({*run, rank->get<int64_t>(), life->get<int64_t>(), writer_});
+  if (owner != head.end() && *owner == true) {
+    run_ = *run;
+    life_ = *life;
+  }
+  return true;
+}
+
+void Replay::TakeRun(const json& row) {
+  const auto id = row.find("id"), state = row.find("state"), time = row.find("time");
+  if (time != row.end() && time->is_number_integer()) last_time_ = std::max(last_time_, time->get<int64_t>());
+  if (run_ && id != row.end() && *id == *run_ && state != row.end() && *state != "running") run_.reset();
+}
+
 void Replay::AddInterrupted(Rows* rows) const {
   for (const auto& [key, begun] : open_) {
     json row = begun.row;
     row["finish"] = "interrupted";
     row["why"] = "the server ended before the answer did";
+    (*rows)[key.first].push_back(std::move(row));
+  }
+  if (!run_) return;
+  (*rows)[runs_].push_back(
+      {{"id", *run_},
+       {"seq", last_.sequence() + 1},
+       {"time", last_time_},
+       {"writer", writer_},
+       {"life", life_},
+       {"state", "killed"},
+       {"ended", last_time_},
+       {"reason", "its process ended without a word, soon after the last thing that it logged"}});
+}
+
+void Replay::AddRunning(Rows* rows) const {
+  for (const auto& [key, begun] : open_) {
+    json row = begun.row;
+    row["finish"] = nullptr;
+    row["why"] = "running";
     (*rows)[key.first].push_back(std::move(row));
   }
 }

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/json.h"
 #include "trace/kinds.h"
+#include "trace/points.h"
 #include "trace/spool.h"
 
 namespace headrace::trace {
@@ -24,22 +26,43 @@ inline size_t Count(const Rows& rows) {
 // One spool's records in their order: keeps what has begun and not ended.
 class Replay {
  public:
+  explicit Replay(std::string writer = "") : writer_(std::move(writer)) {}
+
   // Adds the rows that `record` completes.
   void Take(const Record& record, Rows* rows);
-  // Adds what never ended: rows with finish = "interrupted".
+  // Adds rows of the points that were taken and are not among the rows yet.
+  void Flush(Rows* rows) { points_.Flush(&(*rows)[metrics_]); }
+  // Those points are not wanted: a table has them.
+  void DropPoints() { points_.Drop(); }
+  // Adds what never ended, as its writer's death leaves it: requests with finish = "interrupted", and of a
+  // run that it is `killed`.
   void AddInterrupted(Rows* rows) const;
+  // Adds requests that are under way: their writer lives.
+  void AddRunning(Rows* rows) const;
   // Before the oldest record that has begun and not ended; `otherwise` where there is none.
   Position Oldest(Position otherwise) const;
   size_t open() const { return open_.size(); }
   int64_t unreadable() const { return unreadable_; }
+  int64_t points() const { return points_.waiting(); }
 
  private:
   struct Begun {
     nlohmann::json row;
     Position end;  // of its record
   };
+  void TakeRun(const nlohmann::json& row);
+  bool TakeSeries(const nlohmann::json& head);
+
+  std::string writer_;
+  size_t metrics_ = FindTable(kMetrics), runs_ = FindTable(kRuns);
   std::map<std::pair<size_t, std::string>, Begun> open_;  // by table and id
-  int64_t unreadable_ = 0;                                // records that are whole, but are not what we write
+  PointChunks points_;
+  // The run that this writer is answerable for, while it has not said that it ended.
+  std::optional<std::string> run_;
+  int64_t life_ = 0;
+  Position last_;           // after the last record
+  int64_t last_time_ = 0;   // that it told; microseconds since 1970
+  int64_t unreadable_ = 0;  // records that are whole, but are not what we write
 };
 
 }  // namespace headrace::trace

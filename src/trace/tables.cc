@@ -3,7 +3,9 @@
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
+#include "base/check.h"
 #include "base/json.h"
+#include "table/sort_rows.h"
 #include "trace/kinds.h"
 
 namespace headrace::trace {
@@ -11,11 +13,16 @@ namespace {
 
 using nlohmann::json;
 
+const SpoolTable& FactsOf(const std::string& name) {
+  const size_t table = FindTable(name.c_str());
+  HEADRACE_CHECK(table < SpoolTables().size());
+  return SpoolTables()[table];
+}
+
 Result<table::CommitResult> CommitOnce(table::Catalog* catalog, const char* name,
-                                       std::span<const Column> columns, const std::vector<json>& rows,
-                                       const table::CommitOptions& options) {
-  HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog, name, columns));
-  HEADRACE_ASSIGN(const auto batch, ToBatch(columns, rows));
+                                       const std::vector<json>& rows, const table::CommitOptions& options) {
+  HEADRACE_ASSIGN(const auto table, OpenOrCreate(catalog, name));
+  HEADRACE_ASSIGN(const auto batch, ToBatch(FactsOf(name).columns(), rows));
   HEADRACE_ASSIGN(const auto appender, table->StartAppend(batch->schema()->field_names(), options));
   HEADRACE_TRY(appender->Write(*batch));
   return appender->Commit();
@@ -23,7 +30,9 @@ Result<table::CommitResult> CommitOnce(table::Catalog* catalog, const char* name
 
 // Whether the table that bears the plain name is one that an earlier Headrace filled: a person's has other
 // columns.
-Result<bool> IsOurs(const table::Catalog& catalog, const std::string& name, std::span<const Column> columns) {
+Result<bool> IsOurs(const table::Catalog& catalog, const std::string& name) {
+  if (!FactsOf(name).was_plain) return false;
+  const std::span<const Column> columns = FactsOf(name).columns();
   const auto table = catalog.OpenTable(name);
   if (table.status().Is(Code::kNotFound)) return false;
   if (!table.ok()) return table.status();
@@ -43,10 +52,10 @@ Result<bool> IsOurs(const table::Catalog& catalog, const std::string& name, std:
 
 std::string SystemName(const std::string& name) { return std::string(table::kSystemSchema) + name; }
 
-Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const char* name,
-                                                   std::span<const Column> columns) {
-  HEADRACE_ASSIGN(const table::Schema schema, table::SchemaFromArrow(*ArrowSchema(columns)));
-  const table::CommitOptions options{.why = "filled by serving", .how = "headrace serve"};
+Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const std::string& name) {
+  const SpoolTable& facts = FactsOf(name);
+  HEADRACE_ASSIGN(const table::Schema schema, table::SchemaFromArrow(*ArrowSchema(facts.columns())));
+  const table::CommitOptions options{.why = "filled from spools", .how = "headrace"};
   const std::string own = SystemName(name);
   const Status there = catalog->OpenTable(own).status();
   if (!there.ok() && !there.Is(Code::kNotFound)) return there;
@@ -54,6 +63,11 @@ Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, cons
   HEADRACE_ASSIGN(auto opened, catalog->OpenOrCreateSystemTable(own, schema, options));
   // A table that an earlier program made lacks the columns that came later.
   HEADRACE_ASSIGN(const table::View view, opened->At());
+  const std::vector<std::string> key(facts.sort_key.begin(), facts.sort_key.end());
+  if (!there.ok() && !key.empty() && table::SortKey(view.snapshot()).empty()) {
+    const Status sorted = opened->SortBy(key, options).status();
+    if (!sorted.ok() && !sorted.Is(Code::kConflict)) return sorted;
+  }
   std::vector<table::Field> missing;
   for (const table::Field& field : schema.fields) {
     if (view.schema().Find(field.name) == nullptr) missing.push_back(field);
@@ -67,7 +81,7 @@ Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, cons
 Status CarryOver(table::Catalog* catalog, const std::string& name) {
   HEADRACE_ASSIGN(const table::RefValue plain, catalog->refs().Get(name));
   if (plain.kind != table::RefKind::kTable) return Status::Ok();
-  HEADRACE_ASSIGN(const bool ours, IsOurs(*catalog, name, SpoolTables()[FindTable(name.c_str())].columns()));
+  HEADRACE_ASSIGN(const bool ours, IsOurs(*catalog, name));
   if (!ours) return Status::Ok();
   return catalog->MoveTable(name, SystemName(name), {.why = "carried over to the schema hr"});
 }
@@ -77,7 +91,7 @@ Result<std::optional<std::string>> NameIn(const table::Catalog& catalog, const s
   const Status opened = catalog.OpenTable(own).status();
   if (opened.ok()) return std::optional<std::string>(std::move(own));
   if (!opened.Is(Code::kNotFound)) return opened;
-  HEADRACE_ASSIGN(const bool older, IsOurs(catalog, name, SpoolTables()[FindTable(name.c_str())].columns()));
+  HEADRACE_ASSIGN(const bool older, IsOurs(catalog, name));
   return older ? std::optional<std::string>(name) : std::nullopt;
 }
 
@@ -98,12 +112,12 @@ Result<std::optional<table::View>> Newest(const table::Catalog& catalog, const c
 Result<table::CommitResult> CommitTraces(table::Catalog* catalog, const std::string& rows) {
   const json list = ParseJson(rows);
   if (!list.is_array()) return Status::Invalid("the rows of `traces` are not a JSON list");
-  return CommitOnce(catalog, kTraces, TraceColumns(), list.get<std::vector<json>>(),
+  return CommitOnce(catalog, kTraces, list.get<std::vector<json>>(),
                     {.why = "answers in a program", .how = "python"});
 }
 
 Result<table::CommitResult> CommitScore(table::Catalog* catalog, const json& score) {
-  return CommitOnce(catalog, kScores, ScoreColumns(), {score}, {.why = "a score", .how = "headrace score"});
+  return CommitOnce(catalog, kScores, {score}, {.why = "a score", .how = "headrace score"});
 }
 
 }  // namespace headrace::trace

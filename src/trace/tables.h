@@ -3,7 +3,6 @@
 
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 
 #include <nlohmann/json_fwd.hpp>
@@ -19,8 +18,8 @@ std::string SystemName(const std::string& name);
 // there is none, or a person's.
 Status CarryOver(table::Catalog* catalog, const std::string& name);
 // The table, carried over or made where it is missing, with the columns that it lacks.
-Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const char* name,
-                                                   std::span<const Column> columns);
+// `name` is one of SpoolTables().
+Result<std::shared_ptr<table::Table>> OpenOrCreate(table::Catalog* catalog, const std::string& name);
 
 // The sequence of a writer's last commit; -1: none is known.
 int64_t LastSequence(const table::View& view, const std::string& writer);

@@ -87,13 +87,13 @@ TEST(Tables, CarriedOverWhateverFails) {
       const auto faulty = store::NewFaultyStore(inner);
       ASSERT_VALUE(const auto catalog, table::Catalog::OpenOn(faulty, {.threads = 1}));
       faulty->Arm({.at = n, .fault = fault});
-      (void)OpenOrCreate(catalog.get(), kTraces, TraceColumns()).ok();
+      (void)OpenOrCreate(catalog.get(), kTraces).ok();
       const bool fired = faulty->fired();
       faulty->Arm({});
       ASSERT_VALUE(const Uuid plain, IdOf(*setup, kTraces));
       ASSERT_EQ(plain, older) << static_cast<int>(fault) << " at " << n;
       ASSERT_OK(CarryOver(setup.get(), kTraces));
-      ASSERT_VALUE(const auto table, OpenOrCreate(setup.get(), kTraces, TraceColumns()));
+      ASSERT_VALUE(const auto table, OpenOrCreate(setup.get(), kTraces));
       ASSERT_EQ(table->id(), older) << static_cast<int>(fault) << " at " << n;
       ASSERT_VALUE(const auto names, setup->TableNames());
       ASSERT_EQ(names, std::vector<std::string>{"hr.traces"}) << static_cast<int>(fault) << " at " << n;

@@ -26,24 +26,31 @@ Status FolderTail(const std::string& folder, size_t table, const Note& note, con
   const int64_t older = LastSequence(view, writer);  // of version 1
   const int64_t done = std::max(note.Taken(writer, notes).sequence(), older);
   const auto takeover = Takeover::Try(folder);
-  Replay replay;
+  Replay replay(writer);
   Rows rows = NoRows();
+  const auto take = [&] {
+    std::move(rows[table].begin(), rows[table].end(), std::back_inserter(*wanted));
+    rows = NoRows();
+  };
   HEADRACE_ASSIGN(const ReadReport report, ReadSpool(folder, {}, [&](const Record& record) {
                     replay.Take(record, &rows);
-                    if (record.end.sequence() > done)
-                      std::move(rows[table].begin(), rows[table].end(), std::back_inserter(*wanted));
-                    rows = NoRows();
+                    if (record.end.sequence() > done) {
+                      take();
+                    } else {
+                      rows = NoRows();
+                      replay.DropPoints();
+                    }
                     return Status::Ok();
                   }));
+  replay.Flush(&rows);
+  take();
   if (note.TookInterrupted(writer, notes) || older > report.end.sequence()) return Status::Ok();
-  replay.AddInterrupted(&rows);
-  for (json& row : rows[table]) {
-    if (!takeover) {
-      row["finish"] = nullptr;
-      row["why"] = "running";
-    }
-    wanted->push_back(std::move(row));
+  if (takeover) {
+    replay.AddInterrupted(&rows);
+  } else {
+    replay.AddRunning(&rows);
   }
+  take();
   return Status::Ok();
 }
 

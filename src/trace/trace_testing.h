@@ -49,7 +49,7 @@ inline RowsById Read(const std::shared_ptr<table::Catalog>& catalog, bool tail) 
   RowsById rows;
   for (;;) {
     rows.clear();
-    const auto table = OpenOrCreate(catalog.get(), kTraces, TraceColumns());
+    const auto table = OpenOrCreate(catalog.get(), kTraces);
     EXPECT_TRUE(table.ok()) << table.status().ToString();
     const auto view = (*table)->At();
     EXPECT_TRUE(view.ok());
