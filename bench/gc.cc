@@ -116,7 +116,6 @@ int main(int argc, char** argv) {
   std::printf(
       "{\"files\": %lld, \"deleted\": %lld, \"requests\": %lld, \"seconds\": %.3f, \"peak_mb\": %.1f}\n",
       static_cast<long long>(files), static_cast<long long>(report.deleted.objects),
-      static_cast<long long>(counting->requests.load()), MonotonicSeconds() - begin,
-      PeakMegabytes());
+      static_cast<long long>(counting->requests.load()), MonotonicSeconds() - begin, PeakMegabytes());
   return 0;
 }
