@@ -32,6 +32,7 @@ from headrace.errors import (
 from headrace.model import Answer, Delta, Model, Ranked, Tokenize
 from headrace.objects import Json
 from headrace.rows import Batch, Reader, Row
+from headrace.runs import Run, current_run, run
 from headrace.snapshot import Snapshot
 from headrace.sources import Mixture, Pack
 from headrace.split import Split
@@ -93,6 +94,7 @@ __all__ = [
     "Reader",
     "Resize",
     "Row",
+    "Run",
     "Snapshot",
     "Split",
     "Storage",
@@ -105,7 +107,9 @@ __all__ = [
     "Unsupported",
     "Verification",
     "Writer",
+    "current_run",
     "decode_image",
     "init",
     "open",
+    "run",
 ]

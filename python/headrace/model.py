@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace import _native, answers, process, program
+from headrace import _native, answers, process, program, runs
 from headrace.answers import Answer, Delta
 from headrace.errors import HeadraceError, Invalid, NotFound, Unsupported
 from headrace.hints import Hinted
@@ -223,6 +223,12 @@ class Model(Hinted):
         self._own = process.Own(load(), load)
         _models.add(self)
         self.facts: dict[str, Any] = self._native.facts()
+        runs.note_input(self)
+
+    def _as_input(self) -> dict[str, Any]:
+        """What a run notes of it."""
+        entry = {"kind": "model", "name": self._name, "sha256": self.facts.get("sha256")}
+        return {key: value for key, value in entry.items() if value}
 
     @property
     def _native(self) -> Any:

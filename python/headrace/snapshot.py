@@ -91,13 +91,25 @@ class Shown(Hinted):
 class Snapshot(Shown):
     """A table at one version. It never changes, whatever is committed later."""
 
-    def __init__(self, view: _native.View) -> None:
+    def __init__(self, view: _native.View, name: str | None = None) -> None:
         self._address = (view.location, view.prefix, view.version)
+        self._name = name  # of the table, where it was opened by one
         self._own = Own(view, functools.partial(process.view, self._address))
 
     @property
     def _view(self) -> _native.View:
         return self._own.get()
+
+    def _as_input(self) -> dict[str, Any]:
+        """What a run notes of it."""
+        location, prefix, version = self._address
+        entry = {
+            "kind": "table",
+            "name": self._name,
+            "version": version,
+            "table": prefix.removeprefix("tables/").rstrip("/"),
+        }
+        return {key: value for key, value in entry.items() if value is not None} | {"catalog": location}
 
     @property
     def version(self) -> int:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from headrace import _native, process, ranks, tensors
+from headrace import _native, process, ranks, runs, tensors
 from headrace.errors import Invalid
 from headrace.hints import Hinted, argument
 from headrace.snapshot import Snapshot
@@ -196,6 +196,19 @@ class Stream(Hinted):
         self._mapped: str | None = None  # the state after the last batch that a map gave
         self._native = self._open()
         ranks.check(inputs, options, json.loads(self._native.state()))
+        runs.note_input(self)
+
+    def _as_input(self) -> dict[str, Any]:
+        """What a run notes of it."""
+        options = self._options
+        entry: dict[str, Any] = {
+            "kind": "stream",
+            "sources": [snapshot._as_input() | ({"where": where} if where else {}) for snapshot, where in self._inputs],
+        }
+        for name in ("columns", "batch_size", "seed", "shuffle", "weights", "mixture", "images"):
+            if options.get(name) not in (None, "", [], False):
+                entry[name] = options[name]
+        return entry
 
     def _open(self, **more: Any) -> _native.Stream:
         if self._tokenize is not None:

@@ -43,6 +43,9 @@ class Table(Maintained):
     def __reduce__(self) -> Any:
         return _reopen_table, self._address
 
+    def _as_input(self) -> dict[str, Any]:
+        return self.at()._as_input()
+
     @property
     def name(self) -> str:
         """Its name in the catalog."""
@@ -66,7 +69,7 @@ class Table(Maintained):
             if version.tzinfo is not None:
                 version = version.astimezone(datetime.timezone.utc).replace(tzinfo=None)
             version = version.isoformat()
-        return Snapshot(self._native.at("" if version is None else str(version)))
+        return Snapshot(self._native.at("" if version is None else str(version)), self.name)
 
     @property
     def version(self) -> int:

@@ -19,6 +19,7 @@ NB_MODULE(_native, m) {
   BindColumns(m);
   BindCatalog(m);
   BindStream(m);
+  BindRun(m);
   // For objects with threads of their own, in a forked child: never taken down.
   m.def("abandon", [](nb::handle object) { object.inc_ref(); });
   m.def("decode_image", [](const nb::bytes& bytes, bool upright) {

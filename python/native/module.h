@@ -59,5 +59,6 @@ std::vector<nb::dict> VerifyAll(const table::Catalog& catalog, bool newest);
 void BindRows(nb::module_& m);     // rows.cc: batches and readers
 void BindColumns(nb::module_& m);  // columns.cc: rows made of Python's columns
 void BindCatalog(nb::module_& m);  // catalog.cc: catalogs and SQL
+void BindRun(nb::module_& m);      // run.cc: what a run logs
 
 }  // namespace headrace::python

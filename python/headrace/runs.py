@@ -1,0 +1,458 @@
+"""Runs: what a program tries, with what it was given, what came out, and how it went on the way.
+
+    with hr.run("probe", config={"lr": 0.01}) as run:
+        run.use(photos)
+        for step, batch in enumerate(stream):
+            run.log({"loss": loss}, step=step)
+
+Everything becomes rows: of ``hr.runs``, ``hr.metrics`` and ``hr.media``."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import contextvars
+import json
+import os
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from types import TracebackType
+from typing import Any
+
+from headrace import _native, run_facts, run_identity, run_values
+from headrace import catalog as catalogs
+from headrace.catalog import Catalog
+from headrace.errors import HeadraceError, Invalid, NotFound
+
+FIRST_SUMMARY_SECONDS = 30.0  # then twice as long each time: about three rows a short run, and a dozen a month
+SYSTEM = "sys/"  # the prefix of what is measured of the machine
+
+_current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("headrace_run", default=None)
+_open: weakref.WeakSet[Run] = weakref.WeakSet()
+
+
+class Fields(MutableMapping[str, Any]):
+    """A run's config or summary: a dict whose keys are attributes too."""
+
+    def __init__(self, changed: Any) -> None:
+        object.__setattr__(self, "_values", {})
+        object.__setattr__(self, "_changed", changed)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._values[str(key)] = value
+        self._changed()
+
+    def __delitem__(self, key: str) -> None:
+        del self._values[key]
+        self._changed()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(
+                f"there is no {name!r} here; there are {', '.join(self._values) or 'none yet'}"
+            ) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+
+class Run:
+    """One execution of a program, made by ``hr.run()``.
+
+    ``id``, ``name``, ``project``, ``tags``; ``config`` and ``summary`` (dicts whose keys are attributes); ``rank``; ``life``,
+    which grows with each start of the run, and ``resumed``, whether there was one before. Safe to use from many threads."""
+
+    def __init__(
+        self, catalog: Catalog, identity: str, known: Mapping[str, Any] | None, facts: dict[str, Any], rank: int
+    ) -> None:
+        self.id = identity
+        self.name: str = facts["name"]
+        self.project: str | None = facts["project"]
+        self.rank = rank
+        self.resumed = known is not None and not known["alive"]
+        attached = known is not None and known["alive"] and rank == 0
+        self.life: int = (
+            known["life"] if known and attached else run_identity.next_life(known["life"] if known else None)
+        )
+        self._catalog = catalog
+        self._owner = rank == 0 and not attached
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._facts = facts
+        self._last_time = known["time"] if known else 0
+        self._inputs: list[dict[str, Any]] = list(known["inputs"]) if known else []
+        self._outputs: list[dict[str, Any]] = list(known["outputs"]) if known else []
+        self._finished = False
+        self._dirty = False
+        self.config = Fields(self._change)
+        self.summary = Fields(self._change)
+        self.tags: tuple[str, ...] = tuple(facts["tags"])
+        self._next_summary = time.monotonic() + FIRST_SUMMARY_SECONDS
+        self._summary_every = FIRST_SUMMARY_SECONDS
+        self._token: contextvars.Token[Run | None] | None = None
+        self._looking: threading.Thread | None = None
+        self._writer = _native.RunWriter(catalog.location, self.id, rank, self.life, self._owner)
+        self._log = self._writer.log
+        self._first_step = known["step"] + 1 if known and known["step"] is not None else 0
+        self._started = known is None
+
+    # ---- what is logged
+
+    def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
+        """Keeps values of a step: numbers (also numpy's, and tensors of one element), nested mappings of them (``train/loss``).
+
+        ``step``: any integer; without one, the step after the last. Several calls may log values of one step. NaN and
+        infinities are values. What was logged when this returns survives the end of the process, however it ends.
+
+        Raises:
+            Invalid: a value is no number and nothing else that a run keeps, or the run is finished.
+            Unavailable: the disk is full.
+        """
+        if self._pid != os.getpid():
+            self._after_fork()
+        if step is None and self._first_step:
+            step, self._first_step = self._first_step, 0
+        others = self._log(values if type(values) is dict else dict(values), step)
+        if others is not None:
+            self._log_others(values, others, self._writer.step)
+        if self._dirty or time.monotonic() > self._next_summary:
+            self._tell()
+
+    def _log_others(self, values: Mapping[str, Any], keys: Iterable[Any], step: int) -> None:
+        numbers = []
+        for name, value in run_values.flat({key: values[key] for key in keys}):
+            found = run_values.number(value)
+            if found is None:
+                raise Invalid(
+                    f"{name!r} is a {type(value).__name__}: a run logs numbers; config, notes and tags hold the rest"
+                )
+            numbers.append((name, found))
+        if numbers:
+            self._writer.log_numbers(numbers, step)
+
+    @property
+    def step(self) -> int:
+        """The last step that was logged here; -1 before the first."""
+        return self._writer.step
+
+    # ---- what it is made of
+
+    def use(self, thing: Any) -> Any:
+        """Notes an input: a table (at its version of now), a snapshot, a stream, a model, or anything with a name. Given back
+        as it came.
+
+        Raises:
+            Invalid: it is nothing that a run can name, or the run is finished.
+        """
+        entry = _input(thing)
+        with self._lock:
+            if entry not in self._inputs:
+                self._inputs.append(entry)
+                self._change()
+        return thing
+
+    # ---- its end
+
+    def finish(self, state: str = "finished", reason: str | None = None) -> None:
+        """Ends the run: ``finished``, ``failed`` or ``interrupted``. Everything it logged is committed when this returns, or is
+        left to the process that commits for this machine.
+
+        Raises:
+            Invalid: there is no such state.
+            Unavailable: the store cannot be reached; what was logged stays on this machine, and is committed later.
+        """
+        if state not in ("finished", "failed", "interrupted", "killed"):
+            raise Invalid(f"{state!r} is no state of a run that ended: finished, failed, interrupted or killed")
+        if self._pid == os.getpid() and self._looking is not None and not self._finished:
+            self._looking.join(run_facts.GIT_SECONDS)
+        with self._lock:
+            if self._finished or self._pid != os.getpid():
+                return
+            self._finished = True
+            _open.discard(self)
+            if self._token is not None:
+                with contextlib.suppress(ValueError):  # another thread's context
+                    _current.reset(self._token)
+            elif _current.get() is self:
+                _current.set(None)
+            if self._owner:
+                self._record({"state": state, "reason": reason, "ended": _micros()})
+            else:
+                self._tell()
+            self._writer.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None:
+            self.finish()
+        elif issubclass(kind, KeyboardInterrupt):
+            self.finish("interrupted", "Ctrl-C")
+        elif issubclass(kind, SystemExit) and error is not None and getattr(error, "code", None) in (None, 0):
+            self.finish()
+        else:
+            self.finish("failed", f"{kind.__name__}: {error}")
+
+    def __repr__(self) -> str:
+        return f"<hr.Run {self.name} {self.id}{'' if not self._finished else ', finished'}>"
+
+    # ---- rows
+
+    def _change(self) -> None:
+        self._dirty = True
+
+    def _tell(self) -> None:
+        """A row of what is known now."""
+        with self._lock:
+            self._summary_every *= 2
+            self._next_summary = time.monotonic() + self._summary_every
+            self._record({"state": "running"} if self._owner else {})
+
+    def _record(self, more: dict[str, Any]) -> None:
+        with self._lock:
+            self._dirty = False
+            now = max(_micros(), self._last_time + 1)
+            self._last_time = now
+            row = {"id": self.id, "life": self.life, "time": now, **more}
+            if self.config:
+                row["config"] = run_values.as_json(dict(self.config), "config")
+            last = {key: value for key, value in self._writer.last().items() if not key.startswith(SYSTEM)}
+            if last or self.summary:
+                row["summary"] = run_values.as_json({**last, **self.summary}, "summary")
+            if self._inputs:
+                row["inputs"] = self._inputs
+            if self._outputs:
+                row["outputs"] = self._outputs
+            if self._owner:
+                row["tags"] = list(self.tags)
+            self._writer.record(json.dumps(row, ensure_ascii=False))
+
+    def _begin(self) -> None:
+        facts = self._facts
+        row = {
+            "kind": facts["kind"],
+            "name": self.name,
+            "project": self.project,
+            "parent": facts["parent"],
+            "state": "running",
+            "who": run_facts.who(),
+            "host": run_facts.host(),
+            "pid": os.getpid(),
+            "slurm_job": os.environ.get("SLURM_JOB_ID"),
+            "command": run_facts.command(),
+            "notes": facts["notes"] or None,
+            "again_of": facts["again_of"],
+        }
+        if self._started:
+            row["started"] = _micros()
+        self._record({key: value for key, value in row.items() if value is not None})
+        self._looking = threading.Thread(target=self._look_around, name="hr-run-facts", daemon=True)
+        self._looking.start()
+
+    def _look_around(self) -> None:
+        """What takes time to find out: the code and the packages."""
+        try:
+            code, diff = run_facts.code()
+            row: dict[str, Any] = {"state": "running", "code": code, "env": run_facts.environment()}
+            if diff:
+                row["diff"] = diff
+            with self._lock:
+                if not self._finished and self._pid == os.getpid():
+                    self._record(row)
+        except HeadraceError as error:
+            warnings.warn(f"the run's code and packages are not noted: {error}", stacklevel=1)
+
+    def _after_fork(self) -> None:
+        """A forked child writes for itself, to the same run."""
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._owner = False
+        _native.abandon(self._writer)
+        self._writer = _native.RunWriter(self._catalog.location, self.id, self.rank, self.life, False)
+        self._log = self._writer.log
+
+
+def _micros() -> int:
+    return time.time_ns() // 1000
+
+
+def _input(thing: Any) -> dict[str, Any]:
+    if isinstance(thing, str):
+        return {"kind": "ref", "name": thing}
+    describe = getattr(thing, "_as_input", None)
+    if describe is None:
+        raise Invalid(
+            f"a run cannot say which {type(thing).__name__} it used: give a table, a snapshot, a stream, a model, or a name"
+        )
+    entry: dict[str, Any] = describe()
+    return entry
+
+
+def _known(catalog: Catalog, identity: str, rank: int) -> dict[str, Any] | None:
+    """What the catalog has of a run; None if it has none of that id."""
+    try:
+        rows = catalog.sql(
+            "select life, time, state, writer, inputs, outputs, name from hr.runs where id = ? order by time",
+            [identity],
+        ).to_pylist()
+    except NotFound:
+        return None
+    if not rows:
+        return None
+    points = catalog.sql(
+        "select max(life) as life, max(to_step) filter (not starts_with(key, ?)) as step from hr.metrics "
+        "where run = ? and rank = ?",
+        [SYSTEM, identity, rank],
+    ).to_pylist()[0]
+    known: dict[str, Any] = {"state": None, "writer": None, "inputs": [], "outputs": [], "name": None}
+    for row in rows:
+        for key in known:
+            if row[key] is not None:
+                known[key] = row[key]
+    for key in ("inputs", "outputs"):
+        if isinstance(known[key], str):
+            known[key] = json.loads(known[key])
+    known["life"] = max([row["life"] or 0 for row in rows] + [points["life"] or 0])
+    known["time"] = max(int(row["time"].timestamp() * 1e6) + 1 for row in rows)
+    known["step"] = points["step"]
+    known["alive"] = known["state"] == "running" and _native.spool_is_alive(catalog.location, known["writer"])
+    return known
+
+
+def run(
+    name: str | None = None,
+    *,
+    config: Any = None,
+    project: str | None = None,
+    tags: Iterable[str] = (),
+    notes: str = "",
+    id: str | None = None,
+    catalog: Catalog | str | os.PathLike[str] | None = None,
+    parent: str | None = None,
+    again_of: str | None = None,
+    kind: str = "run",
+) -> Run:
+    """Begins a run, or goes on with one.
+
+    ``name``: what people call it (default: the script's). ``config``: what it is given: a mapping, a dataclass, a pydantic model,
+    ``argparse``'s namespace. ``id``: of a run that is there goes on with it: another process of it where it is running, else as
+    its next life, whose points stand in place of earlier ones from its first step on. Without one, all ranks of a job (torchrun,
+    Slurm, MPI) find the same run, also when Slurm requeues it. ``catalog``: where it is kept; default as ``hr.open``, and where there is
+    none, a new one in this folder.
+
+    The end of the ``with`` block, of the program, or ``finish()`` ends it; an exception makes it ``failed``. Whatever kills it, what was
+    logged is there.
+
+    Raises:
+        Invalid: the config holds itself.
+        Unavailable: the catalog cannot be reached, or this machine's disk is full.
+    """
+    where = catalog if isinstance(catalog, Catalog) else _open_or_make(catalog)
+    rank = run_identity.rank()
+    identity = run_identity.find(id)
+    known = None
+    found = ""
+    for found in identity.candidates():
+        known = _known(where, found, rank) if identity.given or identity.words else None
+        if known is None or identity.takes(known["state"] or ""):
+            break
+    script = run_facts.script()
+    facts = {
+        "name": name or (known or {}).get("name") or (script.stem if script else "notebook"),
+        "project": project or os.environ.get("HEADRACE_PROJECT"),
+        "tags": tuple(tags),
+        "notes": notes,
+        "parent": parent or _parent_of(found),
+        "again_of": again_of,
+        "kind": kind,
+    }
+    made = Run(where, found, known, facts, rank)
+    given = run_values.as_json(config, "config") if config is not None else {}
+    if not isinstance(given, dict):
+        raise Invalid(f"a run's config is a mapping, not a {type(config).__name__}")
+    for key, value in given.items():
+        made.config[key] = value
+    if made._owner:
+        made._begin()
+    made._token = _current.set(made)
+    _open.add(made)
+    _ending.watch()
+    return made
+
+
+def _open_or_make(location: str | os.PathLike[str] | None) -> Catalog:
+    if location is not None:
+        return catalogs.open(location, create=True)
+    try:
+        return catalogs.open()
+    except NotFound:
+        if os.environ.get("HEADRACE_CATALOG"):
+            raise
+        return catalogs.open(".headrace", create=True)
+
+
+def _parent_of(identity: str) -> str | None:
+    current = _current.get()
+    if current is not None and not current._finished:
+        return current.id
+    inherited = os.environ.get("HEADRACE_RUN")
+    return inherited if inherited != identity else None
+
+
+def current_run() -> Run | None:
+    """The run that this context is in, None outside of one."""
+    found = _current.get()
+    return found if found is not None and not found._finished else None
+
+
+def note_input(thing: Any) -> None:
+    """The current run, if there is one, has used this."""
+    found = current_run()
+    if found is not None:
+        with contextlib.suppress(HeadraceError):
+            found.use(thing)
+
+
+class _Ending:
+    """Ends what a program leaves open, and knows whether it ended with an error."""
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+        self._hook: Any = None
+
+    def watch(self) -> None:
+        if self._hook is None:
+            self._hook = sys.excepthook
+            sys.excepthook = self._remember
+            atexit.register(self._finish)
+
+    def _remember(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        self._error = error
+        self._hook(kind, error, trace)
+
+    def _finish(self) -> None:
+        error = self._error
+        for left in list(_open):
+            left.__exit__(None if error is None else type(error), error, None)
+
+
+_ending = _Ending()

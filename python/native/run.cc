@@ -1,0 +1,160 @@
+// What a run logs, from Python's values into its spool (trace/run_log.h).
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "module.h"
+#include "trace/commit_thread.h"
+#include "trace/run_log.h"
+
+namespace headrace::python {
+namespace {
+
+constexpr double kCommitSeconds = 15;
+
+// One process's writer of one run, and the thread that commits what it wrote.
+class RunWriter {
+ public:
+  RunWriter(const std::string& location, trace::RunLog::Series series) {
+    Check(Interruptible([&](const StopToken&) { return Open(location, std::move(series)); }));
+  }
+
+  // Numbers among the values are logged at one step (none: the one after the last); the names of those that
+  // are none are given back.
+  std::optional<std::vector<nb::object>> Log(const nb::dict& values, std::optional<int64_t> step) {
+    numbers_.clear();
+    std::optional<std::vector<nb::object>> others;
+    Py_ssize_t at = 0;
+    PyObject *key = nullptr, *value = nullptr;
+    while (PyDict_Next(values.ptr(), &at, &key, &value) != 0) {
+      double number = 0;
+      if (!NumberOf(value, &number) || !PyUnicode_Check(key)) {
+        if (!others) others.emplace();
+        others->push_back(nb::borrow(key));
+        continue;
+      }
+      Py_ssize_t size = 0;
+      const char* text = PyUnicode_AsUTF8AndSize(key, &size);
+      if (text == nullptr) throw nb::python_error();
+      numbers_.emplace_back(std::string_view(text, static_cast<size_t>(size)), number);
+    }
+    step_ = step ? *step : step_ + 1;
+    if (!numbers_.empty()) Check(Open().Log(step_, NowMicros(), numbers_));
+    return others;
+  }
+
+  void LogNumbers(const std::vector<std::pair<std::string, double>>& values, int64_t step) {
+    numbers_.assign(values.begin(), values.end());
+    Check(Open().Log(step, NowMicros(), numbers_));
+  }
+
+  void Record(const std::string& row) { Check(Open().Record(ParseJson(row))); }
+  void Sync() {
+    auto& log = Open();
+    Check(Interruptible([&](const StopToken&) { return log.Sync(); }));
+  }
+  void Commit() {
+    Check(Interruptible([&](const StopToken&) { return commits_->Commit(); }));
+  }
+
+  // The spool is a dead writer's from here on: committed now, or by whoever commits these spools.
+  void Close() {
+    if (!log_) return;
+    Check(Interruptible([&](const StopToken&) {
+      commits_->Stop();
+      const Status synced = log_->Sync();
+      log_.reset();
+      const Status committed = commits_->Commit();
+      return synced.ok() ? committed : synced;
+    }));
+  }
+
+  nb::dict Last() const {
+    nb::dict last;
+    if (log_)
+      for (const auto& [key, value] : log_->Last()) last[nb::str(key.data(), key.size())] = value;
+    return last;
+  }
+  int64_t step() const { return step_; }
+  std::string trouble() const {
+    const std::lock_guard lock(mutex_);
+    return trouble_;
+  }
+  std::string spool() const { return log_ ? log_->spool().writer() : ""; }
+
+ private:
+  static bool NumberOf(PyObject* value, double* number) {
+    if (PyFloat_Check(value)) {
+      *number = PyFloat_AsDouble(value);
+      return true;
+    }
+    if (!PyLong_Check(value)) return false;
+    *number = PyLong_AsDouble(value);
+    if (*number == -1 && PyErr_Occurred() != nullptr) throw nb::python_error();
+    return true;
+  }
+
+  trace::RunLog& Open() {
+    if (!log_) Raise(Status::Invalid("this run is finished; nothing more can be logged to it"));
+    return *log_;
+  }
+
+  Status Open(const std::string& location, trace::RunLog::Series series) {
+    HEADRACE_ASSIGN(catalog_, table::Catalog::Open(location, {.upkeep = true}));
+    HEADRACE_ASSIGN(log_, trace::RunLog::Open(trace::SpoolRoot(*catalog_), std::move(series)));
+    trace::CommitThreadOptions options;
+    options.seconds = kCommitSeconds;
+    options.each_look = [this] { Tell(log_->Sync()); };
+    options.outcome = [this](const Status& status) { Tell(status); };
+    commits_ = trace::CommitThread::Start(catalog_, std::move(options));
+    return Status::Ok();
+  }
+  void Tell(const Status& status) {
+    const std::lock_guard lock(mutex_);
+    trouble_ = status.ok() ? "" : status.ToString();
+  }
+
+  std::shared_ptr<table::Catalog> catalog_;
+  mutable std::mutex mutex_;
+  std::string trouble_;  // what does not work now, "" where all does
+  std::unique_ptr<trace::RunLog> log_;
+  std::unique_ptr<trace::CommitThread> commits_;  // before log_ goes, its thread has ended
+  std::vector<std::pair<std::string_view, double>> numbers_;
+  int64_t step_ = -1;
+};
+
+}  // namespace
+
+void BindRun(nb::module_& m) {
+  m.def("spool_is_alive", [](const std::string& location, const std::string& writer) {
+    return Check(Interruptible([&](const StopToken&) -> Result<bool> {
+      HEADRACE_ASSIGN(const auto catalog, table::Catalog::Open(location));
+      return trace::IsAlive(trace::SpoolRoot(*catalog), writer);
+    }));
+  });
+  nb::class_<RunWriter>(m, "RunWriter")
+      .def("__init__",
+           [](RunWriter* self, const std::string& location, const std::string& run, int64_t rank,
+              int64_t life, bool owner) {
+             new (self) RunWriter(location, {run, rank, life, owner});
+           })
+      .def("log", &RunWriter::Log, nb::arg("values"), nb::arg("step").none())
+      .def("log_numbers", &RunWriter::LogNumbers)
+      .def("record", &RunWriter::Record)
+      .def("sync", &RunWriter::Sync)
+      .def("commit", &RunWriter::Commit)
+      .def("close", &RunWriter::Close)
+      .def("last", &RunWriter::Last)
+      .def_prop_ro("step", &RunWriter::step)
+      .def_prop_ro("trouble", &RunWriter::trouble)
+      .def_prop_ro("spool", &RunWriter::spool);
+}
+
+}  // namespace headrace::python
