@@ -4,6 +4,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <chrono>
 #include <future>
 #include <memory>
 #include <string>
@@ -36,6 +37,11 @@ T Check(Result<T> result) {
   return std::move(result).value();
 }
 
+// Between two looks for a signal while work goes on: Python runs its handlers only when its main thread asks
+// (PyErr_CheckSignals), and nothing tells that thread. The end of the work wakes it at once.
+inline constexpr std::chrono::milliseconds kSignalLook(20);
+inline constexpr std::chrono::milliseconds kStoppingLook(1000);  // once it was told to stop
+
 // Runs `work(StopToken)` on another thread with the GIL released; a signal (Ctrl-C) stops it, waits for it,
 // and raises.
 template <typename Fn>
@@ -45,7 +51,7 @@ auto Interruptible(Fn work) -> decltype(work(StopToken())) {
   bool interrupted = false;
   {
     nb::gil_scoped_release release;
-    while (future.wait_for(std::chrono::milliseconds(interrupted ? 1000 : 20)) != std::future_status::ready) {
+    while (future.wait_for(interrupted ? kStoppingLook : kSignalLook) != std::future_status::ready) {
       if (interrupted) continue;
       nb::gil_scoped_acquire acquire;
       if (PyErr_CheckSignals() != 0) {

@@ -12,6 +12,11 @@
 namespace headrace::stream {
 namespace {
 
+// Between two questions whether to stop. Python's signal handlers run only when its main thread asks for them
+// (PyErr_CheckSignals), and nothing tells this thread that a signal came: so it looks. People do not notice a
+// twentieth of a second, and a consumer that waits costs nothing by it: batches wake it at once.
+constexpr std::chrono::milliseconds kInterruptLook(50);
+
 constexpr int kRequestThreads = 32;
 constexpr size_t kChunkLookahead = 4;    // batches whose pages are asked for early, on distant stores
 constexpr size_t kBeyond = 2;            // batches of the next epoch that are made in this one
@@ -265,7 +270,7 @@ Result<std::shared_ptr<const Batch>> Pipeline::Next(const std::function<bool()>&
     if (!failed_.ok()) return failed_;
     consumer_waits_ = true;
     while (queue_.empty()) {
-      if (changed_.wait_for(lock, std::chrono::milliseconds(50)) == std::cv_status::timeout && interrupted) {
+      if (changed_.wait_for(lock, kInterruptLook) == std::cv_status::timeout && interrupted) {
         lock.unlock();
         const bool stop = interrupted();
         lock.lock();
@@ -277,7 +282,7 @@ Result<std::shared_ptr<const Batch>> Pipeline::Next(const std::function<bool()>&
     }
     pending = queue_.front();
   }
-  while (pending->ready.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
+  while (pending->ready.wait_for(kInterruptLook) != std::future_status::ready) {
     if (interrupted && interrupted()) {
       const std::lock_guard lock(mutex_);
       consumer_waits_ = false;
