@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Callable
 
+import record
 import s3
 import tables
 import upkeep
@@ -47,8 +48,10 @@ SUITES: dict[str, dict[str, Bench]] = {
     "stream": stream.BENCHES,
     "engine": engine.BENCHES,
     "serve": serve.BENCHES,
+    "record": record.BENCHES,
 }
 NOTES = {
+    "record": "The sampler's GPUs are those of a stub library: what a driver takes for its answers is not in it. The processor's caches are cleared between two samples.",
     "tables": "Lance does not fsync, so it is compared with a catalog made with `--no-sync`; the synced figure stands beside it.",
     "upkeep": "Neither fsyncs. Each work begins with a fresh copy of the files; pages are in memory.",
     "s3": "versitygw 1.8.0 on the same machine, behind a proxy that sends each answer 20 ms late and counts. Each round opens the table anew: nothing "

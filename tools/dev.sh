@@ -26,7 +26,7 @@ help() {
                       --long what takes hours
   demo                photographs in, SQL, a new column, time travel, training on them; a model answers
   check               format, lint, types, layering, links: what CI checks
-  bench [NAME…]       run us and the rivals side by side: tables, stream, engine, or a line of them (default: all)
+  bench [NAME…]       run us and the rivals side by side: tables, stream, engine, record, or a line of them (default: all)
   fuzz [NAME] [SECS]  run the fuzzers (default: all, 60 s each)
   clean               remove build/
 
@@ -609,10 +609,10 @@ bench() {
       build_llama llama-server
       ninja_in "$BUILD/release" bench_engine_load bench_serve_load ;;
   esac
-  ninja_in "$BUILD/release" bench_manifests bench_gc bench_stream_ceiling bench_stream_resume
+  ninja_in "$BUILD/release" bench_manifests bench_gc bench_system_metrics bench_stream_ceiling bench_stream_resume
   HEADRACE_BENCH_ENGINE_LOAD="$BUILD/release/bench/bench_engine_load" HEADRACE_BENCH_SERVE_LOAD="$BUILD/release/bench/bench_serve_load" HEADRACE_BENCH_LLAMA_SERVER="$(llama_source_dir)/build/bin/llama-server" \
     HEADRACE_BENCH_MANIFESTS="$BUILD/release/bench/bench_manifests" HEADRACE_BENCH_GC="$BUILD/release/bench/bench_gc" HEADRACE_BENCH_CEILING="$BUILD/release/bench/bench_stream_ceiling" \
-    HEADRACE_BENCH_RESUME="$BUILD/release/bench/bench_stream_resume" HEADRACE_BENCH_RIVALS="$(venv rivals)/bin/python" \
+    HEADRACE_BENCH_SYSTEM_METRICS="$BUILD/release/bench/bench_system_metrics" HEADRACE_BENCH_RESUME="$BUILD/release/bench/bench_stream_resume" HEADRACE_BENCH_RIVALS="$(venv rivals)/bin/python" \
     HEADRACE_BENCH_RIVALS_HF="$(venv rivals-hf)/bin/python" PATH="$BUILD/release/bin:$PATH" \
     PYTHONPATH="$BUILD/release/python" "$(venv bench)/bin/python" bench/run.py "$@"
 }
