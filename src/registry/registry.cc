@@ -1,7 +1,6 @@
 #include "registry/registry.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 
 #include "base/cache_folder.h"
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/exception_text.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -28,30 +28,6 @@ constexpr size_t kPiece = 4 << 20;
 
 using table::ModelManifestKey;
 using table::WeightsKey;
-
-class Sha256 {
- public:
-  Sha256() : context_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(context_, EVP_sha256(), nullptr); }
-  ~Sha256() { EVP_MD_CTX_free(context_); }
-  Sha256(const Sha256&) = delete;
-  Sha256& operator=(const Sha256&) = delete;
-  void Add(std::string_view bytes) { EVP_DigestUpdate(context_, bytes.data(), bytes.size()); }
-  std::string Hex() {
-    unsigned char digest[32];
-    unsigned int size = 0;
-    EVP_DigestFinal_ex(context_, digest, &size);
-    std::string hex;
-    for (const unsigned char byte : digest) {
-      char two[3];
-      std::snprintf(two, sizeof two, "%02x", byte);
-      hex += two;
-    }
-    return hex;
-  }
-
- private:
-  EVP_MD_CTX* context_;
-};
 
 // Reads a file piece by piece; `take` sees every piece.
 Status ReadPieces(const std::string& path, const std::string& what, const ProgressFn& progress,
@@ -76,7 +52,7 @@ Status ReadPieces(const std::string& path, const std::string& what, const Progre
 }
 
 Result<std::string> HashFile(const std::string& path, const ProgressFn& progress, const StopToken& stop) {
-  Sha256 sum;
+  Sha256Stream sum;
   HEADRACE_TRY(ReadPieces(path, "hashing", progress, stop, [&](std::string_view piece) {
     sum.Add(piece);
     return Status::Ok();
@@ -181,7 +157,7 @@ Result<Entry> Registry::Add(const std::string& path, const std::string& name, co
     HEADRACE_ASSIGN(entry, ReadManifest(entry.sha256));
   } else {
     HEADRACE_ASSIGN(std::unique_ptr<store::Upload> upload, store->StartUpload(key));
-    Sha256 again;  // of what is stored: the file may have changed meanwhile
+    Sha256Stream again;  // of what is stored: the file may have changed meanwhile
     HEADRACE_TRY(ReadPieces(path, "storing", options.progress, options.stop, [&](std::string_view piece) {
       again.Add(piece);
       return upload->Append(piece);
@@ -316,7 +292,7 @@ Result<std::string> Registry::LocalFile(const Entry& entry, const ProgressFn& pr
   if (stat(path.c_str(), &info) == 0 && info.st_size == entry.bytes) return path;
   HEADRACE_ASSIGN(const std::shared_ptr<store::ObjectReader> reader, store->Open(key));
   HEADRACE_ASSIGN(PendingFile file, PendingFile::Create(folder, {}));
-  Sha256 sum;
+  Sha256Stream sum;
   for (int64_t at = 0; at < reader->size();) {
     const int64_t length = std::min<int64_t>(kPiece, reader->size() - at);
     HEADRACE_ASSIGN(const store::Bytes piece, reader->Read(at, length));
