@@ -55,11 +55,14 @@ Status DuCatalog(const Context& context) {
   }
   HEADRACE_ASSIGN(const auto beside, table::MeasureBeside(*catalog, context.stop));
   if (context.json) {
-    PrintJson({{"dropped", AmountJson(beside.dropped)}, {"models", AmountJson(beside.models)}});
+    PrintJson({{"dropped", AmountJson(beside.dropped)},
+               {"models", AmountJson(beside.models)},
+               {"artifacts", AmountJson(beside.artifacts)}});
     return Status::Ok();
   }
   if (beside.dropped.objects > 0) rows.push_back({"(dropped tables)", Bytes(beside.dropped)});
   if (beside.models.objects > 0) rows.push_back({"(models)", Bytes(beside.models)});
+  if (beside.artifacts.objects > 0) rows.push_back({"(artifacts of runs)", Bytes(beside.artifacts)});
   PrintAligned(rows, 1, 7);
   return Status::Ok();
 }

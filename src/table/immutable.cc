@@ -21,6 +21,7 @@ bool IsImmutable(std::string_view key) {
     case ObjectKind::kRef:
     case ObjectKind::kModelWeights:
     case ObjectKind::kModelManifest:
+    case ObjectKind::kArtifact:
     case ObjectKind::kJob:
     case ObjectKind::kLease:
     case ObjectKind::kSnapshot:  // a stub takes an expired one's place

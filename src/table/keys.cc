@@ -132,6 +132,11 @@ Named ParseLease(const std::vector<std::string_view>& parts) {
   return WithNumber({ObjectKind::kLease, {}, {}, 0, std::string(parts[1])}, ParseRev(file));
 }
 
+Named ParseArtifact(const std::vector<std::string_view>& parts) {
+  if (parts.size() != 2 || !IsHex(parts[1], 64)) return std::nullopt;
+  return ObjectName{ObjectKind::kArtifact, {}, {}, 0, std::string(parts[1])};
+}
+
 Named ParseModel(const std::vector<std::string_view>& parts) {
   if (parts.size() != 3 || !IsHex(parts[1], 64)) return std::nullopt;
   const bool weights = parts[2] == "weights.gguf";
@@ -147,6 +152,7 @@ std::string RefKey(std::string_view name, int64_t revision) {
   return RefFolder(name) + Rev(revision) + ".json";
 }
 std::string TableFolder(const Uuid& table) { return kTablesFolder + table.ToString() + "/"; }
+std::string ArtifactKey(const std::string& sha256) { return "artifacts/" + sha256; }
 std::string WeightsKey(const std::string& sha256) { return "models/" + sha256 + "/weights.gguf"; }
 std::string ModelManifestKey(const std::string& sha256) { return "models/" + sha256 + "/manifest.json"; }
 
@@ -225,6 +231,7 @@ std::optional<ObjectName> ParseKey(std::string_view key) {
   const auto parts = SplitKey(key);
   if (parts[0] == "refs") return ParseRef(parts);
   if (parts[0] == "models") return ParseModel(parts);
+  if (parts[0] == "artifacts") return ParseArtifact(parts);
   if (parts[0] == "leases") return ParseLease(parts);
   if (parts[0] == "jobs" && parts.size() == 3 && parts[2].ends_with(".json")) {
     return ObjectName{ObjectKind::kJob, {}, {}, 0, std::string(parts[1])};

@@ -8,6 +8,8 @@
 //   refs/<name>/<rev>.json                   a move of a pointer                 never: the history
 //   models/<sha256>/weights.gguf             model add, before its manifest      model rm, once no ref names it
 //   models/<sha256>/manifest.json            model add, last                     model rm, first
+//   artifacts/<sha256>                       run.save, before the row of its  never: the history of runs
+//                                            run
 //   jobs/<name>/<digest>.json                first rank of a job                 by anybody, after the job
 //   leases/<name>/<rev>.json                 whoever holds the lease             its holder, on the next; gc,
 //                                                                                when it lapsed
@@ -50,6 +52,7 @@ inline constexpr const char* kTablesFolder = "tables/";
 std::string TableFolder(const Uuid& table);  // tables/<id>/: `folder` below
 std::string WeightsKey(const std::string& sha256);
 std::string ModelManifestKey(const std::string& sha256);
+std::string ArtifactKey(const std::string& sha256);  // of 64 hex digits
 inline constexpr const char* kLeasesFolder = "leases/";
 std::string LeaseKey(std::string_view name, int64_t epoch);  // of letters, digits, '_' and '-'
 
@@ -79,6 +82,7 @@ enum class ObjectKind {
   kRef,
   kModelWeights,
   kModelManifest,
+  kArtifact,
   kJob,
   kLease,
   kSnapshot,

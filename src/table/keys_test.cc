@@ -28,6 +28,8 @@ TEST(Keys, EveryKeyIsTakenApart) {
   EXPECT_EQ(parse(WeightsKey(sha)).kind, ObjectKind::kModelWeights);
   EXPECT_EQ(parse(ModelManifestKey(sha)).kind, ObjectKind::kModelManifest);
   EXPECT_EQ(parse(ModelManifestKey(sha)).name, sha);
+  EXPECT_EQ(parse(ArtifactKey(sha)).kind, ObjectKind::kArtifact);
+  EXPECT_EQ(parse(ArtifactKey(sha)).name, sha);
   EXPECT_EQ(parse("jobs/run-0123456789abcdef/0a.json").kind, ObjectKind::kJob);
   for (const int64_t version : {int64_t{1}, int64_t{1'000'000}, INT64_MAX}) {
     const ObjectName snapshot = parse(SnapshotKey(folder, version));

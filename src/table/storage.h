@@ -71,6 +71,7 @@ Result<Storage> MeasureStorage(const Table& table, const StopToken& stop);
 struct BesideTables {
   Amount dropped;  // tables that no name points at any more
   Amount models;
+  Amount artifacts;  // of runs
 };
 Result<BesideTables> MeasureBeside(const Catalog& catalog, const StopToken& stop);
 
