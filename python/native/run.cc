@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "module.h"
+#include "trace/artifacts.h"
 #include "trace/commit_thread.h"
 #include "trace/run_log.h"
 
@@ -53,6 +54,17 @@ class RunWriter {
   void LogNumbers(const std::vector<std::pair<std::string, double>>& values, int64_t step) {
     numbers_.assign(values.begin(), values.end());
     Check(Open().Log(step, NowMicros(), numbers_));
+  }
+
+  void LogMedia(const std::string& row, const nb::bytes& bytes) {
+    Check(Open().LogMedia(ParseJson(row), {bytes.c_str(), bytes.size()}));
+  }
+
+  nb::tuple Save(const std::string& path) {
+    Open();
+    const auto saved = Check(
+        Interruptible([&](const StopToken& stop) { return trace::SaveArtifact(*catalog_, path, {}, stop); }));
+    return nb::make_tuple(saved.sha256, saved.bytes);
   }
 
   void Record(const std::string& row) { Check(Open().Record(ParseJson(row))); }
@@ -111,6 +123,7 @@ class RunWriter {
     HEADRACE_ASSIGN(log_, trace::RunLog::Open(trace::SpoolRoot(*catalog_), std::move(series)));
     trace::CommitThreadOptions options;
     options.seconds = kCommitSeconds;
+    options.tables = {trace::kRuns, trace::kMetrics, trace::kMedia};
     options.each_look = [this] { Tell(log_->Sync()); };
     options.outcome = [this](const Status& status) { Tell(status); };
     commits_ = trace::CommitThread::Start(catalog_, std::move(options));
@@ -147,6 +160,8 @@ void BindRun(nb::module_& m) {
            })
       .def("log", &RunWriter::Log, nb::arg("values"), nb::arg("step").none())
       .def("log_numbers", &RunWriter::LogNumbers)
+      .def("log_media", &RunWriter::LogMedia)
+      .def("save", &RunWriter::Save)
       .def("record", &RunWriter::Record)
       .def("sync", &RunWriter::Sync)
       .def("commit", &RunWriter::Commit)

@@ -12,6 +12,8 @@
 
 #include "base/json.h"
 #include "table/arrow_bridge.h"
+#include "table/conform.h"
+#include "table/type_arrow.h"
 
 namespace headrace::trace {
 namespace {
@@ -74,6 +76,13 @@ constexpr Column kScoreColumns[] = {
     {"who", Type::kText},
 };
 
+table::Field BlobField(const char* name) {
+  table::Field field{-1, name, {}, "", false};
+  field.type.kind = table::Kind::kBlob;
+  field.type.children = table::BlobFields();
+  return field;
+}
+
 std::shared_ptr<arrow::Field> ArrowField(const Column& column) {
   const auto of = [&](std::shared_ptr<arrow::DataType> type) {
     return arrow::field(column.name, std::move(type));
@@ -99,7 +108,7 @@ std::shared_ptr<arrow::Field> ArrowField(const Column& column) {
     case Type::kNumbers:
       return of(arrow::list(arrow::float64()));
     case Type::kBytes:
-      return of(arrow::binary());
+      return table::ToArrow(BlobField(column.name));
   }
   return nullptr;
 }
@@ -182,11 +191,12 @@ Result<std::shared_ptr<arrow::Array>> BuildColumn(const Column& column, const st
       return BuildLists<arrow::DoubleBuilder>(column.name, rows);
     case Type::kBytes: {
       arrow::BinaryBuilder builder;
-      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
-        if (!value.is_binary()) return false;
-        const auto& bytes = value.get_binary();
-        return to->Append(bytes.data(), static_cast<int32_t>(bytes.size())).ok();
-      });
+      HEADRACE_ASSIGN(const auto bytes, Build(&builder, column.name, rows, [](const json& value, auto* to) {
+                        if (!value.is_binary()) return false;
+                        const auto& given = value.get_binary();
+                        return to->Append(given.data(), static_cast<int32_t>(given.size())).ok();
+                      }));
+      return table::ConformArray(bytes, BlobField(column.name));
     }
   }
   return Status::Invalid("no such type");

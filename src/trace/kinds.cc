@@ -7,19 +7,19 @@ namespace headrace::trace {
 namespace {
 
 constexpr const char* kMetricsKey[] = {"run", "key", "from_step"};
+constexpr const char* kMediaKey[] = {"run", "key", "step"};
 
 constexpr SpoolTable kTables[] = {
-    {kTraces, TraceColumns, {}, true},
-    {kScores, ScoreColumns, {}, true},
-    {kRuns, RunColumns, {}, false},
-    {kMetrics, MetricColumns, kMetricsKey, false},
+    {kTraces, TraceColumns, {}, true},        {kScores, ScoreColumns, {}, true},
+    {kRuns, RunColumns, {}, false},           {kMetrics, MetricColumns, kMetricsKey, false},
+    {kMedia, MediaColumns, kMediaKey, false},
 };
 
 constexpr KindFacts kKinds[] = {
     {Kind::kStart, "start", 0, Role::kBegin},    {Kind::kEnd, "end", 0, Role::kEnd},
     {Kind::kScore, "score", 1, Role::kRow},      {Kind::kRun, "run", 2, Role::kRow},
     {Kind::kSeries, "series", 3, Role::kSeries}, {Kind::kKey, "key", 3, Role::kKey},
-    {Kind::kPoints, "points", 3, Role::kPoints},
+    {Kind::kPoints, "points", 3, Role::kPoints}, {Kind::kMedia, "media", 4, Role::kMedia},
 };
 
 }  // namespace

@@ -30,6 +30,7 @@ enum class Role {
   kSeries,
   kKey,
   kPoints,
+  kMedia,  // a row by itself, with bytes
 };
 
 struct SpoolTable {

@@ -1,10 +1,37 @@
 #include "trace/replay.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace headrace::trace {
 
 using nlohmann::json;
+
+namespace {
+
+// No object where it is not what EncodeMedia makes.
+json DecodeMedia(std::string_view payload) {
+  uint32_t length = 0;
+  if (payload.size() < sizeof length) return nullptr;
+  std::memcpy(&length, payload.data(), sizeof length);
+  payload.remove_prefix(sizeof length);
+  if (length > payload.size()) return nullptr;
+  json row = ParseJson(payload.substr(0, length));
+  payload.remove_prefix(length);
+  if (row.is_object() && !payload.empty())
+    row["data"] = json::binary(std::vector<uint8_t>(payload.begin(), payload.end()));
+  return row;
+}
+
+}  // namespace
+
+std::string EncodeMedia(const json& row, std::string_view bytes) {
+  const std::string text = row.dump(-1, ' ', false, json::error_handler_t::replace);
+  const auto length = static_cast<uint32_t>(text.size());
+  std::string payload(sizeof length, '\0');
+  std::memcpy(payload.data(), &length, sizeof length);
+  return payload.append(text).append(bytes);
+}
 
 void Replay::Take(const Record& record, Rows* rows) {
   last_ = record.end;
@@ -20,7 +47,7 @@ void Replay::Take(const Record& record, Rows* rows) {
     if (!read) ++unreadable_;
     return;
   }
-  json value = ParseJson(record.payload);
+  json value = facts->role == Role::kMedia ? DecodeMedia(record.payload) : ParseJson(record.payload);
   if (!value.is_object()) {
     ++unreadable_;
     return;
@@ -31,7 +58,7 @@ void Replay::Take(const Record& record, Rows* rows) {
     if (!TakeSeries(value)) ++unreadable_;
     return;
   }
-  if (facts->role == Role::kRow) {
+  if (facts->role == Role::kRow || facts->role == Role::kMedia) {
     if (facts->table == runs_) TakeRun(value);
     value["seq"] = record.end.sequence();
     value["writer"] = writer_;

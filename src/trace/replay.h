@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,9 @@ inline size_t Count(const Rows& rows) {
   for (const auto& table : rows) count += table.size();
   return count;
 }
+
+// A record of kind kMedia: a row of `media`, and its bytes.
+std::string EncodeMedia(const nlohmann::json& row, std::string_view bytes);
 
 // One spool's records in their order: keeps what has begun and not ended.
 class Replay {

@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "trace/points.h"
+#include "trace/replay.h"
 
 namespace headrace::trace {
 
@@ -10,6 +11,7 @@ using nlohmann::json;
 Result<std::unique_ptr<RunLog>> RunLog::Open(const std::string& root, Series series,
                                              const SpoolOptions& options) {
   std::unique_ptr<RunLog> log(new RunLog());
+  log->series_ = series;
   const json head = {
       {"run", series.run}, {"rank", series.rank}, {"life", series.life}, {"owner", series.owner}};
   log->head_ = head.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -79,11 +81,24 @@ Status RunLog::Log(int64_t step, int64_t micros,
 }
 
 Status RunLog::Record(const json& row) {
-  const std::string text = row.dump(-1, ' ', false, json::error_handler_t::replace);
+  return Append(Kind::kRun, row.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+Status RunLog::LogMedia(json row, std::string_view bytes) {
+  row["run"] = series_.run;
+  row["rank"] = series_.rank;
+  row["life"] = series_.life;
+  return Append(Kind::kMedia, EncodeMedia(row, bytes));
+}
+
+Status RunLog::Append(Kind kind, std::string_view payload) {
+  if (static_cast<int64_t>(payload.size()) > kMaxRecordBytes)
+    return Status::Limit("what is logged has " + std::to_string(payload.size()) +
+                         " bytes, more than the limit (kMaxRecordBytes); save it as an artifact");
   const std::lock_guard lock(mutex_);
   values_.clear();
-  HEADRACE_TRY(Declare(text.size()));
-  return spool_->Append(Kind::kRun, text);
+  HEADRACE_TRY(Declare(payload.size()));
+  return spool_->Append(kind, payload);
 }
 
 std::vector<std::pair<std::string, double>> RunLog::Last() const {

@@ -42,6 +42,9 @@ class RunLog {
   Status Log(int64_t step, int64_t micros, std::span<const std::pair<std::string_view, double>> values);
   // A row of `runs`: what is known of the run now.
   Status Record(const nlohmann::json& row);
+  // A row of `media` and its bytes; the run, its rank and life are filled in. Limit where both are larger
+  // than kMaxRecordBytes.
+  Status LogMedia(nlohmann::json row, std::string_view bytes);
   Status Sync() { return spool_->Sync(); }
   // The last value of each key, in the order in which keys came first.
   std::vector<std::pair<std::string, double>> Last() const;
@@ -59,12 +62,14 @@ class RunLog {
   };
 
   RunLog() = default;
+  Status Append(Kind kind, std::string_view payload);
   Status NumberOf(std::string_view name, uint32_t* number);
   int64_t Undeclared() const;
   Status Declare(size_t bytes);
 
   mutable std::mutex mutex_;
   std::unique_ptr<Spool> spool_;
+  Series series_;
   std::string head_;     // the record that begins each segment
   int64_t segment_ = 0;  // that it was written to
   std::unordered_map<std::string, uint32_t, Hash, std::equal_to<>> numbers_;

@@ -14,6 +14,7 @@
 #include <thread>
 #include <tuple>
 
+#include "table/blob_cells.h"
 #include "trace/points.h"
 #include "trace/trace_testing.h"
 
@@ -26,22 +27,22 @@ using Points = std::multiset<Point>;
 double Comparable(double value) { return std::isnan(value) ? 1e300 : value; }
 
 template <typename Array>
-const Array& Column(const arrow::RecordBatch& batch, const char* name) {
+const Array& ArrayOf(const arrow::RecordBatch& batch, const char* name) {
   return static_cast<const Array&>(*batch.GetColumnByName(name));
 }
 
 // The points of a batch of `metrics`, and whether what the other columns say of them is so.
 void AddPoints(const arrow::RecordBatch& batch, Points* points) {
-  const auto& keys = Column<arrow::StringArray>(batch, "key");
-  const auto& from = Column<arrow::Int64Array>(batch, "from_step");
-  const auto& to = Column<arrow::Int64Array>(batch, "to_step");
-  const auto& n = Column<arrow::Int64Array>(batch, "n");
-  const auto& nans = Column<arrow::Int64Array>(batch, "nans");
-  const auto& min = Column<arrow::DoubleArray>(batch, "min");
-  const auto& max = Column<arrow::DoubleArray>(batch, "max");
-  const auto& steps = Column<arrow::ListArray>(batch, "steps");
-  const auto& values = Column<arrow::ListArray>(batch, "values");
-  const auto& seconds = Column<arrow::ListArray>(batch, "seconds");
+  const auto& keys = ArrayOf<arrow::StringArray>(batch, "key");
+  const auto& from = ArrayOf<arrow::Int64Array>(batch, "from_step");
+  const auto& to = ArrayOf<arrow::Int64Array>(batch, "to_step");
+  const auto& n = ArrayOf<arrow::Int64Array>(batch, "n");
+  const auto& nans = ArrayOf<arrow::Int64Array>(batch, "nans");
+  const auto& min = ArrayOf<arrow::DoubleArray>(batch, "min");
+  const auto& max = ArrayOf<arrow::DoubleArray>(batch, "max");
+  const auto& steps = ArrayOf<arrow::ListArray>(batch, "steps");
+  const auto& values = ArrayOf<arrow::ListArray>(batch, "values");
+  const auto& seconds = ArrayOf<arrow::ListArray>(batch, "seconds");
   for (int64_t i = 0; i < batch.num_rows(); ++i) {
     ASSERT_LE(n.Value(i), static_cast<int64_t>(kMostChunkPoints));
     const auto list = std::static_pointer_cast<arrow::DoubleArray>(values.value_slice(i));
@@ -94,7 +95,7 @@ std::vector<std::string> States(const std::shared_ptr<table::Catalog>& catalog, 
   std::vector<std::string> states;
   const auto add = [&](const arrow::RecordBatch& batch) {
     for (int64_t i = 0; i < batch.num_rows(); ++i)
-      states.push_back(Column<arrow::StringArray>(batch, "state").GetString(i));
+      states.push_back(ArrayOf<arrow::StringArray>(batch, "state").GetString(i));
   };
   const auto table = OpenOrCreate(catalog.get(), kRuns);
   EXPECT_OK(table.status());
@@ -215,6 +216,41 @@ TEST(RunLog, AKilledRunIsCommittedByWhoeverComes) {
   log.reset();
   ASSERT_OK(CommitSpools(catalog).status());
   EXPECT_EQ(States(catalog, false), (std::vector<std::string>{"running", "killed", "finished"}));
+}
+
+TEST(RunLog, MediaKeepTheirBytes) {
+  const TempFolder folder;
+  ASSERT_VALUE(const auto catalog, table::Catalog::Init(folder.path() + "/c", {.sync = false}));
+  ASSERT_VALUE(auto log, RunLog::Open(SpoolRoot(*catalog), kSeries, {.mapped_bytes = 4096}));
+  std::string bytes(100'000, '\0');
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * i);
+  ASSERT_OK(log->LogMedia({{"key", "sample"}, {"step", 3}, {"kind", "image"}}, bytes));
+  ASSERT_OK(log->LogMedia({{"key", "note"}, {"step", 4}, {"kind", "text"}, {"text", "hello"}}, ""));
+  const auto check = [&](const arrow::RecordBatch& batch) {
+    ASSERT_EQ(batch.num_rows(), 2);
+    EXPECT_EQ(ArrayOf<arrow::StringArray>(batch, "run").GetString(0), kSeries.run);
+    EXPECT_EQ(ArrayOf<arrow::Int64Array>(batch, "rank").Value(0), kSeries.rank);
+    ASSERT_VALUE(const auto cells, table::BlobCells::Of(batch.GetColumnByName("data")));
+    const int64_t image = ArrayOf<arrow::StringArray>(batch, "key").GetString(0) == "sample" ? 0 : 1;
+    EXPECT_TRUE(cells.IsNull(1 - image));
+    if (cells.IsInline(image)) {
+      EXPECT_EQ(cells.InlineBytes(image), bytes);
+    }
+  };
+  ASSERT_VALUE(const auto table, OpenOrCreate(catalog.get(), kMedia));
+  ASSERT_VALUE(const auto before, table->At());
+  ASSERT_VALUE(const auto tail, Tail(*catalog, kMedia, before));
+  check(*tail);
+  log.reset();
+  ASSERT_OK(CommitSpools(catalog).status());
+  ASSERT_VALUE(const auto view, table->At());
+  ASSERT_VALUE(const auto reader, view.Scan({}));
+  std::shared_ptr<arrow::RecordBatch> batch;
+  ASSERT_TRUE(reader->ReadNext(&batch).ok());
+  check(*batch);
+  const std::string longest(kMaxRecordBytes, 'x');
+  ASSERT_VALUE(log, RunLog::Open(folder.path() + "/s", kSeries));
+  EXPECT_EQ(log->LogMedia({{"key", "x"}}, longest).code(), Code::kLimit);
 }
 
 // What Log had returned from is there, whenever the process is killed.
