@@ -32,6 +32,7 @@ from headrace.errors import (
 from headrace.model import Answer, Delta, Model, Ranked, Tokenize
 from headrace.objects import Json
 from headrace.rows import Batch, Reader, Row
+from headrace.run_media import Audio, Histogram, Image
 from headrace.runs import Run, current_run, run
 from headrace.snapshot import Snapshot
 from headrace.sources import Mixture, Pack
@@ -57,6 +58,7 @@ __version__ = _native.version()
 __all__ = [
     "Amount",
     "Answer",
+    "Audio",
     "Batch",
     "Blob",
     "Cancelled",
@@ -75,9 +77,11 @@ __all__ = [
     "Diff",
     "Epoch",
     "HeadraceError",
+    "Histogram",
     "HistoryEntry",
     "Holder",
     "HorizontalFlip",
+    "Image",
     "Invalid",
     "Json",
     "Layout",

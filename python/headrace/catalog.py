@@ -174,6 +174,17 @@ class Catalog(Hinted):
         """
         self._native.drop_table(name)
 
+    def artifact(self, sha256: str, to: str | os.PathLike[str]) -> pathlib.Path:
+        """Writes a file that a run saved to ``to``, by its hash (``sha256:`` before it or not).
+
+        Raises:
+            NotFound: there is no such artifact.
+            Invalid: this is no hash.
+            Corrupt: the store holds other bytes than the hash says; nothing was written.
+        """
+        self._native.fetch_artifact(sha256.removeprefix("sha256:"), os.fspath(to))
+        return pathlib.Path(to)
+
     def gc(
         self,
         *,

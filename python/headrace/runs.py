@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any
 
-from headrace import _native, run_facts, run_identity, run_values
+from headrace import _native, run_artifacts, run_facts, run_identity, run_media, run_values
 from headrace import catalog as catalogs
 from headrace.catalog import Catalog
 from headrace.errors import HeadraceError, Invalid, NotFound
@@ -117,7 +117,9 @@ class Run:
     # ---- what is logged
 
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
-        """Keeps values of a step: numbers (also numpy's, and tensors of one element), nested mappings of them (``train/loss``).
+        """Keeps values of a step: numbers (also numpy's, and tensors of one element); pictures (uint8 arrays, Pillow's, ``hr.Image``),
+        ``hr.Audio``, ``hr.Histogram``, tables (Arrow, pandas, polars, lists of dicts), texts, lists of these; and nested mappings
+        (``train/loss``).
 
         ``step``: any integer; without one, the step after the last. Several calls may log values of one step. NaN and
         infinities are values. What was logged when this returns survives the end of the process, however it ends.
@@ -137,16 +139,26 @@ class Run:
             self._tell()
 
     def _log_others(self, values: Mapping[str, Any], keys: Iterable[Any], step: int) -> None:
-        numbers = []
+        numbers: list[tuple[str, float]] = []
+        media: list[tuple[str, Iterable[run_media.Item]]] = []
         for name, value in run_values.flat({key: values[key] for key in keys}):
             found = run_values.number(value)
-            if found is None:
+            if found is not None:
+                numbers.append((name, found))
+                continue
+            items = run_media.items(value)
+            if items is None:
                 raise Invalid(
-                    f"{name!r} is a {type(value).__name__}: a run logs numbers; config, notes and tags hold the rest"
+                    f"{name!r} is a {type(value).__name__}: a run logs numbers, texts, pictures, tables, hr.Histogram, hr.Image "
+                    "and hr.Audio; its config holds other values"
                 )
-            numbers.append((name, found))
+            media.append((name, items))
         if numbers:
             self._writer.log_numbers(numbers, step)
+        for name, items in media:
+            for index, item in enumerate(items):
+                row = {"key": name, "step": step, "index": index, "time": _micros(), **item.row()}
+                self._writer.log_media(json.dumps(row, ensure_ascii=False), item.data)
 
     @property
     def step(self) -> int:
@@ -168,6 +180,28 @@ class Run:
                 self._inputs.append(entry)
                 self._change()
         return thing
+
+    def save(self, name: str, thing: Any = None) -> str:
+        """Keeps a file that the run made: ``run.save("model.safetensors")``, or what is to be written under that name:
+        ``run.save("weights.pt", model)``. Its bytes are stored once for each content; the run's ``outputs`` name them.
+
+        ``thing``: a path, bytes, text; a torch module or state (``.pt``, ``.safetensors``), an array (``.npy``), anything that JSON can
+        write (``.json``). A folder's files are kept under its name.
+
+        Returns:
+            The sha256 of the bytes, by which ``catalog.artifact(…)`` gives them back; of a folder, of the list of its files.
+
+        Raises:
+            Invalid: it is nothing that can be written under this name, or the run is finished.
+            NotFound: there is no such file.
+            Unavailable: the store cannot be reached, or the disk is full.
+        """
+        saved = run_artifacts.save(self._writer.save, name, name if thing is None else thing)
+        with self._lock:
+            self._outputs = [output for output in self._outputs if output["name"] not in {one["name"] for one in saved}]
+            self._outputs.extend(saved)
+            self._tell()
+        return str(saved[-1]["sha256"])
 
     # ---- its end
 

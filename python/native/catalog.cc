@@ -8,6 +8,7 @@
 #include "ingest/ingest.h"
 #include "module.h"
 #include "query/query.h"
+#include "trace/artifacts.h"
 #include "trace/tables.h"
 #include "trace/tail.h"
 
@@ -190,6 +191,12 @@ void BindCatalog(nb::module_& m) {
                options.commit = CommitOf(why, "", -1, stop);
                return ingest::Ingest(c.held.get(), sources, options);
              })));
+           })
+      .def("fetch_artifact",
+           [](const CatalogHandle& c, const std::string& sha256, const std::string& path) {
+             Check(Interruptible([&](const StopToken& stop) {
+               return trace::FetchArtifact(*c.held, sha256, path, {}, stop);
+             }));
            })
       .def("record_traces",
            [](const CatalogHandle& c, const std::string& rows) {

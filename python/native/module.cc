@@ -22,6 +22,11 @@ NB_MODULE(_native, m) {
   BindRun(m);
   // For objects with threads of their own, in a forked child: never taken down.
   m.def("abandon", [](nb::handle object) { object.inc_ref(); });
+  // (media type, width, height)
+  m.def("probe_image", [](const nb::bytes& bytes) {
+    const auto facts = Check(media::ProbeImage({bytes.c_str(), bytes.size()}));
+    return nb::make_tuple(facts.media_type, facts.width, facts.height);
+  });
   m.def("decode_image", [](const nb::bytes& bytes, bool upright) {
     auto image = Check(Interruptible([&](const StopToken&) {
       return media::DecodeImage({bytes.c_str(), bytes.size()}, upright);
