@@ -109,7 +109,9 @@ class Run:
         self._summary_every = FIRST_SUMMARY_SECONDS
         self._token: contextvars.Token[Run | None] | None = None
         self._looking: threading.Thread | None = None
-        self._writer = _native.RunWriter(catalog.location, self.id, rank, self.life, self._owner)
+        local_rank = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0" if rank == 0 else "1"))
+        system = bool(facts["system"]) and not attached and local_rank == "0"  # once a machine
+        self._writer = _native.RunWriter(catalog.location, self.id, rank, self.life, self._owner, system)
         self._log = self._writer.log
         self._first_step = known["step"] + 1 if known and known["step"] is not None else 0
         self._started = known is None
@@ -321,7 +323,7 @@ class Run:
         self._lock = threading.RLock()
         self._owner = False
         _native.abandon(self._writer)
-        self._writer = _native.RunWriter(self._catalog.location, self.id, self.rank, self.life, False)
+        self._writer = _native.RunWriter(self._catalog.location, self.id, self.rank, self.life, False, False)
         self._log = self._writer.log
 
 
@@ -384,6 +386,7 @@ def run(
     parent: str | None = None,
     again_of: str | None = None,
     kind: str = "run",
+    system: bool = True,
 ) -> Run:
     """Begins a run, or goes on with one.
 
@@ -391,7 +394,8 @@ def run(
     ``argparse``'s namespace. ``id``: of a run that is there goes on with it: another process of it where it is running, else as
     its next life, whose points stand in place of earlier ones from its first step on. Without one, all ranks of a job (torchrun,
     Slurm, MPI) find the same run, also when Slurm requeues it. ``catalog``: where it is kept; default as ``hr.open``, and where there is
-    none, a new one in this folder.
+    none, a new one in this folder. ``system``: what the machine does meanwhile is kept below ``sys/``: sampled each second, and every ten
+    seconds its mean, its least and its greatest.
 
     The end of the ``with`` block, of the program, or ``finish()`` ends it; an exception makes it ``failed``. Whatever kills it, what was
     logged is there.
@@ -418,6 +422,7 @@ def run(
         "parent": parent or _parent_of(found),
         "again_of": again_of,
         "kind": kind,
+        "system": system,
     }
     made = Run(where, found, known, facts, rank)
     given = run_values.as_json(config, "config") if config is not None else {}

@@ -11,20 +11,24 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "module.h"
+#include "table/environment.h"
 #include "trace/artifacts.h"
 #include "trace/commit_thread.h"
 #include "trace/run_log.h"
+#include "trace/system_thread.h"
 
 namespace headrace::python {
 namespace {
 
-constexpr double kCommitSeconds = 15;
+// Between commits. Where readers see the spools, nobody waits for a commit, and few commits make long rows.
+constexpr double kCommitSeconds = 60;
+constexpr double kDistantCommitSeconds = 15;  // where they lie on another machine than the tables
 
 // One process's writer of one run, and the thread that commits what it wrote.
 class RunWriter {
  public:
-  RunWriter(const std::string& location, trace::RunLog::Series series) {
-    Check(Interruptible([&](const StopToken&) { return Open(location, std::move(series)); }));
+  RunWriter(const std::string& location, trace::RunLog::Series series, bool system) {
+    Check(Interruptible([&](const StopToken&) { return Open(location, std::move(series), system); }));
   }
 
   // Numbers among the values are logged at one step (none: the one after the last); the names of those that
@@ -80,6 +84,7 @@ class RunWriter {
   void Close() {
     if (!log_) return;
     Check(Interruptible([&](const StopToken&) {
+      if (system_) system_->Stop();
       commits_->Stop();
       const Status synced = log_->Sync();
       log_.reset();
@@ -118,16 +123,38 @@ class RunWriter {
     return *log_;
   }
 
-  Status Open(const std::string& location, trace::RunLog::Series series) {
+  Status Open(const std::string& location, trace::RunLog::Series series, bool system) {
     HEADRACE_ASSIGN(catalog_, table::Catalog::Open(location, {.upkeep = true}));
     HEADRACE_ASSIGN(log_, trace::RunLog::Open(trace::SpoolRoot(*catalog_), std::move(series)));
     trace::CommitThreadOptions options;
-    options.seconds = kCommitSeconds;
+    options.seconds = catalog_->environment()->store->is_local() ? kCommitSeconds : kDistantCommitSeconds;
     options.tables = {trace::kRuns, trace::kMetrics, trace::kMedia};
     options.each_look = [this] { Tell(log_->Sync()); };
     options.outcome = [this](const Status& status) { Tell(status); };
     commits_ = trace::CommitThread::Start(catalog_, std::move(options));
+    if (!system) return Status::Ok();
+    auto sampled = trace::SystemThread::Start(
+        {.disk = log_->spool().folder()},
+        [this](double seconds, const std::vector<trace::SystemFigure>& figures) { Keep(seconds, figures); });
+    if (!sampled.ok()) return Status::Ok();  // a machine without /proc has no such figures
+    system_ = std::move(sampled).value();
     return Status::Ok();
+  }
+  // The mean of each figure at a step that counts seconds, with its extremes beside it where they differ.
+  void Keep(double seconds, const std::vector<trace::SystemFigure>& figures) {
+    std::vector<std::string> names;
+    std::vector<double> values;
+    for (const trace::SystemFigure& figure : figures) {
+      const std::string name = "sys/" + figure.key;
+      names.push_back(name);
+      values.push_back(figure.mean);
+      if (figure.min == figure.max) continue;
+      names.insert(names.end(), {name + ".min", name + ".max"});
+      values.insert(values.end(), {figure.min, figure.max});
+    }
+    std::vector<std::pair<std::string_view, double>> points;
+    for (size_t i = 0; i < names.size(); ++i) points.emplace_back(names[i], values[i]);
+    Tell(log_->Log(std::llround(seconds), NowMicros(), points));
   }
   void Tell(const Status& status) {
     const std::lock_guard lock(mutex_);
@@ -139,6 +166,7 @@ class RunWriter {
   std::string trouble_;  // what does not work now, "" where all does
   std::unique_ptr<trace::RunLog> log_;
   std::unique_ptr<trace::CommitThread> commits_;  // before log_ goes, its thread has ended
+  std::unique_ptr<trace::SystemThread> system_;   // neither has the system's
   std::vector<std::pair<std::string_view, double>> numbers_;
   int64_t step_ = -1;
 };
@@ -155,8 +183,8 @@ void BindRun(nb::module_& m) {
   nb::class_<RunWriter>(m, "RunWriter")
       .def("__init__",
            [](RunWriter* self, const std::string& location, const std::string& run, int64_t rank,
-              int64_t life, bool owner) {
-             new (self) RunWriter(location, {run, rank, life, owner});
+              int64_t life, bool owner, bool system) {
+             new (self) RunWriter(location, {run, rank, life, owner}, system);
            })
       .def("log", &RunWriter::Log, nb::arg("values"), nb::arg("step").none())
       .def("log_numbers", &RunWriter::LogNumbers)
