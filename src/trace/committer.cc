@@ -90,6 +90,7 @@ Status Committer::Read(const std::string& writer, Position until, Source* source
                     source->done = record.end;
                     const auto points = static_cast<size_t>(source->replay.points());
                     full = until == kEnd && Count(*rows) + points / kPointsOfARow >= kMostRows;
+                    full_ = full_ || full;
                     return Status::Ok();
                   }));
   source->replay.Flush(rows);
@@ -143,9 +144,13 @@ Result<CommitCounts> Committer::Commit() {
 Status Committer::CommitAll() {
   if (!recovered_) HEADRACE_TRY(Recover());
   HEADRACE_TRY(FinishNote());
+  // What comes meanwhile is for the next time: writers that never pause would keep this one for ever, and
+  // each round would commit the little that came during the last.
   for (bool more = true; more;) {
+    full_ = false;
     HEADRACE_ASSIGN(more, TakeMore());
     HEADRACE_TRY(FinishNote());
+    more = more && full_;
   }
   return Status::Ok();
 }
@@ -198,8 +203,13 @@ Status Committer::TakeSpool(const std::string& folder, Note* next) {
   Source& source = next_[writer];
   const Position from = source.done;
   Rows rows = NoRows();
-  if (Count(rows_) < kMostRows) HEADRACE_TRY(Read(writer, kEnd, &source, &rows));
+  if (Count(rows_) < kMostRows) {
+    HEADRACE_TRY(Read(writer, kEnd, &source, &rows));
+  } else {
+    full_ = true;
+  }
   const bool all = Count(rows_) + Count(rows) < kMostRows;
+  full_ = full_ || !all;
   if (dead && all && source.over == 0) {
     AddInterrupted(source, &rows);
     source.over = next->number;

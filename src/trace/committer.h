@@ -97,6 +97,7 @@ class Committer {
   // Of the note that is not: the spools as it leaves them, its rows, and the files of those that were
   // written.
   bool unfinished_ = false;
+  bool full_ = false;  // the note has as many rows as one takes: there may be more
   Sources next_;
   Rows rows_;
   std::vector<std::unique_ptr<table::Appender>> appenders_;
