@@ -10,7 +10,7 @@ cp "$deps"/llama-0.5.0/LICENSE "$out/llama.cpp.txt"
 cp "$deps"/xgrammar-*/src/LICENSE "$out/xgrammar.txt"
 cp "$deps"/xgrammar-*/src/NOTICE "$out/xgrammar-NOTICE.txt"
 # Debian's: compiled in from headers, and every library that the program and the modules load from the system.
-for package in nlohmann-json3-dev libcli11-dev libboost1.81-dev; do cp "/usr/share/doc/$package/copyright" "$out/$package.txt"; done
+for package in nlohmann-json3-dev libcli11-dev libprotozero-dev libboost1.81-dev; do cp "/usr/share/doc/$package/copyright" "$out/$package.txt"; done
 for file in "$stage"/bin/headrace "$stage"/lib/headrace/python/headrace/*.so; do
   LD_LIBRARY_PATH=$stage/lib/headrace ldd "$file" | awk '$3 ~ /^\/(usr\/)?lib\// { print $3 }'
 done | sort -u | while read -r library; do

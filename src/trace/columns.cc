@@ -66,6 +66,22 @@ constexpr Column kTraceColumns[] = {
     {"first_token_seconds", Type::kNumber},
     {"total_seconds", Type::kNumber},
     {"why", Type::kText},  // where the time went, in words
+    // Of spans, whoever made them: a request is one too.
+    {"time", Type::kTime},  // when it came to be recorded
+    {"span_id", Type::kText},
+    {"parent", Type::kText},  // span_id of its parent
+    {"name", Type::kText},
+    {"kind", Type::kText},       // internal, server, client, producer, consumer
+    {"operation", Type::kText},  // chat, embeddings, execute_tool, …
+    {"service", Type::kText},    // whose span it is
+    {"session", Type::kText},    // the conversation
+    {"provider", Type::kText},
+    {"cost", Type::kNumber},      // US dollars
+    {"attributes", Type::kText},  // as they came; JSON, like those that follow
+    {"events", Type::kText},
+    {"links", Type::kText},
+    {"resource", Type::kText},
+    {"media", Type::kText},  // what was cut out of the texts
 };
 
 constexpr Column kScoreColumns[] = {
