@@ -129,6 +129,7 @@ Status Committer::Recover() {
   appenders_.resize(rows_.size());
   had_.assign(rows_.size(), std::nullopt);
   unfinished_ = note_.number > 0 && !note_.finished;
+  if (unfinished_) HEADRACE_TRY(DropRepeats());
   if (!unfinished_) sources_ = std::move(next_);
   recovered_ = true;
   return Status::Ok();
@@ -171,6 +172,7 @@ Result<bool> Committer::TakeMore() {
       }
     }
   }
+  HEADRACE_TRY(DropRepeats());
   if (Count(rows_) == 0) {  // what was begun, or nothing
     sources_ = std::move(next_);
     HEADRACE_TRY(Clean());
@@ -220,11 +222,20 @@ Status Committer::TakeSpool(const std::string& folder, Note* next) {
   return Status::Ok();
 }
 
+// Where the table has the note already, all of its spans are repeats: there is nothing left to commit.
+Status Committer::DropRepeats() {
+  std::vector<json>& rows = rows_[FindTable(kTraces)];
+  if (!Repeats::AnySpans(rows)) return Status::Ok();
+  HEADRACE_ASSIGN(const auto view, Newest(*catalog_, kTraces));
+  return repeats_.Drop(view, &rows);
+}
+
 // Every table has the note's rows, and what they were made from may go.
 Status Committer::FinishNote() {
   if (!unfinished_) return Status::Ok();
   for (size_t t = 0; t < rows_.size(); ++t) HEADRACE_TRY(CommitTable(t));
   unfinished_ = false;
+  repeats_.Keep();
   sources_ = std::move(next_);
   HEADRACE_TRY(Clean());
   Step();

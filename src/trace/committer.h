@@ -20,6 +20,7 @@
 
 #include "table/catalog.h"
 #include "trace/note.h"
+#include "trace/repeats.h"
 #include "trace/replay.h"
 #include "trace/spool.h"
 
@@ -84,6 +85,7 @@ class Committer {
   Status CommitAll();
   Result<bool> TakeMore();
   Status TakeSpool(const std::string& folder, Note* next);
+  Status DropRepeats();
   Status FinishNote();
   Status CommitTable(size_t table);
   Status Clean();
@@ -100,6 +102,7 @@ class Committer {
   bool full_ = false;  // the note has as many rows as one takes: there may be more
   Sources next_;
   Rows rows_;
+  Repeats repeats_;
   std::vector<std::unique_ptr<table::Appender>> appenders_;
   std::vector<std::optional<int64_t>> had_;  // of each table: the last note that it has; none: not known
   std::map<std::string, std::unique_ptr<Takeover>> held_;  // of dead writers, during a Commit

@@ -20,6 +20,7 @@ constexpr KindFacts kKinds[] = {
     {Kind::kScore, "score", 1, Role::kRow},      {Kind::kRun, "run", 2, Role::kRow},
     {Kind::kSeries, "series", 3, Role::kSeries}, {Kind::kKey, "key", 3, Role::kKey},
     {Kind::kPoints, "points", 3, Role::kPoints}, {Kind::kMedia, "media", 4, Role::kMedia},
+    {Kind::kOtlp, "otlp", 0, Role::kSpans},
 };
 
 }  // namespace

@@ -10,8 +10,8 @@
 
 namespace headrace::trace {
 
-// As segments hold it. Payloads are JSON objects with the names of the columns, but for kKey, kPoints and
-// kMedia (docs/format/spool.md).
+// As segments hold it. Payloads are JSON objects with the names of the columns, but for kKey, kPoints,
+// kMedia and kOtlp (docs/format/spool.md).
 enum class Kind : uint8_t {
   kStart = 1,
   kEnd = 2,
@@ -21,6 +21,7 @@ enum class Kind : uint8_t {
   kKey = 6,     // a number for a key, in this segment
   kPoints = 7,  // values of keys at one step
   kMedia = 8,
+  kOtlp = 9,  // an export of spans as it came, see span_rows.h
 };
 
 enum class Role {
@@ -31,6 +32,7 @@ enum class Role {
   kKey,
   kPoints,
   kMedia,  // a row by itself, with bytes
+  kSpans,  // rows in another's format, see span_rows.h
 };
 
 struct SpoolTable {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "trace/span_rows.h"
+
 namespace headrace::trace {
 
 using nlohmann::json;
@@ -38,6 +40,10 @@ void Replay::Take(const Record& record, Rows* rows) {
   const KindFacts* facts = FindKind(record.kind);
   if (facts == nullptr) {
     ++unreadable_;
+    return;
+  }
+  if (facts->role == Role::kSpans) {
+    if (!AddSpans(record.payload, &(*rows)[facts->table])) ++unreadable_;
     return;
   }
   if (facts->role == Role::kKey || facts->role == Role::kPoints) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "trace/committer.h"
+#include "trace/repeats.h"
 #include "trace/tables.h"
 
 namespace headrace::trace {
@@ -82,6 +83,7 @@ Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, 
   if (now.snapshot().version != view.snapshot().version)
     return Status::Conflict("'" + name + "' has a newer version now");
   HEADRACE_TRY(read);
+  if (plain == kTraces) HEADRACE_TRY(Repeats().Drop(view, &rows));
   return ToBatch(SpoolTables()[table].columns(), rows);
 }
 
