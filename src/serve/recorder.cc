@@ -82,8 +82,7 @@ Status Recorder::Append(trace::Kind kind, const json& row) {
 bool Recorder::Write(trace::Kind kind, const json& row) {
   if (!spool_) return true;
   const Status status = Append(kind, row);
-  ++(status.ok() ? written_ : dropped_);
-  if (!status.ok() || dropped_.load(std::memory_order_relaxed) > 0) Trouble("recording", status);
+  Wrote(status);
   if (!status.ok() && kind == trace::Kind::kEnd) {
     json end = {{"why", "the rest of this row could not be written: " + status.ToString()}};
     for (const char* name : {"id", "ended", "finish", "status"})
@@ -93,6 +92,19 @@ bool Recorder::Write(trace::Kind kind, const json& row) {
   }
   WriteLostEnds();
   return status.ok();
+}
+
+bool Recorder::Write(trace::Kind kind, const std::string& payload) {
+  if (!spool_) return true;
+  const Status status = spool_->Append(kind, payload);
+  Wrote(status);
+  WriteLostEnds();
+  return status.ok();
+}
+
+void Recorder::Wrote(const Status& status) {
+  ++(status.ok() ? written_ : dropped_);
+  if (!status.ok() || dropped_.load(std::memory_order_relaxed) > 0) Trouble("recording", status);
 }
 
 void Recorder::WriteLostEnds() {

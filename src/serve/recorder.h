@@ -36,6 +36,8 @@ class Recorder {
   void SetText(nlohmann::json* row, const char* text, const char* hash, const std::string& value) const;
   // False where it could not be written: stats() and stderr tell why, so that serving need not look at it.
   bool Write(trace::Kind kind, const nlohmann::json& row);
+  // A record of a kind that is not JSON.
+  bool Write(trace::Kind kind, const std::string& payload);
   RecorderStats stats() const;
   // Commits now, unless another process commits these spools. For shutdown and tests.
   Status Commit();
@@ -44,6 +46,7 @@ class Recorder {
   Recorder() = default;
   void Trouble(const std::string& what, const Status& status);
   Status Append(trace::Kind kind, const nlohmann::json& row);
+  void Wrote(const Status& status);
   void WriteLostEnds();
 
   std::shared_ptr<table::Catalog> catalog_;

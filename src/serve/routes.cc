@@ -12,6 +12,7 @@
 #include "serve/scores.h"
 #include "serve/server.h"
 #include "serve/server_state.h"
+#include "serve/spans.h"
 #include "serve/tokens.h"
 #include "trace/columns.h"
 
@@ -127,6 +128,7 @@ constexpr Route kRoutes[] = {
     {"POST", "/detokenize", "/detokenize", kAsk, Runs::kWorker, With<Detokenize>},
     {"GET", "/tokenizer_info", "/tokenizer_info", kAsk, Runs::kInline, About<TokenizerInfo>},
     {"POST", "/v1/scores", "/v1/scores", "scores", Runs::kWorker, With<Scores>},
+    {"POST", "/v1/traces", "/v1/traces", "record", Runs::kWorker, With<Spans>},
     {"GET", "/metrics", "/metrics", kAdmin, Runs::kInline, MetricsPage},
     {"GET", "/load", "/load", kAdmin, Runs::kInline, About<Load>},
     {"GET", "/health", "/health", kAnyone, Runs::kInline, About<Health>},

@@ -1,7 +1,13 @@
 #include "serve/rows.h"
 
+#include <algorithm>
+#include <cctype>
+#include <string_view>
+#include <utility>
+
 #include "api/answer.h"
 #include "base/clock.h"
+#include "base/utf8.h"
 
 namespace headrace::serve {
 using nlohmann::json;
@@ -52,6 +58,45 @@ std::string Finish(const Outcome& outcome) {
   return outcome.status == 499 ? "cancelled" : outcome.status == 408 ? "timeout" : "error";
 }
 
+// What a route does, in OpenTelemetry's words.
+constexpr std::pair<std::string_view, std::string_view> kOperations[] = {
+    {"/v1/chat/completions", "chat"},   {"/v1/responses", "chat"},
+    {"/v1/messages", "chat"},           {"/v1/completions", "text_completion"},
+    {"/completion", "text_completion"}, {"/v1/embeddings", "embeddings"},
+    {"/v1/rerank", "rerank"},           {"/v1/score", "rerank"},
+};
+
+bool AreHex(std::string_view digits) {
+  return std::all_of(digits.begin(), digits.end(), [](unsigned char c) { return std::isxdigit(c) != 0; });
+}
+
+// A request as a span of its caller's trace, or of one of its own. (Its queue, prefill and decode are told by
+// their seconds: whoever draws the trace draws them below it, and they need no rows.)
+json SpanColumns(const http::HttpRequest& request, const Caller& caller, const std::string& model) {
+  const std::string& id = caller.request_id;  // 32 hex digits, as trace ids are
+  json row = {{"time", caller.arrived_us},
+              {"kind", "server"},
+              {"service", "headrace"},
+              {"provider", "headrace"},
+              {"name", caller.route},
+              {"trace_id", id},
+              {"span_id", id.substr(id.size() / 2)}};
+  for (const auto& [route, operation] : kOperations) {
+    if (route != caller.route) continue;
+    row["operation"] = operation;
+    if (!model.empty()) row["name"] = std::string(operation) + " " + model;
+  }
+  // W3C trace context: version-trace_id-parent_id-flags.
+  if (const auto parent = request.Header("traceparent"); parent.size() >= 55 && parent[2] == '-' &&
+                                                         parent[35] == '-' && AreHex(parent.substr(3, 32)) &&
+                                                         AreHex(parent.substr(36, 16))) {
+    row["trace_id"] = AsciiLower(parent.substr(3, 32));
+    row["parent"] = AsciiLower(parent.substr(36, 16));
+    row["parent_span_id"] = row["parent"];
+  }
+  return row;
+}
+
 }  // namespace
 
 json RequestRow(const Services& services, const http::HttpRequest& request, const Caller& caller,
@@ -61,12 +106,7 @@ json RequestRow(const Services& services, const http::HttpRequest& request, cons
               {"engine", services.build},   {"key", caller.key.id},
               {"key_name", caller.key.name}};
   if (const auto client = request.Header("user-agent"); !client.empty()) row["client"] = client;
-  // W3C trace context: version-trace_id-parent_id-flags.
-  if (const auto parent = request.Header("traceparent");
-      parent.size() >= 55 && parent[2] == '-' && parent[35] == '-') {
-    row["trace_id"] = parent.substr(3, 32);
-    row["parent_span_id"] = parent.substr(36, 16);
-  }
+  row.update(SpanColumns(request, caller, model));
   return row;
 }
 

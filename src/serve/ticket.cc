@@ -82,6 +82,14 @@ bool Ticket::Tell(http::HttpResponse response) {
   return true;
 }
 
+bool Ticket::Respond(http::HttpResponse response) {
+  if (!TakeEnd()) return false;
+  services_.metrics->Answered(caller_.route, response.status);
+  for (auto& header : Headers()) response.headers.push_back(std::move(header));
+  exchange_->Answer(std::move(response));
+  return true;
+}
+
 bool Ticket::End(const Outcome& outcome) {
   if (!TakeEnd()) return false;
   Settle(outcome);

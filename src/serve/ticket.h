@@ -6,9 +6,9 @@
 //   ticket->Enter("gemma", prompt_tokens, stop);
 //   ticket->Answer(body, {.usage = …});
 //
-// It ends once: by the first of Answer, Refuse, Tell and End; the others do nothing then. One that is let go
-// without an end ends as an error of the server. What was started has an end row, and so has every refusal;
-// an answer that needed no model (a count of tokens, a score) is counted alone.
+// It ends once: by the first of Answer, Refuse, Tell, Respond and End; the others do nothing then. One that
+// is let go without an end ends as an error of the server. What was started has an end row, and so has every
+// refusal; an answer that needed no model (a count of tokens, a score) is counted alone.
 #pragma once
 
 #include <atomic>
@@ -74,6 +74,8 @@ class Ticket {
   bool Refuse(const api::Fault& fault, Outcome outcome = {});
   // About the server itself: neither counted nor recorded.
   bool Tell(http::HttpResponse response);
+  // In another protocol than OpenAI's and Anthropic's, whatever its status: counted, and never a row.
+  bool Respond(http::HttpResponse response);
   // The account alone, before the last byte: of streams, which say their end themselves.
   bool End(const Outcome& outcome);
   bool ended() const { return ended_; }
