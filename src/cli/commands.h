@@ -67,5 +67,6 @@ void AddEmbed(CLI::App* app, Context* context, Action* action);
 void AddServe(CLI::App* app, Context* context, Action* action);
 void AddTop(CLI::App* app, Context* context, Action* action);
 void AddKey(CLI::App* app, Context* context, Action* action);
+void AddTrace(CLI::App* app, Context* context, Action* action);
 
 }  // namespace headrace::cli

@@ -192,6 +192,7 @@ int Main(int argc, char** argv) {
   AddServe(&app, &context, &action);
   AddTop(&app, &context, &action);
   AddKey(&app, &context, &action);
+  AddTrace(&app, &context, &action);
 #endif
   if (const std::string unknown = UnknownCommand(app, argc, argv); !unknown.empty()) {
     std::fprintf(stderr, "headrace: %s\n", unknown.c_str());

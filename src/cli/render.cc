@@ -42,21 +42,6 @@ ordered_json Number(double value) {
   return value;
 }
 
-std::string Printable(std::string_view text, size_t limit) {
-  std::string out;
-  size_t shown = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    if ((byte & 0xc0) != 0x80 && ++shown > limit) return out + "…";
-    if (byte < 0x20 || byte == 0x7f) {
-      out += byte == '\n' ? "⏎" : "·";
-    } else {
-      out += text[i];
-    }
-  }
-  return out;
-}
-
 std::string BlobText(const arrow::StructArray& array, int64_t row) {
   const auto text = [&](const char* name) {
     const int at = array.struct_type()->GetFieldIndex(name);
@@ -126,6 +111,25 @@ void PrintTable(const std::vector<Column>& columns, const std::vector<std::vecto
 }
 
 }  // namespace
+
+std::string Printable(std::string_view text, size_t limit) {
+  std::string out;
+  size_t shown = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if ((byte & 0xc0) != 0x80 && ++shown > limit) return out + "…";
+    const bool c1 = byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
+    if (c1) {  // U+0080 to U+009F: some terminals take them for commands
+      out += "·";
+      ++i;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      out += byte == '\n' ? "⏎" : "·";
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
 
 void PrintJson(const ordered_json& json) { std::printf("%s\n", Dumped(json).c_str()); }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <arrow/type_fwd.h>
@@ -18,6 +19,8 @@ namespace headrace::cli {
 
 // One cell as JSON: blobs as their facts, bytes as {"bytes": n}, decimals, NaN and infinities as strings.
 nlohmann::ordered_json CellToJson(const arrow::Field& field, const arrow::Array& array, int64_t row);
+// At most `limit` characters of a text, its control characters (of terminals too) made visible.
+std::string Printable(std::string_view text, size_t limit);
 // One cell as short text for a table on a terminal.
 std::string CellToText(const arrow::Field& field, const arrow::Array& array, int64_t row);
 // A row as a JSON object on one line, without its newline; json columns as they were written.

@@ -1,0 +1,136 @@
+#include "cli/trace_page.h"
+
+#include <algorithm>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/utf8.h"
+#include "cli/trace_page_parts.h"
+
+namespace headrace::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr size_t kMostPageMedia = 8 << 20;  // bytes of one span's
+constexpr size_t kSpansOfABlock = 128;      // whose texts are parsed when one of them is looked at
+
+// As the text of a script element: no "<" is left that could end it, or begin a comment.
+std::string ScriptText(const ordered_json& value) {
+  const std::string text = value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  std::string safe;
+  safe.reserve(text.size() + text.size() / 64);
+  for (const char c : text) {
+    if (c == '<') {
+      safe += "\\u003c";
+    } else {
+      safe += c;
+    }
+  }
+  return safe;
+}
+
+std::string Shortened(std::string text) {
+  if (text.size() <= kMostPageText) return text;
+  const size_t all = text.size();
+  text.resize(CompleteUtf8(std::string_view(text).substr(0, kMostPageText)));
+  return text + "… (" + std::to_string(all - text.size()) + " bytes more: see the row)";
+}
+
+ordered_json Known(double value) { return value < 0 ? ordered_json() : ordered_json(value); }
+ordered_json Known(int64_t value) { return value < 0 ? ordered_json() : ordered_json(value); }
+
+// What the waterfall is drawn from, column by column.
+ordered_json Waterfall(const std::string& trace, const TraceRows& rows,
+                       const std::vector<trace::TreeSpan>& tree) {
+  int64_t begin = INT64_MAX, end = 0;
+  for (const auto& span : tree) {
+    if (span.started < 0) continue;
+    begin = std::min(begin, span.started);
+    end = std::max(end, span.started + static_cast<int64_t>(span.seconds * 1e6));
+  }
+  ordered_json page = {{"trace", trace},
+                       {"began", begin == INT64_MAX ? 0 : begin},
+                       {"micros", std::max<int64_t>(0, end - begin)}};
+  ordered_json names, depths, starts, lengths, kinds, services, models, prompts, answers, costs, errors,
+      spans, ids;
+  for (const auto& span : tree) {
+    const bool part = span.phase != trace::Phase::kNone;
+    names.push_back(part ? PhaseName(span.phase) : Printable(rows.Text(span.span, "name"), 200));
+    depths.push_back(span.depth);
+    starts.push_back(span.started < 0 ? 0 : span.started - begin);
+    lengths.push_back(static_cast<int64_t>(span.seconds * 1e6));
+    kinds.push_back(part ? "phase" : rows.Text(span.span, "operation"));
+    services.push_back(part ? "" : rows.Text(span.span, "service"));
+    models.push_back(part ? "" : rows.Text(span.span, "model"));
+    prompts.push_back(Known(span.prompt_tokens));
+    answers.push_back(Known(span.answer_tokens));
+    costs.push_back(Known(span.cost));
+    errors.push_back(part ? "" : Shortened(rows.Text(span.span, "error")));
+    spans.push_back(span.span);
+  }
+  page["name"] = names;
+  page["depth"] = depths;
+  page["start"] = starts;
+  page["length"] = lengths;
+  page["kind"] = kinds;
+  page["service"] = services;
+  page["model"] = models;
+  page["prompt"] = prompts;
+  page["answer"] = answers;
+  page["cost"] = costs;
+  page["error"] = errors;
+  page["span"] = spans;
+  page["block"] = kSpansOfABlock;
+  return page;
+}
+
+// Pictures, whole or not at all.
+std::string Media(std::string text) { return text.size() <= kMostPageMedia ? std::move(text) : "[]"; }
+
+ordered_json Details(const TraceRows& rows, size_t row) {
+  ordered_json details = ordered_json::object();
+  for (const char* name : {"id", "span_id", "parent", "finish"})
+    if (!rows.IsNull(row, name)) details[name] = rows.Text(row, name);
+  for (const std::string_view name : kDetails)
+    if (!rows.IsNull(row, name.data()))
+      details[name.data()] =
+          name == "media" ? Media(rows.Text(row, "media")) : Shortened(rows.Text(row, name.data()));
+  return details;
+}
+
+}  // namespace
+
+const char* PhaseName(trace::Phase phase) {
+  switch (phase) {
+    case trace::Phase::kNone:
+      return "";
+    case trace::Phase::kQueue:
+      return "queue";
+    case trace::Phase::kPrefill:
+      return "prefill";
+    case trace::Phase::kDecode:
+      return "decode";
+  }
+  return "";
+}
+
+// The waterfall's data and script come before the texts, so that a browser paints while it still reads those.
+Status WriteTracePage(const std::string& path, const std::string& trace, const TraceRows& rows,
+                      const std::vector<trace::TreeSpan>& tree) {
+  std::string page = kTracePageHead;
+  page += R"(<script type="application/json" id="waterfall">)" + ScriptText(Waterfall(trace, rows, tree)) +
+          "</script>\n";
+  page += kTracePageScript;
+  for (size_t from = 0; from < rows.size(); from += kSpansOfABlock) {
+    ordered_json block = ordered_json::array();
+    for (size_t row = from; row < std::min(rows.size(), from + kSpansOfABlock); ++row)
+      block.push_back(Details(rows, row));
+    page += R"(<script type="application/json" id="texts)" + std::to_string(from / kSpansOfABlock) + "\">" +
+            ScriptText(block) + "</script>\n";
+  }
+  page += "</body></html>\n";
+  return ReplaceFile(path, page, /*sync=*/false);
+}
+
+}  // namespace headrace::cli
