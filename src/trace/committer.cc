@@ -20,7 +20,8 @@ using nlohmann::json;
 
 // Most rows of one note: bounds the commit after a long outage.
 constexpr size_t kMostRows = 16 << 10;
-constexpr size_t kPointsOfARow = 64;  // take as much memory as a row of other tables
+constexpr size_t kMostBytes = 256 << 20;  // of a spool's records in one note: a column holds 2 GB at most
+constexpr size_t kPointsOfARow = 64;      // take as much memory as a row of other tables
 constexpr Position kEnd{INT64_MAX, 0};
 
 }  // namespace
@@ -75,29 +76,31 @@ Result<Committer::Source> Committer::Open(const std::string& writer) const {
 
 // Takes the records up to `until`, or as many as one note takes, into `source`; their rows are added to
 // `rows`.
-Status Committer::Read(const std::string& writer, Position until, Source* source, Rows* rows) {
+Result<bool> Committer::Read(const std::string& writer, Position until, Source* source, Rows* rows) {
   bool full = false;
+  size_t bytes = 0;
   bool stopped = false;
-  HEADRACE_ASSIGN(const ReadReport report,
-                  ReadSpool(FolderOf(writer), source->done, [&](const Record& record) {
-                    stopped = full || record.end > until;
-                    if (stopped) return Status::Cancelled();
-                    std::vector<size_t> had;
-                    for (const auto& table : *rows) had.push_back(table.size());
-                    source->replay.Take(record, rows);
-                    for (size_t t = 0; t < had.size(); ++t)
-                      if (record.end.sequence() <= source->older[t]) (*rows)[t].resize(had[t]);
-                    source->done = record.end;
-                    const auto points = static_cast<size_t>(source->replay.points());
-                    full = until == kEnd && Count(*rows) + points / kPointsOfARow >= kMostRows;
-                    full_ = full_ || full;
-                    return Status::Ok();
-                  }));
+  HEADRACE_ASSIGN(
+      const ReadReport report, ReadSpool(FolderOf(writer), source->done, [&](const Record& record) {
+        stopped = full || record.end > until;
+        if (stopped) return Status::Cancelled();
+        std::vector<size_t> had;
+        for (const auto& table : *rows) had.push_back(table.size());
+        source->replay.Take(record, rows);
+        for (size_t t = 0; t < had.size(); ++t)
+          if (record.end.sequence() <= source->older[t]) (*rows)[t].resize(had[t]);
+        source->done = record.end;
+        const auto points = static_cast<size_t>(source->replay.points());
+        bytes += record.payload.size();
+        full = until == kEnd && (Count(*rows) + points / kPointsOfARow >= kMostRows || bytes >= kMostBytes);
+        full_ = full_ || full;
+        return Status::Ok();
+      }));
   source->replay.Flush(rows);
   if (!stopped) source->done = std::max(source->done, std::min(report.end, until));
   for (size_t i = 0; i < report.damaged.size(); ++i)
     if (source->damaged.insert(report.damaged[i]).second) landed_.complaints.push_back(report.complaints[i]);
-  return Status::Ok();
+  return !stopped;
 }
 
 // Of version 1, a commit of what never ended has a sequence of one more than its last record's.
@@ -115,11 +118,11 @@ Status Committer::Recover() {
     if (!std::filesystem::exists(FolderOf(writer))) continue;
     HEADRACE_ASSIGN(Source source, Open(writer));
     Rows before = NoRows();  // are in the tables
-    HEADRACE_TRY(Read(writer, span.from, &source, &before));
+    HEADRACE_TRY(Read(writer, span.from, &source, &before).status());
     source.done = span.from;
     source.over = span.over < note_.number ? span.over : 0;
     sources_[writer] = source;
-    HEADRACE_TRY(Read(writer, span.to, &source, &rows_));
+    HEADRACE_TRY(Read(writer, span.to, &source, &rows_).status());
     source.done = span.to;
     if (span.over == note_.number && note_.number > 0) AddInterrupted(source, &rows_);
     source.over = span.over;
@@ -176,7 +179,7 @@ Result<bool> Committer::TakeMore() {
   if (Count(rows_) == 0) {  // what was begun, or nothing
     sources_ = std::move(next_);
     HEADRACE_TRY(Clean());
-    return false;
+    return full_;  // of repeats
   }
   for (size_t t = 0; t < rows_.size(); ++t) {
     if (rows_[t].empty()) continue;
@@ -205,12 +208,10 @@ Status Committer::TakeSpool(const std::string& folder, Note* next) {
   Source& source = next_[writer];
   const Position from = source.done;
   Rows rows = NoRows();
+  bool all = false;
   if (Count(rows_) < kMostRows) {
-    HEADRACE_TRY(Read(writer, kEnd, &source, &rows));
-  } else {
-    full_ = true;
+    HEADRACE_ASSIGN(all, Read(writer, kEnd, &source, &rows));
   }
-  const bool all = Count(rows_) + Count(rows) < kMostRows;
   full_ = full_ || !all;
   if (dead && all && source.over == 0) {
     AddInterrupted(source, &rows);

@@ -80,7 +80,8 @@ class Committer {
   std::string FolderOf(const std::string& writer) const { return options_.root + "/" + writer; }
   static void AddInterrupted(const Source& source, Rows* rows);
   Result<Source> Open(const std::string& writer) const;
-  Status Read(const std::string& writer, Position until, Source* source, Rows* rows);
+  // Whether nothing is left before `until`.
+  Result<bool> Read(const std::string& writer, Position until, Source* source, Rows* rows);
   Status Recover();
   Status CommitAll();
   Result<bool> TakeMore();
