@@ -108,7 +108,9 @@ void AddKey(CLI::App* app, Context* context, Action* action) {
   auto expires = std::make_shared<std::string>(), value = std::make_shared<std::string>();
   CLI::App* create = key->add_subcommand("create", "Make a key; it is printed once");
   create->add_option("name", facts->name, "Whose it is")->required();
-  create->add_option("--scopes", facts->scopes, "inference, scores, admin (metrics and load), all")
+  create
+      ->add_option("--scopes", facts->scopes,
+                   "inference, record (scores and labels), admin (metrics and load), all")
       ->delimiter(',');
   create->add_option("--weight", facts->weight, "Its share of compute beside others")->capture_default_str();
   create->add_option("--rpm", facts->requests_per_minute, "Requests a minute (0: any)");

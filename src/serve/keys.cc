@@ -15,6 +15,7 @@ namespace {
 
 constexpr char kTable[] = "keys";
 constexpr size_t kFewestLetters = 8, kMostLetters = 1024;  // of a key that comes from elsewhere
+constexpr char kOldRecord[] = "scores";                    // what the scope "record" was called
 constexpr char kMaxPriority[] = "max_priority";            // tables of earlier programs lack it
 
 std::shared_ptr<arrow::Schema> KeySchema() {
@@ -165,7 +166,9 @@ Status CheckValue(const std::string& value) {
 }  // namespace
 
 bool KeyFacts::May(std::string_view scope) const {
-  return std::any_of(scopes.begin(), scopes.end(), [&](const auto& s) { return s == scope || s == "all"; });
+  return std::any_of(scopes.begin(), scopes.end(), [&](const auto& s) {
+    return s == scope || s == "all" || (s == kOldRecord && scope == "record");
+  });
 }
 
 std::string KeyHash(std::string_view key) { return Sha256Hex(key); }
@@ -179,9 +182,11 @@ Result<std::vector<KeyFacts>> ListKeys(const table::Catalog& catalog) {
 }
 
 Result<NewKey> CreateKey(table::Catalog* catalog, KeyFacts facts, const std::string& value) {
-  for (const std::string& scope : facts.scopes)
-    if (scope != "inference" && scope != "scores" && scope != "admin" && scope != "all")
-      return Status::Invalid("there is no scope '" + scope + "'; there are inference, scores, admin and all");
+  for (std::string& scope : facts.scopes) {
+    if (scope == kOldRecord) scope = "record";
+    if (scope != "inference" && scope != "record" && scope != "admin" && scope != "all")
+      return Status::Invalid("there is no scope '" + scope + "'; there are inference, record, admin and all");
+  }
   if (!(facts.weight > 0 && facts.weight <= 1000))
     return Status::Invalid("a key's weight is from above 0 to 1,000");
   if (constexpr auto range = engine::kPriorities; !range.Holds(facts.max_priority))

@@ -20,7 +20,7 @@ struct KeyFacts {
   std::string name;                                           // for people
   std::string hash;                                           // SHA-256 of the key, hex
   std::string group = "default";                              // of metrics: "interactive", "batch", …
-  std::vector<std::string> scopes = {"inference", "scores"};  // and "admin": metrics, load
+  std::vector<std::string> scopes = {"inference", "record"};  // and "admin": metrics, load
   double weight = 1;                                          // share of compute beside others
   int64_t requests_per_minute = 0;                            // 0: no limit
   int64_t tokens_per_minute = 0;                              // of prompts and answers

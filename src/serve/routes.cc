@@ -100,7 +100,7 @@ void DeleteResponse(const Asked& asked) {
   ticket.Answer(R"({"id":)" + api::JsonText(asked.rest) + R"(,"object":"response","deleted":true})");
 }
 
-constexpr char kAsk[] = "inference", kAdmin[] = "admin", kAnyone[] = "";
+constexpr char kAsk[] = "inference", kRecord[] = "record", kAdmin[] = "admin", kAnyone[] = "";
 
 constexpr Route kRoutes[] = {
     {"POST", "/v1/chat/completions", "/v1/chat/completions", kAsk, Runs::kWorker, Text<Dialect::kChat>},
@@ -127,8 +127,8 @@ constexpr Route kRoutes[] = {
     {"POST", "/tokenize", "/tokenize", kAsk, Runs::kWorker, With<Tokenize>},
     {"POST", "/detokenize", "/detokenize", kAsk, Runs::kWorker, With<Detokenize>},
     {"GET", "/tokenizer_info", "/tokenizer_info", kAsk, Runs::kInline, About<TokenizerInfo>},
-    {"POST", "/v1/scores", "/v1/scores", "scores", Runs::kWorker, With<Scores>},
-    {"POST", "/v1/traces", "/v1/traces", "record", Runs::kWorker, With<Spans>},
+    {"POST", "/v1/scores", "/v1/scores", kRecord, Runs::kWorker, With<Scores>},
+    {"POST", "/v1/traces", "/v1/traces", kRecord, Runs::kWorker, With<Spans>},
     {"GET", "/metrics", "/metrics", kAdmin, Runs::kInline, MetricsPage},
     {"GET", "/load", "/load", kAdmin, Runs::kInline, About<Load>},
     {"GET", "/health", "/health", kAnyone, Runs::kInline, About<Health>},
