@@ -21,6 +21,7 @@
 #include "query/blob_export.h"
 #include "query/diff_function.h"
 #include "query/errors.h"
+#include "query/held_rows.h"
 #include "query/names.h"
 #include "query/result_reader.h"
 #include "query/scan_function.h"
@@ -71,56 +72,6 @@ class Interrupter {
 std::string Trimmed(const std::string& sql) {
   const size_t end = sql.find_last_not_of(" \t\r\n;");
   return end == std::string::npos ? "" : sql.substr(0, end + 1);
-}
-
-duckdb::LogicalType TypeOf(const arrow::DataType& type) {
-  switch (type.id()) {
-    case arrow::Type::INT64:
-      return duckdb::LogicalType::BIGINT;
-    case arrow::Type::DOUBLE:
-      return duckdb::LogicalType::DOUBLE;
-    case arrow::Type::BOOL:
-      return duckdb::LogicalType::BOOLEAN;
-    case arrow::Type::TIMESTAMP:
-      return duckdb::LogicalType::TIMESTAMP_TZ;
-    default:
-      return duckdb::LogicalType::VARCHAR;
-  }
-}
-
-duckdb::Value CellOf(const arrow::Array& array, int64_t row) {
-  if (array.IsNull(row)) return duckdb::Value(TypeOf(*array.type()));
-  switch (array.type_id()) {
-    case arrow::Type::INT64:
-      return duckdb::Value::BIGINT(static_cast<const arrow::Int64Array&>(array).Value(row));
-    case arrow::Type::DOUBLE:
-      return duckdb::Value::DOUBLE(static_cast<const arrow::DoubleArray&>(array).Value(row));
-    case arrow::Type::BOOL:
-      return duckdb::Value::BOOLEAN(static_cast<const arrow::BooleanArray&>(array).Value(row));
-    case arrow::Type::TIMESTAMP:
-      return duckdb::Value::TIMESTAMPTZ(
-          duckdb::timestamp_tz_t(static_cast<const arrow::TimestampArray&>(array).Value(row)));
-    default:
-      return duckdb::Value(static_cast<const arrow::StringArray&>(array).GetString(row));
-  }
-}
-
-// A few rows as a table of DuckDB's.
-Status HoldRows(duckdb::Connection* connection, const Session& session, const std::string& name,
-                const arrow::RecordBatch& rows) {
-  std::string columns;
-  for (const auto& field : rows.schema()->fields())
-    columns += (columns.empty() ? "\"" : ", \"") + field->name() + "\" " + TypeOf(*field->type()).ToString();
-  const auto made = connection->Query("create or replace temp table " + name + " (" + columns + ")");
-  if (made->HasError()) return FromDuckDb(made->GetErrorObject(), session, "");
-  duckdb::Appender appender(*connection, name);
-  for (int64_t i = 0; i < rows.num_rows(); ++i) {
-    appender.BeginRow();
-    for (const auto& column : rows.columns()) appender.Append<duckdb::Value>(CellOf(*column, i));
-    appender.EndRow();
-  }
-  appender.Close();
-  return Status::Ok();
 }
 
 duckdb::Value ParamValue(const table::Value& value) {

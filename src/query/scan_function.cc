@@ -20,6 +20,7 @@
 #include "base/mapped_file.h"
 #include "query/filters.h"
 #include "query/widen.h"
+#include "table/catalog.h"
 
 namespace headrace::query {
 namespace {
@@ -250,8 +251,8 @@ duckdb::unique_ptr<duckdb::TableRef> Replace(duckdb::ClientContext&, duckdb::Rep
   if (!input.schema_name.empty()) name = input.schema_name + "." + name;
   const auto view = session->Resolve(name);
   if (!view.ok()) {
-    const bool looks_like_file =
-        name.find_first_of("./*") != std::string::npos && name.find('@') == std::string::npos;
+    const bool looks_like_file = !table::IsSystemName(name) && name.find('@') == std::string::npos &&
+                                 name.find_first_of("./*") != std::string::npos;
     if (view.status().Is(Code::kNotFound) && looks_like_file) return nullptr;  // DuckDB reads files itself
     Throw(session.get(), view.status());
   }

@@ -45,6 +45,15 @@ def test_system_tables_are_shown_apart(headrace: Run, catalog: hr.Catalog) -> No
     assert catalog.tables() == ["zebras"]
 
 
+def test_one_that_is_not_there_yet_is_said_to_be_missing(headrace: Run, catalog: hr.Catalog) -> None:
+    with pytest.raises(hr.NotFound, match=r"there is no table 'hr\.runs'"):
+        catalog.sql("select * from hr.runs")
+    done = headrace("--catalog", catalog.location, "sql", "select * from hr.runs")
+    assert done.returncode == 1 and "there is no table 'hr.runs'" in done.stderr
+    with hr.run("first", id="first", catalog=catalog):  # looks for it there
+        pass
+
+
 def test_the_schema_is_reserved(headrace: Run, catalog: hr.Catalog, tmp_path: pathlib.Path) -> None:
     with pytest.raises(hr.Invalid, match="Headrace's own tables"):
         catalog.create_table("hr.mine", {"n": "int64"})
