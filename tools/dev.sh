@@ -478,9 +478,10 @@ run_tests() {
     part "$(basename "$t")" "$t" --gtest_brief=1 --gtest_color=$color ${filter:+--gtest_filter="*$filter*"}
   done
   [ -z "$ci" ] || [ -n "$filter" ] || part cpu_variants cpu_variants
-  part pytest python_tests --color=$color --durations=10 --ignore=tests/clients tests ${filter:+-k "$filter"}
+  part pytest python_tests --color=$color --durations=10 --ignore=tests/clients --ignore=tests/trackers tests ${filter:+-k "$filter"}
   if [ -n "$ci" ] && [ -z "$filter" ]; then
     part clients clients
+    part trackers trackers
     part wheel wheel_and_trial
     part sanitizers sanitize
     part fuzzers fuzz all "$([ -n "$long" ] && echo 3600 || echo 5)"
@@ -533,6 +534,12 @@ clients() {
   fi
   echo "  openai, anthropic, langchain, instructor, litellm, ai, lm-eval, schemathesis, opentelemetry, openinference, openllmetry"
   HEADRACE_CLIENTS_JS=$js "$(venv clients)/bin/python" -m pytest -q -p no:cacheprovider tests/clients
+}
+
+# What other trackers write, imported.
+trackers() {
+  setup trackers
+  "$(venv trackers)/bin/python" -m pytest -q -p no:cacheprovider tests/trackers
 }
 
 # A sanitizer's test program that passed is not run again until its bytes change (they do not depend on the clone); HEADRACE_TEST_FRESH=1

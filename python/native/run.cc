@@ -1,5 +1,6 @@
 // What a run logs, from Python's values into its spool (trace/run_log.h).
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -23,6 +24,9 @@ namespace {
 // Between commits. Where readers see the spools, nobody waits for a commit, and few commits make long rows.
 constexpr double kCommitSeconds = 60;
 constexpr double kDistantCommitSeconds = 15;  // where they lie on another machine than the tables
+
+template <typename T>
+using Array = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 // One process's writer of one run, and the thread that commits what it wrote.
 class RunWriter {
@@ -71,6 +75,21 @@ class RunWriter {
     return nb::make_tuple(saved.sha256, saved.bytes);
   }
 
+  // Points of one key with the times that another tracker had kept.
+  void LogSeries(const std::string& key, const Array<int64_t>& steps, const Array<int64_t>& micros,
+                 const Array<double>& values) {
+    if (steps.size() != values.size() || micros.size() != values.size())
+      Raise(Status::Invalid("a series has as many steps and times as values"));
+    auto& log = Open();
+    Check(Interruptible([&](const StopToken&) {
+      for (size_t i = 0; i < values.size(); ++i) {
+        const std::pair<std::string_view, double> value(key, values.data()[i]);
+        HEADRACE_TRY(log.Log(steps.data()[i], micros.data()[i], {&value, 1}));
+      }
+      return Status::Ok();
+    }));
+  }
+
   void Record(const std::string& row) { Check(Open().Record(ParseJson(row))); }
   void Sync() {
     auto& log = Open();
@@ -80,15 +99,15 @@ class RunWriter {
     Check(Interruptible([&](const StopToken&) { return commits_->Commit(); }));
   }
 
-  // The spool is a dead writer's from here on: committed now, or by whoever commits these spools.
-  void Close() {
+  // The spool is a dead writer's from here on: committed now, or by whoever commits these spools next.
+  void Close(bool commit) {
     if (!log_) return;
     Check(Interruptible([&](const StopToken&) {
       if (system_) system_->Stop();
       commits_->Stop();
       const Status synced = log_->Sync();
       log_.reset();
-      const Status committed = commits_->Commit();
+      const Status committed = commit ? commits_->Commit() : Status::Ok();
       return synced.ok() ? committed : synced;
     }));
   }
@@ -190,10 +209,11 @@ void BindRun(nb::module_& m) {
       .def("log_numbers", &RunWriter::LogNumbers)
       .def("log_media", &RunWriter::LogMedia)
       .def("save", &RunWriter::Save)
+      .def("log_series", &RunWriter::LogSeries)
       .def("record", &RunWriter::Record)
       .def("sync", &RunWriter::Sync)
       .def("commit", &RunWriter::Commit)
-      .def("close", &RunWriter::Close)
+      .def("close", &RunWriter::Close, nb::arg("commit") = true)
       .def("last", &RunWriter::Last)
       .def_prop_ro("step", &RunWriter::step)
       .def_prop_ro("trouble", &RunWriter::trouble)

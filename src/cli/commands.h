@@ -68,5 +68,6 @@ void AddServe(CLI::App* app, Context* context, Action* action);
 void AddTop(CLI::App* app, Context* context, Action* action);
 void AddKey(CLI::App* app, Context* context, Action* action);
 void AddTrace(CLI::App* app, Context* context, Action* action);
+void AddRunsImport(CLI::App* app, Context* context, Action* action);
 
 }  // namespace headrace::cli

@@ -1,13 +1,10 @@
 // add-columns, drop, rename, widen.
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <filesystem>
 
 #include "base/json.h"
 #include "cli/commands.h"
+#include "cli/python.h"
 #include "cli/render.h"
 #include "cli/terminal.h"
 #include "query/query.h"
@@ -54,30 +51,13 @@ Result<std::vector<table::Field>> EmptyColumns(const AddColumnsWords& words) {
   return fields;
 }
 
-// Replaces the process by Python, with the package of the same build beside this program, or an installed
-// one.
 Status RunPython(const Context& context, const AddColumnsWords& words) {
   HEADRACE_ASSIGN(const std::string location, context.Location());
-  std::error_code error;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  const auto beside = self.parent_path().parent_path() / "python";
-  if (!error && std::filesystem::exists(beside / "headrace" / "__init__.py", error)) {
-    const char* before = getenv("PYTHONPATH");
-    const std::string path =
-        before == nullptr || *before == '\0' ? beside.string() : beside.string() + ":" + before;
-    setenv("PYTHONPATH", path.c_str(), 1);
-  }
-  const char* named = getenv("HEADRACE_PYTHON");
-  const std::string python = named == nullptr || *named == '\0' ? "python3" : named;
-  std::vector<std::string> line = {python, "-m",    "headrace.columns", "--catalog", location,  "--inputs",
-                                   "",     "--why", words.why,          words.table, words.from};
-  for (const std::string& input : words.inputs) line[6] += (line[6].empty() ? "" : ",") + input;
-  if (context.json) line.insert(line.begin() + 3, "--json");
-  std::vector<char*> arguments;
-  for (std::string& word : line) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
-  execvp(python.c_str(), arguments.data());
-  return Status::FromErrno(errno, "start", python + " (HEADRACE_PYTHON names another)");
+  std::vector<std::string> line = {"--catalog", location,  "--inputs",  "",
+                                   "--why",     words.why, words.table, words.from};
+  for (const std::string& input : words.inputs) line[3] += (line[3].empty() ? "" : ",") + input;
+  if (context.json) line.insert(line.begin(), "--json");
+  return BecomePython("headrace.columns", line);
 }
 
 Status PrintAdded(const Context& context, const AddColumnsWords& words, const table::CommitResult& done) {

@@ -193,6 +193,7 @@ int Main(int argc, char** argv) {
   AddTop(&app, &context, &action);
   AddKey(&app, &context, &action);
   AddTrace(&app, &context, &action);
+  AddRunsImport(&app, &context, &action);  // after the group that it is of
 #endif
   if (const std::string unknown = UnknownCommand(app, argc, argv); !unknown.empty()) {
     std::fprintf(stderr, "headrace: %s\n", unknown.c_str());

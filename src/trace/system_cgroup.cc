@@ -10,9 +10,6 @@ namespace headrace::trace {
 
 namespace {
 
-// Version 1 says "no limit" by the largest multiple of a page.
-constexpr double kUnlimitedBytes = static_cast<double>(int64_t{1} << 62);
-
 bool Exists(const std::string& path) {
   struct stat facts {};
   return stat(path.c_str(), &facts) == 0;
@@ -136,8 +133,8 @@ void Cgroup::LocateCpuV2(const std::vector<std::string>& levels) {
 
 void Cgroup::LocateMemory(const std::vector<std::string>& levels, bool v1) {
   for (const std::string& level : levels) {
-    double limit = ReadNumber(level + (v1 ? "/memory.limit_in_bytes" : "/memory.max"));
-    if (limit >= kUnlimitedBytes) limit = kNoFigure;
+    // Without one, version 1 tells the largest multiple of a page: more than the host has.
+    const double limit = ReadNumber(level + (v1 ? "/memory.limit_in_bytes" : "/memory.max"));
     const bool tighter = limit > 0 && !(limit >= memory_limit_bytes_);
     if (!tighter && memory_usage_.ok()) continue;
     SampledFile usage(level + (v1 ? "/memory.usage_in_bytes" : "/memory.current"));

@@ -35,8 +35,8 @@ class SystemGpus : public ::testing::Test {
     const auto sampler = Sampler(std::move(visible));
     sampler->Sample();
     std::string names;
-    for (const auto& [key, figure] : Summary(*sampler)) {
-      if (key.ends_with("/memory_bytes")) names += key.substr(0, key.find('/')) + " ";
+    for (const SystemFigure& figure : sampler->Take()) {
+      if (figure.key.ends_with("/memory_bytes")) names += figure.key.substr(0, figure.key.find('/')) + " ";
     }
     return names;
   }
@@ -68,9 +68,9 @@ TEST_F(SystemGpus, HaveTheirFiguresInTheirUnits) {
 }
 
 TEST_F(SystemGpus, OfCudaVisibleDevicesOnly) {
-  EXPECT_EQ(Names("5,2"), "gpu.2 gpu.5 ");
+  EXPECT_EQ(Names("5,2"), "gpu.5 gpu.2 ");
   EXPECT_EQ(Names(" 3 , 3,4"), "gpu.3 gpu.4 ");
-  EXPECT_EQ(Names("GPU-66-stub,GPU-1"), "gpu.1 gpu.6 ");
+  EXPECT_EQ(Names("GPU-66-stub,GPU-1"), "gpu.6 gpu.1 ");
   EXPECT_EQ(Names("1,9,2"), "gpu.1 ") << "CUDA goes no further than one that is not there";
   EXPECT_EQ(Names("1,-1,2"), "gpu.1 ");
   EXPECT_EQ(Names("NoDevFiles"), "");

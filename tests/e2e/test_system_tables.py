@@ -54,6 +54,28 @@ def test_one_that_is_not_there_yet_is_said_to_be_missing(headrace: Run, catalog:
         pass
 
 
+def test_rows_that_no_commit_took_yet_have_all_types(catalog: hr.Catalog) -> None:
+    """Lists of points and bytes of pictures, from spools as from files."""
+    query = (
+        "select key, unnest(steps) as step, unnest(values) as value from hr.metrics where steps is not null "
+        "order by key, step"
+    )
+    media = "select key, data.inline as bytes, facts, caption from hr.media order by key"
+    with hr.run("first", catalog=catalog, system=False):  # makes the tables
+        pass
+    run = hr.run("second", catalog=catalog, system=False)
+    for step in (9, 1, 5, 2):
+        run.log({"loss": step / 3, "nan": float("nan"), "words": f"text {step}"}, step=step)
+    waiting, pictures = catalog.sql(query).to_pylist(), catalog.sql(media).to_pylist()
+    assert [(row["key"], row["step"], row["value"]) for row in waiting if row["key"] == "loss"] == [
+        ("loss", step, step / 3) for step in (1, 2, 5, 9)
+    ]
+    assert len(waiting) == 8 and len(pictures) == 4
+    run.finish()
+    assert repr(catalog.sql(query).to_pylist()) == repr(waiting)
+    assert repr(catalog.sql(media).to_pylist()) == repr(pictures)
+
+
 def test_the_schema_is_reserved(headrace: Run, catalog: hr.Catalog, tmp_path: pathlib.Path) -> None:
     with pytest.raises(hr.Invalid, match="Headrace's own tables"):
         catalog.create_table("hr.mine", {"n": "int64"})
