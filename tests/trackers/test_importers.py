@@ -325,6 +325,27 @@ def test_runs_of_all_trackers_become_ours(tmp_path: pathlib.Path) -> None:
     assert catalog["hr.metrics"].version == before
 
 
+def test_an_import_that_was_killed_is_made_again(tmp_path: pathlib.Path) -> None:
+    from tensorboardX import SummaryWriter
+
+    with SummaryWriter(str(tmp_path / "a")) as writer:
+        for step in range(100):
+            writer.add_scalar("loss", step, step)
+    code = (
+        "import os, sys; from headrace import importers; importers._row = lambda *given: os.kill(os.getpid(), 9); "
+        "list(importers.import_runs(sys.argv[1], catalog=sys.argv[2]))"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "a"), str(tmp_path / "catalog")]
+    assert subprocess.run(words, check=False).returncode == -9
+    (done,) = importers.import_runs(tmp_path / "a", catalog=tmp_path / "catalog")
+    assert done.new
+    catalog = hr.open(tmp_path / "catalog")
+    assert [row["state"] for row in catalog.sql("select state from hr.runs").to_pylist()] == ["finished"]
+    lives = catalog.sql("select life, sum(n)::int as n from hr.metrics group by life order by life").to_pylist()
+    assert [row["n"] for row in lives] == [100, 100], "the later one stands in place of the earlier"
+    assert [run.new for run in importers.import_runs(tmp_path / "a", catalog=catalog)] == [False]
+
+
 def test_the_command(tmp_path: pathlib.Path) -> None:
     track(tmp_path, [1.0, 2.0])
     environment = os.environ | {"HEADRACE_PYTHON": sys.executable}
