@@ -12,13 +12,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto format = data[0] % 2 == 0 ? trace::OtlpFormat::kProtobuf : trace::OtlpFormat::kJson;
   const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
   const auto batch = trace::DecodeOtlp(format, body);
-  std::vector<nlohmann::json> rows;
-  const bool read = trace::AddSpans(trace::SpansRecord({format, 1, "k", "n", "c"}, body), &rows);
+  std::vector<nlohmann::json> rows, media;
+  const bool read = trace::AddSpans(trace::SpansRecord({format, 1, "k", "n", "c"}, body), &rows, &media);
   if (read != batch.ok() || (read && rows.size() != batch->spans.size())) abort();
   for (const nlohmann::json& row : rows)
     for (const char* name :
          {"attributes", "resource", "events", "links", "media", "input", "tool_calls", "sampling"})
       if (row.contains(name) && !nlohmann::json::accept(row[name].get_ref<const std::string&>())) abort();
-  if (!trace::ToBatch(trace::TraceColumns(), rows).ok()) abort();
+  if (!trace::ToBatch(trace::TraceColumns(), rows).ok() || !trace::ToBatch(trace::MediaColumns(), media).ok())
+    abort();
   return 0;
 }

@@ -171,7 +171,8 @@ Status ShowTrace(const Context& context, const TraceWords& words) {
   HEADRACE_ASSIGN(const std::string id, reader.Find(words.id));
   HEADRACE_ASSIGN(const Trace trace, ReadTrace(&reader, id, !words.html.empty()));
   if (!words.html.empty()) {
-    HEADRACE_TRY(WriteTracePage(words.html, id, trace.rows, trace.tree));
+    HEADRACE_ASSIGN(const auto pictures, reader.Pictures(trace.rows, kMostPagePictures));
+    HEADRACE_TRY(WriteTracePage(words.html, id, trace.rows, trace.tree, pictures));
     if (!context.quiet && !context.json)
       std::printf("%s: %s spans\n", words.html.c_str(),
                   HumanCount(static_cast<int64_t>(trace.rows.size())).c_str());

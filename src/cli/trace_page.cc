@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/base64.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/utf8.h"
@@ -12,8 +13,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr size_t kMostPageMedia = 8 << 20;  // bytes of one span's
-constexpr size_t kSpansOfABlock = 128;      // whose texts are parsed when one of them is looked at
+constexpr size_t kSpansOfABlock = 128;  // whose texts are parsed when one of them is looked at
 
 // As the text of a script element: no "<" is left that could end it, or begin a comment.
 std::string ScriptText(const ordered_json& value) {
@@ -85,17 +85,12 @@ ordered_json Waterfall(const std::string& trace, const TraceRows& rows,
   return page;
 }
 
-// Pictures, whole or not at all.
-std::string Media(std::string text) { return text.size() <= kMostPageMedia ? std::move(text) : "[]"; }
-
 ordered_json Details(const TraceRows& rows, size_t row) {
   ordered_json details = ordered_json::object();
   for (const char* name : {"id", "span_id", "parent", "finish"})
     if (!rows.IsNull(row, name)) details[name] = rows.Text(row, name);
-  for (const std::string_view name : kDetails)
-    if (!rows.IsNull(row, name.data()))
-      details[name.data()] =
-          name == "media" ? Media(rows.Text(row, "media")) : Shortened(rows.Text(row, name.data()));
+  for (const char* name : kDetails)
+    if (!rows.IsNull(row, name)) details[name] = Shortened(rows.Text(row, name));
   return details;
 }
 
@@ -117,7 +112,8 @@ const char* PhaseName(trace::Phase phase) {
 
 // The waterfall's data and script come before the texts, so that a browser paints while it still reads those.
 Status WriteTracePage(const std::string& path, const std::string& trace, const TraceRows& rows,
-                      const std::vector<trace::TreeSpan>& tree) {
+                      const std::vector<trace::TreeSpan>& tree,
+                      const std::map<std::string, Picture>& pictures) {
   std::string page = kTracePageHead;
   page += R"(<script type="application/json" id="waterfall">)" + ScriptText(Waterfall(trace, rows, tree)) +
           "</script>\n";
@@ -129,6 +125,10 @@ Status WriteTracePage(const std::string& path, const std::string& trace, const T
     page += R"(<script type="application/json" id="texts)" + std::to_string(from / kSpansOfABlock) + "\">" +
             ScriptText(block) + "</script>\n";
   }
+  ordered_json media = ordered_json::object();
+  for (const auto& [sum, picture] : pictures)
+    media[sum] = {{"type", picture.type}, {"base64", EncodeBase64(picture.bytes)}};
+  page += R"(<script type="application/json" id="pictures">)" + ScriptText(media) + "</script>\n";
   page += "</body></html>\n";
   return ReplaceFile(path, page, /*sync=*/false);
 }

@@ -139,12 +139,14 @@ function parsed(text) {
 function pretty(value) { return typeof value === "string" ? value : JSON.stringify(value, null, 2); }
 
 // A text, with the pictures that were cut out of it.
-function writing(text, media) {
+let pictures = null;
+function writing(text) {
+  if (!pictures && byId("pictures")) pictures = JSON.parse(byId("pictures").textContent);
   const box = element("div");
   text = pretty(text);
   let at = 0;
   for (const match of text.matchAll(/media:sha256:([0-9a-f]{64})/g)) {
-    const found = media.get(match[1]);
+    const found = pictures?.[match[1]];
     if (!found || !/^image\/(png|jpeg|gif|webp)$/.test(found.type ?? "")) continue;
     box.append(element("pre", "", text.slice(at, match.index)));
     const image = element("img");
@@ -156,11 +158,11 @@ function writing(text, media) {
   box.append(element("pre", "", text.slice(at)));
   return box;
 }
-function message(role, content, calls, media) {
+function message(role, content, calls) {
   const box = element("div", "message " + String(role).replace(/[^a-z]/g, ""));
   box.append(element("div", "role", role));
   for (const part of Array.isArray(content) ? content : content === undefined || content === null ? [] : [content])
-    box.append(writing(part?.type === "text" ? part.text : part?.type === "image_url" ? part.image_url?.url ?? part : part, media));
+    box.append(writing(part?.type === "text" ? part.text : part?.type === "image_url" ? part.image_url?.url ?? part : part));
   for (const call of Array.isArray(calls) ? calls : []) {
     const made = call?.function ?? call;
     box.append(element("pre", "", (made?.name ?? "") + "(" + pretty(made?.arguments ?? "") + ")"));
@@ -180,17 +182,17 @@ function pairs(object) {
 }
 function section(into, title, ...parts) { into.append(element("h3", "", title), ...parts); }
 
-function conversation(box, texts, media) {
+function conversation(box, texts) {
   const input = parsed(texts.input ?? ""), said = [];
   if (Array.isArray(input?.messages)) {
-    for (const one of input.messages) said.push(message(one?.role ?? "", one?.content, one?.tool_calls, media));
+    for (const one of input.messages) said.push(message(one?.role ?? "", one?.content, one?.tool_calls));
   } else if (texts.input) {
-    said.push(message("input", input, null, media));
+    said.push(message("input", input, null));
   } else if (texts.prompt) {
-    said.push(message("prompt", texts.prompt, null, media));
+    said.push(message("prompt", texts.prompt, null));
   }
-  if (texts.reasoning) said.push(message("reasoning", texts.reasoning, null, media));
-  if (texts.answer || texts.tool_calls) said.push(message("assistant", texts.answer || undefined, parsed(texts.tool_calls ?? "[]"), media));
+  if (texts.reasoning) said.push(message("reasoning", texts.reasoning, null));
+  if (texts.answer || texts.tool_calls) said.push(message("assistant", texts.answer || undefined, parsed(texts.tool_calls ?? "[]")));
   if (said.length) section(box, "Conversation", ...said);
   if (Array.isArray(input?.tools)) section(box, "Tools", element("pre", "", pretty(input.tools)));
 }
@@ -205,8 +207,7 @@ function show(i) {
     model: trace.model[i], tokens: tokens(i), cost: money(trace.cost[i]), finish: texts?.finish, why: texts?.why, session: texts?.session, user: texts?.user, id: texts?.id }));
   if (!texts) return void box.append(element("p", "", "The page is still being read."));
   if (trace.kind[i] === "phase") return;
-  const media = new Map((Array.isArray(parsed(texts.media ?? "")) ? parsed(texts.media) : []).map((one) => [one.sha256, one]));
-  conversation(box, texts, media);
+  conversation(box, texts);
   for (const [title, name] of [["Sampling", "sampling"], ["Attributes", "attributes"], ["Resource", "resource"]])
     if (texts[name]) section(box, title, typeof parsed(texts[name]) === "object" ? pairs(parsed(texts[name])) : element("pre", "", texts[name]));
   for (const [title, name] of [["Events", "events"], ["Links", "links"]]) if (texts[name]) section(box, title, element("pre", "", pretty(parsed(texts[name]))));

@@ -4,7 +4,9 @@
 #include <arrow/record_batch.h>
 
 #include <algorithm>
+#include <set>
 
+#include "base/json.h"
 #include "table/arrow_bridge.h"
 #include "trace/columns.h"
 #include "trace/tables.h"
@@ -63,6 +65,7 @@ trace::SpanFacts TraceRows::Facts(size_t row) const {
 
 Result<TraceReader> TraceReader::Open(const std::shared_ptr<table::Catalog>& catalog) {
   TraceReader reader;
+  reader.catalog_ = catalog;
   HEADRACE_ASSIGN(const auto name, trace::NameIn(*catalog, trace::kTraces));
   if (!name) return Status::NotFound("no trace was recorded in " + catalog->Describe());
   reader.table_ = *name;
@@ -153,6 +156,46 @@ Result<TraceRows> TraceReader::Read(const std::string& trace, bool details) {
     if (!batch) return rows;
     for (int64_t row = 0; row < batch->num_rows(); ++row) rows.rows_.emplace_back(batch, row);
   }
+}
+
+Result<std::map<std::string, Picture>> TraceReader::Pictures(const TraceRows& rows, size_t most) const {
+  std::set<std::string> wanted;
+  for (size_t row = 0; row < rows.size(); ++row) {
+    const auto list = ParseJson(rows.Text(row, "media"));
+    if (!list.is_array()) continue;
+    for (const auto& entry : list)
+      if (entry.is_object() && entry.value("type", "").starts_with("image/"))
+        wanted.insert(entry.value("sha256", ""));
+  }
+  std::map<std::string, Picture> pictures;
+  HEADRACE_ASSIGN(const auto view, trace::Newest(*catalog_, trace::kMedia));
+  if (!view || wanted.empty()) return pictures;
+  std::string where;
+  for (const std::string& sum : wanted) where += (where.empty() ? "sha256 in ('" : ", '") + sum + "'";
+  const auto take = [&](const arrow::RecordBatch& batch, int64_t row, std::string_view bytes) {
+    const auto text = [&](const char* name) {
+      return static_cast<const arrow::StringArray&>(*batch.GetColumnByName(name)).GetString(row);
+    };
+    if (bytes.size() > most || !wanted.contains(text("sha256"))) return;
+    if (pictures.try_emplace(text("sha256"), Picture{text("format"), std::string(bytes)}).second)
+      most -= bytes.size();
+  };
+  HEADRACE_ASSIGN(const auto reader,
+                  view->Scan({.columns = {"sha256", "format", "data"}, .where = where + ")"}));
+  for (;;) {
+    std::shared_ptr<arrow::RecordBatch> batch;
+    HEADRACE_ARROW_TRY(reader->ReadNext(&batch));
+    if (!batch) break;
+    HEADRACE_ASSIGN(const auto blobs, view->ReadBlobs(batch->GetColumnByName("data")));
+    for (int64_t row = 0; row < batch->num_rows(); ++row)
+      if (const auto& blob = blobs[static_cast<size_t>(row)]) take(*batch, row, blob->view());
+  }
+  const auto tail = trace::Tail(*catalog_, trace::kMedia, *view);
+  if (!tail.ok()) return pictures;  // committed meanwhile: the page lacks them
+  const auto& data = static_cast<const arrow::BinaryArray&>(*(*tail)->GetColumnByName("data"));
+  for (int64_t row = 0; row < (*tail)->num_rows(); ++row)
+    if (!data.IsNull(row)) take(**tail, row, data.GetView(row));
+  return pictures;
 }
 
 }  // namespace headrace::cli

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,10 @@ class TraceRows {
   std::vector<std::pair<std::shared_ptr<arrow::RecordBatch>, int64_t>> rows_;
 };
 
+struct Picture {
+  std::string type, bytes;
+};
+
 class TraceReader {
  public:
   // NotFound: nothing was recorded in this catalog.
@@ -44,11 +49,14 @@ class TraceReader {
   Result<std::vector<std::string>> Newest(const std::string& where, int64_t limit);
   // All spans of the trace.
   Result<TraceRows> Read(const std::string& trace, bool details);
+  // The pictures that were cut out of their texts, by sha256; so many bytes at most in all.
+  Result<std::map<std::string, Picture>> Pictures(const TraceRows& rows, size_t most) const;
 
  private:
   Result<std::vector<std::string>> Ids(const std::string& rest, const std::optional<std::string>& param);
   std::string Column(const char* name, const char* type) const;
 
+  std::shared_ptr<table::Catalog> catalog_;
   std::unique_ptr<query::SqlEngine> engine_;
   std::string table_;  // as SQL names it
   std::vector<std::string> columns_;

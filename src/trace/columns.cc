@@ -81,7 +81,7 @@ constexpr Column kTraceColumns[] = {
     {"events", Type::kText},
     {"links", Type::kText},
     {"resource", Type::kText},
-    {"media", Type::kText},  // what was cut out of the texts
+    {"media", Type::kText},  // what was cut out of the texts: sha256, bytes, type; it lies in hr.media
 };
 
 constexpr Column kScoreColumns[] = {

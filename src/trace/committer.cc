@@ -225,6 +225,7 @@ Status Committer::TakeSpool(const std::string& folder, Note* next) {
 
 // Where the table has the note already, all of its spans are repeats: there is nothing left to commit.
 Status Committer::DropRepeats() {
+  repeats_.DropMedia(&rows_[FindTable(kMedia)]);
   std::vector<json>& rows = rows_[FindTable(kTraces)];
   if (!Repeats::AnySpans(rows)) return Status::Ok();
   HEADRACE_ASSIGN(const auto view, Newest(*catalog_, kTraces));

@@ -40,25 +40,25 @@ bool LooksEncoded(std::string_view text) {
   return any('0', '9') && any('G', 'Z') && any('g', 'z');
 }
 
-bool CutAt(std::string_view text, size_t begin, size_t end, json* media, Cut* cut) {
+bool CutAt(std::string_view text, size_t begin, size_t end, CutOut* media, Cut* cut) {
   std::string type;
   const size_t uri = UriBegin(text, begin, &type);
   const std::string_view letters = text.substr(begin, end - begin);
   if (uri == begin && !LooksEncoded(letters)) return false;
   for (int i = 0; i < 2 && end < text.size() && text[end] == '='; ++i) ++end;
   const std::string_view encoded = text.substr(begin, end - begin);
-  const auto bytes = DecodeBase64(encoded);
+  auto bytes = DecodeBase64(encoded);
   if (!bytes) return false;
   *cut = {uri, end, type, Sha256Hex(*bytes)};
-  json& entry = (*media)[cut->sum];
-  if (entry.is_null()) entry = {{"bytes", bytes->size()}, {"base64", encoded}};
-  if (!type.empty()) entry["type"] = type;
+  CutBytes& entry = (*media)[cut->sum];
+  entry.bytes = std::move(*bytes);
+  if (!type.empty()) entry.type = type;
   return true;
 }
 
 // A run that is long enough holds every kLongBase64-th character of the text, or one of them: only these are
 // looked at.
-void CutText(std::string* text, json* media) {
+void CutText(std::string* text, CutOut* media) {
   std::string out;
   size_t done = 0;
   for (size_t look = kLongBase64 - 1; look < text->size(); look += kLongBase64) {
@@ -83,7 +83,7 @@ void CutText(std::string* text, json* media) {
 
 }  // namespace
 
-void CutMedia(json* value, json* media) {
+void CutMedia(json* value, CutOut* media) {
   if (value->is_string()) {
     if (auto& text = value->get_ref<std::string&>(); text.size() >= kLongBase64) CutText(&text, media);
   } else if (value->is_structured()) {

@@ -82,7 +82,21 @@ Status Repeats::Drop(const std::optional<table::View>& view, std::vector<json>* 
   return Status::Ok();
 }
 
+void Repeats::DropMedia(std::vector<json>* rows) {
+  fresh_media_.clear();
+  std::erase_if(*rows, [&](const json& row) {
+    const auto sum = row.find("sha256");
+    // A run's says more than the bytes.
+    if (row.contains("run") || sum == row.end() || !sum->is_string()) return false;
+    return known_media_.contains(sum->get<std::string>()) ||
+           !fresh_media_.insert(sum->get<std::string>()).second;
+  });
+}
+
 void Repeats::Keep() {
+  if (known_media_.size() > kMostKnownMedia) known_media_.clear();
+  known_media_.merge(fresh_media_);
+  fresh_media_.clear();
   for (const auto& [key, time] : fresh_) known_[key] = time;
   fresh_.clear();
   if (known_.size() > most_) Forget();

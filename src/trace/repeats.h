@@ -9,7 +9,9 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/json.h"
@@ -19,7 +21,8 @@
 namespace headrace::trace {
 
 inline constexpr int64_t kRepeatMicros = 600'000'000;
-inline constexpr size_t kMostKnownSpans = 1 << 20;  // with more in ten minutes, the oldest are forgotten
+inline constexpr size_t kMostKnownMedia = 64 << 10;  // with more, all are forgotten: a picture is kept again
+inline constexpr size_t kMostKnownSpans = 1 << 20;   // with more in ten minutes, the oldest are forgotten
 
 class Repeats {
  public:
@@ -29,7 +32,10 @@ class Repeats {
   Status Drop(const std::optional<table::View>& view, std::vector<nlohmann::json>* rows);
   // Whether Drop would look at the table.
   static bool AnySpans(const std::vector<nlohmann::json>& rows);
-  // The rows that the last Drop left are in the table.
+  // Takes out of `rows` (of `media`) what spans brought before: a picture comes with every turn of its
+  // conversation. After Drop.
+  void DropMedia(std::vector<nlohmann::json>* rows);
+  // The rows that the last Drop left are in the tables.
   void Keep();
   size_t known() const { return known_.size(); }
 
@@ -40,7 +46,8 @@ class Repeats {
   size_t most_;
   // By a hash of trace, span and end: when it was received, in microseconds since 1970.
   std::unordered_map<uint64_t, int64_t> known_, fresh_;
-  int64_t since_ = INT64_MAX;  // what the table has from here on is known
+  std::unordered_set<std::string> known_media_, fresh_media_;  // sha256
+  int64_t since_ = INT64_MAX;                                  // what the table has from here on is known
 };
 
 }  // namespace headrace::trace

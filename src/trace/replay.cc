@@ -43,7 +43,7 @@ void Replay::Take(const Record& record, Rows* rows) {
     return;
   }
   if (facts->role == Role::kSpans) {
-    if (!AddSpans(record.payload, &(*rows)[facts->table])) ++unreadable_;
+    if (!AddSpans(record.payload, &(*rows)[facts->table], &(*rows)[FindTable(kMedia)])) ++unreadable_;
     return;
   }
   if (facts->role == Role::kKey || facts->role == Role::kPoints) {

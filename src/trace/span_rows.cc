@@ -223,23 +223,35 @@ void ComposeSampling(json* parts) {
   if (!whole.is_null()) (*parts)["sampling"] = Compact(whole);
 }
 
-// Pictures leave the texts; the column media lists what they were.
-void CutSpanMedia(Span* span, json* row) {
-  json media = json::object();
-  CutMedia(&span->attributes, &media);
-  CutMedia(&span->events, &media);
-  if (media.empty()) return;
+std::string MediaKind(std::string_view type) {
+  for (const char* kind : {"image", "audio", "video", "text"})
+    if (type.starts_with(std::string(kind) + "/")) return kind;
+  return "file";
+}
+
+// Pictures leave the texts: the column media names them, and each is a row of `media`, under the span's id.
+void CutSpanMedia(Span* span, json* row, std::vector<json>* media) {
+  CutOut cut;
+  CutMedia(&span->attributes, &cut);
+  CutMedia(&span->events, &cut);
+  if (cut.empty()) return;
   json list = json::array();
-  for (auto entry = media.begin(); entry != media.end(); ++entry) {
-    (*entry)["sha256"] = entry.key();
-    list.push_back(std::move(*entry));
+  for (auto& [sum, what] : cut) {
+    list.push_back({{"sha256", sum}, {"bytes", what.bytes.size()}, {"type", what.type}});
+    json bytes = json::binary(std::vector<uint8_t>(what.bytes.begin(), what.bytes.end()));
+    media->push_back({{"key", (*row)["id"]},
+                      {"time", (*row)["time"]},
+                      {"kind", MediaKind(what.type)},
+                      {"format", what.type},
+                      {"sha256", sum},
+                      {"data", std::move(bytes)}});
   }
   (*row)["media"] = Compact(list);
 }
 
 }  // namespace
 
-json SpanRow(Span span, const json& origin, const SpansTold& told) {
+json SpanRow(Span span, const json& origin, const SpansTold& told, std::vector<json>* media) {
   json row = {{"id", span.trace_id + span.span_id},
               {"time", told.received},
               {"trace_id", span.trace_id},
@@ -248,7 +260,7 @@ json SpanRow(Span span, const json& origin, const SpansTold& told) {
               {"key", told.key},
               {"key_name", told.key_name},
               {"client", told.client}};
-  CutSpanMedia(&span, &row);
+  CutSpanMedia(&span, &row, media);
   if (!span.parent.empty()) row["parent"] = span.parent;
   if (span.kind > 0 && span.kind < static_cast<int>(std::size(kSpanKinds)))
     row["kind"] = kSpanKinds[span.kind];
@@ -295,7 +307,7 @@ std::string SpansRecord(const SpansTold& told, std::string_view body) {
   return record;
 }
 
-bool AddSpans(std::string_view record, std::vector<json>* rows) {
+bool AddSpans(std::string_view record, std::vector<json>* rows, std::vector<json>* media) {
   const size_t line = record.find('\n');
   if (line == std::string_view::npos) return false;
   const json head = ParseJson(record.substr(0, line));
@@ -315,7 +327,7 @@ bool AddSpans(std::string_view record, std::vector<json>* rows) {
   if (!batch.ok()) return false;
   for (Span& span : batch->spans) {
     const json& origin = batch->origins[span.origin];
-    rows->push_back(SpanRow(std::move(span), origin, told));
+    rows->push_back(SpanRow(std::move(span), origin, told, media));
   }
   return true;
 }

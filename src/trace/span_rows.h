@@ -22,10 +22,12 @@ struct SpansTold {
 // A record of the kind otlp: one line of JSON about the body, then the body.
 std::string SpansRecord(const SpansTold& told, std::string_view body);
 
-// The rows of such a record; false where it is none that this program can read.
-bool AddSpans(std::string_view record, std::vector<nlohmann::json>* rows);
+// The rows of such a record, and those of `media` with what was cut out of its texts; false where it is none
+// that this program can read.
+bool AddSpans(std::string_view record, std::vector<nlohmann::json>* rows, std::vector<nlohmann::json>* media);
 
 // One span as a row. Its id is trace_id and span_id together.
-nlohmann::json SpanRow(Span span, const nlohmann::json& origin, const SpansTold& told);
+nlohmann::json SpanRow(Span span, const nlohmann::json& origin, const SpansTold& told,
+                       std::vector<nlohmann::json>* media);
 
 }  // namespace headrace::trace

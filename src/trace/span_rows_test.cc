@@ -18,6 +18,11 @@ namespace {
 
 using nlohmann::json;
 
+json Made(Span span, std::vector<json>* media = nullptr) {
+  std::vector<json> none;
+  return SpanRow(std::move(span), json::object(), {}, media == nullptr ? &none : media);
+}
+
 json RowOf(const char* attributes, const char* events = "[]") {
   Span span;
   span.trace_id = std::string(32, 'a');
@@ -30,7 +35,9 @@ json RowOf(const char* attributes, const char* events = "[]") {
   std::replace(told.begin(), told.end(), '\n', ' ');
   span.attributes = json::parse(told);
   span.events = json::parse(events);
-  return SpanRow(std::move(span), {{"service.name", "app"}}, {OtlpFormat::kJson, 42, "k", "key", "sdk/1"});
+  std::vector<json> media;
+  return SpanRow(std::move(span), {{"service.name", "app"}}, {OtlpFormat::kJson, 42, "k", "key", "sdk/1"},
+                 &media);
 }
 
 json Input(const json& row) { return json::parse(row["input"].get<std::string>()); }
@@ -207,12 +214,12 @@ TEST(SpanRows, VercelAi) {
 TEST(SpanRows, ErrorsAreThoseOfTheStatus) {
   Span span;
   span.events = json::parse(R"([{"name": "exception", "attributes": {"exception.message": "no disk"}}])");
-  EXPECT_FALSE(SpanRow(span, json::object(), {}).contains("error"));  // it was caught
+  EXPECT_FALSE(Made(span).contains("error"));  // it was caught
   span.status = 2;
-  EXPECT_EQ(SpanRow(span, json::object(), {})["error"], "no disk");
-  EXPECT_EQ(SpanRow(span, json::object(), {})["finish"], "error");
+  EXPECT_EQ(Made(span)["error"], "no disk");
+  EXPECT_EQ(Made(span)["finish"], "error");
   span.message = "failed";
-  EXPECT_EQ(SpanRow(span, json::object(), {})["error"], "failed");
+  EXPECT_EQ(Made(span)["error"], "failed");
 }
 
 // Names and values that nobody would choose, but who means harm.
@@ -231,7 +238,7 @@ TEST(SpanRows, HostileAttributesDoNoHarm) {
                      {"llm.tools.0.tool.json_schema", "{"},
                      {"gen_ai.operation.name", json::object()},
                      {"ai.response.toolCalls", "[[]]"}};
-  const json row = SpanRow(span, json::object(), {});
+  const json row = Made(span);
   EXPECT_FALSE(row.contains("prompt_tokens") || row.contains("answer_tokens") || row.contains("operation"));
   ASSERT_OK(ToBatch(TraceColumns(), {row}).status());
 }
@@ -249,7 +256,8 @@ TEST(SpanRows, MediaLeaveTheTexts) {
       {"words", std::string(20'000, 'a')},
       {"hex", Hex(bytes)},
       {"broken", encoded.substr(0, encoded.size() - 3) + "*"}};
-  const json row = SpanRow(span, json::object(), {});
+  std::vector<json> cut;
+  const json row = Made(span, &cut);
   const json attributes = json::parse(row["attributes"].get<std::string>());
   EXPECT_EQ(attributes["picture"], "see media:sha256:" + sum + " and data:image/png;base64," + short_one);
   EXPECT_EQ(attributes["nested"]["list"][0], "media:sha256:" + sum);
@@ -257,29 +265,34 @@ TEST(SpanRows, MediaLeaveTheTexts) {
   EXPECT_EQ(attributes["words"], std::string(20'000, 'a'));
   EXPECT_EQ(attributes["hex"], Hex(bytes));
   const json media = json::parse(row["media"].get<std::string>());
-  ASSERT_GE(media.size(), 1U);
-  for (const json& entry : media) {
-    const auto back = DecodeBase64(entry["base64"].get<std::string>());
-    ASSERT_TRUE(back);
-    EXPECT_EQ(Sha256Hex(*back), entry["sha256"]);
-    EXPECT_EQ(back->size(), entry["bytes"]);
-    if (entry["sha256"] == sum) {
-      EXPECT_EQ(entry["type"], "image/png");
-    }
+  ASSERT_EQ(media.size(), cut.size());
+  bool found = false;
+  for (size_t i = 0; i < cut.size(); ++i) {
+    const auto& kept = cut[i]["data"].get_binary();
+    EXPECT_EQ(Sha256Hex({reinterpret_cast<const char*>(kept.data()), kept.size()}), cut[i]["sha256"]);
+    EXPECT_EQ(media[i]["sha256"], cut[i]["sha256"]);
+    EXPECT_EQ(media[i]["bytes"], kept.size());
+    EXPECT_EQ(cut[i]["key"], row["id"]);
+    if (cut[i]["sha256"] != sum) continue;
+    found = true;
+    EXPECT_EQ(cut[i]["format"], "image/png");
+    EXPECT_EQ(cut[i]["kind"], "image");
   }
+  EXPECT_TRUE(found);
+  ASSERT_OK(ToBatch(MediaColumns(), cut).status());
 }
 
 TEST(SpanRows, ARecordIsItsSpans) {
   const std::string body = R"({"resourceSpans": [{"scopeSpans": [{"spans": [
     {"traceId": "0123456789abcdef0123456789abcdef", "spanId": "00f067aa0ba902b7", "name": "a\nb"}]}]}]})";
-  std::vector<json> rows;
-  ASSERT_TRUE(AddSpans(SpansRecord({OtlpFormat::kJson, 7, "k", "line\nbreak", "c"}, body), &rows));
+  std::vector<json> rows, media;
+  ASSERT_TRUE(AddSpans(SpansRecord({OtlpFormat::kJson, 7, "k", "line\nbreak", "c"}, body), &rows, &media));
   ASSERT_EQ(rows.size(), 1U);
   EXPECT_EQ(rows[0]["name"], "a\nb");
   EXPECT_EQ(rows[0]["time"], 7);
   EXPECT_EQ(rows[0]["key_name"], "line\nbreak");
   for (const char* bad : {"", "\n", "{}", "{}\n\xff", "[]\n", "x\ny"})
-    EXPECT_FALSE(AddSpans(bad, &rows)) << bad;
+    EXPECT_FALSE(AddSpans(bad, &rows, &media)) << bad;
 }
 
 }  // namespace

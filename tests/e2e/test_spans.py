@@ -71,7 +71,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def server(catalog: pathlib.Path) -> Iterator[Server]:
-    with serving(catalog, "minilm") as running:
+    with serving(catalog, "minilm", "--commit-seconds", "1") as running:
         yield running
 
 
@@ -254,15 +254,27 @@ def test_a_browser_draws_the_page(server: Server, catalog: pathlib.Path, tmp_pat
     assert "word word" in drawn.split('id="detail"')[1].split("</aside>")[0]
 
 
-def test_pictures_leave_the_texts(server: Server) -> None:
+def test_pictures_leave_the_texts(server: Server, catalog: pathlib.Path) -> None:
     picture = random.Random(1).randbytes(9000)
     text = json.dumps([{"role": "user", "content": "data:image/png;base64," + base64.b64encode(picture).decode()}])
-    one = span(0, trace="d" * 32, attributes=attributes(gen_ai__input__messages=text))
-    assert server.ask("/v1/traces", export(one), **JSON).status == 200
-    (row,) = server.sql(f"select input, attributes, media from traces where trace_id = '{'d' * 32}'")
+    said = attributes(gen_ai__input__messages=text)
+    turns = [span(n, trace="d" * 32, attributes=said) for n in range(2)]  # each has all that was said before
+    for one in turns:
+        assert server.ask("/v1/traces", export(one), **JSON).status == 200
+    row, _ = server.sql(f"select input, attributes, media from traces where trace_id = '{'d' * 32}'")
     (media,) = json.loads(row["media"])
-    assert base64.b64decode(media["base64"]) == picture and media["type"] == "image/png"
+    assert media["type"] == "image/png" and media["bytes"] == len(picture)
     assert f"media:sha256:{media['sha256']}" in row["input"] and len(row["attributes"]) < 1000
+    until = time.monotonic() + 60
+    while "hr.media" not in run("--catalog", str(catalog), "ls"):  # it is made when the first of it is committed
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert server.sql(f"select kind, format, run from hr.media where sha256 = '{media['sha256']}'") == [
+        {"kind": "image", "format": "image/png", "run": None}
+    ]
+    page = pathlib.Path(catalog.parent / "pictures.html")
+    run("--catalog", str(catalog), "trace", "show", "d" * 32, "--html", str(page))
+    assert base64.b64encode(picture).decode() in page.read_text()
 
 
 def exporter(server: Server, worker: int, acknowledged: list[str]) -> None:
