@@ -13,6 +13,7 @@
 #include <condition_variable>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -96,7 +97,7 @@ class DuckEngine final : public SqlEngine {
     auto watch = std::make_shared<Interrupter>(connection_, options.stop);
     try {
       HEADRACE_ASSIGN(const std::string statement, Readable(sql));
-      HEADRACE_TRY(ReadTails(statement, options.stop));
+      HEADRACE_TRY(Prepare(statement, options.stop));
       auto result = Run(statement, options.params);
       if (result->HasError()) return FromDuckDb(result->GetErrorObject(), *session_, sql);
       const duckdb::vector<duckdb::LogicalType> types = result->types;
@@ -231,6 +232,8 @@ class DuckEngine final : public SqlEngine {
     try {
       HEADRACE_ASSIGN(const std::string statement, Readable(sql));
       session_->Begin({});
+      HEADRACE_ASSIGN(const auto views, ViewsIn(statement));
+      for (const auto& [name, select] : views) session_->SetView(name, select);
       const auto prepared = connection_->Prepare(statement);
       if (prepared->HasError()) return FromDuckDb(prepared->error, *session_, sql);
       for (const auto& type : prepared->GetTypes()) {
@@ -283,40 +286,62 @@ class DuckEngine final : public SqlEngine {
     return text;
   }
 
+  // The views that a statement may name, with their texts.
+  Result<std::map<std::string, std::string>> ViewsIn(const std::string& sql) const {
+    std::map<std::string, std::string> views;
+    const std::string lower = Lower(sql);
+    for (const std::string& name : options_.views) {
+      if (lower.find(name) == std::string::npos) continue;
+      HEADRACE_ASSIGN(views[name], options_.view(name));
+    }
+    return views;
+  }
+
+  // What a statement needs before it runs: its views' texts, and the tails of the tables that it or they
+  // name.
+  Status Prepare(const std::string& sql, const StopToken& stop) {
+    HEADRACE_ASSIGN(const auto views, ViewsIn(sql));
+    std::string text = sql;
+    for (const auto& [name, select] : views) text += "\n" + select;
+    HEADRACE_TRY(ReadTails(text, stop));
+    for (const auto& [name, select] : views) session_->SetView(name, select);  // ReadTails may begin anew
+    return Status::Ok();
+  }
+
   // Tails are read before the statement runs, and lie in tables of DuckDB's own while it does.
   Status ReadTails(const std::string& sql, const StopToken& stop) {
     const std::string lower = Lower(sql);
     if (!options_.tail || lower.find(table::kRowIdColumn) != std::string::npos ||
         lower.find(table::kRowPlaceColumn) != std::string::npos)
       return Status::Ok();  // they have neither yet
+    std::vector<std::string> names;
     for (const std::string& name : options_.tailed) {
       const std::string whole = std::string(table::kSystemSchema) + name;
       std::string others = lower;  // without the whole name
       for (size_t at; (at = others.find(whole)) != std::string::npos;) others.erase(at, whole.size());
-      if (others.size() < lower.size()) HEADRACE_TRY(ReadTail(whole, stop));
-      if (others.find(name) != std::string::npos) HEADRACE_TRY(ReadTail(name, stop));
+      if (others.size() < lower.size()) names.push_back(whole);
+      if (others.find(name) != std::string::npos) names.push_back(name);
     }
-    return Status::Ok();
+    for (int attempt = 0;; ++attempt) {
+      const Status read = ReadTailsOf(names);
+      if (!read.Is(Code::kConflict) || attempt == kTailAttempts) return read;
+      session_->Begin(stop);  // all are resolved anew: a table has a newer version now
+    }
   }
 
-  Status ReadTail(const std::string& name, const StopToken& stop) {
-    for (int attempt = 0;; ++attempt) {
+  Status ReadTailsOf(const std::vector<std::string>& names) {
+    for (const std::string& name : names) {
       const auto view = session_->Resolve(name);
-      if (!view.ok() && view.status().Is(Code::kNotFound)) return Status::Ok();
-      if (!view.ok()) return view.status();
-      const auto batch = options_.tail(name, **view);
-      if (!batch.ok() && batch.status().Is(Code::kConflict) && attempt < kTailAttempts) {
-        session_->Begin(stop);  // resolve it anew
-        continue;
-      }
-      if (!batch.ok()) return batch.status();
-      if ((*batch)->num_rows() == 0) return Status::Ok();
+      if (view.status().Is(Code::kNotFound)) continue;
+      HEADRACE_TRY(view.status());
+      HEADRACE_ASSIGN(const auto batch, options_.tail(name, **view));
+      if (batch->num_rows() == 0) continue;
       std::string holder = "headrace_tail_" + name;
       std::replace(holder.begin(), holder.end(), '.', '_');
-      HEADRACE_TRY(HoldRows(connection_.get(), *session_, holder, **batch));
+      HEADRACE_TRY(HoldRows(connection_.get(), *session_, holder, *batch));
       session_->SetTail(name, holder);
-      return Status::Ok();
     }
+    return Status::Ok();
   }
 
   Result<std::string> ShowTables() {

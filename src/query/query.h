@@ -43,6 +43,8 @@ struct ScanReport {
 // Rows that a table has beyond its newest version `view` (a server's spools). Conflict: there is a newer one.
 using TailFn = std::function<Result<std::shared_ptr<arrow::RecordBatch>>(const std::string& table,
                                                                          const table::View& view)>;
+// The SELECT that a view stands for. Asked when a statement names the view.
+using ViewFn = std::function<Result<std::string>(const std::string& view)>;
 
 struct SqlEngineOptions {
   int threads = 0;           // 0: one per hardware thread
@@ -53,6 +55,10 @@ struct SqlEngineOptions {
   // Tables with a tail, and what gives it: a statement that reads their newest version reads it too.
   std::vector<std::string> tailed;
   TailFn tail;
+  // Views, and what gives their text: `name` and `hr.name` mean one where the catalog has nothing of that
+  // name.
+  std::vector<std::string> views;
+  ViewFn view;
 };
 
 class SqlEngine {

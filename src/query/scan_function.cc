@@ -244,12 +244,26 @@ struct ReplacementData : public duckdb::ReplacementScanData {
   std::shared_ptr<Session> session;
 };
 
+duckdb::unique_ptr<duckdb::TableRef> Subquery(const std::string& sql, const std::string& alias) {
+  duckdb::Parser parser;
+  parser.ParseQuery(sql);
+  auto select = duckdb::unique_ptr_cast<duckdb::SQLStatement, duckdb::SelectStatement>(
+      std::move(parser.statements.at(0)));
+  auto ref = duckdb::make_uniq<duckdb::SubqueryRef>(std::move(select));
+  ref->alias = alias;
+  return ref;
+}
+
 duckdb::unique_ptr<duckdb::TableRef> Replace(duckdb::ClientContext&, duckdb::ReplacementScanInput& input,
                                              duckdb::optional_ptr<duckdb::ReplacementScanData> data) {
   const auto& session = static_cast<ReplacementData&>(*data).session;
   std::string name = input.table_name;
   if (!input.schema_name.empty()) name = input.schema_name + "." + name;
   const auto view = session->Resolve(name);
+  if (view.status().Is(Code::kNotFound)) {
+    if (const std::string select = session->ViewOf(name); !select.empty())
+      return Subquery(select, input.table_name);
+  }
   if (!view.ok()) {
     const bool looks_like_file = !table::IsSystemName(name) && name.find('@') == std::string::npos &&
                                  name.find_first_of("./*") != std::string::npos;
@@ -257,13 +271,8 @@ duckdb::unique_ptr<duckdb::TableRef> Replace(duckdb::ClientContext&, duckdb::Rep
     Throw(session.get(), view.status());
   }
   if (const std::string tail = session->TailOf(name); !tail.empty()) {
-    duckdb::Parser parser;
-    parser.ParseQuery("select * from headrace_scan('" + name + "') union all by name select * from " + tail);
-    auto select = duckdb::unique_ptr_cast<duckdb::SQLStatement, duckdb::SelectStatement>(
-        std::move(parser.statements[0]));
-    auto both = duckdb::make_uniq<duckdb::SubqueryRef>(std::move(select));
-    both->alias = name;
-    return both;
+    return Subquery("select * from headrace_scan('" + name + "') union all by name select * from " + tail,
+                    input.table_name);
   }
   auto ref = duckdb::make_uniq<duckdb::TableFunctionRef>();
   duckdb::vector<duckdb::unique_ptr<duckdb::ParsedExpression>> arguments;
@@ -283,6 +292,7 @@ void Session::Begin(StopToken stop) {
   resolved_.clear();
   scans_.clear();
   tails_.clear();
+  views_.clear();
 }
 
 void Session::Fail(const Status& status) {
@@ -313,6 +323,17 @@ std::string Session::TailOf(const std::string& name) const {
 void Session::SetTail(const std::string& name, const std::string& holder) {
   const std::lock_guard lock(mutex_);
   tails_[name] = holder;
+}
+
+std::string Session::ViewOf(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = views_.find(table::IsSystemName(name) ? name.substr(table::kSystemSchema.size()) : name);
+  return found == views_.end() ? "" : found->second;
+}
+
+void Session::SetView(const std::string& name, const std::string& select) {
+  const std::lock_guard lock(mutex_);
+  views_[name] = select;
 }
 
 Result<std::shared_ptr<View>> Session::Resolve(const std::string& name) {

@@ -30,6 +30,9 @@ class Session {
   // The DuckDB table that holds this table's tail, "" for none.
   std::string TailOf(const std::string& name) const;
   void SetTail(const std::string& name, const std::string& holder);
+  // The SELECT of a view, with the schema or without; "" where there is none of this name.
+  std::string ViewOf(const std::string& name) const;
+  void SetView(const std::string& name, const std::string& select);
 
   struct Scan {
     std::string table;
@@ -58,6 +61,7 @@ class Session {
   int64_t tears_ = 0;  // MappedFile::tears when the query began
   std::vector<Resolved> resolved_;
   std::map<std::string, std::string> tails_;
+  std::map<std::string, std::string> views_;  // by the name without the schema
   std::vector<std::shared_ptr<Scan>> scans_;
 };
 
