@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import functools
+import json
 import os
 import pathlib
 import uuid
@@ -305,6 +306,49 @@ class Catalog(Hinted):
         if into is not None:
             return Commit(**engine.into(self._native, query, into, why, values))
         return Reader(engine.query(query, values))
+
+    def score(
+        self,
+        target: str,
+        value: float | bool | None = None,
+        *,
+        label: str = "",
+        comment: str = "",
+        name: str = "score",
+        against: str = "",
+        source: str = "program",
+        who: str = "",
+        judge: str = "",
+        repeat: int = 0,
+        run: str = "",
+        seconds: float | None = None,
+        supersedes: str = "",
+        withdraw: bool = False,
+    ) -> str:
+        """Judges an answer, a run, a row, …: one row of ``hr.scores``; ``scores_now`` has the last of each. Its id.
+
+        ``target``: ``"run:0193…"``, ``"row:photos@v7:42"`` (kinds: request, span, trace, session, run, sample, row); without a
+        kind, a request. The same target, name, who, judge and ``repeat`` are one score, which the last row of it counts for;
+        ``withdraw`` takes it back, ``supersedes`` replaces another one by its id. ``against``: what the target is compared
+        with, of the same kind. ``source``: person, model, program or user. ``who``: by default you. Targets are not looked up.
+
+        Raises:
+            Invalid: the target is none, or nothing is said of it.
+        """
+        row: dict[str, Any] = {"name": name, "source": source, "repeat": repeat}
+        texts = {"label": label, "comment": comment, "who": who, "judge": judge, "run": run, "supersedes": supersedes}
+        row.update({key: text for key, text in texts.items() if text})
+        if value is not None:
+            row["value"] = float(value)
+        if seconds is not None:
+            row["seconds"] = float(seconds)
+        if withdraw:
+            row["state"] = "withdrawn"
+        elif value is None and not label and not comment:
+            raise Invalid("a score has a value, a label or a comment")
+        if source not in ("person", "model", "program", "user"):
+            raise Invalid(f"source is person, model, program or user, not {source!r}")
+        return self._native.score(target, against, json.dumps(row))
 
     def explain(self, query: str) -> str:
         """Runs the query and tells what it did and what was read of our files.

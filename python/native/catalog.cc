@@ -5,12 +5,15 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "base/json.h"
 #include "ingest/ingest.h"
 #include "module.h"
 #include "query/query.h"
 #include "trace/artifacts.h"
+#include "trace/scores.h"
 #include "trace/tables.h"
 #include "trace/tail.h"
+#include "trace/views.h"
 
 namespace headrace::python {
 namespace {
@@ -85,6 +88,32 @@ CatalogHandle Kept(std::shared_ptr<table::Catalog> catalog) {
   return {std::move(catalog)};
 }
 
+query::SqlEngineOptions EngineOptions(const std::shared_ptr<table::Catalog>& catalog) {
+  query::SqlEngineOptions options;
+  options.tailed = trace::TailedTables();
+  options.tail = trace::TailOf(catalog);
+  options.views = trace::Views();
+  options.view = trace::ViewOf(catalog);
+  return options;
+}
+
+// The score's id. `row`: a JSON object of columns.
+Result<std::string> Score(table::Catalog* catalog, const std::string& target, const std::string& against,
+                          const std::string& row) {
+  nlohmann::json score = ParseJson(row);
+  HEADRACE_ASSIGN(const trace::Target parsed, trace::ParseTarget(target));
+  score["target_kind"] = parsed.kind;
+  score["target"] = parsed.id;
+  if (!against.empty()) {
+    HEADRACE_ASSIGN(const trace::Target other, trace::ParseTarget(parsed.kind, against));
+    score["against"] = other.id;
+  }
+  if (!score.contains("who")) score["who"] = table::DefaultWho();
+  trace::FinishScore(&score);
+  HEADRACE_TRY(trace::CommitScores(catalog, {score}, {.why = "a score", .how = "python"}).status());
+  return score["id"].get<std::string>();
+}
+
 // A query engine and the token that stops its statement when the reader is dropped or a signal comes.
 struct Sql {
   std::shared_ptr<query::SqlEngine> engine;
@@ -136,10 +165,17 @@ void BindSql(nb::module_& m) {
       });
 }
 
+void BindScores(nb::class_<CatalogHandle>* catalog) {
+  catalog
+      ->def("score", [](const CatalogHandle& c, const std::string& target, const std::string& against,
+                        const std::string& row) { return Check(Score(c.held.get(), target, against, row)); });
+}
+
 }  // namespace
 
 void BindCatalog(nb::module_& m) {
-  nb::class_<CatalogHandle>(m, "Catalog")
+  nb::class_<CatalogHandle> catalog(m, "Catalog");
+  catalog
       .def_static("init",
                   [](const std::string& location, bool sync) {
                     return Kept(Check(Interruptible([&](const StopToken&) {
@@ -203,12 +239,13 @@ void BindCatalog(nb::module_& m) {
              Check(Interruptible([&](const StopToken&) { return trace::CommitTraces(c.held.get(), rows); }));
            })
       .def("engine", [](const CatalogHandle& c, const std::string& memory, int threads, bool files) {
-        return Sql{Check(query::SqlEngine::Open(c.held, {.threads = threads,
-                                                         .memory_limit = memory,
-                                                         .files = files,
-                                                         .tailed = trace::TailedTables(),
-                                                         .tail = trace::TailOf(c.held)}))};
+        auto options = EngineOptions(c.held);
+        options.threads = threads;
+        options.memory_limit = memory;
+        options.files = files;
+        return Sql{Check(query::SqlEngine::Open(c.held, options))};
       });
+  BindScores(&catalog);
   BindSql(m);
 }
 

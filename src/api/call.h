@@ -153,8 +153,12 @@ struct TokenizeCall {
 std::optional<Fault> ParseTokenize(std::string_view body, bool back, TokenizeCall* call);
 
 struct ScoreCall {
-  std::string request, name = "score", label, comment, source = "person", who;
-  std::optional<double> value;
+  // `target` with its kind before it, or `target_kind` apart; `request` is short for one of kind request.
+  std::string target_kind, target, against;
+  std::string name = "score", label, comment, source = "person", who, judge, run, supersedes;
+  std::optional<double> value, seconds;
+  int64_t repeat = 0;
+  bool withdraw = false;  // the score of the same target, name, who, judge and repeat
 };
 std::optional<Fault> ParseScore(std::string_view body, ScoreCall* call);
 

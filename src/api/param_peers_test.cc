@@ -128,17 +128,15 @@ TEST(Params, Tokens) {
 }
 
 TEST(Params, Scores) {
-  ExpectRefused("scores", Score, R"({"request": "r", "value": 1})",
-                {{"/request", "-"},
-                 {"/request", "\"\""},
-                 {"/request", "5"},
-                 {"/name", "5"},
-                 {"/value", "\"good\""},
-                 {"/value", "-"},
-                 {"/label", "5"},
-                 {"/comment", "5"},
-                 {"/source", "\"nobody\""},
-                 {"/who", "5"}});
+  ExpectRefused(
+      "scores", Score, R"({"request": "r", "value": 1})",
+      {{"/request", "-"},  {"/target", "\"run:1\""}, {"/target_kind", "\"run\""}, {"/against", "5"},
+       {"/judge", "5"},    {"/repeat", "-1"},        {"/repeat", "0.5"},          {"/run", "5"},
+       {"/seconds", "-1"}, {"/supersedes", "5"},     {"/withdraw", "5"},          {"/request", "\"\""},
+       {"/request", "5"},  {"/name", "5"},           {"/value", "\"good\""},      {"/value", "-"},
+       {"/label", "5"},    {"/comment", "5"},        {"/source", "\"nobody\""},   {"/who", "5"}});
+  ExpectRefused("scores of anything", Score, R"({"target": "run:1", "withdraw": true})",
+                {{"/target", "\"\""}, {"/target", "5"}, {"/target_kind", "5"}});
 }
 
 }  // namespace

@@ -352,28 +352,4 @@ std::optional<Fault> ParseTokenize(std::string_view text, bool back, TokenizeCal
   });
 }
 
-std::optional<Fault> ParseScore(std::string_view text, ScoreCall* call) {
-  return Reading(text, [&](const Json& json) {
-    Fields body(json, "");
-    call->request = body.NeedText("request");
-    if (call->request.empty()) Refuse("request", "is empty; it is the id of an answer");
-    if (const auto name = body.Text("name")) call->name = *name;
-    if (const Json* value = body.Find("value")) {
-      if (value->is_boolean()) {
-        call->value = value->get<bool>() ? 1 : 0;
-      } else {
-        call->value = body.Number("value", -1e300, 1e300);
-      }
-    }
-    call->label = body.Text("label").value_or("");
-    call->comment = body.Text("comment").value_or("");
-    if (const auto source = body.Text("source")) call->source = *source;
-    if (call->source != "person" && call->source != "model" && call->source != "program")
-      Refuse("source", "is '" + call->source + "'; there are person, model and program");
-    call->who = body.Text("who").value_or("");
-    if (!call->value && call->label.empty() && call->comment.empty())
-      Refuse("value", "is missing; a score has a value, a label or a comment");
-  });
-}
-
 }  // namespace headrace::api

@@ -16,6 +16,7 @@
 #include "query/query.h"
 #ifdef HEADRACE_ENGINE
 #include "trace/tail.h"
+#include "trace/views.h"
 #endif
 
 namespace headrace::cli {
@@ -96,6 +97,8 @@ Status Sql(const Context& context, SqlOptions options) {
 #ifdef HEADRACE_ENGINE
   opened.tailed = trace::TailedTables();
   opened.tail = trace::TailOf(catalog);
+  opened.views = trace::Views();
+  opened.view = trace::ViewOf(catalog);
 #endif
   HEADRACE_ASSIGN(const auto engine, query::SqlEngine::Open(catalog, opened));
   HEADRACE_ASSIGN(const auto params, ParamsOf(options.params));

@@ -85,11 +85,28 @@ constexpr Column kTraceColumns[] = {
 };
 
 constexpr Column kScoreColumns[] = {
-    {"request", Type::kText},                         // traces.id
-    {"time", Type::kTime},    {"name", Type::kText},  // what was judged: "helpful", "correct"
-    {"value", Type::kNumber}, {"label", Type::kText},
-    {"comment", Type::kText}, {"source", Type::kText},  // person, model, program
+    {"request", Type::kText},  // traces.id
+    {"time", Type::kTime},
+    {"name", Type::kText},  // what was judged: "helpful", "correct"
+    {"value", Type::kNumber},
+    {"label", Type::kText},
+    {"comment", Type::kText},
+    {"source", Type::kText},  // person, model, program, user
     {"who", Type::kText},
+    // Since scores are of anything, not of requests alone. `request` is still filled for those.
+    {"id", Type::kText},           // ScoreId
+    {"seq", Type::kInteger},       // of this writer's rows, ascending
+    {"writer", Type::kText},       // the process
+    {"target_kind", Type::kText},  // request, span, trace, session, run, sample, row
+    {"target", Type::kText},       // its id
+    {"against", Type::kText},      // of a comparison: the id of what lost to it, or won; of the same kind
+    {"judge", Type::kText},        // of source model or program: which, and which version of it
+    {"repeat", Type::kInteger},    // the how manyth time by the same judge, from 0
+    {"run", Type::kText},          // that it was given in
+    {"queue", Type::kText},        // name of the queue that it was given for
+    {"seconds", Type::kNumber},    // that the judgement took
+    {"supersedes", Type::kText},   // the id of the score that this one replaces
+    {"state", Type::kText},        // null; withdrawn: it was taken back; skipped: seen, and not judged
 };
 
 table::Field BlobField(const char* name) {
@@ -97,6 +114,33 @@ table::Field BlobField(const char* name) {
   field.type.kind = table::Kind::kBlob;
   field.type.children = table::BlobFields();
   return field;
+}
+
+// Null where a column of the type is a struct of facts.
+const char* SqlType(Type type) {
+  switch (type) {
+    case Type::kText:
+      return "VARCHAR";
+    case Type::kInteger:
+      return "BIGINT";
+    case Type::kNumber:
+      return "DOUBLE";
+    case Type::kTime:
+      return "TIMESTAMPTZ";
+    case Type::kFlag:
+      return "BOOLEAN";
+    case Type::kJson:
+      return "JSON";
+    case Type::kIntegers:
+      return "BIGINT[]";
+    case Type::kFloats:
+      return "FLOAT[]";
+    case Type::kNumbers:
+      return "DOUBLE[]";
+    case Type::kBytes:
+      return nullptr;
+  }
+  return "VARCHAR";
 }
 
 std::shared_ptr<arrow::Field> ArrowField(const Column& column) {
@@ -227,6 +271,14 @@ std::string RowIdOf(std::string told) {
   for (const std::string_view prefix : {"chatcmpl-", "cmpl-", "resp_", "msg_"})
     if (told.starts_with(prefix)) told.erase(0, prefix.size());
   return told;
+}
+
+std::string EmptySelect(std::span<const Column> columns) {
+  std::string list;
+  for (const Column& column : columns)
+    if (const char* type = SqlType(column.type); type != nullptr)
+      list += (list.empty() ? "" : ", ") + std::string("null::") + type + " as \"" + column.name + "\"";
+  return "select " + list + " where false";
 }
 
 std::shared_ptr<arrow::Schema> ArrowSchema(std::span<const Column> columns) {

@@ -49,6 +49,9 @@ std::span<const Column> MediaColumns();
 // The id of a request's row, from the id that an API told: "chatcmpl-…", "cmpl-…", "resp_…", "msg_…".
 std::string RowIdOf(std::string told);
 
+// SQL of no rows with these columns, but for blobs.
+std::string EmptySelect(std::span<const Column> columns);
+
 std::shared_ptr<arrow::Schema> ArrowSchema(std::span<const Column> columns);
 // JSON objects as a batch. A value that is missing or of another type is null: a record that a newer program
 // wrote is still a row.

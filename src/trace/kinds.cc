@@ -10,9 +10,9 @@ constexpr const char* kMetricsKey[] = {"run", "key", "from_step"};
 constexpr const char* kMediaKey[] = {"run", "key", "step"};
 
 constexpr SpoolTable kTables[] = {
-    {kTraces, TraceColumns, {}, true},        {kScores, ScoreColumns, {}, true},
-    {kRuns, RunColumns, {}, false},           {kMetrics, MetricColumns, kMetricsKey, false},
-    {kMedia, MediaColumns, kMediaKey, false},
+    {kTraces, TraceColumns, {}, 43},      {kScores, ScoreColumns, {}, 8},
+    {kRuns, RunColumns, {}, 0},           {kMetrics, MetricColumns, kMetricsKey, 0},
+    {kMedia, MediaColumns, kMediaKey, 0},
 };
 
 constexpr KindFacts kKinds[] = {

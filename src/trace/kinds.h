@@ -39,7 +39,8 @@ struct SpoolTable {
   const char* name;
   std::span<const Column> (*columns)();
   std::span<const char* const> sort_key;  // of a table that is made anew
-  bool was_plain;                         // earlier programs called it so, without the schema `hr`
+  // How many of the first columns the table had while it stood beside people's tables; 0: it never did.
+  size_t carried = 0;
 };
 // All that are filled from spools.
 std::span<const SpoolTable> SpoolTables();

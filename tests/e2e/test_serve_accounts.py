@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     keys = {
         "boss": run(*at, "boss", "--scopes", "all").strip(),
         # Whatever it left in flight would refuse its next call.
-        "one": run(*at, "one", "--scopes", "inference,scores", "--concurrent", "1").strip(),
+        "one": run(*at, "one", "--scopes", "inference,record", "--concurrent", "1").strip(),
         "none": run(*at, "none", "--tpm", "1").strip(),
     }
     with serving(catalog, "-c", "4096", "--chat-template", "chatml") as running:
