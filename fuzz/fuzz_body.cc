@@ -8,7 +8,7 @@ using namespace headrace::api;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
-  const int kind = data[0] % 10;
+  const int kind = data[0] % 11;
   std::optional<Fault> fault;
   if (kind < 4 || kind == 8) {
     Call call;
@@ -17,6 +17,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   } else if (kind == 9) {
     Call call;
     fault = ParseDefaults(body, &call);
+  } else if (kind == 10) {
+    QueueCall call;
+    fault = ParseQueue(body, static_cast<QueueAction>(size % 3), &call);
   } else if (kind == 4) {
     EmbeddingsCall call;
     fault = ParseEmbeddings(body, &call);

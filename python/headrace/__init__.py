@@ -31,6 +31,7 @@ from headrace.errors import (
 )
 from headrace.model import Answer, Delta, Model, Ranked, Tokenize
 from headrace.objects import Json
+from headrace.queues import Label, Queue, Rubric
 from headrace.rows import Batch, Reader, Row
 from headrace.run_media import Audio, Histogram, Image
 from headrace.runs import Run, current_run, run
@@ -84,6 +85,7 @@ __all__ = [
     "Image",
     "Invalid",
     "Json",
+    "Label",
     "Layout",
     "LimitExceeded",
     "Merge",
@@ -92,12 +94,14 @@ __all__ = [
     "Normalize",
     "NotFound",
     "Pack",
+    "Queue",
     "RandomCrop",
     "RandomResizedCrop",
     "Ranked",
     "Reader",
     "Resize",
     "Row",
+    "Rubric",
     "Run",
     "Snapshot",
     "Split",

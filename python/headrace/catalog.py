@@ -20,6 +20,7 @@ from headrace.commits import Commit
 from headrace.errors import Invalid, NotFound
 from headrace.hints import Hinted
 from headrace.process import Own
+from headrace.queues import Queue
 from headrace.rows import Reader, to_native
 from headrace.table import Table
 from headrace.upkeep import Collection, Verification
@@ -349,6 +350,26 @@ class Catalog(Hinted):
         if source not in ("person", "model", "program", "user"):
             raise Invalid(f"source is person, model, program or user, not {source!r}")
         return self._native.score(target, against, json.dumps(row))
+
+    def create_queue(self, queue: Queue, *, why: str = "") -> Queue:
+        """Makes an annotation queue: its query runs now, and the queue keeps the rows. ``headrace label NAME`` works on it.
+
+        Each row is an item, and what it is about stands in one of its columns: ``_row_id`` of the one table that is read (a plain
+        select is given it), ``id`` of traces or runs, or ``target`` (``"row:photos@v7:42"``).
+
+        Raises:
+            Invalid: the query is wrong or gives no rows, nothing says what its rows are, or the rubric asks for nothing;
+                or there is a queue of this name.
+        """
+        return Queue.from_json(self._native.create_queue(queue.to_json(), why))
+
+    def queues(self) -> list[Queue]:
+        """The annotation queues, by name.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
+        return [Queue.from_json(text) for text in self._native.queues()]
 
     def explain(self, query: str) -> str:
         """Runs the query and tells what it did and what was read of our files.

@@ -10,6 +10,7 @@
 #include "module.h"
 #include "query/query.h"
 #include "trace/artifacts.h"
+#include "trace/queue.h"
 #include "trace/scores.h"
 #include "trace/tables.h"
 #include "trace/tail.h"
@@ -114,6 +115,18 @@ Result<std::string> Score(table::Catalog* catalog, const std::string& target, co
   return score["id"].get<std::string>();
 }
 
+Result<std::string> CreateQueue(const std::shared_ptr<table::Catalog>& catalog, const std::string& text,
+                                const table::CommitOptions& options) {
+  HEADRACE_ASSIGN(trace::Queue queue, trace::QueueFromJson(ParseJson(text)));
+  HEADRACE_ASSIGN(const auto engine, query::SqlEngine::Open(catalog, EngineOptions(catalog)));
+  const auto run = [&](const std::string& sql) -> Result<trace::SqlRows> {
+    HEADRACE_ASSIGN(auto rows, engine->Query(sql, {options.stop, {}}));
+    return trace::SqlRows{std::move(rows), engine->inputs()};
+  };
+  HEADRACE_ASSIGN(queue, trace::CreateQueue(catalog.get(), std::move(queue), run, options));
+  return trace::ToJson(queue).dump();
+}
+
 // A query engine and the token that stops its statement when the reader is dropped or a signal comes.
 struct Sql {
   std::shared_ptr<query::SqlEngine> engine;
@@ -168,7 +181,19 @@ void BindSql(nb::module_& m) {
 void BindScores(nb::class_<CatalogHandle>* catalog) {
   catalog
       ->def("score", [](const CatalogHandle& c, const std::string& target, const std::string& against,
-                        const std::string& row) { return Check(Score(c.held.get(), target, against, row)); });
+                        const std::string& row) { return Check(Score(c.held.get(), target, against, row)); })
+      .def("create_queue",
+           [](const CatalogHandle& c, const std::string& queue, const std::string& why) {
+             return Check(Interruptible([&](const StopToken& stop) {
+               return CreateQueue(c.held, queue, CommitOf(why, "", -1, stop));
+             }));
+           })
+      .def("queues", [](const CatalogHandle& c) {
+        std::vector<std::string> texts;
+        for (const auto& queue : Check(trace::ListQueues(*c.held)))
+          texts.push_back(trace::ToJson(queue).dump());
+        return texts;
+      });
 }
 
 }  // namespace

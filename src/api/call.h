@@ -162,4 +162,17 @@ struct ScoreCall {
 };
 std::optional<Fault> ParseScore(std::string_view body, ScoreCall* call);
 
+// What somebody who labels a queue's items asks for.
+enum class QueueAction { kNext, kLabel, kUndo };
+struct QueueCall {
+  std::string who;  // "": whose the key is
+  // Of kLabel:
+  int64_t item = 0;
+  bool skip = false;
+  std::optional<double> value;
+  std::string label, comment;
+  double seconds = 0;
+};
+std::optional<Fault> ParseQueue(std::string_view body, QueueAction action, QueueCall* call);
+
 }  // namespace headrace::api

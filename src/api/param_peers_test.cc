@@ -139,5 +139,24 @@ TEST(Params, Scores) {
                 {{"/target", "\"\""}, {"/target", "5"}, {"/target_kind", "5"}});
 }
 
+TEST(Params, Queues) {
+  const auto label = [](std::string_view body) {
+    QueueCall call;
+    return ParseQueue(body, QueueAction::kLabel, &call);
+  };
+  ExpectRefused("labels", label, R"({"item": 1, "label": "good"})",
+                {{"/item", "-"},
+                 {"/item", "-1"},
+                 {"/item", "\"1\""},
+                 {"/label", "-"},
+                 {"/label", "5"},
+                 {"/value", "\"1\""},
+                 {"/comment", "5"},
+                 {"/seconds", "-1"},
+                 {"/skip", "true"},
+                 {"/skip", "5"},
+                 {"/who", "5"}});
+}
+
 }  // namespace
 }  // namespace headrace::api

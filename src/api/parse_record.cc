@@ -52,4 +52,24 @@ std::optional<Fault> ParseScore(std::string_view text, ScoreCall* call) {
   });
 }
 
+std::optional<Fault> ParseQueue(std::string_view text, QueueAction action, QueueCall* call) {
+  return Reading(text, [&](const Json& json) {
+    Fields body(json, "");
+    call->who = body.Text("who").value_or("");
+    if (action != QueueAction::kLabel) return;
+    const auto item = body.Integer("item", 0, INT64_MAX);
+    if (!item) Refuse("item", "is missing; it is the number of the item");
+    call->item = *item;
+    call->skip = body.Flag("skip", false);
+    call->value = body.Number("value", -1e300, 1e300);
+    call->label = body.Text("label").value_or("");
+    call->comment = body.Text("comment").value_or("");
+    call->seconds = body.Number("seconds", 0, 1e9).value_or(0);
+    if (!call->skip && !call->value && call->label.empty())
+      Refuse("label", "is missing; an item gets a label, a value, or is skipped");
+    if (call->skip && (call->value || !call->label.empty()))
+      Refuse("skip", "is there beside a label; one of them");
+  });
+}
+
 }  // namespace headrace::api

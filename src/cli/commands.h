@@ -59,6 +59,8 @@ void AddVerify(CLI::App* app, Context* context, Action* action);
 void AddRepair(CLI::App* app, Context* context, Action* action);
 void AddStream(CLI::App* app, Context* context, Action* action);
 void AddScore(CLI::App* app, Context* context, Action* action);
+void AddQueue(CLI::App* app, Context* context, Action* action);
+void AddLabel(CLI::App* app, Context* context, Action* action);
 // In builds with the engine.
 void AddModel(CLI::App* app, Context* context, Action* action);
 void AddRun(CLI::App* app, Context* context, Action* action);

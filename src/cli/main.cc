@@ -133,6 +133,26 @@ std::string UnknownCommand(const CLI::App& app, int argc, char** argv) {
   return "";
 }
 
+// Without the engine: tables, which compile in a minute (./dev demo).
+void AddEngineCommands([[maybe_unused]] CLI::App* app, [[maybe_unused]] Context* context,
+                       [[maybe_unused]] Action* action) {
+#ifdef HEADRACE_ENGINE
+  AddStream(app, context, action);
+  AddScore(app, context, action);
+  AddQueue(app, context, action);
+  AddLabel(app, context, action);
+  AddModel(app, context, action);
+  AddRun(app, context, action);
+  AddChat(app, context, action);
+  AddEmbed(app, context, action);
+  AddServe(app, context, action);
+  AddTop(app, context, action);
+  AddKey(app, context, action);
+  AddTrace(app, context, action);
+  AddRunsImport(app, context, action);  // after the group that it is of
+#endif
+}
+
 int Main(int argc, char** argv) {
   Context context;
   Action action;
@@ -182,19 +202,7 @@ int Main(int argc, char** argv) {
   AddGc(&app, &context, &action);
   AddVerify(&app, &context, &action);
   AddRepair(&app, &context, &action);
-#ifdef HEADRACE_ENGINE  // without it: tables, which compile in a minute (./dev demo)
-  AddStream(&app, &context, &action);
-  AddScore(&app, &context, &action);
-  AddModel(&app, &context, &action);
-  AddRun(&app, &context, &action);
-  AddChat(&app, &context, &action);
-  AddEmbed(&app, &context, &action);
-  AddServe(&app, &context, &action);
-  AddTop(&app, &context, &action);
-  AddKey(&app, &context, &action);
-  AddTrace(&app, &context, &action);
-  AddRunsImport(&app, &context, &action);  // after the group that it is of
-#endif
+  AddEngineCommands(&app, &context, &action);
   if (const std::string unknown = UnknownCommand(app, argc, argv); !unknown.empty()) {
     std::fprintf(stderr, "headrace: %s\n", unknown.c_str());
     return 2;

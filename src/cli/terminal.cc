@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -172,6 +173,25 @@ Result<LineRead> ReadLine(std::string* line, const StopToken& stop) {
       return line->empty() ? LineRead::kEnd : LineRead::kLine;
     }
   }
+}
+
+Result<LineRead> ReadKey(std::string* key, const StopToken& stop) {
+  HEADRACE_ASSIGN(const auto stopped, StopEvent::Make(stop));
+  termios before{};
+  if (tcgetattr(STDIN_FILENO, &before) != 0) return Status::FromErrno(errno, "ask", "the terminal");
+  termios raw = before;
+  raw.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);  // Ctrl-C stays a signal
+  tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+  pollfd waits[] = {{STDIN_FILENO, POLLIN, 0}, {stopped->fd(), POLLIN, 0}};
+  while (poll(waits, 2, -1) < 0 && errno == EINTR) {
+  }
+  char one = 0;
+  const bool interrupted = waits[1].revents != 0;
+  const ssize_t got = interrupted ? 0 : read(STDIN_FILENO, &one, 1);
+  tcsetattr(STDIN_FILENO, TCSANOW, &before);
+  if (interrupted) return LineRead::kStopped;
+  key->assign(got == 1 ? 1 : 0, one);
+  return got == 1 && one != 4 ? LineRead::kLine : LineRead::kEnd;  // 4: Ctrl-D
 }
 
 ProgressFn ProgressLine(bool quiet) {

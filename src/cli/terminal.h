@@ -38,6 +38,9 @@ enum class LineRead { kLine, kEnd, kStopped };
 // A line of standard input, without its end. After a stop what was typed of it is dropped.
 Result<LineRead> ReadLine(std::string* line, const StopToken& stop);
 
+// One key of a terminal, without Return: "" at its end.
+Result<LineRead> ReadKey(std::string* key, const StopToken& stop);
+
 // Draws on standard error: a line that is rewritten on a terminal, a line every few seconds in a pipe,
 // nothing if quiet.
 ProgressFn ProgressLine(bool quiet);

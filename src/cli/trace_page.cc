@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/utf8.h"
+#include "cli/render.h"
 #include "cli/trace_page_parts.h"
 
 namespace headrace::cli {

@@ -7,6 +7,7 @@
 #include "serve/generation.h"
 #include "serve/llama_endpoints.h"
 #include "serve/model_list.h"
+#include "serve/queues.h"
 #include "serve/ranking.h"
 #include "serve/refusal.h"
 #include "serve/scores.h"
@@ -100,6 +101,10 @@ void DeleteResponse(const Asked& asked) {
   ticket.Answer(R"({"id":)" + api::JsonText(asked.rest) + R"(,"object":"response","deleted":true})");
 }
 
+void NextItem(const Asked& asked) { QueueItems(asked.ticket, asked.rest, api::QueueAction::kNext); }
+void LabelItem(const Asked& asked) { QueueItems(asked.ticket, asked.rest, api::QueueAction::kLabel); }
+void UndoItem(const Asked& asked) { QueueItems(asked.ticket, asked.rest, api::QueueAction::kUndo); }
+
 constexpr char kAsk[] = "inference", kRecord[] = "record", kAdmin[] = "admin", kAnyone[] = "";
 
 constexpr Route kRoutes[] = {
@@ -129,6 +134,10 @@ constexpr Route kRoutes[] = {
     {"GET", "/tokenizer_info", "/tokenizer_info", kAsk, Runs::kInline, About<TokenizerInfo>},
     {"POST", "/v1/scores", "/v1/scores", kRecord, Runs::kWorker, With<Scores>},
     {"POST", "/v1/traces", "/v1/traces", kRecord, Runs::kWorker, With<Spans>},
+    {"GET", "/v1/queues", "/v1/queues", kRecord, Runs::kWorker, With<AllQueues>},
+    {"POST", "/v1/queues/{queue}/next", "/v1/queues/{queue}/next", kRecord, Runs::kWorker, NextItem},
+    {"POST", "/v1/queues/{queue}/labels", "/v1/queues/{queue}/labels", kRecord, Runs::kWorker, LabelItem},
+    {"POST", "/v1/queues/{queue}/undo", "/v1/queues/{queue}/undo", kRecord, Runs::kWorker, UndoItem},
     {"GET", "/metrics", "/metrics", kAdmin, Runs::kInline, MetricsPage},
     {"GET", "/load", "/load", kAdmin, Runs::kInline, About<Load>},
     {"GET", "/health", "/health", kAnyone, Runs::kInline, About<Health>},

@@ -53,6 +53,7 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
   HEADRACE_ASSIGN(services.models, Models::Start(catalog, options.models, options.model));
   HEADRACE_ASSIGN(services.recorder, Recorder::Start(catalog, options.record, options.commit_seconds));
   services.responses = std::make_unique<KeptResponses>(catalog, services.recorder.get());
+  services.labelling = std::make_unique<Labelling>(catalog, services.recorder.get());
   options.http.error_body = [](int status, const std::string& message, const std::string& path) {
     const api::Fault fault{status, "", "", message, 0};
     return path.starts_with("/v1/messages") ? api::AnthropicError(fault, Uuid::Random().ToString())

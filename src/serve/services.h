@@ -13,6 +13,7 @@
 #include "serve/in_flight.h"
 #include "serve/kept_responses.h"
 #include "serve/keys.h"
+#include "serve/labelling.h"
 #include "serve/meter.h"
 #include "serve/metrics.h"
 #include "serve/models.h"
@@ -24,6 +25,7 @@ struct Services {
   std::unique_ptr<Models> models;
   std::unique_ptr<Recorder> recorder;
   std::unique_ptr<KeptResponses> responses;
+  std::unique_ptr<Labelling> labelling;
   std::unique_ptr<Metrics> metrics;
   std::unique_ptr<KeyRing> keys;
   Meter meter;

@@ -24,6 +24,7 @@ bool IsImmutable(std::string_view key) {
     case ObjectKind::kArtifact:
     case ObjectKind::kJob:
     case ObjectKind::kLease:
+    case ObjectKind::kQueueLog:
     case ObjectKind::kSnapshot:  // a stub takes an expired one's place
     case ObjectKind::kCollected:
     case ObjectKind::kDamaged:

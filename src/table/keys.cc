@@ -137,6 +137,14 @@ Named ParseArtifact(const std::vector<std::string_view>& parts) {
   return ObjectName{ObjectKind::kArtifact, {}, {}, 0, std::string(parts[1])};
 }
 
+Named ParseQueueLog(const std::vector<std::string_view>& parts) {
+  std::string_view file = parts.back();
+  if (parts.size() != 3 || !TakeEnd(&file, ".json")) return std::nullopt;
+  const auto queue = Uuid::Parse(parts[1]);
+  if (!queue.ok()) return std::nullopt;
+  return WithNumber({ObjectKind::kQueueLog, {}, *queue, 0, {}}, ParseRev(file));
+}
+
 Named ParseModel(const std::vector<std::string_view>& parts) {
   if (parts.size() != 3 || !IsHex(parts[1], 64)) return std::nullopt;
   const bool weights = parts[2] == "weights.gguf";
@@ -158,6 +166,11 @@ std::string ModelManifestKey(const std::string& sha256) { return "models/" + sha
 
 std::string LeaseKey(std::string_view name, int64_t epoch) {
   return kLeasesFolder + std::string(name) + "/" + Rev(epoch) + ".json";
+}
+
+std::string QueueLogFolder(const Uuid& queue) { return "queues/" + queue.ToString() + "/"; }
+std::string QueueLogKey(const Uuid& queue, int64_t number) {
+  return QueueLogFolder(queue) + Rev(number) + ".json";
 }
 
 std::string SnapshotFolder(const std::string& folder) { return folder + "snapshots/"; }
@@ -233,6 +246,7 @@ std::optional<ObjectName> ParseKey(std::string_view key) {
   if (parts[0] == "models") return ParseModel(parts);
   if (parts[0] == "artifacts") return ParseArtifact(parts);
   if (parts[0] == "leases") return ParseLease(parts);
+  if (parts[0] == "queues") return ParseQueueLog(parts);
   if (parts[0] == "jobs" && parts.size() == 3 && parts[2].ends_with(".json")) {
     return ObjectName{ObjectKind::kJob, {}, {}, 0, std::string(parts[1])};
   }

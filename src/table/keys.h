@@ -13,6 +13,7 @@
 //   jobs/<name>/<digest>.json                first rank of a job                 by anybody, after the job
 //   leases/<name>/<rev>.json                 whoever holds the lease             its holder, on the next; gc,
 //                                                                                when it lapsed
+//   queues/<id>/<rev>.json                   who claims, labels, skips, …        never: the history
 //   tables/<id>/snapshots/<rev>.json         a commit                            never; a stub takes an expired
 //                                                                                one's place
 //   tables/<id>/manifests/<id>.parquet       a commit, before its snapshot       once no snapshot names it
@@ -55,6 +56,8 @@ std::string ModelManifestKey(const std::string& sha256);
 std::string ArtifactKey(const std::string& sha256);  // of 64 hex digits
 inline constexpr const char* kLeasesFolder = "leases/";
 std::string LeaseKey(std::string_view name, int64_t epoch);  // of letters, digits, '_' and '-'
+std::string QueueLogFolder(const Uuid& queue);
+std::string QueueLogKey(const Uuid& queue, int64_t number);
 
 // Of one table.
 std::string SnapshotFolder(const std::string& folder);
@@ -85,6 +88,7 @@ enum class ObjectKind {
   kArtifact,
   kJob,
   kLease,
+  kQueueLog,
   kSnapshot,
   kManifest,
   kTaken,
@@ -102,9 +106,11 @@ enum class ObjectKind {
 // A key taken apart; what its kind does not have is empty.
 struct ObjectName {
   ObjectKind kind = ObjectKind::kCatalog;
-  Uuid table;          // of everything below tables/, locks included
-  Uuid id;             // kProbe, kManifest, kTaken, kParquet, kTensor, kTensorSums, kPack, kRowSets
-  int64_t number = 0;  // kSnapshot, kDamaged: version. kRef: revision. kLease: epoch. kSelection: part
+  Uuid table;  // of everything below tables/, locks included
+  Uuid
+      id;  // kProbe, kQueueLog: its queue, kManifest, kTaken, kParquet, kTensor, kTensorSums, kPack, kRowSets
+  int64_t number =
+      0;  // kSnapshot, kDamaged: version. kRef: revision. kLease: epoch. kQueueLog. kSelection: part
   std::string
       name;  // kRef, kLease: its name. kModel…: SHA-256. kJob, kSelection: folder. kLock: whose, a key
 };

@@ -31,6 +31,9 @@ TEST(Keys, EveryKeyIsTakenApart) {
   EXPECT_EQ(parse(ArtifactKey(sha)).kind, ObjectKind::kArtifact);
   EXPECT_EQ(parse(ArtifactKey(sha)).name, sha);
   EXPECT_EQ(parse("jobs/run-0123456789abcdef/0a.json").kind, ObjectKind::kJob);
+  EXPECT_EQ(parse(QueueLogKey(id, 5)).kind, ObjectKind::kQueueLog);
+  EXPECT_EQ(parse(QueueLogKey(id, 5)).id, id);
+  EXPECT_EQ(parse(QueueLogKey(id, 5)).number, 5);
   for (const int64_t version : {int64_t{1}, int64_t{1'000'000}, INT64_MAX}) {
     const ObjectName snapshot = parse(SnapshotKey(folder, version));
     EXPECT_EQ(snapshot.kind, ObjectKind::kSnapshot);

@@ -41,7 +41,7 @@ json Below(const json& attributes, std::string_view prefix) {
   return nested;
 }
 
-std::optional<json> NumberOf(const json& value) {
+std::optional<json> NumberIn(const json& value) {
   if (value.is_number()) return std::optional<json>(value);
   if (!value.is_string()) return std::nullopt;
   const auto& text = value.get_ref<const std::string&>();
@@ -52,7 +52,7 @@ std::optional<json> NumberOf(const json& value) {
 }
 
 std::optional<json> IntegerOf(const json& value) {
-  const auto number = NumberOf(value);
+  const auto number = NumberIn(value);
   if (!number || number->is_number_integer()) return number;
   const double real = number->get<double>();
   if (!(std::abs(real) < 9e15) || std::floor(real) != real) return std::nullopt;
@@ -88,9 +88,9 @@ std::optional<json> Converted(const json& value, As as) {
     case As::kInteger:
       return IntegerOf(value);
     case As::kNumber:
-      return NumberOf(value);
+      return NumberIn(value);
     case As::kMillis: {
-      const auto millis = NumberOf(value);
+      const auto millis = NumberIn(value);
       return millis ? std::optional<json>(millis->get<double>() / 1000) : std::nullopt;
     }
     case As::kJson:

@@ -1,6 +1,7 @@
 #include "trace/views.h"
 
 #include "trace/kinds.h"
+#include "trace/queue.h"
 #include "trace/scores.h"
 #include "trace/tables.h"
 
@@ -27,7 +28,15 @@ select * from newest where state is null and id not in (
 ))";
 }
 
+std::string QueuesNow() {
+  return R"(with newest as (
+  select * from {queues} qualify row_number() over (partition by id order by time desc) = 1
+)
+select * from newest where state is null qualify row_number() over (partition by name order by time desc) = 1)";
+}
+
 const SqlView kViews[] = {
+    {"queues_now", QueuesNow},
     {"scores_now", ScoresNow},
 };
 
@@ -41,6 +50,7 @@ Result<std::string> Whole(const table::Catalog& catalog, const SpoolTable& table
 Result<std::string> TextOf(const table::Catalog& catalog, const SqlView& view) {
   std::string text = view.text();
   std::vector<SpoolTable> tables(SpoolTables().begin(), SpoolTables().end());
+  tables.push_back(QueueTable());
   for (const SpoolTable& table : tables) {
     const std::string place = "{" + std::string(table.name) + "}";
     if (text.find(place) == std::string::npos) continue;

@@ -172,8 +172,8 @@ def test_public_functions_say_what_they_do_and_have_types() -> None:
 
 # What only calculates, or reads what it holds already.
 CANNOT_FAIL = """
-    Batch.to_pylist CenterCrop HorizontalFlip Layout Model.close Normalize RandomCrop RandomResizedCrop Resize
-    Split.stratified Stream.close Stream.plan Stream.stats To current_run
+    Batch.to_pylist CenterCrop HorizontalFlip Layout Model.close Normalize Queue.to_json RandomCrop RandomResizedCrop Resize
+    Rubric.to_dict Split.stratified Stream.close Stream.plan Stream.stats To current_run
 """
 
 
