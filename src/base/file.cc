@@ -285,4 +285,9 @@ Result<FileLock> FileLock::Take(const std::string& path, const LockOptions& opti
   }
 }
 
+bool IsLocked(const std::string& path) {
+  const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  return fd.ok() && flock(fd.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
 }  // namespace headrace

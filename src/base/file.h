@@ -114,4 +114,8 @@ class FileLock {
   Fd fd_;
 };
 
+// Whether somebody holds the lock of such a file. Those who ask do not disturb one another, nor for longer
+// than a moment whoever wants to take it. False where there is no file.
+bool IsLocked(const std::string& path);
+
 }  // namespace headrace

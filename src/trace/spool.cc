@@ -15,6 +15,7 @@ namespace {
 constexpr char kDamaged[] = ".damaged";    // segments
 constexpr char kKeptAside[] = "damaged-";  // folders
 constexpr char kWriter[] = "w-";
+constexpr double kAliveSeconds = 10;  // those who ask whether it is locked lock it for a moment
 
 // The folder's lock, held; Timeout where another holds it. It is made where there is none: its writer died
 // before it made one, or whoever removed the folder died half-way.
@@ -44,6 +45,9 @@ Result<std::unique_ptr<Spool>> Spool::Create(const std::string& root, const Spoo
       if (!taken || attempt == 8) return lock.status();
     }
   }
+  HEADRACE_ASSIGN(auto alive,
+                  FileLock::Take(spool->folder_ + "/alive", {.seconds = kAliveSeconds, .mode = 0600}));
+  spool->alive_.emplace(std::move(alive));
   HEADRACE_TRY(spool->OpenNext(0));
   return spool;
 }
@@ -160,7 +164,9 @@ std::string WriterOf(const std::string& folder) { return std::filesystem::path(f
 bool IsVersion1(const std::string& folder) { return Uuid::Parse(WriterOf(folder)).ok(); }
 
 bool IsAlive(const std::string& root, const std::string& writer) {
-  return FileLock::Take(root + "/" + writer + "/lock", {.mode = 0600}).status().Is(Code::kTimeout);
+  const std::string folder = root + "/" + writer;
+  // One that is just beginning, or was begun by an earlier program, has the one lock alone.
+  return IsLocked(folder + (access((folder + "/alive").c_str(), F_OK) == 0 ? "/alive" : "/lock"));
 }
 
 int64_t SpoolBytes(const std::string& folder, Position from) {

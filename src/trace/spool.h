@@ -1,7 +1,8 @@
 // spool: records on the local disk, before they are rows of a table. A record that was appended is in the
 // kernel: a killed process loses none. The page of its format is docs/format/spool.md.
 //
-//   <root>/w-<id>/lock           flock held while the writer lives; "w-<id>" is the writer
+//   <root>/w-<id>/lock           flock held while the writer lives, then by whoever commits what it left;
+//   "w-<id>" is the writer <root>/w-<id>/alive          flock held while the writer lives, by nobody else
 //   <root>/w-<id>/00000001.seg   records, in order; the next begins at kSegmentBytes, or where no room is
 //   left
 #pragma once
@@ -60,7 +61,7 @@ class Spool {
 
   std::string folder_, writer_;
   SpoolOptions options_;
-  std::optional<FileLock> lock_;
+  std::optional<FileLock> lock_, alive_;
   mutable std::mutex mutex_;
   std::shared_ptr<SegmentWriter> segment_;
   Position synced_;  // everything before it is durable
@@ -86,7 +87,7 @@ std::vector<std::string> SpoolFolders(const std::string& root);
 std::string WriterOf(const std::string& folder);
 // Whether its writer commits it, as programs before version 2 of the format did.
 bool IsVersion1(const std::string& folder);
-// Whether a process holds this writer's lock: it lives, or is being committed at this moment.
+// Whether this writer's process lives (or a fork of it).
 bool IsAlive(const std::string& root, const std::string& writer);
 // Bytes of its segments after `from`.
 int64_t SpoolBytes(const std::string& folder, Position from);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/file.h"
 #include "trace/committer.h"
 #include "trace/repeats.h"
 #include "trace/tables.h"
@@ -26,7 +27,9 @@ Status FolderTail(const std::string& folder, size_t table, const Note& note, con
   const int64_t notes = NotesOf(view, SpoolTables()[table].name, note);
   const int64_t older = LastSequence(view, writer);  // of version 1
   const int64_t done = std::max(note.Taken(writer, notes).sequence(), older);
-  const auto takeover = Takeover::Try(folder);
+  // Before its records are read: a writer that is dead by now has written all of them.
+  const bool alive = IsAlive(ParentFolder(folder), writer);
+  const auto stays = Takeover::Try(folder);  // while it is read here
   Replay replay(writer);
   Rows rows = NoRows();
   const auto take = [&] {
@@ -46,10 +49,10 @@ Status FolderTail(const std::string& folder, size_t table, const Note& note, con
   replay.Flush(&rows);
   take();
   if (note.TookInterrupted(writer, notes) || older > report.end.sequence()) return Status::Ok();
-  if (takeover) {
-    replay.AddInterrupted(&rows);
-  } else {
+  if (alive) {
     replay.AddRunning(&rows);
+  } else {
+    replay.AddInterrupted(&rows);
   }
   take();
   return Status::Ok();
