@@ -9,7 +9,6 @@
 #include <chrono>
 
 #include "base/clock.h"
-#include "trace/tables.h"
 
 namespace headrace::trace {
 namespace {
@@ -80,9 +79,6 @@ bool CommitThread::IsDue(double since) {
 void CommitThread::Run() {
   pthread_setname_np(pthread_self(), "hr-trace");
   setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kNice);
-  for (const std::string& table : options_.tables)
-    if (const Status made = OpenOrCreate(catalog_.get(), table).status(); !made.ok() && options_.outcome)
-      options_.outcome(made);
   (void)Commit();  // of programs that died
   const std::chrono::duration<double> look(std::min(kLookSeconds, options_.seconds));
   for (double last = MonotonicSeconds();;) {

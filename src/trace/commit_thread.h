@@ -17,8 +17,6 @@ namespace headrace::trace {
 
 struct CommitThreadOptions {
   double seconds = 15;  // between commits; they come sooner where much waits
-  // Of SpoolTables(): made before the first commit, where they are missing, so that their tails are found.
-  std::vector<std::string> tables;
   // All of these are called on the thread, or by whoever calls Commit(); any may be empty.
   std::function<void()> each_look;                                  // about once a second
   std::function<void(const Status&)> outcome;                       // of each commit
