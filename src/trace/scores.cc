@@ -24,7 +24,7 @@ bool IsKind(const std::string& word) {
   return std::find(std::begin(kTargetKinds), std::end(kTargetKinds), word) != std::end(kTargetKinds);
 }
 
-std::string TextOf(const json& row, const char* name) {
+std::string FieldText(const json& row, const char* name) {
   const auto found = row.find(name);
   return found == row.end() || !found->is_string() ? "" : found->get<std::string>();
 }
@@ -76,7 +76,7 @@ Result<RowTarget> ParseRowTarget(const std::string& id) {
 std::string ScoreId(const json& row) {
   std::string text;
   for (const char* name : {"target_kind", "target", "against", "name", "who", "judge"})
-    text += Told(TextOf(row, name));
+    text += Told(FieldText(row, name));
   const auto repeat = row.find("repeat");
   const bool told = repeat != row.end() && repeat->is_number_integer();
   text += Told(std::to_string(told ? repeat->get<int64_t>() : 0));

@@ -35,8 +35,47 @@ std::string QueuesNow() {
 select * from newest where state is null qualify row_number() over (partition by name order by time desc) = 1)";
 }
 
+// What is known of each run: of each column the last value that a row has, since rows leave out what did not
+// change.
+std::string RunsNow() {
+  std::string columns;
+  for (const char* name : {"kind",      "name",    "project", "parent",  "who",      "host",      "pid",
+                           "slurm_job", "code",    "diff",    "command", "env",      "inputs",    "outputs",
+                           "config",    "summary", "tags",    "notes",   "again_of", "resume_of", "writer"})
+    columns += std::string(",\n  arg_max(") + name + ", time) as " + name;
+  return R"(select id, max(time) as time, max(life) as life, count(distinct life) as lives,
+  arg_max(state, time) as state,
+  case when arg_max(state, time) <> 'running' then arg_max(reason, time) end as reason,
+  min(started) as started, case when arg_max(state, time) <> 'running' then arg_max(ended, time) end as ended)" +
+         columns + "\nfrom {runs} where id is not null group by id";
+}
+
+// Every point that counts: of a step that a later life of the run has begun before, the later life's alone.
+// The steps of what is below sys/ are seconds, and all of it counts.
+std::string Points() {
+  return R"(with lives as (
+  select run, rank, life, min(from_step) as first from {metrics} where not starts_with(key, 'sys/')
+  group by run, rank, life
+), cuts as (
+  select run, rank, life, min(first) over (
+    partition by run, rank order by life rows between 1 following and unbounded following) as cut from lives
+), every as (
+  select run, key, rank, life, time, unnest(case
+      when steps is not null then steps
+      when to_step > from_step then generate_series(from_step, to_step, (to_step - from_step) // (n - 1))
+      else list_transform(range(n), i -> from_step) end) as step,
+    unnest(seconds) as seconds, unnest("values") as value
+  from {metrics}
+)
+select e.run, e.key, e.rank, e.life, e.step, e.time + to_microseconds((e.seconds * 1e6)::bigint) as time, e.value
+from every e left join cuts c on e.run = c.run and e.rank = c.rank and e.life = c.life
+where starts_with(e.key, 'sys/') or c.cut is null or e.step < c.cut)";
+}
+
 const SqlView kViews[] = {
+    {"points", Points},
     {"queues_now", QueuesNow},
+    {"runs_now", RunsNow},
     {"scores_now", ScoresNow},
 };
 
