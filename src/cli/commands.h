@@ -19,6 +19,7 @@ struct Context {
   bool quiet = false;
   StopToken stop;
   std::string command_line;  // for the log
+  int exit_code = 0;         // where a command that succeeded ends with another
 
   // --catalog, else HEADRACE_CATALOG, else the nearest .headrace/ upwards.
   Result<std::string> Location() const;
@@ -68,6 +69,9 @@ void AddChat(CLI::App* app, Context* context, Action* action);
 void AddEmbed(CLI::App* app, Context* context, Action* action);
 void AddServe(CLI::App* app, Context* context, Action* action);
 void AddTop(CLI::App* app, Context* context, Action* action);
+void AddRuns(CLI::App* app, Context* context, Action* action);
+void AddTrack(CLI::App* app, Context* context, Action* action);
+void AddWatch(CLI::App* app, Context* context, Action* action);
 void AddKey(CLI::App* app, Context* context, Action* action);
 void AddTrace(CLI::App* app, Context* context, Action* action);
 void AddRunsImport(CLI::App* app, Context* context, Action* action);

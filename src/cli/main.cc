@@ -133,25 +133,18 @@ std::string UnknownCommand(const CLI::App& app, int argc, char** argv) {
   return "";
 }
 
-// Without the engine: tables, which compile in a minute (./dev demo).
-void AddEngineCommands([[maybe_unused]] CLI::App* app, [[maybe_unused]] Context* context,
-                       [[maybe_unused]] Action* action) {
-#ifdef HEADRACE_ENGINE
-  AddStream(app, context, action);
-  AddScore(app, context, action);
-  AddQueue(app, context, action);
-  AddLabel(app, context, action);
-  AddModel(app, context, action);
-  AddRun(app, context, action);
-  AddChat(app, context, action);
-  AddEmbed(app, context, action);
-  AddServe(app, context, action);
-  AddTop(app, context, action);
-  AddKey(app, context, action);
-  AddTrace(app, context, action);
-  AddRunsImport(app, context, action);  // after the group that it is of
+// In the order of the help text.
+constexpr void (*kCommands[])(CLI::App*, Context*, Action*) = {
+    AddInit,       AddIngest,  AddLs,      AddDescribe,   AddLog,     AddDiff,   AddDu,    AddSql,
+    AddHead,       AddGet,     AddTag,     AddAddColumns, AddDrop,    AddRename, AddWiden, AddDelete,
+    AddUpdate,     AddRestore, AddCompact, AddSort,       AddWriters, AddKeep,   AddGc,    AddVerify,
+    AddRepair,
+#ifdef HEADRACE_ENGINE  // without it: tables, which compile in a minute (./dev demo)
+    AddStream,     AddRuns,    AddTrack,   AddWatch,      AddScore,   AddQueue,  AddLabel, AddModel,
+    AddRun,        AddChat,    AddEmbed,   AddServe,      AddTop,     AddKey,    AddTrace,
+    AddRunsImport,  // after the group that it is of
 #endif
-}
+};
 
 int Main(int argc, char** argv) {
   Context context;
@@ -177,32 +170,7 @@ int Main(int argc, char** argv) {
       "Try:\n  headrace init\n  headrace ingest photos/ --table photos\n  headrace sql \"select count(*) "
       "from photos where image.width > 2000\"\n"
       "  headrace COMMAND -h");
-  AddInit(&app, &context, &action);
-  AddIngest(&app, &context, &action);
-  AddLs(&app, &context, &action);
-  AddDescribe(&app, &context, &action);
-  AddLog(&app, &context, &action);
-  AddDiff(&app, &context, &action);
-  AddDu(&app, &context, &action);
-  AddSql(&app, &context, &action);
-  AddHead(&app, &context, &action);
-  AddGet(&app, &context, &action);
-  AddTag(&app, &context, &action);
-  AddAddColumns(&app, &context, &action);
-  AddDrop(&app, &context, &action);
-  AddRename(&app, &context, &action);
-  AddWiden(&app, &context, &action);
-  AddDelete(&app, &context, &action);
-  AddUpdate(&app, &context, &action);
-  AddRestore(&app, &context, &action);
-  AddCompact(&app, &context, &action);
-  AddSort(&app, &context, &action);
-  AddWriters(&app, &context, &action);
-  AddKeep(&app, &context, &action);
-  AddGc(&app, &context, &action);
-  AddVerify(&app, &context, &action);
-  AddRepair(&app, &context, &action);
-  AddEngineCommands(&app, &context, &action);
+  for (const auto add : kCommands) add(&app, &context, &action);
   if (const std::string unknown = UnknownCommand(app, argc, argv); !unknown.empty()) {
     std::fprintf(stderr, "headrace: %s\n", unknown.c_str());
     return 2;
@@ -219,7 +187,7 @@ int Main(int argc, char** argv) {
   if (!status.ok()) return Report(context, status);
   if (std::fflush(stdout) != 0)
     return Report(context, Status::FromErrno(errno, "write to", "standard output"));
-  return 0;
+  return context.exit_code;
 }
 
 }  // namespace

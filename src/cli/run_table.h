@@ -1,0 +1,42 @@
+// Runs as people ask for them: rows of the view `runs_now`, found by id, by the beginning of one, by name.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "query/query.h"
+#include "table/catalog.h"
+
+namespace headrace::cli {
+
+// An engine that sees what lies in spools, and the views over them.
+Result<std::unique_ptr<query::SqlEngine>> OpenSql(const std::shared_ptr<table::Catalog>& catalog);
+
+// Rows of a query as JSON objects; columns of JSON are values, not text.
+Result<std::vector<nlohmann::ordered_json>> Rows(query::SqlEngine* engine, const std::string& sql,
+                                                 std::vector<query::Param> params = {});
+
+// `summary.loss` and `config.opt.lr` in a condition as SQL; a number where they stand beside one, else text.
+// Names that hold other characters stand in double quotes: summary."val/f1".
+std::string WithJsonFields(const std::string& condition);
+// One such field, or a column, as SQL to sort by: numbers as numbers.
+std::string SortExpression(const std::string& field);
+
+// The id of the run that a person means: an id, the beginning of one (6 characters or more), a name (the
+// latest run of it), or @last.
+Result<std::string> RunOf(query::SqlEngine* engine, const std::string& told);
+
+// Runs whose process is gone but whose machine could not say so: `state` becomes "silent", and `reason` tells
+// since when. Of rows with id, state, time and writer.
+Status TellSilent(const table::Catalog& catalog, query::SqlEngine* engine,
+                  std::vector<nlohmann::ordered_json>* runs);
+
+// A text of JSON as its value; anything else as it is.
+nlohmann::ordered_json Parsed(const nlohmann::ordered_json& value);
+// A value as people read it: texts without quotes, numbers short.
+std::string Plain(const nlohmann::ordered_json& value);
+
+}  // namespace headrace::cli
