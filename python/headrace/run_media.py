@@ -23,7 +23,9 @@ from headrace.blob import Blob
 from headrace.errors import Invalid
 from headrace.rows import Reader, to_native
 
+MOST_NUMBERS = 65_536  # of an array of integers
 MOST_TABLE_ROWS = 10_000  # of a table that is logged; more belong into a table of the catalog
+_INTEGERS = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
 GREY, RGB, RGBA = 1, 3, 4  # channels of a picture
 
 
@@ -187,7 +189,7 @@ def _sound(sound: Audio) -> Item:
 
 
 def _table(rows: Any) -> Item:
-    listed = []
+    listed: list[list[Any]] = []
     reader = Reader(to_native(rows))
     for row in reader:
         if len(listed) == MOST_TABLE_ROWS:
@@ -197,6 +199,14 @@ def _table(rows: Any) -> Item:
         listed.append([run_values.as_json(value, name) for name, value in row.items()])
     text = json.dumps({"columns": list(reader.columns), "rows": listed}, ensure_ascii=False)
     return Item("table", "application/json", text=text, facts={"rows": len(listed), "columns": list(reader.columns)})
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether it is an array of integers of one dimension, such as the ids of a batch's rows."""
+    if not hasattr(value, "__array__") and not hasattr(value, "detach"):
+        return False
+    shape, kind = tuple(getattr(value, "shape", ())), str(getattr(value, "dtype", "")).removeprefix("torch.")
+    return len(shape) == 1 and shape[0] <= MOST_NUMBERS and kind in _INTEGERS
 
 
 def _is_table(value: Any) -> bool:
@@ -222,12 +232,19 @@ def _one(value: Any) -> Item | None:
     if isinstance(value, Audio):
         return _sound(value)
     if isinstance(value, Histogram):
-        facts = {"edges": [edge if math.isfinite(edge) else str(edge) for edge in value.edges], "counts": list(value.counts)}
+        facts = {
+            "edges": [edge if math.isfinite(edge) else str(edge) for edge in value.edges],
+            "counts": list(value.counts),
+        }
         return Item("histogram", "application/json", facts=facts | ({"nans": value.nans} if value.nans else {}))
     if isinstance(value, str):
         return Item("text", "text/plain", text=value)
     if isinstance(value, Blob) or _is_picture(value):
         return _picture(value, None)
+    if _is_numbers(value):
+        return Item(
+            "array", "application/json", text=json.dumps(_array(value).tolist()), facts={"length": int(value.shape[0])}
+        )
     if _is_table(value):
         return _table(value)
     return None

@@ -113,14 +113,15 @@ class Run:
         system = bool(facts["system"]) and not attached and local_rank == "0"  # once a machine
         self._writer = _native.RunWriter(catalog.location, self.id, rank, self.life, self._owner, system)
         self._log = self._writer.log
-        self._first_step = known["step"] + 1 if known and known["step"] is not None else 0
+        self._first_step = known["step"] + 1 if known and self.resumed and known["step"] is not None else 0
         self._started = known is None
 
     # ---- what is logged
 
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
         """Keeps values of a step: numbers (also numpy's, and tensors of one element); pictures (uint8 arrays, Pillow's, ``hr.Image``),
-        ``hr.Audio``, ``hr.Histogram``, tables (Arrow, pandas, polars, lists of dicts), texts, lists of these; and nested mappings
+        ``hr.Audio``, ``hr.Histogram``, tables (Arrow, pandas, polars, lists of dicts), texts, arrays of integers (a batch's ``row_id``), lists of
+        these; and nested mappings
         (``train/loss``).
 
         ``step``: any integer; without one, the step after the last. Several calls may log values of one step. NaN and
@@ -132,12 +133,12 @@ class Run:
         """
         if self._pid != os.getpid():
             self._after_fork()
-        if step is None and self._first_step:
-            step, self._first_step = self._first_step, 0
+        if self._first_step:
+            step, self._first_step = self._first_step if step is None else step, 0
         others = self._log(values if type(values) is dict else dict(values), step)
         if others is not None:
             self._log_others(values, others, self._writer.step)
-        if self._dirty or time.monotonic() > self._next_summary:
+        if self._dirty or (self._owner and time.monotonic() > self._next_summary):
             self._tell()
 
     def _log_others(self, values: Mapping[str, Any], keys: Iterable[Any], step: int) -> None:
@@ -157,8 +158,8 @@ class Run:
             media.append((name, items))
         if numbers:
             self._writer.log_numbers(numbers, step)
-        for name, items in media:
-            for index, item in enumerate(items):
+        for name, rows in media:
+            for index, item in enumerate(rows):
                 row = {"key": name, "step": step, "index": index, "time": _micros(), **item.row()}
                 self._writer.log_media(json.dumps(row, ensure_ascii=False), item.data)
 
@@ -231,7 +232,7 @@ class Run:
                 _current.set(None)
             if self._owner:
                 self._record({"state": state, "reason": reason, "ended": _micros()})
-            else:
+            elif self._dirty:
                 self._tell()
             self._writer.close()
 
@@ -271,7 +272,8 @@ class Run:
             row = {"id": self.id, "life": self.life, "time": now, **more}
             if self.config:
                 row["config"] = run_values.as_json(dict(self.config), "config")
-            last = {key: value for key, value in self._writer.last().items() if not key.startswith(SYSTEM)}
+            last = self._writer.last() if self._owner else {}
+            last = {key: value for key, value in last.items() if not key.startswith(SYSTEM)}
             if last or self.summary:
                 row["summary"] = run_values.as_json({**last, **self.summary}, "summary")
             if self._inputs:
@@ -345,13 +347,11 @@ def _input(thing: Any) -> dict[str, Any]:
 
 def _known(catalog: Catalog, identity: str, rank: int) -> dict[str, Any] | None:
     """What the catalog has of a run; None if it has none of that id."""
-    try:
-        rows = catalog.sql(
-            "select life, time, state, writer, inputs, outputs, name from hr.runs where id = ? order by time",
-            [identity],
-        ).to_pylist()
-    except NotFound:
+    if not {"hr.runs", "hr.metrics"} <= set(catalog.tables()):
         return None
+    rows = catalog.sql(
+        "select life, time, state, writer, inputs, outputs, name from hr.runs where id = ? order by time", [identity]
+    ).to_pylist()
     if not rows:
         return None
     points = catalog.sql(
@@ -364,9 +364,6 @@ def _known(catalog: Catalog, identity: str, rank: int) -> dict[str, Any] | None:
         for key in known:
             if row[key] is not None:
                 known[key] = row[key]
-    for key in ("inputs", "outputs"):
-        if isinstance(known[key], str):
-            known[key] = json.loads(known[key])
     known["life"] = max([row["life"] or 0 for row in rows] + [points["life"] or 0])
     known["time"] = max(int(row["time"].timestamp() * 1e6) + 1 for row in rows)
     known["step"] = points["step"]

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <climits>
 #include <cmath>
 #include <fstream>
 #include <random>
@@ -14,6 +15,8 @@
 #include <thread>
 #include <tuple>
 
+#include "store/faulty_store.h"
+#include "store/memory_store.h"
 #include "table/blob_cells.h"
 #include "trace/points.h"
 #include "trace/trace_testing.h"
@@ -216,6 +219,103 @@ TEST(RunLog, AKilledRunIsCommittedByWhoeverComes) {
   log.reset();
   ASSERT_OK(CommitSpools(catalog).status());
   EXPECT_EQ(States(catalog, false), (std::vector<std::string>{"running", "killed", "finished"}));
+}
+
+// Points, and rows of the run, in two parts; a commit between and after them.
+struct TwoParts {
+  std::unique_ptr<RunLog> log;
+  Points wanted;
+
+  Status Begin(const std::string& root) {
+    HEADRACE_ASSIGN(log, RunLog::Open(root, kSeries, {.mapped_bytes = 8 << 10}));
+    HEADRACE_TRY(log->Record({{"id", kSeries.run}, {"state", "running"}, {"time", 1}}));
+    return Add(0);
+  }
+  Status Add(int64_t first) {
+    for (int64_t step = first; step < first + 200; ++step) {
+      const double values[2] = {static_cast<double>(step) / 3, static_cast<double>(-step)};
+      HEADRACE_TRY(log->Log(step, step, {{{"a", values[0]}, {"b", values[1]}}}));
+      wanted.emplace("a", step, values[0]);
+      wanted.emplace("b", step, values[1]);
+    }
+    return log->LogMedia({{"key", "text"}, {"step", first}, {"kind", "text"}, {"text", "x"}}, "");
+  }
+};
+
+// What is there afterwards: each point once, the run killed once, two texts.
+void ExpectAll(const std::shared_ptr<table::Catalog>& catalog, const std::string& root, const Points& wanted,
+               const std::string& what) {
+  ASSERT_VALUE(const auto next, Committer::Try(catalog, {.root = root}));
+  ASSERT_OK(next->Commit().status());
+  ASSERT_TRUE(SpoolFolders(root).empty()) << what;
+  ASSERT_EQ(ReadPoints(catalog, false), wanted) << what;
+  ASSERT_EQ(States(catalog, false), (std::vector<std::string>{"running", "killed"})) << what;
+  ASSERT_VALUE(const auto media, OpenOrCreate(catalog.get(), kMedia));
+  ASSERT_VALUE(const auto view, media->At());
+  ASSERT_VALUE(const int64_t texts, view.Count(""));
+  ASSERT_EQ(texts, 2) << what;
+}
+
+TEST(RunLog, EachPointOnceWhateverTheStoreDoes) {
+  using store::Fault;
+  const int64_t stride = Scaled(10) < 10 ? 11 : testing::InCi() ? 1 : 7;
+  for (const Fault fault : {Fault::kFail, Fault::kCrash, Fault::kAmbiguous}) {
+    for (int64_t at = 0, fired = 1; fired != 0; at += stride) {
+      const MemoryFolder folder;
+      const auto inner = store::NewMemoryStore();
+      ASSERT_OK(table::Catalog::InitOn(inner, {.threads = 1}).status());
+      const auto faulty = store::NewFaultyStore(inner);
+      ASSERT_VALUE(const auto catalog, table::Catalog::OpenOn(faulty, {.threads = 1}));
+      const std::string root = folder.path() + "/spool";
+      TwoParts run;
+      ASSERT_OK(run.Begin(root));
+      ASSERT_VALUE(auto committer, Committer::Try(catalog, {.root = root}));
+      faulty->Arm({.at = at, .fault = fault});
+      (void)committer->Commit();
+      ASSERT_OK(run.Add(200));
+      (void)committer->Commit();
+      fired = faulty->fired();
+      run.log.reset();
+      committer.reset();
+      ASSERT_VALUE(const auto later, table::Catalog::OpenOn(inner, {.threads = 1}));
+      ExpectAll(later, root, run.wanted,
+                "fault " + std::to_string(static_cast<int>(fault)) + " at " + std::to_string(at));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(RunLog, EachPointOnceWhereverTheCommitterIsKilled) {
+  for (int at = 0, last = INT_MAX; at < last; at += Scaled(10) < 10 ? 3 : 1) {
+    const MemoryFolder folder;
+    const std::string root = folder.path() + "/c/spool";
+    ASSERT_OK(table::Catalog::Init(folder.path() + "/c", {.sync = false}).status());
+    const pid_t child = fork();
+    if (child == 0) {
+      int steps = 0;
+      const auto step = [&] {
+        if (steps++ == at) _exit(9);
+      };
+      const auto catalog = table::Catalog::Open(folder.path() + "/c");
+      TwoParts run;
+      if (!catalog.ok() || !run.Begin(root).ok()) _exit(1);
+      const auto committer = Committer::Try(*catalog, {.root = root, .step = step});
+      if (!committer.ok() || !(*committer)->Commit().ok() || !run.Add(200).ok()) _exit(1);
+      if (!(*committer)->Commit().ok()) _exit(1);
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFEXITED(status));
+    ASSERT_TRUE(WEXITSTATUS(status) == 9 || WEXITSTATUS(status) == 0);
+    if (WEXITSTATUS(status) == 0) last = at;
+    ASSERT_VALUE(const auto catalog, table::Catalog::Open(folder.path() + "/c"));
+    ASSERT_VALUE(const auto next, Committer::Try(catalog, {.root = root}));
+    ASSERT_OK(next->Commit().status());
+    const size_t points = ReadPoints(catalog, false).size();
+    ASSERT_TRUE(points == 400U || points == 800U) << at << ": " << points;
+    ASSERT_EQ(States(catalog, false), (std::vector<std::string>{"running", "killed"})) << at;
+  }
 }
 
 TEST(RunLog, MediaKeepTheirBytes) {
