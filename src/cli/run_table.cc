@@ -1,5 +1,6 @@
 #include "cli/run_table.h"
 
+#include <arrow/array.h>
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
