@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import pathlib
+import threading
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
@@ -81,6 +82,40 @@ def open(location: str | os.PathLike[str] | None = None, *, create: bool = False
         raise
 
 
+def _only_asks(query: str) -> bool:
+    """Whether it is one that leaves nothing behind in an engine, as SET and CREATE TEMP TABLE do."""
+    return query.lstrip(" \t\r\n(").lower().startswith(("select", "with", "from", "describe", "summarize")) and ";" not in query
+
+
+class _Engines:
+    """SQL engines that have answered: to begin with a new one costs more than most questions."""
+
+    MOST = 4
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._kept: list[_native.Sql] = []
+
+    def take(self, catalog: _native.Catalog) -> _native.Sql:
+        """One whose last rows nobody holds any more, or a new one."""
+        with self._lock:
+            if self._pid != os.getpid():  # a fork: their threads are not here
+                for engine in self._kept:
+                    _native.abandon(engine)
+                self._kept, self._pid = [], os.getpid()
+            for index, engine in enumerate(self._kept):
+                if engine.idle:
+                    return self._kept.pop(index)
+        return catalog.engine("", 0, False)
+
+    def give(self, engine: _native.Sql) -> None:
+        """For a later question."""
+        with self._lock:
+            self._kept.append(engine)
+            del self._kept[: -self.MOST]
+
+
 class Catalog(Hinted):
     """An opened catalog. Safe to use from many threads."""
 
@@ -105,6 +140,7 @@ class Catalog(Hinted):
     def __init__(self, native: _native.Catalog, upkeep: bool = True) -> None:
         self._location = native.location
         self._own = Own(native, functools.partial(_native.Catalog.open, self._location, upkeep))
+        self._engines = _Engines()
 
     @property
     def _native(self) -> _native.Catalog:
@@ -302,11 +338,16 @@ class Catalog(Hinted):
             NotFound: a table is not there.
             LimitExceeded: it needs more memory than ``memory``.
         """
-        engine = self._native.engine(memory, threads, allow_files)
         values = _params(params)
         if into is not None:
+            engine = self._native.engine(memory, threads, allow_files)
             return Commit(**engine.into(self._native, query, into, why, values))
-        return Reader(engine.query(query, values))
+        if memory or threads or allow_files or not _only_asks(query):
+            return Reader(self._native.engine(memory, threads, allow_files).query(query, values))
+        engine = self._engines.take(self._native)
+        reader = Reader(engine.query(query, values))
+        self._engines.give(engine)
+        return reader
 
     def score(
         self,

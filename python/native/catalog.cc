@@ -130,6 +130,8 @@ Result<std::string> CreateQueue(const std::shared_ptr<table::Catalog>& catalog, 
 // A query engine and the token that stops its statement when the reader is dropped or a signal comes.
 struct Sql {
   std::shared_ptr<query::SqlEngine> engine;
+  std::weak_ptr<arrow::RecordBatchReader>
+      rows;  // of its last query: while anybody holds them, the next would end them
 };
 
 // {name: None, bool, int, float or str}, as catalog.py makes it.
@@ -154,14 +156,17 @@ std::vector<query::Param> ParamsOf(const nb::dict& given) {
 void BindSql(nb::module_& m) {
   nb::class_<Sql>(m, "Sql")
       .def("query",
-           [](const Sql& s, const std::string& sql, const nb::dict& params) {
+           [](Sql& s, const std::string& sql, const nb::dict& params) {
              const auto values = ParamsOf(params);
              auto reader = Check(Interruptible([&](const StopToken& stop) {
                return s.engine->Query(sql, {stop, values});
              }));
              KeepInChild(reader);
-             return Reader{std::move(reader), nullptr};
+             Reader rows{std::move(reader), nullptr};
+             s.rows = rows.batches;
+             return rows;
            })
+      .def_prop_ro("idle", [](const Sql& s) { return s.rows.expired(); })
       .def("explain",
            [](const Sql& s, const std::string& sql) {
              return Check(
