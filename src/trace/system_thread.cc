@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdio>
 #include <mutex>
 #include <thread>
 
@@ -32,6 +33,7 @@ struct SystemThread::State {
 
   void GiveLocked() {
     if (!sink) return;
+    for (const std::string& said : sampler->TakeSaid()) std::fprintf(stderr, "headrace: %s\n", said.c_str());
     const auto figures = sampler->Take();
     if (!figures.empty()) sink(MonotonicSeconds() - began, figures);
   }
