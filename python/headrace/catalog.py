@@ -84,7 +84,10 @@ def open(location: str | os.PathLike[str] | None = None, *, create: bool = False
 
 def _only_asks(query: str) -> bool:
     """Whether it is one that leaves nothing behind in an engine, as SET and CREATE TEMP TABLE do."""
-    return query.lstrip(" \t\r\n(").lower().startswith(("select", "with", "from", "describe", "summarize")) and ";" not in query
+    return (
+        query.lstrip(" \t\r\n(").lower().startswith(("select", "with", "from", "describe", "summarize"))
+        and ";" not in query
+    )
 
 
 class _Engines:

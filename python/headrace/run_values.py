@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -74,6 +75,11 @@ def as_json(value: Any, name: str, depth: int = 0) -> Any:
     if step is value or isinstance(step, objects.Media):
         return step.tolist() if hasattr(step, "tolist") else _text(value)
     return as_json(step, name, depth + 1)
+
+
+def json_text(value: Any) -> str:
+    """As JSON. What is no Unicode in a text, such as bytes of file names, becomes a question mark."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def _text(value: Any) -> str:

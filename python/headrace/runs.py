@@ -12,8 +12,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import contextvars
-import json
 import os
+import re
 import sys
 import threading
 import time
@@ -30,6 +30,8 @@ from headrace.errors import HeadraceError, Invalid, NotFound
 
 FIRST_SUMMARY_SECONDS = 30.0  # then twice as long each time: about three rows a short run, and a dozen a month
 SYSTEM = "sys/"  # the prefix of what is measured of the machine
+
+_IDS = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("headrace_run", default=None)
 _open: weakref.WeakSet[Run] = weakref.WeakSet()
@@ -161,7 +163,7 @@ class Run:
         for name, rows in media:
             for index, item in enumerate(rows):
                 row = {"key": name, "step": step, "index": index, "time": _micros(), **item.row()}
-                self._writer.log_media(json.dumps(row, ensure_ascii=False), item.data)
+                self._writer.log_media(run_values.json_text(row), item.data)
 
     @property
     def step(self) -> int:
@@ -199,6 +201,8 @@ class Run:
             NotFound: there is no such file.
             Unavailable: the store cannot be reached, or the disk is full.
         """
+        if self._pid != os.getpid():
+            self._after_fork()
         saved = run_artifacts.save(self._writer.save, name, name if thing is None else thing)
         with self._lock:
             self._outputs = [output for output in self._outputs if output["name"] not in {one["name"] for one in saved}]
@@ -220,8 +224,12 @@ class Run:
             raise Invalid(f"{state!r} is no state of a run that ended: finished, failed, interrupted or killed")
         if self._pid == os.getpid() and self._looking is not None and not self._finished:
             self._looking.join(run_facts.GIT_SECONDS)
+        if self._pid != os.getpid():  # a fork that has logged nothing: the run is its parent's
+            self._finished = True
+            _open.discard(self)
+            return
         with self._lock:
-            if self._finished or self._pid != os.getpid():
+            if self._finished:
                 return
             self._finished = True
             _open.discard(self)
@@ -246,6 +254,8 @@ class Run:
             self.finish("interrupted", "Ctrl-C")
         elif issubclass(kind, SystemExit) and error is not None and getattr(error, "code", None) in (None, 0):
             self.finish()
+        elif issubclass(kind, SystemExit):
+            self.finish("failed", f"exit code {getattr(error, 'code', 1)}")
         else:
             self.finish("failed", f"{kind.__name__}: {error}")
 
@@ -265,6 +275,8 @@ class Run:
             self._record({"state": "running"} if self._owner else {})
 
     def _record(self, more: dict[str, Any]) -> None:
+        if self._pid != os.getpid():
+            self._after_fork()
         with self._lock:
             self._dirty = False
             now = max(_micros(), self._last_time + 1)
@@ -282,7 +294,7 @@ class Run:
                 row["outputs"] = self._outputs
             if self._owner:
                 row["tags"] = list(self.tags)
-            self._writer.record(json.dumps(row, ensure_ascii=False))
+            self._writer.record(run_values.json_text(row))
 
     def _begin(self) -> None:
         facts = self._facts
@@ -324,7 +336,7 @@ class Run:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._owner = False
-        _native.abandon(self._writer)
+        self._looking = None
         self._writer = _native.RunWriter(self._catalog.location, self.id, self.rank, self.life, False, False)
         self._log = self._writer.log
 
@@ -401,6 +413,8 @@ def run(
         Invalid: the config holds itself.
         Unavailable: the catalog cannot be reached, or this machine's disk is full.
     """
+    if id is not None and not _IDS.fullmatch(id):
+        raise Invalid(f"{id!r} is no id of a run: 1 to 128 letters, digits, '.', '-', '_' and ':'")
     where = catalog if isinstance(catalog, Catalog) else _open_or_make(catalog)
     rank = run_identity.rank()
     identity = run_identity.find(id)
@@ -474,16 +488,28 @@ class _Ending:
     def __init__(self) -> None:
         self._error: BaseException | None = None
         self._hook: Any = None
+        self._exit: Any = None
 
     def watch(self) -> None:
         if self._hook is None:
             self._hook = sys.excepthook
             sys.excepthook = self._remember
+            self._exit = sys.exit
+            sys.exit = self._leave
             atexit.register(self._finish)
 
     def _remember(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         self._error = error
         self._hook(kind, error, trace)
+
+    def _leave(self, status: Any = None) -> None:
+        """``sys.exit``, whose code nothing else tells at the program's end."""
+        try:
+            self._exit(status)
+        except SystemExit as error:
+            if threading.current_thread() is threading.main_thread():
+                self._error = error
+            raise
 
     def _finish(self) -> None:
         error = self._error

@@ -22,10 +22,11 @@ using Array = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 class RunWriter {
  public:
   RunWriter(const std::string& location, const trace::RunLog::Series& series, bool system) {
-    writer_ = Check(Interruptible([&](const StopToken&) -> Result<std::unique_ptr<trace::RunWriter>> {
-      HEADRACE_ASSIGN(auto catalog, table::Catalog::Open(location, {.upkeep = true}));
-      return trace::RunWriter::Open(std::move(catalog), series, {.system = system});
-    }));
+    KeepInChild(writer_ =
+                    Check(Interruptible([&](const StopToken&) -> Result<std::unique_ptr<trace::RunWriter>> {
+                      HEADRACE_ASSIGN(auto catalog, table::Catalog::Open(location, {.upkeep = true}));
+                      return trace::RunWriter::Open(std::move(catalog), series, {.system = system});
+                    })));
   }
 
   // Numbers among the values are logged at one step (none: the one after the last); the names of those that
@@ -124,7 +125,7 @@ class RunWriter {
     return *writer_;
   }
 
-  std::unique_ptr<trace::RunWriter> writer_;
+  std::shared_ptr<trace::RunWriter> writer_;
   bool closed_ = false;
   std::vector<std::pair<std::string_view, double>> numbers_;  // of the call that is under way
   int64_t step_ = -1;

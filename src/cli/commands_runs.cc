@@ -273,7 +273,7 @@ Status PrintUsers(query::SqlEngine* engine, const Json& run) {
     HEADRACE_ASSIGN(
         const auto users,
         Rows(engine, "select id, name from runs_now where contains(inputs::varchar, ?) and id <> ?2 limit 20",
-             {{"1", sha}, {"2", Plain(run["id"])}}));
+             {{"1", sha}, {"2", Text(run["id"])}}));
     for (const Json& user : users)
       std::printf("  %-9s %s %s\n", "used by", Plain(user["name"]).c_str(),
                   Plain(user["id"]).substr(0, kShownId).c_str());
@@ -285,7 +285,7 @@ Status PrintCurves(const table::Catalog& catalog, const std::string& run, std::v
                    const std::vector<Json>& facts) {
   if (keys.empty()) {
     for (const Json& fact : facts)
-      if (fact["points"].get<int64_t>() > 1) keys.push_back(Plain(fact["key"]));
+      if (fact["points"].get<int64_t>() > 1) keys.push_back(Text(fact["key"]));
     std::ranges::stable_sort(keys, {}, [](const auto& key) { return key.find("loss") == std::string::npos; });
     if (keys.size() > kShownCurves) keys.resize(kShownCurves);
   }
@@ -294,7 +294,7 @@ Status PrintCurves(const table::Catalog& catalog, const std::string& run, std::v
   for (const std::string& key : keys) {
     HEADRACE_ASSIGN(const auto curve,
                     trace::ReadCurve(catalog, {.run = run, .key = key, .pixels = PlotPixels(plot)}));
-    std::printf("\n  %s, %s points\n", key.c_str(), HumanCount(curve.points).c_str());
+    std::printf("\n  %s, %s points\n", Printable(key, kMostText).c_str(), HumanCount(curve.points).c_str());
     for (const std::string& line : Plot(curve, plot)) std::printf("%s\n", line.c_str());
   }
   return Status::Ok();
@@ -304,7 +304,7 @@ Status Show(const Context& context, const ShowWords& words) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto engine, OpenSql(catalog));
   HEADRACE_ASSIGN(Json run, ReadRun(*catalog, engine.get(), words.run));
-  const std::string id = Plain(run["id"]);
+  const std::string id = Text(run["id"]);
   HEADRACE_ASSIGN(const auto facts, KeyFacts(engine.get(), id));
   if (context.json) {
     run["metrics"] = facts;
@@ -317,7 +317,7 @@ Status Show(const Context& context, const ShowWords& words) {
   Flatten(run["config"], "", &config);
   if (!config.empty()) std::printf("\n  config\n");
   for (const auto& [name, value] : config)
-    std::printf("    %s = %s\n", name.c_str(), Cut(Plain(value), kMostText).c_str());
+    std::printf("    %s = %s\n", Printable(name, kMostText).c_str(), Cut(Plain(value), kMostText).c_str());
   if (!facts.empty()) {
     std::printf("\n");
     std::vector<std::vector<std::string>> rows = {{"metric", "last", "min", "max", "last step", "points"}};
@@ -339,7 +339,7 @@ void Differences(const std::map<std::string, Json>& a, const std::map<std::strin
   for (const std::string& name : names) {
     const auto in_a = a.find(name), in_b = b.find(name);
     if (in_a != a.end() && in_b != b.end() && in_a->second == in_b->second) continue;
-    rows->push_back({prefix + name, in_a == a.end() ? "–" : ValueText(in_a->second),
+    rows->push_back({Printable(prefix + name, kMostText), in_a == a.end() ? "–" : ValueText(in_a->second),
                      in_b == b.end() ? "–" : ValueText(in_b->second)});
   }
 }

@@ -55,8 +55,8 @@ Result<std::vector<std::string>> Screen(const table::Catalog& catalog, const Jso
   std::vector<std::string> drawn = words.keys;
   if (drawn.empty()) {
     for (const Json& key : keys)
-      if (Plain(key["key"]).find("loss") != std::string::npos) drawn.push_back(Plain(key["key"]));
-    if (drawn.empty() && !keys.empty()) drawn.push_back(Plain(keys[0]["key"]));
+      if (Text(key["key"]).find("loss") != std::string::npos) drawn.push_back(Text(key["key"]));
+    if (drawn.empty() && !keys.empty()) drawn.push_back(Text(keys[0]["key"]));
     if (drawn.size() > 2) drawn.resize(2);
   }
   PlotOptions plot;
@@ -64,9 +64,9 @@ Result<std::vector<std::string>> Screen(const table::Catalog& catalog, const Jso
   for (const std::string& key : drawn) {
     HEADRACE_ASSIGN(
         const auto curve,
-        trace::ReadCurve(catalog, {.run = Plain(run["id"]), .key = key, .pixels = PlotPixels(plot)}));
+        trace::ReadCurve(catalog, {.run = Text(run["id"]), .key = key, .pixels = PlotPixels(plot)}));
     lines.push_back("");
-    lines.push_back("  " + key);
+    lines.push_back("  " + Printable(key, 60));
     for (std::string& line : Plot(curve, plot)) lines.push_back(std::move(line));
   }
   return lines;
@@ -75,7 +75,7 @@ Result<std::vector<std::string>> Screen(const table::Catalog& catalog, const Jso
 void PrintLook(const Context& context, const Json& run, const std::vector<Json>& keys) {
   if (context.json) {
     Json values = Json::object();
-    for (const Json& key : keys) values[Plain(key["key"])] = key["last"];
+    for (const Json& key : keys) values[Text(key["key"])] = key["last"];
     PrintJson({{"id", run["id"]}, {"state", run["state"]}, {"values", values}});
     return;
   }

@@ -21,6 +21,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr size_t kMostShown = 4096;       // characters of a value
 constexpr size_t kShortestBeginning = 6;  // of an id that is not written out
 // Figures of the machine come each ten seconds and are committed at least each minute: one that is silent for
 // longer than this has gone, or cannot reach the store.
@@ -212,10 +213,13 @@ Status TellSilent(const table::Catalog& catalog, query::SqlEngine* engine, std::
   return Status::Ok();
 }
 
+std::string Text(const Json& value) { return value.is_string() ? value.get<std::string>() : std::string(); }
+
 std::string Plain(const Json& value) {
-  if (value.is_string()) return value.get<std::string>();
   if (value.is_null()) return "";
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string text = value.is_string() ? value.get<std::string>()
+                                             : value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return Printable(text, kMostShown);
 }
 
 }  // namespace headrace::cli

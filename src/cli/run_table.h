@@ -36,7 +36,9 @@ Status TellSilent(const table::Catalog& catalog, query::SqlEngine* engine,
 
 // A text of JSON as its value; anything else as it is.
 nlohmann::ordered_json Parsed(const nlohmann::ordered_json& value);
-// A value as people read it: texts without quotes, numbers short.
+// The text itself; "" where it is none.
+std::string Text(const nlohmann::ordered_json& value);
+// A value as people read it on a terminal: texts without quotes, nothing that a terminal would obey.
 std::string Plain(const nlohmann::ordered_json& value);
 
 }  // namespace headrace::cli

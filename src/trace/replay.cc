@@ -119,7 +119,7 @@ void Replay::AddInterrupted(Rows* rows) const {
   (*rows)[runs_].push_back(
       {{"id", *run_},
        {"seq", last_.sequence() + 1},
-       {"time", last_time_},
+       {"time", last_time_ + 1},
        {"writer", writer_},
        {"life", life_},
        {"state", "killed"},

@@ -48,11 +48,18 @@ Result<std::unique_ptr<Spool>> Spool::Create(const std::string& root, const Spoo
   HEADRACE_ASSIGN(auto alive,
                   FileLock::Take(spool->folder_ + "/alive", {.seconds = kAliveSeconds, .mode = 0600}));
   spool->alive_.emplace(std::move(alive));
+  // The writer is this process: children that outlive it must not seem to be it.
+  CloseInChild(spool->lock_->fd());
+  CloseInChild(spool->alive_->fd());
   HEADRACE_TRY(spool->OpenNext(0));
   return spool;
 }
 
-Spool::~Spool() = default;
+Spool::~Spool() {
+  if (generation_ != ForkGeneration()) return;
+  for (const auto* held : {&lock_, &alive_})
+    if (*held) ForgetInChild((*held)->fd());
+}
 
 Position Spool::end() const {
   const std::lock_guard lock(mutex_);
@@ -76,6 +83,9 @@ Status Spool::OpenNext(int64_t bytes) {
 }
 
 Status Spool::MakeRoom(int64_t bytes) {
+  if (generation_ != ForkGeneration())
+    return Status::Invalid(
+        "this spool is of the process that this one was forked from; a fork makes its own");
   if (segment_->given_up() || segment_->room() < bytes) HEADRACE_TRY(OpenNext(bytes));
   return Status::Ok();
 }

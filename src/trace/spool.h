@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/forks.h"
 #include "base/ids.h"
 #include "base/status.h"
 #include "trace/kinds.h"
@@ -43,7 +44,8 @@ class Spool {
   Spool(const Spool&) = delete;
   Spool& operator=(const Spool&) = delete;
 
-  // After an error nothing of the record is there, and later ones may be taken again.
+  // After an error nothing of the record is there, and later ones may be taken again. Invalid in a fork of
+  // the process that made the spool, which makes one of its own.
   Status Append(Kind kind, std::string_view payload);
   // Makes room for records of so many bytes, frames included, in one segment: appended next, they lie in the
   // segment that is given. By one thread at a time that appends.
@@ -62,6 +64,7 @@ class Spool {
   std::string folder_, writer_;
   SpoolOptions options_;
   std::optional<FileLock> lock_, alive_;
+  uint64_t generation_ = ForkGeneration();  // a fork has this object too, and must not use it
   mutable std::mutex mutex_;
   std::shared_ptr<SegmentWriter> segment_;
   Position synced_;  // everything before it is durable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import enum
 import math
@@ -468,3 +469,90 @@ def test_artifacts(tmp_path: pathlib.Path) -> None:
     with pytest.raises(hr.Corrupt):
         catalog.artifact(shas["raw"], tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
+
+
+def test_a_fork_never_writes_for_its_parent(tmp_path: pathlib.Path) -> None:
+    """Whatever a child does first, it does with a spool of its own, and its end is not the run's."""
+    catalog = hr.init(tmp_path / "c")
+    with hr.run(catalog=catalog, system=False) as run:
+        for step in range(100):
+            run.log({"parent": step}, step=step)
+        firsts = (
+            lambda: run.save("x.json", {"a": 1}),
+            lambda: run.use("something"),
+            lambda: run.finish(),
+            lambda: setattr(run.config, "x", 1),
+            lambda: run.log({"child": 1}),
+        )
+        for first in firsts:
+            child = os.fork()
+            if child == 0:
+                code = 1
+                with contextlib.suppress(BaseException):
+                    first()
+                    code = 0
+                os._exit(code)
+            for step in range(100, 200):
+                run.log({"parent": step}, step=step)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len([row for row in points(catalog, run.id) if row[0] == "parent"]) == 100 + 100 * len(firsts)
+    assert now(catalog, run.id)["state"] == "finished"
+    assert not list((tmp_path / "c" / "spool").glob("**/*damaged*"))
+
+
+def test_a_child_that_outlives_a_killed_run_does_not_keep_it_running(tmp_path: pathlib.Path) -> None:
+    process = script(
+        tmp_path,
+        """
+        import os, time
+        run = hr.run()
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        print(run.id, child, flush=True)
+        os.kill(os.getpid(), 9)
+        """,
+    )
+    assert process.stdout is not None
+    run, child = process.stdout.readline().split()
+    assert process.wait(60) == -signal.SIGKILL
+    try:
+        assert now(hr.open(tmp_path), run)["state"] == "killed"
+    finally:
+        os.kill(int(child), signal.SIGKILL)
+        process.communicate(timeout=60)
+
+
+def test_texts_that_are_no_unicode_end_no_run(tmp_path: pathlib.Path) -> None:
+    catalog = hr.init(tmp_path / "c")
+    with pytest.raises(ValueError, match="bad"), hr.run("n\udcff", catalog=catalog, config={"x": "\ud800"}) as run:
+        run.summary["s"] = "\udc80"
+        run.log({"text": "a\udcffb"})
+        raise ValueError("bad \udcff")
+    row = now(catalog, run.id)
+    assert (row["state"], row["name"], row["config"]) == ("failed", "n?", {"x": "?"})
+    for wrong in ("", "a b", "a\0b", "x" * 129, "a'b"):
+        with pytest.raises(hr.Invalid, match="no id of a run"):
+            hr.run(id=wrong, catalog=catalog)
+
+
+@pytest.mark.parametrize(
+    ("ending", "state", "reason"),
+    [("sys.exit(3)", "failed", "exit code 3"), ("sys.exit(0)", "finished", None), ("sys.exit()", "finished", None)],
+)
+def test_exit_codes(tmp_path: pathlib.Path, ending: str, state: str, reason: str | None) -> None:
+    process = script(tmp_path, f"import sys\nrun = hr.run()\nprint(run.id, flush=True)\n{ending}")
+    row = now(hr.open(tmp_path / ".headrace", create=True), process.communicate(timeout=60)[0].strip())
+    assert (row["state"], row["reason"]) == (state, reason)
+
+
+def test_a_run_that_was_killed_right_after_a_row_is_killed(tmp_path: pathlib.Path) -> None:
+    process = script(
+        tmp_path,
+        "import os\nrun = hr.run(system=False)\nrun._looking.join()\nrun._tell()\nprint(run.id, flush=True)\nos.kill(os.getpid(), 9)",
+    )
+    assert (
+        now(hr.open(tmp_path / ".headrace", create=True), process.communicate(timeout=60)[0].strip())["state"]
+        == "killed"
+    )

@@ -221,3 +221,20 @@ def test_watching(folder: pathlib.Path) -> None:
             training.wait(60)
             assert json.loads(watch.stdout.read().splitlines()[-1])["state"] == "finished"
             assert watch.wait(60) == 0
+
+
+def test_nothing_that_a_terminal_would_obey_is_printed(folder: pathlib.Path) -> None:
+    evil = "\x1b[31mred\x07\r\n"
+    with hr.run(evil, config={evil: evil}, tags=[evil], notes=evil, catalog=folder, system=False) as run:
+        run.log({evil: 1}, step=0)
+        run.log({evil: 2}, step=1)
+        run.summary[evil] = evil
+    for words in (
+        ("runs",),
+        ("runs", "show", run.id),
+        ("watch", run.id),
+        ("runs", "diff", run.id, try_out(folder, "b", 1)),
+    ):
+        text = out(folder, *words)
+        assert "red" in text
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f]", text), words
