@@ -9,17 +9,15 @@ Everything becomes rows: of ``hr.runs``, ``hr.metrics`` and ``hr.media``."""
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import contextvars
 import os
 import re
-import sys
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +25,8 @@ from headrace import _native, run_artifacts, run_facts, run_identity, run_media,
 from headrace import catalog as catalogs
 from headrace.catalog import Catalog
 from headrace.errors import HeadraceError, Invalid, NotFound
+from headrace.run_ending import Ending
+from headrace.run_fields import Fields
 
 FIRST_SUMMARY_SECONDS = 30.0  # then twice as long each time: about three rows a short run, and a dozen a month
 SYSTEM = "sys/"  # the prefix of what is measured of the machine
@@ -35,45 +35,7 @@ _IDS = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("headrace_run", default=None)
 _open: weakref.WeakSet[Run] = weakref.WeakSet()
-
-
-class Fields(MutableMapping[str, Any]):
-    """A run's config or summary: a dict whose keys are attributes too."""
-
-    def __init__(self, changed: Any) -> None:
-        object.__setattr__(self, "_values", {})
-        object.__setattr__(self, "_changed", changed)
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._values[str(key)] = value
-        self._changed()
-
-    def __delitem__(self, key: str) -> None:
-        del self._values[key]
-        self._changed()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self._values[name]
-        except KeyError:
-            raise AttributeError(
-                f"there is no {name!r} here; there are {', '.join(self._values) or 'none yet'}"
-            ) from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
-
-    def __repr__(self) -> str:
-        return repr(self._values)
+_ending = Ending(lambda: list(_open))
 
 
 class Run:
@@ -480,41 +442,3 @@ def note_input(thing: Any) -> None:
     if found is not None:
         with contextlib.suppress(HeadraceError):
             found.use(thing)
-
-
-class _Ending:
-    """Ends what a program leaves open, and knows whether it ended with an error."""
-
-    def __init__(self) -> None:
-        self._error: BaseException | None = None
-        self._hook: Any = None
-        self._exit: Any = None
-
-    def watch(self) -> None:
-        if self._hook is None:
-            self._hook = sys.excepthook
-            sys.excepthook = self._remember
-            self._exit = sys.exit
-            sys.exit = self._leave
-            atexit.register(self._finish)
-
-    def _remember(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        self._error = error
-        self._hook(kind, error, trace)
-
-    def _leave(self, status: Any = None) -> None:
-        """``sys.exit``, whose code nothing else tells at the program's end."""
-        try:
-            self._exit(status)
-        except SystemExit as error:
-            if threading.current_thread() is threading.main_thread():
-                self._error = error
-            raise
-
-    def _finish(self) -> None:
-        error = self._error
-        for left in list(_open):
-            left.__exit__(None if error is None else type(error), error, None)
-
-
-_ending = _Ending()
