@@ -5,9 +5,12 @@ from __future__ import annotations
 import atexit
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
+
+from headrace.errors import HeadraceError
 
 
 class Ending:
@@ -44,4 +47,7 @@ class Ending:
     def _finish(self) -> None:
         error = self._error
         for left in self._open():
-            left.__exit__(None if error is None else type(error), error, None)
+            try:
+                left.__exit__(None if error is None else type(error), error, None)
+            except HeadraceError as failure:
+                warnings.warn(f"the end of {left!r} is not kept: {failure}", stacklevel=1)

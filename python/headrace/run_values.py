@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,6 +28,28 @@ def number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
+
+
+def step(value: Any) -> int:
+    """A step as an integer."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise Invalid(f"a step is an integer, not {value!r}") from None
+
+
+def why_not(values: Any, step: int | None, error: Exception) -> str:
+    """What is wrong with values that could not be logged."""
+    if step is not None and not -(2**63) <= step < 2**63:
+        return f"the step {step} is beyond 64 bits"
+    for key, value in dict(values).items():
+        if isinstance(value, int) and abs(value) >= 2**1024:
+            return f"{key!r} is larger than any float"
+        if isinstance(key, str) and key.encode(errors="replace").decode() != key:
+            return f"{key!r} is no Unicode text"
+    return str(error)
 
 
 def flat(

@@ -51,8 +51,9 @@ class Run:
         self.name: str = facts["name"]
         self.project: str | None = facts["project"]
         self.rank = rank
-        self.resumed = known is not None and not known["alive"]
         attached = known is not None and known["alive"] and rank == 0
+        # Of the ranks of a start, the first to come finds its run dead, and the others find it alive in a later life.
+        self.resumed = known is not None and not attached and (not known["alive"] or known["lives"] > 1)
         self.life: int = (
             known["life"] if known and attached else run_identity.next_life(known["life"] if known else None)
         )
@@ -99,7 +100,12 @@ class Run:
             self._after_fork()
         if self._first_step:
             step, self._first_step = self._first_step if step is None else step, 0
-        others = self._log(values if type(values) is dict else dict(values), step)
+        if step is not None and type(step) is not int:
+            step = run_values.step(step)
+        try:
+            others = self._log(values if type(values) is dict else dict(values), step)
+        except (TypeError, OverflowError, UnicodeEncodeError) as error:
+            raise Invalid(run_values.why_not(values, step, error)) from error
         if others is not None:
             self._log_others(values, others, self._writer.step)
         if self._dirty or (self._owner and time.monotonic() > self._next_summary):
@@ -184,15 +190,20 @@ class Run:
         """
         if state not in ("finished", "failed", "interrupted", "killed"):
             raise Invalid(f"{state!r} is no state of a run that ended: finished, failed, interrupted or killed")
-        if self._pid == os.getpid() and self._looking is not None and not self._finished:
-            self._looking.join(run_facts.GIT_SECONDS)
-        if self._pid != os.getpid():  # a fork that has logged nothing: the run is its parent's
+        if self._pid != os.getpid() and not self._dirty:  # a fork that has said nothing: the run is its parent's
             self._finished = True
             _open.discard(self)
             return
+        if self._pid == os.getpid() and self._looking is not None and not self._finished:
+            self._looking.join(run_facts.GIT_SECONDS)
         with self._lock:
             if self._finished:
                 return
+            failure = None
+            if self._owner and self._pid == os.getpid():
+                failure = self._tell_end({"state": state, "reason": reason, "ended": _micros()})
+            elif self._dirty:
+                self._tell()
             self._finished = True
             _open.discard(self)
             if self._token is not None:
@@ -200,16 +211,33 @@ class Run:
                     _current.reset(self._token)
             elif _current.get() is self:
                 _current.set(None)
-            if self._owner:
-                self._record({"state": state, "reason": reason, "ended": _micros()})
-            elif self._dirty:
-                self._tell()
             self._writer.close()
+        if failure is not None:
+            raise failure
+
+    def _tell_end(self, end: dict[str, Any]) -> Invalid | None:
+        """The last row. Where the config or the summary cannot be written, how it ended is; and why they cannot."""
+        try:
+            self._record(end)
+        except Invalid as error:
+            self._writer.record(run_values.json_text({"id": self.id, "life": self.life, "time": _micros(), **end}))
+            return error
+        return None
 
     def __enter__(self) -> Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            self._end(kind, error)
+        except HeadraceError as failure:
+            if kind is None:
+                raise
+            warnings.warn(
+                f"the end of {self!r} is not kept: {failure}", stacklevel=2
+            )  # the program's own error matters more
+
+    def _end(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
         if kind is None:
             self.finish()
         elif issubclass(kind, KeyboardInterrupt):
@@ -227,6 +255,8 @@ class Run:
     # ---- rows
 
     def _change(self) -> None:
+        if self._finished:
+            raise Invalid("this run is finished; nothing more can be said of it")
         self._dirty = True
 
     def _tell(self) -> None:
@@ -336,11 +366,13 @@ def _known(catalog: Catalog, identity: str, rank: int) -> dict[str, Any] | None:
     known: dict[str, Any] = {"state": None, "writer": None, "inputs": [], "outputs": [], "name": None}
     for row in rows:
         for key in known:
-            if row[key] is not None:
+            # Only a run's owner tells its state; other writers come and go.
+            if row[key] is not None and (key != "writer" or row["state"] is not None):
                 known[key] = row[key]
     known["life"] = max([row["life"] or 0 for row in rows] + [points["life"] or 0])
     known["time"] = max(int(row["time"].timestamp() * 1e6) + 1 for row in rows)
     known["step"] = points["step"]
+    known["lives"] = len({row["life"] for row in rows if row["state"] is not None})
     known["alive"] = known["state"] == "running" and _native.spool_is_alive(catalog.location, known["writer"])
     return known
 

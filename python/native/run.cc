@@ -48,6 +48,8 @@ class RunWriter {
       if (text == nullptr) throw nb::python_error();
       numbers_.emplace_back(std::string_view(text, static_cast<size_t>(size)), number);
     }
+    if (!step && step_ == INT64_MAX)
+      Raise(Status::Invalid("there is no step after the last that 64 bits hold; give one: log(…, step=…)"));
     step_ = step ? *step : step_ + 1;
     if (!numbers_.empty()) Check(Open().log().Log(step_, NowMicros(), numbers_));
     return others;

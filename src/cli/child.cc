@@ -167,7 +167,7 @@ void Forward(const SignalWatch& signals, pid_t pid, const Streams& streams) {
     }
     // Without a terminal of its own the child got the terminal's signals itself.
     if (signal.by_terminal && !streams.in.ok()) continue;
-    kill(pid, signal.number);
+    if (pid > 0) kill(pid, signal.number);
   }
 }
 
@@ -188,7 +188,7 @@ Result<ChildEnd> RunChild(const ChildOptions& options) {
   const RawTerminal raw(terminal);
   double next = MonotonicSeconds() + 1;
   bool ended = false, typing = terminal;
-  int status = 0;
+  int status = 0, after = 0;
   while (streams.out.ok() || streams.error.ok() || !ended) {
     pollfd fds[4] = {{signals.fd(), POLLIN, 0},
                      {streams.out.get(), POLLIN, 0},
@@ -197,7 +197,8 @@ Result<ChildEnd> RunChild(const ChildOptions& options) {
     const double wait = std::max(0.0, next - MonotonicSeconds());
     // Once it has ended, what others hold open of its output (a daemon that it left) is waited for a second.
     const int ready = poll(fds, 4, static_cast<int>(wait * 1000) + 1);
-    if (fds[0].revents != 0) Forward(signals, pid, streams);
+    // Once it is reaped, its number may be another process's.
+    if (fds[0].revents != 0) Forward(signals, ended ? 0 : pid, streams);
     if ((fds[1].revents & (POLLIN | POLLHUP | POLLERR)) != 0 &&
         !PassOn(&streams.out, STDOUT_FILENO, 1, options))
       streams.out = Fd();
@@ -212,7 +213,8 @@ Result<ChildEnd> RunChild(const ChildOptions& options) {
     if (MonotonicSeconds() < next) continue;
     next = MonotonicSeconds() + 1;
     if (options.each_second) options.each_second();
-    if (ended && ready <= 0) break;
+    // What it left behind may write for ever: a second after its end is enough.
+    if (ended && (ready <= 0 || ++after >= 2)) break;
   }
   return EndOf(status);
 }

@@ -34,6 +34,8 @@ struct ShowWords {
 };
 
 std::string Cut(std::string text, int width) {
+  // A character has 4 bytes at most: what is far behind the end is dropped at once.
+  if (const size_t most = static_cast<size_t>(width + 1) * 4; text.size() > most) text.resize(most);
   while (DisplayWidth(text) > width) {
     while (!text.empty() && (static_cast<unsigned char>(text.back()) & 0xc0) == 0x80) text.pop_back();
     if (!text.empty()) text.pop_back();

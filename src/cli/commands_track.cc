@@ -180,9 +180,10 @@ Status Track(Context* context, const TrackWords& words) {
   const auto end = RunChild(options);
   log.Flush(true);
   HEADRACE_TRY(end.status());
-  HEADRACE_TRY(writer->log().Record(LastRow(id, life, *end)));
-  HEADRACE_TRY(writer->Close());
-  context->exit_code = end->exit_code;
+  context->exit_code = end->exit_code;  // whatever becomes of the record
+  Status kept = writer->log().Record(LastRow(id, life, *end));
+  if (const Status closed = writer->Close(); kept.ok()) kept = closed;
+  if (!kept.ok()) std::fprintf(stderr, "headrace: its end is not committed: %s\n", kept.ToString().c_str());
   if (!context->quiet && StderrIsTerminal())
     std::fprintf(stderr, "headrace runs show %s\n", id.substr(0, 8).c_str());
   return Status::Ok();

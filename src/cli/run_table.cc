@@ -27,6 +27,23 @@ constexpr size_t kShortestBeginning = 6;  // of an id that is not written out
 // longer than this has gone, or cannot reach the store.
 constexpr int64_t kSilentMicros = int64_t{180} * 1'000'000;
 
+// The same value, its keys in ascending order. (The parser of ordered values looks each key up among all that
+// came before.)
+Json InOrder(const nlohmann::json& value) {
+  if (value.is_object()) {
+    Json::object_t object;
+    object.reserve(value.size());
+    for (const auto& [key, item] : value.items()) object.push_back({key, InOrder(item)});
+    return object;
+  }
+  if (value.is_array()) {
+    Json array = Json::array();
+    for (const nlohmann::json& item : value) array.push_back(InOrder(item));
+    return array;
+  }
+  return Json(value);
+}
+
 bool IsWord(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
 
 std::string Quoted(const std::string& text) {
@@ -66,15 +83,38 @@ std::vector<std::string> TakeNames(const std::string& text, size_t* at) {
   return names;
 }
 
-// Whether what is compared with at `at` is text: a quote comes next, behind an operator.
-bool BesideText(const std::string& text, size_t at) {
-  while (at < text.size() && std::string_view(" =<>!(").find(text[at]) != std::string_view::npos) ++at;
+std::string WordAt(const std::string& text, size_t at) {
   std::string word;
-  for (size_t i = at; i < text.size() && std::isalpha(static_cast<unsigned char>(text[i])) != 0; ++i)
-    word += static_cast<char>(std::tolower(static_cast<unsigned char>(text[i])));
-  if (word == "like" || word == "ilike" || word == "is" || word == "similar") return true;
-  if (word == "in" || word == "not") return BesideText(text, at + word.size());
+  for (; at < text.size() && IsWord(text[at]); ++at)
+    word += static_cast<char>(std::tolower(static_cast<unsigned char>(text[at])));
+  return word;
+}
+
+// Whether a text or a truth stands behind `at`, after an operator: then the field is text there.
+bool BeforeText(const std::string& text, size_t at) {
+  while (at < text.size() && std::string_view(" =<>!(").find(text[at]) != std::string_view::npos) ++at;
+  const std::string word = WordAt(text, at);
+  for (const char* one : {"like", "ilike", "is", "similar", "true", "false"})
+    if (word == one) return true;
+  if (word == "in" || word == "not") return BeforeText(text, at + word.size());
   return at < text.size() && text[at] == '\'';
+}
+
+// Whether a text stands before `at` and an operator, or a function that takes texts is open.
+bool BehindText(const std::string& text, size_t at) {
+  bool compared = false;
+  for (; at > 0 && std::string_view(" =<>!").find(text[at - 1]) != std::string_view::npos; --at)
+    compared = compared || text[at - 1] != ' ';
+  if (compared) return at > 0 && text[at - 1] == '\'';
+  if (at == 0 || text[at - 1] != '(') return false;
+  size_t begin = --at;
+  while (begin > 0 && IsWord(text[begin - 1])) --begin;
+  const std::string function = WordAt(text, begin).substr(0, at - begin);
+  for (const char* one :
+       {"upper", "lower", "length", "strlen", "trim", "starts_with", "ends_with", "contains", "prefix",
+        "suffix", "regexp_matches", "concat", "replace", "substr", "substring", "left", "right"})
+    if (function == one) return true;
+  return false;
 }
 
 // Whether a literal ends there.
@@ -101,8 +141,8 @@ Result<std::unique_ptr<query::SqlEngine>> OpenSql(const std::shared_ptr<table::C
 
 Json Parsed(const Json& value) {
   if (!value.is_string()) return value;
-  Json parsed = ParseJsonInOrder(value.get_ref<const std::string&>());
-  return parsed.is_discarded() ? value : parsed;
+  const nlohmann::json parsed = ParseJson(value.get_ref<const std::string&>());
+  return parsed.is_discarded() ? value : InOrder(parsed);
 }
 
 Result<std::vector<Json>> Rows(query::SqlEngine* engine, const std::string& sql,
@@ -149,7 +189,8 @@ std::string WithJsonFields(const std::string& condition) {
       continue;
     }
     const std::string text = Extract(column, names);
-    out += BesideText(condition, end) ? text : "try_cast(" + text + " as double)";
+    out +=
+        BeforeText(condition, end) || BehindText(condition, at) ? text : "try_cast(" + text + " as double)";
     at = end;
   }
   return out;

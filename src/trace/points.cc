@@ -109,7 +109,10 @@ bool PointChunks::Add(std::string_view payload, int64_t sequence, std::vector<js
       continue;
     }
     Chunk& chunk = chunks_[numbers_[key]];
-    chunk.points.push_back({step, micros, Get<double>(at + sizeof key)});
+    chunk.last = Get<double>(at + sizeof key);
+    chunk.any = true;
+    if (only_last_) continue;
+    chunk.points.push_back({step, micros, chunk.last});
     chunk.sequence = sequence;
     ++waiting_;
     if (chunk.points.size() >= kMostChunkPoints) FlushChunk(&chunk, rows);
@@ -169,6 +172,13 @@ void PointChunks::FlushChunk(Chunk* chunk, std::vector<json>* rows) {
 void PointChunks::Flush(std::vector<json>* rows) {
   if (waiting_ == 0) return;
   for (Chunk& chunk : chunks_) FlushChunk(&chunk, rows);
+}
+
+std::vector<std::pair<std::string, double>> PointChunks::Last() const {
+  std::vector<std::pair<std::string, double>> last;
+  for (const Chunk& chunk : chunks_)
+    if (chunk.any && !chunk.key.starts_with("sys/")) last.emplace_back(chunk.key, chunk.last);
+  return last;
 }
 
 void PointChunks::Drop() {

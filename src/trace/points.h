@@ -48,12 +48,18 @@ class PointChunks {
   void Flush(std::vector<nlohmann::json>* rows);
   void Drop();
   int64_t waiting() const { return waiting_; }  // points in chunks
+  // Points are only looked at for their last values: nobody wants their rows.
+  void OnlyLast() { only_last_ = true; }
+  // The last value of each key that had one, but for those below sys/.
+  std::vector<std::pair<std::string, double>> Last() const;
 
  private:
   struct Chunk {
     std::string key;
     std::vector<Point> points;
     int64_t sequence = 0;
+    bool any = false;
+    double last = 0;
   };
 
   void FlushChunk(Chunk* chunk, std::vector<nlohmann::json>* rows);
@@ -63,6 +69,7 @@ class PointChunks {
   std::map<std::string, size_t, std::less<>> known_;  // the chunk of a key
   std::vector<size_t> numbers_;                       // the chunk of a number; kNone
   int64_t waiting_ = 0;
+  bool only_last_ = false;
 };
 
 }  // namespace headrace::trace

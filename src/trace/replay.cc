@@ -1,6 +1,7 @@
 #include "trace/replay.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "trace/span_rows.h"
@@ -36,6 +37,7 @@ std::string EncodeMedia(const json& row, std::string_view bytes) {
 }
 
 void Replay::Take(const Record& record, Rows* rows) {
+  from_start_ = from_start_ || (last_ == Position() && record.end.segment == 1);
   last_ = record.end;
   const KindFacts* facts = FindKind(record.kind);
   if (facts == nullptr) {
@@ -105,6 +107,7 @@ bool Replay::TakeSeries(const json& head) {
 void Replay::TakeRun(const json& row) {
   const auto id = row.find("id"), state = row.find("state"), time = row.find("time");
   if (time != row.end() && time->is_number_integer()) last_time_ = std::max(last_time_, time->get<int64_t>());
+  if (const auto summary = row.find("summary"); summary != row.end()) summary_ = *summary;
   if (run_ && id != row.end() && *id == *run_ && state != row.end() && *state != "running") run_.reset();
 }
 
@@ -116,15 +119,31 @@ void Replay::AddInterrupted(Rows* rows) const {
     (*rows)[key.first].push_back(std::move(row));
   }
   if (!run_) return;
-  (*rows)[runs_].push_back(
-      {{"id", *run_},
-       {"seq", last_.sequence() + 1},
-       {"time", last_time_ + 1},
-       {"writer", writer_},
-       {"life", life_},
-       {"state", "killed"},
-       {"ended", last_time_},
-       {"reason", "its process ended without a word, soon after the last thing that it logged"}});
+  json row = {{"id", *run_},
+              {"seq", last_.sequence() + 1},
+              {"time", last_time_ + 1},  // after all that it told
+              {"writer", writer_},
+              {"life", life_},
+              {"state", "killed"},
+              {"ended", last_time_},
+              {"reason", "its process ended without a word, soon after the last thing that it logged"}};
+  AddSummary(&row);
+  (*rows)[runs_].push_back(std::move(row));
+}
+
+// The run's summary with the last value of each metric. Where the spool's beginning is gone, and no row told
+// one, some would be missing: then there is none.
+void Replay::AddSummary(json* row) const {
+  if (!from_start_ && !summary_.is_object()) return;
+  json summary = summary_.is_object() ? summary_ : json::object();
+  for (const auto& [key, value] : points_.Last()) {
+    json& known = summary[key];
+    // What a program says of it itself stays; numbers that JSON lacks are texts.
+    const bool text = known.is_string() && known != "nan" && known != "inf" && known != "-inf";
+    if (text || known.is_structured()) continue;
+    known = std::isfinite(value) ? json(value) : json(std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
+  }
+  if (!summary.empty()) (*row)["summary"] = std::move(summary);
 }
 
 void Replay::AddRunning(Rows* rows) const {
@@ -134,6 +153,10 @@ void Replay::AddRunning(Rows* rows) const {
     row["why"] = "running";
     (*rows)[key.first].push_back(std::move(row));
   }
+  if (!run_) return;
+  json row = {{"id", *run_}, {"time", last_time_ + 1}, {"writer", writer_}, {"life", life_}};
+  AddSummary(&row);
+  if (row.contains("summary")) (*rows)[runs_].push_back(std::move(row));
 }
 
 Position Replay::Oldest(Position otherwise) const {

@@ -41,7 +41,9 @@ class Replay {
   // Adds what never ended, as its writer's death leaves it: requests with finish = "interrupted", and of a
   // run that it is `killed`.
   void AddInterrupted(Rows* rows) const;
-  // Adds requests that are under way: their writer lives.
+  // Points become no rows: for who wants those of other tables.
+  void WithoutPoints() { points_.OnlyLast(); }
+  // Adds what is under way, since its writer lives: requests, and of a run the last values of its metrics.
   void AddRunning(Rows* rows) const;
   // Before the oldest record that has begun and not ended; `otherwise` where there is none.
   Position Oldest(Position otherwise) const;
@@ -56,6 +58,7 @@ class Replay {
   };
   void TakeRun(const nlohmann::json& row);
   bool TakeSeries(const nlohmann::json& head);
+  void AddSummary(nlohmann::json* row) const;
 
   std::string writer_;
   size_t metrics_ = FindTable(kMetrics), runs_ = FindTable(kRuns);
@@ -64,9 +67,11 @@ class Replay {
   // The run that this writer is answerable for, while it has not said that it ended.
   std::optional<std::string> run_;
   int64_t life_ = 0;
-  Position last_;           // after the last record
-  int64_t last_time_ = 0;   // that it told; microseconds since 1970
-  int64_t unreadable_ = 0;  // records that are whole, but are not what we write
+  nlohmann::json summary_;   // the last that a row of it had
+  bool from_start_ = false;  // its first record was among those that were taken
+  Position last_;            // after the last record
+  int64_t last_time_ = 0;    // that it told; microseconds since 1970
+  int64_t unreadable_ = 0;   // records that are whole, but are not what we write
 };
 
 }  // namespace headrace::trace

@@ -97,8 +97,9 @@ Points ReadPoints(const std::shared_ptr<table::Catalog>& catalog, bool tail) {
 std::vector<std::string> States(const std::shared_ptr<table::Catalog>& catalog, bool tail) {
   std::vector<std::string> states;
   const auto add = [&](const arrow::RecordBatch& batch) {
+    const auto& state = ArrayOf<arrow::StringArray>(batch, "state");
     for (int64_t i = 0; i < batch.num_rows(); ++i)
-      states.push_back(ArrayOf<arrow::StringArray>(batch, "state").GetString(i));
+      if (state.IsValid(i)) states.push_back(state.GetString(i));
   };
   const auto table = OpenOrCreate(catalog.get(), kRuns);
   EXPECT_OK(table.status());

@@ -182,7 +182,8 @@ int64_t UsedOf(int fd, int64_t size) {
   const auto used =
       static_cast<int64_t>(std::atomic_ref<uint64_t>(*reinterpret_cast<uint64_t*>(page.data + kUsedAt))
                                .load(std::memory_order_acquire));
-  return used >= kMappedHeader && used <= size ? used : 0;
+  // Of a file that was cut off, what is there is read, up to a record that is not whole.
+  return used >= kMappedHeader ? std::min(used, size) : 0;
 }
 
 struct Opened {

@@ -20,6 +20,15 @@ int64_t NotesOf(const table::View& view, const std::string& table, const Note& n
   return last < 0 && forgotten && note.finished ? note.number : last;
 }
 
+// Whether records of a kind have a part in the rows of a table. What a run's metrics are at last is in its
+// own row.
+bool HasPart(Kind kind, size_t table) {
+  const KindFacts* facts = FindKind(kind);
+  if (facts == nullptr || facts->table == table) return true;
+  if (facts->role == Role::kSpans) return table == FindTable(kMedia);
+  return table == FindTable(kRuns) && facts->table == FindTable(kMetrics);
+}
+
 // Rows of one folder that no version up to `view` has.
 Status FolderTail(const std::string& folder, size_t table, const Note& note, const table::View& view,
                   std::vector<json>* wanted) {
@@ -31,12 +40,14 @@ Status FolderTail(const std::string& folder, size_t table, const Note& note, con
   const bool alive = IsAlive(ParentFolder(folder), writer);
   const auto stays = Takeover::Try(folder);  // while it is read here
   Replay replay(writer);
+  if (table != FindTable(kMetrics)) replay.WithoutPoints();
   Rows rows = NoRows();
   const auto take = [&] {
     std::move(rows[table].begin(), rows[table].end(), std::back_inserter(*wanted));
     rows = NoRows();
   };
   HEADRACE_ASSIGN(const ReadReport report, ReadSpool(folder, {}, [&](const Record& record) {
+                    if (!HasPart(record.kind, table)) return Status::Ok();
                     replay.Take(record, &rows);
                     if (record.end.sequence() > done) {
                       take();

@@ -39,14 +39,14 @@ select * from newest where state is null qualify row_number() over (partition by
 // change.
 std::string RunsNow() {
   std::string columns;
-  for (const char* name : {"kind",      "name",    "project", "parent",  "who",      "host",      "pid",
-                           "slurm_job", "code",    "diff",    "command", "env",      "inputs",    "outputs",
-                           "config",    "summary", "tags",    "notes",   "again_of", "resume_of", "writer"})
+  for (const char* name : {"kind",      "name",    "project", "parent",  "who",      "host",     "pid",
+                           "slurm_job", "code",    "diff",    "command", "env",      "inputs",   "outputs",
+                           "config",    "summary", "tags",    "notes",   "again_of", "resume_of"})
     columns += std::string(",\n  arg_max(") + name + ", time) as " + name;
   return R"(select id, max(time) as time, max(life) as life, count(distinct life) as lives,
   arg_max(state, time) as state,
   case when arg_max(state, time) <> 'running' then arg_max(reason, time) end as reason,
-  min(started) as started, case when arg_max(state, time) <> 'running' then arg_max(ended, time) end as ended)" +
+  arg_max(writer, time) filter (state is not null) as writer, min(started) as started, case when arg_max(state, time) <> 'running' then arg_max(ended, time) end as ended)" +
          columns + "\nfrom {runs} where id is not null group by id";
 }
 

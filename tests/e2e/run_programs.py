@@ -25,7 +25,7 @@ def now(catalog: hr.Catalog, run: str) -> dict[str, Any]:
     return row
 
 
-def script(folder: pathlib.Path, text: str, **environment: str) -> subprocess.Popen[str]:
+def script(folder: pathlib.Path, text: str, stdin: int | None = None, **environment: str) -> subprocess.Popen[str]:
     path = folder / "train.py"
     program = "import headrace as hr\n" + textwrap.dedent(text)
     if not path.exists() or path.read_text() != program:  # a process that starts may be reading it
@@ -33,6 +33,7 @@ def script(folder: pathlib.Path, text: str, **environment: str) -> subprocess.Po
     return subprocess.Popen(
         [sys.executable, str(path)],
         cwd=folder,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

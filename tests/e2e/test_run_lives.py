@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import pathlib
 import signal
+import subprocess
 import time
+from typing import Any
 
 import headrace as hr
 import pytest
@@ -243,3 +245,77 @@ def test_a_run_that_was_killed_right_after_a_row_is_killed(tmp_path: pathlib.Pat
         now(hr.open(tmp_path / ".headrace", create=True), process.communicate(timeout=60)[0].strip())["state"]
         == "killed"
     )
+
+
+def test_programs_of_one_tracked_script_are_one_life(tmp_path: pathlib.Path) -> None:
+    """One after the other: the second must not take the first one's place while the tracker lives."""
+    catalog = hr.init(tmp_path / "c")
+    with hr.run("outside", catalog=catalog, system=False) as outside:
+        for key, count in (("train", 100), ("eval", 10)):
+            text = f"run = hr.run()\nassert not run.resumed\nfor step in range({count}): run.log({{{key!r}: step}})\nrun.config.{key} = 1"
+            output(script(tmp_path, text, HEADRACE_RUN=outside.id, HEADRACE_CATALOG=str(tmp_path / "c")))
+        assert now(catalog, outside.id)["state"] == "running"
+    assert len(points(catalog, outside.id)) == 110
+    assert now(catalog, outside.id)["lives"] == 1
+
+
+def test_ranks_agree_on_whether_a_run_goes_on(tmp_path: pathlib.Path) -> None:
+    hr.init(tmp_path / "c")
+    text = f"""
+        import os, sys, time
+        run = hr.run(catalog={str(tmp_path / "c")!r}, system=False)
+        print(run.resumed, flush=True)
+        run.log({{"a": 1}})
+        sys.stdin.readline()
+        os.kill(os.getpid(), 9)
+    """
+    for start in range(3):
+        ranks = []
+        for rank in range(3):  # each once the one before has begun
+            environment = {"WORLD_SIZE": "3", "RANK": str(rank), "HEADRACE_JOB": "j"}
+            ranks.append(script(tmp_path, text, stdin=subprocess.PIPE, **environment))
+            assert ranks[-1].stdout is not None
+            assert ranks[-1].stdout.readline().strip() == str(start > 0), (start, rank)
+        for process in ranks:
+            process.communicate("\n", timeout=60)
+
+
+def test_an_end_that_cannot_be_written_whole_is_written(tmp_path: pathlib.Path) -> None:
+    catalog = hr.init(tmp_path / "c")
+    run = hr.run(catalog=catalog, system=False)
+    loop: dict[str, Any] = {}
+    loop["self"] = loop
+    run.config.loop = loop
+    with pytest.raises(hr.Invalid, match="holds itself"):
+        run.finish("failed", "why")
+    assert (now(catalog, run.id)["state"], now(catalog, run.id)["reason"]) == ("failed", "why")
+    with pytest.raises(hr.Invalid, match="finished"):
+        run.config.x = 1
+    with (
+        pytest.warns(UserWarning, match="not kept"),
+        pytest.raises(ValueError, match="mine"),
+        hr.run(catalog=catalog) as run,
+    ):
+        run.config.loop = loop
+        raise ValueError("mine")
+    assert now(catalog, run.id)["state"] == "failed"
+
+
+def test_a_summary_is_what_was_logged_last_also_of_runs_that_run_or_were_killed(tmp_path: pathlib.Path) -> None:
+    process = script(
+        tmp_path,
+        "import os, sys\nrun = hr.run(system=False)\nrun.summary['said'] = 'x'\nrun._looking.join()\n"
+        "for step in range(1000): run.log({'loss': step, 'nan': float('nan'), 'said': 1})\n"
+        "print(run.id, flush=True)\nsys.stdin.readline()\nos.kill(os.getpid(), 9)",
+        stdin=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    run = process.stdout.readline().strip()
+    catalog = hr.open(tmp_path)
+    expected = {"loss": 999, "nan": "nan", "said": "x"}
+    assert (now(catalog, run)["state"], now(catalog, run)["summary"]) == ("running", expected)
+    process.communicate("\n", timeout=60)
+    assert (now(catalog, run)["state"], now(catalog, run)["summary"]) == ("killed", expected)
+    with hr.run(catalog=catalog):  # commits it
+        pass
+    assert now(catalog, run)["summary"] == expected

@@ -115,7 +115,7 @@ def test_what_is_no_number_is_named(tmp_path: pathlib.Path) -> None:
     with hr.run(catalog=catalog) as run:
         with pytest.raises(hr.Invalid, match="'a/b' is a list"):
             run.log({"a": {"b": [1, 2]}})
-        with pytest.raises(OverflowError):
+        with pytest.raises(hr.Invalid, match="larger than any float"):
             run.log({"a": 10**400})
         with pytest.raises(hr.Invalid, match="needs a name"):
             run.log({"": 1})
@@ -286,3 +286,20 @@ def test_texts_that_are_no_unicode_end_no_run(tmp_path: pathlib.Path) -> None:
     for wrong in ("", "a b", "a\0b", "x" * 129, "a'b"):
         with pytest.raises(hr.Invalid, match="no id of a run"):
             hr.run(id=wrong, catalog=catalog)
+
+
+def test_steps_of_all_kinds(tmp_path: pathlib.Path) -> None:
+    catalog = hr.init(tmp_path / "c")
+    with hr.run(catalog=catalog, system=False) as run:
+        run.log({"a": 1}, step=np.int64(3))
+        run.log({"a": 2}, step=4.0)
+        run.log({"a": 3}, step=-5)
+        for step, reason in ((0.5, "integer"), ("8", "integer"), (2**63, "64 bits")):
+            with pytest.raises(hr.Invalid, match=reason):
+                run.log({"a": 1}, step=step)
+        with pytest.raises(hr.Invalid, match="Unicode"):
+            run.log({"\udcff": 1})
+        run.log({"a": 4}, step=2**63 - 1)
+        with pytest.raises(hr.Invalid, match="after the last"):
+            run.log({"a": 5})
+    assert [step for _, step, _ in points(catalog, run.id)] == [-5, 3, 4, 2**63 - 1]

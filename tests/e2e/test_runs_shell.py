@@ -41,7 +41,9 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def try_out(folder: pathlib.Path, name: str, lr: float, **more: Any) -> str:
-    with hr.run(name, config={"lr": lr, "opt": {"wd": 0.1}}, catalog=folder, system=False, **more) as run:
+    with hr.run(
+        name, config={"lr": lr, "opt": {"wd": 0.1}, "kind": "x", "flag": True}, catalog=folder, system=False, **more
+    ) as run:
         for step in range(100):
             run.log({"loss": lr * 100 / (step + 1), "val/f1": step / 100}, step=step)
     return run.id
@@ -63,6 +65,14 @@ def test_lists_filter_and_sort(folder: pathlib.Path) -> None:
     assert names("--where", "config.lr < 0.05 and summary.loss > 0.005") == ["b"]
     assert names("--where", "summary.\"val/f1\" >= 0.99 and name in ('a', 'c')", "--sort", "name") == ["a", "c"]
     assert names("--where", "config.opt.wd = 0.1 and config.name is null", "--sort", "name") == ["a", "b", "c"]
+    assert names(
+        "--where", "'x' = config.kind and upper(config.kind) = 'X' and config.flag = true", "--sort", "name"
+    ) == [
+        "a",
+        "b",
+        "c",
+    ]
+    assert names("--where", "config.flag and length(config.kind) = 2") == []
     assert names("--state", "failed") == []
     shown = out(folder, "runs", "--columns", "config.opt.wd,summary.loss", "--sort", "name").splitlines()
     assert shown[0].split()[-2:] == ["config.opt.wd", "loss"] and shown[1].split()[-2:] == ["0.1", "0.1"]
