@@ -1,5 +1,6 @@
 #include "cli/label_desk.h"
 
+#include <arrow/record_batch.h>
 #include <unistd.h>
 
 #include <algorithm>

@@ -124,8 +124,9 @@ Result<bool> Annotator::Sweep() {
   const auto sessions = log_.state().sessions;
   for (const auto& [id, session] : sessions) {
     if (id == session_) continue;
-    const auto lease = std::find_if(leases->begin(), leases->end(),
-                                    [&](const auto& one) { return one.name == LeaseName(queue_, id); });
+    const auto lease =
+        std::find_if(leases->begin(), leases->end(),
+                     [&, name = LeaseName(queue_, id)](const auto& one) { return one.name == name; });
     if (lease != leases->end() && !watch_.Lapsed(*lease)) continue;
     // Rows that it may not have stored before it died: stored twice, a score is still one.
     for (const json& row : session.rows) HEADRACE_TRY(options_.write(row));
