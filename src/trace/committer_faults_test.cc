@@ -225,8 +225,12 @@ TEST(Committer, KilledBeforeEveryStep) {
       wanted.emplace("open " + std::to_string(w), Row{"p open " + std::to_string(w), "-", "interrupted"});
       if (w > 0) living.push_back(std::move(spool));
     }
+    int asked[2], told[2];  // the spools are the parent's to write to
+    ASSERT_EQ(pipe(asked), 0);
+    ASSERT_EQ(pipe(told), 0);
     const pid_t child = fork();
     if (child == 0) {
+      close(told[1]);
       auto mine = table::Catalog::Open(folder.path() + "/c", {.threads = 1});
       int64_t steps = 0;
       auto committer = Committer::Try(*mine, {.root = "", .step = [&] {
@@ -234,9 +238,20 @@ TEST(Committer, KilledBeforeEveryStep) {
                                               }});
       // Twice: what comes later is another note.
       bool well = committer.ok() && *committer && (*committer)->Commit().ok();
-      well = well && living[0]->Append(Kind::kEnd, End("open 1")).ok() && (*committer)->Commit().ok();
+      char word = 0;
+      well =
+          well && write(asked[1], "x", 1) == 1 && read(told[0], &word, 1) == 1 && (*committer)->Commit().ok();
       _exit(well ? 0 : 1);
     }
+    close(asked[1]);
+    close(told[0]);
+    char word = 0;
+    if (read(asked[0], &word, 1) == 1) {
+      ASSERT_OK(living[0]->Append(Kind::kEnd, End("open 1")));
+      ASSERT_EQ(write(told[1], "x", 1), 1);
+    }
+    close(asked[0]);
+    close(told[1]);
     int status = 0;
     waitpid(child, &status, 0);
     killed = WIFSIGNALED(status);
@@ -248,7 +263,6 @@ TEST(Committer, KilledBeforeEveryStep) {
       return all;
     };
     ASSERT_EQ(ids(Read(catalog, true)), ids(wanted)) << at;
-    // (The child's end of what was open is in the spool of a writer that lives here.)
     living.clear();
     ASSERT_OK(CommitSpools(catalog).status());
     EXPECT_TRUE(SpoolFolders(root).empty());

@@ -181,17 +181,17 @@ TEST_F(Queues, EachItemTwiceWhoeverDies) {
   const std::vector<std::string> people = {"ada", "bob", "carl"};
   std::map<std::string, std::unique_ptr<Annotator>> seats;
   int deaths = 0;
-  for (int idle = 0; idle < 3;) {
+  for (std::set<std::string> idle; idle.size() < people.size();) {  // until there is nothing for anybody
     const std::string& who = people[random() % people.size()];
     auto& seat = seats[who];
     // A dead session has no lease any more, as if a long time had passed.
     if (!seat) seat = Sit(who);
     ASSERT_VALUE(const auto item, seat->Next());
     if (!item) {
-      ++idle;
+      idle.insert(who);
       continue;
     }
-    idle = 0;
+    idle.clear();
     const auto fate = random() % 20;
     if (fate == 0) {  // with an item in hand
       seat.reset();
