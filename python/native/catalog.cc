@@ -273,7 +273,9 @@ void BindCatalog(nb::module_& m) {
         options.threads = threads;
         options.memory_limit = memory;
         options.files = files;
-        return Sql{Check(query::SqlEngine::Open(c.held, options))};
+        std::shared_ptr<query::SqlEngine> engine = Check(query::SqlEngine::Open(c.held, options));
+        KeepInChild(engine);  // it has threads
+        return Sql{std::move(engine), {}};
       });
   BindScores(&catalog);
   BindSql(m);

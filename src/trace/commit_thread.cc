@@ -15,7 +15,6 @@ namespace {
 
 constexpr double kLookSeconds = 1;       // between looks at how much waits, and at who commits
 constexpr int64_t kMuchBytes = 8 << 20;  // that wait: committed at the next look
-constexpr int kNice = 10;                // the program's own work goes first
 
 }  // namespace
 
@@ -78,7 +77,7 @@ bool CommitThread::IsDue(double since) {
 
 void CommitThread::Run() {
   pthread_setname_np(pthread_self(), "hr-trace");
-  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kNice);
+  if (options_.nice != 0) setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), options_.nice);
   (void)Commit();  // of programs that died
   const std::chrono::duration<double> look(std::min(kLookSeconds, options_.seconds));
   for (double last = MonotonicSeconds();;) {

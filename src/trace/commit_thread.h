@@ -17,6 +17,7 @@ namespace headrace::trace {
 
 struct CommitThreadOptions {
   double seconds = 15;  // between commits; they come sooner where much waits
+  int nice = 0;         // of the thread, above the program's own
   // All of these are called on the thread, or by whoever calls Commit(); any may be empty.
   std::function<void()> each_look;                                  // about once a second
   std::function<void(const Status&)> outcome;                       // of each commit

@@ -12,6 +12,7 @@ namespace {
 
 // Between commits. Where readers see the spools, nobody waits for a commit, and few commits make long rows.
 constexpr double kCommitSeconds = 60;
+constexpr int kNice = 10;                     // the training goes first
 constexpr double kDistantCommitSeconds = 15;  // where they lie on another machine than the tables
 
 // Readers find what lies in spools as the tail of a table, so the tables are there before anything is logged.
@@ -36,6 +37,7 @@ Result<std::unique_ptr<RunWriter>> RunWriter::Open(std::shared_ptr<table::Catalo
   HEADRACE_ASSIGN(raw->log_, RunLog::Open(SpoolRoot(*raw->catalog_), std::move(series)));
   CommitThreadOptions commits;
   commits.seconds = raw->catalog_->environment()->store->is_local() ? kCommitSeconds : kDistantCommitSeconds;
+  commits.nice = kNice;
   commits.each_look = [raw] { raw->Tell(raw->log_->Sync()); };
   commits.outcome = [raw](const Status& status) { raw->Tell(status); };
   raw->commits_ = CommitThread::Start(raw->catalog_, std::move(commits));

@@ -146,7 +146,11 @@ def test_a_forked_child_logs_for_itself(tmp_path: pathlib.Path) -> None:
 
 
 def test_ctrl_c_interrupts_the_run(tmp_path: pathlib.Path) -> None:
-    process = script(tmp_path, "import time\nwith hr.run() as run:\n    print(run.id, flush=True)\n    time.sleep(60)")
+    process = script(
+        tmp_path,
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background\n"
+        "with hr.run() as run:\n    print(run.id, flush=True)\n    time.sleep(60)",
+    )
     assert process.stdout is not None
     run = process.stdout.readline().strip()
     process.send_signal(signal.SIGINT)
