@@ -179,3 +179,33 @@ def test_things_pickle_by_address(catalog: hr.Catalog) -> None:
     copy = pickle.loads(pickle.dumps(row))
     assert copy["x"] == 0 and bytes(copy["data"]) == b"one"
     assert multiprocessing.get_start_method(allow_none=True) in (None, "fork")
+
+
+def test_a_child_may_collect_what_its_parent_left(tmp_path: pathlib.Path) -> None:
+    """Engines of SQL, and writers of runs, in cycles that a child's garbage collector finds: their threads are not there."""
+    program = """
+import gc, os, sys
+import headrace as hr
+gc.disable()
+def leave(place):
+    catalog = hr.init(place)
+    catalog.create_table("t", [{"x": 1}])
+    assert catalog.sql("select x from t").to_pylist() == [{"x": 1}]
+    run = hr.run(catalog=catalog)
+    run.log({"a": 1})
+    run.finish()
+    cycle = [catalog, run]
+    cycle.append(cycle)
+for number in range(3):
+    leave(f"{sys.argv[1]}/{number}")
+child = os.fork()
+if child == 0:
+    gc.collect()
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+gc.collect()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
