@@ -193,8 +193,10 @@ Result<std::vector<json>> ReadRows(const table::Catalog& catalog, const SpoolTab
         if (!cells || cells->IsNull(i)) continue;
         if (column.type == Type::kText && cells->type_id() == arrow::Type::STRING)
           row[column.name] = static_cast<const arrow::StringArray&>(*cells).GetString(i);
-        if (cells->type_id() == arrow::Type::INT64 || cells->type_id() == arrow::Type::TIMESTAMP)
+        if (cells->type_id() == arrow::Type::INT64)
           row[column.name] = static_cast<const arrow::Int64Array&>(*cells).Value(i);
+        if (cells->type_id() == arrow::Type::TIMESTAMP)
+          row[column.name] = static_cast<const arrow::TimestampArray&>(*cells).Value(i);
       }
       rows.push_back(std::move(row));
     }
