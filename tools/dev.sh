@@ -324,16 +324,17 @@ setup() {
 
 configure() {  # DIR FLAGS…
   local dir=$1; shift
-  local llama python fresh=""
+  local llama python afresh=""
   llama=$(llama_dir) python=$(venv run)/bin/python
   # What CMake found in another Python's packages, or in another llama.cpp, is not looked for again by itself.
   if [ -f "$dir/CMakeCache.txt" ] && ! { grep -qxF "HEADRACE_LLAMA:PATH=$llama" "$dir/CMakeCache.txt" && grep -q "^Python_EXECUTABLE:.*=$python\$" "$dir/CMakeCache.txt"; }; then
-    fresh=--fresh
+    afresh=1
   fi
-  # A demo that was interrupted leaves the program without its engine.
-  if grep -qsx 'HEADRACE_ENGINE:BOOL=OFF' "$dir/CMakeCache.txt" && [[ " $* " != *" -DHEADRACE_ENGINE=OFF "* ]]; then fresh=--fresh; fi
-  if [ ! -f "$dir/build.ninja" ] || [ -n "$fresh" ]; then
-    cmake -S . -B "$dir" $fresh -G Ninja -DHEADRACE_CACHE="$HEADRACE_CACHE" -DHEADRACE_LLAMA="$llama" -DPython_EXECUTABLE="$python" "$@" >"$dir.log" 2>&1 \
+  # The first half of a demo leaves the program without its engine.
+  if grep -qsx 'HEADRACE_ENGINE:BOOL=OFF' "$dir/CMakeCache.txt" && [[ " $* " != *" -DHEADRACE_ENGINE=OFF "* ]]; then afresh=1; fi
+  if [ ! -f "$dir/build.ninja" ] || [ -n "$afresh" ]; then
+    rm -f "$dir/CMakeCache.txt"  # not `cmake --fresh`, which takes away every object file as well
+    cmake -S . -B "$dir" -G Ninja -DHEADRACE_CACHE="$HEADRACE_CACHE" -DHEADRACE_LLAMA="$llama" -DPython_EXECUTABLE="$python" "$@" >"$dir.log" 2>&1 \
       || { cat "$dir.log" >&2; fail "cmake failed"; }
   fi
 }
