@@ -16,6 +16,8 @@ from collections.abc import Callable
 import headrace as hr
 import pyarrow as pa
 from measure import Line, alternate, timed
+from record_kills import kills
+from record_traces import spans
 from tables import Scratch
 
 ROUNDS = 5
@@ -277,4 +279,6 @@ BENCHES: dict[str, Callable[[float], list[Line]]] = {
     "page": page,
     "many_processes": many_processes,
     "sampler": sampler,
+    "spans": spans,
+    "kills": kills,
 }

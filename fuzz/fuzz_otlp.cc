@@ -12,6 +12,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto format = data[0] % 2 == 0 ? trace::OtlpFormat::kProtobuf : trace::OtlpFormat::kJson;
   const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
   const auto batch = trace::DecodeOtlp(format, body);
+  const auto ids = trace::DecodeOtlp(format, body, trace::OtlpParts::kIds);
+  if (ids.ok() != batch.ok() ||
+      (ids.ok() && (ids->spans.size() != batch->spans.size() || ids->why != batch->why)))
+    abort();
   std::vector<nlohmann::json> rows, media;
   const bool read = trace::AddSpans(trace::SpansRecord({format, 1, "k", "n", "c"}, body), &rows, &media);
   if (read != batch.ok() || (read && rows.size() != batch->spans.size())) abort();

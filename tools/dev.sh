@@ -609,7 +609,8 @@ bench() {
   case $names in
     "  "|*" stream "*|*" pictures "*|*" raw "*|*" first "*) rivals="rivals rivals-hf" ;;  # torch and the loaders: 7 GB
   esac
-  case $names in "  "|*" record "*|*" log "*|*" page "*) rivals="$rivals rivals-record" ;; esac
+  case $names in "  "|*" record "*|*" log "*|*" page "*|*" kills "*) rivals="$rivals rivals-record" ;; esac
+  case $names in "  "|*" record "*|*" spans "*|*" kills "*) rivals="$rivals rivals-phoenix" ;; esac
   case $names in "  "|*" s3 "*|*" distant-"*) setup versitygw ;; esac
   # shellcheck disable=SC2086
   setup run bench models $rivals
@@ -622,7 +623,7 @@ bench() {
   ninja_in "$BUILD/release" bench_manifests bench_gc bench_curve bench_system_metrics bench_stream_ceiling bench_stream_resume
   HEADRACE_BENCH_ENGINE_LOAD="$BUILD/release/bench/bench_engine_load" HEADRACE_BENCH_SERVE_LOAD="$BUILD/release/bench/bench_serve_load" HEADRACE_BENCH_LLAMA_SERVER="$(llama_source_dir)/build/bin/llama-server" \
     HEADRACE_BENCH_MANIFESTS="$BUILD/release/bench/bench_manifests" HEADRACE_BENCH_GC="$BUILD/release/bench/bench_gc" HEADRACE_BENCH_CEILING="$BUILD/release/bench/bench_stream_ceiling" \
-    HEADRACE_BENCH_SYSTEM_METRICS="$BUILD/release/bench/bench_system_metrics" HEADRACE_BENCH_CURVE="$BUILD/release/bench/bench_curve" HEADRACE_BENCH_RIVALS_RECORD="$(venv rivals-record)/bin/python" HEADRACE_BENCH_RESUME="$BUILD/release/bench/bench_stream_resume" HEADRACE_BENCH_RIVALS="$(venv rivals)/bin/python" \
+    HEADRACE_BENCH_SYSTEM_METRICS="$BUILD/release/bench/bench_system_metrics" HEADRACE_BENCH_CURVE="$BUILD/release/bench/bench_curve" HEADRACE_BENCH_RIVALS_RECORD="$(venv rivals-record)/bin/python" HEADRACE_BENCH_RIVALS_PHOENIX="$(venv rivals-phoenix)/bin/python" HEADRACE_BENCH_RESUME="$BUILD/release/bench/bench_stream_resume" HEADRACE_BENCH_RIVALS="$(venv rivals)/bin/python" \
     HEADRACE_BENCH_RIVALS_HF="$(venv rivals-hf)/bin/python" PATH="$BUILD/release/bin:$PATH" \
     PYTHONPATH="$BUILD/release/python" "$(venv bench)/bin/python" bench/run.py "$@"
 }

@@ -45,7 +45,7 @@ void Spans(const std::shared_ptr<Ticket>& ticket) {
   };
   if (!recorder.on())
     return refuse(501, kUnimplemented, "this server has no catalog, so there is nowhere to keep spans");
-  const auto batch = DecodeOtlp(*format, request.body);
+  const auto batch = DecodeOtlp(*format, request.body, trace::OtlpParts::kIds);
   if (!batch.ok()) return refuse(400, kInvalidArgument, batch.status().ToString());
   if (!batch->spans.empty()) {
     const Caller& caller = ticket->caller();

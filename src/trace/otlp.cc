@@ -25,8 +25,8 @@ std::string Dump(const json& value) { return value.dump(-1, ' ', false, json::er
 
 }  // namespace
 
-Result<OtlpBatch> DecodeOtlp(OtlpFormat format, std::string_view body) {
-  return format == OtlpFormat::kProtobuf ? DecodeOtlpProtobuf(body) : DecodeOtlpJson(body);
+Result<OtlpBatch> DecodeOtlp(OtlpFormat format, std::string_view body, OtlpParts parts) {
+  return format == OtlpFormat::kProtobuf ? DecodeOtlpProtobuf(body, parts) : DecodeOtlpJson(body);
 }
 
 void RejectSpan(OtlpBatch* batch, const std::string& why) {

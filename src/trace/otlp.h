@@ -50,9 +50,12 @@ inline constexpr size_t kMaxSpans = 64 << 10;
 // Lists and maps in an attribute; a span with a deeper one is rejected.
 inline constexpr int kMaxAttributeDepth = 64;
 
-// kInvalid: the body is no ExportTraceServiceRequest. Never throws.
-Result<OtlpBatch> DecodeOtlp(OtlpFormat format, std::string_view body);
-Result<OtlpBatch> DecodeOtlpProtobuf(std::string_view body);
+// What is made of a body: for an answer it is enough to know which spans there are. (Of JSON, all is made.)
+enum class OtlpParts { kAll, kIds };
+// kInvalid: the body is no ExportTraceServiceRequest. Never throws. With kIds the batch has the same spans,
+// is rejected for the same reasons, and its spans say nothing but their ids, kind and times.
+Result<OtlpBatch> DecodeOtlp(OtlpFormat format, std::string_view body, OtlpParts parts = OtlpParts::kAll);
+Result<OtlpBatch> DecodeOtlpProtobuf(std::string_view body, OtlpParts parts = OtlpParts::kAll);
 Result<OtlpBatch> DecodeOtlpJson(std::string_view body);
 
 // Takes a span into the batch, or counts it as rejected. Its ids are bytes in hex, of any case and length.

@@ -1,6 +1,8 @@
 // The messages of opentelemetry/proto/collector/trace/v1, by their field numbers, which are frozen.
 #include <cmath>
+#include <optional>
 #include <protozero/pbf_reader.hpp>
+#include <utility>
 
 #include "base/base64.h"
 #include "base/digest.h"
@@ -16,9 +18,23 @@ using protozero::pbf_reader;
 
 struct TooDeep {};
 
+// Functions with kAll = false walk through all that the others do, by the same calls, since what is wrong
+// anywhere is to be found; but they make no values.
+
 std::string_view WireView(data_view bytes) { return {bytes.data(), bytes.size()}; }
-std::string WireText(pbf_reader* message) { return CleanUtf8(WireView(message->get_view())); }
 std::string WireId(pbf_reader* message) { return Hex(WireView(message->get_view())); }
+
+template <bool kAll>
+std::string WireText(pbf_reader* message) {
+  const std::string_view bytes = WireView(message->get_view());
+  return kAll ? CleanUtf8(bytes) : std::string();
+}
+
+template <bool kAll, typename Value>
+json Kept(Value&& value) {
+  if constexpr (kAll) return std::forward<Value>(value);
+  return nullptr;
+}
 
 json JsonNumber(double value) {
   if (std::isnan(value)) return "NaN";
@@ -26,43 +42,49 @@ json JsonNumber(double value) {
   return value;
 }
 
+template <bool kAll>
 json WireValue(pbf_reader message, int depth);
 
+template <bool kAll>
 void AddKeyValue(pbf_reader message, int depth, json* attributes) {
   std::string name;
   json value;
   while (message.next()) {
     if (message.tag_and_type() == protozero::tag_and_type(1, protozero::pbf_wire_type::length_delimited)) {
-      name = WireText(&message);
+      name = WireText<kAll>(&message);
     } else if (message.tag_and_type() ==
                protozero::tag_and_type(2, protozero::pbf_wire_type::length_delimited)) {
-      value = WireValue(message.get_message(), depth);
+      value = WireValue<kAll>(message.get_message(), depth);
     } else {
       message.skip();
     }
   }
-  attributes->emplace(std::move(name), std::move(value));
+  if constexpr (kAll) attributes->emplace(std::move(name), std::move(value));
 }
 
 // ArrayValue and KeyValueList: repeated field 1.
+template <bool kAll>
 json Nested(pbf_reader message, int depth, bool pairs) {
   if (depth == kMaxAttributeDepth) throw TooDeep();
-  json all = pairs ? json::object() : json::array();
+  json all;
+  if constexpr (kAll) all = pairs ? json::object() : json::array();
   while (message.next(1, protozero::pbf_wire_type::length_delimited)) {
     if (pairs) {
-      AddKeyValue(message.get_message(), depth + 1, &all);
+      AddKeyValue<kAll>(message.get_message(), depth + 1, &all);
     } else {
-      all.push_back(WireValue(message.get_message(), depth + 1));
+      json value = WireValue<kAll>(message.get_message(), depth + 1);
+      if constexpr (kAll) all.push_back(std::move(value));
     }
   }
   return all;
 }
 
+template <bool kAll>
 json WireValue(pbf_reader message, int depth) {
   json value;
   while (message.next()) switch (message.tag_and_type()) {
       case protozero::tag_and_type(1, protozero::pbf_wire_type::length_delimited):
-        value = WireText(&message);
+        value = Kept<kAll>(WireText<kAll>(&message));
         break;
       case protozero::tag_and_type(2, protozero::pbf_wire_type::varint):
         value = message.get_bool();
@@ -71,41 +93,51 @@ json WireValue(pbf_reader message, int depth) {
         value = message.get_int64();
         break;
       case protozero::tag_and_type(4, protozero::pbf_wire_type::fixed64):
-        value = JsonNumber(message.get_double());
+        value = Kept<kAll>(JsonNumber(message.get_double()));
         break;
       case protozero::tag_and_type(5, protozero::pbf_wire_type::length_delimited):
-        value = Nested(message.get_message(), depth, false);
+        value = Nested<kAll>(message.get_message(), depth, false);
         break;
       case protozero::tag_and_type(6, protozero::pbf_wire_type::length_delimited):
-        value = Nested(message.get_message(), depth, true);
+        value = Nested<kAll>(message.get_message(), depth, true);
         break;
-      case protozero::tag_and_type(7, protozero::pbf_wire_type::length_delimited):
-        value = EncodeBase64(WireView(message.get_view()));
+      case protozero::tag_and_type(7, protozero::pbf_wire_type::length_delimited): {
+        const std::string_view bytes = WireView(message.get_view());
+        if constexpr (kAll) value = EncodeBase64(bytes);
         break;
+      }
       default:
         message.skip();
     }
   return value;
 }
 
+template <bool kAll>
 json Event(pbf_reader message) {
-  json event = {{"attributes", json::object()}};
+  std::optional<uint64_t> time;
+  std::optional<std::string> name;
+  json attributes = json::object();
   while (message.next()) switch (message.tag_and_type()) {
       case protozero::tag_and_type(1, protozero::pbf_wire_type::fixed64):
-        event["time"] = message.get_fixed64() / 1000;
+        time = message.get_fixed64() / 1000;
         break;
       case protozero::tag_and_type(2, protozero::pbf_wire_type::length_delimited):
-        event["name"] = WireText(&message);
+        name = WireText<kAll>(&message);
         break;
       case protozero::tag_and_type(3, protozero::pbf_wire_type::length_delimited):
-        AddKeyValue(message.get_message(), 0, &event["attributes"]);
+        AddKeyValue<kAll>(message.get_message(), 0, &attributes);
         break;
       default:
         message.skip();
     }
+  if constexpr (!kAll) return nullptr;
+  json event = {{"attributes", std::move(attributes)}};
+  if (time) event["time"] = *time;
+  if (name) event["name"] = std::move(*name);
   return event;
 }
 
+template <bool kAll>
 json Link(pbf_reader message) {
   json link = {{"attributes", json::object()}};
   while (message.next()) switch (message.tag_and_type()) {
@@ -116,7 +148,7 @@ json Link(pbf_reader message) {
         link["span_id"] = WireId(&message);
         break;
       case protozero::tag_and_type(4, protozero::pbf_wire_type::length_delimited):
-        AddKeyValue(message.get_message(), 0, &link["attributes"]);
+        AddKeyValue<kAll>(message.get_message(), 0, &link["attributes"]);
         break;
       default:
         message.skip();
@@ -124,10 +156,11 @@ json Link(pbf_reader message) {
   return link;
 }
 
+template <bool kAll>
 void ReadStatus(pbf_reader message, Span* span) {
   while (message.next()) switch (message.tag_and_type()) {
       case protozero::tag_and_type(2, protozero::pbf_wire_type::length_delimited):
-        span->message = WireText(&message);
+        span->message = WireText<kAll>(&message);
         break;
       case protozero::tag_and_type(3, protozero::pbf_wire_type::varint):
         span->status = message.get_enum();
@@ -138,6 +171,7 @@ void ReadStatus(pbf_reader message, Span* span) {
 }
 
 // What a span says of itself with texts, lists and messages; false where the field is another.
+template <bool kAll>
 bool ReadLong(pbf_reader* message, Span* span) {
   switch (message->tag()) {
     case 1:
@@ -147,31 +181,32 @@ bool ReadLong(pbf_reader* message, Span* span) {
       span->span_id = WireId(message);
       return true;
     case 3:
-      span->state = WireText(message);
+      span->state = WireText<kAll>(message);
       return true;
     case 4:
       span->parent = WireId(message);
       return true;
     case 5:
-      span->name = WireText(message);
+      span->name = WireText<kAll>(message);
       return true;
     case 9:
-      AddKeyValue(message->get_message(), 0, &span->attributes);
+      AddKeyValue<kAll>(message->get_message(), 0, &span->attributes);
       return true;
     case 11:
-      span->events.push_back(Event(message->get_message()));
+      if (json event = Event<kAll>(message->get_message()); kAll) span->events.push_back(std::move(event));
       return true;
     case 13:
-      span->links.push_back(Link(message->get_message()));
+      if (json link = Link<kAll>(message->get_message()); kAll) span->links.push_back(std::move(link));
       return true;
     case 15:
-      ReadStatus(message->get_message(), span);
+      ReadStatus<kAll>(message->get_message(), span);
       return true;
     default:
       return false;
   }
 }
 
+template <bool kAll>
 Span ReadSpan(pbf_reader message) {
   Span span;
   while (message.next()) switch (message.tag_and_type()) {
@@ -188,7 +223,8 @@ Span ReadSpan(pbf_reader message) {
         span.dropped = message.get_uint32();
         break;
       default:
-        if (message.wire_type() != protozero::pbf_wire_type::length_delimited || !ReadLong(&message, &span))
+        if (message.wire_type() != protozero::pbf_wire_type::length_delimited ||
+            !ReadLong<kAll>(&message, &span))
           message.skip();
     }
   return span;
@@ -197,13 +233,13 @@ Span ReadSpan(pbf_reader message) {
 void ReadScope(pbf_reader message, json* origin) {
   while (message.next()) switch (message.tag_and_type()) {
       case protozero::tag_and_type(1, protozero::pbf_wire_type::length_delimited):
-        (*origin)["otel.scope.name"] = WireText(&message);
+        (*origin)["otel.scope.name"] = WireText<true>(&message);
         break;
       case protozero::tag_and_type(2, protozero::pbf_wire_type::length_delimited):
-        (*origin)["otel.scope.version"] = WireText(&message);
+        (*origin)["otel.scope.version"] = WireText<true>(&message);
         break;
       case protozero::tag_and_type(3, protozero::pbf_wire_type::length_delimited):
-        AddKeyValue(message.get_message(), 0, origin);
+        AddKeyValue<true>(message.get_message(), 0, origin);
         break;
       default:
         message.skip();
@@ -211,13 +247,14 @@ void ReadScope(pbf_reader message, json* origin) {
 }
 
 // The fields of a message may come in any order: what all its spans share is read first.
+template <bool kAll>
 void ReadScopeSpans(pbf_reader message, json origin, OtlpBatch* batch) {
   for (pbf_reader scope = message; scope.next(1, protozero::pbf_wire_type::length_delimited);)
     ReadScope(scope.get_message(), &origin);
   batch->origins.push_back(std::move(origin));
   while (message.next(2, protozero::pbf_wire_type::length_delimited)) {
     try {
-      Span span = ReadSpan(message.get_message());
+      Span span = ReadSpan<kAll>(message.get_message());
       span.origin = batch->origins.size() - 1;
       AddSpan(batch, std::move(span));
     } catch (const TooDeep&) {
@@ -226,25 +263,30 @@ void ReadScopeSpans(pbf_reader message, json origin, OtlpBatch* batch) {
   }
 }
 
+template <bool kAll>
 void ReadResourceSpans(pbf_reader message, OtlpBatch* batch) {
   json origin = json::object();
   for (pbf_reader resources = message; resources.next(1, protozero::pbf_wire_type::length_delimited);) {
     pbf_reader resource = resources.get_message();
     while (resource.next(1, protozero::pbf_wire_type::length_delimited))
-      AddKeyValue(resource.get_message(), 0, &origin);
+      AddKeyValue<true>(resource.get_message(), 0, &origin);
   }
   while (message.next(2, protozero::pbf_wire_type::length_delimited))
-    ReadScopeSpans(message.get_message(), origin, batch);
+    ReadScopeSpans<kAll>(message.get_message(), origin, batch);
 }
 
 }  // namespace
 
-Result<OtlpBatch> DecodeOtlpProtobuf(std::string_view body) {
+Result<OtlpBatch> DecodeOtlpProtobuf(std::string_view body, OtlpParts parts) {
   OtlpBatch batch;
   try {
     pbf_reader message(body.data(), body.size());
-    while (message.next(1, protozero::pbf_wire_type::length_delimited))
-      ReadResourceSpans(message.get_message(), &batch);
+    while (message.next(1, protozero::pbf_wire_type::length_delimited)) {
+      if (parts == OtlpParts::kAll)
+        ReadResourceSpans<true>(message.get_message(), &batch);
+      else
+        ReadResourceSpans<false>(message.get_message(), &batch);
+    }
   } catch (const TooDeep&) {
     return Status::Invalid("an attribute of a resource is nested too deep");
   } catch (const protozero::exception& error) {

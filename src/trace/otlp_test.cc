@@ -85,8 +85,9 @@ std::string NestedValue(int depth) {
   return value;
 }
 
-TEST(Otlp, ProtobufIsReadToItsLastField) {
-  const std::string body = Request({SpanBytes([](pbf_writer& span) {
+// One span with every field.
+std::string WholeRequest() {
+  return Request({SpanBytes([](pbf_writer& span) {
     span.add_string(3, "a=b");
     span.add_bytes(4, Bytes("1111111111111111"));
     span.add_enum(6, 3);
@@ -123,7 +124,10 @@ TEST(Otlp, ProtobufIsReadToItsLastField) {
     span.add_fixed32(16, 1);
     span.add_string(99, "of a newer protocol");
   })});
-  ASSERT_VALUE(const OtlpBatch batch, DecodeOtlp(OtlpFormat::kProtobuf, body));
+}
+
+TEST(Otlp, ProtobufIsReadToItsLastField) {
+  ASSERT_VALUE(const OtlpBatch batch, DecodeOtlp(OtlpFormat::kProtobuf, WholeRequest()));
   ASSERT_EQ(batch.spans.size(), 1U);
   EXPECT_EQ(batch.rejected, 0);
   const Span& span = batch.spans[0];
@@ -217,6 +221,37 @@ TEST(Otlp, DamagedBytesDoNoHarm) {
     const auto batch = DecodeOtlpProtobuf(bytes);
     EXPECT_TRUE(batch.ok() || batch.status().Is(Code::kInvalid));
   }
+}
+
+// A sender is told by the ids what the committer makes of everything: where they differed, spans that were
+// acknowledged would be lost.
+TEST(Otlp, IdsAloneAreReadFromWhatIsReadWhole) {
+  const std::string body = WholeRequest();
+  std::mt19937 random(8);
+  int refused = 0, rejected = 0, taken = 0;
+  for (int i = 0; i < 50'000; ++i) {
+    std::string bytes = random() % 2 == 0 ? body : body.substr(0, 1 + random() % body.size());
+    for (uint32_t n = random() % 3; n > 0; --n) bytes[random() % bytes.size()] = static_cast<char>(random());
+    const auto all = DecodeOtlpProtobuf(bytes), ids = DecodeOtlpProtobuf(bytes, OtlpParts::kIds);
+    ASSERT_EQ(all.ok(), ids.ok());
+    if (!all.ok()) {
+      ASSERT_EQ(all.status().ToString(), ids.status().ToString());
+      ++refused;
+      continue;
+    }
+    ASSERT_EQ(all->spans.size(), ids->spans.size());
+    ASSERT_EQ(all->rejected, ids->rejected);
+    ASSERT_EQ(all->why, ids->why);
+    for (size_t s = 0; s < all->spans.size(); ++s) {
+      ASSERT_EQ(all->spans[s].trace_id, ids->spans[s].trace_id);
+      ASSERT_EQ(all->spans[s].span_id, ids->spans[s].span_id);
+      ASSERT_TRUE(ids->spans[s].attributes.empty() && ids->spans[s].events.empty());
+    }
+    ++(all->rejected > 0 ? rejected : taken);
+  }
+  EXPECT_GT(refused, 1000);
+  EXPECT_GT(rejected, 100);
+  EXPECT_GT(taken, 1000);
 }
 
 TEST(Otlp, AnswersAreInTheFormatOfTheRequest) {
