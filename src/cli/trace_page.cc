@@ -5,7 +5,7 @@
 #include "base/base64.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/utf8.h"
+#include "cli/page.h"
 #include "cli/render.h"
 #include "cli/trace_page_parts.h"
 
@@ -15,28 +15,6 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr size_t kSpansOfABlock = 128;  // whose texts are parsed when one of them is looked at
-
-// As the text of a script element: no "<" is left that could end it, or begin a comment.
-std::string ScriptText(const ordered_json& value) {
-  const std::string text = value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
-  std::string safe;
-  safe.reserve(text.size() + text.size() / 64);
-  for (const char c : text) {
-    if (c == '<') {
-      safe += "\\u003c";
-    } else {
-      safe += c;
-    }
-  }
-  return safe;
-}
-
-std::string Shortened(std::string text) {
-  if (text.size() <= kMostPageText) return text;
-  const size_t all = text.size();
-  text.resize(CompleteUtf8(std::string_view(text).substr(0, kMostPageText)));
-  return text + "… (" + std::to_string(all - text.size()) + " bytes more: see the row)";
-}
 
 ordered_json Known(double value) { return value < 0 ? ordered_json() : ordered_json(value); }
 ordered_json Known(int64_t value) { return value < 0 ? ordered_json() : ordered_json(value); }
@@ -115,21 +93,19 @@ const char* PhaseName(trace::Phase phase) {
 Status WriteTracePage(const std::string& path, const std::string& trace, const TraceRows& rows,
                       const std::vector<trace::TreeSpan>& tree,
                       const std::map<std::string, Picture>& pictures) {
-  std::string page = kTracePageHead;
-  page += R"(<script type="application/json" id="waterfall">)" + ScriptText(Waterfall(trace, rows, tree)) +
-          "</script>\n";
-  page += kTracePageScript;
+  std::string page = PageHead("Trace", kTracePageStyle) + kTracePageBody;
+  page += DataElement("waterfall", Waterfall(trace, rows, tree));
+  page += PageScript({kTracePageScript});
   for (size_t from = 0; from < rows.size(); from += kSpansOfABlock) {
     ordered_json block = ordered_json::array();
     for (size_t row = from; row < std::min(rows.size(), from + kSpansOfABlock); ++row)
       block.push_back(Details(rows, row));
-    page += R"(<script type="application/json" id="texts)" + std::to_string(from / kSpansOfABlock) + "\">" +
-            ScriptText(block) + "</script>\n";
+    page += DataElement("texts" + std::to_string(from / kSpansOfABlock), block);
   }
   ordered_json media = ordered_json::object();
   for (const auto& [sum, picture] : pictures)
     media[sum] = {{"type", picture.type}, {"base64", EncodeBase64(picture.bytes)}};
-  page += R"(<script type="application/json" id="pictures">)" + ScriptText(media) + "</script>\n";
+  page += DataElement("pictures", media);
   page += "</body></html>\n";
   return ReplaceFile(path, page, /*sync=*/false);
 }

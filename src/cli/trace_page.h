@@ -11,11 +11,10 @@
 
 namespace headrace::cli {
 
-inline constexpr size_t kMostPageText = 256 << 10;     // bytes
 inline constexpr size_t kMostPagePictures = 64 << 20;  // bytes of all of them
 
 // `rows`: with details; `tree`: of them. Whole or not at all. Texts are data in it, never markup or script;
-// one longer than kMostPageText is cut there, and says so.
+// one longer than kMostPageText (page.h) is cut there, and says so.
 Status WriteTracePage(const std::string& path, const std::string& trace, const TraceRows& rows,
                       const std::vector<trace::TreeSpan>& tree,
                       const std::map<std::string, Picture>& pictures);

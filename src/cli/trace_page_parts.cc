@@ -3,17 +3,8 @@
 namespace headrace::cli {
 
 // clang-format off
-const char* const kTracePageHead = R"page(<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
-<meta name="viewport" content="width=device-width">
-<title>Trace</title>
-<style>
-:root { color-scheme: light dark; --back: #fff; --text: #1c2127; --soft: #68737d; --line: #e3e6e9; --hover: #f2f5f8; --chosen: #dfeafc;
-  --bar: #8fa1b3; --chat: #3b7ddd; --tool: #d98324; --vectors: #7d5fd3; --agent: #2a9d76; --phase: #a9c6ef; --error: #c8352b; }
-@media (prefers-color-scheme: dark) { :root { --back: #16191d; --text: #e4e7ea; --soft: #93a0ab; --line: #2b3137; --hover: #1f242a; --chosen: #24364f;
-  --phase: #3a5a86; } }
-* { box-sizing: border-box; }
+const char* const kTracePageStyle = R"page(:root { --chosen: #dfeafc; --bar: #8fa1b3; --chat: #3b7ddd; --tool: #d98324; --vectors: #7d5fd3; --agent: #2a9d76; --phase: #a9c6ef; }
+@media (prefers-color-scheme: dark) { :root { --chosen: #24364f; --phase: #3a5a86; } }
 body { margin: 0; height: 100vh; display: flex; flex-direction: column; background: var(--back); color: var(--text); font: 13px/1.45 system-ui, sans-serif; }
 header { display: flex; gap: 16px; align-items: baseline; padding: 10px 14px; border-bottom: 1px solid var(--line); }
 h1 { font-size: 14px; margin: 0; } h2 { font-size: 14px; margin: 0 0 8px; overflow-wrap: anywhere; } h3 { font-size: 12px; color: var(--soft); margin: 16px 0 4px; }
@@ -35,26 +26,17 @@ main { flex: 1; display: flex; min-height: 0; }
 .message { border-left: 3px solid var(--line); padding: 2px 0 2px 10px; margin: 8px 0; } .message.user { border-color: var(--agent); } .message.assistant { border-color: var(--chat); }
 .message.tool { border-color: var(--tool); } .role { color: var(--soft); font-size: 12px; } pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 2px 0; }
 img { max-width: 100%; max-height: 320px; display: block; } table { border-collapse: collapse; } td { padding: 1px 12px 1px 0; vertical-align: top; overflow-wrap: anywhere; } td:first-child { color: var(--soft); white-space: nowrap; }
-</style></head>
-<body>
-<header><h1>Trace <code id="trace"></code></h1><div id="totals"></div><input id="filter" type="search" placeholder="Filter: name, model, service" aria-label="Filter"></header>
+)page";
+
+const char* const kTracePageBody = R"page(<header><h1>Trace <code id="trace"></code></h1><div id="totals"></div><input id="filter" type="search" placeholder="Filter: name, model, service" aria-label="Filter"></header>
 <main><div id="left"><div id="ruler" title="Drag to zoom, double-click for all"></div><div id="list" tabindex="0"><div id="space"></div></div></div><aside id="detail"></aside></main>
 )page";
 
-const char* const kTracePageScript = R"page(<script>
-"use strict";
-const byId = (id) => document.getElementById(id);
-const trace = JSON.parse(byId("waterfall").textContent);
+const char* const kTracePageScript = R"page(const trace = JSON.parse(byId("waterfall").textContent);
 const count = trace.name.length, height = 24, all = Math.max(1, trace.micros);
 const list = byId("list"), space = byId("space"), ruler = byId("ruler");
 let shown = [], folded = new Set(), chosen = -1, from = 0, to = all;
 
-function element(tag, name, text) {
-  const made = document.createElement(tag);
-  if (name) made.className = name;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
 function time(micros) {
   const seconds = micros / 1e6;
   return seconds >= 100 ? seconds.toFixed(0) + " s" : seconds >= 1 ? seconds.toFixed(2) + " s" : seconds >= 0.001 ? (seconds * 1e3).toFixed(1) + " ms" : micros + " µs";
@@ -133,11 +115,6 @@ function textsOf(span) {
   }
   return blocks.get(block)[span % trace.block];
 }
-function parsed(text) {
-  try { return JSON.parse(text); } catch { return text; }
-}
-function pretty(value) { return typeof value === "string" ? value : JSON.stringify(value, null, 2); }
-
 // A text, with the pictures that were cut out of it.
 let pictures = null;
 function writing(text) {
@@ -168,17 +145,6 @@ function message(role, content, calls) {
     box.append(element("pre", "", (made?.name ?? "") + "(" + pretty(made?.arguments ?? "") + ")"));
   }
   return box;
-}
-function pairs(object) {
-  const table = element("table");
-  for (const [name, value] of Object.entries(object)) {
-    if (value === "" || value === null || value === undefined) continue;
-    const row = element("tr"), cell = element("td");
-    cell.append(element("pre", "", pretty(value)));
-    row.append(element("td", "", name), cell);
-    table.append(row);
-  }
-  return table;
 }
 function section(into, title, ...parts) { into.append(element("h3", "", title), ...parts); }
 
@@ -253,7 +219,6 @@ byId("totals").textContent = [count.toLocaleString("en") + " spans", time(trace.
   trace.error.filter(Boolean).length ? trace.error.filter(Boolean).length + " failed" : ""].filter(Boolean).join(" · ");
 choose();
 document.addEventListener("DOMContentLoaded", () => show(0));
-</script>
 )page";
 // clang-format on
 

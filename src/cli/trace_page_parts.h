@@ -3,7 +3,8 @@
 
 namespace headrace::cli {
 
-extern const char* const kTracePageHead;    // style and markup
+extern const char* const kTracePageStyle;
+extern const char* const kTracePageBody;
 extern const char* const kTracePageScript;  // draws what #waterfall and #texts… hold
 
 }  // namespace headrace::cli
