@@ -2,13 +2,15 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <optional>
 #include <set>
 
-#include "base/clock.h"
 #include "base/json.h"
 #include "cli/commands.h"
 #include "cli/plot.h"
 #include "cli/render.h"
+#include "cli/run_diff.h"
+#include "cli/run_page.h"
 #include "cli/run_table.h"
 #include "cli/terminal.h"
 
@@ -21,6 +23,7 @@ constexpr size_t kShownId = 8;      // characters of an id in a list
 constexpr size_t kShownKeys = 4;    // of a summary, where nobody says which
 constexpr size_t kShownCurves = 4;  // where nobody says which
 constexpr int kMostText = 60;       // characters of a value
+constexpr int kMostCompared = 26;   // runs: a letter for each
 
 struct ListWords {
   std::string where, sort, project, state;
@@ -29,8 +32,14 @@ struct ListWords {
 };
 
 struct ShowWords {
-  std::string run, other;
+  std::string run;
   std::vector<std::string> keys;
+  std::optional<std::string> html;  // "": a file that is named after the run
+};
+
+struct DiffWords {
+  std::vector<std::string> runs, keys;
+  std::optional<std::string> html;
 };
 
 std::string Cut(std::string text, int width) {
@@ -44,21 +53,11 @@ std::string Cut(std::string text, int width) {
   return text;
 }
 
-std::string TimeText(const Json& time) {
-  if (!time.is_string()) return "";
-  const auto micros = ParseMicros(time.get<std::string>());
-  return micros.ok() ? ShortTime(*micros) : time.get<std::string>();
-}
-
-std::string TookText(const Json& run) {
-  const auto micros = [&](const char* name) {
-    return run.contains(name) && run[name].is_string() ? ParseMicros(run[name].get<std::string>()).ok()
-                                                             ? *ParseMicros(run[name].get<std::string>())
-                                                             : 0
-                                                       : 0;
-  };
-  const int64_t from = micros("started"), to = run["state"] == "running" ? NowMicros() : micros("ended");
-  return from > 0 && to >= from ? HumanSeconds(static_cast<double>(to - from) / 1e6) : "";
+// What of a text may stand in a file's name.
+std::string FileWord(std::string text) {
+  for (char& c : text)
+    if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))) c = '_';
+  return text;
 }
 
 std::string ValueText(const Json& value) {
@@ -184,15 +183,6 @@ Status List(const Context& context, ListWords words) {
   return Status::Ok();
 }
 
-// Names and values of nested objects, as "a.b".
-void Flatten(const Json& value, const std::string& name, std::map<std::string, Json>* out) {
-  if (value.is_object() && !value.empty()) {
-    for (const auto& [key, item] : value.items()) Flatten(item, name.empty() ? key : name + "." + key, out);
-  } else if (!name.empty()) {
-    (*out)[name] = value;
-  }
-}
-
 Result<Json> ReadRun(const table::Catalog& catalog, query::SqlEngine* engine, const std::string& told) {
   HEADRACE_ASSIGN(const std::string id, RunOf(engine, told));
   HEADRACE_ASSIGN(auto runs, Rows(engine, "select * from runs_now where id = ?", {{"1", id}}));
@@ -208,27 +198,6 @@ Result<std::vector<Json>> KeyFacts(query::SqlEngine* engine, const std::string& 
               "arg_max(last, (life, to_step)) as last, max(to_step) as step from hr.metrics "
               "where run = ? and not starts_with(key, 'sys/') group by key order by key",
               {{"1", run}});
-}
-
-std::string InputText(const Json& input) {
-  const std::string kind = input.value("kind", "");
-  if (kind == "table") {
-    std::string name = input.value("name", "");
-    if (name.empty()) name = "table " + input.value("table", "");
-    return name + "@v" + std::to_string(input.value("version", int64_t{0}));
-  }
-  if (kind == "stream" && input.contains("sources")) {
-    std::string text = "stream of ";
-    for (const Json& source : input["sources"])
-      text += (text.ends_with("of ") ? "" : ", ") + InputText(source) +
-              (source.contains("where") ? " where " + Plain(source["where"]) : "");
-    return text;
-  }
-  std::string text = input.value("name", "");
-  const std::string sha = input.value("sha256", "");
-  if (!sha.empty()) text += (text.empty() ? "" : " ") + ("sha256:" + sha.substr(0, 12));
-  if (input.contains("bytes")) text += " " + HumanBytes(input["bytes"].get<double>());
-  return text;
 }
 
 void PrintHead(const Json& run) {
@@ -302,11 +271,30 @@ Status PrintCurves(const table::Catalog& catalog, const std::string& run, std::v
   return Status::Ok();
 }
 
+Status WritePage(const Context& context, const std::shared_ptr<table::Catalog>& catalog,
+                 query::SqlEngine* engine, const std::vector<Json>& runs, std::string file,
+                 const std::vector<std::string>& keys) {
+  if (file.empty()) {
+    file = runs.size() > 1 ? "runs" : "run";
+    for (const Json& run : runs) file += "-" + FileWord(Text(run["id"]).substr(0, kShownId));
+    file += ".html";
+  }
+  HEADRACE_ASSIGN(const RunPageFacts facts, WriteRunPage(file, catalog, engine, runs, keys));
+  if (context.json) {
+    PrintJson({{"file", file}, {"bytes", facts.bytes}, {"curves", facts.curves}, {"points", facts.points}});
+  } else if (!context.quiet) {
+    std::printf("%s: %s curves, %s points, %s\n", file.c_str(), HumanCount(facts.curves).c_str(),
+                HumanCount(facts.points).c_str(), HumanBytes(static_cast<double>(facts.bytes)).c_str());
+  }
+  return Status::Ok();
+}
+
 Status Show(const Context& context, const ShowWords& words) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto engine, OpenSql(catalog));
   HEADRACE_ASSIGN(Json run, ReadRun(*catalog, engine.get(), words.run));
   const std::string id = Text(run["id"]);
+  if (words.html) return WritePage(context, catalog, engine.get(), {run}, *words.html, words.keys);
   HEADRACE_ASSIGN(const auto facts, KeyFacts(engine.get(), id));
   if (context.json) {
     run["metrics"] = facts;
@@ -315,7 +303,7 @@ Status Show(const Context& context, const ShowWords& words) {
   }
   PrintHead(run);
   HEADRACE_TRY(PrintUsers(engine.get(), run));
-  std::map<std::string, Json> config;
+  NamedValues config;
   Flatten(run["config"], "", &config);
   if (!config.empty()) std::printf("\n  config\n");
   for (const auto& [name, value] : config)
@@ -332,57 +320,52 @@ Status Show(const Context& context, const ShowWords& words) {
   return PrintCurves(*catalog, id, words.keys, facts);
 }
 
-// What differs between two sets of names and values, as rows of a table.
-void Differences(const std::map<std::string, Json>& a, const std::map<std::string, Json>& b,
-                 const std::string& prefix, std::vector<std::vector<std::string>>* rows) {
-  std::set<std::string> names;
-  for (const auto& [name, value] : a) names.insert(name);
-  for (const auto& [name, value] : b) names.insert(name);
-  for (const std::string& name : names) {
-    const auto in_a = a.find(name), in_b = b.find(name);
-    if (in_a != a.end() && in_b != b.end() && in_a->second == in_b->second) continue;
-    rows->push_back({Printable(prefix + name, kMostText), in_a == a.end() ? "–" : ValueText(in_a->second),
-                     in_b == b.end() ? "–" : ValueText(in_b->second)});
-  }
-}
+// A letter for each run, as in JSON.
+std::string LetterOf(size_t run) { return {static_cast<char>('a' + run)}; }
 
-std::map<std::string, Json> Listed(const Json& list) {
-  std::map<std::string, Json> out;
-  if (list.is_array())
-    for (const Json& one : list)
-      out[one.value("kind", "") + " " + one.value("name", one.value("table", ""))] = InputText(one);
-  return out;
-}
+std::string DifferenceText(const Json& value) { return value.is_discarded() ? "–" : ValueText(value); }
 
-Status Diff(const Context& context, const ShowWords& words) {
+Status Diff(const Context& context, const DiffWords& words) {
   HEADRACE_ASSIGN(const auto catalog, context.Open());
   HEADRACE_ASSIGN(const auto engine, OpenSql(catalog));
-  HEADRACE_ASSIGN(const Json a, ReadRun(*catalog, engine.get(), words.run));
-  HEADRACE_ASSIGN(const Json b, ReadRun(*catalog, engine.get(), words.other));
-  std::vector<std::vector<std::string>> rows = {
-      {"", Plain(a["name"]) + " " + Plain(a["id"]).substr(0, kShownId),
-       Plain(b["name"]) + " " + Plain(b["id"]).substr(0, kShownId)}};
-  for (const char* part : {"state", "project", "host"})
-    if (a[part] != b[part]) rows.push_back({part, Plain(a[part]), Plain(b[part])});
-  for (const char* part : {"config", "summary", "code", "env"}) {
-    std::map<std::string, Json> left, right;
-    Flatten(a[part], "", &left);
-    Flatten(b[part], "", &right);
-    Differences(left, right, std::string(part) + ".", &rows);
+  std::vector<Json> runs;
+  for (const std::string& told : words.runs) {
+    HEADRACE_ASSIGN(Json run, ReadRun(*catalog, engine.get(), told));
+    runs.push_back(std::move(run));
   }
-  Differences(Listed(a["inputs"]), Listed(b["inputs"]), "input ", &rows);
-  Differences(Listed(a["outputs"]), Listed(b["outputs"]), "output ", &rows);
+  if (words.html) return WritePage(context, catalog, engine.get(), runs, *words.html, words.keys);
+  const auto found = DifferencesOf(runs);
   if (context.json) {
-    for (size_t i = 1; i < rows.size(); ++i)
-      PrintJson({{"what", rows[i][0]}, {"a", rows[i][1]}, {"b", rows[i][2]}});
+    for (const Difference& one : found.rows) {
+      Json line = {{"what", one.what}};
+      for (size_t i = 0; i < runs.size(); ++i) line[LetterOf(i)] = DifferenceText(one.values[i]);
+      PrintJson(line);
+    }
     return Status::Ok();
   }
-  if (rows.size() == 1) {
+  if (found.rows.empty()) {
     std::printf("nothing that is known of them differs\n");
     return Status::Ok();
   }
-  PrintAligned(rows, 3, 3);
+  std::vector<std::vector<std::string>> rows = {{""}};
+  for (const Json& run : runs)
+    rows[0].push_back(Plain(run["name"]) + " " + Plain(run["id"]).substr(0, kShownId));
+  for (const Difference& one : found.rows) {
+    rows.push_back({Printable(one.what, kMostText)});
+    for (const Json& value : one.values) rows.back().push_back(DifferenceText(value));
+  }
+  PrintAligned(rows, rows[0].size(), rows[0].size());
   return Status::Ok();
+}
+
+// `--html` and, where a person says one, the file.
+void AddHtmlOption(CLI::App* command, std::optional<std::string>* file) {
+  command
+      ->add_option_function<std::vector<std::string>>(
+          "--html", [file](const std::vector<std::string>& told) { *file = told.empty() ? "" : told[0]; },
+          "Write a page that opens offline to this file (default: named after the run, in this folder)")
+      ->expected(0, 1)
+      ->type_name("FILE");
 }
 
 void AddListOptions(CLI::App* command, const std::shared_ptr<ListWords>& words) {
@@ -422,15 +405,19 @@ void AddRuns(CLI::App* app, Context* context, Action* action) {
   one->add_option("run", show->run, "An id or its beginning, a name, or @last")->required();
   one->add_option("--key", show->keys, "Draw these metrics (default: four, losses first)")->delimiter(',');
   one->callback([=] { *action = [=] { return Show(*context, *show); }; });
+  AddHtmlOption(one, &show->html);
+  auto compared = std::make_shared<DiffWords>();
   CLI::App* diff =
-      group->add_subcommand("diff", "What differs between two runs: config, results, code, packages, data");
-  diff->add_option("a", show->run, "A run")->required();
-  diff->add_option("b", show->other, "Another")->required();
-  diff->callback([=] { *action = [=] { return Diff(*context, *show); }; });
+      group->add_subcommand("diff", "What differs between runs: config, results, code, packages, data");
+  diff->add_option("runs", compared->runs, "Two runs or more")->required()->expected(2, kMostCompared);
+  diff->add_option("--key", compared->keys, "On the page: only these metrics (default: all)")->delimiter(',');
+  diff->callback([=] { *action = [=] { return Diff(*context, *compared); }; });
+  AddHtmlOption(diff, &compared->html);
   group->footer(
       "Examples:\n  headrace runs --sort summary.loss --where \"config.lr < 0.01\"\n  headrace runs show "
       "@last --key loss,acc\n"
-      "  headrace runs diff probe-a probe-b\n"
+      "  headrace runs show @last --html run.html\n"
+      "  headrace runs diff probe-a probe-b --html\n"
       "  headrace sql \"select step, value from points where run = '…' and key = 'loss'\"");
 }
 
