@@ -272,11 +272,62 @@ def column(name: str, values: list[object]) -> pa.Array:
     )
 
 
+def make_trace(catalog: hr.Catalog, spans: int) -> str:
+    """Conversations of 2 KB, each below one of those before it."""
+    trace, began = "ab" * 16, 1_700_000_000_000_000
+    said = json.dumps({"messages": [{"role": "user", "content": "word " * 300}]})
+    for first in range(0, spans, 5_000):
+        rows = [
+            {"id": f"{trace}{n + 1:016x}", "trace_id": trace, "span_id": f"{n + 1:016x}", "parent": f"{n // 2 + 1:016x}" if n else None,
+             "name": f"step {n}", "operation": "chat", "service": "app", "model": "m", "started": began + n * 1000,
+             "ended": began + n * 1000 + 900_000, "total_seconds": 0.9, "prompt_tokens": 300, "answer_tokens": 9, "input": said,
+             "answer": "word " * 9, "attributes": json.dumps({f"attribute.{i}": "value" * 5 for i in range(10)})}
+            for n in range(first, min(spans, first + 5_000))
+        ]  # fmt: skip
+        catalog._native.record_traces(json.dumps(rows))
+    return trace
+
+
+def waterfall(scale: float) -> list[Line]:
+    """`trace show --html` of 30,000 spans in headless Chromium: from the navigation's start to the first contents on the screen."""
+    sys.path.append(str(HERE.parent / "tests"))
+    import browser
+
+    if browser.find() is None:
+        print("     no Chromium is on the path: the page of a trace is not measured")
+        return []
+    spans = int(30_000 * scale)
+    with Scratch() as folder:
+        trace = make_trace(hr.init(folder / "c", sync=False), spans)
+        file = folder / "trace.html"
+        command = ["headrace", "--catalog", str(folder / "c"), "trace", "show", trace, "--html", str(file)]
+        subprocess.run(command, check=True, capture_output=True)
+        paints = []
+        for _ in range(ROUNDS):
+            with browser.Browser() as opened:
+                tab = opened.open()
+                tab.go(file.as_uri())
+                paints.append(tab.first_paint())
+        size = file.stat().st_size
+    paint = statistics.median(paints)
+    return [
+        Line(
+            f"a trace of {spans:,} spans as a page of {size / 1e6:.0f} MB in a new Chromium: to first paint, of 1 s",
+            f"{paint:.2f} s",
+            "1 s",
+            paint,
+            "≤ 1",
+            paint <= 1,
+        )
+    ]
+
+
 BENCHES: dict[str, Callable[[float], list[Line]]] = {
     "log": log,
     "first_run": first_run,
     "curve": curve,
     "page": page,
+    "waterfall": waterfall,
     "many_processes": many_processes,
     "sampler": sampler,
     "spans": spans,
