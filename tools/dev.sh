@@ -8,6 +8,7 @@ BUILD=$ROOT/build
 PYTHON=/usr/bin/python3
 JOBS=${JOBS:-$(nproc)}
 export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros  # what another clone compiled is found
+export CCACHE_DEPEND=1  # the compiler says which headers it read: a file that is not in the cache is not preprocessed twice
 
 bold() { if [ -t 1 ]; then printf '\033[1m%s\033[0m\n' "$*"; else printf '%s\n' "$*"; fi; }
 fail() { printf 'dev: %s\n' "$*" >&2; exit 1; }
@@ -92,30 +93,28 @@ install_npm() {
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends npm >/dev/null
 }
 
-unpack_deps() {
-  if [ ! -f "$DEPS/pyarrow-26.0.1/.done" ]; then
-    bold "Unpacking Arrow 26.0.1"
-    rm -rf "$DEPS/pyarrow-26.0.1"; mkdir -p "$DEPS/pyarrow-26.0.1"
-    $PYTHON -m zipfile -e "$HEADRACE_CACHE/downloads/pyarrow-26.0.1-cp311-cp311-manylinux_2_28_x86_64.whl" "$DEPS/pyarrow-26.0.1"
-    touch "$DEPS/pyarrow-26.0.1/.done"
-  fi
-  if [ ! -f "$DEPS/duckdb-1.5.6/.done" ]; then
-    bold "Unpacking DuckDB 1.5.6"
-    rm -rf "$DEPS/duckdb-1.5.6"; mkdir -p "$DEPS/duckdb-1.5.6"
-    tar -xzf "$HEADRACE_CACHE/downloads/duckdb-node-bindings-linux-x64-1.5.6-r.1.tgz" -C "$DEPS/duckdb-1.5.6" \
-      --strip-components=1 package/libduckdb.so
-    tar -xzf "$HEADRACE_CACHE/downloads/duckdb-1.5.6.tar.gz" -C "$DEPS/duckdb-1.5.6" --strip-components=4 \
-      duckdb-1.5.6/external/duckdb/src/include
-    mv "$DEPS/duckdb-1.5.6/src/include" "$DEPS/duckdb-1.5.6/include" 2>/dev/null || true
-    touch "$DEPS/duckdb-1.5.6/.done"
-  fi
+unpack_arrow() {
+  [ ! -f "$DEPS/pyarrow-26.0.1/.done" ] || return 0
+  bold "Unpacking Arrow 26.0.1"
+  rm -rf "$DEPS/pyarrow-26.0.1"; mkdir -p "$DEPS/pyarrow-26.0.1"
+  $PYTHON -m zipfile -e "$HEADRACE_CACHE/downloads/pyarrow-26.0.1-cp311-cp311-manylinux_2_28_x86_64.whl" "$DEPS/pyarrow-26.0.1"
+  touch "$DEPS/pyarrow-26.0.1/.done"
 }
 
-fetch_group() {  # GROUP: everything that dependencies.lock names for it, into the cache, all at the same time
-  local kind group name version file sum reason fetching=() p
+unpack_duckdb() {
+  local dir=$DEPS/duckdb-1.5.6
+  [ ! -f "$dir/.done" ] || return 0
+  bold "Unpacking DuckDB 1.5.6"
+  mkdir -p "$dir"
+  tar -xzf "$HEADRACE_CACHE/downloads/duckdb-node-bindings-linux-x64-1.5.6-r.1.tgz" -C "$dir" --strip-components=1 package/libduckdb.so
+  tar -xzf "$HEADRACE_CACHE/downloads/duckdb-1.5.6.tar.gz" -C "$dir" --strip-components=4 duckdb-1.5.6/external/duckdb/src/include
+  touch "$dir/.done"
+}
+
+fetch_group() {  # GROUP [KINDS]: everything that dependencies.lock names for it, into the cache, all at the same time
+  local kind group name version file sum reason fetching=() p kinds=${2:-pypi sdist npm}
   while read -r kind group name version file sum reason; do
-    case $kind in pypi|npm|sdist) ;; *) continue ;; esac
-    [ "$group" = "$1" ] || continue
+    [[ $group = "$1" && " $kinds " = *" $kind "* ]] || continue
     [ -x "$HEADRACE_CACHE/fetch-venv/bin/pip" ] || $PYTHON -m venv "$HEADRACE_CACHE/fetch-venv"
     if [ ! -f "$HEADRACE_CACHE/downloads/$file" ]; then
       printf '  %-30s %-12s %s\n' "$name" "$version" "$reason"
@@ -306,7 +305,7 @@ setup() {
     fetch_group "$g"
     [ ! -f "tools/requirements-$g.txt" ] || install_venv "$g"
     case $g in
-      run) unpack_deps ;;
+      run) unpack_arrow; unpack_duckdb ;;
       engine)
         unpack_llama; build_xgrammar
         [ ! -f "$DEPS/llama-from-source" ] || build_llama ;;
@@ -426,22 +425,28 @@ wheel_and_trial() { wheel && try_wheel; }
 # ---------------------------------------------------------------- the rest
 
 demo() {
-  local engine
+  local duckdb engine
   if [ -f "$BUILD/release/python/headrace/_engine.abi3.so" ]; then
     setup run demo engine models
     build quiet
     first_chapters "$@"
   else
     # The first table needs the program alone, without engine, server and Python: what takes longer goes on beside that.
-    install_apt run engine
-    fetch_group run
-    unpack_deps
-    mkdir -p "$BUILD"
+    # So does DuckDB, which npm fetches: only a part of the program needs it. (With sudo, which may ask, Debian's packages come first.)
+    mkdir -p "$BUILD" "$DEPS/duckdb-1.5.6/include"
+    if [ "$(id -u)" -eq 0 ]; then install_apt run; else install_apt run engine; command -v npm >/dev/null || install_npm; fi
+    fetch_group run pypi
+    unpack_arrow
+    { fetch_group run && unpack_duckdb; } >"$BUILD/setup.log" 2>&1 &
+    duckdb=$!
+    trap 'kill $duckdb 2>/dev/null || true' EXIT
+    configure "$BUILD/release" -DHEADRACE_ENGINE=OFF
+    ninja_in "$BUILD/release" ingest
+    wait "$duckdb" || { tail -5 "$BUILD/setup.log" >&2; fail "DuckDB could not be fetched: see build/setup.log"; }
     bold "The rest is set up in the background (log: build/setup.log); tables come first."
-    { nice -n 19 bash tools/dev.sh setup run demo models && nice -n 19 bash tools/dev.sh setup engine; } >"$BUILD/setup.log" 2>&1 &
+    { nice -n 19 bash tools/dev.sh setup run demo models && nice -n 19 bash tools/dev.sh setup engine; } >>"$BUILD/setup.log" 2>&1 &
     engine=$!
     trap 'kill $engine 2>/dev/null || true' EXIT
-    configure "$BUILD/release" -DHEADRACE_ENGINE=OFF
     ninja_in "$BUILD/release" headrace
     first_chapters "$@"
     bold "That was the first table, $SECONDS seconds after the start. Now everything else is compiled."
