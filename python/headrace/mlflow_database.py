@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import pathlib
+import shutil
 import sqlite3
+import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
@@ -59,15 +61,32 @@ def _runs(database: sqlite3.Connection) -> Iterator[FoundRun]:
         yield run
 
 
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[sqlite3.Connection]:
+    """The database for reading. What a killed program left half-written is taken back in a copy: the file is not ours."""
+    with contextlib.ExitStack() as stack:
+        uri = f"file:{urllib.parse.quote(str(path.resolve()))}?mode=ro"
+        database = stack.enter_context(contextlib.closing(sqlite3.connect(uri, uri=True)))
+        try:
+            database.execute("select count(*) from sqlite_master")
+        except sqlite3.OperationalError as error:
+            if "readonly" not in str(error):  # SQLITE_READONLY_ROLLBACK: it has to be written to before it can be read
+                raise
+            folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            for file in (path, path.with_name(path.name + "-journal")):
+                shutil.copy(file, folder / file.name)
+            database = stack.enter_context(contextlib.closing(sqlite3.connect(folder / path.name)))
+        yield database
+
+
 def find(path: pathlib.Path) -> Iterator[FoundRun]:
     """The runs of a database that were not deleted, oldest first.
 
     Raises:
         ValueError: it is no database of MLflow's.
     """
-    uri = f"file:{urllib.parse.quote(str(path.resolve()))}?mode=ro"
-    with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
-        try:
+    try:
+        with _opened(path) as database:
             yield from _runs(database)
-        except sqlite3.Error as error:
-            raise ValueError(f"{path} is no database of MLflow's that can be read here: {error}") from error
+    except sqlite3.Error as error:
+        raise ValueError(f"{path} is no database of MLflow's that can be read here: {error}") from error

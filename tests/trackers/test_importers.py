@@ -9,6 +9,7 @@ import pathlib
 import random
 import subprocess
 import sys
+import textwrap
 
 import headrace as hr
 import pytest
@@ -270,6 +271,33 @@ def test_mlflow(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert runs["outer"].config == {"lr": "0.1", "net": "x"} and runs["outer"].tags == ["kind=small"]
     assert [runs[name].state for name in ("outer", "broken")] == ["finished", "failed"]
     assert runs["outer"].project == "demo"
+
+
+def test_mlflow_that_was_killed_while_it_wrote(tmp_path: pathlib.Path) -> None:
+    """SQLite has to take back what is half-written before it can be read, and the file is not ours to write to."""
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.set_experiment("killed")
+    with mlflow.start_run():
+        for step in range(50):
+            mlflow.log_metric("loss", step / 2, step=step)
+    killed = """
+        import os, signal, sqlite3, sys
+        database = sqlite3.connect(sys.argv[1])
+        database.execute("pragma cache_size = 1")
+        for step in range(5000):
+            database.execute("update metrics set value = 9, key = ? where step = 7", ("x" * step,))
+            database.execute("insert into tags select key || ?, value, run_uuid from tags limit 1", (str(step) * 50,))
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(killed), str(tmp_path / "mlflow.db")], check=False)
+    journal = tmp_path / "mlflow.db-journal"
+    assert journal.stat().st_size > 0
+    before = [path.read_bytes() for path in (tmp_path / "mlflow.db", journal)]
+    (run,) = importers.find(tmp_path / "mlflow.db")
+    assert run.series["loss"].values == [step / 2 for step in range(50)]
+    assert before == [path.read_bytes() for path in (tmp_path / "mlflow.db", journal)]
 
 
 def test_what_is_no_database_of_mlflow(tmp_path: pathlib.Path) -> None:
