@@ -91,8 +91,10 @@ fetch() {  # KIND NAME VERSION FILE SHA256: a checked file in the cache
 }
 
 # npm fetches packages by name. Where it is not installed: as a wheel, in two seconds. Debian's is 300 packages, and a minute.
-need_npm() {
-  ! command -v npm >/dev/null || return 0
+need_npm() { command -v npm >/dev/null || need_node; }
+
+need_node() {
+  [ ! -e "$NODE/bin/npm" ] || return 0
   local modules=$NODE/lib/node_modules
   fetch_group node
   rm -rf "$DEPS/node-24.19.0"; mkdir -p "$DEPS/node-24.19.0"
@@ -541,9 +543,10 @@ python_tests() {
 clients() {
   setup clients
   local js
+  need_node
+  PATH=$NODE/bin:$PATH  # the openai package wants Node 20 or later, which Debian 12 does not have
   js=$HEADRACE_CACHE/clients-js-$(cat tests/clients/js/* | sha256sum | cut -c1-12)
   if [ ! -f "$js/.done" ]; then
-    need_npm
     rm -rf "$js"; mkdir -p "$js"; cp tests/clients/js/* "$js/"
     (cd "$js" && npm ci --silent --no-audit --no-fund) || return 1
     touch "$js/.done"
