@@ -11,6 +11,11 @@ find_library(EXIF_LIBRARY exif REQUIRED)
 find_library(ROARING_LIBRARY roaring REQUIRED)
 if(HEADRACE_TESTS)
   find_package(GTest REQUIRED)
+  # With OpenMP, whose threads its products and our loops share.
+  find_library(DNNL_LIBRARY dnnl REQUIRED)
+  find_package(OpenMP REQUIRED)
+  add_library(onednn INTERFACE)
+  target_link_libraries(onednn INTERFACE ${DNNL_LIBRARY} OpenMP::OpenMP_CXX)
 endif()
 
 set(ARROW_ROOT "${HEADRACE_CACHE}/deps/pyarrow-26.0.1/pyarrow")

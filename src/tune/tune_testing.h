@@ -1,0 +1,55 @@
+// tune_testing: random matrices for the trainer's tests, and slow references in float64.
+#pragma once
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "tune/tensor.h"
+
+namespace headrace::tune {
+
+// Values with their matrix.
+template <typename T>
+struct Values {
+  std::vector<T> held;
+  Matrix matrix;
+
+  Values(int64_t rows, int64_t columns)
+      : held(static_cast<size_t>(rows * columns)), matrix(Matrix::Of(held.data(), rows, columns)) {}
+  Values(const Values&) = delete;
+  Values& operator=(const Values&) = delete;
+  double At(int64_t row, int64_t column) const {
+    return ToFloat(held[static_cast<size_t>(row * matrix.columns + column)]);
+  }
+  std::vector<double> Wide() const {
+    std::vector<double> wide;
+    for (const T& value : held) wide.push_back(ToFloat(value));
+    return wide;
+  }
+};
+
+template <typename T>
+void Randomize(std::mt19937* random, Values<T>* values) {
+  std::normal_distribution<float> normal;
+  for (T& value : values->held) FromFloat(normal(*random), &value);
+}
+
+// Half the distance between neighbours at 1.
+template <typename T>
+constexpr double Rounding() {
+  return DTypeOf<T>() == DType::kF32 ? std::ldexp(1.0, -24) : std::ldexp(1.0, -8);
+}
+
+// The derivative of `loss` by x[i], by central differences in float64.
+template <typename F>
+double Slope(std::vector<double> x, size_t i, F&& loss) {
+  const double step = 1e-5;
+  const double at = x[i];
+  x[i] = at + step;
+  const double above = loss(x);
+  x[i] = at - step;
+  return (above - loss(x)) / (2 * step);
+}
+
+}  // namespace headrace::tune
