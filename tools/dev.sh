@@ -551,7 +551,7 @@ clients() {
     (cd "$js" && npm ci --silent --no-audit --no-fund) || return 1
     touch "$js/.done"
   fi
-  echo "  openai, anthropic, langchain, instructor, litellm, ai, lm-eval, schemathesis, opentelemetry, openinference, openllmetry"
+  echo "  openai, anthropic, langchain, instructor, litellm, ai, lm-eval, schemathesis, opentelemetry (HTTP, gRPC), openinference, openllmetry"
   HEADRACE_CLIENTS_JS=$js "$(venv clients)/bin/python" -m pytest -q -p no:cacheprovider tests/clients
 }
 

@@ -1,5 +1,6 @@
 // serve: models behind HTTP.
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -20,7 +21,7 @@ namespace {
 
 struct ServeWords {
   std::vector<std::string> models, adapters, aliases, load;
-  std::string config, record = "full", memory, chat_template;
+  std::string config, record = "full", memory, chat_template, otlp_grpc_port;
   bool print_config = false;
   double drain = 30, max_itl = 0;
   int queue = 1024, slots = 32;
@@ -84,6 +85,16 @@ Result<std::vector<serve::ModelChoice>> ChooseModels(const ServeWords& words,
   return choices;
 }
 
+Status ReadGrpcPort(const std::string& text, http::HttpOptions* options) {
+  if (text.empty()) return Status::Ok();
+  uint16_t port = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  if (error != std::errc() || end != text.data() + text.size())
+    return Status::Invalid("--otlp-grpc-port is a port, 0 to 65535, not '" + text + "'");
+  options->http2 = http::Http2Options{port};
+  return Status::Ok();
+}
+
 Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
   if (!words->config.empty()) HEADRACE_TRY(ReadConfig(words->config, command));
   if (words->print_config) {
@@ -92,6 +103,7 @@ Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
   }
   serve::ServeOptions& options = words->options;
   HEADRACE_ASSIGN(options.record, serve::ParseRecordMode(words->record));
+  HEADRACE_TRY(ReadGrpcPort(words->otlp_grpc_port, &options.http));
   if (!words->memory.empty()) {
     HEADRACE_ASSIGN(options.model.loader.memory, ParseByteSize(words->memory));
   }
@@ -134,11 +146,15 @@ Status RunServe(const Context& context, ServeWords* words, CLI::App* command) {
   std::string names;
   for (const auto& choice : options.models) names += (names.empty() ? "" : ", ") + choice.name;
   if (context.json) {
-    PrintJson({{"url", server->url()}, {"port", server->port()}, {"models", names}});
+    nlohmann::ordered_json facts = {{"url", server->url()}, {"port", server->port()}, {"models", names}};
+    if (!server->otlp_grpc().empty()) facts["otlp_grpc"] = server->otlp_grpc();
+    PrintJson(facts);
     std::fflush(stdout);
   } else {
     std::fprintf(stderr, "headrace serves %s at %s (ready in %.1f s; Ctrl-C stops it)\n", names.c_str(),
                  server->url().c_str(), MonotonicSeconds() - before);
+    if (!server->otlp_grpc().empty())
+      std::fprintf(stderr, "headrace: spans over OTLP/gRPC are taken at %s\n", server->otlp_grpc().c_str());
     HEADRACE_ASSIGN(const model::Backends backends, model::LoadBackends());
     if (!context.quiet)
       for (const std::string& line : DeviceLines(backends))
@@ -165,7 +181,8 @@ CLI::Option* Env(CLI::Option* option, const char* name) {
   return option->envname(std::string("HEADRACE_SERVE_") + name);
 }
 
-void AddListenOptions(CLI::App* command, http::HttpOptions* h) {
+void AddListenOptions(CLI::App* command, ServeWords* words) {
+  http::HttpOptions* h = &words->options.http;
   Env(command
           ->add_option("--host", h->hosts,
                        "Where to listen; others can reach 0.0.0.0; unix:PATH is a socket file; repeatable")
@@ -173,6 +190,13 @@ void AddListenOptions(CLI::App* command, http::HttpOptions* h) {
           ->capture_default_str(),
       "HOST");
   Env(command->add_option("--port", h->port, "0: any free one")->capture_default_str(), "PORT");
+  Env(command
+          ->add_option("--otlp-grpc-port", words->otlp_grpc_port,
+                       "Take spans over OTLP/gRPC, too, at this port of the same hosts: 4317 is where "
+                       "OpenTelemetry's SDKs send by themselves; 0: any free one (default: not taken; "
+                       "OTLP/HTTP is /v1/traces of --port)")
+          ->type_name("UINT"),
+      "OTLP_GRPC_PORT");
   Env(command->add_option("--certificate", h->certificate, "A PEM file: TLS, with --private-key"),
       "CERTIFICATE");
   Env(command->add_option("--private-key", h->private_key, "The certificate's key, PEM"), "PRIVATE_KEY");
@@ -257,7 +281,7 @@ void AddServe(CLI::App* app, Context* context, Action* action) {
   command->add_option(
       "models", words->models,
       "GGUF files, or models of the catalog; NAME=MODEL names one for clients. None: all of the catalog");
-  AddListenOptions(command, &h);
+  AddListenOptions(command, words.get());
   Env(command->add_option("--chat-template", words->chat_template,
                           "For models that bring none: chatml, gemma, llama3, plain, or a template's text"),
       "CHAT_TEMPLATE");

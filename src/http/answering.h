@@ -9,9 +9,9 @@
 #include <string>
 #include <string_view>
 
-#include "http/gzip.h"
 #include "http/http_server.h"
 #include "http/loop.h"
+#include "http/request_head.h"
 
 namespace headrace::http {
 
@@ -27,17 +27,7 @@ class Answering final : public Exchange, public std::enable_shared_from_this<Ans
         max_body_(max_body),
         finish_head_(std::move(finish_head)) {}
   const HttpRequest& request() const override { return request_; }
-  Status DecodeBody() override {
-    std::string_view encoding = request_.Header("content-encoding");
-    if (encoding.empty() || encoding == "identity" || request_.body.empty()) return Status::Ok();
-    if (encoding != "gzip" && encoding != "x-gzip")
-      return Status::Unsupported("a body in the encoding '" + std::string(encoding.substr(0, 64)) +
-                                 "' is not read here: send it as it is, or in gzip");
-    HEADRACE_ASSIGN(request_.body, Gunzip(request_.body, max_body_));
-    std::erase_if(request_.headers,
-                  [](const auto& field) { return boost::beast::iequals(field.first, "content-encoding"); });
-    return Status::Ok();
-  }
+  Status DecodeBody() override { return Inflate(&request_, max_body_); }
 
   void Answer(HttpResponse response) override {
     Later([response = std::move(response)](Answering& self) mutable {

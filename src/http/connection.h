@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -14,12 +13,11 @@
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
 #include <chrono>
-#include <condition_variable>
-#include <mutex>
 #include <sstream>
 
 #include "http/answering.h"
 #include "http/request_head.h"
+#include "http/shared.h"
 
 namespace headrace::http {
 
@@ -35,58 +33,6 @@ using TlsStream = beast::ssl_stream<PlainStream>;
 inline std::chrono::milliseconds Milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
 }
-
-// What a connection's exchanges share with the server.
-struct Shared {
-  std::shared_ptr<Loop> loop;
-  HttpOptions options;
-  Handler handler;
-  std::atomic<bool> draining{false};
-  std::atomic<int64_t> connections{0}, answering{0}, accepted{0}, refused{0}, gone{0}, malformed{0},
-      too_slow{0};
-  std::atomic<int64_t> body_bytes{0};  // of all requests that are read or answered
-
-  void BeginAnswer() { ++answering; }
-  void EndAnswer() {
-    if (--answering > 0) return;
-    const std::lock_guard lock(mutex_);  // nobody is between a look at the count and its wait
-    all_answered_.notify_all();
-  }
-  bool WaitUntilAnswered(double seconds, const StopToken& stop) {
-    std::unique_lock lock(mutex_);
-    return all_answered_.wait_for(lock, stop.standard(), WaitDuration(seconds),
-                                  [&] { return answering == 0; });
-  }
-
-  std::string ErrorBody(int status, const std::string& message, const std::string& path) const {
-    return options.error_body ? options.error_body(status, message, path) : message + "\n";
-  }
-
- private:
-  std::mutex mutex_;  // of the condition alone
-  std::condition_variable_any all_answered_;
-};
-
-// Bytes of the room that all bodies have, as long as it lives.
-class BodyRoom {
- public:
-  explicit BodyRoom(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
-  ~BodyRoom() { shared_->body_bytes -= bytes_; }
-  BodyRoom(const BodyRoom&) = delete;
-  BodyRoom& operator=(const BodyRoom&) = delete;
-  // False: there is no room for so many. What is there already stays.
-  bool GrowTo(int64_t bytes) {
-    const int64_t more = bytes - bytes_;
-    if (more > 0 && shared_->body_bytes + more > shared_->options.max_bodies) return false;
-    shared_->body_bytes += more;
-    bytes_ = bytes;
-    return true;
-  }
-
- private:
-  std::shared_ptr<Shared> shared_;
-  int64_t bytes_ = 0;
-};
 
 // Gives an operation on a socket some time, and cancels it then, but leaves the socket open: what was too
 // slow is told so.
@@ -105,12 +51,6 @@ class Deadline {
  private:
   asio::steady_timer timer_;
   std::shared_ptr<bool> passed_;
-};
-
-class Closable {
- public:
-  virtual ~Closable() = default;
-  virtual void CloseIfIdle() = 0;
 };
 
 template <typename Stream>

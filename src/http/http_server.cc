@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "http/connection.h"
+#include "http/http2_connection.h"
 
 namespace headrace::http {
 namespace {
@@ -29,6 +30,22 @@ std::string PeerName(const tcp::socket& socket) {
   return socket.remote_endpoint(ignored).address().to_string();
 }
 std::string PeerName(const Local::socket&) { return "unix"; }
+
+// Of what a client offers, "h2" (RFC 7301): one that offers something, and not that, is told so.
+int ChooseHttp2(SSL*, const unsigned char** out, unsigned char* size, const unsigned char* offered,
+                unsigned offered_size, void*) {
+  static constexpr unsigned char kHttp2[] = {2, 'h', '2'};
+  return SSL_select_next_proto(const_cast<unsigned char**>(out), size, kHttp2, sizeof kHttp2, offered,
+                               offered_size) == OPENSSL_NPN_NEGOTIATED
+             ? SSL_TLSEXT_ERR_OK
+             : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+// What listens at TCP ports, and what is spoken there.
+struct Door {
+  tcp::acceptor acceptor;
+  bool http2 = false;
+};
 
 class BeastServer final : public HttpServer {
  public:
@@ -49,24 +66,26 @@ class BeastServer final : public HttpServer {
     const HttpOptions& options = shared_->options;
     if (options.certificate.empty() != options.private_key.empty())
       return Status::Invalid("TLS needs both a certificate and its private key");
-    error_code error;
     if (!options.certificate.empty()) {
-      tls_ = std::make_unique<asio::ssl::context>(asio::ssl::context::tls_server);
-      tls_->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 |
-                        asio::ssl::context::no_tlsv1_1);
-      tls_->use_certificate_chain_file(options.certificate, error);
-      if (error)
-        return Status::Invalid("cannot use the certificate " + options.certificate + ": " + error.message());
-      tls_->use_private_key_file(options.private_key, asio::ssl::context::pem, error);
-      if (error)
-        return Status::Invalid("cannot use the private key " + options.private_key + ": " + error.message());
+      HEADRACE_ASSIGN(tls_, Tls());
+      HEADRACE_ASSIGN(http2_tls_, Tls());
+      SSL_CTX_set_alpn_select_cb(http2_tls_->native_handle(), ChooseHttp2, nullptr);
     }
     if (options.hosts.empty()) return Status::Invalid("there is no host to listen at");
+    uint16_t port = options.port;
     for (const std::string& host : options.hosts)
-      HEADRACE_TRY(host.starts_with(kUnix) ? ListenAtFile(host.substr(kUnix.size())) : ListenAt(host));
+      HEADRACE_TRY(host.starts_with(kUnix) ? ListenAtFile(host.substr(kUnix.size()))
+                                           : ListenAt(host, false, &port));
+    if (!doors_.empty()) port_ = port;
+    if (options.http2) {
+      if (doors_.empty()) return Status::Invalid("HTTP/2 has a TCP port, and all hosts are socket files");
+      http2_port_ = options.http2->port;
+      for (const std::string& host : options.hosts)
+        if (!host.starts_with(kUnix)) HEADRACE_TRY(ListenAt(host, true, &http2_port_));
+    }
     std::signal(SIGPIPE, SIG_IGN);
-    for (tcp::acceptor& acceptor : acceptors_) asio::co_spawn(io_, Accept(&acceptor), asio::detached);
-    for (Local::acceptor& acceptor : local_) asio::co_spawn(io_, Accept(&acceptor), asio::detached);
+    for (Door& door : doors_) asio::co_spawn(io_, Accept(&door.acceptor, door.http2), asio::detached);
+    for (Local::acceptor& acceptor : local_) asio::co_spawn(io_, Accept(&acceptor, false), asio::detached);
     thread_ = std::thread([this] {
       pthread_setname_np(pthread_self(),
                          "hr-http");  // told apart in top -H, and by the benchmark of overhead
@@ -77,6 +96,7 @@ class BeastServer final : public HttpServer {
   }
 
   uint16_t port() const override { return port_; }
+  uint16_t http2_port() const override { return http2_port_; }
   HttpStats stats() const override {
     return {shared_->connections, shared_->answering, shared_->accepted, shared_->refused,
             shared_->gone,        shared_->malformed, shared_->too_slow};
@@ -91,7 +111,7 @@ class BeastServer final : public HttpServer {
     shared_->draining = true;
     asio::post(io_, [this] {
       error_code ignored;
-      for (tcp::acceptor& acceptor : acceptors_) acceptor.close(ignored);
+      for (Door& door : doors_) door.acceptor.close(ignored);
       for (Local::acceptor& acceptor : local_) acceptor.close(ignored);
     });
     const std::lock_guard lock(mutex_);
@@ -104,9 +124,25 @@ class BeastServer final : public HttpServer {
   }
 
  private:
-  Status ListenAt(const std::string& host) {
+  Result<std::unique_ptr<asio::ssl::context>> Tls() const {
+    const HttpOptions& options = shared_->options;
     error_code error;
-    const uint16_t port = port_ != 0 ? port_ : shared_->options.port;  // the first one's, where any would do
+    auto tls = std::make_unique<asio::ssl::context>(asio::ssl::context::tls_server);
+    tls->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 |
+                     asio::ssl::context::no_tlsv1_1);
+    tls->use_certificate_chain_file(options.certificate, error);
+    if (error)
+      return Status::Invalid("cannot use the certificate " + options.certificate + ": " + error.message());
+    tls->use_private_key_file(options.private_key, asio::ssl::context::pem, error);
+    if (error)
+      return Status::Invalid("cannot use the private key " + options.private_key + ": " + error.message());
+    return tls;
+  }
+
+  // `wanted`: 0 for any free one, which it then is, for the next host.
+  Status ListenAt(const std::string& host, bool http2, uint16_t* wanted) {
+    error_code error;
+    const uint16_t port = *wanted;
     tcp::resolver resolver(io_);
     const auto found = resolver.resolve(host, std::to_string(port), error);
     if (error || found.empty())
@@ -121,9 +157,11 @@ class BeastServer final : public HttpServer {
     if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
     if (error)
       return Status::Io("cannot listen at " + host + ":" + std::to_string(port) + ": " + error.message() +
-                        (error == asio::error::address_in_use ? "; name another with --port" : ""));
-    port_ = acceptor.local_endpoint().port();
-    acceptors_.push_back(std::move(acceptor));
+                        (error != asio::error::address_in_use ? ""
+                         : http2                              ? "; name another with --otlp-grpc-port"
+                                                              : "; name another with --port"));
+    *wanted = acceptor.local_endpoint().port();
+    doors_.push_back({std::move(acceptor), http2});
     return Status::Ok();
   }
 
@@ -153,7 +191,7 @@ class BeastServer final : public HttpServer {
   }
 
   template <typename Acceptor>
-  asio::awaitable<void> Accept(Acceptor* acceptor) {
+  asio::awaitable<void> Accept(Acceptor* acceptor, bool http2) {
     for (;;) {
       error_code error;
       typename Acceptor::protocol_type::socket socket(io_);
@@ -167,6 +205,7 @@ class BeastServer final : public HttpServer {
       ++shared_->accepted;
       if (shared_->connections >= shared_->options.max_connections) {
         ++shared_->refused;
+        if (http2) continue;  // closed: clients try again
         const std::string body = shared_->ErrorBody(503, "there are too many connections; try again", "");
         const std::string text =
             "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: "
@@ -180,7 +219,13 @@ class BeastServer final : public HttpServer {
       if constexpr (std::is_same_v<Acceptor, tcp::acceptor>) socket.set_option(tcp::no_delay(true), ignored);
       socket.non_blocking(true, ignored);
       PlainStream plain{asio::generic::stream_protocol::socket(std::move(socket))};
-      if (tls_ && std::is_same_v<Acceptor, tcp::acceptor>) {
+      const bool tls = tls_ && std::is_same_v<Acceptor, tcp::acceptor>;
+      if (http2 && tls) {
+        OpenHttp2(std::make_shared<Http2Connection<TlsStream>>(TlsStream(std::move(plain), *http2_tls_),
+                                                               shared_, peer));
+      } else if (http2) {
+        OpenHttp2(std::make_shared<Http2Connection<PlainStream>>(std::move(plain), shared_, peer));
+      } else if (tls) {
         Open(std::make_shared<Connection<TlsStream>>(TlsStream(std::move(plain), *tls_), shared_, peer));
       } else {
         Open(std::make_shared<Connection<PlainStream>>(std::move(plain), shared_, peer));
@@ -190,14 +235,20 @@ class BeastServer final : public HttpServer {
 
   template <typename Stream>
   void Open(std::shared_ptr<Connection<Stream>> connection) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (open_.size() >= 64 && open_.size() >= 2 * static_cast<size_t>(shared_->connections.load()))
-        std::erase_if(open_, [](const auto& weak) { return weak.expired(); });
-      open_.push_back(connection);
-    }
+    Remember(connection);
     asio::co_spawn(
         io_, [connection]() -> asio::awaitable<void> { co_await connection->Run(); }, asio::detached);
+  }
+  template <typename Stream>
+  void OpenHttp2(std::shared_ptr<Http2Connection<Stream>> connection) {
+    Remember(connection);
+    connection->Run();
+  }
+  void Remember(const std::shared_ptr<Closable>& connection) {
+    const std::lock_guard lock(mutex_);
+    if (open_.size() >= 64 && open_.size() >= 2 * static_cast<size_t>(shared_->connections.load()))
+      std::erase_if(open_, [](const auto& weak) { return weak.expired(); });
+    open_.push_back(connection);
   }
 
   std::shared_ptr<Shared> shared_;
@@ -205,11 +256,11 @@ class BeastServer final : public HttpServer {
   // kernel takes for it. Whatever takes long runs elsewhere.
   asio::io_context io_{1};
   asio::executor_work_guard<asio::io_context::executor_type> stay_;
-  std::unique_ptr<asio::ssl::context> tls_;
-  std::list<tcp::acceptor> acceptors_;
+  std::unique_ptr<asio::ssl::context> tls_, http2_tls_;
+  std::list<Door> doors_;
   std::list<Local::acceptor> local_;
   std::vector<std::string> files_;  // socket files, which go with the server
-  uint16_t port_ = 0;
+  uint16_t port_ = 0, http2_port_ = 0;
   std::mutex mutex_;
   std::vector<std::weak_ptr<Closable>> open_;
   std::thread thread_;

@@ -1,5 +1,6 @@
 // http: connections, and what is asked on them. Nothing here knows of models: a Handler gets an Exchange and
-// answers it, at once or later, from any thread. HTTP/1.1 by Boost.Beast, TLS by OpenSSL.
+// answers it, at once or later, from any thread. HTTP/1.1 by Boost.Beast, HTTP/2 (at a port of its own) by
+// nghttp2, TLS by OpenSSL.
 //
 //   HEADRACE_ASSIGN(auto server, HttpServer::Start({.port = 8000}, [](std::shared_ptr<Exchange> exchange) {
 //     exchange->Answer({200, {}, "hello"});
@@ -24,7 +25,8 @@ struct HttpRequest {
   std::string method, path, query;  // the path without the query, percent-encoding undone
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
-  std::string peer;  // "127.0.0.1"; "unix"
+  std::string peer;    // "127.0.0.1"; "unix"
+  bool http2 = false;  // it came over HTTP/2: names of headers are in lower case
   // Case does not matter; "" where there is none.
   std::string_view Header(std::string_view name) const;
 };
@@ -34,6 +36,16 @@ struct HttpResponse {
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
   std::string type = "application/json";
+  std::vector<std::pair<std::string, std::string>> trailers = {};  // after the body; of HTTP/2 alone
+};
+
+// HTTP/2 without an HTTP/1.1 before it (RFC 9113, 3.3: by prior knowledge, or ALPN with TLS), at the same
+// hosts as HTTP/1.1 but not at socket files. Answers are whole: pieces are gathered until their end.
+struct Http2Options {
+  uint16_t port = 0;      // 0: any free one
+  int max_streams = 100;  // requests of one connection at once, those that the peer gave up included
+  // The answer to what is too large (413), too slow (408), or for which there is no room (503).
+  std::function<HttpResponse(int status, const std::string& message)> fault;
 };
 
 struct HttpOptions {
@@ -55,8 +67,9 @@ struct HttpOptions {
   // Looks at a request before its body is read: an answer refuses it, and the connection ends. On the
   // network's thread: it must not block.
   std::function<std::optional<HttpResponse>(const HttpRequest& head)> on_header;
-  // Adds to the head of every answer what all have, before it is sent.
+  // Adds to the head of every answer of HTTP/1.1 what all have, before it is sent.
   std::function<void(const HttpRequest& request, HttpResponse* head)> finish_head;
+  std::optional<Http2Options> http2;  // beside HTTP/1.1, within the same limits
 };
 
 // The value of a name in a query ("a=1&b=2"), percent-encoding undone; "" where there is none.
@@ -98,7 +111,8 @@ class HttpServer {
   static Result<std::unique_ptr<HttpServer>> Start(HttpOptions options, Handler handler);
   virtual ~HttpServer() = default;  // stops
 
-  virtual uint16_t port() const = 0;  // 0 where all hosts are socket files
+  virtual uint16_t port() const = 0;        // 0 where all hosts are socket files
+  virtual uint16_t http2_port() const = 0;  // 0 where there is none
   virtual HttpStats stats() const = 0;
   // Runs later on the network's thread.
   virtual void After(double seconds, std::function<void()> work) = 0;

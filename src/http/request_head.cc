@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "http/gzip.h"
+
 namespace headrace::http {
 
 std::string Unescaped(std::string_view text) {
@@ -49,11 +51,27 @@ Result<HttpRequest> ReadHead(const boost::beast::http::request_header<>& head) {
     std::erase_if(request.headers, [](const auto& field) { return beast::iequals(field.first, "host"); });
     request.headers.emplace_back("Host", authority);
   }
-  const size_t question = target.find('?');
-  request.path = Unescaped(target.substr(0, question));
-  if (request.path.empty()) request.path = "/";
-  if (question != std::string_view::npos) request.query = std::string(target.substr(question + 1));
+  SplitTarget(target, &request);
   return request;
+}
+
+void SplitTarget(std::string_view target, HttpRequest* request) {
+  const size_t question = target.find('?');
+  request->path = Unescaped(target.substr(0, question));
+  if (request->path.empty()) request->path = "/";
+  if (question != std::string_view::npos) request->query = std::string(target.substr(question + 1));
+}
+
+Status Inflate(HttpRequest* request, int64_t most) {
+  const std::string_view encoding = request->Header("content-encoding");
+  if (encoding.empty() || encoding == "identity" || request->body.empty()) return Status::Ok();
+  if (encoding != "gzip" && encoding != "x-gzip")
+    return Status::Unsupported("a body in the encoding '" + std::string(encoding.substr(0, 64)) +
+                               "' is not read here: send it as it is, or in gzip");
+  HEADRACE_ASSIGN(request->body, Gunzip(request->body, most));
+  std::erase_if(request->headers,
+                [](const auto& field) { return boost::beast::iequals(field.first, "content-encoding"); });
+  return Status::Ok();
 }
 
 }  // namespace headrace::http

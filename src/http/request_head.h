@@ -16,4 +16,10 @@ std::string Unescaped(std::string_view text);
 // absolute form (as to a proxy) names the host itself.
 Result<HttpRequest> ReadHead(const boost::beast::http::request_header<>& head);
 
+// The path and the query of a target that begins with '/', or is "*".
+void SplitTarget(std::string_view target, HttpRequest* request);
+
+// A body that came compressed becomes what it was, at most so many bytes; as Exchange::DecodeBody says.
+Status Inflate(HttpRequest* request, int64_t most);
+
 }  // namespace headrace::http

@@ -1,5 +1,7 @@
 #include "serve/refusal.h"
 
+#include "serve/grpc.h"
+
 namespace headrace::serve {
 
 std::vector<std::pair<std::string, std::string>> AnswerHeaders(const Caller& caller, const Allowance& a,
@@ -71,13 +73,15 @@ bool SpeaksAnthropic(const http::HttpRequest& request) {
   return request.path.starts_with("/v1/messages") || !request.Header("anthropic-version").empty();
 }
 
-http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const std::string& request_id,
+http::HttpResponse FaultAnswer(const api::Fault& fault, const http::HttpRequest& request,
+                               const std::string& request_id,
                                std::vector<std::pair<std::string, std::string>> headers) {
+  if (request.http2) return CallFault(fault, std::move(headers));
   if (fault.retry_after > 0)
     headers.emplace_back("Retry-After", std::to_string(static_cast<int>(fault.retry_after + 0.999)));
   if (fault.status == 401) headers.emplace_back("WWW-Authenticate", "Bearer");
   return {fault.status, std::move(headers),
-          anthropic ? api::AnthropicError(fault, request_id) : api::OpenAiError(fault)};
+          SpeaksAnthropic(request) ? api::AnthropicError(fault, request_id) : api::OpenAiError(fault)};
 }
 
 }  // namespace headrace::serve

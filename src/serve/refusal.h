@@ -35,8 +35,9 @@ std::optional<api::Fault> NotTokens(const Served& served, const std::vector<mode
 // Whether the client speaks Anthropic's API: its errors have another shape.
 bool SpeaksAnthropic(const http::HttpRequest& request);
 
-// The fault as an answer. `headers`: as AnswerHeaders makes them.
-http::HttpResponse FaultAnswer(const api::Fault& fault, bool anthropic, const std::string& request_id,
+// The fault as an answer to the request. `headers`: as AnswerHeaders makes them.
+http::HttpResponse FaultAnswer(const api::Fault& fault, const http::HttpRequest& request,
+                               const std::string& request_id,
                                std::vector<std::pair<std::string, std::string>> headers);
 
 }  // namespace headrace::serve

@@ -6,6 +6,7 @@
 #include "api/writer.h"
 #include "base/clock.h"
 #include "base/ids.h"
+#include "serve/grpc.h"
 #include "serve/refusal.h"
 #include "serve/routes.h"
 #include "serve/services.h"
@@ -18,7 +19,12 @@ constexpr double kTickSeconds = 1;           // between looks at the keys
 constexpr int64_t kMostUnwanted = 64 << 10;  // bytes of a body that nothing reads
 constexpr double kEndSeconds = 5;            // for those that are told that the server ends
 
-bool IsLocal(const std::string& host) { return IsLoopback(host) || host.starts_with("unix:"); }
+bool IsSocketFile(const std::string& host) { return host.starts_with("unix:"); }
+bool IsLocal(const std::string& host) { return IsLoopback(host) || IsSocketFile(host); }
+
+Match Find(const http::HttpRequest& head) {
+  return head.http2 ? FindCall(head.method, head.path) : FindRoute(head.method, head.path);
+}
 
 // As OpenAI's clients send it, as Anthropic's do, and as Azure's; "" for none.
 std::string_view GivenKey(const http::HttpRequest& request) {
@@ -38,6 +44,7 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
   Services& services = *server->services_;
   services.build = model::BuildDescription();
   services.strict_fields = options.strict_fields;
+  services.max_body = options.http.max_body;
   if (!options.defaults.empty())
     if (const auto fault = api::ParseDefaults(options.defaults, &services.defaults))
       return Status::Invalid("--defaults: " + (fault->param.empty() ? "" : fault->param + " ") +
@@ -64,6 +71,10 @@ Result<std::unique_ptr<Server>> Server::Start(std::shared_ptr<table::Catalog> ca
   options.http.finish_head = [raw = server.get()](const auto& request, auto* head) {
     raw->cors_.Tell(request, head);
   };
+  if (options.http.http2)
+    options.http.http2->fault = [](int status, const std::string& message) {
+      return CallFault({status, "", "", message, status == 503 ? 1.0 : 0}, {});
+    };
   server->options_ = options;
   HEADRACE_ASSIGN(server->http_, http::HttpServer::Start(options.http, [raw = server.get()](auto exchange) {
                     raw->Handle(std::move(exchange));
@@ -84,14 +95,22 @@ Server::~Server() {
   services_->models.reset();
 }
 
+// "NAME" or "[ADDRESS]"; "" where all are socket files.
+std::string Server::FirstHost() const {
+  for (const std::string& host : options_.http.hosts)
+    if (!IsSocketFile(host)) return host.find(':') != std::string::npos ? "[" + host + "]" : host;
+  return "";
+}
+
 std::string Server::url() const {
-  const std::string scheme = options_.http.certificate.empty() ? "http://" : "https://";
-  const std::vector<std::string>& hosts = options_.http.hosts;
-  const auto reached = std::find_if(hosts.begin(), hosts.end(),
-                                    [](const std::string& host) { return !host.starts_with("unix:"); });
-  if (reached == hosts.end()) return hosts.front();
-  const bool v6 = reached->find(':') != std::string::npos;
-  return scheme + (v6 ? "[" + *reached + "]" : *reached) + ":" + std::to_string(http_->port());
+  const std::string host = FirstHost();
+  if (host.empty()) return options_.http.hosts.front();
+  return (options_.http.certificate.empty() ? "http://" : "https://") + host + ":" +
+         std::to_string(http_->port());
+}
+
+std::string Server::otlp_grpc() const {
+  return http_->http2_port() == 0 ? "" : FirstHost() + ":" + std::to_string(http_->http2_port());
 }
 
 // The clock; keys that were made, changed or revoked: their weights go to every model.
@@ -136,12 +155,12 @@ http::HttpResponse Server::NoRoute(const http::HttpRequest& request, const Match
   // Not told of as rows: strangers' spiders ask for much.
   const int status = match.allowed.empty() ? 404 : 405;
   services_->metrics->Answered(match.name, status);
-  http::HttpResponse response = FaultAnswer(
-      {status, "", "",
-       match.allowed.empty() ? "there is nothing at " + request.path
-                             : request.path + " takes " + match.allowed + ", not " + request.method,
-       0},
-      SpeaksAnthropic(request), caller.request_id, AnswerHeaders(caller, {}, {}));
+  const std::string why =
+      !match.allowed.empty() ? request.path + " takes " + match.allowed + ", not " + request.method
+      : request.http2        ? "spans are taken here (TraceService), and nothing at " + request.path
+                             : "there is nothing at " + request.path;
+  http::HttpResponse response =
+      FaultAnswer({status, "", "", why, 0}, request, caller.request_id, AnswerHeaders(caller, {}, {}));
   if (!match.allowed.empty()) response.headers.emplace_back("Allow", match.allowed);
   return response;
 }
@@ -165,11 +184,13 @@ std::optional<api::Fault> Server::Admit(const http::HttpRequest& head, const Mat
 
 // Before a body is read: who may not ask does not get to send one.
 std::optional<http::HttpResponse> Server::Gate(const http::HttpRequest& head) {
-  const Match match = FindRoute(head.method, head.path);
+  if (head.http2)
+    if (auto answer = NoCall(head)) return answer;
+  const Match match = Find(head);
   Caller caller;
   caller.request_id = Uuid::Random().ToString();
   caller.route = match.name;
-  const bool chunks = !head.Header("transfer-encoding").empty();
+  const bool chunks = head.http2 || !head.Header("transfer-encoding").empty();
   const bool large =
       chunks || std::strtoll(std::string(head.Header("content-length")).c_str(), nullptr, 10) > kMostUnwanted;
   if (match.route == nullptr) {
@@ -181,7 +202,7 @@ std::optional<http::HttpResponse> Server::Gate(const http::HttpRequest& head) {
     fault = api::Fault{413, "", "", head.path + " takes no body", 0};
   if (!fault) return std::nullopt;
   services_->metrics->Answered(match.name, fault->status);
-  return FaultAnswer(*fault, SpeaksAnthropic(head), caller.request_id, AnswerHeaders(caller, {}, {}));
+  return FaultAnswer(*fault, head, caller.request_id, AnswerHeaders(caller, {}, {}));
 }
 
 // What a key without the route's scope is told; nothing where it has it.
@@ -199,9 +220,9 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
   caller.arrived = MonotonicSeconds();
   caller.arrived_us = NowMicros();
   const http::HttpRequest& request = exchange->request();
-  Match match = FindRoute(request.method, request.path);
+  Match match = Find(request);
   caller.route = match.name;
-  if (request.method == "OPTIONS" && !match.allowed.empty())
+  if (request.method == "OPTIONS" && !match.allowed.empty() && !request.http2)
     return exchange->Answer(cors_.Preflight(request, match.allowed));
   if (match.route == nullptr) return exchange->Answer(NoRoute(request, match, caller));
   const Route& route = *match.route;
@@ -211,14 +232,23 @@ void Server::Handle(std::shared_ptr<http::Exchange> exchange) {
                     std::move(match.rest)};
   if (fault) return (void)asked.ticket->Refuse(*fault);
   if (route.runs == Runs::kInline) return route.answer(asked);
-  const auto work = [&route, asked] {
+  Run(route, asked);
+}
+
+// On a worker.
+void Server::Run(const Route& route, Asked asked) {
+  const std::shared_ptr<Ticket> ticket = asked.ticket;
+  const auto gone = std::make_shared<std::atomic<bool>>(false);
+  if (ticket->request().http2) ticket->exchange()->OnGone([gone] { *gone = true; });
+  const auto work = [&route, asked = std::move(asked), gone] {
+    if (*gone) return (void)asked.ticket->Tell({});  // its sender has taken it back
     if (const Status decoded = asked.ticket->exchange()->DecodeBody(); !decoded.ok()) {
       const int status = decoded.Is(Code::kUnsupported) ? 415 : decoded.Is(Code::kLimit) ? 413 : 400;
       return (void)asked.ticket->Refuse({status, "", "", decoded.ToString(), 0});
     }
     route.answer(asked);
   };
-  if (services_->stopping || !services_->workers.TrySubmit(work)) asked.ticket->Refuse(ShuttingDown());
+  if (services_->stopping || !services_->workers.TrySubmit(work)) ticket->Refuse(ShuttingDown());
 }
 
 // Until no request runs and no answer's last byte is still to be written. One that has begun to arrive may

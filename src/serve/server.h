@@ -21,13 +21,15 @@
 
 namespace headrace::serve {
 
+struct Asked;
 struct Caller;
 struct KeyFacts;
 struct Match;
+struct Route;
 struct Services;
 
 struct ServeOptions {
-  http::HttpOptions http;
+  http::HttpOptions http;  // http.http2: OTLP/gRPC
   std::vector<ModelChoice> models;
   ModelOptions model;
   RecordMode record = RecordMode::kFull;
@@ -47,6 +49,8 @@ class Server {
 
   std::string url() const;  // of the first host; "unix:PATH" where all are socket files
   uint16_t port() const { return http_->port(); }
+  // Where OTLP/gRPC is taken: of the first host that is no socket file; "" where it is not.
+  std::string otlp_grpc() const;
   Services& services() { return *services_; }
   // Takes nothing new; waits for what runs, at most so long or until `now` says stop; then ends the rest with
   // an error. The number that was ended.
@@ -58,6 +62,8 @@ class Server {
   std::optional<http::HttpResponse> Gate(const http::HttpRequest& head);
   http::HttpResponse NoRoute(const http::HttpRequest& request, const Match& match, const Caller& caller);
   std::optional<api::Fault> Admit(const http::HttpRequest& head, const Match& match, KeyFacts* key) const;
+  void Run(const Route& route, Asked asked);
+  std::string FirstHost() const;
   void AwaitEnds(double seconds, const StopToken& now) const;
   std::optional<KeyFacts> Authenticate(const http::HttpRequest& request) const;
   void Tick();

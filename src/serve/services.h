@@ -34,6 +34,7 @@ struct Services {
   // A member, not a pointer: it is closed when the server ends, and never gone while a thread may look.
   TaskPool workers{2, "hr-serve"};  // bodies are read and prompts made here, not where connections live
   http::HttpServer* http = nullptr;
+  int64_t max_body = 0;  // bytes, also of what comes packed
   bool strict_fields = false;
   api::Call defaults;  // what calls for text begin with
   std::string build;   // of the engine

@@ -12,7 +12,6 @@ using trace::OtlpFormat;
 
 constexpr const char* kProtobuf = "application/x-protobuf";
 constexpr const char* kJson = "application/json";
-constexpr int kRetrySeconds = 5;
 // google.rpc.Code
 constexpr int kInvalidArgument = 3, kUnimplemented = 12, kUnavailable = 14;
 
@@ -32,30 +31,36 @@ void Respond(Ticket* ticket, OtlpFormat format, int status, std::string body) {
 
 }  // namespace
 
+SpansTaken TakeSpans(const Ticket& ticket, OtlpFormat format, const std::string& body) {
+  Recorder& recorder = *ticket.services().recorder;
+  if (!recorder.on()) return {501, 0, "this server has no catalog, so there is nowhere to keep spans"};
+  const auto batch = DecodeOtlp(format, body, trace::OtlpParts::kIds);
+  if (!batch.ok()) return {400, 0, batch.status().ToString()};
+  if (!batch->spans.empty()) {
+    const Caller& caller = ticket.caller();
+    const std::string record = trace::SpansRecord({format, caller.arrived_us, caller.key.id, caller.key.name,
+                                                   std::string(ticket.request().Header("user-agent"))},
+                                                  body);
+    if (!recorder.Write(trace::Kind::kOtlp, record))
+      return {503, 0, "the spans could not be written: " + recorder.stats().trouble};
+  }
+  return {200, batch->rejected, batch->why};
+}
+
 void Spans(const std::shared_ptr<Ticket>& ticket) {
   const http::HttpRequest& request = ticket->request();
-  Recorder& recorder = *ticket->services().recorder;
   const auto format = FormatOf(request.Header("content-type"));
   if (!format)
     return Respond(ticket.get(), OtlpFormat::kJson, 415,
                    OtlpError(OtlpFormat::kJson, kInvalidArgument,
                              std::string("spans come as ") + kProtobuf + " or " + kJson));
-  const auto refuse = [&](int status, int code, const std::string& message) {
-    Respond(ticket.get(), *format, status, OtlpError(*format, code, message));
-  };
-  if (!recorder.on())
-    return refuse(501, kUnimplemented, "this server has no catalog, so there is nowhere to keep spans");
-  const auto batch = DecodeOtlp(*format, request.body, trace::OtlpParts::kIds);
-  if (!batch.ok()) return refuse(400, kInvalidArgument, batch.status().ToString());
-  if (!batch->spans.empty()) {
-    const Caller& caller = ticket->caller();
-    const std::string record = trace::SpansRecord({*format, caller.arrived_us, caller.key.id, caller.key.name,
-                                                   std::string(request.Header("user-agent"))},
-                                                  request.body);
-    if (!recorder.Write(trace::Kind::kOtlp, record))
-      return refuse(503, kUnavailable, "the spans could not be written: " + recorder.stats().trouble);
-  }
-  Respond(ticket.get(), *format, 200, OtlpAnswer(*format, batch->rejected, batch->why));
+  const SpansTaken taken = TakeSpans(*ticket, *format, request.body);
+  if (taken.status == 200)
+    return Respond(ticket.get(), *format, 200, OtlpAnswer(*format, taken.rejected, taken.why));
+  const int code = taken.status == 400   ? kInvalidArgument
+                   : taken.status == 501 ? kUnimplemented
+                                         : kUnavailable;
+  Respond(ticket.get(), *format, taken.status, OtlpError(*format, code, taken.why));
 }
 
 }  // namespace headrace::serve

@@ -72,7 +72,7 @@ bool Ticket::Refuse(const api::Fault& fault, Outcome outcome) {
   outcome.status = fault.status;
   outcome.error = (fault.param.empty() ? "" : fault.param + " ") + fault.message;
   Settle(outcome);
-  exchange_->Answer(FaultAnswer(fault, SpeaksAnthropic(request()), caller_.request_id, Headers()));
+  exchange_->Answer(FaultAnswer(fault, request(), caller_.request_id, Headers()));
   return true;
 }
 
@@ -82,9 +82,9 @@ bool Ticket::Tell(http::HttpResponse response) {
   return true;
 }
 
-bool Ticket::Respond(http::HttpResponse response) {
+bool Ticket::Respond(http::HttpResponse response, int counted) {
   if (!TakeEnd()) return false;
-  services_.metrics->Answered(caller_.route, response.status);
+  services_.metrics->Answered(caller_.route, counted != 0 ? counted : response.status);
   for (auto& header : Headers()) response.headers.push_back(std::move(header));
   exchange_->Answer(std::move(response));
   return true;

@@ -75,7 +75,8 @@ class Ticket {
   // About the server itself: neither counted nor recorded.
   bool Tell(http::HttpResponse response);
   // In another protocol than OpenAI's and Anthropic's, whatever its status: counted, and never a row.
-  bool Respond(http::HttpResponse response);
+  // `counted`: as this status of HTTP, where gRPC says it in the trailers.
+  bool Respond(http::HttpResponse response, int counted = 0);
   // The account alone, before the last byte: of streams, which say their end themselves.
   bool End(const Outcome& outcome);
   bool ended() const { return ended_; }
