@@ -20,6 +20,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -31,7 +32,6 @@ from headrace import importers
 from measure import Line
 from record_servers import Ours, Phoenix, Receiver
 from record_spans import Body, send
-from tables import Scratch
 
 HERE = pathlib.Path(__file__).resolve().parent
 RIVALS = {"wandb": "W&B offline", "tensorboardx": "tensorboardX", "mlflow": "MLflow sqlite", "trackio": "Trackio"}
@@ -55,6 +55,10 @@ class Tally:
 
     def text(self) -> str:
         return f"{self.lost:,} of {self.acknowledged:,} lost, {self.twice:,} twice"
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="headrace-bench-", ignore_cleanup_errors=True)
 
 
 class Logger:
@@ -303,30 +307,33 @@ def line(what: str, mine: Tally, theirs: str) -> Line:
     return Line(what, mine.text(), theirs, float(bad), "0", bad == 0 and mine.acknowledged > 0)
 
 
-def kills(scale: float) -> list[Line]:
-    """200 kills of ours, 50 of each rival (20 of Phoenix, which takes long to begin)."""
-    count, rivals = max(int(200 * scale), 10), max(int(50 * scale), 2)
-    with Scratch() as folder:
-        outcome = ours(folder, count, 1)
-        told = {name: rival(side, folder, rivals, 1) for side, name in RIVALS.items()}
-        servers = max(int(20 * scale), 2)
-        theirs = phoenix(folder, servers, 1)
-    killed = outcome.killed
-    what = f"kill -9, {killed['logger']} of loggers and {killed['server']} of servers, {killed['committer']} while they held the committer's lock"
+def lines(outcome: Outcome, told: dict[str, Tally], rivals: int, theirs: Tally, servers: int) -> list[Line]:
     if outcome.left or set(outcome.runs) != {"killed"}:
         raise RuntimeError(f"{outcome.left} spools are left; the runs are {outcome.runs}")
-    lines = [line(f"{what}: values that log() had returned from", outcome.points, "–")]
-    lines += [
-        line(f"… {rivals} kills of loggers with {name}", outcome.points, tally.text()) for name, tally in told.items()
+    killed, points = outcome.killed, outcome.points
+    what = f"kill -9 ({killed['logger']} of loggers, {killed['server']} of servers; {killed['committer']} of them held the committer's lock)"
+    return [
+        line(f"{what}: values that log() had returned from", points, "–"),
+        *(line(f"… {rivals} kills of loggers with {name}", points, tally.text()) for name, tally in told.items()),
+        line(f"… spans that were acknowledged; {servers} kills of Phoenix", outcome.spans, theirs.text()),
     ]
-    lines.append(line(f"… spans that were acknowledged; {servers} kills of Phoenix", outcome.spans, theirs.text()))
-    return lines
+
+
+def kills(scale: float) -> list[Line]:
+    """200 kills of ours, 50 of each rival (20 of Phoenix, which takes long to begin)."""
+    rivals, servers = max(int(50 * scale), 2), max(int(20 * scale), 2)
+    with scratch() as name:
+        folder = pathlib.Path(name)
+        outcome = ours(folder, max(int(200 * scale), 10), 1)
+        told = {name: rival(side, folder, rivals, 1) for side, name in RIVALS.items()}
+        theirs = phoenix(folder, servers, 1)
+    return lines(outcome, told, rivals, theirs, servers)
 
 
 def main() -> int:
     count, seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
-    with Scratch() as folder:
-        outcome = ours(folder, count, seed)
+    with scratch() as folder:
+        outcome = ours(pathlib.Path(folder), count, seed)
     print(f"seed {seed}: killed {dict(outcome.killed)}; runs {dict(outcome.runs)}; spools left {outcome.left}")
     print(f"values: {outcome.points.text()}; spans: {outcome.spans.text()}")
     well = not any((outcome.points.lost, outcome.points.twice, outcome.spans.lost, outcome.spans.twice, outcome.left))
