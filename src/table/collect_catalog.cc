@@ -127,6 +127,11 @@ Status Catalog::CollectNameless(const CollectOptions& collect, const CommitOptio
   for (const auto& probe : probes) {
     if (probe.modified_us < before_us && !collect.dry_run) HEADRACE_TRY(store->Delete(probe.key));
   }
+  HEADRACE_ASSIGN(const auto live, store->List(kLiveFolder, "", INT64_MAX));
+  for (const auto& object : live) {
+    if (object.modified_us < before_us && ParseKey(object.key) && !collect.dry_run)
+      HEADRACE_TRY(store->Delete(object.key));
+  }
   HEADRACE_TRY(
       AbortUploads(env_->store, std::min(before_us, now_us - kDefaultGraceUs), collect.dry_run, done));
   HEADRACE_ASSIGN(const auto objects, store->List(kTablesFolder, "", INT64_MAX));

@@ -25,6 +25,8 @@ bool IsImmutable(std::string_view key) {
     case ObjectKind::kJob:
     case ObjectKind::kLease:
     case ObjectKind::kQueueLog:
+    case ObjectKind::kWant:
+    case ObjectKind::kTail:
     case ObjectKind::kSnapshot:  // a stub takes an expired one's place
     case ObjectKind::kCollected:
     case ObjectKind::kDamaged:

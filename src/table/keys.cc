@@ -145,6 +145,17 @@ Named ParseQueueLog(const std::vector<std::string_view>& parts) {
   return WithNumber({ObjectKind::kQueueLog, {}, *queue, 0, {}}, ParseRev(file));
 }
 
+Named ParseLive(const std::vector<std::string_view>& parts) {
+  const auto is_table = [](std::string_view name) {
+    return !name.empty() && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string_view::npos;
+  };
+  if (parts.size() == 3 && parts[1] == "want" && is_table(parts[2]))
+    return ObjectName{ObjectKind::kWant, {}, {}, 0, std::string(parts[2])};
+  if (parts.size() == 4 && parts[1] == "tail" && is_table(parts[2]))
+    return WithId({ObjectKind::kTail, {}, {}, 0, std::string(parts[2])}, ObjectKind::kTail, parts[3]);
+  return std::nullopt;
+}
+
 Named ParseModel(const std::vector<std::string_view>& parts) {
   if (parts.size() != 3 || !IsHex(parts[1], 64)) return std::nullopt;
   const bool weights = parts[2] == "weights.gguf";
@@ -171,6 +182,12 @@ std::string LeaseKey(std::string_view name, int64_t epoch) {
 std::string QueueLogFolder(const Uuid& queue) { return "queues/" + queue.ToString() + "/"; }
 std::string QueueLogKey(const Uuid& queue, int64_t number) {
   return QueueLogFolder(queue) + Rev(number) + ".json";
+}
+
+std::string WantKey(const std::string& table) { return kWantFolder + table; }
+std::string TailFolder(const std::string& table) { return "live/tail/" + table + "/"; }
+std::string TailKey(const std::string& table, const std::string& committer) {
+  return TailFolder(table) + committer;
 }
 
 std::string SnapshotFolder(const std::string& folder) { return folder + "snapshots/"; }
@@ -247,6 +264,7 @@ std::optional<ObjectName> ParseKey(std::string_view key) {
   if (parts[0] == "artifacts") return ParseArtifact(parts);
   if (parts[0] == "leases") return ParseLease(parts);
   if (parts[0] == "queues") return ParseQueueLog(parts);
+  if (parts[0] == "live") return ParseLive(parts);
   if (parts[0] == "jobs" && parts.size() == 3 && parts[2].ends_with(".json")) {
     return ObjectName{ObjectKind::kJob, {}, {}, 0, std::string(parts[1])};
   }

@@ -14,6 +14,9 @@
 //   leases/<name>/<rev>.json                 whoever holds the lease             its holder, on the next; gc,
 //                                                                                when it lapsed
 //   queues/<id>/<rev>.json                   who claims, labels, skips, …        never: the history
+//   live/want/<table>                        who looks at a table, in a bucket   gc, when it is old
+//   live/tail/<table>/<id>                   a committer, while somebody looks   its committer; gc, when it is
+//                                                                                old
 //   tables/<id>/snapshots/<rev>.json         a commit                            never; a stub takes an expired
 //                                                                                one's place
 //   tables/<id>/manifests/<id>.parquet       a commit, before its snapshot       once no snapshot names it
@@ -58,6 +61,11 @@ inline constexpr const char* kLeasesFolder = "leases/";
 std::string LeaseKey(std::string_view name, int64_t epoch);  // of letters, digits, '_' and '-'
 std::string QueueLogFolder(const Uuid& queue);
 std::string QueueLogKey(const Uuid& queue, int64_t number);
+inline constexpr const char* kLiveFolder = "live/";
+inline constexpr const char* kWantFolder = "live/want/";
+std::string WantKey(const std::string& table);     // of letters and '_'
+std::string TailFolder(const std::string& table);  // live/tail/<table>/
+std::string TailKey(const std::string& table, const std::string& committer);
 
 // Of one table.
 std::string SnapshotFolder(const std::string& folder);
@@ -89,6 +97,8 @@ enum class ObjectKind {
   kJob,
   kLease,
   kQueueLog,
+  kWant,
+  kTail,
   kSnapshot,
   kManifest,
   kTaken,
@@ -107,12 +117,12 @@ enum class ObjectKind {
 struct ObjectName {
   ObjectKind kind = ObjectKind::kCatalog;
   Uuid table;  // of everything below tables/, locks included
-  Uuid
-      id;  // kProbe, kQueueLog: its queue, kManifest, kTaken, kParquet, kTensor, kTensorSums, kPack, kRowSets
+  Uuid id;     // kProbe, kQueueLog: its queue, kTail: its committer, kManifest, kTaken, kParquet, kTensor,
+               // kTensorSums, kPack, kRowSets
   int64_t number =
       0;  // kSnapshot, kDamaged: version. kRef: revision. kLease: epoch. kQueueLog. kSelection: part
-  std::string
-      name;  // kRef, kLease: its name. kModel…: SHA-256. kJob, kSelection: folder. kLock: whose, a key
+  std::string name;  // kRef, kLease: its name. kWant, kTail: the table's. kModel…: SHA-256. kJob, kSelection:
+                     // folder. kLock: whose, a key
 };
 
 // Nothing where the key is none of the above: of a newer Headrace, or another's. Such objects are left alone.

@@ -34,6 +34,11 @@ TEST(Keys, EveryKeyIsTakenApart) {
   EXPECT_EQ(parse(QueueLogKey(id, 5)).kind, ObjectKind::kQueueLog);
   EXPECT_EQ(parse(QueueLogKey(id, 5)).id, id);
   EXPECT_EQ(parse(QueueLogKey(id, 5)).number, 5);
+  EXPECT_EQ(parse(WantKey("metrics")).kind, ObjectKind::kWant);
+  EXPECT_EQ(parse(WantKey("metrics")).name, "metrics");
+  EXPECT_EQ(parse(TailKey("runs", id.ToString())).kind, ObjectKind::kTail);
+  EXPECT_EQ(parse(TailKey("runs", id.ToString())).name, "runs");
+  EXPECT_EQ(parse(TailKey("runs", id.ToString())).id, id);
   for (const int64_t version : {int64_t{1}, int64_t{1'000'000}, INT64_MAX}) {
     const ObjectName snapshot = parse(SnapshotKey(folder, version));
     EXPECT_EQ(snapshot.kind, ObjectKind::kSnapshot);
@@ -70,16 +75,27 @@ TEST(Keys, EveryKeyIsTakenApart) {
 TEST(Keys, OthersAreNone) {
   const std::string folder = TableFolder(Uuid::Random()), id = Uuid::Random().ToString();
   for (const std::string& key :
-       {std::string("catalog.json.bak"), std::string("refs/a/1.json"),
-        std::string("refs/a%2/18446744073709551615.json"), std::string("tables/x/y"),
+       {std::string("catalog.json.bak"),
+        std::string("refs/a/1.json"),
+        std::string("refs/a%2/18446744073709551615.json"),
+        std::string("tables/x/y"),
         folder + "snapshots/99999999999999999999.json",  // above 2^64
         folder + "snapshots/00000000000000000000.json",  // above 2^63 - 1
         folder + "snapshots/+8446744073709551614.json",
         folder + "snapshots/018446744073709551614.json",  // version 1, with a digit too many
-        folder + "manifests/" + id + ".arrow", folder + "data/" + id,
-        folder + "data/" + id + ".overlay.parquet", folder + "data/.parquet",
-        folder + "deletes/" + id + ".roaring", folder + "taken/" + id + "/x",
-        folder + "selections/1/00000000.sel", folder + "other.lock", std::string("models/abc/weights.gguf"),
+        folder + "manifests/" + id + ".arrow",
+        folder + "data/" + id,
+        folder + "data/" + id + ".overlay.parquet",
+        folder + "data/.parquet",
+        folder + "deletes/" + id + ".roaring",
+        folder + "taken/" + id + "/x",
+        folder + "selections/1/00000000.sel",
+        folder + "other.lock",
+        std::string("models/abc/weights.gguf"),
+        std::string("live/want/"),
+        std::string("live/want/a/b"),
+        "live/tail/" + id,
+        std::string("live/tail/runs/x"),
         std::string("")}) {
     EXPECT_FALSE(ParseKey(key).has_value()) << key;
   }

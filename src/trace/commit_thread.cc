@@ -9,6 +9,7 @@
 #include <chrono>
 
 #include "base/clock.h"
+#include "store/object_store.h"
 
 namespace headrace::trace {
 namespace {
@@ -27,7 +28,10 @@ std::unique_ptr<CommitThread> CommitThread::Start(std::shared_ptr<table::Catalog
   return thread;
 }
 
-CommitThread::~CommitThread() { Stop(); }
+CommitThread::~CommitThread() {
+  Stop();
+  if (live_) live_->Forget();  // after the last commit: until then it tells what that takes
+}
 
 void CommitThread::Stop() {
   {
@@ -75,6 +79,15 @@ bool CommitThread::IsDue(double since) {
   return committer_ && committer_->waiting() >= kMuchBytes;
 }
 
+// For viewers on other machines. What fails is tried again; nobody's rows depend on it.
+void CommitThread::ShowTails() {
+  if (catalog_->environment()->store->is_local()) return;
+  const std::lock_guard lock(commit_mutex_);
+  if (!committer_ || committer_->id().empty()) return;
+  if (!live_) live_ = std::make_unique<LiveTails>(catalog_, committer_->id());
+  (void)live_->Look(MonotonicSeconds(), committer_->waiting() > 0);
+}
+
 void CommitThread::Run() {
   pthread_setname_np(pthread_self(), "hr-trace");
   if (options_.nice != 0) setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), options_.nice);
@@ -87,6 +100,7 @@ void CommitThread::Run() {
       if (stopping_) return;
     }
     if (options_.each_look) options_.each_look();
+    ShowTails();
     if (!IsDue(last)) continue;
     (void)Commit();
     last = MonotonicSeconds();

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "trace/committer.h"
+#include "trace/live.h"
 
 namespace headrace::trace {
 
@@ -43,11 +44,13 @@ class CommitThread {
   CommitThread() = default;
   void Run();
   bool IsDue(double since);
+  void ShowTails();
 
   std::shared_ptr<table::Catalog> catalog_;
   CommitThreadOptions options_;
   std::mutex commit_mutex_;
   std::unique_ptr<Committer> committer_;  // null while another process has its lock
+  std::unique_ptr<LiveTails> live_;       // of the committer, where the catalog is in a bucket
   std::atomic<int64_t> committed_{0};
   mutable std::mutex mutex_;
   std::condition_variable wake_;

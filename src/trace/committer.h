@@ -61,6 +61,8 @@ class Committer {
   Result<CommitCounts> Commit();
   // Bytes in the spools that were not read yet.
   int64_t waiting() const;
+  // Its id, once it has committed: the writer of its commits.
+  const std::string& id() const { return note_.committer; }
 
  private:
   // One spool, as far as it was taken.

@@ -1,9 +1,14 @@
 #include "trace/tail.h"
 
+#include <arrow/record_batch.h>
+
 #include <algorithm>
 
 #include "base/file.h"
+#include "store/object_store.h"
+#include "table/arrow_bridge.h"
 #include "trace/committer.h"
+#include "trace/live.h"
 #include "trace/repeats.h"
 #include "trace/tables.h"
 
@@ -81,8 +86,10 @@ Status AllTails(const table::Catalog& catalog, size_t table, const table::View& 
 
 }  // namespace
 
-Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, const std::string& name,
-                                                 const table::View& view) {
+namespace {
+
+Result<std::shared_ptr<arrow::RecordBatch>> TailFrom(const table::Catalog& catalog, const std::string& name,
+                                                     const table::View& view, bool others_too) {
   const bool whole = table::IsSystemName(name);
   const std::string plain = whole ? name.substr(table::kSystemSchema.size()) : name;
   const size_t table = FindTable(plain.c_str());
@@ -91,6 +98,11 @@ Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, 
   HEADRACE_ASSIGN(const auto ours, Newest(catalog, plain.c_str()));
   if (!ours || ours->prefix() != view.prefix()) return ToBatch(SpoolTables()[table].columns(), rows);
   const Status read = AllTails(catalog, table, view, &rows);
+  arrow::RecordBatchVector parts;
+  if (others_too && !catalog.environment()->store->is_local()) {
+    HEADRACE_ASSIGN(const Note note, ReadNote(SpoolRoot(catalog)));
+    HEADRACE_ASSIGN(parts, LiveRows(catalog, table, view, note.committer));
+  }
   // What was committed meanwhile may be gone from the spools, and is not in this version.
   HEADRACE_ASSIGN(const auto opened, catalog.OpenTable(name));
   HEADRACE_ASSIGN(const table::View now, opened->At());
@@ -98,7 +110,23 @@ Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, 
     return Status::Conflict("'" + name + "' has a newer version now");
   HEADRACE_TRY(read);
   if (plain == kTraces) HEADRACE_TRY(Repeats().Drop(view, &rows));
-  return ToBatch(SpoolTables()[table].columns(), rows);
+  HEADRACE_ASSIGN(auto local, ToBatch(SpoolTables()[table].columns(), rows));
+  if (parts.empty()) return local;
+  parts.push_back(std::move(local));
+  HEADRACE_ARROW_ASSIGN(auto all, arrow::ConcatenateRecordBatches(parts));
+  return all;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<arrow::RecordBatch>> Tail(const table::Catalog& catalog, const std::string& name,
+                                                 const table::View& view) {
+  return TailFrom(catalog, name, view, true);
+}
+
+Result<std::shared_ptr<arrow::RecordBatch>> LocalTail(const table::Catalog& catalog, const std::string& name,
+                                                      const table::View& view) {
+  return TailFrom(catalog, name, view, false);
 }
 
 std::function<Result<std::shared_ptr<arrow::RecordBatch>>(const std::string&, const table::View&)> TailOf(
