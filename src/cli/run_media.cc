@@ -9,9 +9,7 @@
 #include <utility>
 
 #include "cli/render.h"
-#include "table/arrow_bridge.h"
-#include "trace/tables.h"
-#include "trace/tail.h"
+#include "trace/columns.h"
 
 namespace headrace::cli {
 namespace {
@@ -34,57 +32,18 @@ int64_t IntegerAt(const Batch& batch, const char* name, int64_t row) {
   return column.IsNull(row) ? 0 : column.Value(row);
 }
 
-// The version's rows of the run and then the spools', always in the same order.
-class MediaRows {
- public:
-  static Result<MediaRows> Newest(const table::Catalog& catalog, const std::string& run) {
-    for (;;) {
-      MediaRows rows;
-      rows.run_ = run;
-      HEADRACE_ASSIGN(rows.view_, trace::Newest(catalog, trace::kMedia));
-      if (!rows.view_) return rows;
-      auto tail = trace::Tail(catalog, trace::SystemName(trace::kMedia), *rows.view_);
-      if (tail.status().Is(Code::kConflict)) continue;
-      HEADRACE_ASSIGN(rows.tail_, std::move(tail));
-      return rows;
-    }
-  }
+// Its rows, in the order of NewestRows.
+Status EachRow(const trace::NewestRows& rows, const std::string& run, std::vector<std::string> columns,
+               const std::function<Status(const Batch&, int64_t row)>& each) {
+  columns.emplace_back("run");
+  return rows.Each(columns, trace::RunIs(run), {}, [&](const Batch& batch) {
+    for (int64_t row = 0; row < batch.num_rows(); ++row)
+      if (TextAt(batch, "run", row) == run) HEADRACE_TRY(each(batch, row));
+    return Status::Ok();
+  });
+}
 
-  Status Each(std::vector<std::string> columns,
-              const std::function<Status(const Batch&, int64_t row)>& each) const {
-    if (!view_) return Status::Ok();
-    columns.push_back("run");
-    HEADRACE_ASSIGN(const auto reader, view_->Scan({.columns = columns, .where = trace::RunIs(run_)}));
-    const auto rows = [&](const Batch& batch) {
-      for (int64_t row = 0; row < batch.num_rows(); ++row)
-        if (TextAt(batch, "run", row) == run_) HEADRACE_TRY(each(batch, row));
-      return Status::Ok();
-    };
-    for (;;) {
-      std::shared_ptr<Batch> batch;
-      HEADRACE_ARROW_TRY(reader->ReadNext(&batch));
-      if (!batch) return rows(*tail_);
-      HEADRACE_TRY(rows(*batch));
-    }
-  }
-
-  // Of a row that Each gave with the column `data`.
-  Result<std::string> Bytes(const Batch& batch, int64_t row) const {
-    const auto column = batch.GetColumnByName("data");
-    if (column->IsNull(row)) return std::string();
-    if (&batch == tail_.get())
-      return std::string(static_cast<const arrow::BinaryArray&>(*column).GetView(row));
-    HEADRACE_ASSIGN(const auto blobs, view_->ReadBlobs(column->Slice(row, 1)));
-    return blobs[0] ? std::string(blobs[0]->view()) : std::string();
-  }
-
- private:
-  std::string run_;
-  std::optional<table::View> view_;
-  std::shared_ptr<Batch> tail_;
-};
-
-// Where a row belongs, by its number in the order of MediaRows.
+// Where a row belongs, by its number in the order of EachRow.
 struct Place {
   int64_t time = 0, index = 0;
   size_t row = 0;
@@ -106,27 +65,30 @@ bool IsReplaced(const std::map<int64_t, trace::Lives>& lives, const std::string&
                      [&](const auto& later) { return step >= later.second; });
 }
 
-Result<Found> Look(const MediaRows& rows, const std::map<int64_t, trace::Lives>& lives) {
+Result<Found> Look(const trace::NewestRows& rows, const std::string& run,
+                   const std::map<int64_t, trace::Lives>& lives) {
   Found found;
   size_t number = 0;
-  HEADRACE_TRY(rows.Each(
-      {"key", "rank", "life", "step", "index", "time", "kind"}, [&](const Batch& batch, int64_t row) {
-        const std::string key = TextAt(batch, "key", row);
-        const int64_t rank = IntegerAt(batch, "rank", row), step = IntegerAt(batch, "step", row);
-        const auto& time = static_cast<const arrow::TimestampArray&>(*batch.GetColumnByName("time"));
-        const Place place{.time = time.IsNull(row) ? 0 : time.Value(row),
-                          .index = IntegerAt(batch, "index", row),
-                          .row = number++,
-                          .error = key == "sys/stderr"};
-        if (key == "sys/stdout" || key == "sys/stderr") {
-          found.output.push_back(place);
-        } else if (IsReplaced(lives, key, rank, IntegerAt(batch, "life", row), step)) {
-          ++found.replaced;
-        } else {
-          found.keys[{key, rank}][step].push_back(place);
-        }
-        return Status::Ok();
-      }));
+  HEADRACE_TRY(EachRow(rows, run, {"key", "rank", "life", "step", "index", "time", "kind"},
+                       [&](const Batch& batch, int64_t row) {
+                         const std::string key = TextAt(batch, "key", row);
+                         const int64_t rank = IntegerAt(batch, "rank", row),
+                                       step = IntegerAt(batch, "step", row);
+                         const auto& time =
+                             static_cast<const arrow::TimestampArray&>(*batch.GetColumnByName("time"));
+                         const Place place{.time = time.IsNull(row) ? 0 : time.Value(row),
+                                           .index = IntegerAt(batch, "index", row),
+                                           .row = number++,
+                                           .error = key == "sys/stderr"};
+                         if (key == "sys/stdout" || key == "sys/stderr") {
+                           found.output.push_back(place);
+                         } else if (IsReplaced(lives, key, rank, IntegerAt(batch, "life", row), step)) {
+                           ++found.replaced;
+                         } else {
+                           found.keys[{key, rank}][step].push_back(place);
+                         }
+                         return Status::Ok();
+                       }));
   const auto order = [](const Place& p) { return std::tuple(p.time, p.index, p.row); };
   std::ranges::sort(found.output, {}, order);
   for (auto& [key, steps] : found.keys)
@@ -147,8 +109,8 @@ std::vector<int64_t> Chosen(const Steps& steps) {
 
 Result<RunMedia> ReadRunMedia(const table::Catalog& catalog, const std::string& run,
                               const std::map<int64_t, trace::Lives>& lives) {
-  HEADRACE_ASSIGN(const auto rows, MediaRows::Newest(catalog, run));
-  HEADRACE_ASSIGN(auto found, Look(rows, lives));
+  HEADRACE_ASSIGN(const auto rows, trace::NewestRows::Of(catalog, trace::kMedia));
+  HEADRACE_ASSIGN(auto found, Look(rows, run, lives));
   RunMedia media{.replaced = found.replaced};
   std::map<size_t, MediaItem*> wanted;
   std::map<size_t, OutputPiece*> pieces;
@@ -179,32 +141,33 @@ Result<RunMedia> ReadRunMedia(const table::Catalog& catalog, const std::string& 
   for (size_t i = 0; i < media.output.size(); ++i)
     pieces[found.output[media.output_left + i].row] = &media.output[i];
   size_t number = 0, left = kMostMediaBytes;
-  HEADRACE_TRY(rows.Each({"kind", "format", "caption", "text", "facts", "data"},
-                         [&](const Batch& batch, int64_t row) -> Status {
-                           const size_t at = number++;
-                           if (const auto piece = pieces.find(at); piece != pieces.end())
-                             piece->second->text = TextAt(batch, "text", row);
-                           const auto one = wanted.find(at);
-                           if (one == wanted.end()) return Status::Ok();
-                           MediaItem& item = *one->second;
-                           item.kind = TextAt(batch, "kind", row);
-                           item.format = TextAt(batch, "format", row);
-                           item.caption = TextAt(batch, "caption", row);
-                           item.text = TextAt(batch, "text", row);
-                           item.facts = TextAt(batch, "facts", row);
-                           HEADRACE_ASSIGN(item.bytes, rows.Bytes(batch, row));
-                           const size_t bytes = item.bytes.size() + item.text.size() + item.facts.size();
-                           if (bytes > kMostItemBytes || bytes > left) {
-                             item.left = item.kind + " of " + HumanBytes(static_cast<double>(bytes)) +
-                                         ": more than this page has room for";
-                             item.bytes.clear();
-                             item.text.clear();
-                             item.facts.clear();
-                             return Status::Ok();
-                           }
-                           left -= bytes;
+  HEADRACE_TRY(EachRow(rows, run, {"kind", "format", "caption", "text", "facts", "data"},
+                       [&](const Batch& batch, int64_t row) -> Status {
+                         const size_t at = number++;
+                         if (const auto piece = pieces.find(at); piece != pieces.end())
+                           piece->second->text = TextAt(batch, "text", row);
+                         const auto one = wanted.find(at);
+                         if (one == wanted.end()) return Status::Ok();
+                         MediaItem& item = *one->second;
+                         item.kind = TextAt(batch, "kind", row);
+                         item.format = TextAt(batch, "format", row);
+                         item.caption = TextAt(batch, "caption", row);
+                         item.text = TextAt(batch, "text", row);
+                         item.facts = TextAt(batch, "facts", row);
+                         HEADRACE_ASSIGN(auto held, rows.Bytes(batch.GetColumnByName("data"), row));
+                         if (held) item.bytes = std::move(*held);
+                         const size_t bytes = item.bytes.size() + item.text.size() + item.facts.size();
+                         if (bytes > kMostItemBytes || bytes > left) {
+                           item.left = item.kind + " of " + HumanBytes(static_cast<double>(bytes)) +
+                                       ": more than this page has room for";
+                           item.bytes.clear();
+                           item.text.clear();
+                           item.facts.clear();
                            return Status::Ok();
-                         }));
+                         }
+                         left -= bytes;
+                         return Status::Ok();
+                       }));
   return media;
 }
 

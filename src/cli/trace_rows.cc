@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "table/arrow_bridge.h"
 #include "trace/columns.h"
+#include "trace/metric_rows.h"
 #include "trace/tables.h"
 #include "trace/tail.h"
 
@@ -168,33 +169,25 @@ Result<std::map<std::string, Picture>> TraceReader::Pictures(const TraceRows& ro
         wanted.insert(entry.value("sha256", ""));
   }
   std::map<std::string, Picture> pictures;
-  HEADRACE_ASSIGN(const auto view, trace::Newest(*catalog_, trace::kMedia));
-  if (!view || wanted.empty()) return pictures;
+  HEADRACE_ASSIGN(const auto media, trace::NewestRows::Of(*catalog_, trace::kMedia));
+  if (wanted.empty()) return pictures;
   std::string where;
   for (const std::string& sum : wanted) where += (where.empty() ? "sha256 in ('" : ", '") + sum + "'";
-  const auto take = [&](const arrow::RecordBatch& batch, int64_t row, std::string_view bytes) {
-    const auto text = [&](const char* name) {
-      return static_cast<const arrow::StringArray&>(*batch.GetColumnByName(name)).GetString(row);
-    };
-    if (bytes.size() > most || !wanted.contains(text("sha256"))) return;
-    if (pictures.try_emplace(text("sha256"), Picture{text("format"), std::string(bytes)}).second)
-      most -= bytes.size();
-  };
-  HEADRACE_ASSIGN(const auto reader,
-                  view->Scan({.columns = {"sha256", "format", "data"}, .where = where + ")"}));
-  for (;;) {
-    std::shared_ptr<arrow::RecordBatch> batch;
-    HEADRACE_ARROW_TRY(reader->ReadNext(&batch));
-    if (!batch) break;
-    HEADRACE_ASSIGN(const auto blobs, view->ReadBlobs(batch->GetColumnByName("data")));
-    for (int64_t row = 0; row < batch->num_rows(); ++row)
-      if (const auto& blob = blobs[static_cast<size_t>(row)]) take(*batch, row, blob->view());
-  }
-  const auto tail = trace::Tail(*catalog_, trace::kMedia, *view);
-  if (!tail.ok()) return pictures;  // committed meanwhile: the page lacks them
-  const auto& data = static_cast<const arrow::BinaryArray&>(*(*tail)->GetColumnByName("data"));
-  for (int64_t row = 0; row < (*tail)->num_rows(); ++row)
-    if (!data.IsNull(row)) take(**tail, row, data.GetView(row));
+  HEADRACE_TRY(
+      media.Each({"sha256", "format", "data"}, where + ")", {}, [&](const arrow::RecordBatch& batch) {
+        const auto text = [&](const char* name, int64_t row) {
+          return static_cast<const arrow::StringArray&>(*batch.GetColumnByName(name)).GetString(row);
+        };
+        for (int64_t row = 0; row < batch.num_rows(); ++row) {
+          const std::string sum = text("sha256", row);
+          if (!wanted.contains(sum) || pictures.contains(sum)) continue;
+          HEADRACE_ASSIGN(auto bytes, media.Bytes(batch.GetColumnByName("data"), row));
+          if (!bytes || bytes->size() > most) continue;
+          most -= bytes->size();
+          pictures[sum] = {text("format", row), std::move(*bytes)};
+        }
+        return Status::Ok();
+      }));
   return pictures;
 }
 

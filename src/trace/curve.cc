@@ -8,6 +8,7 @@
 #include <iterator>
 #include <set>
 
+#include "trace/columns.h"
 #include "trace/metric_rows.h"
 
 namespace headrace::trace {
@@ -54,7 +55,7 @@ size_t Curve::PixelOf(int64_t step) const {
 
 Result<Curve> ReadCurve(const table::Catalog& catalog, const CurveOptions& options) {
   if (options.pixels < 1) return Status::Invalid("a curve has at least one pixel");
-  HEADRACE_ASSIGN(const auto rows, MetricRows::Newest(catalog));
+  HEADRACE_ASSIGN(const auto rows, NewestRows::Of(catalog, kMetrics));
   const ChunkOptions asked{
       .run = options.run, .key = options.key, .rank = options.rank, .seconds = false, .stop = options.stop};
   HEADRACE_ASSIGN(auto lives_of, LivesOf(rows, asked));
@@ -105,7 +106,7 @@ Result<Curve> ReadCurve(const table::Catalog& catalog, const CurveOptions& optio
 }
 
 Result<std::vector<std::string>> KeysOf(const table::Catalog& catalog, const std::string& run, bool system) {
-  HEADRACE_ASSIGN(const auto rows, MetricRows::Newest(catalog));
+  HEADRACE_ASSIGN(const auto rows, NewestRows::Of(catalog, kMetrics));
   std::set<std::string> keys;
   HEADRACE_TRY(rows.Each({"run", "key"}, RunIs(run), {}, [&](const arrow::RecordBatch& batch) {
     const auto& runs = static_cast<const arrow::StringArray&>(*batch.GetColumnByName("run"));

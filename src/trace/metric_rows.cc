@@ -75,19 +75,27 @@ Result<MetricChunk> ChunkOf(const arrow::RecordBatch& batch, int64_t row, const 
 
 std::string RunIs(const std::string& run) { return "run = " + Quoted(run); }
 
-Result<MetricRows> MetricRows::Newest(const table::Catalog& catalog) {
+Result<NewestRows> NewestRows::Of(const table::Catalog& catalog, const char* table) {
   for (;;) {
-    MetricRows rows;
-    HEADRACE_ASSIGN(rows.view_, trace::Newest(catalog, kMetrics));
+    NewestRows rows;
+    HEADRACE_ASSIGN(rows.view_, Newest(catalog, table));
     if (!rows.view_) return rows;
-    auto tail = Tail(catalog, SystemName(kMetrics), *rows.view_);
+    auto tail = Tail(catalog, SystemName(table), *rows.view_);
     if (tail.status().Is(Code::kConflict)) continue;
     HEADRACE_ASSIGN(rows.tail_, std::move(tail));
     return rows;
   }
 }
 
-Status MetricRows::Each(const std::vector<std::string>& columns, const std::string& where,
+Result<std::optional<std::string>> NewestRows::Bytes(const std::shared_ptr<arrow::Array>& blobs,
+                                                     int64_t row) const {
+  if (blobs->IsNull(row)) return std::optional<std::string>();
+  HEADRACE_ASSIGN(const auto found, view_->ReadBlobs(blobs->Slice(row, 1)));
+  if (!found[0]) return std::optional<std::string>();
+  return std::optional<std::string>(found[0]->view());
+}
+
+Status NewestRows::Each(const std::vector<std::string>& columns, const std::string& where,
                         const StopToken& stop,
                         const std::function<Status(const arrow::RecordBatch&)>& each) const {
   if (!view_) return Status::Ok();
@@ -117,7 +125,7 @@ int64_t MetricChunk::CountBelow(int64_t step) const {
   return low;
 }
 
-Status EachChunk(const MetricRows& rows, const ChunkOptions& options,
+Status EachChunk(const NewestRows& rows, const ChunkOptions& options,
                  const std::function<Status(MetricChunk)>& each) {
   std::vector<std::string> columns = {"run",     "key", "rank",  "life",  "from_step",
                                       "to_step", "n",   "steps", "values"};
@@ -133,7 +141,7 @@ Status EachChunk(const MetricRows& rows, const ChunkOptions& options,
   });
 }
 
-Result<std::map<int64_t, Lives>> LivesOf(const MetricRows& rows, const ChunkOptions& options) {
+Result<std::map<int64_t, Lives>> LivesOf(const NewestRows& rows, const ChunkOptions& options) {
   std::map<int64_t, Lives> lives;
   HEADRACE_TRY(rows.Each({"run", "key", "rank", "life", "from_step"}, Where(options, true), options.stop,
                          [&](const arrow::RecordBatch& batch) {

@@ -1,4 +1,5 @@
-// metric_rows: rows of `metrics` as they are read back, and which of their points count.
+// metric_rows: rows of `metrics` as they are read back, and which of their points count; and, for other
+// tables too, all rows that there are now.
 #pragma once
 
 #include <cstdint>
@@ -23,13 +24,15 @@ inline constexpr char kSystem[] = "sys/";  // keys below it: their steps are not
 
 std::string RunIs(const std::string& run);  // as a condition
 
-// The newest version, and what lay in this machine's spools beside it.
-class MetricRows {
+// Of a table that spools fill: the newest version, and what lay in this machine's spools beside it.
+class NewestRows {
  public:
-  static Result<MetricRows> Newest(const table::Catalog& catalog);
-  // Batches of the version's rows that pass the filter, and of all those in spools.
+  static Result<NewestRows> Of(const table::Catalog& catalog, const char* table);
+  // Batches of the version's rows that pass the filter, and of all those in spools; always in the same order.
   Status Each(const std::vector<std::string>& columns, const std::string& where, const StopToken& stop,
               const std::function<Status(const arrow::RecordBatch&)>& each) const;
+  // The bytes of a cell of a blob column that Each gave; nothing where it is null.
+  Result<std::optional<std::string>> Bytes(const std::shared_ptr<arrow::Array>& blobs, int64_t row) const;
 
  private:
   std::optional<table::View> view_;  // nothing: there is no such table
@@ -59,13 +62,13 @@ struct ChunkOptions {
   bool seconds = false;
   StopToken stop;
 };
-Status EachChunk(const MetricRows& rows, const ChunkOptions& options,
+Status EachChunk(const NewestRows& rows, const ChunkOptions& options,
                  const std::function<Status(MetricChunk)>& each);
 
 // The first step of each life, over all keys of the program.
 using Lives = std::map<int64_t, int64_t>;
 // Of each rank. `options.key` and `options.seconds` do not matter.
-Result<std::map<int64_t, Lives>> LivesOf(const MetricRows& rows, const ChunkOptions& options);
+Result<std::map<int64_t, Lives>> LivesOf(const NewestRows& rows, const ChunkOptions& options);
 // How many of its first points no later life stands in place of.
 int64_t CountedPoints(const MetricChunk& chunk, std::string_view key, const Lives& lives);
 

@@ -273,6 +273,14 @@ def test_pictures_leave_the_texts(server: Server, catalog: pathlib.Path) -> None
     page = pathlib.Path(catalog.parent / "pictures.html")
     run("--catalog", str(catalog), "trace", "show", "d" * 32, "--html", str(page))
     assert base64.b64encode(picture).decode() in page.read_text()
+    # One that nobody has committed yet, too.
+    other = base64.b64encode(random.Random(2).randbytes(9000)).decode()
+    said = attributes(
+        gen_ai__input__messages=json.dumps([{"role": "user", "content": "data:image/png;base64," + other}])
+    )
+    assert server.ask("/v1/traces", export(span(0, trace="f" * 32, attributes=said)), **JSON).status == 200
+    run("--catalog", str(catalog), "trace", "show", "f" * 32, "--html", str(page))
+    assert other in page.read_text()
 
 
 def exporter(server: Server, worker: int, acknowledged: list[str]) -> None:
