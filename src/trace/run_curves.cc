@@ -9,6 +9,8 @@
 #include <tuple>
 #include <utility>
 
+#include "trace/columns.h"
+
 namespace headrace::trace {
 namespace {
 
@@ -20,7 +22,7 @@ template <typename T>
 using ByKey = std::map<std::string, std::map<int64_t, T>, std::less<>>;
 
 // How many points each curve has at most: before those that later lives stand in place of are taken away.
-Status CountPoints(const MetricRows& rows, const RunCurvesOptions& options, ByKey<int64_t>* counts) {
+Status CountPoints(const NewestRows& rows, const RunCurvesOptions& options, ByKey<int64_t>* counts) {
   const std::set<std::string, std::less<>> wanted(options.keys.begin(), options.keys.end());
   return rows.Each(
       {"run", "key", "rank", "n"}, RunIs(options.run), options.stop, [&](const arrow::RecordBatch& batch) {
@@ -53,7 +55,8 @@ int64_t ShareOf(std::vector<int64_t> wanted, int64_t cells) {
 using Order = std::vector<std::tuple<bool, std::string, int64_t>>;  // below sys/ or not, key, rank
 
 // In which form each curve is kept, and the order in which they are given: those of the program come first.
-Order Plan(const ByKey<int64_t>& counts, const RunCurvesOptions& options, ByKey<RunCurve>* curves) {
+Order Plan(const ByKey<int64_t>& counts, const RunCurvesOptions& options, ByKey<RunCurve>* curves,
+           int64_t* buckets) {
   Order order;
   for (const auto& [key, ranks] : counts)
     for (const auto& [rank, count] : ranks) order.emplace_back(key.starts_with(kSystem), key, rank);
@@ -66,8 +69,8 @@ Order Plan(const ByKey<int64_t>& counts, const RunCurvesOptions& options, ByKey<
     wanted.push_back(count <= options.most_points ? count : options.most_buckets * kCellsOfABucket);
   }
   const int64_t share = ShareOf(wanted, options.most_cells);
-  const auto buckets = static_cast<size_t>(
-      std::clamp(share / kCellsOfABucket, kFewestBuckets, std::max(kFewestBuckets, options.most_buckets)));
+  *buckets =
+      std::clamp(share / kCellsOfABucket, kFewestBuckets, std::max(kFewestBuckets, options.most_buckets));
   for (size_t i = 0; i < order.size(); ++i) {
     const auto& [system, key, rank] = order[i];
     RunCurve& curve = (*curves)[key][rank];
@@ -76,7 +79,7 @@ Order Plan(const ByKey<int64_t>& counts, const RunCurvesOptions& options, ByKey<
     if (i >= drawn) continue;
     const bool whole = count_of(order[i]) <= std::min(options.most_points, share);
     curve.form = whole ? RunCurve::kPoints : RunCurve::kBuckets;
-    curve.by_step = curve.by_time = Buckets(buckets);
+    curve.by_step = curve.by_time = Buckets(static_cast<size_t>(*buckets));
   }
   return order;
 }
@@ -138,7 +141,7 @@ void Buckets::Coarsen() {
 }
 
 Result<RunCurves> ReadRunCurves(const table::Catalog& catalog, const RunCurvesOptions& options) {
-  HEADRACE_ASSIGN(const auto rows, MetricRows::Newest(catalog));
+  HEADRACE_ASSIGN(const auto rows, NewestRows::Of(catalog, kMetrics));
   const ChunkOptions asked{.run = options.run,
                            .key = options.keys.size() == 1 ? std::optional(options.keys[0]) : std::nullopt,
                            .rank = std::nullopt,
@@ -149,7 +152,7 @@ Result<RunCurves> ReadRunCurves(const table::Catalog& catalog, const RunCurvesOp
   ByKey<int64_t> counts;
   HEADRACE_TRY(CountPoints(rows, options, &counts));
   ByKey<RunCurve> curves;
-  const auto order = Plan(counts, options, &curves);
+  const auto order = Plan(counts, options, &curves, &run.buckets);
   HEADRACE_TRY(EachChunk(rows, asked, [&](const MetricChunk& chunk) {
     const auto found = curves.find(chunk.key);
     if (found == curves.end()) return Status::Ok();

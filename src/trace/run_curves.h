@@ -74,6 +74,7 @@ struct RunCurvesOptions {
 struct RunCurves {
   std::vector<RunCurve> curves;    // by key, then by rank; those below sys/ last
   std::map<int64_t, Lives> lives;  // of each rank
+  int64_t buckets = 0;             // that a long curve may have, by step and by time
 };
 
 // As the view `points` has them. Of the newest version and what lies in this machine's spools.

@@ -173,6 +173,7 @@ TEST(RunCurves, WhatTheyTakeIsBounded) {
   EXPECT_LE(run.curves[0].by_step.all().size(), 1000U / 2 / 4);
   EXPECT_GT(run.curves[0].by_step.all().size(), 1000U / 2 / 4 / 2 - 1);
   EXPECT_EQ(run.curves[1].form, RunCurve::kBuckets);
+  EXPECT_EQ(run.buckets, (1000 - 10) / 2 / 4);
   EXPECT_EQ(run.curves[2].form, RunCurve::kPoints);
   EXPECT_EQ(run.curves[2].whole.size(), 10U);
   EXPECT_EQ(run.curves[3].key, "sys/cpu");
