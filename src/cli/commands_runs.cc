@@ -409,7 +409,10 @@ void AddRuns(CLI::App* app, Context* context, Action* action) {
   auto compared = std::make_shared<DiffWords>();
   CLI::App* diff =
       group->add_subcommand("diff", "What differs between runs: config, results, code, packages, data");
-  diff->add_option("runs", compared->runs, "Two runs or more")->required()->expected(2, kMostCompared);
+  diff->add_option("runs", compared->runs, "Two runs or more")
+      ->required()
+      ->expected(2, kMostCompared)
+      ->option_text("RUN RUN ... REQUIRED");
   diff->add_option("--key", compared->keys, "On the page: only these metrics (default: all)")->delimiter(',');
   diff->callback([=] { *action = [=] { return Diff(*context, *compared); }; });
   AddHtmlOption(diff, &compared->html);

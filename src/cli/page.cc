@@ -44,7 +44,10 @@ function element(tag, name, text) {
 function parsed(text) {
   try { return JSON.parse(text); } catch { return text; }
 }
-function pretty(value) { return typeof value === "string" ? value : JSON.stringify(value, null, 2); }
+function pretty(value) {
+  if (typeof value === "string") return value;
+  try { return JSON.stringify(value, null, 2); } catch { return "(nested too deep)"; }
+}
 function pairs(object) {
   const table = element("table");
   for (const [name, value] of Object.entries(object)) {

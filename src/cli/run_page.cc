@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/ordered_json.h"
 #include "cli/page.h"
 #include "cli/render.h"
 #include "cli/run_diff.h"
@@ -28,7 +29,7 @@ constexpr size_t kMostValue = 16 << 10;  // bytes of a value in a table
 constexpr size_t kMostTableRows = 1000;  // of a table that was logged
 constexpr size_t kMostNumbers = 2000;    // of an array that was logged, and bins of a histogram
 constexpr size_t kMostLinked = 200;      // runs
-constexpr size_t kShownId = 8;
+constexpr size_t kIdText = 8;
 constexpr int64_t kMostCells = 2'000'000, kMostCurves = 2'000;  // of all runs together
 
 std::string KeyText(const std::string& key) { return Printable(key, kMostKeyText); }
@@ -174,7 +175,7 @@ void AddCurves(const std::vector<Curves>& runs, const std::vector<std::string>& 
       if (curve.form != trace::RunCurve::kFacts)
         charts[{curve.key.starts_with(trace::kSystem), curve.key}].push_back({&curve, run, facts.size()});
       early = early || (curve.form == trace::RunCurve::kBuckets &&
-                        curve.by_step.all().size() < size_t{16'384} / 2 - 1);
+                        runs[run].read.buckets < trace::RunCurvesOptions().most_buckets);
       pages->facts.curves += curve.form != trace::RunCurve::kFacts;
       if (facts.size() < kMostFacts || curve.form != trace::RunCurve::kFacts) {
         facts.push_back(FactsOf(curve, run));
@@ -276,6 +277,7 @@ Result<Json> Related(query::SqlEngine* engine, const Json& run) {
 // What a script may need of a text, cut where it is long; why it was cut.
 std::pair<Json, std::string> MediaText(const MediaItem& item) {
   if (item.kind != "table" && item.kind != "array") return {Shortened(item.text), ""};
+  if (JsonDepth(item.text) > kMostJsonDepth) return {Shortened(item.text), ""};
   Json value = ParseJsonInOrder(item.text);
   Json* list = item.kind == "array"                          ? &value
                : value.is_object() && value.contains("rows") ? &value["rows"]
@@ -304,7 +306,8 @@ Json MediaJson(const MediaItem& item, PageArrays* arrays) {
     json["text"] = std::move(text);
     if (!cut.empty()) json["cut"] = cut;
   }
-  if (Json facts = ParseJsonInOrder(item.facts); facts.is_object()) {
+  if (Json facts = JsonDepth(item.facts) > kMostJsonDepth ? Json() : ParseJsonInOrder(item.facts);
+      facts.is_object()) {
     const size_t bins = facts.contains("counts") && facts["counts"].is_array() ? facts["counts"].size() : 0;
     if (bins > kMostNumbers) {
       json["cut"] =
@@ -403,7 +406,7 @@ std::vector<std::string> NamesOf(const std::vector<Json>& runs) {
   std::vector<std::string> names;
   for (const Json& run : runs) {
     std::string name = Printable(Plain(run["name"]), kMostKeyText);
-    const std::string id = Plain(run["id"]).substr(0, kShownId);
+    const std::string id = Plain(run["id"]).substr(0, kIdText);
     names.push_back(name.empty() ? id : count[Plain(run["name"])] > 1 ? name + " " + id : name);
   }
   return names;

@@ -40,6 +40,12 @@ const char* const kRunPageScript = R"page(function short(value) {
   if (size !== 0 && (size < 1e-4 || size >= 1e9)) return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
   return Number(value.toPrecision(5)).toLocaleString("en", { maximumFractionDigits: 8 });
 }
+// With the digits that tell neighbours on an axis apart.
+function tickText(value, size) {
+  const digits = value === 0 ? 1 : Math.min(12, Math.max(1, Math.floor(Math.log10(Math.abs(value)) + 1e-9) - Math.floor(Math.log10(size) + 1e-9) + 1)), all = Math.abs(value);
+  if (all !== 0 && (all < 1e-4 || all >= 1e9)) return value.toExponential(digits - 1).replace("e+", "e");
+  return Number(value.toPrecision(digits)).toLocaleString("en", { maximumFractionDigits: 12 });
+}
 const many = (count, one, more) => count.toLocaleString("en") + " " + (count === 1 ? one : more ?? one + "s");
 function duration(micros) {
   const sign = micros < 0 ? "−" : "", seconds = Math.abs(micros) / 1e6;
@@ -357,7 +363,7 @@ for (const text of page.notes) main.append(note(text));
 if (several) {
   byId("about").append(...page.runs.map((run, i) => {
     const one = element("span");
-    one.append(chip(i), element("b", "", run.name), " ", element("code", "", run.id.slice(0, 8)), " " + run.state);
+    one.append(chip(i), element("b", "", run.name), " ", ...(run.name.endsWith(run.id.slice(0, 8)) ? [] : [element("code", "", run.id.slice(0, 8))]), " " + run.state);
     return one;
   }));
   differences();

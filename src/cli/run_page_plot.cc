@@ -166,7 +166,7 @@ class Chart {
       to = Math.max(to, x[x.length - 1] + width);
     }
     if (from > to) return [0, 1];
-    return this.width() > 0 ? [from, to] : [from, to + Math.max(1, (to - from) * 1e-9)];
+    return this.width() > 0 ? [from, to] : [from, to + ((to - from) / 500 || 1)];
   }
   window(pixels) {
     const [from, to] = this.windows[shown.axis] ?? this.whole();
@@ -200,7 +200,7 @@ class Chart {
     this.drawAxes(g);
     g.save();
     g.beginPath();
-    g.rect(left, top - 3 * ratio, plot.width, plot.height + 6 * ratio);
+    g.rect(left - 3 * ratio, top - 3 * ratio, plot.width + 6 * ratio, plot.height + 6 * ratio);
     g.clip();
     for (const one of this.series()) this.drawSeries(g, one);
     g.restore();
@@ -241,14 +241,15 @@ class Chart {
     g.textBaseline = "middle";
     g.textAlign = "right";
     const rows = Math.max(2, Math.floor(height / ratio / 36));
-    for (const value of shown.log ? logTicks(this.low, this.high, rows) : ticks(this.low, this.high, rows)) {
+    const marks = shown.log ? logTicks(this.low, this.high, rows) : ticks(this.low, this.high, rows);
+    for (const value of marks) {
       const y = Math.round(this.y(value)) + 0.5;
       if (y < top || y > top + height) continue;
       g.beginPath();
       g.moveTo(left, y);
       g.lineTo(left + width, y);
       g.stroke();
-      g.fillText(short(value), left - 5 * ratio, y, left - 6 * ratio);
+      g.fillText(shown.log ? short(value) : tickText(value, marks.length > 1 ? marks[1] - marks[0] : 1), left - 5 * ratio, y, left - 6 * ratio);
     }
     g.textBaseline = "top";
     g.textAlign = "center";

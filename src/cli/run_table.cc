@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/ordered_json.h"
 #include "cli/render.h"
 #include "table/arrow_bridge.h"
 #include "trace/committer.h"
@@ -141,7 +142,9 @@ Result<std::unique_ptr<query::SqlEngine>> OpenSql(const std::shared_ptr<table::C
 
 Json Parsed(const Json& value) {
   if (!value.is_string()) return value;
-  const nlohmann::json parsed = ParseJson(value.get_ref<const std::string&>());
+  const auto& text = value.get_ref<const std::string&>();
+  if (JsonDepth(text) > kMostJsonDepth) return value;
+  const nlohmann::json parsed = ParseJson(text);
   return parsed.is_discarded() ? value : InOrder(parsed);
 }
 

@@ -34,7 +34,9 @@ Result<std::string> RunOf(query::SqlEngine* engine, const std::string& told);
 Status TellSilent(const table::Catalog& catalog, query::SqlEngine* engine,
                   std::vector<nlohmann::ordered_json>* runs);
 
-// A text of JSON as its value; anything else as it is.
+inline constexpr int kMostJsonDepth = 64;  // of what is read as values: whatever walks them is recursive
+
+// A text of JSON as its value; anything else as it is, and JSON that is nested deeper than kMostJsonDepth.
 nlohmann::ordered_json Parsed(const nlohmann::ordered_json& value);
 // The text itself; "" where it is none.
 std::string Text(const nlohmann::ordered_json& value);

@@ -158,9 +158,13 @@ def test_a_page_has_all_that_is_known(tabs: browser.Browser, folder: pathlib.Pat
     hr.open(folder)["hr.media"].append(
         [{"run": run.id, "key": f"forged {n}", "rank": 0, "step": 1, "kind": kind, "format": format_, "text": text, "data": SVG}
          for n, (kind, format_, text) in enumerate([
-             ("image", "image/svg+xml", None), ("image", "text/html", None), ("image", 'image/png" onerror="window.taken=5', None),
+             ("image", "image/svg+xml", None), ("table", "application/json", "[" * 1_000_000), ("image", "text/html", None), ("image", 'image/png" onerror="window.taken=5', None),
              ("audio", "text/html", None), ("table", "application/json", '{"columns": 1, "rows": {"a": 1}}'),
              ("table", "application/json", "{"), ("histogram", "x", "</script>"), ("array", "x", "null"), (HOSTILE, HOSTILE, HOSTILE)])]
+    )  # fmt: skip
+    hr.open(folder)["hr.media"].append(
+        [{"run": run.id, "key": f"facts {n}", "rank": 0, "step": 1, "kind": "histogram", "format": "x", "facts": json.dumps(facts)}
+         for n, facts in enumerate([{"counts": [HOSTILE, None, -5, [1]], "edges": []}, {"counts": [], "edges": [HOSTILE]}, {"counts": {}, "edges": 1}, [1]])]
     )  # fmt: skip
     out(folder, "track", "--name", "shell", "--", "sh", "-c", "echo '<b>one</b>'; echo two >&2")
     file = page_of(folder, "show", run.id)
@@ -190,6 +194,21 @@ def test_a_page_has_all_that_is_known(tabs: browser.Browser, folder: pathlib.Pat
     unharmed(tab, file)
 
 
+def test_what_is_not_committed_yet_is_there(tabs: browser.Browser, folder: pathlib.Path) -> None:
+    run = hr.run("goes on", catalog=folder, system=False)
+    try:
+        for step in range(3):
+            pixels = np.full((step + 2, 5, 3), step * 50, np.uint8)
+            run.log({"loss": step, "sample": [hr.Image(pixels), hr.Image(pixels.transpose(1, 0, 2))]}, step=step)
+        tab = opened(tabs, file := page_of(folder, "show", "goes on"))
+        images = "[...document.querySelectorAll('img')].map((one) => [one.naturalWidth, one.naturalHeight])"
+        assert tab.evaluate(images) == [[5, 4], [4, 5]]
+        assert tab.evaluate("page.facts[0].count") == 3 and "running" in tab.evaluate("document.body.innerText")
+        unharmed(tab, file)
+    finally:
+        run.finish()
+
+
 def test_people_zoom_and_read(tabs: browser.Browser, folder: pathlib.Path) -> None:
     with hr.run("zoom", catalog=folder, system=False) as run:
         for step in range(1000):
@@ -198,7 +217,7 @@ def test_people_zoom_and_read(tabs: browser.Browser, folder: pathlib.Path) -> No
     box = tab.evaluate("(({x, y, width, height}) => [x, y, width, height])(document.querySelector('canvas').getBoundingClientRect())")  # fmt: skip
     chart = "charts.get(document.querySelector('figure'))"
     everything = tab.evaluate(f"{chart}.window(600)")
-    assert everything["from"] == 0 and everything["to"] == 1000
+    assert everything["from"] == 0 and 999 < everything["to"] < 1002
     middle = box[1] + box[3] / 2
     tab.drag((box[0] + box[2] * 0.5, middle), (box[0] + box[2] * 0.9, middle))
     near = tab.evaluate(f"{chart}.window(600)")
@@ -219,7 +238,7 @@ def test_people_zoom_and_read(tabs: browser.Browser, folder: pathlib.Path) -> No
     tab.press("0")
     assert tab.evaluate(f"{chart}.window(600)") == everything
     tab.press("+")
-    assert tab.evaluate(f"{chart}.window(600).to - {chart}.window(600).from") == 500
+    assert tab.evaluate(f"{chart}.window(600).to - {chart}.window(600).from") == pytest.approx(everything["to"] / 2)
     tab.press("Escape")
     label = tab.evaluate("document.querySelector('canvas').ariaLabel").replace("\xa0", " ")
     assert "1,000 points" in label and "1 NaN" in label
@@ -228,6 +247,30 @@ def test_people_zoom_and_read(tabs: browser.Browser, folder: pathlib.Path) -> No
         tab.evaluate(f"{change}; redraw()")
         drawn = "(() => { const c = document.querySelector('canvas'); return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v > 0); })()"  # fmt: skip
         assert tab.evaluate(drawn)
+    unharmed(tab, file)
+
+
+SPIKE = """(() => {
+  const chart = charts.get(document.querySelector("figure")), seen = [];
+  for (const [from, to] of %s) {
+    chart.zoom([from, to]);
+    const { left, width } = chart.plot, view = chart.view, column = Math.floor((43210 - view.from) * view.count / (view.to - view.from));
+    const x = Math.floor(left + (column + 0.5) * width / view.count), y = Math.floor(chart.y(10)) + 1;
+    seen.push([x, x - 40].map((at) => [...chart.canvas.getContext("2d").getImageData(at, y, 1, 1).data]));
+  }
+  return seen;
+})()"""
+
+
+def test_a_spike_of_one_step_is_drawn_at_every_zoom(tabs: browser.Browser, folder: pathlib.Path) -> None:
+    luck = random.Random(1)
+    with hr.run("spike", catalog=folder, system=False) as run:
+        for step in range(100_000):
+            run.log({"loss": 10.0 if step == 43_210 else luck.random()}, step=step)
+    tab = opened(tabs, file := page_of(folder, "show", "spike"))
+    windows = [[43_210 - luck.randint(100, 43_000), 43_210 + luck.randint(100, 50_000)] for _ in range(20)]
+    for drawn, beside in tab.evaluate(SPIKE % json.dumps([[0, 100_000], *windows])):
+        assert drawn[3] > 0 and drawn != beside  # there may be a line of the grid
     unharmed(tab, file)
 
 
