@@ -524,11 +524,12 @@ part() {  # NAME COMMAND…: runs a part of the tests; its output is shown and k
   fi
 }
 
-# Numbers by ggml's lowest kernels and by those of most machines; engine_test itself ran with this machine's best.
+# Numbers by ggml's lowest kernels and by those of most machines, and by oneDNN's of those; the tests themselves ran with this machine's best.
 cpu_variants() {
   local numbers="RealModel.Reused*:RealModel.LogProb*:RealModel.Adapters*:RealModel.Determin*"
   HEADRACE_CPU=x64 "$BUILD/release/tests/engine_test" --gtest_brief=1 --gtest_filter="$numbers:-*Gemma" || return 1  # minutes there
-  HEADRACE_CPU=haswell "$BUILD/release/tests/engine_test" --gtest_brief=1 --gtest_filter="$numbers"
+  HEADRACE_CPU=haswell "$BUILD/release/tests/engine_test" --gtest_brief=1 --gtest_filter="$numbers" || return 1
+  ONEDNN_MAX_CPU_ISA=AVX2 "$BUILD/release/tests/tune_test" --gtest_brief=1
 }
 
 # Several files at a time: much of what they do is waiting for servers, disks and processes that are killed.
