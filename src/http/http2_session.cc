@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -386,7 +385,7 @@ ptrdiff_t Http2Session::ReadAnswer(int32_t id, unsigned char* out, size_t most, 
   if (stream == nullptr) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
   const HttpResponse& answer = stream->answer;
   const size_t size = std::min(most, answer.body.size() - stream->sent);
-  std::memcpy(out, answer.body.data() + stream->sent, size);
+  answer.body.copy(reinterpret_cast<char*>(out), size, stream->sent);
   stream->sent += size;
   if (size > 0) stream->taken_at = MonotonicSeconds();
   if (stream->sent < answer.body.size()) return static_cast<ptrdiff_t>(size);

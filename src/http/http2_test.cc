@@ -160,7 +160,7 @@ TEST(Http2, SlowPeers) {
   half.Say(std::string_view(kMagic).substr(0, 10));
   head.Say(Hello() + FrameOf(kHeaders, kEndStream, 1, Head()));  // its end does not come
   body.Say(Hello() + FrameOf(kHeaders, kEndHeaders, 1, Head()) + FrameOf(kData, 0, 1, "abc"));
-  idle.Say(Hello() + "\0\0");  // and the beginning of a frame
+  idle.Say(Hello() + std::string(2, '\0'));  // and the beginning of a frame
   // It takes no byte of the answer: SETTINGS_INITIAL_WINDOW_SIZE is 0.
   window.Say(std::string(kMagic) + FrameOf(kSettings, 0, 0, Number(4, 2) + Number(0, 4)) +
              FrameOf(kHeaders, kEndHeaders | kEndStream, 1, Head()));

@@ -40,13 +40,11 @@ http::HttpResponse Ended(GrpcCode code, const std::string& message, double retry
   return {200, std::move(headers), "", kType};
 }
 
-// The message as it was before it was packed.
-Result<std::string> Unpacked(const http::HttpRequest& request, const api::GrpcMessage& message,
-                             int64_t most) {
-  if (!message.packed) return std::string(message.bytes);
+// A packed message as it was before.
+Result<std::string> Unpacked(const http::HttpRequest& request, std::string_view message, int64_t most) {
   if (request.Header("grpc-encoding") != "gzip")
     return Status::Invalid("the message is packed, and grpc-encoding does not say how");
-  return http::Gunzip(message.bytes, most);
+  return http::Gunzip(message, most);
 }
 
 // TraceService/Export. Called on a worker.
@@ -70,16 +68,18 @@ void Export(const Asked& asked) {
     return refuse(
         400, message.status().Is(Code::kUnsupported) ? GrpcCode::kUnimplemented : GrpcCode::kInvalidArgument,
         message.status().message());
-  const auto body = Unpacked(request, *message, ticket.services().max_body);
-  if (!body.ok()) {
-    const bool large = body.status().Is(Code::kLimit);
+  const auto unpacked =
+      message->packed ? Unpacked(request, message->bytes, ticket.services().max_body) : std::string();
+  if (!unpacked.ok()) {
+    const bool large = unpacked.status().Is(Code::kLimit);
     return refuse(large ? 413 : 400, large ? GrpcCode::kResourceExhausted : GrpcCode::kInternal,
-                  body.status().message());
+                  unpacked.status().message());
   }
-  // Nobody waits for it any more; what is in the spool could not be told to be.
+  // Its sender does not wait any more, and may send it again.
   if (MonotonicSeconds() - ticket.caller().arrived >= *seconds)
     return refuse(408, GrpcCode::kDeadlineExceeded, "the call's deadline has passed");
-  const SpansTaken taken = TakeSpans(ticket, trace::OtlpFormat::kProtobuf, *body);
+  const SpansTaken taken =
+      TakeSpans(ticket, trace::OtlpFormat::kProtobuf, message->packed ? *unpacked : message->bytes);
   if (taken.status != 200)
     return refuse(taken.status, api::GrpcCodeOf(taken.status), taken.why,
                   taken.status == 503 ? kRetrySeconds : 0);

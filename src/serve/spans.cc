@@ -31,7 +31,7 @@ void Respond(Ticket* ticket, OtlpFormat format, int status, std::string body) {
 
 }  // namespace
 
-SpansTaken TakeSpans(const Ticket& ticket, OtlpFormat format, const std::string& body) {
+SpansTaken TakeSpans(const Ticket& ticket, OtlpFormat format, std::string_view body) {
   Recorder& recorder = *ticket.services().recorder;
   if (!recorder.on()) return {501, 0, "this server has no catalog, so there is nowhere to keep spans"};
   const auto batch = DecodeOtlp(format, body, trace::OtlpParts::kIds);

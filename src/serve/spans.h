@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "serve/ticket.h"
 #include "trace/otlp.h"
@@ -18,7 +19,7 @@ struct SpansTaken {
   std::string why;       // of what was rejected first; what is wrong otherwise
 };
 // Keeps an ExportTraceServiceRequest: it is in the spool, as it came, when this returns 200.
-SpansTaken TakeSpans(const Ticket& ticket, trace::OtlpFormat format, const std::string& body);
+SpansTaken TakeSpans(const Ticket& ticket, trace::OtlpFormat format, std::string_view body);
 
 // Answers the ticket's request: an ExportTraceServiceRequest in protobuf or JSON, answered in the same. It is
 // in the spool, as it came, before a 200 is said; the committer makes rows of it. Spans that are none are
