@@ -201,6 +201,22 @@ void BindScores(nb::class_<CatalogHandle>* catalog) {
       });
 }
 
+void BindArtifacts(nb::class_<CatalogHandle>* catalog) {
+  (*catalog)
+      .def("fetch_artifact",
+           [](const CatalogHandle& c, const std::string& sha256, const std::string& path) {
+             Check(Interruptible([&](const StopToken& stop) {
+               return trace::FetchArtifact(*c.held, sha256, path, {}, stop);
+             }));
+           })
+      .def("fetch_checkpoint_file", [](const CatalogHandle& c, const std::string& run,
+                                       const std::string& sha256, const std::string& path) {
+        Check(Interruptible([&](const StopToken& stop) {
+          return trace::FetchCheckpointFile(*c.held, run, sha256, path, stop);
+        }));
+      });
+}
+
 }  // namespace
 
 void BindCatalog(nb::module_& m) {
@@ -258,12 +274,6 @@ void BindCatalog(nb::module_& m) {
                return ingest::Ingest(c.held.get(), sources, options);
              })));
            })
-      .def("fetch_artifact",
-           [](const CatalogHandle& c, const std::string& sha256, const std::string& path) {
-             Check(Interruptible([&](const StopToken& stop) {
-               return trace::FetchArtifact(*c.held, sha256, path, {}, stop);
-             }));
-           })
       .def("record_traces",
            [](const CatalogHandle& c, const std::string& rows) {
              Check(Interruptible([&](const StopToken&) { return trace::CommitTraces(c.held.get(), rows); }));
@@ -277,6 +287,7 @@ void BindCatalog(nb::module_& m) {
         KeepInChild(engine);  // it has threads
         return Sql{std::move(engine), {}};
       });
+  BindArtifacts(&catalog);
   BindScores(&catalog);
   BindSql(m);
 }

@@ -21,7 +21,8 @@ using Array = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 // One process's writer of one run.
 class RunWriter {
  public:
-  RunWriter(const std::string& location, const trace::RunLog::Series& series, bool system) {
+  RunWriter(const std::string& location, const trace::RunLog::Series& series, bool system)
+      : run_(series.run) {
     KeepInChild(writer_ =
                     Check(Interruptible([&](const StopToken&) -> Result<std::unique_ptr<trace::RunWriter>> {
                       HEADRACE_ASSIGN(auto catalog, table::Catalog::Open(location, {.upkeep = true}));
@@ -69,6 +70,18 @@ class RunWriter {
     const auto saved = Check(
         Interruptible([&](const StopToken& stop) { return trace::SaveArtifact(catalog, path, {}, stop); }));
     return nb::make_tuple(saved.sha256, saved.bytes);
+  }
+
+  nb::tuple SaveCheckpointFile(const std::string& path) {
+    const auto& catalog = Open().catalog();
+    const auto saved = Check(Interruptible(
+        [&](const StopToken& stop) { return trace::SaveCheckpointFile(catalog, run_, path, stop); }));
+    return nb::make_tuple(saved.sha256, saved.bytes);
+  }
+  int64_t KeepCheckpointFiles(const std::vector<std::string>& sha256s) {
+    const auto& catalog = Open().catalog();
+    return Check(Interruptible(
+        [&](const StopToken& stop) { return trace::KeepCheckpointFiles(catalog, run_, sha256s, stop); }));
   }
 
   // Points of one key with the times that another tracker had kept.
@@ -127,6 +140,7 @@ class RunWriter {
     return *writer_;
   }
 
+  const std::string run_;
   std::shared_ptr<trace::RunWriter> writer_;
   bool closed_ = false;
   std::vector<std::pair<std::string_view, double>> numbers_;  // of the call that is under way
@@ -152,6 +166,8 @@ void BindRun(nb::module_& m) {
       .def("log_numbers", &RunWriter::LogNumbers)
       .def("log_media", &RunWriter::LogMedia)
       .def("save", &RunWriter::Save)
+      .def("save_checkpoint_file", &RunWriter::SaveCheckpointFile)
+      .def("keep_checkpoint_files", &RunWriter::KeepCheckpointFiles)
       .def("log_series", &RunWriter::LogSeries)
       .def("record", &RunWriter::Record)
       .def("sync", &RunWriter::Sync)

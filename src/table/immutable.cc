@@ -22,6 +22,7 @@ bool IsImmutable(std::string_view key) {
     case ObjectKind::kModelWeights:
     case ObjectKind::kModelManifest:
     case ObjectKind::kArtifact:
+    case ObjectKind::kCheckpointFile:
     case ObjectKind::kJob:
     case ObjectKind::kLease:
     case ObjectKind::kQueueLog:

@@ -137,6 +137,11 @@ Named ParseArtifact(const std::vector<std::string_view>& parts) {
   return ObjectName{ObjectKind::kArtifact, {}, {}, 0, std::string(parts[1])};
 }
 
+Named ParseCheckpoint(const std::vector<std::string_view>& parts) {
+  if (parts.size() != 3 || parts[1].empty() || !IsHex(parts[2], 64)) return std::nullopt;
+  return ObjectName{ObjectKind::kCheckpointFile, {}, {}, 0, std::string(parts[2])};
+}
+
 Named ParseQueueLog(const std::vector<std::string_view>& parts) {
   std::string_view file = parts.back();
   if (parts.size() != 3 || !TakeEnd(&file, ".json")) return std::nullopt;
@@ -172,6 +177,10 @@ std::string RefKey(std::string_view name, int64_t revision) {
 }
 std::string TableFolder(const Uuid& table) { return kTablesFolder + table.ToString() + "/"; }
 std::string ArtifactKey(const std::string& sha256) { return "artifacts/" + sha256; }
+std::string CheckpointFolder(std::string_view run) { return "checkpoints/" + EncodeRefName(run) + "/"; }
+std::string CheckpointKey(std::string_view run, const std::string& sha256) {
+  return CheckpointFolder(run) + sha256;
+}
 std::string WeightsKey(const std::string& sha256) { return "models/" + sha256 + "/weights.gguf"; }
 std::string ModelManifestKey(const std::string& sha256) { return "models/" + sha256 + "/manifest.json"; }
 
@@ -262,6 +271,7 @@ std::optional<ObjectName> ParseKey(std::string_view key) {
   if (parts[0] == "refs") return ParseRef(parts);
   if (parts[0] == "models") return ParseModel(parts);
   if (parts[0] == "artifacts") return ParseArtifact(parts);
+  if (parts[0] == "checkpoints") return ParseCheckpoint(parts);
   if (parts[0] == "leases") return ParseLease(parts);
   if (parts[0] == "queues") return ParseQueueLog(parts);
   if (parts[0] == "live") return ParseLive(parts);

@@ -10,6 +10,8 @@
 //   models/<sha256>/manifest.json            model add, last                     model rm, first
 //   artifacts/<sha256>                       run.save, before the row of its  never: the history of runs
 //                                            run
+//   checkpoints/<run>/<sha256>               a checkpoint, before the row that    its run, once no checkpoint that
+//                                            names it                             it keeps names it
 //   jobs/<name>/<digest>.json                first rank of a job                 by anybody, after the job
 //   leases/<name>/<rev>.json                 whoever holds the lease             its holder, on the next; gc,
 //                                                                                when it lapsed
@@ -57,6 +59,8 @@ std::string TableFolder(const Uuid& table);  // tables/<id>/: `folder` below
 std::string WeightsKey(const std::string& sha256);
 std::string ModelManifestKey(const std::string& sha256);
 std::string ArtifactKey(const std::string& sha256);  // of 64 hex digits
+std::string CheckpointFolder(std::string_view run);  // checkpoints/<encoded id>/
+std::string CheckpointKey(std::string_view run, const std::string& sha256);
 inline constexpr const char* kLeasesFolder = "leases/";
 std::string LeaseKey(std::string_view name, int64_t epoch);  // of letters, digits, '_' and '-'
 std::string QueueLogFolder(const Uuid& queue);
@@ -94,6 +98,7 @@ enum class ObjectKind {
   kModelWeights,
   kModelManifest,
   kArtifact,
+  kCheckpointFile,
   kJob,
   kLease,
   kQueueLog,

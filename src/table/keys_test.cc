@@ -30,6 +30,9 @@ TEST(Keys, EveryKeyIsTakenApart) {
   EXPECT_EQ(parse(ModelManifestKey(sha)).name, sha);
   EXPECT_EQ(parse(ArtifactKey(sha)).kind, ObjectKind::kArtifact);
   EXPECT_EQ(parse(ArtifactKey(sha)).name, sha);
+  EXPECT_EQ(parse(CheckpointKey("a:b.c", sha)).kind, ObjectKind::kCheckpointFile);
+  EXPECT_EQ(parse(CheckpointKey("a:b.c", sha)).name, sha);
+  EXPECT_TRUE(CheckpointKey("a:b.c", sha).starts_with(CheckpointFolder("a:b.c")));
   EXPECT_EQ(parse("jobs/run-0123456789abcdef/0a.json").kind, ObjectKind::kJob);
   EXPECT_EQ(parse(QueueLogKey(id, 5)).kind, ObjectKind::kQueueLog);
   EXPECT_EQ(parse(QueueLogKey(id, 5)).id, id);
@@ -96,6 +99,8 @@ TEST(Keys, OthersAreNone) {
         std::string("live/want/a/b"),
         "live/tail/" + id,
         std::string("live/tail/runs/x"),
+        "checkpoints/run/" + std::string(63, 'a'),
+        "checkpoints//" + std::string(64, 'a'),
         std::string("")}) {
     EXPECT_FALSE(ParseKey(key).has_value()) << key;
   }

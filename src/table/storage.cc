@@ -227,7 +227,7 @@ Result<BesideTables> MeasureBeside(const Catalog& catalog, const StopToken& stop
     if (!name) return;
     if (name->kind == ObjectKind::kModelWeights || name->kind == ObjectKind::kModelManifest) {
       beside.models.Add(object.size);
-    } else if (name->kind == ObjectKind::kArtifact) {
+    } else if (name->kind == ObjectKind::kArtifact || name->kind == ObjectKind::kCheckpointFile) {
       beside.artifacts.Add(object.size);
     } else if (name->table != Uuid() && !tables.contains(name->table)) {
       beside.dropped.Add(object.size);

@@ -71,7 +71,7 @@ Result<Storage> MeasureStorage(const Table& table, const StopToken& stop);
 struct BesideTables {
   Amount dropped;  // tables that no name points at any more
   Amount models;
-  Amount artifacts;  // of runs
+  Amount artifacts;  // of runs, and files of their checkpoints
 };
 Result<BesideTables> MeasureBeside(const Catalog& catalog, const StopToken& stop);
 

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <functional>
+#include <set>
 
 #include "base/digest.h"
 #include "base/file.h"
@@ -38,10 +39,10 @@ Result<int64_t> ReadPieces(const std::string& path, const char* what, const Prog
   }
 }
 
-}  // namespace
+using KeyOf = std::function<std::string(const std::string& sha256)>;
 
-Result<Artifact> SaveArtifact(const table::Catalog& catalog, const std::string& path,
-                              const ProgressFn& progress, const StopToken& stop) {
+Result<Artifact> Save(const table::Catalog& catalog, const KeyOf& key_of, const std::string& path,
+                      const ProgressFn& progress, const StopToken& stop) {
   Artifact artifact;
   Sha256Stream sum;
   HEADRACE_ASSIGN(artifact.bytes, ReadPieces(path, "hashing", progress, stop, [&](std::string_view piece) {
@@ -50,7 +51,7 @@ Result<Artifact> SaveArtifact(const table::Catalog& catalog, const std::string& 
                   }));
   artifact.sha256 = sum.Hex();
   auto& store = *catalog.environment()->store;
-  const std::string key = table::ArtifactKey(artifact.sha256);
+  const std::string key = key_of(artifact.sha256);
   HEADRACE_ASSIGN(const bool there, store.Exists(key));
   if (there) return artifact;
   HEADRACE_ASSIGN(const auto upload, store.StartUpload(key));
@@ -65,11 +66,10 @@ Result<Artifact> SaveArtifact(const table::Catalog& catalog, const std::string& 
   return artifact;
 }
 
-Status FetchArtifact(const table::Catalog& catalog, const std::string& sha256, const std::string& path,
-                     const ProgressFn& progress, const StopToken& stop) {
-  const std::string key = table::ArtifactKey(sha256);
-  const auto name = table::ParseKey(key);
-  if (!name || name->kind != table::ObjectKind::kArtifact)
+Status Fetch(const table::Catalog& catalog, const KeyOf& key_of, const std::string& sha256,
+             const std::string& path, const ProgressFn& progress, const StopToken& stop) {
+  const std::string key = key_of(sha256);
+  if (!table::ParseKey(key))
     return Status::Invalid("'" + sha256 + "' is not the hash of an artifact: 64 hex digits");
   auto opened = catalog.environment()->store->Open(key);
   if (opened.status().Is(Code::kNotFound))
@@ -91,6 +91,49 @@ Status FetchArtifact(const table::Catalog& catalog, const std::string& sha256, c
     return Status::Corrupt("the artifact " + sha256 + " in " + catalog.Describe() +
                            " has other bytes than its hash says");
   return file.Publish(path, true);
+}
+
+}  // namespace
+
+Result<Artifact> SaveArtifact(const table::Catalog& catalog, const std::string& path,
+                              const ProgressFn& progress, const StopToken& stop) {
+  return Save(catalog, table::ArtifactKey, path, progress, stop);
+}
+
+Status FetchArtifact(const table::Catalog& catalog, const std::string& sha256, const std::string& path,
+                     const ProgressFn& progress, const StopToken& stop) {
+  return Fetch(catalog, table::ArtifactKey, sha256, path, progress, stop);
+}
+
+Result<Artifact> SaveCheckpointFile(const table::Catalog& catalog, const std::string& run,
+                                    const std::string& path, const StopToken& stop) {
+  return Save(
+      catalog, [&](const std::string& sha256) { return table::CheckpointKey(run, sha256); }, path, {}, stop);
+}
+
+Status FetchCheckpointFile(const table::Catalog& catalog, const std::string& run, const std::string& sha256,
+                           const std::string& path, const StopToken& stop) {
+  return Fetch(
+      catalog, [&](const std::string& sum) { return table::CheckpointKey(run, sum); }, sha256, path, {},
+      stop);
+}
+
+Result<int64_t> KeepCheckpointFiles(const table::Catalog& catalog, const std::string& run,
+                                    const std::vector<std::string>& sha256s, const StopToken& stop) {
+  auto& store = *catalog.environment()->store;
+  const std::set<std::string> kept(sha256s.begin(), sha256s.end());
+  HEADRACE_ASSIGN(const auto listed, store.List(table::CheckpointFolder(run), "", INT64_MAX));
+  std::vector<std::string> gone;
+  for (const auto& object : listed) {
+    const auto name = table::ParseKey(object.key);
+    if (name && name->kind == table::ObjectKind::kCheckpointFile && !kept.contains(name->name))
+      gone.push_back(object.key);
+  }
+  for (const auto& key : gone) {
+    HEADRACE_TRY(store.Delete(key));
+    HEADRACE_TRY(stop.Check());
+  }
+  return static_cast<int64_t>(gone.size());
 }
 
 }  // namespace headrace::trace

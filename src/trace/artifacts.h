@@ -1,8 +1,10 @@
-// artifacts: files that a run leaves, stored once for each content under its hash (artifacts/<sha256>).
+// artifacts: files that a run leaves, stored once for each content under its hash (artifacts/<sha256>); and
+// the files of its checkpoints (checkpoints/<run>/<sha256>), which it may delete again.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/cancel.h"
 #include "base/progress.h"
@@ -24,5 +26,14 @@ Result<Artifact> SaveArtifact(const table::Catalog& catalog, const std::string& 
 // bytes.
 Status FetchArtifact(const table::Catalog& catalog, const std::string& sha256, const std::string& path,
                      const ProgressFn& progress = {}, const StopToken& stop = {});
+
+// The same for files of a run's checkpoints. They are that run's alone.
+Result<Artifact> SaveCheckpointFile(const table::Catalog& catalog, const std::string& run,
+                                    const std::string& path, const StopToken& stop = {});
+Status FetchCheckpointFile(const table::Catalog& catalog, const std::string& run, const std::string& sha256,
+                           const std::string& path, const StopToken& stop = {});
+// Deletes the run's files but those with these hashes. How many went.
+Result<int64_t> KeepCheckpointFiles(const table::Catalog& catalog, const std::string& run,
+                                    const std::vector<std::string>& sha256s, const StopToken& stop = {});
 
 }  // namespace headrace::trace
