@@ -14,6 +14,8 @@ Everything that holds rows speaks the Arrow C stream interface: ``pyarrow.table(
 from headrace import _native
 from headrace.blob import Blob, decode_image
 from headrace.catalog import Catalog, init, open
+from headrace.checkpoint_files import Checkpoint
+from headrace.checkpointer import Checkpointer
 from headrace.commits import Commit, Compaction, HistoryEntry, Merge, Writer
 from headrace.describe import ColumnFacts, Description
 from headrace.diff import Diff
@@ -65,6 +67,8 @@ __all__ = [
     "Cancelled",
     "Catalog",
     "CenterCrop",
+    "Checkpoint",
+    "Checkpointer",
     "Collection",
     "ColorJitter",
     "ColumnFacts",

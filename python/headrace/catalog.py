@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from headrace import _native, upkeep
+from headrace import _native, checkpoint_files, upkeep
+from headrace.checkpoint_files import Checkpoint
 from headrace.commits import Commit
 from headrace.errors import Invalid, NotFound
 from headrace.hints import Hinted
@@ -225,6 +226,14 @@ class Catalog(Hinted):
         """
         self._native.fetch_artifact(sha256.removeprefix("sha256:"), os.fspath(to))
         return pathlib.Path(to)
+
+    def checkpoints(self, run: str) -> list[Checkpoint]:
+        """The checkpoints that a run keeps, by its id, in the order in which they were written (``hr.Checkpointer`` writes them).
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
+        return [Checkpoint(self, run, entry) for entry in checkpoint_files.kept(self, run)]
 
     def gc(
         self,

@@ -55,7 +55,8 @@ def rank() -> int:
     return 0
 
 
-def _ranks() -> int:
+def ranks() -> int:
+    """How many processes the job has, from the launcher's environment; 1 without one."""
     for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
         if (value := os.environ.get(name, "")).isdigit():
             return int(value)
@@ -83,7 +84,7 @@ def find(given: str | None) -> Identity:
     get = os.environ.get
     if (inherited := get("HEADRACE_RUN")) and ordinal == 0:
         return Identity(given=inherited)
-    shared = _ranks() > 1
+    shared = ranks() > 1
     slurm = [get("SLURM_CLUSTER_NAME", ""), get("SLURM_JOB_ID", "")] if get("SLURM_JOB_ID") else []
     words: list[str] = []
     if job := get("HEADRACE_JOB"):

@@ -65,6 +65,7 @@ class Run:
         self._last_time = known["time"] if known else 0
         self._inputs: list[dict[str, Any]] = list(known["inputs"]) if known else []
         self._outputs: list[dict[str, Any]] = list(known["outputs"]) if known else []
+        self._tells_outputs = False  # what others have told since is newer, as long as this process has nothing to add
         self._finished = False
         self._dirty = False
         self.config = Fields(self._change)
@@ -172,11 +173,24 @@ class Run:
         if self._pid != os.getpid():
             self._after_fork()
         saved = run_artifacts.save(self._writer.save, name, name if thing is None else thing)
-        with self._lock:
-            self._outputs = [output for output in self._outputs if output["name"] not in {one["name"] for one in saved}]
-            self._outputs.extend(saved)
-            self._tell()
+        self._keep(saved)
         return str(saved[-1]["sha256"])
+
+    def _keep(self, outputs: list[dict[str, Any]], gone: Iterable[str] = ()) -> None:
+        """A row that names these outputs, in place of those of the same names, and no more those that are gone. It is on the disk when
+        this returns; where it is not, nothing has changed."""
+        if self._pid != os.getpid():
+            self._after_fork()
+        with self._lock:
+            before, told = self._outputs, self._tells_outputs
+            names = {one["name"] for one in outputs}.union(gone)
+            self._outputs, self._tells_outputs = [one for one in before if one["name"] not in names] + outputs, True
+            try:
+                self._record({"state": "running"} if self._owner else {})
+                self._writer.sync()
+            except BaseException:
+                self._outputs, self._tells_outputs = before, told
+                raise
 
     # ---- its end
 
@@ -282,7 +296,7 @@ class Run:
                 row["summary"] = run_values.as_json({**last, **self.summary}, "summary")
             if self._inputs:
                 row["inputs"] = self._inputs
-            if self._outputs:
+            if self._outputs and self._tells_outputs:
                 row["outputs"] = self._outputs
             if self._owner:
                 row["tags"] = list(self.tags)

@@ -21,10 +21,12 @@ MINILM = MODELS / "all-minilm-l6-v2-f16.gguf"
 
 
 @pytest.fixture
-def catalog(tmp_path: pathlib.Path) -> hr.Catalog:
+def catalog(tmp_path: pathlib.Path) -> Iterator[hr.Catalog]:
     made = hr.init(tmp_path / "c")
     made.create_table("t", [{"x": 1, "s": "a"}, {"x": 2, "s": "b"}])
-    return made
+    yield made
+    while (left := hr.current_run()) is not None:
+        left.finish()
 
 
 CALLS: dict[str, tuple[type[Exception], Callable[[hr.Catalog], Any]]] = {
@@ -74,6 +76,13 @@ CALLS: dict[str, tuple[type[Exception], Callable[[hr.Catalog], Any]]] = {
     "Stream.load_state_dict": (hr.Invalid, lambda c: _stream(c).load_state_dict({})),
     "Stream.state_dict": (hr.Invalid, lambda c: _stream(c).state_dict({})),
     "Stream.read_into": (hr.Invalid, lambda c: _stream(c).read_into({"no": np.zeros(1)})),
+    "Checkpointer": (hr.Invalid, lambda c: _checkpointer(c, keep_last=0)),
+    "Checkpointer.save": (hr.Invalid, lambda c: _checkpointer(c, model={"x": print}).save(0)),
+    "Checkpointer.restore": (hr.Invalid, lambda c: [_checkpointer(c).save(0), _checkpointer(c, ema={}).restore()]),
+    "Checkpointer.steps": (hr.Invalid, lambda c: list(_checkpointer(c).steps())),
+    "Checkpoint.fetch": (hr.NotFound, lambda c: _checkpointer(c).save(0).fetch("no", "x")),
+    "Checkpoint.load": (hr.Invalid, lambda c: _checkpointer(c).save(0).load(no={})),
+    "Checkpoint.states": (hr.NotFound, lambda c: _checkpointer(c).save(0).states("no")),
     "Split": (hr.Invalid, lambda c: hr.Split("s", a=0.9, b=0.9)),
     "Split.where": (KeyError, lambda c: hr.Split("s", a=1).where("b")),
     "ColorJitter": (hr.Invalid, lambda c: hr.ColorJitter(brightness=-1)),
@@ -107,6 +116,10 @@ def _model(path: pathlib.Path) -> hr.Model:
 
 def _stream(catalog: hr.Catalog) -> hr.Stream:
     return hr.Stream(catalog["t"], ["x"], batch_size=1)
+
+
+def _checkpointer(catalog: hr.Catalog, **options: Any) -> hr.Checkpointer:
+    return hr.Checkpointer(hr.run(id="a", catalog=catalog, system=False), **options)
 
 
 @pytest.mark.parametrize("call", CALLS)
