@@ -321,6 +321,9 @@ setup() {
         unpack_llama; build_xgrammar
         [ ! -f "$DEPS/llama-from-source" ] || build_llama ;;
       models) unpack_models ;;
+      frameworks)  # torch is the other group's
+        setup rivals-hf
+        echo "$(venv rivals-hf)/lib/python3.11/site-packages" >"$(venv frameworks)/lib/python3.11/site-packages/rivals.pth" ;;
       versitygw) install_versitygw ;;
       cuda) cuda_backend 13 ;;
       cuda12) cuda_backend 12 ;;
@@ -496,10 +499,11 @@ run_tests() {
     part "$(basename "$t")" "$t" --gtest_brief=1 --gtest_color=$color ${filter:+--gtest_filter="*$filter*"}
   done
   [ -z "$ci" ] || [ -n "$filter" ] || part cpu_variants cpu_variants
-  part pytest python_tests --color=$color --durations=10 --ignore=tests/clients --ignore=tests/trackers tests ${filter:+-k "$filter"}
+  part pytest python_tests --color=$color --durations=10 --ignore=tests/clients --ignore=tests/trackers --ignore=tests/frameworks tests ${filter:+-k "$filter"}
   if [ -n "$ci" ] && [ -z "$filter" ]; then
     part clients clients
     part trackers trackers
+    part frameworks frameworks
     part wheel wheel_and_trial
     part sanitizers sanitize
     part fuzzers fuzz all "$([ -n "$long" ] && echo 3600 || echo 5)"
@@ -560,6 +564,13 @@ clients() {
 trackers() {
   setup trackers
   "$(venv trackers)/bin/python" -m pytest -q -p no:cacheprovider tests/trackers
+}
+
+# Training loops of torch, Lightning, transformers and Composer. Torch is 6 GB: they run where --long or ./dev bench stream has installed it.
+frameworks() {
+  [ -f "$(venv rivals-hf)/.done" ] || { echo "  torch is not here (./dev test --long installs it)"; return 0; }
+  setup frameworks
+  "$(venv frameworks)/bin/python" -m pytest -q -p no:cacheprovider tests/frameworks
 }
 
 # A sanitizer's test program that passed is not run again until its bytes change (they do not depend on the clone); HEADRACE_TEST_FRESH=1

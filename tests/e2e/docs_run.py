@@ -38,7 +38,8 @@ import docs_files
 
 SECONDS = 60  # of one command of the shell
 READY = 90  # seconds until a server answers
-MODULES = {"torch", "torchvision", "datasets", "openai", "opentelemetry", "pandas", "polars", "pyarrow"}
+MODULES = {"torch", "torchvision", "datasets", "openai", "opentelemetry", "pandas", "polars", "pyarrow",
+           "pytorch_lightning", "transformers", "composer"}  # fmt: skip
 PROGRAMS = {"curl"}
 NEEDS = {*MODULES, *PROGRAMS, *docs_files.MODELS, "s3", "fresh-machine"}
 RUN = {"python", "sh", "setup"}

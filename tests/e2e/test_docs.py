@@ -32,7 +32,11 @@ def pages() -> list[pathlib.Path]:
 
 def interpreter(needs: set[str]) -> str:
     """The Python that has what a page needs, if ./dev has installed one; else this one."""
-    for wanted, groups in ((("torch", "torchvision", "datasets"), ["rivals-hf"]), (("openai",), ["clients", "demo"])):
+    for wanted, groups in (
+        (("pytorch_lightning", "transformers", "composer"), ["frameworks"]),
+        (("torch", "torchvision", "datasets"), ["rivals-hf"]),
+        (("openai",), ["clients", "demo"]),
+    ):
         for group in groups if needs.intersection(wanted) else []:
             for done in sorted(docs_files.CACHE.glob(f"venv-{group}-*/.done")):
                 return str(done.parent / "bin" / "python")
