@@ -13,7 +13,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (message->bytes.size() + 5 != size) abort();
     if (!message->packed && GrpcFrame(message->bytes) != text) abort();
   }
-  const auto framed = ReadGrpcMessage(GrpcFrame(text));
+  const std::string frame = GrpcFrame(text);
+  const auto framed = ReadGrpcMessage(frame);
   if (!framed.ok() || framed->packed || framed->bytes != text) abort();
   if (const auto seconds = GrpcTimeout(text); seconds && !(*seconds >= 0 && *seconds < 4e11)) abort();
   const std::string told = GrpcText(text, 100);

@@ -10,10 +10,11 @@ using std::string_literals::operator""s;
 TEST(Grpc, MessagesWithTheirLength) {
   EXPECT_EQ(GrpcFrame("abc"), "\0\0\0\0\3abc"s);
   EXPECT_EQ(GrpcFrame(std::string(0x10203, 'x')).substr(0, 6), "\0\0\1\2\3x"s);
-  ASSERT_VALUE(GrpcMessage message, ReadGrpcMessage("\0\0\0\0\3abc"s));
+  const std::string plain = "\0\0\0\0\3abc"s, packed = "\1\0\0\0\0"s;
+  ASSERT_VALUE(GrpcMessage message, ReadGrpcMessage(plain));
   EXPECT_FALSE(message.packed);
   EXPECT_EQ(message.bytes, "abc");
-  ASSERT_VALUE(message, ReadGrpcMessage("\1\0\0\0\0"s));
+  ASSERT_VALUE(message, ReadGrpcMessage(packed));
   EXPECT_TRUE(message.packed && message.bytes.empty());
   EXPECT_TRUE(ReadGrpcMessage("").status().Is(Code::kUnsupported));
   EXPECT_TRUE(ReadGrpcMessage("\0\0\0\0\1ab"s).status().Is(Code::kUnsupported));
