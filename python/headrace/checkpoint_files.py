@@ -6,8 +6,10 @@ below ``checkpoints/<run>/``, belong to that run alone, and go once no checkpoin
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
+import mmap
 import os
 import pathlib
 import tempfile
@@ -70,10 +72,8 @@ class Checkpoint:
             Unavailable: the store cannot be reached.
         """
         if self._files is None:
-            with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
-                path = pathlib.Path(folder) / "manifest.json"
-                self._fetch(str(self.entry["sha256"]), path)
-                self._files = files_of(path.read_text(), self.run, self.step)
+            text = self._content(str(self.entry["sha256"]))[:].decode(errors="replace")
+            self._files = files_of(text, self.run, self.step)
         return self._files
 
     def fetch(self, name: str, to: str | os.PathLike[str]) -> pathlib.Path:
@@ -121,19 +121,35 @@ class Checkpoint:
             state_holders.load(target, states[name], name, repr(self))
 
     def _states_in(self, name: str) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory(prefix="headrace-", dir=place(self._catalog)) as folder:
-            path = self.fetch(name, pathlib.Path(folder) / "states.safetensors")
-            parts, metadata = safetensors_file.read(path)
-            if STATE not in metadata:
-                raise Corrupt(f"{name} of {self!r} holds no states")
-            try:
-                structure = json.loads(metadata[STATE])
-            except (ValueError, RecursionError) as error:
-                raise Corrupt(f"{name} of {self!r}: {error}") from error
-            states = Decoder(parts).decode(structure)
+        found = self.files.get(name)
+        if found is None:
+            raise NotFound(f"{self!r} has no file {name!r}; it has {', '.join(self.files)}")
+        parts, metadata = safetensors_file.parse(self._content(found.sha256), f"{name} of {self!r}")
+        if STATE not in metadata:
+            raise Corrupt(f"{name} of {self!r} holds no states")
+        try:
+            structure = json.loads(metadata[STATE])
+        except (ValueError, RecursionError) as error:
+            raise Corrupt(f"{name} of {self!r}: {error}") from error
+        states = Decoder(parts).decode(structure)
         if not isinstance(states, dict):
             raise Corrupt(f"{name} of {self!r} holds no states by name")
         return states
+
+    def _content(self, sha256: str) -> Any:
+        """The bytes of an object of the run. In a folder of this machine they are read where they lie, so that nothing is left over of a
+        process that is killed meanwhile."""
+        where = place(self._catalog)
+        path = pathlib.Path(where or "") / "checkpoints" / _encoded(self.run) / sha256
+        if where is None or not path.is_file() or not path.stat().st_size:
+            with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
+                path = pathlib.Path(folder) / "object"
+                self._fetch(sha256, path)
+                return _mapped(path)
+        data = _mapped(path)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise Corrupt(f"{path} has other bytes than its name says")
+        return data
 
     def _fetch(self, sha256: str, to: pathlib.Path) -> None:
         try:
@@ -143,6 +159,16 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         return f"<hr.Checkpoint of run {self.run}: step {self.step}, {self.bytes} bytes>"
+
+
+def _encoded(run: str) -> str:
+    """As keys have it (table/keys.h)."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else f"%{ord(c):02X}" for c in run)
+
+
+def _mapped(path: pathlib.Path) -> Any:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
 
 
 def place(catalog: Catalog) -> str | None:

@@ -9,6 +9,8 @@ import math
 import pathlib
 import random
 import struct
+import subprocess
+import sys
 from typing import Any
 
 import headrace as hr
@@ -216,3 +218,27 @@ def test_a_file_of_any_bytes_is_refused_or_read(tmp_path: pathlib.Path) -> None:
 def test_states_that_nobody_wrote_are_refused(value: Any) -> None:
     with pytest.raises(hr.Corrupt, match="the state cannot be read"):
         state_tree.Decoder({}).decode({"a": [value]})
+
+
+def test_the_package_needs_no_torch_and_says_what_callbacks_need() -> None:
+    code = """
+import sys
+for name in ("lightning", "pytorch_lightning", "transformers", "composer"):
+    sys.modules[name] = None  # as if it were not installed
+import headrace as hr
+from headrace import callbacks
+assert hr.Checkpointer and hr.Checkpoint and "torch" not in sys.modules and "LightningCallback" in dir(callbacks)
+for name, needs in [("LightningCallback", "lightning"), ("HeadraceLogger", "lightning"), ("HeadraceCallback", "'transformers[torch]'"),
+                    ("ComposerLogger", "mosaicml")]:
+    try:
+        getattr(callbacks, name)
+    except ImportError as error:
+        assert f"pip install {needs}" in str(error), error
+    else:
+        raise AssertionError(name)
+try:
+    callbacks.KerasCallback
+except AttributeError as error:
+    assert "it has ComposerLogger, HeadraceCallback" in str(error)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
