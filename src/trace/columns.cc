@@ -9,6 +9,8 @@
 #include <arrow/util/key_value_metadata.h>
 
 #include <cstring>
+#include <string_view>
+#include <unordered_map>
 
 #include "base/json.h"
 #include "table/arrow_bridge.h"
@@ -173,13 +175,29 @@ std::shared_ptr<arrow::Field> ArrowField(const Column& column) {
   return nullptr;
 }
 
-template <typename Builder, typename Take>
-Result<std::shared_ptr<arrow::Array>> Build(Builder* builder, const char* name, const std::vector<json>& rows,
-                                            const Take& take) {
-  for (const json& row : rows) {
-    const auto found = row.find(name);
-    if (found == row.end() || !take(*found, builder)) HEADRACE_ARROW_TRY(builder->AppendNull());
+// Of one column: the value of each row, null where it has none.
+using Cells = std::vector<const json*>;
+
+// Of all columns. Each row is walked once: to look for every column in it took as long as everything else.
+std::vector<Cells> CellsOf(std::span<const Column> columns, const std::vector<json>& rows) {
+  std::unordered_map<std::string_view, size_t> places;
+  for (const Column& column : columns) places.emplace(column.name, places.size());
+  std::vector<Cells> cells(columns.size(), Cells(rows.size()));
+  for (size_t row = 0; row < rows.size(); ++row) {
+    if (!rows[row].is_object()) continue;
+    for (const auto& [name, value] : rows[row].get_ref<const json::object_t&>()) {
+      const auto found = places.find(name);
+      if (found != places.end()) cells[found->second][row] = &value;
+    }
   }
+  return cells;
+}
+
+template <typename Builder, typename Take>
+Result<std::shared_ptr<arrow::Array>> Build(Builder* builder, const Cells& cells, const Take& take) {
+  HEADRACE_ARROW_TRY(builder->Reserve(static_cast<int64_t>(cells.size())));
+  for (const json* cell : cells)
+    if (cell == nullptr || !take(*cell, builder)) HEADRACE_ARROW_TRY(builder->AppendNull());
   std::shared_ptr<arrow::Array> array;
   HEADRACE_ARROW_TRY(builder->Finish(&array));
   return array;
@@ -187,11 +205,11 @@ Result<std::shared_ptr<arrow::Array>> Build(Builder* builder, const char* name, 
 
 // A list's values lie in a binary value one after another.
 template <typename ValueBuilder>
-Result<std::shared_ptr<arrow::Array>> BuildLists(const char* name, const std::vector<json>& rows) {
+Result<std::shared_ptr<arrow::Array>> BuildLists(const Cells& cells) {
   using Value = typename ValueBuilder::value_type;
   const auto values = std::make_shared<ValueBuilder>();
   arrow::ListBuilder builder(arrow::default_memory_pool(), values);
-  return Build(&builder, name, rows, [&](const json& value, auto* to) {
+  return Build(&builder, cells, [&](const json& value, auto* to) {
     if (!value.is_binary() || value.get_binary().size() % sizeof(Value) != 0) return false;
     const auto& bytes = value.get_binary();
     std::vector<Value> list(bytes.size() / sizeof(Value));
@@ -200,42 +218,42 @@ Result<std::shared_ptr<arrow::Array>> BuildLists(const char* name, const std::ve
   });
 }
 
-Result<std::shared_ptr<arrow::Array>> BuildColumn(const Column& column, const std::vector<json>& rows) {
+Result<std::shared_ptr<arrow::Array>> BuildColumn(const Column& column, const Cells& cells) {
   switch (column.type) {
     case Type::kText: {
       arrow::StringBuilder builder;
-      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
+      return Build(&builder, cells, [](const json& value, auto* to) {
         return value.is_string() && to->Append(value.get_ref<const std::string&>()).ok();
       });
     }
     case Type::kInteger: {
       arrow::Int64Builder builder;
-      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
+      return Build(&builder, cells, [](const json& value, auto* to) {
         return value.is_number_integer() && to->Append(value.get<int64_t>()).ok();
       });
     }
     case Type::kNumber: {
       arrow::DoubleBuilder builder;
-      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
+      return Build(&builder, cells, [](const json& value, auto* to) {
         return value.is_number() && to->Append(value.get<double>()).ok();
       });
     }
     case Type::kTime: {
       arrow::TimestampBuilder builder(arrow::timestamp(arrow::TimeUnit::MICRO, "UTC"),
                                       arrow::default_memory_pool());
-      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
+      return Build(&builder, cells, [](const json& value, auto* to) {
         return value.is_number_integer() && to->Append(value.get<int64_t>()).ok();
       });
     }
     case Type::kFlag: {
       arrow::BooleanBuilder builder;
-      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
+      return Build(&builder, cells, [](const json& value, auto* to) {
         return value.is_boolean() && to->Append(value.get<bool>()).ok();
       });
     }
     case Type::kJson: {
       arrow::StringBuilder builder;
-      return Build(&builder, column.name, rows, [](const json& value, auto* to) {
+      return Build(&builder, cells, [](const json& value, auto* to) {
         if (value.is_null() || value.is_binary()) return false;
         return to
             ->Append(value.is_string() ? value.get_ref<const std::string&>()
@@ -244,14 +262,14 @@ Result<std::shared_ptr<arrow::Array>> BuildColumn(const Column& column, const st
       });
     }
     case Type::kIntegers:
-      return BuildLists<arrow::Int64Builder>(column.name, rows);
+      return BuildLists<arrow::Int64Builder>(cells);
     case Type::kFloats:
-      return BuildLists<arrow::FloatBuilder>(column.name, rows);
+      return BuildLists<arrow::FloatBuilder>(cells);
     case Type::kNumbers:
-      return BuildLists<arrow::DoubleBuilder>(column.name, rows);
+      return BuildLists<arrow::DoubleBuilder>(cells);
     case Type::kBytes: {
       arrow::BinaryBuilder builder;
-      HEADRACE_ASSIGN(const auto bytes, Build(&builder, column.name, rows, [](const json& value, auto* to) {
+      HEADRACE_ASSIGN(const auto bytes, Build(&builder, cells, [](const json& value, auto* to) {
                         if (!value.is_binary()) return false;
                         const auto& given = value.get_binary();
                         return to->Append(given.data(), static_cast<int32_t>(given.size())).ok();
@@ -289,9 +307,10 @@ std::shared_ptr<arrow::Schema> ArrowSchema(std::span<const Column> columns) {
 
 Result<std::shared_ptr<arrow::RecordBatch>> ToBatch(std::span<const Column> columns,
                                                     const std::vector<json>& rows) {
+  const std::vector<Cells> cells = CellsOf(columns, rows);
   arrow::ArrayVector arrays;
-  for (const Column& column : columns) {
-    HEADRACE_ASSIGN(auto array, BuildColumn(column, rows));
+  for (size_t i = 0; i < columns.size(); ++i) {
+    HEADRACE_ASSIGN(auto array, BuildColumn(columns[i], cells[i]));
     arrays.push_back(std::move(array));
   }
   return arrow::RecordBatch::Make(ArrowSchema(columns), static_cast<int64_t>(rows.size()), arrays);
