@@ -68,8 +68,8 @@ class Run:
         self._tells_outputs = False  # what others have told since is newer, as long as this process has nothing to add
         self._finished = False
         self._dirty = False
-        self.config = Fields(self._change)
-        self.summary = Fields(self._change)
+        self.config = Fields(self._change, known["config"] if known else None)
+        self.summary = Fields(self._change, known["summary"] if known else None)
         self.tags: tuple[str, ...] = tuple(facts["tags"])
         self._next_summary = time.monotonic() + FIRST_SUMMARY_SECONDS
         self._summary_every = FIRST_SUMMARY_SECONDS
@@ -288,12 +288,12 @@ class Run:
             now = max(_micros(), self._last_time + 1)
             self._last_time = now
             row = {"id": self.id, "life": self.life, "time": now, **more}
-            if self.config:
+            if self.config._touched:
                 row["config"] = run_values.as_json(dict(self.config), "config")
             last = self._writer.last() if self._owner else {}
             last = {key: value for key, value in last.items() if not key.startswith(SYSTEM)}
-            if last or self.summary:
-                row["summary"] = run_values.as_json({**last, **self.summary}, "summary")
+            if last or self.summary._touched:  # a metric's last value is newer than what an earlier life said of it
+                row["summary"] = run_values.as_json({**self.summary, **last, **self.summary._said()}, "summary")
             if self._inputs:
                 row["inputs"] = self._inputs
             if self._outputs and self._tells_outputs:
@@ -368,7 +368,8 @@ def _known(catalog: Catalog, identity: str, rank: int) -> dict[str, Any] | None:
     if not {"hr.runs", "hr.metrics"} <= set(catalog.tables()):
         return None
     rows = catalog.sql(
-        "select life, time, state, writer, inputs, outputs, name from hr.runs where id = ? order by time", [identity]
+        "select life, time, state, writer, inputs, outputs, name, tags, config, summary from hr.runs where id = ? order by time",
+        [identity],
     ).to_pylist()
     if not rows:
         return None
@@ -378,6 +379,7 @@ def _known(catalog: Catalog, identity: str, rank: int) -> dict[str, Any] | None:
         [SYSTEM, identity, rank],
     ).to_pylist()[0]
     known: dict[str, Any] = {"state": None, "writer": None, "inputs": [], "outputs": [], "name": None}
+    known.update({"tags": [], "config": {}, "summary": {}})
     for row in rows:
         for key in known:
             # Only a run's owner tells its state; other writers come and go.
@@ -409,7 +411,8 @@ def run(
 
     ``name``: what people call it (default: the script's). ``config``: what it is given: a mapping, a dataclass, a pydantic model,
     ``argparse``'s namespace. ``id``: of a run that is there goes on with it: another process of it where it is running, else as
-    its next life, whose points stand in place of earlier ones from its first step on. Without one, all ranks of a job (torchrun,
+    its next life, whose points stand in place of earlier ones from its first step on. What it knew stays: tags, and each value of config and
+    summary that is not said again. Without one, all ranks of a job (torchrun,
     Slurm, MPI) find the same run, also when Slurm requeues it. ``catalog``: where it is kept; default as ``hr.open``, and where there is
     none, a new one in this folder. ``system``: what the machine does meanwhile is kept below ``sys/``: sampled each second, and every ten
     seconds its mean, its least and its greatest.
@@ -436,7 +439,7 @@ def run(
     facts = {
         "name": name or (known or {}).get("name") or (script.stem if script else "notebook"),
         "project": project or os.environ.get("HEADRACE_PROJECT"),
-        "tags": tuple(tags),
+        "tags": tuple(tags) or tuple((known or {}).get("tags", ())),
         "notes": notes,
         "parent": parent or _parent_of(found),
         "again_of": again_of,

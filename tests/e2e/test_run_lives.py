@@ -323,3 +323,28 @@ def test_a_summary_is_what_was_logged_last_also_of_runs_that_run_or_were_killed(
     with hr.run(catalog=catalog):  # commits it
         pass
     assert now(catalog, run)["summary"] == expected
+
+
+def test_a_resume_keeps_what_earlier_lives_said(tmp_path: pathlib.Path) -> None:
+    catalog = hr.open(tmp_path / "c", create=True)
+    with hr.run("first", id="kept", catalog=catalog, tags=["small"], config={"lr": 0.1, "seed": 3}) as run:
+        run.log({"loss": 2.0, "warmup": 1.0}, step=1)
+        run.summary["best"] = 0.9
+    with hr.run(id="kept", catalog=catalog, config={"lr": 0.2}) as run:
+        assert run.tags == ("small",)
+        assert dict(run.config) == {"lr": 0.2, "seed": 3}
+        assert run.summary.best == 0.9
+        run.log({"loss": 1.0}, step=2)
+    (row,) = catalog.sql("select tags, config, summary from runs_now where id = 'kept'").to_pylist()
+    assert row == {
+        "tags": ["small"],
+        "config": {"lr": 0.2, "seed": 3},
+        "summary": {"loss": 1.0, "warmup": 1.0, "best": 0.9},
+    }
+    with hr.run(id="kept", catalog=catalog, tags=["large"]) as run:
+        run.summary["best"] = 0.95
+        del run.config["seed"]
+    (row,) = catalog.sql("select tags, config, summary from runs_now where id = 'kept'").to_pylist()
+    assert row["tags"] == ["large"]
+    assert row["config"] == {"lr": 0.2}
+    assert row["summary"] == {"loss": 1.0, "warmup": 1.0, "best": 0.95}
