@@ -68,7 +68,11 @@ def open(location: str | os.PathLike[str] | None = None, *, create: bool = False
         inside = pathlib.Path(path) / ".headrace"  # the folder that `headrace init` was called in
         path = str(inside) if (inside / "catalog.json").exists() else path
     if create and "://" not in path and not (pathlib.Path(path) / "catalog.json").exists():
-        init(path)
+        try:
+            init(path)
+        except Invalid:
+            if not (pathlib.Path(path) / "catalog.json").exists():
+                raise  # else another process made it meanwhile
     try:
         return Catalog(_native.Catalog.open(path, upkeep), upkeep)
     except NotFound as error:
