@@ -482,7 +482,7 @@ run_tests() {
     case $a in --ci) ci=1 ;; --long) ci=1; long=1 ;; -*) fail "no such option for test: $a" ;; *) filter=$a ;; esac
   done
   setup run engine models test
-  [ -z "$ci" ] || setup vulkan lavapipe  # a GPU in software
+  [ -z "$ci" ] || setup vulkan lavapipe browser  # a GPU in software; Chromium
   [ -z "$ci" ] || [ -z "$(go_program)" ] || setup versitygw
   [ -z "$long" ] || setup rivals-hf peers  # torch, for the tests against it; llama.cpp's tests of its server
   mkdir -p "$BUILD"
