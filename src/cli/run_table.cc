@@ -6,11 +6,15 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
+#include <optional>
+#include <set>
 
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/ordered_json.h"
 #include "cli/render.h"
+#include "cli/run_slurm.h"
 #include "table/arrow_bridge.h"
 #include "trace/committer.h"
 #include "trace/spool.h"
@@ -239,11 +243,37 @@ Result<std::string> RunOf(query::SqlEngine* engine, const std::string& told) {
                           "@last; headrace runs lists them");
 }
 
+namespace {
+
+// The job that a run was in, where Slurm knows it and it is the same person's: another cluster has the same
+// numbers.
+std::optional<SlurmJob> JobOf(const Json& run, const std::map<std::string, SlurmJob>& jobs) {
+  const auto job = jobs.find(Text(run["slurm_job"]));
+  if (job == jobs.end() || job->second.user != Text(run["who"])) return std::nullopt;
+  return job->second;
+}
+
+}  // namespace
+
 Status TellSilent(const table::Catalog& catalog, query::SqlEngine* engine, std::vector<Json>* runs) {
   const std::string root = trace::SpoolRoot(catalog);
+  std::vector<Json*> unheard;
+  std::set<std::string> ids;
   for (Json& run : *runs) {
     if (run["state"] != "running" || !run["writer"].is_string()) continue;
     if (trace::IsAlive(root, run["writer"].get<std::string>())) continue;
+    unheard.push_back(&run);
+    if (run["slurm_job"].is_string()) ids.insert(Text(run["slurm_job"]));
+  }
+  const auto jobs = ids.empty() ? std::map<std::string, SlurmJob>() : SlurmJobs(ids);
+  for (Json* found : unheard) {
+    Json& run = *found;
+    const std::optional<SlurmJob> job = JobOf(run, jobs);
+    if (job && HasEnded(*job)) {
+      run["state"] = "killed";
+      run["reason"] = "Slurm says of its job " + Text(run["slurm_job"]) + ": " + job->state;
+      continue;
+    }
     HEADRACE_ASSIGN(const auto seen, Rows(engine, "select max(time) as time from hr.metrics where run = ?",
                                           {{"1", run["id"].get<std::string>()}}));
     std::string last = run["time"].get<std::string>();
@@ -253,6 +283,9 @@ Status TellSilent(const table::Catalog& catalog, query::SqlEngine* engine, std::
     if (NowMicros() - micros < kSilentMicros) continue;
     run["state"] = "silent";
     run["reason"] = "nothing was heard of it since " + ShortTime(micros);
+    if (job)
+      run["reason"] =
+          Text(run["reason"]) + "; Slurm says of its job " + Text(run["slurm_job"]) + ": " + job->state;
   }
   return Status::Ok();
 }

@@ -29,8 +29,9 @@ std::string SortExpression(const std::string& field);
 // latest run of it), or @last.
 Result<std::string> RunOf(query::SqlEngine* engine, const std::string& told);
 
-// Runs whose process is gone but whose machine could not say so: `state` becomes "silent", and `reason` tells
-// since when. Of rows with id, state, time and writer.
+// Runs whose process is gone but whose machine could not say so: `state` becomes "killed" where Slurm says
+// that their job has ended, else "silent", and `reason` tells what Slurm said, or since when. Of rows with
+// id, state, time, writer, who and slurm_job.
 Status TellSilent(const table::Catalog& catalog, query::SqlEngine* engine,
                   std::vector<nlohmann::ordered_json>* runs);
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import pathlib
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from typing import Any
 
 import headrace as hr
 import pytest
+from run_programs import script
 
 BRAILLE = re.compile("[\u2801-\u28ff]")
 
@@ -248,3 +251,45 @@ def test_nothing_that_a_terminal_would_obey_is_printed(folder: pathlib.Path) -> 
         text = out(folder, *words)
         assert "red" in text
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f]", text), words
+
+
+@pytest.mark.parametrize(
+    ("squeue", "sacct", "state", "reason"),
+    [
+        ("4242|TIMEOUT|{user}", "", "killed", "Slurm says of its job 4242: TIMEOUT"),
+        ("4242|RUNNING|{user}", "", "running", None),
+        ("", "4242|CANCELLED by 0|{user}", "killed", "Slurm says of its job 4242: CANCELLED"),
+        ("4242|FAILED|somebody", "", "running", None),  # another cluster's job of that number
+        ("garbage\n|||\n4242|", "4242", "running", None),
+    ],
+)
+def test_slurm_says_what_became_of_a_run_whose_machine_is_gone(
+    tmp_path: pathlib.Path, squeue: str, sacct: str, state: str, reason: str | None
+) -> None:
+    program = """
+        import time
+        run = hr.run("lost", system=False)
+        for step in range(800_000):  # as much as is committed at once
+            run.log({"x": step}, step=step)
+        print(run.id, flush=True)
+        time.sleep(60)
+    """
+    process = script(tmp_path, program, SLURM_JOB_ID="4242")
+    assert process.stdout is not None
+    run = process.stdout.readline().strip()
+    catalog = hr.open(tmp_path)
+    until = time.monotonic() + 60
+    while "hr.runs" not in catalog.tables() or run not in catalog.table("hr.runs").to_arrow()["id"].to_pylist():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    shutil.rmtree(tmp_path / ".headrace" / "spool")  # with its machine
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, answer in (("squeue", squeue), ("sacct", sacct)):
+        (programs / name).write_text(f"#!/bin/sh\ncat <<'END'\n{answer.format(user=getpass.getuser())}\nEND\n")
+        (programs / name).chmod(0o755)
+    done = shell(tmp_path, "--json", "runs", env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"})
+    row = json.loads(done.stdout)
+    assert (row["id"], row["state"], row["reason"]) == (run, state, reason), done.stderr
