@@ -229,16 +229,27 @@ def files_of(text: str, run: str, step: int) -> dict[str, File]:
 
 def kept(catalog: Catalog, run: str) -> list[dict[str, Any]]:
     """What the run's rows say of the checkpoints that it keeps, in the order in which they were written. The row with the newest one
-    says it, not the newest row: another process of the run may tell again what it once knew."""
+    says it, not the newest row: another process of the run may tell again what it once knew. Of two lives that wrote at once, as where
+    a machine was taken for dead, the later one's counts."""
     if "hr.runs" not in catalog.tables():
         return []
-    rows = catalog.sql("select outputs from hr.runs where id = ? and outputs is not null order by time", [run])
+    rows = catalog.sql("select life, state, outputs from hr.runs where id = ? order by time", [run]).to_pylist()
+    owned = {row["life"] for row in rows if row["state"] is not None}  # only owners tell a state
     found: list[dict[str, Any]] = []
-    for row in rows.to_pylist():
+    newest = (0, 0)
+    for row in rows:
         told = list(_checkpoints(row["outputs"]))
-        if told and _newest(told) >= _newest(found):
-            found = told
+        if told and (at := (row["life"] or 0 if row["life"] in owned else 0, _newest(told))) >= newest:
+            found, newest = told, at
     return found
+
+
+def last_life(catalog: Catalog, run: str) -> int:
+    """The number of the last life that an owner of the run began; 0 where nothing is known of it."""
+    if "hr.runs" not in catalog.tables():
+        return 0
+    query = "select max(life) as life from hr.runs where id = ? and state is not null"
+    return catalog.sql(query, [run]).to_pylist()[0]["life"] or 0
 
 
 def _newest(entries: Sequence[Mapping[str, Any]]) -> int:

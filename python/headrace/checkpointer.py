@@ -6,6 +6,7 @@ with hr.run("probe") as run, hr.Checkpointer(run, model=model, optimizer=optimiz
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import tempfile
@@ -92,6 +93,8 @@ class Checkpointer:
         self._named: set[str] = set()
         self._dead: set[str] = set()  # hashes of checkpoints that cannot be read
         self._restored = False
+        self._looked = False  # what earlier lives left is among the kept
+        self._made: set[str] = set()  # hashes of the checkpoints that this object saved
         self._saved = -1
         self._generators: Any = None  # where they stood, until the first batch is asked for
         self._batch: Any = None  # from a worker of a DataLoader, which says where the stream stands
@@ -115,7 +118,7 @@ class Checkpointer:
         if batches is None and (batches := self._stream) is None:
             raise Invalid("there is nothing to go over: give Checkpointer(…, stream=…), or steps(batches)")
         if not self._restored:
-            self.restore()
+            self._restore_unless_saved()
         if until is not None and self.step >= until:
             return
         self._schedule.begin(self.step)
@@ -132,6 +135,16 @@ class Checkpointer:
                 break
         if self.step > 0 and self._saved != self.step - 1:
             self.save(self.step - 1)
+
+    def _restore_unless_saved(self) -> None:
+        """What was saved before the loop, such as where it begins, is newer than anything that an earlier life left."""
+        if not self._made:
+            self.restore()
+        elif any(str(one.entry["sha256"]) not in self._made for one in self._kept):
+            raise Invalid(
+                "save() came before restore(), and the run has checkpoints of earlier lives: call restore() first"
+            )
+        self._restored = True
 
     def _of_first(self, value: Any) -> Any:
         return self._ranks().all(value)[0]
@@ -170,6 +183,7 @@ class Checkpointer:
         if self._ranks().rank != 0:
             self._kept = [Checkpoint(self._run._catalog, self._run.id, entry) for entry in entries]
         self._saved = number
+        self._made.add(str(self._kept[-1].entry["sha256"]))
         self._schedule.begin(number + 1)
         return self._kept[-1]
 
@@ -241,9 +255,9 @@ class Checkpointer:
     def _look(self) -> None:
         """Takes in what the run keeps and this object does not know of: nobody has asked to restore it, or another one wrote it."""
         told = [one for one in self._run._outputs if one["kind"] == checkpoint_files.KIND]
-        if not self._restored:
+        if not self._restored and not self._looked:
             told += checkpoint_files.kept(self._run._catalog, self._run.id)
-            self._restored = True
+            self._looked = True
         known = {one.entry["sha256"] for one in self._kept} | self._dead
         for entry in told:
             if entry["sha256"] not in known:
@@ -271,9 +285,18 @@ class Checkpointer:
     def _sweep(self) -> None:
         """Deletes the files that no checkpoint names any more, which those of a save that was cut off are, too."""
         try:
+            if checkpoint_files.last_life(self._run._catalog, self._run.id) > self._run.life:
+                warnings.warn(
+                    "another process goes on with this run; files of checkpoints are its to delete", stacklevel=2
+                )
+                return
             named: set[str] = set()
             for one in self._kept:
-                named |= {str(one.entry["sha256"]), *(file.sha256 for file in one.files.values())}
+                named.add(str(one.entry["sha256"]))
+                with contextlib.suppress(
+                    Corrupt, NotFound
+                ):  # of one whose manifest is damaged, nothing can be read anyway
+                    named.update(file.sha256 for file in one.files.values())
             now, distant = time.monotonic(), "://" in self._run._catalog.location
             if distant:
                 self._protected.append((now + DISTANT_SECONDS, self._named))

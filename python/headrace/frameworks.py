@@ -60,9 +60,9 @@ def run_of(given: Run | None, name: str | None = None, identity: str | None = No
 
 
 def configure(run: Run, values: Mapping[str, Any]) -> None:
-    """Adds to the run's config what it does not say yet."""
+    """Adds to the run's config what its program does not say itself. What an earlier life said may have changed."""
     for key, value in values.items():
-        if key not in run.config:
+        if key not in run.config._said():
             run.config[key] = value
 
 

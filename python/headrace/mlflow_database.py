@@ -73,8 +73,10 @@ def _opened(path: pathlib.Path) -> Iterator[sqlite3.Connection]:
             if "readonly" not in str(error):  # SQLITE_READONLY_ROLLBACK: it has to be written to before it can be read
                 raise
             folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            for file in (path, path.with_name(path.name + "-journal")):
-                shutil.copy(file, folder / file.name)
+            for end in ("", "-journal", "-wal"):
+                file = path.with_name(path.name + end)
+                if not end or file.exists():
+                    shutil.copy(file, folder / file.name)
             database = stack.enter_context(contextlib.closing(sqlite3.connect(folder / path.name)))
         yield database
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,12 @@ class Exchange:
         self._gather = gather
         self._group: Any = None
         if gather is not None:
-            self.rank, self.world = run_identity.rank(), len(gather(None))
+            # Which rank this is, says the list itself: the environment may speak of another job, or of none.
+            own = uuid.uuid4().hex
+            everybody = gather(own)
+            if own not in everybody:
+                raise Invalid("gather(value) returns the values of all ranks, this one's among them")
+            self.rank, self.world = everybody.index(own), len(everybody)
             return
         distributed = _distributed()
         if distributed is not None:

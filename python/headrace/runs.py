@@ -313,7 +313,8 @@ class Run:
             "who": run_facts.who(),
             "host": run_facts.host(),
             "pid": os.getpid(),
-            "slurm_job": os.environ.get("SLURM_JOB_ID"),
+            "slurm_job": os.environ.get("SLURM_JOB_ID")
+            or (None if self._started else ""),  # no more the earlier life's
             "command": run_facts.command(),
             "notes": facts["notes"] or None,
             "again_of": facts["again_of"],

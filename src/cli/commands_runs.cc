@@ -213,7 +213,7 @@ void PrintHead(const Json& run) {
   line("project", Plain(run["project"]));
   line("parent", Plain(run["parent"]));
   line("by", Plain(run["who"]) + (run["host"].is_string() ? " on " + Plain(run["host"]) : "") +
-                 (run["slurm_job"].is_string() ? ", Slurm job " + Plain(run["slurm_job"]) : ""));
+                 (!Text(run["slurm_job"]).empty() ? ", Slurm job " + Plain(run["slurm_job"]) : ""));
   if (run["command"].is_array()) {
     std::string words;
     for (const Json& word : run["command"]) words += (words.empty() ? "" : " ") + Plain(word);

@@ -33,6 +33,12 @@ void RejectSpan(OtlpBatch* batch, const std::string& why) {
   if (batch->rejected++ == 0) batch->why = why;
 }
 
+bool TakeShared(OtlpBatch* batch, int64_t bytes) {
+  if (batch->shared + bytes > kMostShared) return false;
+  batch->shared += bytes;
+  return true;
+}
+
 void AddSpan(OtlpBatch* batch, Span span) {
   if (!ReadId(&span.trace_id, kTraceDigits))
     return RejectSpan(batch, "a span's trace_id is not 16 bytes, or all zeros");

@@ -42,11 +42,15 @@ struct OtlpBatch {
   std::vector<nlohmann::json> origins;
   std::vector<Span> spans;
   int64_t rejected = 0;  // spans that are none: their ids are missing or malformed, …
+  int64_t shared = 0;    // bytes of resources and scopes, as often as they are kept
   std::string why;       // of the first of them
 };
 
 // Most spans of one request; the others are rejected.
 inline constexpr size_t kMaxSpans = 64 << 10;
+// Each span is kept with all that it shares with others; of one request as many as come to this, in bytes as
+// they came. The others are rejected: a megabyte that 60,000 spans share is 60 GB.
+inline constexpr int64_t kMostShared = int64_t{256} << 20;
 // Lists and maps in an attribute; a span with a deeper one is rejected.
 inline constexpr int kMaxAttributeDepth = 64;
 
@@ -61,6 +65,10 @@ Result<OtlpBatch> DecodeOtlpJson(std::string_view body);
 // Takes a span into the batch, or counts it as rejected. Its ids are bytes in hex, of any case and length.
 void AddSpan(OtlpBatch* batch, Span span);
 void RejectSpan(OtlpBatch* batch, const std::string& why);
+// Whether there is room for what one more span, or one more origin, shares; takes it if so.
+bool TakeShared(OtlpBatch* batch, int64_t bytes);
+inline constexpr const char* kTooMuchShared =
+    "what spans share (resource and scope) is too much to be kept with each of them";
 
 // An ExportTraceServiceResponse.
 std::string OtlpAnswer(OtlpFormat format, int64_t rejected, const std::string& why);

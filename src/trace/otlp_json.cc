@@ -166,7 +166,14 @@ Status ReadGroup(const json& group, OtlpBatch* batch) {
     return Status::Invalid("an attribute of a resource is nested too deep");
   const json& scopes = Member(group, "scopeSpans");
   if (!scopes.is_array()) return Status::Ok();
+  const auto bytes = static_cast<int64_t>(shared.dump(-1, ' ', false, json::error_handler_t::replace).size());
   for (const json& part : scopes) {
+    const json& spans = Member(part, "spans");
+    if (!spans.is_array() || spans.empty()) continue;
+    if (!TakeShared(batch, bytes)) {
+      for (size_t i = 0; i < spans.size(); ++i) RejectSpan(batch, kTooMuchShared);
+      continue;
+    }
     json origin = shared;
     const json& scope = Member(part, "scope");
     if (!ReadAttributes(Member(scope, "attributes"), 0, &origin))
@@ -174,10 +181,16 @@ Status ReadGroup(const json& group, OtlpBatch* batch) {
     if (const std::string name = MemberText(scope, "name"); !name.empty()) origin["otel.scope.name"] = name;
     if (const std::string version = MemberText(scope, "version"); !version.empty())
       origin["otel.scope.version"] = version;
+    const auto each =
+        static_cast<int64_t>(origin.dump(-1, ' ', false, json::error_handler_t::replace).size());
     batch->origins.push_back(std::move(origin));
-    const json& spans = Member(part, "spans");
-    if (!spans.is_array()) continue;
-    for (const json& span : spans) ReadSpan(span, batch->origins.size() - 1, batch);
+    for (const json& span : spans) {
+      if (TakeShared(batch, each)) {
+        ReadSpan(span, batch->origins.size() - 1, batch);
+      } else {
+        RejectSpan(batch, kTooMuchShared);
+      }
+    }
   }
   return Status::Ok();
 }

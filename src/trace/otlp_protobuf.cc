@@ -246,13 +246,38 @@ void ReadScope(pbf_reader message, json* origin) {
     }
 }
 
+// What spans share: of attributes with one name the resource's counts.
+json OriginOf(const json& resource, const json& scope) {
+  json origin = resource;
+  for (const auto& [name, value] : scope.items()) {
+    if (name == "otel.scope.name" || name == "otel.scope.version")
+      origin[name] = value;
+    else
+      origin.emplace(name, value);
+  }
+  return origin;
+}
+
 // The fields of a message may come in any order: what all its spans share is read first.
 template <bool kAll>
-void ReadScopeSpans(pbf_reader message, json origin, OtlpBatch* batch) {
-  for (pbf_reader scope = message; scope.next(1, protozero::pbf_wire_type::length_delimited);)
-    ReadScope(scope.get_message(), &origin);
-  batch->origins.push_back(std::move(origin));
+void ReadScopeSpans(pbf_reader message, const json& shared, int64_t bytes, OtlpBatch* batch) {
+  json scopes = json::object();
+  for (pbf_reader scope = message; scope.next(1, protozero::pbf_wire_type::length_delimited);) {
+    const protozero::data_view view = scope.get_view();
+    bytes += static_cast<int64_t>(view.size());
+    ReadScope(pbf_reader(view), &scopes);
+  }
+  bool known = false;  // the origin is among those of the batch
   while (message.next(2, protozero::pbf_wire_type::length_delimited)) {
+    if ((!known && !TakeShared(batch, bytes)) || !TakeShared(batch, bytes)) {
+      message.skip();
+      RejectSpan(batch, kTooMuchShared);
+      continue;
+    }
+    if (!known) {
+      batch->origins.push_back(kAll ? OriginOf(shared, scopes) : json::object());
+      known = true;
+    }
     try {
       Span span = ReadSpan<kAll>(message.get_message());
       span.origin = batch->origins.size() - 1;
@@ -266,13 +291,16 @@ void ReadScopeSpans(pbf_reader message, json origin, OtlpBatch* batch) {
 template <bool kAll>
 void ReadResourceSpans(pbf_reader message, OtlpBatch* batch) {
   json origin = json::object();
+  int64_t bytes = 0;
   for (pbf_reader resources = message; resources.next(1, protozero::pbf_wire_type::length_delimited);) {
-    pbf_reader resource = resources.get_message();
+    const protozero::data_view view = resources.get_view();
+    bytes += static_cast<int64_t>(view.size());
+    pbf_reader resource(view);
     while (resource.next(1, protozero::pbf_wire_type::length_delimited))
       AddKeyValue<true>(resource.get_message(), 0, &origin);
   }
   while (message.next(2, protozero::pbf_wire_type::length_delimited))
-    ReadScopeSpans<kAll>(message.get_message(), origin, batch);
+    ReadScopeSpans<kAll>(message.get_message(), origin, bytes, batch);
 }
 
 }  // namespace

@@ -254,6 +254,55 @@ TEST(Otlp, IdsAloneAreReadFromWhatIsReadWhole) {
   EXPECT_GT(taken, 1000);
 }
 
+// A resource of `bytes`, and scopes of so many spans each.
+std::string LargeResource(size_t bytes, int scopes, int spans) {
+  const std::string scope = Message([&](pbf_writer& group) {
+    for (int i = 0; i < spans; ++i) group.add_message(2, SpanBytes());
+  });
+  return Message([&](pbf_writer& request) {
+    request.add_message(1, Message([&](pbf_writer& group) {
+                          group.add_message(1, Message([&](pbf_writer& resource) {
+                                              resource.add_message(1, TextPair("k", std::string(bytes, 'a')));
+                                            }));
+                          for (int i = 0; i < scopes; ++i) group.add_message(2, scope);
+                        }));
+  });
+}
+
+TEST(Otlp, WhatSpansShareIsKeptAsOftenAsThereIsRoom) {
+  constexpr size_t kLarge = (size_t{16} << 20) - 100;
+  for (const OtlpParts parts : {OtlpParts::kAll, OtlpParts::kIds}) {
+    auto batch = DecodeOtlpProtobuf(LargeResource(kLarge, 10'000, 0), parts);
+    ASSERT_TRUE(batch.ok());
+    EXPECT_EQ(batch->origins.size(), 0U);  // no copy of it for scopes without spans
+    EXPECT_EQ(batch->rejected, 0);
+    batch = DecodeOtlpProtobuf(LargeResource(kLarge, 1, 40), parts);
+    ASSERT_TRUE(batch.ok());
+    EXPECT_EQ(batch->spans.size(), 15U);  // and one more for the origin itself
+    EXPECT_EQ(batch->rejected, 25);
+    EXPECT_NE(batch->why.find("share"), std::string::npos);
+    batch = DecodeOtlpProtobuf(LargeResource(kLarge, 40, 1), parts);
+    ASSERT_TRUE(batch.ok());
+    EXPECT_EQ(batch->spans.size(), 8U);
+    EXPECT_EQ(batch->origins.size(), 8U);
+  }
+  const auto batch = DecodeOtlpJson(
+      R"({"resourceSpans": [{"resource": {"attributes": [{"key": "k", "value": {"stringValue": ")" +
+      std::string(kLarge, 'a') + R"("}}]}, "scopeSpans": [{}, {"spans": []}, {"spans": [)" +
+      [] {
+        std::string spans;
+        for (int i = 0; i < 40; ++i)
+          spans += std::string(i == 0 ? "" : ",") + R"({"traceId": ")" + kTrace + R"(", "spanId": ")" +
+                   kSpan + R"("})";
+        return spans;
+      }() +
+      "]}]}]}");
+  ASSERT_TRUE(batch.ok());
+  EXPECT_EQ(batch->origins.size(), 1U);
+  EXPECT_EQ(batch->spans.size(), 15U);
+  EXPECT_EQ(batch->rejected, 25);
+}
+
 TEST(Otlp, AnswersAreInTheFormatOfTheRequest) {
   EXPECT_EQ(OtlpAnswer(OtlpFormat::kProtobuf, 0, ""), "");
   EXPECT_EQ(OtlpAnswer(OtlpFormat::kJson, 0, ""), "{}");

@@ -485,3 +485,48 @@ def test_time_decides_when(monkeypatch: pytest.MonkeyPatch) -> None:
     gaps = np.diff([0, *at])
     assert gaps.min() >= 100 and gaps.max() <= 400 and asked < 300, (gaps, asked)
     assert not checkpointer._Schedule("0.5d").asks(0)
+
+
+def test_of_two_owners_the_later_one_deletes(catalog: hr.Catalog) -> None:
+    """A machine was taken for dead: its process goes on, and so does the run's next life."""
+    with hr.run(id="a", catalog=catalog, system=False) as run:
+        first = hr.Checkpointer(run, model=Net(), keep_last=1)
+        first.save(0)
+        second_run = hr.Run(catalog, "a", {**_known(catalog), "alive": False}, dict(run._facts), rank=0)
+        second_run._begin()
+        second = hr.Checkpointer(second_run, model=Net(), keep_last=1)
+        assert second.restore() == 1
+        second.save(1)
+        with pytest.warns(UserWarning, match="another process goes on with this run"):
+            first.save(5)
+        assert [one.step for one in catalog.checkpoints("a")] == [1]
+        assert catalog.checkpoints("a")[0].states()["model"]
+        second.save(2)
+        second_run.finish()
+    with hr.run(id="a", catalog=catalog, system=False) as run:
+        assert hr.Checkpointer(run, model=Net()).restore() == 3
+
+
+def test_what_is_saved_before_the_loop_does_not_hide_earlier_lives(catalog: hr.Catalog) -> None:
+    with hr.run(id="a", catalog=catalog, system=False) as run:
+        ckpt = hr.Checkpointer(run, model=Net(), every=1)
+        ckpt.save(0)
+        assert len(list(ckpt.steps(range(3)))) == 3  # nothing is to be restored
+    with hr.run(id="a", catalog=catalog, system=False) as run:
+        ckpt = hr.Checkpointer(run, model=Net())
+        ckpt.save(0)
+        with pytest.raises(hr.Invalid, match="call restore\\(\\) first"):
+            next(ckpt.steps(range(3)))
+
+
+def test_a_damaged_checkpoint_does_not_keep_others(catalog: hr.Catalog) -> None:
+    with hr.run(id="a", catalog=catalog, system=False) as run:
+        hr.Checkpointer(run, model=Net(), keep_last=1, keep_best="loss").save(0, metrics={"loss": 0.1})
+    (best,) = catalog.checkpoints("a")
+    folder = pathlib.Path(catalog.location) / "checkpoints" / "a"
+    (folder / best.entry["sha256"]).unlink()
+    with hr.run(id="a", catalog=catalog, system=False) as run:
+        ckpt = hr.Checkpointer(run, model=Net(), keep_last=1, keep_best="loss")
+        for step in range(1, 5):
+            ckpt.save(step, metrics={"loss": 1.0})
+    assert len(stored(catalog, "a")) <= 2 * 4  # the files of one checkpoint, and what is left of the best
