@@ -55,13 +55,20 @@ Result<int64_t> BeganOf(query::SqlEngine* engine, const Json& run) {
   return found.empty() ? 0 : MicrosOf(found[0]["time"]);
 }
 
+// Whether a page's script would read another number: its numbers are float64.
+bool IsTooLong(const Json& value) {
+  constexpr int64_t kMost = int64_t{1} << 53;
+  if (value.is_number_unsigned()) return value.get<uint64_t>() > static_cast<uint64_t>(kMost);
+  return value.is_number_integer() && (value.get<int64_t>() > kMost || value.get<int64_t>() < -kMost);
+}
+
 // [["lr", 0.1], …]
 Json NamedList(const Json& object) {
   NamedValues values;
   Flatten(object, "", &values);
   Json list = Json::array();
   for (const auto& [name, value] : values) {
-    const bool plain = value.is_primitive() && !value.is_string();
+    const bool plain = value.is_primitive() && !value.is_string() && !IsTooLong(value);
     list.push_back({KeyText(name), plain ? value : Json(Shortened(Plain(value), kMostValue))});
   }
   return list;

@@ -163,14 +163,13 @@ Status LiveTails::Look(double now, bool waiting) {
     if (!is_new && want.put_us == object.modified_us) continue;
     want = {object.modified_us, now, !is_new, want.told};  // one that was put anew is no older than a look
   }
-  for (auto& [name, want] : wants_) {
-    if (there.contains(name) && now - want.seen < kWantSeconds) {
-      HEADRACE_TRY(Tell(name, &want));
-    } else {
-      HEADRACE_TRY(Untell(name, &want));
-    }
+  Status first;
+  for (auto& [name, want] : wants_) {  // what fails for one table is no reason to be silent of the others
+    const bool wanted = there.contains(name) && now - want.seen < kWantSeconds;
+    const Status done = wanted ? Tell(name, &want) : Untell(name, &want);
+    if (first.ok()) first = done;
   }
-  return Status::Ok();
+  return first;
 }
 
 Status LiveTails::Tell(const std::string& name, Want* want) {
