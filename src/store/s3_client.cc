@@ -75,6 +75,9 @@ void Pause(int attempt, double asked, double left) {
   if (seconds > 0) std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
 }
 
+// New credentials are not known to all of a store's machines at once: they are sent again for so long.
+constexpr double kSettleSeconds = 2;
+
 }  // namespace
 
 int64_t ObjectBytes(const HttpResponse& response) {
@@ -170,12 +173,19 @@ Result<bool> S3Client::Learn(const Sent& sent, const HttpResponse& response, Lea
   }
   const bool expired = error.code == "ExpiredToken" || error.code == "InvalidToken" ||
                        error.code == "TokenRefreshRequired" || error.code == "ExpiredTokenException";
-  if (!learned->credentials && (expired || (nameless && !sent.used.session_token.empty()))) {
-    const Status renewed = config_.credentials->Renew(sent.used);
-    if (!renewed.ok()) return renewed.Wrap("the credentials for " + Describe() + " have expired");
-    return learned->credentials = true;
+  const bool perhaps = nameless && !sent.used.session_token.empty();
+  if (!expired && !perhaps) return false;
+  const double now = MonotonicSeconds();
+  if (learned->refused_at) {
+    const bool surely = expired || status == 400;  // 403 without a code is more often a matter of rights
+    if (!surely || now - *learned->refused_at > kSettleSeconds) return false;
+    std::this_thread::sleep_for(std::chrono::duration<double>(kSettleSeconds / 20));
+  } else {
+    learned->refused_at = now;
   }
-  return false;
+  const Status renewed = config_.credentials->Renew(sent.used);
+  if (!renewed.ok()) return renewed.Wrap("the credentials for " + Describe() + " have expired");
+  return true;
 }
 
 // Another request may have learned it meanwhile: what counts is by which clock this one was signed.

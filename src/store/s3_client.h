@@ -10,6 +10,7 @@
 #include <atomic>
 #include <future>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -63,11 +64,12 @@ class S3Client {
 
  private:
   struct Learned {
-    bool credentials = false;
+    std::optional<double> refused_at;  // MonotonicSeconds() when credentials were first called expired
     bool clock = false;
     bool region = false;
   };
-  // Whether the answer told something, for the first time in this operation, that makes the next one better.
+  // Whether the answer told something that makes the next one better: a region or clock that was not yet
+  // known in this operation, or that credentials are to be renewed.
   Result<bool> Learn(const Sent& sent, const HttpResponse& response, Learned* learned);
   bool LearnClock(const Sent& sent, const HttpResponse& response);
   bool LearnRegion(const Sent& sent, const HttpResponse& response);

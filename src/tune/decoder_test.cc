@@ -369,7 +369,7 @@ TEST(DecoderTest, WhatIsNotLearnedFromHasNoPart) {
 TEST(DecoderTest, BitsDoNotDependOnThreads) {
   std::vector<std::vector<float>> found;
   const int threads = ThreadsInUse();
-  for (const int count : {1, 2}) {
+  for (const int count : {1, 2, 5}) {
     UseThreads(count);
     Pair pair(kAdapters);
     pair.decoder->Step(RandomBatch(pair.shape, {40, 3, 25}, 35), 1);
@@ -379,6 +379,7 @@ TEST(DecoderTest, BitsDoNotDependOnThreads) {
   }
   UseThreads(threads);
   EXPECT_EQ(found[0], found[1]);
+  EXPECT_EQ(found[0], found[2]);
 }
 
 TEST(DecoderTest, LearnsAFewRowsByHeart) {

@@ -40,10 +40,11 @@ TYPED_TEST(MatmulTest, IsTheProductForAllShapesAndTurns) {
   using T = TypeParam;
   const auto matmul = OneDnnMatmul();
   std::mt19937 random(1);
-  for (int trial = 0; trial < 60; ++trial) {
-    const int64_t m = 1 + random() % 70;
-    const int64_t k = 1 + random() % 200;
-    const int64_t n = 1 + random() % 90;
+  for (int trial = 0; trial < 64; ++trial) {
+    const bool large = trial % 16 == 0;  // several pieces each way
+    const int64_t m = 1 + random() % (large ? 600 : 70);
+    const int64_t k = 1 + random() % (large ? 40 : 200);
+    const int64_t n = 1 + random() % (large ? 1800 : 90);
     const Transpose ta = random() % 2 == 0 ? Transpose::kNo : Transpose::kYes;
     const Transpose tb = random() % 2 == 0 ? Transpose::kNo : Transpose::kYes;
     const Into into = random() % 2 == 0 ? Into::kReplace : Into::kAdd;
@@ -103,24 +104,41 @@ TYPED_TEST(MatmulTest, TakesPartsOfWiderMatrices) {
   }
 }
 
+// Of frozen weights; of the sums over all tokens of a batch, which are long where their results are small;
+// and of a few rows.
 TYPED_TEST(MatmulTest, BitsDoNotDependOnThreads) {
   using T = TypeParam;
   const auto matmul = OneDnnMatmul();
   std::mt19937 random(3);
-  Values<T> a(300, 576);
-  Values<T> b(576, 192);
-  Values<T> one(300, 192);
-  Values<T> two(300, 192);
-  Randomize(&random, &a);
-  Randomize(&random, &b);
-  const auto packed = matmul->Pack(b.matrix, Transpose::kNo);
   const int threads = ThreadsInUse();
-  UseThreads(1);
-  matmul->Multiply(a.matrix, *packed, one.matrix, Into::kReplace);
-  UseThreads(2);
-  matmul->Multiply(a.matrix, *packed, two.matrix, Into::kReplace);
+  struct Shape {
+    int64_t m, k, n;
+  };
+  for (const Shape& shape : {Shape{300, 576, 192}, Shape{16, 4096, 576}, Shape{576, 4096, 16},
+                             Shape{1, 900, 2000}, Shape{700, 16, 1600}, Shape{8, 20000, 8}}) {
+    for (const Transpose ta : {Transpose::kNo, Transpose::kYes}) {
+      const bool turned = ta == Transpose::kYes;
+      Values<T> a(turned ? shape.k : shape.m, turned ? shape.m : shape.k);
+      Values<T> b(shape.k, shape.n);
+      Randomize(&random, &a);
+      Randomize(&random, &b);
+      const auto packed = matmul->Pack(b.matrix, Transpose::kNo);
+      std::vector<std::vector<float>> found;
+      for (const int count : {1, 2, 3, 7, 16}) {
+        UseThreads(count);
+        Values<float> plain(shape.m, shape.n);
+        Values<float> fast(shape.m, shape.n);
+        matmul->Multiply(a.matrix, ta, b.matrix, Transpose::kNo, plain.matrix, Into::kReplace);
+        if (!turned) matmul->Multiply(a.matrix, *packed, fast.matrix, Into::kReplace);
+        EXPECT_EQ(ThreadsInUse(), count);
+        found.push_back(plain.held);
+        found.back().insert(found.back().end(), fast.held.begin(), fast.held.end());
+        EXPECT_TRUE(found.back() == found.front())
+            << shape.m << " x " << shape.k << " x " << shape.n << ", " << count;
+      }
+    }
+  }
   UseThreads(threads);
-  EXPECT_EQ(std::memcmp(one.held.data(), two.held.data(), one.held.size() * sizeof(T)), 0);
 }
 
 TEST(BF16Test, RoundsToTheNearestAndKeepsWhatIsNoNumber) {

@@ -8,6 +8,7 @@
 #include <dnnl.hpp>
 
 #include "tune/matmul.h"
+#include "tune/threads.h"
 
 namespace headrace::tune {
 namespace {
@@ -34,55 +35,97 @@ const dnnl::engine& Processor() {
   return engine;
 }
 
+// A product is computed in pieces of the result, each by one thread: how a kernel divides its sums can depend
+// on how many threads it has, and here does not. Pieces depend on shapes alone.
+constexpr int64_t kPieceRows = 256;
+constexpr int64_t kPieceColumns = 256;
+constexpr int64_t kPackedColumns = 768;  // of a packed matrix: its pieces fit into a processor's caches
+
 class OneDnnPacked : public Packed {
  public:
-  OneDnnPacked(int64_t rows, int64_t columns, memory held) : Packed(rows, columns), held(std::move(held)) {}
-  int64_t bytes() const override { return static_cast<int64_t>(held.get_desc().get_size()); }
-  const memory held;
+  OneDnnPacked(int64_t rows, int64_t columns, std::vector<memory> pieces)
+      : Packed(rows, columns), pieces(std::move(pieces)) {}
+  int64_t bytes() const override {
+    int64_t sum = 0;
+    for (const memory& piece : pieces) sum += static_cast<int64_t>(piece.get_desc().get_size());
+    return sum;
+  }
+  const std::vector<memory> pieces;  // of kPackedColumns columns each, and the rest
 };
+
+// Rows and columns of what the product sees.
+Matrix PartOf(const Matrix& matrix, Transpose transpose, int64_t row, int64_t column, int64_t rows,
+              int64_t columns) {
+  return transpose == Transpose::kYes ? matrix.Part(column, row, columns, rows)
+                                      : matrix.Part(row, column, rows, columns);
+}
 
 class OneDnn : public Matmul {
  public:
   void Multiply(const Matrix& a, Transpose ta, const Matrix& b, Transpose tb, const Matrix& out,
                 Into into) override {
-    const memory::desc left = DescOf(a, ta);
-    const memory::desc right = DescOf(b, tb);
-    Check(left, right, out);
-    if (out.rows == 0 || out.columns == 0) return;
-    Execute(left, a.data, memory(right, Processor(), b.data), right, out, into);
+    const int64_t k = ta == Transpose::kYes ? a.rows : a.columns;
+    HEADRACE_CHECK(a.type == b.type && out.rows == (ta == Transpose::kYes ? a.columns : a.rows) &&
+                   k == (tb == Transpose::kYes ? b.columns : b.rows) &&
+                   out.columns == (tb == Transpose::kYes ? b.rows : b.columns));
+    InPieces(out, kPieceColumns, [&](int64_t row, int64_t column, const Matrix& part) {
+      const Matrix right = PartOf(b, tb, 0, column, k, part.columns);
+      Execute(PartOf(a, ta, row, 0, part.rows, k), ta, memory(DescOf(right, tb), Processor(), right.data),
+              part, into);
+    });
   }
 
   std::unique_ptr<Packed> Pack(const Matrix& b, Transpose tb) override {
-    const memory::desc plain = DescOf(b, tb);
-    const int64_t rows = plain.dims()[0];
-    const int64_t columns = plain.dims()[1];
-    // The order that kernels want depends on their rows by little; these are what a step has.
-    const memory::desc a({kUsualRows, rows}, TypeOf(b.type), Tag::ab);
-    const memory::desc any({rows, columns}, TypeOf(b.type), Tag::any);
-    const memory::desc out({kUsualRows, columns}, TypeOf(b.type), Tag::ab);
-    const dnnl::matmul::primitive_desc wanted(dnnl::matmul::desc(a, any, out), Processor());
-    memory from(plain, Processor(), b.data);
-    memory held(wanted.weights_desc(), Processor());
-    dnnl::stream stream(Processor());
-    dnnl::reorder(from, held).execute(stream, from, held);
-    stream.wait();
-    return std::make_unique<OneDnnPacked>(rows, columns, std::move(held));
+    const int64_t rows = tb == Transpose::kYes ? b.columns : b.rows;
+    const int64_t columns = tb == Transpose::kYes ? b.rows : b.columns;
+    const OneThread alone;
+    std::vector<memory> pieces;
+    for (int64_t column = 0; column < columns; column += kPackedColumns) {
+      const int64_t count = std::min(kPackedColumns, columns - column);
+      const Matrix part = PartOf(b, tb, 0, column, rows, count);
+      // The order that kernels want depends on their rows by little.
+      const memory::desc a({kPieceRows, rows}, TypeOf(b.type), Tag::ab);
+      const memory::desc any({rows, count}, TypeOf(b.type), Tag::any);
+      const memory::desc out({kPieceRows, count}, TypeOf(b.type), Tag::ab);
+      const dnnl::matmul::primitive_desc wanted(dnnl::matmul::desc(a, any, out), Processor());
+      memory from(DescOf(part, tb), Processor(), part.data);
+      memory held(wanted.weights_desc(), Processor());
+      dnnl::stream stream(Processor());
+      dnnl::reorder(from, held).execute(stream, from, held);
+      stream.wait();
+      pieces.push_back(std::move(held));
+    }
+    return std::make_unique<OneDnnPacked>(rows, columns, std::move(pieces));
   }
 
   void Multiply(const Matrix& a, const Packed& b, const Matrix& out, Into into) override {
     const auto& packed = static_cast<const OneDnnPacked&>(b);  // only Pack makes them
-    const memory::desc left = DescOf(a, Transpose::kNo);
-    const memory::desc right = packed.held.get_desc();
-    Check(left, right, out);
-    if (out.rows == 0 || out.columns == 0) return;
-    Execute(left, a.data, packed.held, right, out, into);
+    HEADRACE_CHECK(out.rows == a.rows && a.columns == b.rows() && out.columns == b.columns());
+    InPieces(out, kPackedColumns, [&](int64_t row, int64_t column, const Matrix& part) {
+      const Matrix left = a.Part(row, 0, part.rows, a.columns);
+      const memory& right = packed.pieces[static_cast<size_t>(column / kPackedColumns)];
+      // The kernels for packed matrices write rows that follow one another.
+      if (part.stride == part.columns) return Execute(left, Transpose::kNo, right, part, into);
+      thread_local std::vector<char> room;
+      room.resize(static_cast<size_t>(kPieceRows * kPackedColumns) * sizeof(float));
+      // What is added is rounded once.
+      const DType type = into == Into::kAdd ? DType::kF32 : part.type;
+      const Matrix result(room.data(), type, part.rows, part.columns, part.columns);
+      Execute(left, Transpose::kNo, right, result, Into::kReplace);
+      if (part.type == DType::kF32) {
+        Move<float, float>(result, part, into);
+      } else if (type == DType::kF32) {
+        Move<float, BF16>(result, part, into);
+      } else {
+        Move<BF16, BF16>(result, part, into);
+      }
+    });
   }
 
   bool Supports(DType type) const override { return type == DType::kF32 || Has(dnnl::cpu_isa::avx512_core); }
   bool Fast(DType type) const override { return type == DType::kF32 || Has(dnnl::cpu_isa::avx512_core_bf16); }
 
  private:
-  static constexpr int64_t kUsualRows = 1024;
   // Each set of instructions is told by bits of its own and those of the sets that it contains.
   static bool Has(dnnl::cpu_isa wanted) {
     const auto bits = static_cast<unsigned>(wanted);
@@ -92,19 +135,56 @@ class OneDnn : public Matmul {
   // Kernels that are kept. A model has some dozen shapes; attention and the last rows of a loss add a few.
   static constexpr size_t kMostKernels = 1024;
 
-  static void Check(const memory::desc& left, const memory::desc& right, const Matrix& out) {
-    HEADRACE_CHECK(left.dims()[1] == right.dims()[0] && left.dims()[0] == out.rows &&
-                   right.dims()[1] == out.columns);
-    HEADRACE_CHECK(left.data_type() == right.data_type());
+  // While it lives, what oneDNN is asked by this thread is done by this thread alone.
+  class OneThread {
+   public:
+    OneThread() : before_(ThreadsInUse()) { UseThreads(1); }
+    OneThread(const OneThread&) = delete;
+    OneThread& operator=(const OneThread&) = delete;
+    ~OneThread() { UseThreads(before_); }
+    int before() const { return before_; }
+
+   private:
+    int before_;
+  };
+
+  template <typename From, typename To>
+  static void Move(const Matrix& from, const Matrix& to, Into into) {
+    for (int64_t row = 0; row < from.rows; ++row) {
+      const From* in = from.Row<From>(row);
+      To* out = to.Row<To>(row);
+      if (into == Into::kReplace) {
+        for (int64_t i = 0; i < from.columns; ++i) FromFloat(ToFloat(in[i]), &out[i]);
+      } else {
+        for (int64_t i = 0; i < from.columns; ++i) FromFloat(ToFloat(in[i]) + ToFloat(out[i]), &out[i]);
+      }
+    }
   }
 
-  void Execute(const memory::desc& left, void* a, const memory& b, const memory::desc& right,
-               const Matrix& out, Into into) {
+  template <typename Piece>
+  static void InPieces(const Matrix& out, int64_t width, const Piece& piece) {
+    const int64_t down = (out.rows + kPieceRows - 1) / kPieceRows;
+    const int64_t across = (out.columns + width - 1) / width;
+    const OneThread alone;
+    const auto at = [&](int64_t i) {  // down each column first: its part of b is read again while it is near
+      const int64_t row = i % down * kPieceRows;
+      const int64_t column = i / down * width;
+      piece(
+          row, column,
+          out.Part(row, column, std::min(kPieceRows, out.rows - row), std::min(width, out.columns - column)));
+    };
+    if (down * across == 1) return at(0);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(alone.before())
+    for (int64_t i = 0; i < down * across; ++i) at(i);
+  }
+
+  void Execute(const Matrix& a, Transpose ta, const memory& b, const Matrix& out, Into into) {
+    const memory::desc left = DescOf(a, ta);
     const memory::desc result = DescOf(out, Transpose::kNo);
-    const Kernel kernel = KernelOf(left, right, result, into);
+    const Kernel kernel = KernelOf(left, b.get_desc(), result, into);
     // A stream of the calling thread: oneDNN's are not to be shared.
     thread_local dnnl::stream stream(Processor());
-    const memory first(left, Processor(), a);
+    const memory first(left, Processor(), a.data);
     const memory last(result, Processor(), out.data);
     // So is the room that a kernel works in: its own is one for all threads.
     thread_local std::vector<char> room;

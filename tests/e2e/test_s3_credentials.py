@@ -390,3 +390,17 @@ def test_a_token_that_expires_in_a_long_run_is_replaced_once(
     time.sleep(5.1)  # it was asked a moment ago
     with pytest.raises(hr.HeadraceError, match=r"the credentials for s3://bucket/x/ have expired.*gives no token"):
         table.append([{"n": 9}])
+
+
+def test_new_credentials_that_the_store_does_not_know_yet_are_sent_again(aws: FakeAws, tmp_path: pathlib.Path) -> None:
+    machine = Machine(aws, tmp_path / "home")
+    set_process(machine)
+    key = Keys.of("PROCESS").access
+    aws.refused.add(key)
+    threading.Timer(0.7, aws.refused.discard, [key]).start()
+    done = machine.headrace()
+    assert done.returncode == 0, done.stderr
+    assert len([mistake for mistake in aws.mistakes if mistake == "expired"]) > 2
+    aws.refused.add(key)  # for good
+    done = machine.headrace()
+    assert done.returncode == 1 and "ExpiredToken" in done.stderr
