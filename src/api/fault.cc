@@ -1,17 +1,8 @@
 #include "api/fault.h"
 
-#include "base/json.h"
+#include "api/write_parts.h"
 
 namespace headrace::api {
-namespace {
-
-using nlohmann::ordered_json;
-
-std::string Dump(const ordered_json& json) {
-  return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
-}
-
-}  // namespace
 
 Fault Fault::From(const Status& status) {
   const std::string text = status.ToString();

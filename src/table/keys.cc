@@ -59,15 +59,15 @@ std::vector<std::string_view> SplitKey(std::string_view key) {
   }
 }
 
-using Named = std::optional<ObjectName>;
+using MaybeName = std::optional<ObjectName>;
 
-Named WithNumber(ObjectName name, std::optional<int64_t> number) {
+MaybeName WithNumber(ObjectName name, std::optional<int64_t> number) {
   if (!number) return std::nullopt;
   name.number = *number;
   return name;
 }
 
-Named WithId(ObjectName name, ObjectKind kind, std::string_view id) {
+MaybeName WithId(ObjectName name, ObjectKind kind, std::string_view id) {
   const auto parsed = Uuid::Parse(id);
   if (!parsed.ok()) return std::nullopt;
   name.kind = kind;
@@ -75,7 +75,7 @@ Named WithId(ObjectName name, ObjectKind kind, std::string_view id) {
   return name;
 }
 
-Named ParseData(ObjectName name, std::string_view file) {
+MaybeName ParseData(ObjectName name, std::string_view file) {
   if (TakeEnd(&file, ".parquet")) return WithId(name, ObjectKind::kParquet, file);
   if (TakeEnd(&file, ".arrow")) return WithId(name, ObjectKind::kTensor, file);
   if (TakeEnd(&file, ".sums")) return WithId(name, ObjectKind::kTensorSums, file);
@@ -83,7 +83,7 @@ Named ParseData(ObjectName name, std::string_view file) {
 }
 
 // What lies below tables/<id>/: `parts` without those two.
-Named ParseInTable(ObjectName name, const std::vector<std::string_view>& parts) {
+MaybeName ParseInTable(ObjectName name, const std::vector<std::string_view>& parts) {
   std::string_view file = parts.back();
   if (parts.size() == 2 && parts[0] == "snapshots" && TakeEnd(&file, ".json")) {
     name.kind = ObjectKind::kSnapshot;
@@ -118,7 +118,7 @@ Named ParseInTable(ObjectName name, const std::vector<std::string_view>& parts) 
   return std::nullopt;
 }
 
-Named ParseRef(const std::vector<std::string_view>& parts) {
+MaybeName ParseRef(const std::vector<std::string_view>& parts) {
   std::string_view file = parts.back();
   if (parts.size() != 3 || !TakeEnd(&file, ".json")) return std::nullopt;
   auto decoded = DecodeRefName(parts[1]);
@@ -126,23 +126,23 @@ Named ParseRef(const std::vector<std::string_view>& parts) {
   return WithNumber({ObjectKind::kRef, {}, {}, 0, std::move(decoded).value()}, ParseRev(file));
 }
 
-Named ParseLease(const std::vector<std::string_view>& parts) {
+MaybeName ParseLease(const std::vector<std::string_view>& parts) {
   std::string_view file = parts.back();
   if (parts.size() != 3 || parts[1].empty() || !TakeEnd(&file, ".json")) return std::nullopt;
   return WithNumber({ObjectKind::kLease, {}, {}, 0, std::string(parts[1])}, ParseRev(file));
 }
 
-Named ParseArtifact(const std::vector<std::string_view>& parts) {
+MaybeName ParseArtifact(const std::vector<std::string_view>& parts) {
   if (parts.size() != 2 || !IsHex(parts[1], 64)) return std::nullopt;
   return ObjectName{ObjectKind::kArtifact, {}, {}, 0, std::string(parts[1])};
 }
 
-Named ParseCheckpoint(const std::vector<std::string_view>& parts) {
+MaybeName ParseCheckpoint(const std::vector<std::string_view>& parts) {
   if (parts.size() != 3 || parts[1].empty() || !IsHex(parts[2], 64)) return std::nullopt;
   return ObjectName{ObjectKind::kCheckpointFile, {}, {}, 0, std::string(parts[2])};
 }
 
-Named ParseQueueLog(const std::vector<std::string_view>& parts) {
+MaybeName ParseQueueLog(const std::vector<std::string_view>& parts) {
   std::string_view file = parts.back();
   if (parts.size() != 3 || !TakeEnd(&file, ".json")) return std::nullopt;
   const auto queue = Uuid::Parse(parts[1]);
@@ -150,7 +150,7 @@ Named ParseQueueLog(const std::vector<std::string_view>& parts) {
   return WithNumber({ObjectKind::kQueueLog, {}, *queue, 0, {}}, ParseRev(file));
 }
 
-Named ParseLive(const std::vector<std::string_view>& parts) {
+MaybeName ParseLive(const std::vector<std::string_view>& parts) {
   const auto is_table = [](std::string_view name) {
     return !name.empty() && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string_view::npos;
   };
@@ -161,7 +161,7 @@ Named ParseLive(const std::vector<std::string_view>& parts) {
   return std::nullopt;
 }
 
-Named ParseModel(const std::vector<std::string_view>& parts) {
+MaybeName ParseModel(const std::vector<std::string_view>& parts) {
   if (parts.size() != 3 || !IsHex(parts[1], 64)) return std::nullopt;
   const bool weights = parts[2] == "weights.gguf";
   if (!weights && parts[2] != "manifest.json") return std::nullopt;
@@ -286,7 +286,7 @@ std::optional<ObjectName> ParseKey(std::string_view key) {
   }
   std::string_view whose = key;
   if (TakeEnd(&whose, kLockEnd)) {
-    return ParseKey(whose) ? Named(ObjectName{ObjectKind::kLock, *table, {}, 0, std::string(whose)})
+    return ParseKey(whose) ? MaybeName(ObjectName{ObjectKind::kLock, *table, {}, 0, std::string(whose)})
                            : std::nullopt;
   }
   ObjectName in_table;

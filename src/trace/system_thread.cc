@@ -19,7 +19,7 @@ namespace {
 constexpr std::chrono::seconds kSampleEach(1);
 constexpr double kSummaryEach = 10;            // seconds
 constexpr std::chrono::seconds kHungAfter(2);  // a sample that takes longer is not waited for at the end
-constexpr int kNice = 10;
+constexpr int kSamplerNice = 10;
 
 }  // namespace
 
@@ -46,7 +46,7 @@ Result<std::unique_ptr<SystemThread>> SystemThread::Start(const SystemOptions& o
   // Detached, because a driver may hang for ever; it owns what it uses.
   std::thread([state] {
     pthread_setname_np(pthread_self(), "hr-system");
-    setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kNice);
+    setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kSamplerNice);
     double given = MonotonicSeconds();
     std::unique_lock lock(state->mutex);
     while (!state->stopping) {
