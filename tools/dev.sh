@@ -533,7 +533,7 @@ cpu_variants() {
   local numbers="RealModel.Reused*:RealModel.LogProb*:RealModel.Adapters*:RealModel.Determin*"
   HEADRACE_CPU=x64 "$BUILD/release/tests/engine_test" --gtest_brief=1 --gtest_filter="$numbers:-*Gemma" || return 1  # minutes there
   HEADRACE_CPU=haswell "$BUILD/release/tests/engine_test" --gtest_brief=1 --gtest_filter="$numbers" || return 1
-  ONEDNN_MAX_CPU_ISA=AVX2 "$BUILD/release/tests/tune_test" --gtest_brief=1
+  ONEDNN_MAX_CPU_ISA=AVX2 "$BUILD/release/tests/nn_test" --gtest_brief=1
 }
 
 # Several files at a time: much of what they do is waiting for servers, disks and processes that are killed.

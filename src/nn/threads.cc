@@ -1,4 +1,4 @@
-#include "tune/threads.h"
+#include "nn/threads.h"
 
 #include "base/check.h"
 
@@ -8,7 +8,7 @@ void omp_set_num_threads(int count);
 int omp_get_max_threads();
 }
 
-namespace headrace::tune {
+namespace headrace::nn {
 
 void UseThreads(int count) {
   HEADRACE_CHECK(count >= 1);
@@ -17,4 +17,4 @@ void UseThreads(int count) {
 
 int ThreadsInUse() { return omp_get_max_threads(); }
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

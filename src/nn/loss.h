@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <span>
 
-#include "tune/matmul.h"
+#include "nn/matmul.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 
 // Rows of logits that are there at once: of a vocabulary of 262,144 in bfloat16, 134 MB.
 inline constexpr int64_t kLossRows = 256;
@@ -27,4 +27,4 @@ void CrossEntropy(const Matrix& logits, std::span<const int32_t> targets, float 
 void HeadLoss(Matmul* matmul, const Matrix& x, const Packed& forward, const Packed& backward,
               std::span<const int32_t> targets, float scale, const Matrix& dx, std::span<float> losses);
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -5,9 +5,9 @@
 #include <memory>
 
 #include "base/status.h"
-#include "tune/tensor.h"
+#include "nn/tensor.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 
 // A matrix that many products read, copied once into the order in which the processor's kernels want it.
 class Packed {
@@ -55,4 +55,4 @@ class Matmul {
 // By oneDNN, on this machine's processors, with OpenMP's threads.
 std::unique_ptr<Matmul> OneDnnMatmul();
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

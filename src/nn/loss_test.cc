@@ -1,10 +1,10 @@
-#include "tune/loss.h"
+#include "nn/loss.h"
 
 #include <gtest/gtest.h>
 
-#include "tune/tune_testing.h"
+#include "nn/nn_testing.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 template <typename T>
@@ -99,4 +99,4 @@ TYPED_TEST(LossTest, WhatIsNoNumberIsSeen) {
 }
 
 }  // namespace
-}  // namespace headrace::tune
+}  // namespace headrace::nn

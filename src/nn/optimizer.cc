@@ -1,12 +1,12 @@
-#include "tune/optimizer.h"
+#include "nn/optimizer.h"
 
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
-#include "tune/kernels.h"
+#include "nn/kernels.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 // How a step of AdamW changes one value.
@@ -98,4 +98,4 @@ double RateOf(const ScheduleOptions& options, int64_t step) {
   return options.rate;
 }
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -5,12 +5,12 @@
 #include <span>
 #include <vector>
 
-#include "tune/attention.h"
-#include "tune/linear.h"
-#include "tune/rows.h"
-#include "tune/scratch.h"
+#include "nn/attention.h"
+#include "nn/linear.h"
+#include "nn/rows.h"
+#include "nn/scratch.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 
 // What all blocks of a model have in common. (Touvron et al. 2023, Llama.)
 struct BlockShape {
@@ -89,4 +89,4 @@ class Block {
   Linear qkv_, output_, gate_up_, down_;
 };
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

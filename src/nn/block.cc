@@ -1,8 +1,8 @@
-#include "tune/block.h"
+#include "nn/block.h"
 
 #include <cmath>
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 Matrix Columns(const Matrix& matrix, int64_t first, int64_t count) {
@@ -129,4 +129,4 @@ void Block::Backward(const Kept& kept, const Documents& documents, const RopeTab
     RmsNormBackward(back.matrix(), kept.x.matrix(), attention_norm_, kept.attention_inverse, dx, {});
 }
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

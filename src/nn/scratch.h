@@ -6,9 +6,9 @@
 #include <cstdlib>
 #include <memory>
 
-#include "tune/tensor.h"
+#include "nn/tensor.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 
 // Not initialised.
 class Scratch {
@@ -29,4 +29,4 @@ class Scratch {
   Matrix matrix_;
 };
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <span>
 
-#include "tune/matmul.h"
+#include "nn/matmul.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 
 struct AttentionShape {
   int64_t heads = 0;
@@ -29,4 +29,4 @@ void AttentionBackward(Matmul* matmul, const AttentionShape& shape, std::span<co
                        std::span<const float> log_sums, const Matrix& dout, const Matrix& dq,
                        const Matrix& dk, const Matrix& dv);
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

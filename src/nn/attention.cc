@@ -1,4 +1,4 @@
-#include "tune/attention.h"
+#include "nn/attention.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,9 +6,9 @@
 #include <numeric>
 #include <vector>
 
-#include "tune/kernels.h"
+#include "nn/kernels.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 // Query rows of a tile, and what key rows are rounded to: products have few shapes, whatever lengths
@@ -299,4 +299,4 @@ void AttentionBackward(Matmul* matmul, const AttentionShape& shape, std::span<co
   });
 }
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

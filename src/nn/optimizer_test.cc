@@ -1,11 +1,11 @@
-#include "tune/optimizer.h"
+#include "nn/optimizer.h"
 
 #include <cmath>
 #include <random>
 
 #include <gtest/gtest.h>
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 Parameter RandomParameter(int64_t size, std::mt19937* random) {
@@ -97,4 +97,4 @@ TEST(ScheduleTest, WarmsUpAndDecays) {
 }
 
 }  // namespace
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -5,9 +5,9 @@
 #include <random>
 #include <vector>
 
-#include "tune/tensor.h"
+#include "nn/tensor.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 
 // Values with their matrix.
 template <typename T>
@@ -52,4 +52,4 @@ double Slope(std::vector<double> x, size_t i, F&& loss) {
   return (above - loss(x)) / (2 * step);
 }
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -6,7 +6,7 @@
 #include <bit>
 #include <cstdint>
 
-#include "tune/tensor.h"
+#include "nn/tensor.h"
 
 // Compiled for several instruction sets; the one that the processor has is chosen when the program starts.
 // (Sanitizers run before that choice is made, and go without.)
@@ -17,7 +17,7 @@
 #define HEADRACE_KERNEL
 #endif
 
-namespace headrace::tune {
+namespace headrace::nn {
 
 // e^x within 2 units in the last place, and no branch: by powers of two and a polynomial of degree 6 (Cephes'
 // expf). 0 below -87.3, e^88.3 above.
@@ -50,4 +50,4 @@ inline __attribute__((always_inline)) float SumOf(const float (&lanes)[kLanes]) 
   return sum;
 }
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -1,13 +1,13 @@
-#include "tune/loss.h"
+#include "nn/loss.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
-#include "tune/kernels.h"
+#include "nn/kernels.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 template <typename T>
@@ -70,4 +70,4 @@ void HeadLoss(Matmul* matmul, const Matrix& x, const Packed& forward, const Pack
   }
 }
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

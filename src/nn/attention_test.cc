@@ -1,11 +1,11 @@
-#include "tune/attention.h"
+#include "nn/attention.h"
 
 #include <gtest/gtest.h>
 
-#include "tune/threads.h"
-#include "tune/tune_testing.h"
+#include "nn/nn_testing.h"
+#include "nn/threads.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 template <typename T>
@@ -191,4 +191,4 @@ TYPED_TEST(AttentionTest, BitsDoNotDependOnThreads) {
 }
 
 }  // namespace
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -1,11 +1,11 @@
-#include "tune/matmul.h"
+#include "nn/matmul.h"
 
 #include <gtest/gtest.h>
 
-#include "tune/threads.h"
-#include "tune/tune_testing.h"
+#include "nn/nn_testing.h"
+#include "nn/threads.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 template <typename T>
@@ -158,4 +158,4 @@ TEST(BF16Test, RoundsToTheNearestAndKeepsWhatIsNoNumber) {
 }
 
 }  // namespace
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 
 enum class DType : uint8_t { kF32, kBF16 };
 
@@ -74,4 +74,4 @@ struct Matrix {
   }
 };
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -1,11 +1,11 @@
-#include "tune/linear.h"
+#include "nn/linear.h"
 
 #include <cmath>
 #include <utility>
 
-#include "tune/scratch.h"
+#include "nn/scratch.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 void Copy(std::span<const float> from, float scale, const Matrix& to) {
@@ -105,4 +105,4 @@ void Linear::Backward(const Matrix& dy, const Matrix& x, const Matrix& kept, con
   if (wanted) matmul_->Multiply(back.matrix(), Transpose::kNo, Down(), Transpose::kNo, dx, Into::kAdd);
 }
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -1,11 +1,11 @@
-#include "tune/rows.h"
+#include "nn/rows.h"
 
 #include <cmath>
 #include <vector>
 
-#include "tune/kernels.h"
+#include "nn/kernels.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 // Calls `function` with a value of the matrices' element type.
@@ -287,4 +287,4 @@ void AddRows(const Matrix& from, const Matrix& to) {
   });
 }
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <span>
 
-#include "tune/tensor.h"
+#include "nn/tensor.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 
 // y = x · inverse · weight, with inverse = 1 / sqrt(mean(x²) + epsilon) of each row, which is kept in
 // `inverse` (rows).
@@ -55,4 +55,4 @@ void GatedBackward(const Matrix& dy, Gate act, const Matrix& gate, const Matrix&
 // to += from.
 void AddRows(const Matrix& from, const Matrix& to);
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

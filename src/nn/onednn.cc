@@ -7,10 +7,10 @@
 
 #include <dnnl.hpp>
 
-#include "tune/matmul.h"
-#include "tune/threads.h"
+#include "nn/matmul.h"
+#include "nn/threads.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 using dnnl::memory;
@@ -247,4 +247,4 @@ class OneDnn : public Matmul {
 
 std::unique_ptr<Matmul> OneDnnMatmul() { return std::make_unique<OneDnn>(); }
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

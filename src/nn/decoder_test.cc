@@ -1,14 +1,14 @@
-#include "tune/decoder.h"
+#include "nn/decoder.h"
 
 #include <map>
 
 #include <gtest/gtest.h>
 
-#include "tune/optimizer.h"
-#include "tune/threads.h"
-#include "tune/tune_testing.h"
+#include "nn/nn_testing.h"
+#include "nn/optimizer.h"
+#include "nn/threads.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 using Numbers = std::vector<double>;
@@ -413,4 +413,4 @@ TEST(DecoderTest, WeightsOfAnotherShapeAreRefused) {
 }
 
 }  // namespace
-}  // namespace headrace::tune
+}  // namespace headrace::nn

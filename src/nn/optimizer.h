@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "tune/linear.h"
+#include "nn/linear.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 
 // Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization.
 struct AdamWOptions {
@@ -66,4 +66,4 @@ struct ScheduleOptions {
 // last.
 double RateOf(const ScheduleOptions& options, int64_t step);
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

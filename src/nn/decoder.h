@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "tune/block.h"
+#include "nn/block.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 
 struct DecoderShape {
   BlockShape block;
@@ -75,4 +75,4 @@ class Decoder {
   RopeTable rope_;
 };
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -1,12 +1,12 @@
-#include "tune/rows.h"
+#include "nn/rows.h"
 
 #include <gtest/gtest.h>
 
-#include "tune/kernels.h"
-#include "tune/threads.h"
-#include "tune/tune_testing.h"
+#include "nn/kernels.h"
+#include "nn/nn_testing.h"
+#include "nn/threads.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 template <typename T>
@@ -197,4 +197,4 @@ TYPED_TEST(RowsTest, BitsDoNotDependOnThreads) {
 }
 
 }  // namespace
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "tune/matmul.h"
+#include "nn/matmul.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 
 // Outputs of a weight that have an adapter of their own: of a weight that holds queries, keys and values in
 // one, each is a part.
@@ -82,4 +82,4 @@ class Linear {
   std::unique_ptr<char[]> up_;
 };
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn

@@ -1,10 +1,10 @@
-#include "tune/decoder.h"
+#include "nn/decoder.h"
 
 #include <utility>
 
-#include "tune/loss.h"
+#include "nn/loss.h"
 
-namespace headrace::tune {
+namespace headrace::nn {
 namespace {
 
 // Rows of `from` that `rows` name, beside each other.
@@ -142,4 +142,4 @@ void Decoder::Refresh() {
   for (const auto& block : blocks_) block->EachLinear([](Linear* linear) { linear->Refresh(); });
 }
 
-}  // namespace headrace::tune
+}  // namespace headrace::nn
