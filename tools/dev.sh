@@ -453,14 +453,14 @@ demo() {
     unpack_arrow
     { fetch_group run && unpack_duckdb; } >"$BUILD/setup.log" 2>&1 &
     duckdb=$!
-    trap 'kill $duckdb 2>/dev/null || true' EXIT
+    trap 'kill ${duckdb:-} 2>/dev/null || true' EXIT
     configure "$BUILD/release" -DHEADRACE_ENGINE=OFF
     ninja_in "$BUILD/release" ingest
     wait "$duckdb" || { tail -5 "$BUILD/setup.log" >&2; fail "DuckDB could not be fetched: see build/setup.log"; }
     bold "The rest is set up in the background (log: build/setup.log); tables come first."
     { nice -n 19 bash tools/dev.sh setup run demo models && nice -n 19 bash tools/dev.sh setup engine; } >>"$BUILD/setup.log" 2>&1 &
     engine=$!
-    trap 'kill $engine 2>/dev/null || true' EXIT
+    trap 'kill ${engine:-} 2>/dev/null || true' EXIT
     ninja_in "$BUILD/release" headrace
     first_chapters "$@"
     bold "That was the first table, $SECONDS seconds after the start. Now everything else is compiled."
