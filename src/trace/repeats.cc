@@ -27,7 +27,7 @@ uint64_t SpanKey(std::string_view trace, std::string_view span, int64_t ended) {
 // Others' spans have a resource; our own requests are written once.
 bool IsSpan(const json& row) { return row.contains("resource"); }
 
-uint64_t KeyOf(const json& row) {
+uint64_t HashOf(const json& row) {
   return SpanKey(row["trace_id"].get_ref<const std::string&>(), row["span_id"].get_ref<const std::string&>(),
                  row.contains("ended") ? row["ended"].get<int64_t>() : 0);
 }
@@ -69,7 +69,7 @@ Status Repeats::Drop(const std::optional<table::View>& view, std::vector<json>* 
   }
   std::erase_if(*rows, [&](const json& row) {
     if (!IsSpan(row)) return false;
-    const uint64_t key = KeyOf(row);
+    const uint64_t key = HashOf(row);
     const auto time = row["time"].get<int64_t>();
     const auto [fresh, is_new] = fresh_.try_emplace(key, time);
     if (!is_new && std::abs(time - fresh->second) <= kRepeatMicros) return true;
