@@ -1,5 +1,6 @@
 #include "nn/decoder.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "nn/loss.h"
@@ -27,16 +28,38 @@ bool Is(const Matrix& matrix, DType type, int64_t rows, int64_t columns) {
   return matrix.type == type && matrix.rows == rows && matrix.columns == columns && matrix.stride >= columns;
 }
 
+// Or is not there.
+bool IsOptional(const std::vector<float>& weight, int64_t size) {
+  return weight.empty() || static_cast<int64_t>(weight.size()) == size;
+}
+
 bool Fits(const BlockWeights& weights, const BlockShape& shape, DType type) {
   const auto width = static_cast<size_t>(shape.width);
   return weights.attention_norm.size() == width && weights.gated_norm.size() == width &&
          Is(weights.qkv, type, shape.queries() + 2 * shape.keys(), shape.width) &&
          Is(weights.output, type, shape.width, shape.queries()) &&
          Is(weights.gate_up, type, 2 * shape.hidden, shape.width) &&
-         Is(weights.down, type, shape.width, shape.hidden);
+         Is(weights.down, type, shape.width, shape.hidden) &&
+         IsOptional(weights.qkv_bias, shape.queries() + 2 * shape.keys()) &&
+         IsOptional(weights.query_norm, shape.head_size) &&
+         weights.key_norm.size() == weights.query_norm.size() &&
+         IsOptional(weights.attention_post_norm, shape.width) &&
+         IsOptional(weights.gated_post_norm, shape.width);
+}
+
+bool AnySlides(const DecoderShape& shape) {
+  return std::find(shape.kinds.begin(), shape.kinds.end(), LayerKind::kSliding) != shape.kinds.end();
 }
 
 }  // namespace
+
+std::vector<LayerKind> FullEvery(int64_t period, int64_t layers) {
+  HEADRACE_CHECK(period > 0 && layers >= 0);
+  std::vector<LayerKind> kinds(static_cast<size_t>(layers), LayerKind::kSliding);
+  for (int64_t layer = period - 1; layer < layers; layer += period)
+    kinds[static_cast<size_t>(layer)] = LayerKind::kFull;
+  return kinds;
+}
 
 Decoder::Decoder(Matmul* matmul, DecoderShape shape, DType type, std::shared_ptr<WeightSource> weights)
     : matmul_(matmul),
@@ -45,11 +68,26 @@ Decoder::Decoder(Matmul* matmul, DecoderShape shape, DType type, std::shared_ptr
       weights_(std::move(weights)),
       rope_values_(static_cast<size_t>(shape_.context * shape_.block.head_size)),
       rope_(FillRope(shape_.context, shape_.block.head_size, shape_.rope_base, shape_.rope_factors,
-                     rope_values_)) {}
+                     rope_values_)) {
+  if (!AnySlides(shape_)) return;
+  sliding_rope_values_.resize(rope_values_.size());
+  sliding_rope_ =
+      FillRope(shape_.context, shape_.block.head_size, shape_.sliding_rope_base, {}, sliding_rope_values_);
+}
+
+bool Decoder::Slides(size_t layer) const {
+  return !shape_.kinds.empty() && shape_.kinds[layer] == LayerKind::kSliding;
+}
+
+const RopeTable& Decoder::RopeOf(size_t layer) const { return Slides(layer) ? sliding_rope_ : rope_; }
 
 Result<std::unique_ptr<Decoder>> Decoder::Create(Matmul* matmul, const DecoderShape& shape, DType type,
                                                  const AdapterShape& adapters, uint64_t seed,
                                                  std::shared_ptr<WeightSource> weights) {
+  if (!shape.kinds.empty() && static_cast<int64_t>(shape.kinds.size()) != shape.layers)
+    return Status::Invalid("a model of " + std::to_string(shape.layers) + " layers has the kinds of " +
+                           std::to_string(shape.kinds.size()));
+  if (AnySlides(shape) && shape.window <= 0) return Status::Invalid("layers slide, and have no window");
   std::unique_ptr<Decoder> decoder(new Decoder(matmul, shape, type, std::move(weights)));
   std::mt19937_64 random(seed);
   for (int64_t layer = 0; layer < shape.layers; ++layer) {
@@ -57,8 +95,10 @@ Result<std::unique_ptr<Decoder>> Decoder::Create(Matmul* matmul, const DecoderSh
     if (!Fits(block, shape.block, type))
       return Status::Invalid("the weights of layer " + std::to_string(layer) +
                              " do not have the model's shape");
-    decoder->blocks_.push_back(std::make_unique<Block>(matmul, shape.block, block, adapters,
-                                                       "blk." + std::to_string(layer) + ".", &random));
+    BlockShape own = shape.block;
+    if (decoder->Slides(static_cast<size_t>(layer))) own.window = shape.window;
+    decoder->blocks_.push_back(
+        std::make_unique<Block>(matmul, own, block, adapters, "blk." + std::to_string(layer) + ".", &random));
   }
   HEADRACE_ASSIGN(decoder->final_norm_, decoder->weights_->FinalNorm());
   HEADRACE_ASSIGN(const Matrix head, decoder->weights_->Head());
@@ -87,9 +127,10 @@ BatchLoss Decoder::Run(const Batch& batch, float scale, bool learn) {
   const int64_t width = shape_.block.width;
   const Scratch x(type_, rows, width);
   weights_->Embed(batch.tokens, x.matrix());
+  if (shape_.embedding_scale != 1) Scale(shape_.embedding_scale, x.matrix());
   std::vector<Kept> kept;
-  for (const auto& block : blocks_) {
-    kept.push_back(block->Forward(x.matrix(), documents, rope_));
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    kept.push_back(blocks_[i]->Forward(x.matrix(), documents, RopeOf(i)));
     if (!learn) kept.clear();
   }
 
@@ -118,11 +159,10 @@ BatchLoss Decoder::Run(const Batch& batch, float scale, bool learn) {
   for (const float value : losses) loss.sum += value;
   if (!learn) return loss;
 
-  std::memset(dlast.matrix().data, 0, static_cast<size_t>(count * width) * SizeOf(type_));
-  RmsNormBackward(dnormed.matrix(), last.matrix(), final_norm_, inverse, dlast.matrix(), {});
+  RmsNormBackward(dnormed.matrix(), last.matrix(), final_norm_, inverse, dlast.matrix(), Into::kReplace, {});
   Scatter(dlast.matrix(), learned, x.matrix());
   for (size_t i = blocks_.size(); i-- > 0;) {
-    blocks_[i]->Backward(kept[i], documents, rope_, i == 0, x.matrix());
+    blocks_[i]->Backward(kept[i], documents, RopeOf(i), i == 0, x.matrix());
     kept.pop_back();
   }
   return loss;

@@ -26,7 +26,6 @@ class Packed {
 };
 
 enum class Transpose : uint8_t { kNo, kYes };
-enum class Into : uint8_t { kReplace, kAdd };
 
 // Sums are made in float32 whatever the types are. For the same shapes, types and processor the same bits
 // come out, whatever the number of threads. Any thread may call; within an OpenMP parallel region a product

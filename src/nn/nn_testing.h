@@ -1,4 +1,4 @@
-// tune_testing: random matrices for the trainer's tests, and slow references in float64.
+// nn_testing: random matrices for the trainer's tests, and slow references in float64.
 #pragma once
 
 #include <cmath>
@@ -39,6 +39,13 @@ void Randomize(std::mt19937* random, Values<T>* values) {
 template <typename T>
 constexpr double Rounding() {
   return DTypeOf<T>() == DType::kF32 ? std::ldexp(1.0, -24) : std::ldexp(1.0, -8);
+}
+
+// The number of bfloat16 that is nearest.
+inline float Narrowed(float value) {
+  BF16 narrow;
+  FromFloat(value, &narrow);
+  return ToFloat(narrow);
 }
 
 // The derivative of `loss` by x[i], by central differences in float64.

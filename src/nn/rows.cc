@@ -50,8 +50,8 @@ float NormRowOf(const BF16* x, const float* w, int64_t n, float e, BF16* y) {
   return NormRowBF16(x, w, n, e, y);
 }
 
-// With g = dy · weight: dx += inverse · (g - x · inverse² · mean(g · x)).
-template <typename T>
+// With g = dy · weight: dx = or += inverse · (g - x · inverse² · mean(g · x)).
+template <Into kInto, typename T>
 inline __attribute__((always_inline)) void NormRowBack(const T* dy, const T* x, const float* weight,
                                                        float inverse, int64_t columns, T* dx,
                                                        float* weight_gradient) {
@@ -62,26 +62,40 @@ inline __attribute__((always_inline)) void NormRowBack(const T* dy, const T* x, 
       dots[lane] += ToFloat(dy[i + lane]) * weight[i + lane] * ToFloat(x[i + lane]);
   for (; i < columns; ++i) dots[i % kLanes] += ToFloat(dy[i]) * weight[i] * ToFloat(x[i]);
   const float pull = inverse * inverse * SumOf(dots) / static_cast<float>(columns);
-  for (int64_t j = 0; j < columns; ++j)
-    FromFloat(ToFloat(dx[j]) + inverse * (ToFloat(dy[j]) * weight[j] - ToFloat(x[j]) * pull), &dx[j]);
-  if (weight_gradient == nullptr) return;
-  for (int64_t j = 0; j < columns; ++j) weight_gradient[j] += ToFloat(dy[j]) * ToFloat(x[j]) * inverse;
+  if (weight_gradient != nullptr)  // before dx, which may take dy's place
+    for (int64_t j = 0; j < columns; ++j) weight_gradient[j] += ToFloat(dy[j]) * ToFloat(x[j]) * inverse;
+  for (int64_t j = 0; j < columns; ++j) {
+    const float gradient = inverse * (ToFloat(dy[j]) * weight[j] - ToFloat(x[j]) * pull);
+    FromFloat(kInto == Into::kAdd ? ToFloat(dx[j]) + gradient : gradient, &dx[j]);
+  }
 }
 HEADRACE_KERNEL void NormRowBackF32(const float* dy, const float* x, const float* weight, float inverse,
-                                    int64_t columns, float* dx, float* dw) {
-  NormRowBack(dy, x, weight, inverse, columns, dx, dw);
+                                    int64_t columns, Into into, float* dx, float* dw) {
+  into == Into::kAdd ? NormRowBack<Into::kAdd>(dy, x, weight, inverse, columns, dx, dw)
+                     : NormRowBack<Into::kReplace>(dy, x, weight, inverse, columns, dx, dw);
 }
 HEADRACE_KERNEL void NormRowBackBF16(const BF16* dy, const BF16* x, const float* weight, float inverse,
-                                     int64_t columns, BF16* dx, float* dw) {
-  NormRowBack(dy, x, weight, inverse, columns, dx, dw);
+                                     int64_t columns, Into into, BF16* dx, float* dw) {
+  into == Into::kAdd ? NormRowBack<Into::kAdd>(dy, x, weight, inverse, columns, dx, dw)
+                     : NormRowBack<Into::kReplace>(dy, x, weight, inverse, columns, dx, dw);
 }
-void NormRowBackOf(const float* dy, const float* x, const float* w, float i, int64_t n, float* dx,
+void NormRowBackOf(const float* dy, const float* x, const float* w, float i, int64_t n, Into into, float* dx,
                    float* dw) {
-  NormRowBackF32(dy, x, w, i, n, dx, dw);
+  NormRowBackF32(dy, x, w, i, n, into, dx, dw);
 }
-void NormRowBackOf(const BF16* dy, const BF16* x, const float* w, float i, int64_t n, BF16* dx, float* dw) {
-  NormRowBackBF16(dy, x, w, i, n, dx, dw);
+void NormRowBackOf(const BF16* dy, const BF16* x, const float* w, float i, int64_t n, Into into, BF16* dx,
+                   float* dw) {
+  NormRowBackBF16(dy, x, w, i, n, into, dx, dw);
 }
+
+template <typename T>
+inline __attribute__((always_inline)) void BiasRow(const float* bias, int64_t columns, T* to) {
+  for (int64_t i = 0; i < columns; ++i) FromFloat(ToFloat(to[i]) + bias[i], &to[i]);
+}
+HEADRACE_KERNEL void BiasRowF32(const float* bias, int64_t columns, float* to) { BiasRow(bias, columns, to); }
+HEADRACE_KERNEL void BiasRowBF16(const float* bias, int64_t columns, BF16* to) { BiasRow(bias, columns, to); }
+void BiasRowOf(const float* bias, int64_t n, float* to) { BiasRowF32(bias, n, to); }
+void BiasRowOf(const float* bias, int64_t n, BF16* to) { BiasRowBF16(bias, n, to); }
 
 // sqrt(2 / pi) and the cube's factor of gelu's approximation by tanh (Hendrycks and Gimpel 2016).
 constexpr float kGeluScale = 0.7978845608F;
@@ -185,36 +199,44 @@ void TurnHeadOf(BF16* h, int64_t n, RopePairs p, const float* c, const float* s,
 
 void RmsNorm(const Matrix& x, std::span<const float> weight, float epsilon, const Matrix& y,
              std::span<float> inverse) {
-  HEADRACE_CHECK(SameShape(x, y) && static_cast<int64_t>(weight.size()) == x.columns &&
-                 static_cast<int64_t>(inverse.size()) == x.rows);
+  const auto width = static_cast<int64_t>(weight.size());
+  HEADRACE_CHECK(SameShape(x, y) && width > 0 && x.columns % width == 0);
+  const int64_t groups = x.columns / width;
+  HEADRACE_CHECK(static_cast<int64_t>(inverse.size()) == x.rows * groups);
   WithType(x.type, [&]<typename T>(T) {
 #pragma omp parallel for
     for (int64_t row = 0; row < x.rows; ++row)
-      inverse[static_cast<size_t>(row)] =
-          NormRowOf(x.Row<T>(row), weight.data(), x.columns, epsilon, y.Row<T>(row));
+      for (int64_t group = 0; group < groups; ++group)
+        inverse[static_cast<size_t>(row * groups + group)] = NormRowOf(
+            x.Row<T>(row) + group * width, weight.data(), width, epsilon, y.Row<T>(row) + group * width);
   });
 }
 
 void RmsNormBackward(const Matrix& dy, const Matrix& x, std::span<const float> weight,
-                     std::span<const float> inverse, const Matrix& dx, std::span<float> weight_gradient) {
-  HEADRACE_CHECK(SameShape(x, dy) && SameShape(x, dx) && static_cast<int64_t>(weight.size()) == x.columns &&
-                 static_cast<int64_t>(inverse.size()) == x.rows);
+                     std::span<const float> inverse, const Matrix& dx, Into into,
+                     std::span<float> weight_gradient) {
+  const auto width = static_cast<int64_t>(weight.size());
+  HEADRACE_CHECK(SameShape(x, dy) && SameShape(x, dx) && width > 0 && x.columns % width == 0);
+  const int64_t groups = x.columns / width;
+  HEADRACE_CHECK(static_cast<int64_t>(inverse.size()) == x.rows * groups);
   HEADRACE_CHECK(weight_gradient.empty() || weight_gradient.size() == weight.size());
   constexpr int64_t kBlock = 64;  // rows
   const int64_t blocks = (x.rows + kBlock - 1) / kBlock;
-  const size_t width = weight_gradient.size();
-  std::vector<float> sums(static_cast<size_t>(blocks) * width);
+  const size_t trained = weight_gradient.size();
+  std::vector<float> sums(static_cast<size_t>(blocks) * trained);
   WithType(x.type, [&]<typename T>(T) {
 #pragma omp parallel for
     for (int64_t block = 0; block < blocks; ++block) {
-      float* sum = width == 0 ? nullptr : &sums[static_cast<size_t>(block) * width];
+      float* sum = trained == 0 ? nullptr : &sums[static_cast<size_t>(block) * trained];
       for (int64_t row = block * kBlock; row < std::min(x.rows, (block + 1) * kBlock); ++row)
-        NormRowBackOf(dy.Row<T>(row), x.Row<T>(row), weight.data(), inverse[static_cast<size_t>(row)],
-                      x.columns, dx.Row<T>(row), sum);
+        for (int64_t group = 0; group < groups; ++group)
+          NormRowBackOf(dy.Row<T>(row) + group * width, x.Row<T>(row) + group * width, weight.data(),
+                        inverse[static_cast<size_t>(row * groups + group)], width, into,
+                        dx.Row<T>(row) + group * width, sum);
     }
   });
   for (int64_t block = 0; block < blocks; ++block)
-    for (size_t i = 0; i < width; ++i) weight_gradient[i] += sums[static_cast<size_t>(block) * width + i];
+    for (size_t i = 0; i < trained; ++i) weight_gradient[i] += sums[static_cast<size_t>(block) * trained + i];
 }
 
 RopeTable FillRope(int64_t positions, int64_t head_size, double base, std::span<const float> factors,
@@ -283,6 +305,26 @@ void AddRows(const Matrix& from, const Matrix& to) {
       T* target = to.Row<T>(row);
       for (int64_t i = 0; i < from.columns; ++i)
         FromFloat(ToFloat(target[i]) + ToFloat(source[i]), &target[i]);
+    }
+  });
+}
+
+void AddBias(std::span<const float> bias, const Matrix& to) {
+  HEADRACE_CHECK(static_cast<int64_t>(bias.size()) == to.columns);
+  WithType(to.type, [&]<typename T>(T) {
+#pragma omp parallel for
+    for (int64_t row = 0; row < to.rows; ++row) BiasRowOf(bias.data(), to.columns, to.Row<T>(row));
+  });
+}
+
+void Scale(float factor, const Matrix& x) {
+  WithType(x.type, [&]<typename T>(T) {
+    T rounded;
+    FromFloat(factor, &rounded);
+#pragma omp parallel for
+    for (int64_t row = 0; row < x.rows; ++row) {
+      T* values = x.Row<T>(row);
+      for (int64_t i = 0; i < x.columns; ++i) FromFloat(ToFloat(values[i]) * ToFloat(rounded), &values[i]);
     }
   });
 }

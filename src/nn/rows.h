@@ -13,16 +13,16 @@
 
 namespace headrace::nn {
 
-// y = x · inverse · weight, with inverse = 1 / sqrt(mean(x²) + epsilon) of each row, which is kept in
-// `inverse` (rows).
-// (Zhang and Sennrich 2019, Root Mean Square Layer Normalization.) x and y: (rows, columns); weight:
-// (columns).
+// y = x · inverse · weight, with inverse = 1 / sqrt(mean(x²) + epsilon) of each group of weight.size()
+// columns of each row: of a whole row, or of each of its heads. It is kept in `inverse` (rows · groups).
+// (Zhang and Sennrich 2019, Root Mean Square Layer Normalization.) x and y: (rows, columns).
 void RmsNorm(const Matrix& x, std::span<const float> weight, float epsilon, const Matrix& y,
              std::span<float> inverse);
-// dx += the gradient by x, from that by y. `weight_gradient` (columns) += that by weight; empty where the
-// weight is frozen.
+// dx = or += the gradient by x, from that by y; a dx that is replaced may be dy itself. `weight_gradient` (as
+// weight) += that by weight; empty where the weight is frozen.
 void RmsNormBackward(const Matrix& dy, const Matrix& x, std::span<const float> weight,
-                     std::span<const float> inverse, const Matrix& dx, std::span<float> weight_gradient);
+                     std::span<const float> inverse, const Matrix& dx, Into into,
+                     std::span<float> weight_gradient);
 
 // How the halves of a pair lie in a head: Llama's GGUF files have them beside each other, the others half a
 // head apart.
@@ -35,7 +35,8 @@ struct RopeTable {
   int64_t head_size = 0;
 };
 // `table` holds 2 · positions · head_size / 2 floats: cosines, then sines. Angles are computed in float64.
-// `factors` (head_size / 2), where there are any, divide the frequencies (Llama 3's).
+// `factors` (head_size / 2), where there are any, divide the frequencies: Llama 3's, or one number for all
+// (Chen et al. 2023, Position Interpolation: "linear" scaling).
 RopeTable FillRope(int64_t positions, int64_t head_size, double base, std::span<const float> factors,
                    std::span<float> table);
 // Turns every head of every row of x (rows, heads · head_size) in place by its row's position. Backward is
@@ -54,5 +55,10 @@ void GatedBackward(const Matrix& dy, Gate act, const Matrix& gate, const Matrix&
 
 // to += from.
 void AddRows(const Matrix& from, const Matrix& to);
+// Every row of `to` (rows, columns) += bias (columns).
+void AddBias(std::span<const float> bias, const Matrix& to);
+// x *= factor, which is rounded to x's type first: so does transformers with Gemma's embedding, where
+// sqrt(3072) = 55.43 is 55.5 in bfloat16.
+void Scale(float factor, const Matrix& x);
 
 }  // namespace headrace::nn

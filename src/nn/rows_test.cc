@@ -63,7 +63,7 @@ TYPED_TEST(RowsTest, RmsNormAndItsGradients) {
     std::vector<float> inverse(static_cast<size_t>(rows));
     std::vector<float> dw(weight.size(), 1.0F);  // what is there already stays
     RmsNorm(x.matrix, weight, 1e-5F, y.matrix, inverse);
-    RmsNormBackward(dy.matrix, x.matrix, weight, inverse, dx.matrix, dw);
+    RmsNormBackward(dy.matrix, x.matrix, weight, inverse, dx.matrix, Into::kAdd, dw);
 
     const std::vector<double> wide = x.Wide();
     const std::vector<double> told = dy.Wide();
@@ -92,6 +92,85 @@ TYPED_TEST(RowsTest, RmsNormAndItsGradients) {
       ASSERT_NEAR(dw[column], sum, static_cast<double>(rows + 8) * Rounding<float>() * magnitude);
     }
   }
+}
+
+TYPED_TEST(RowsTest, HeadsOfARowAreNormedByThemselves) {
+  using T = TypeParam;
+  std::mt19937 random(11);
+  for (const int64_t size : {6, 16, 40}) {
+    const int64_t heads = 3;
+    Values<T> x(70, heads * size);
+    Values<T> y(70, heads * size);
+    Values<T> dy(70, heads * size);
+    Randomize(&random, &x);
+    Randomize(&random, &dy);
+    std::vector<float> weight(static_cast<size_t>(size));
+    for (float& value : weight) value = 0.5F + static_cast<float>(random() % 1000) / 1000;
+    std::vector<float> inverse(static_cast<size_t>(70 * heads));
+    RmsNorm(x.matrix, weight, 1e-6F, y.matrix, inverse);
+    // The same heads, each in a row of its own.
+    Values<T> again(70 * heads, size);
+    std::vector<float> inverse_again(inverse.size());
+    RmsNorm(Matrix::Of(x.held.data(), 70 * heads, size), weight, 1e-6F, again.matrix, inverse_again);
+    EXPECT_EQ(std::memcmp(y.held.data(), again.held.data(), y.held.size() * sizeof(T)), 0);
+    EXPECT_EQ(inverse, inverse_again);
+
+    Values<T> dx(70 * heads, size);
+    std::vector<float> dw(weight.size());
+    std::vector<float> dw_again(weight.size());
+    RmsNormBackward(Matrix::Of(dy.held.data(), 70 * heads, size), Matrix::Of(x.held.data(), 70 * heads, size),
+                    weight, inverse, dx.matrix, Into::kReplace, dw_again);
+    RmsNormBackward(dy.matrix, x.matrix, weight, inverse, dy.matrix, Into::kReplace, dw);  // in place
+    EXPECT_EQ(std::memcmp(dy.held.data(), dx.held.data(), dx.held.size() * sizeof(T)), 0);
+    for (size_t i = 0; i < dw.size(); ++i) EXPECT_NEAR(dw[i], dw_again[i], 1e-4);
+  }
+}
+
+TYPED_TEST(RowsTest, AGradientReplacesOrIsAdded) {
+  using T = TypeParam;
+  std::mt19937 random(12);
+  Values<T> x(9, 50);
+  Values<T> y(9, 50);
+  Values<T> dy(9, 50);
+  Values<T> replaced(9, 50);
+  Values<T> added(9, 50);
+  for (Values<T>* values : {&x, &dy, &replaced}) Randomize(&random, values);  // what is there does not count
+  const std::vector<float> weight(50, 1.25F);
+  std::vector<float> inverse(9);
+  RmsNorm(x.matrix, weight, 1e-6F, y.matrix, inverse);
+  RmsNormBackward(dy.matrix, x.matrix, weight, inverse, replaced.matrix, Into::kReplace, {});
+  RmsNormBackward(dy.matrix, x.matrix, weight, inverse, added.matrix, Into::kAdd, {});
+  EXPECT_EQ(replaced.Wide(), added.Wide());  // to zeros
+  RmsNormBackward(dy.matrix, x.matrix, weight, inverse, added.matrix, Into::kAdd, {});
+  for (size_t i = 0; i < added.held.size(); ++i)
+    EXPECT_NEAR(ToFloat(added.held[i]), 2 * ToFloat(replaced.held[i]),
+                4 * Rounding<T>() * std::abs(ToFloat(replaced.held[i])));
+}
+
+TYPED_TEST(RowsTest, BiasesAndScales) {
+  using T = TypeParam;
+  std::mt19937 random(13);
+  Values<T> x(40, 37);
+  Randomize(&random, &x);
+  const std::vector<double> before = x.Wide();
+  std::vector<float> bias(37);
+  for (float& value : bias) value = static_cast<float>(random() % 1000) / 100 - 5;
+  AddBias(bias, x.matrix);
+  for (size_t i = 0; i < before.size(); ++i) {
+    const double sum = before[i] + bias[i % 37];
+    ASSERT_NEAR(ToFloat(x.held[i]), sum, 1.01 * Rounding<T>() * std::abs(sum) + 1e-9);
+  }
+  // The factor is a number of the type before anything is multiplied by it.
+  Values<T> ones(2, 3);
+  for (T& value : ones.held) FromFloat(1.0F, &value);
+  const float root = std::sqrt(3072.0F);
+  Scale(root, ones.matrix);
+  for (const T& value : ones.held) EXPECT_EQ(ToFloat(value), DTypeOf<T>() == DType::kF32 ? root : 55.5F);
+  Values<T> nines(2, 3);
+  for (T& value : nines.held) FromFloat(9.0F, &value);
+  Scale(root, nines.matrix);  // of 498, 500, …: 55.5 · 9 = 499.5 is nearer to 500, 55.43 · 9 = 498.8 to 498
+  for (const T& value : nines.held)
+    EXPECT_EQ(ToFloat(value), DTypeOf<T>() == DType::kF32 ? 9 * root : 500.0F);
 }
 
 TYPED_TEST(RowsTest, RopeTurnsAndTurnsBack) {
@@ -134,6 +213,20 @@ TEST(RopeTest, FactorsDivideFrequencies) {
   const RopeTable rope = FillRope(8, 4, 500000, factors, table);
   EXPECT_FLOAT_EQ(rope.sines[7 * 2], std::sin(7.0F));
   EXPECT_FLOAT_EQ(rope.sines[7 * 2 + 1], static_cast<float>(std::sin(7.0 / std::sqrt(500000.0) / 8.0)));
+}
+
+TEST(RopeTest, OneFactorForAllDividesPositions) {
+  std::vector<float> table(2 * 80 * 2);
+  std::vector<float> scaled(2 * 80 * 2);
+  const std::vector<float> factors = {8, 8};
+  const RopeTable rope = FillRope(80, 4, 1000000, {}, table);
+  const RopeTable slower = FillRope(80, 4, 1000000, factors, scaled);
+  for (size_t position = 0; position < 10; ++position) {
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_FLOAT_EQ(slower.cosines[8 * position * 2 + i], rope.cosines[position * 2 + i]);
+      EXPECT_FLOAT_EQ(slower.sines[8 * position * 2 + i], rope.sines[position * 2 + i]);
+    }
+  }
 }
 
 double ActReference(Gate act, double z) {
@@ -189,7 +282,7 @@ TYPED_TEST(RowsTest, BitsDoNotDependOnThreads) {
     UseThreads(count);
     Values<T> dx(500, 64);
     found.emplace_back(64, 0.0F);
-    RmsNormBackward(dy.matrix, x.matrix, weight, inverse, dx.matrix, found.back());
+    RmsNormBackward(dy.matrix, x.matrix, weight, inverse, dx.matrix, Into::kAdd, found.back());
   }
   UseThreads(threads);
   EXPECT_EQ(found[0], found[1]);

@@ -11,6 +11,9 @@ namespace headrace::nn {
 
 enum class DType : uint8_t { kF32, kBF16 };
 
+// What becomes of the values that are there where a result goes.
+enum class Into : uint8_t { kReplace, kAdd };
+
 constexpr size_t SizeOf(DType type) { return type == DType::kF32 ? 4 : 2; }
 
 // The upper half of a float32: 8 bits of exponent, 7 of fraction.
