@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "base/json.h"
 #include "model/probe.h"
 
 namespace headrace::engine {
@@ -10,24 +9,6 @@ namespace {
 
 // A text whose tokens may be any number is cut up to this length.
 constexpr int64_t kMostUnboundedBytes = 1 << 20;
-
-std::string Quoted(const std::string& text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
-// For templates that know no tools: what was called and what came of it, in words.
-void WriteCallsAsText(std::vector<model::Message>* messages) {
-  for (model::Message& message : *messages) {
-    for (const model::ToolCall& call : message.tool_calls)
-      message.content += (message.content.empty() ? "" : "\n") + std::string("<tool_call>\n{\"name\": ") +
-                         Quoted(call.name) + ", \"arguments\": " + call.arguments + "}\n</tool_call>";
-    message.tool_calls.clear();
-    if (message.role == "tool") {
-      message.role = "user";
-      message.content = "<tool_response>\n" + message.content + "\n</tool_response>";
-    }
-  }
-}
 
 }  // namespace
 
@@ -70,7 +51,7 @@ Result<std::shared_ptr<ChatSession>> ChatSession::Open(const std::string& path,
 Result<model::Prompt> ChatSession::Render(std::vector<model::Message> messages,
                                           const model::RenderOptions& render) const {
   if (!chat_) return chat_problem_;
-  if (!chat_->knows_tools()) WriteCallsAsText(&messages);
+  if (!chat_->knows_tools()) model::WriteCallsAsText(&messages);
   return chat_->Render(messages, render);
 }
 

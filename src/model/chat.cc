@@ -5,7 +5,9 @@
 #include <mutex>
 
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/limits.h"
+#include "model/own_writer.h"
 
 namespace headrace::model {
 namespace {
@@ -61,6 +63,8 @@ struct ChatTemplate::State {
   std::vector<std::string> turn_ends;
   std::unique_ptr<const ControlNames> controls;
   bool may_think = false;
+  std::once_flag tried;
+  bool own_writer = false;  // see HasOwnWriter; known once `tried`
   std::mutex mutex;
 };
 
@@ -197,6 +201,22 @@ Status CheckWhole(const std::vector<Message>& messages, const std::string& promp
 
 }  // namespace
 
+void WriteCallsAsText(std::vector<Message>* messages) {
+  const auto quoted = [](const std::string& text) {
+    return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  };
+  for (Message& message : *messages) {
+    for (const ToolCall& call : message.tool_calls)
+      message.content += (message.content.empty() ? "" : "\n") + std::string("<tool_call>\n{\"name\": ") +
+                         quoted(call.name) + ", \"arguments\": " + call.arguments + "}\n</tool_call>";
+    message.tool_calls.clear();
+    if (message.role == "tool") {
+      message.role = "user";
+      message.content = "<tool_response>\n" + message.content + "\n</tool_response>";
+    }
+  }
+}
+
 std::vector<std::string> ChatTemplate::Names() {
   std::vector<std::string> names;
   for (const Named& named : kNamed) names.emplace_back(named.name);
@@ -259,9 +279,9 @@ Result<Prompt> ChatTemplate::Render(const std::vector<Message>& messages,
     Prompt prompt{{}, state_->turn_ends, nullptr};
     std::string text;
     if (options.reply) {
-      text = Apply(options.header, &inputs, &prompt);
+      text = Apply(options, &inputs, &prompt);
     } else {
-      HEADRACE_TRY(Continue(messages.back(), marks, &inputs, &prompt, &text));
+      HEADRACE_TRY(Continue(messages.back(), marks, options.format, &inputs, &prompt, &text));
     }
     prompt.parts = marks.Parts(text);
     HEADRACE_TRY(CheckWhole(messages, prompt.text()));
@@ -272,22 +292,28 @@ Result<Prompt> ChatTemplate::Render(const std::vector<Message>& messages,
 }
 
 // The prompt of a new turn, and the format of its answer.
-std::string ChatTemplate::Apply(bool header, common_chat_templates_inputs* inputs, Prompt* prompt) const {
-  // To derive a parser takes many renderings: only where there will be something to parse.
-  const bool parse = header && (!inputs->tools.empty() || state_->may_think);
-  inputs->add_generation_prompt = header;
+std::string ChatTemplate::Apply(const RenderOptions& options, common_chat_templates_inputs* inputs,
+                                Prompt* prompt) const {
+  // To derive a parser takes many renderings: only where there will be something to parse, or where with the
+  // parser comes another text.
+  bool parse = options.header && (!inputs->tools.empty() || state_->may_think);
+  if (!options.format && (!inputs->tools.empty() || state_->may_think)) {
+    std::call_once(state_->tried, [&] { state_->own_writer = HasOwnWriter(source_); });
+    parse = state_->own_writer;
+  }
+  inputs->add_generation_prompt = options.header;
   inputs->force_pure_content = !parse;
   if (parse) inputs->reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;
   common_chat_params params = common_chat_templates_apply(state_->templates.get(), *inputs);
   for (std::string& stop : params.additional_stops) prompt->turn_ends.push_back(std::move(stop));
-  if (parse) prompt->format = std::make_shared<TemplateFormat>(params);
+  if (parse && options.format) prompt->format = std::make_shared<TemplateFormat>(params);
   return std::move(params.prompt);
 }
 
 // The prompt up to the end of the last message's text. The template writes that turn as it writes finished
 // ones; a mark at the text's end says where to cut.
-Status ChatTemplate::Continue(const Message& last, const Marks& marks, common_chat_templates_inputs* inputs,
-                              Prompt* prompt, std::string* text) const {
+Status ChatTemplate::Continue(const Message& last, const Marks& marks, bool format,
+                              common_chat_templates_inputs* inputs, Prompt* prompt, std::string* text) const {
   if (!last.tool_calls.empty())
     return Status::Invalid("the last message calls tools: only a message of text can be continued");
   common_chat_msg& final_message = inputs->messages.back();
@@ -299,7 +325,7 @@ Status ChatTemplate::Continue(const Message& last, const Marks& marks, common_ch
   if (!marks.CutAtTail(text))
     return Status::Invalid(std::string("the chat template leaves out the last message's ") +
                            (reasoning ? "reasoning" : "text") + ": it cannot be continued");
-  if (inputs->tools.empty() && !state_->may_think) return Status::Ok();
+  if (!format || (inputs->tools.empty() && !state_->may_think)) return Status::Ok();
   // The format of a new turn, told that the turn has begun already.
   inputs->messages.pop_back();
   if (inputs->messages.empty())

@@ -64,7 +64,13 @@ struct RenderOptions {
   // Of a reply: the prompt ends with the header of the assistant's turn. Without it the model writes whatever
   // comes after the last turn, headers too, and the answer has no format.
   bool header = true;
+  // How the answer will be written is derived, too, which takes as long as dozens of prompts. Without it the
+  // text is the same, with `header` and without: who only reads (a trainer) needs no more.
+  bool format = true;
 };
+
+// For templates that know no tools: what was called and what came of it, in words.
+void WriteCallsAsText(std::vector<Message>* messages);
 
 class ChatTemplate {
  public:
@@ -83,8 +89,8 @@ class ChatTemplate {
 
  private:
   struct State;
-  std::string Apply(bool header, common_chat_templates_inputs* inputs, Prompt* prompt) const;
-  Status Continue(const Message& last, const Marks& marks, common_chat_templates_inputs* inputs,
+  std::string Apply(const RenderOptions& options, common_chat_templates_inputs* inputs, Prompt* prompt) const;
+  Status Continue(const Message& last, const Marks& marks, bool format, common_chat_templates_inputs* inputs,
                   Prompt* prompt, std::string* text) const;
   std::shared_ptr<State> state_;
   std::string source_, hash_;

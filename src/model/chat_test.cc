@@ -123,6 +123,40 @@ TEST(ChatTemplate, TheLastMessageGoesOn) {
   EXPECT_GT(with_tools, 50);
 }
 
+// Who derives no format reads the same prompt.
+TEST(ChatTemplate, ThePromptIsTheSameWithoutAFormat) {
+  const std::vector<std::vector<Message>> conversations = {
+      {{"user", "What is it?"}},
+      {{"system", "Be short."}, {"user", "What?"}, {"assistant", "It.", "Let me think."}, {"user", "Why?"}},
+      {{"user", "Look."},
+       {"assistant", "", "I look.", {{"call00001", "f", R"({"a": 1})"}}},
+       {"tool", "seen", "", {}, "f", "call00001"}},
+  };
+  const Tool tool{"f", "does", R"({"type": "object", "properties": {"a": {"type": "integer"}}})"};
+  int same = 0;
+  for (const Source& source : Sources()) {
+    const auto chat = ChatTemplate::Make(*Tiny(), source.text);
+    ASSERT_TRUE(chat.ok());
+    for (const auto& messages : conversations)
+      for (const bool tools : {false, true})
+        for (const bool think : {false, true}) {
+          RenderOptions options;
+          options.think = think;
+          if (tools) options.tools = {tool};
+          const auto with = (*chat)->Render(messages, options);
+          options.format = false;
+          const auto without = (*chat)->Render(messages, options);
+          ASSERT_EQ(with.ok(), without.ok())
+              << source.name << " " << with.status().ToString() << " / " << without.status().ToString();
+          if (!with.ok()) continue;
+          ++same;
+          EXPECT_EQ(with->text(), without->text()) << source.name;
+          EXPECT_EQ(without->format, nullptr);
+        }
+  }
+  EXPECT_GT(same, 500);
+}
+
 // A client's text never becomes a control token; the template's own names do.
 TEST(ChatTemplate, ClientsWriteNoControlTokens) {
   const auto chat = ChatTemplate::Make(
