@@ -75,7 +75,7 @@ inline Architecture Gemma3() {
   made.shape.block.key_heads = 1;
   made.shape.block.head_size = 6;
   made.shape.block.gate = Gate::kGelu;
-  made.shape.block.score_scale = 0.2F;
+  made.shape.block.score_scale = 0.2F;  // 1 / sqrt(25)
   made.shape.embedding_scale = std::sqrt(24.0F);
   made.shape.rope_factors = {8, 8, 8};
   made.shape.layers = 4;
@@ -88,11 +88,9 @@ inline Architecture Gemma3() {
 }
 
 // Of the same architecture, with other numbers of everything.
-inline Architecture Varied(Architecture made, uint32_t seed) {
-  std::mt19937 random(seed);
-  const auto draw = [&](int64_t least, int64_t most) {
-    return least + static_cast<int64_t>(random() % static_cast<uint32_t>(most - least + 1));
-  };
+inline Architecture Varied(Architecture made, uint64_t seed) {
+  Draws draws(seed);
+  const auto draw = [&](int64_t least, int64_t most) { return least + draws.Below(most - least + 1); };
   BlockShape& block = made.shape.block;
   block.key_heads = draw(1, 3);
   block.heads = block.key_heads * draw(1, 3);
@@ -116,8 +114,8 @@ inline Architecture Varied(Architecture made, uint32_t seed) {
 // the same.
 class RandomWeights : public WeightSource {
  public:
-  RandomWeights(Architecture architecture, DType type, uint32_t seed)
-      : architecture_(std::move(architecture)), type_(type), random_(seed) {
+  RandomWeights(Architecture architecture, DType type, uint64_t seed)
+      : architecture_(std::move(architecture)), type_(type), draws_(seed) {
     const BlockShape& block = architecture_.shape.block;
     const Parts& parts = architecture_.parts;
     const auto norm = [&](bool there, int64_t size) { return there ? Norm(size) : std::vector<float>(); };
@@ -184,15 +182,14 @@ class RandomWeights : public WeightSource {
 
  private:
   std::vector<float> Weight(int64_t rows, int64_t columns) {
-    std::normal_distribution<float> normal(0, 1 / std::sqrt(static_cast<float>(columns)));
+    const float reach = std::sqrt(3.0F / static_cast<float>(columns));
     std::vector<float> values(static_cast<size_t>(rows * columns));
-    for (float& value : values) value = Narrowed(normal(random_));
+    for (float& value : values) value = Narrowed(draws_.Around(reach));
     return values;
   }
   std::vector<float> Norm(int64_t size) {
-    std::uniform_real_distribution<float> uniform(0.5F, 1.5F);
     std::vector<float> values(static_cast<size_t>(size));
-    for (float& value : values) value = uniform(random_);
+    for (float& value : values) value = 1 + draws_.Around(0.5F);
     return values;
   }
   Matrix Stored(const std::vector<float>& values, int64_t columns) {
@@ -206,21 +203,21 @@ class RandomWeights : public WeightSource {
 
   Architecture architecture_;
   DType type_;
-  std::mt19937 random_;
+  Draws draws_;
   std::vector<float> norm_;
   std::list<std::vector<BF16>> held_;
 };
 
-inline Batch RandomBatch(const DecoderShape& shape, const std::vector<int64_t>& lengths, uint32_t seed) {
-  std::mt19937 random(seed);
+inline Batch RandomBatch(const DecoderShape& shape, const std::vector<int64_t>& lengths, uint64_t seed) {
+  Draws draws(seed);
   Batch batch;
   batch.starts = {0};
   for (const int64_t length : lengths) {
     for (int64_t i = 0; i < length; ++i) {
-      batch.tokens.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(shape.vocabulary)));
-      const bool learned = random() % 3 != 0;
-      batch.targets.push_back(
-          learned ? static_cast<int32_t>(random() % static_cast<uint32_t>(shape.vocabulary)) : kNoTarget);
+      batch.tokens.push_back(static_cast<int32_t>(draws.Below(shape.vocabulary)));
+      const bool learned = draws.Below(3) != 0;
+      const auto target = static_cast<int32_t>(draws.Below(shape.vocabulary));
+      batch.targets.push_back(learned ? target : kNoTarget);
     }
     batch.starts.push_back(batch.starts.back() + length);
   }
@@ -418,10 +415,9 @@ struct Pair {
         weights(std::make_shared<RandomWeights>(architecture, type, 21)),
         decoder(std::move(Decoder::Create(matmul.get(), shape, type, adapters, 5, weights)).value()),
         reference(shape, *weights, adapters) {
-    std::mt19937 random(22);
-    std::normal_distribution<float> normal(0, 0.15F);
+    Draws draws(22);
     for (Parameter* parameter : decoder->parameters()) {
-      for (float& value : parameter->values) value = Narrowed(normal(random));
+      for (float& value : parameter->values) value = Narrowed(draws.Around(0.25F));
       reference.adapters[parameter->name] = Numbers(parameter->values.begin(), parameter->values.end());
     }
     decoder->Refresh();

@@ -48,6 +48,27 @@ inline float Narrowed(float value) {
   return ToFloat(narrow);
 }
 
+// Numbers that are the same wherever they are drawn, in Python too. (Steele et al. 2014, SplitMix64.)
+class Draws {
+ public:
+  explicit Draws(uint64_t seed) : state_(seed) {}
+  uint64_t Next() {
+    state_ += 0x9E3779B97F4A7C15;
+    uint64_t z = state_;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
+    z = (z ^ z >> 27) * 0x94D049BB133111EB;
+    return z ^ z >> 31;
+  }
+  int64_t Below(int64_t count) { return static_cast<int64_t>(Next() % static_cast<uint64_t>(count)); }
+  // Of -reach to reach.
+  float Around(float reach) {
+    return (static_cast<float>(Next() >> 40) * std::ldexp(1.0F, -23) - 1.0F) * reach;
+  }
+
+ private:
+  uint64_t state_;
+};
+
 // The derivative of `loss` by x[i], by central differences in float64.
 template <typename F>
 double Slope(std::vector<double> x, size_t i, F&& loss) {
