@@ -11,7 +11,9 @@ find_library(EXIF_LIBRARY exif REQUIRED)
 find_library(ROARING_LIBRARY roaring REQUIRED)
 if(HEADRACE_TESTS)
   find_package(GTest REQUIRED)
-  # With OpenMP, whose threads its products and our loops share.
+endif()
+# The trainer's products of matrices, with OpenMP, whose threads its loops share.
+if(HEADRACE_TESTS OR (HEADRACE_ENGINE AND NOT HEADRACE_CORE_ONLY))
   find_library(DNNL_LIBRARY dnnl REQUIRED)
   find_package(OpenMP REQUIRED)
   add_library(onednn INTERFACE)

@@ -8,7 +8,7 @@ list(APPEND HEADRACE_LIBRARIES ${llama_libraries})
 install(FILES ${HEADRACE_LIBRARIES} DESTINATION lib/headrace PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE
         WORLD_READ WORLD_EXECUTE)
 install(TARGETS headrace RUNTIME DESTINATION bin)
-set(python_modules _native _engine)
+set(python_modules _native _engine _tune)
 install(TARGETS ${python_modules} LIBRARY DESTINATION lib/headrace/python/headrace)
 install(DIRECTORY python/headrace DESTINATION lib/headrace/python FILES_MATCHING PATTERN *.py PATTERN *.pyi PATTERN py.typed
         PATTERN __pycache__ EXCLUDE)

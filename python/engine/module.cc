@@ -311,6 +311,12 @@ nb::dict StatsOf(ModelHandle* handle) {
 NB_MODULE(_engine, m) {
   nb::set_leak_warnings(false);  // as in _native
   m.def("tokenizer", &MakeTokenizer);
+  m.def("find_model", [](const std::string& name, const std::string& location) {
+    return Check(Unlocked([&]() -> Result<std::string> {
+      HEADRACE_ASSIGN(const auto catalog, table::Catalog::Open(location));
+      return registry::FindModelFile(name, catalog);
+    }));
+  });
   nb::class_<ByteGrammar>(m, "ByteGrammar")
       .def("accepts", &ByteGrammar::Accepts)
       .def("walk", &ByteGrammar::Walk);

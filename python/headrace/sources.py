@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Invalid
 from headrace.model import Tokenize
 from headrace.snapshot import Snapshot
 from headrace.table import Table
+
+if TYPE_CHECKING:
+    from headrace.catalog import Catalog
 
 
 @dataclass(frozen=True)
@@ -65,3 +68,13 @@ def snapshot_of(data: Table | Snapshot) -> Snapshot:
     if isinstance(data, Snapshot):
         return data
     raise TypeError(f"a stream goes over a table, a snapshot (table.at(…)) or a Mixture, not {type(data).__name__}")
+
+
+def snapshot_named(catalog: Catalog, name: str) -> Snapshot:
+    """``"photos"``, ``"photos@v7"``, ``"photos@golden"`` (a tag) or ``"photos@2026-11-22"``.
+
+    Raises:
+        NotFound: there is no such table, version or tag.
+    """
+    table, _, version = name.partition("@")
+    return catalog.table(table).at(version or None)

@@ -70,6 +70,7 @@ void AddEmbed(CLI::App* app, Context* context, Action* action);
 void AddServe(CLI::App* app, Context* context, Action* action);
 void AddTop(CLI::App* app, Context* context, Action* action);
 void AddRuns(CLI::App* app, Context* context, Action* action);
+void AddTune(CLI::App* app, Context* context, Action* action);
 void AddTrack(CLI::App* app, Context* context, Action* action);
 void AddWatch(CLI::App* app, Context* context, Action* action);
 void AddKey(CLI::App* app, Context* context, Action* action);

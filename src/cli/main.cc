@@ -140,8 +140,8 @@ constexpr void (*kCommands[])(CLI::App*, Context*, Action*) = {
     AddUpdate,     AddRestore, AddCompact, AddSort,       AddWriters, AddKeep,   AddGc,    AddVerify,
     AddRepair,
 #ifdef HEADRACE_ENGINE  // without it: tables, which compile in a minute (./dev demo)
-    AddStream,     AddRuns,    AddTrack,   AddWatch,      AddScore,   AddQueue,  AddLabel, AddModel,
-    AddRun,        AddChat,    AddEmbed,   AddServe,      AddTop,     AddKey,    AddTrace,
+    AddStream,     AddTune,    AddRuns,    AddTrack,      AddWatch,   AddScore,  AddQueue, AddLabel,
+    AddModel,      AddRun,     AddChat,    AddEmbed,      AddServe,   AddTop,    AddKey,   AddTrace,
     AddRunsImport,  // after the group that it is of
 #endif
 };

@@ -49,10 +49,10 @@ struct Place {
   size_t row = 0;
   bool error = false;
 };
-using Steps = std::map<int64_t, std::vector<Place>>;
+using PlacesByStep = std::map<int64_t, std::vector<Place>>;
 
 struct Found {
-  std::map<std::pair<std::string, int64_t>, Steps> keys;
+  std::map<std::pair<std::string, int64_t>, PlacesByStep> keys;
   std::vector<Place> output;
   int64_t replaced = 0;
 };
@@ -97,7 +97,7 @@ Result<Found> Look(const trace::NewestRows& rows, const std::string& run,
 }
 
 // The first and the last, and others as far apart as can be.
-std::vector<int64_t> Chosen(const Steps& steps) {
+std::vector<int64_t> Chosen(const PlacesByStep& steps) {
   std::vector<int64_t> all, chosen;
   for (const auto& [step, places] : steps) all.push_back(step);
   if (all.size() <= kMostSteps) return all;
