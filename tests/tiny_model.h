@@ -13,7 +13,8 @@
 namespace headrace::testing {
 
 struct TinyModel {
-  bool windowed = false;  // gemma3-like
+  bool windowed = false;     // gemma3-like
+  std::string architecture;  // "qwen2" or "qwen3"; empty: "llama", or "gemma3" where it is windowed
   int window = 16;
   int layers = 2;  // gemma3: 6 make one layer of full attention
   int context = 2048;
@@ -52,13 +53,16 @@ inline void WriteVocabulary(gguf_context* file, int vocabulary) {
 }
 
 inline void WriteTinyModel(const std::string& path, TinyModel shape) {
-  const int width = 64, heads = 4, kv_heads = 2, head = 16, inner = 128, vocabulary = 3 + 256 + 40;
+  const int width = 64, heads = 4, kv_heads = 2, inner = 128, vocabulary = 3 + 256 + 40;
   if (shape.windowed && shape.layers < 6) shape.layers = 6;
   ggml_init_params params{};
   params.mem_size = size_t{32} << 20;
   ggml_context* memory = ggml_init(params);
   gguf_context* file = gguf_init_empty();
-  const std::string arch = shape.windowed ? "gemma3" : "llama";
+  const std::string arch = !shape.architecture.empty() ? shape.architecture
+                           : shape.windowed            ? "gemma3"
+                                                       : "llama";
+  const int head = arch == "qwen3" ? 24 : 16;  // which need not be width / heads
   const auto key = [&](const char* name) { return arch + "." + name; };
   gguf_set_val_str(file, "general.architecture", arch.c_str());
   gguf_set_val_str(file, "general.name", shape.windowed ? "tiny windowed" : "tiny");
@@ -74,6 +78,7 @@ inline void WriteTinyModel(const std::string& path, TinyModel shape) {
   gguf_set_val_u32(file, key("rope.dimension_count").c_str(), head);
   if (shape.windowed)
     gguf_set_val_u32(file, key("attention.sliding_window").c_str(), static_cast<uint32_t>(shape.window));
+  if (!shape.architecture.empty()) gguf_set_val_f32(file, key("rope.freq_base").c_str(), 1e6F);
   WriteVocabulary(file, vocabulary);
   if (!shape.chat_template.empty())
     gguf_set_val_str(file, "tokenizer.chat_template", shape.chat_template.c_str());
@@ -103,6 +108,15 @@ inline void WriteTinyModel(const std::string& path, TinyModel shape) {
     add(block + "ffn_gate.weight", width, inner, narrow, 0);
     add(block + "ffn_up.weight", width, inner, narrow, 0);
     add(block + "ffn_down.weight", inner, width, narrow, 0);
+    if (arch == "qwen2") {
+      add(block + "attn_q.bias", heads * head, 0, 0.5F, 0);
+      add(block + "attn_k.bias", kv_heads * head, 0, 0.5F, 0);
+      add(block + "attn_v.bias", kv_heads * head, 0, 0.5F, 0);
+    }
+    if (arch == "qwen3") {
+      add(block + "attn_q_norm.weight", head, 0, 0.1F, 1);
+      add(block + "attn_k_norm.weight", head, 0, 0.1F, 1);
+    }
     if (shape.windowed) {
       add(block + "attn_q_norm.weight", head, 0, 0.1F, 1);
       add(block + "attn_k_norm.weight", head, 0, 0.1F, 1);

@@ -306,17 +306,20 @@ nb::dict StatsOf(ModelHandle* handle) {
   return d;
 }
 
+// The file that a name in the catalog, or a path, stands for.
+std::string FindModel(const std::string& name, const std::string& location) {
+  return Check(Unlocked([&]() -> Result<std::string> {
+    HEADRACE_ASSIGN(const auto catalog, table::Catalog::Open(location));
+    return registry::FindModelFile(name, catalog);
+  }));
+}
+
 }  // namespace
 
 NB_MODULE(_engine, m) {
   nb::set_leak_warnings(false);  // as in _native
   m.def("tokenizer", &MakeTokenizer);
-  m.def("find_model", [](const std::string& name, const std::string& location) {
-    return Check(Unlocked([&]() -> Result<std::string> {
-      HEADRACE_ASSIGN(const auto catalog, table::Catalog::Open(location));
-      return registry::FindModelFile(name, catalog);
-    }));
-  });
+  m.def("find_model", &FindModel);
   nb::class_<ByteGrammar>(m, "ByteGrammar")
       .def("accepts", &ByteGrammar::Accepts)
       .def("walk", &ByteGrammar::Walk);

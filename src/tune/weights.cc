@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <set>
 #include <span>
 #include <utility>
@@ -53,13 +54,20 @@ class Head {
   std::string architecture_;
 };
 
+// What an architecture's layers have beside Llama's.
+struct LayerParts {
+  bool biases = false;      // of queries, keys and values
+  bool head_norms = false;  // of queries and keys
+  bool post_norms = false;  // of what a layer's halves add
+};
+
 // Weights are turned into the type of activations when they are asked for. What a call returns is overwritten
 // by the next.
 template <typename T>
 class GgufWeights : public nn::WeightSource {
  public:
-  GgufWeights(std::shared_ptr<const TensorFile> file, const nn::DecoderShape& shape)
-      : file_(std::move(file)), shape_(shape) {}
+  GgufWeights(std::shared_ptr<const TensorFile> file, const nn::DecoderShape& shape, LayerParts parts)
+      : file_(std::move(file)), shape_(shape), parts_(parts) {}
 
   // Whether every tensor is there, with its shape, and none besides.
   Status Check() const {
@@ -72,20 +80,30 @@ class GgufWeights : public nn::WeightSource {
       HEADRACE_TRY(Want("output.weight", {shape_.vocabulary, b.width}));
     for (int64_t layer = 0; layer < shape_.layers; ++layer) {
       const std::string at = Prefix(layer);
-      const std::pair<const char*, std::vector<int64_t>> wanted[] = {
-          {"attn_norm", {b.width}},
-          {"attn_q", {b.queries(), b.width}},
-          {"attn_k", {b.keys(), b.width}},
-          {"attn_v", {b.keys(), b.width}},
-          {"attn_output", {b.width, b.queries()}},
-          {"ffn_norm", {b.width}},
-          {"ffn_gate", {b.hidden, b.width}},
-          {"ffn_up", {b.hidden, b.width}},
-          {"ffn_down", {b.width, b.hidden}},
+      std::vector<std::pair<std::string, std::vector<int64_t>>> wanted = {
+          {"attn_norm.weight", {b.width}},
+          {"attn_q.weight", {b.queries(), b.width}},
+          {"attn_k.weight", {b.keys(), b.width}},
+          {"attn_v.weight", {b.keys(), b.width}},
+          {"attn_output.weight", {b.width, b.queries()}},
+          {"ffn_norm.weight", {b.width}},
+          {"ffn_gate.weight", {b.hidden, b.width}},
+          {"ffn_up.weight", {b.hidden, b.width}},
+          {"ffn_down.weight", {b.width, b.hidden}},
       };
+      if (parts_.biases)
+        wanted.insert(
+            wanted.end(),
+            {{"attn_q.bias", {b.queries()}}, {"attn_k.bias", {b.keys()}}, {"attn_v.bias", {b.keys()}}});
+      if (parts_.head_norms)
+        wanted.insert(wanted.end(),
+                      {{"attn_q_norm.weight", {b.head_size}}, {"attn_k_norm.weight", {b.head_size}}});
+      if (parts_.post_norms)
+        wanted.insert(wanted.end(),
+                      {{"post_attention_norm.weight", {b.width}}, {"post_ffw_norm.weight", {b.width}}});
       for (const auto& [name, extents] : wanted) {
-        HEADRACE_TRY(Want(at + name + ".weight", extents));
-        known.insert(at + name + ".weight");
+        HEADRACE_TRY(Want(at + name, extents));
+        known.insert(at + name);
       }
     }
     for (const TensorFacts& tensor : file_->tensors())
@@ -97,7 +115,6 @@ class GgufWeights : public nn::WeightSource {
 
   Result<nn::BlockWeights> BlockOf(int64_t layer) override {
     const std::string at = Prefix(layer);
-    const nn::BlockShape& b = shape_.block;
     nn::BlockWeights weights;
     HEADRACE_ASSIGN(weights.attention_norm, Vector(at + "attn_norm.weight"));
     HEADRACE_ASSIGN(weights.gated_norm, Vector(at + "ffn_norm.weight"));
@@ -106,7 +123,20 @@ class GgufWeights : public nn::WeightSource {
     HEADRACE_ASSIGN(weights.output, Stack({at + "attn_output.weight"}, &held_[1]));
     HEADRACE_ASSIGN(weights.gate_up, Stack({at + "ffn_gate.weight", at + "ffn_up.weight"}, &held_[2]));
     HEADRACE_ASSIGN(weights.down, Stack({at + "ffn_down.weight"}, &held_[3]));
-    HEADRACE_CHECK(weights.down.rows == b.width);
+    if (parts_.biases) {
+      for (const char* name : {"attn_q.bias", "attn_k.bias", "attn_v.bias"}) {
+        HEADRACE_ASSIGN(const std::vector<float> bias, Vector(at + name));
+        weights.qkv_bias.insert(weights.qkv_bias.end(), bias.begin(), bias.end());
+      }
+    }
+    if (parts_.head_norms) {
+      HEADRACE_ASSIGN(weights.query_norm, Vector(at + "attn_q_norm.weight"));
+      HEADRACE_ASSIGN(weights.key_norm, Vector(at + "attn_k_norm.weight"));
+    }
+    if (parts_.post_norms) {
+      HEADRACE_ASSIGN(weights.attention_post_norm, Vector(at + "post_attention_norm.weight"));
+      HEADRACE_ASSIGN(weights.gated_post_norm, Vector(at + "post_ffw_norm.weight"));
+    }
     return weights;
   }
 
@@ -171,11 +201,12 @@ class GgufWeights : public nn::WeightSource {
 
   std::shared_ptr<const TensorFile> file_;
   nn::DecoderShape shape_;
+  LayerParts parts_;
   std::array<std::vector<T>, 4> held_;
 };
 
-// Llama, and what was built like it: SmolLM2, Mistral.
-Result<nn::DecoderShape> LlamaShape(const TensorFile& file, const Head& head) {
+// What all architectures have in common.
+Result<nn::DecoderShape> CommonShape(const TensorFile& file, const Head& head) {
   nn::DecoderShape shape;
   nn::BlockShape& b = shape.block;
   HEADRACE_ASSIGN(b.width, head.Count("embedding_length"));
@@ -190,14 +221,16 @@ Result<nn::DecoderShape> LlamaShape(const TensorFile& file, const Head& head) {
                            std::to_string(b.head_size) + " do not go with " + std::to_string(b.key_heads) +
                            " of keys");
   b.epsilon = static_cast<float>(head.Or("attention.layer_norm_rms_epsilon", 1e-5));
-  b.pairs = nn::RopePairs::kAdjacent;  // its converter puts the halves of a pair beside each other
-  b.gate = nn::Gate::kSilu;
   shape.rope_base = head.Or("rope.freq_base", 10000);
   HEADRACE_TRY(head.Want("attention.value_length", static_cast<double>(b.head_size)));
   HEADRACE_TRY(head.Want("rope.dimension_count", static_cast<double>(b.head_size)));
-  HEADRACE_TRY(head.Want("rope.scaling.factor", 1));
   HEADRACE_TRY(head.Want("expert_count", 0));
-  HEADRACE_TRY(head.Want("attention.sliding_window", 0));
+  HEADRACE_TRY(head.Want("final_logit_softcapping", 0));
+  HEADRACE_TRY(head.Want("attn_logit_softcapping", 0));
+  HEADRACE_TRY(head.Want("attention.scale", 0));
+  const TensorFacts* embedding = file.Find("token_embd.weight");
+  if (embedding == nullptr) return Status::Corrupt(file.path() + " has no tensor token_embd.weight");
+  shape.vocabulary = embedding->rows();
   if (const TensorFacts* factors = file.Find("rope_freqs.weight"); factors != nullptr) {
     if (factors->columns() * factors->rows() != b.head_size / 2)
       return Status::Corrupt(file.path() + ": rope_freqs.weight is " + ShapeText(factors->shape));
@@ -207,28 +240,71 @@ Result<nn::DecoderShape> LlamaShape(const TensorFile& file, const Head& head) {
   return shape;
 }
 
+struct Architecture {
+  nn::DecoderShape shape;
+  LayerParts parts;
+};
+
+// Llama, and what was built like it: SmolLM2, Mistral. Qwen2.5 and Qwen3.
+Result<Architecture> Plain(const TensorFile& file, const Head& head, const std::string& name) {
+  Architecture found;
+  HEADRACE_ASSIGN(found.shape, CommonShape(file, head));
+  HEADRACE_TRY(head.Want("rope.scaling.factor", 1));
+  HEADRACE_TRY(head.Want("attention.sliding_window", 0));
+  // Llama's converter puts the halves of a pair beside each other.
+  found.shape.block.pairs = name == "llama" ? nn::RopePairs::kAdjacent : nn::RopePairs::kHalves;
+  found.parts.biases = name == "qwen2";
+  found.parts.head_norms = name == "qwen3";
+  return found;
+}
+
+// (Gemma Team 2025, Gemma 3 Technical Report.) The norms of its files have the 1 that is added to them.
+Result<Architecture> Gemma3(const TensorFile& file, const Head& head) {
+  constexpr int64_t kPeriod = 6;        // five layers with a window, then one without
+  constexpr int64_t kLayersOf27B = 62;  // whose scores are scaled otherwise
+  Architecture found;
+  HEADRACE_ASSIGN(found.shape, CommonShape(file, head));
+  nn::DecoderShape& shape = found.shape;
+  if (shape.layers == kLayersOf27B)
+    return Status::Unsupported(file.path() + ": the trainer does not know how Gemma 3 27B scales its scores");
+  const double scaling = head.Or("rope.scaling.factor", 1);
+  if (scaling != 1)  // of the positions of full layers: as if every frequency were divided
+    shape.rope_factors.assign(static_cast<size_t>(shape.block.head_size / 2), static_cast<float>(scaling));
+  shape.block.pairs = nn::RopePairs::kHalves;
+  shape.block.gate = nn::Gate::kGelu;
+  shape.embedding_scale = std::sqrt(static_cast<float>(shape.block.width));
+  shape.kinds = nn::FullEvery(kPeriod, shape.layers);
+  HEADRACE_ASSIGN(shape.window, head.Count("attention.sliding_window"));
+  shape.sliding_rope_base = head.Or("rope.freq_base_swa", 10000);
+  found.parts = {.head_norms = true, .post_norms = true};
+  return found;
+}
+
 template <typename T>
-Result<OpenedWeights> Opened(std::shared_ptr<const TensorFile> file, const nn::DecoderShape& shape,
-                             const std::string& architecture) {
-  auto source = std::make_shared<GgufWeights<T>>(std::move(file), shape);
+Result<OpenedWeights> Opened(std::shared_ptr<const TensorFile> file, const Architecture& found,
+                             const std::string& name) {
+  auto source = std::make_shared<GgufWeights<T>>(std::move(file), found.shape, found.parts);
   HEADRACE_TRY(source->Check());
-  return OpenedWeights{shape, std::move(source), architecture};
+  return OpenedWeights{found.shape, std::move(source), name};
 }
 
 }  // namespace
 
 Result<OpenedWeights> OpenWeights(std::shared_ptr<const TensorFile> file, DType type) {
-  const std::string architecture = file->Text("general.architecture").value_or("");
-  if (architecture != "llama")
-    return Status::Unsupported(file->path() + " is of the architecture " +
-                               (architecture.empty() ? "\"\"" : architecture) +
-                               "; the trainer knows llama (Llama, SmolLM2, Mistral)");
-  HEADRACE_ASSIGN(nn::DecoderShape shape, LlamaShape(*file, Head(*file, architecture)));
-  const TensorFacts* embedding = file->Find("token_embd.weight");
-  if (embedding == nullptr) return Status::Corrupt(file->path() + " has no tensor token_embd.weight");
-  shape.vocabulary = embedding->rows();
-  return type == DType::kF32 ? Opened<float>(std::move(file), shape, architecture)
-                             : Opened<BF16>(std::move(file), shape, architecture);
+  const std::string name = file->Text("general.architecture").value_or("");
+  const Head head(*file, name);
+  Architecture found;
+  if (name == "llama" || name == "qwen2" || name == "qwen3") {
+    HEADRACE_ASSIGN(found, Plain(*file, head, name));
+  } else if (name == "gemma3") {
+    HEADRACE_ASSIGN(found, Gemma3(*file, head));
+  } else {
+    return Status::Unsupported(
+        file->path() + " is of the architecture '" + name +
+        "'; the trainer knows llama (Llama, SmolLM2, Mistral), qwen2, qwen3 and gemma3");
+  }
+  return type == DType::kF32 ? Opened<float>(std::move(file), found, name)
+                             : Opened<BF16>(std::move(file), found, name);
 }
 
 }  // namespace headrace::tune
