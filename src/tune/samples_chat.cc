@@ -2,26 +2,27 @@
 
 #include <algorithm>
 
+#include "base/utf8.h"
+
 namespace headrace::tune {
 namespace {
 
 using model::Token;
 
-// The name in an opening tag that ends the text ("…<think>\n"), as the tag that closes it; "" where none
-// does.
+// The tag that closes the thought with whose opening tag the text ends ("…<think>\n"); "" where none does.
 std::string ClosingTag(std::string_view text) {
   text = Trimmed(text);
-  if (text.empty()) return "";
-  const char closes = text.back();
-  if (closes != '>' && closes != ']') return "";
-  const char opens = closes == '>' ? '<' : '[';
+  if (text.empty() || (text.back() != '>' && text.back() != ']')) return "";
+  const char opens = text.back() == '>' ? '<' : '[';
   const size_t at = text.rfind(opens);
   if (at == std::string_view::npos) return "";
   const std::string_view name = text.substr(at + 1, text.size() - at - 2);
-  const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == ':' || c == '_';
-  });
-  return plain ? std::string(1, opens) + "/" + std::string(name) + closes : "";
+  const std::string lower = AsciiLower(name);
+  if (name.starts_with('/') ||
+      (lower.find("think") == std::string::npos && lower.find("thought") == std::string::npos &&
+       lower.find("reason") == std::string::npos))
+    return "";
+  return std::string(1, opens) + "/" + std::string(name) + text.back();
 }
 
 // Where the first of the names that stand for tokens ends, at `from` or later; npos: nowhere.
@@ -175,26 +176,35 @@ Result<Turn> TurnWriter::Write(const Messages& messages, size_t k) const {
 
 Result<Turn> TurnWriter::WriteAnswer(const model::ChatTemplate& chat, const Messages& messages,
                                      Parts prompt) const {
-  HEADRACE_ASSIGN(Parts rendered, Render(chat, messages, false));
+  const model::Message& message = messages.back();
   Turn turn;
   turn.prompt = std::move(prompt);
-  if (!Extends(rendered, turn.prompt)) {
-    // The template writes a finished turn in another way than it begins one: what was begun (a thought,
-    // mostly) is closed, and the message's own text follows.
-    const std::string text = TextOf(rendered), begun = TextOf(turn.prompt);
-    const auto same = std::mismatch(begun.begin(), begun.end(), text.begin(), text.end()).first;
-    const std::string left(same, begun.end());
-    HEADRACE_ASSIGN(const size_t header, HeaderBytes(chat, messages, text));
-    Parts whole = turn.prompt;
-    if (const std::string tag = ClosingTag(left); !tag.empty()) {
-      const bool lines = left.ends_with('\n');
-      AppendPart(&whole, messages.back().reasoning, false);
-      AppendPart(&whole, lines ? "\n" + tag + "\n\n" : tag, true);
-    }
-    AppendFrom(&whole, rendered, header);
-    rendered = std::move(whole);
+  auto rendered = Render(chat, messages, false);
+  if (rendered.ok() && Extends(*rendered, turn.prompt)) {
+    End(message, std::move(*rendered), &turn);
+    return turn;
   }
-  End(messages.back(), std::move(rendered), &turn);
+  // The template writes a finished turn in another way than it begins one: what was begun (a thought, mostly)
+  // is closed, and the message's own text follows.
+  const std::string text = rendered.ok() ? TextOf(*rendered) : "", begun = TextOf(turn.prompt);
+  const auto same = std::mismatch(begun.begin(), begun.end(), text.begin(), text.end()).first;
+  Parts whole = turn.prompt;
+  if (const std::string tag = ClosingTag(std::string(same, begun.end())); !tag.empty()) {
+    const bool lines = begun.ends_with('\n');
+    AppendPart(&whole, message.reasoning, false);
+    AppendPart(&whole, lines ? "\n" + tag + "\n\n" : tag, true);
+  }
+  const auto header = rendered.ok() ? HeaderBytes(chat, messages, text) : rendered.status();
+  if (header.ok()) {
+    AppendFrom(&whole, *rendered, *header);
+    End(message, std::move(whole), &turn);
+    return turn;
+  }
+  // Not even that stands there as it is.
+  if (!message.tool_calls.empty()) return header.status();
+  AppendPart(&whole, Trimmed(message.content), false);
+  turn.whole = std::move(whole);
+  turn.open = true;
   return turn;
 }
 
@@ -236,7 +246,7 @@ Result<bool> GrowingTokens::Read(const Parts& prompt) {
     Add(tokens, false);
   } else {
     if (!may_grow_ || !Extends(prompt, parts_)) return false;
-    HEADRACE_ASSIGN(const auto further, Further(prompt));
+    HEADRACE_ASSIGN(const auto further, Further(prompt, false));
     if (!further) return false;
     Add(*further, false);
   }
@@ -245,7 +255,7 @@ Result<bool> GrowingTokens::Read(const Parts& prompt) {
 }
 
 Status GrowingTokens::Learn(const Parts& whole) {
-  HEADRACE_ASSIGN(const auto further, Further(whole));
+  HEADRACE_ASSIGN(const auto further, Further(whole, true));
   if (further) {
     Add(*further, true);
   } else {
@@ -254,7 +264,7 @@ Status GrowingTokens::Learn(const Parts& whole) {
     Parts rest;
     AppendFrom(&rest, whole, TextOf(parts_).size());
     for (const model::PromptPart& part : rest) {
-      HEADRACE_ASSIGN(const std::vector<Token> tokens, Alone(part.text, part.parse));
+      HEADRACE_ASSIGN(const std::vector<Token> tokens, Alone(part));
       Add(tokens, true);
     }
   }
@@ -287,10 +297,10 @@ void GrowingTokens::Add(const std::vector<Token>& tokens, bool learned) {
 
 // The tokens of `longer` behind those of parts_; nothing where they do not begin with these. A text is cut
 // at names of control tokens first, whatever stands around them: only what follows the last one is read
-// again.
-Result<std::optional<std::vector<Token>>> GrowingTokens::Further(const Parts& longer) const {
-  using Further = std::optional<std::vector<Token>>;
-  if (parts_.empty()) return Further();
+// again. Where the server's prompts would have spaces between parts, an answer has none.
+Result<std::optional<std::vector<Token>>> GrowingTokens::Further(const Parts& longer, bool answer) {
+  using Tokens = std::optional<std::vector<Token>>;
+  if (parts_.empty()) return Tokens();
   const size_t last = parts_.size() - 1;
   const std::string& before = parts_[last].text;
   const std::string& after = longer[last].text;
@@ -298,41 +308,44 @@ Result<std::optional<std::vector<Token>>> GrowingTokens::Further(const Parts& lo
   if (before.size() < after.size()) {
     const bool parse = parts_[last].parse;
     size_t from = 0;
-    for (size_t at = parse && !names_.empty() ? before.size() : 0; at-- > 0 && from == 0;) {
-      const size_t length = names_.At(before, at);
-      if (length > 0 && at + length <= before.size()) from = at;
-    }
+    for (size_t at = parse && !names_.empty() ? before.size() : 0; at-- > 0 && from == 0;)
+      if (names_.At(before, at) > 0) from = at;
     const bool special = last == 0 && from == 0;
     const auto tail = std::string_view(before).substr(from);
     HEADRACE_ASSIGN(const std::vector<Token> known, model_.Tokenize(tail, special, parse));
     HEADRACE_ASSIGN(further, model_.Tokenize(std::string_view(after).substr(from), special, parse));
-    if (!BeginsWith(further, known)) return Further();
+    if (!BeginsWith(further, known)) return Tokens();
     further.erase(further.begin(), further.begin() + static_cast<std::ptrdiff_t>(known.size()));
   }
   for (size_t i = last + 1; i < longer.size(); ++i) {
-    HEADRACE_ASSIGN(const std::vector<Token> tokens, model_.Tokenize(longer[i].text, false, longer[i].parse));
+    HEADRACE_ASSIGN(std::vector<Token> tokens, model_.Tokenize(longer[i].text, false, longer[i].parse));
+    if (answer) {
+      HEADRACE_ASSIGN(std::vector<Token> alone, Alone(longer[i]));
+      may_grow_ = may_grow_ && alone == tokens;
+      tokens = std::move(alone);
+    }
     further.insert(further.end(), tokens.begin(), tokens.end());
   }
-  return Further(std::move(further));
+  return Tokens(std::move(further));
 }
 
 // The tokens of a text that follows other text. Some tokenizers put a space before a text's beginning: then
 // the text is read behind something that its first token cannot swallow.
-Result<std::vector<Token>> GrowingTokens::Alone(std::string_view text, bool parse) const {
+Result<std::vector<Token>> GrowingTokens::Alone(const model::PromptPart& part) const {
   const auto written = [&](const std::vector<Token>& tokens) {
     std::string all;
     for (const Token token : tokens)
       all += model_.Piece(token).empty() ? model_.Name(token) : std::string(model_.Piece(token));
     return all;
   };
-  HEADRACE_ASSIGN(std::vector<Token> tokens, model_.Tokenize(text, false, parse));
-  if (written(tokens) == text) return tokens;
-  for (const char* before : {"\n", ".", "a", "0"}) {
-    HEADRACE_ASSIGN(const std::vector<Token> known, model_.Tokenize(before, false, parse));
-    HEADRACE_ASSIGN(std::vector<Token> all, model_.Tokenize(before + std::string(text), false, parse));
+  HEADRACE_ASSIGN(std::vector<Token> tokens, model_.Tokenize(part.text, false, part.parse));
+  if (written(tokens) == part.text) return tokens;
+  for (const std::string before : {"\n", ".", "a", "0"}) {
+    HEADRACE_ASSIGN(const std::vector<Token> known, model_.Tokenize(before, false, part.parse));
+    HEADRACE_ASSIGN(std::vector<Token> all, model_.Tokenize(before + part.text, false, part.parse));
     if (!BeginsWith(all, known)) continue;
     all.erase(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(known.size()));
-    if (written(all) == text) return all;
+    if (written(all) == part.text) return all;
   }
   return tokens;
 }

@@ -85,8 +85,8 @@ class GrowingTokens {
   Sample Take();
 
  private:
-  Result<std::optional<std::vector<model::Token>>> Further(const Parts& longer) const;
-  Result<std::vector<model::Token>> Alone(std::string_view text, bool parse) const;
+  Result<std::optional<std::vector<model::Token>>> Further(const Parts& longer, bool answer);
+  Result<std::vector<model::Token>> Alone(const model::PromptPart& part) const;
   void Add(const std::vector<model::Token>& tokens, bool learned);
 
   const model::Model& model_;
