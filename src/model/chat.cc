@@ -7,7 +7,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/limits.h"
-#include "model/own_writer.h"
+#include "model/plain_writer.h"
 
 namespace headrace::model {
 namespace {
@@ -63,8 +63,8 @@ struct ChatTemplate::State {
   std::vector<std::string> turn_ends;
   std::unique_ptr<const ControlNames> controls;
   bool may_think = false;
-  std::once_flag tried;
-  bool own_writer = false;  // see HasOwnWriter; known once `tried`
+  std::unique_ptr<const TextEnds> ends;
+  std::unique_ptr<const PlainWriter> plain;  // made when it is first needed
   std::mutex mutex;
 };
 
@@ -246,6 +246,7 @@ Result<std::shared_ptr<const ChatTemplate>> ChatTemplate::Make(const Model& mode
   result->state_ = std::make_shared<State>();
   result->state_->turn_ends = TurnEnds(given);
   result->state_->controls = std::make_unique<const ControlNames>(model);
+  result->state_->ends = std::make_unique<const TextEnds>(model);
   try {
     result->state_->templates = common_chat_templates_init(model.handle(), source);
   } catch (const std::exception& error) {
@@ -296,12 +297,18 @@ std::string ChatTemplate::Apply(const RenderOptions& options, common_chat_templa
                                 Prompt* prompt) const {
   // To derive a parser takes many renderings: only where there will be something to parse, or where with the
   // parser comes another text.
-  bool parse = options.header && (!inputs->tools.empty() || state_->may_think);
-  if (!options.format && (!inputs->tools.empty() || state_->may_think)) {
-    std::call_once(state_->tried, [&] { state_->own_writer = HasOwnWriter(source_); });
-    parse = state_->own_writer;
-  }
+  bool parse = !inputs->tools.empty() || state_->may_think;
   inputs->add_generation_prompt = options.header;
+  if (options.format) {
+    parse = parse && options.header;
+  } else {
+    if (!state_->plain)
+      state_->plain = std::make_unique<const PlainWriter>(
+          *state_->ends, common_chat_templates_source(state_->templates.get()));
+    parse = parse && state_->plain->has_own_writer();
+    if (!parse)
+      if (auto text = state_->plain->Write(*inputs)) return std::move(*text);
+  }
   inputs->force_pure_content = !parse;
   if (parse) inputs->reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;
   common_chat_params params = common_chat_templates_apply(state_->templates.get(), *inputs);

@@ -65,7 +65,7 @@ struct RenderOptions {
   // comes after the last turn, headers too, and the answer has no format.
   bool header = true;
   // How the answer will be written is derived, too, which takes as long as dozens of prompts. Without it the
-  // text is the same, with `header` and without: who only reads (a trainer) needs no more.
+  // prompt is the same; without a header, too, the last turn is written as a later prompt would have it.
   bool format = true;
 };
 
