@@ -161,7 +161,7 @@ Result<RowSamples> SampleMaker::Row(const arrow::RecordBatch& batch, int64_t row
       return Status::Invalid("column '" + from.messages + "' " + read.status().message());
     if (!read.ok()) return Broken(read.status(), row_id);
     if (!*read) return Drop(Dropped::kNull, row_id);
-    return Chat(std::move((*read)->messages), (*read)->weights, row_id);
+    return Chat(std::move((*read)->messages), (*read)->weights, row_id, (*read)->tools);
   }
   if (!from.text.empty()) {
     HEADRACE_ASSIGN(const auto text, CellOf(batch, from.text, row));
@@ -218,12 +218,14 @@ Result<RowSamples> SampleMaker::Answer(std::string_view prompt, std::string_view
 }
 
 Result<RowSamples> SampleMaker::Chat(std::vector<model::Message> messages, const std::vector<bool>& weights,
-                                     int64_t row_id) const {
+                                     int64_t row_id, const std::vector<model::Tool>& tools) const {
   HEADRACE_CHECK(chats_ && (weights.empty() || weights.size() == messages.size()));
   for (const model::Message& message : messages)
     if (const Status utf8 = CheckUtf8(message.content); !utf8.ok())
       return Broken(utf8.Wrap("a message's content is broken"), row_id);
   if (messages.empty()) return Drop(Dropped::kEmpty, row_id);
+  if (!tools.empty() && !state_->turns->knows_tools())
+    return Broken(Status::Invalid("it offers tools, which the chat template does not know"), row_id);
   std::vector<bool> wanted;
   bool any = false;
   for (size_t i = 0; i < messages.size(); ++i) {
@@ -242,20 +244,21 @@ Result<RowSamples> SampleMaker::Chat(std::vector<model::Message> messages, const
   if (!state_->turns->knows_tools()) model::WriteCallsAsText(&messages);
   RowSamples made;
   made.row_id = row_id;
-  if (const Status learned = Learn(messages, wanted, &made); !learned.ok()) return Broken(learned, row_id);
+  if (const Status learned = Learn(messages, tools, wanted, &made); !learned.ok())
+    return Broken(learned, row_id);
   Finish(&made);
   return made;
 }
 
-Status SampleMaker::Learn(const std::vector<model::Message>& messages, const std::vector<bool>& wanted,
-                          RowSamples* made) const {
+Status SampleMaker::Learn(const std::vector<model::Message>& messages, const std::vector<model::Tool>& tools,
+                          const std::vector<bool>& wanted, RowSamples* made) const {
   GrowingTokens tokens(*state_->model, state_->names);
   for (size_t k = 0; k < messages.size(); ++k) {
     if (!wanted[k]) continue;
     // What comes later would be cut off.
     if (options_.cut == Cut::kEnd && options_.most > 0 && static_cast<int64_t>(tokens.size()) > options_.most)
       break;
-    HEADRACE_ASSIGN(const Turn turn, state_->turns->Write(messages, k));
+    HEADRACE_ASSIGN(const Turn turn, state_->turns->Write(messages, tools, k));
     HEADRACE_ASSIGN(const bool grown, tokens.Read(turn.prompt));
     if (!grown) {
       made->samples.push_back(tokens.Take());

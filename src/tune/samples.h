@@ -29,9 +29,9 @@ namespace headrace::tune {
 // What a row is made of: `messages`; or `prompt` and `answer`; or `text`.
 struct SampleColumns {
   // A list of structs {role, content, …}, or JSON text: an array of messages as OpenAI's API has them, or an
-  // object with `messages`. Read are role (system, developer, user, assistant, tool, function), content
-  // (text, or an array of parts of type text), reasoning_content (or reasoning), tool_calls, name,
-  // tool_call_id, and weight: 0 keeps a turn from being learned.
+  // object with `messages` and perhaps `tools`. Read are role (system, developer, user, assistant, tool,
+  // function), content (text, or an array of parts of type text), reasoning_content (or reasoning),
+  // tool_calls, name, tool_call_id, and weight: 0 keeps a turn from being learned.
   std::string messages;
   // Two texts. By the chat template a user's and an assistant's turn; without one (`chat` is false, or the
   // model has none) the answer follows the prompt's tokens as it is, and the model's end-of-sequence token
@@ -146,16 +146,16 @@ class SampleMaker {
   // What Rows makes of a row's contents. Chat and, where chats(), Answer go through the template.
   Result<RowSamples> Text(std::string_view text, int64_t row_id) const;
   Result<RowSamples> Answer(std::string_view prompt, std::string_view answer, int64_t row_id) const;
-  // `weights`: of each message; empty: all 1.
+  // `weights`: of each message; empty: all 1. `tools`: for templates that know tools.
   Result<RowSamples> Chat(std::vector<model::Message> messages, const std::vector<bool>& weights,
-                          int64_t row_id) const;
+                          int64_t row_id, const std::vector<model::Tool>& tools = {}) const;
 
  private:
   struct State;
   SampleMaker() = default;
   // Of the wanted messages the turns.
-  Status Learn(const std::vector<model::Message>& messages, const std::vector<bool>& wanted,
-               RowSamples* made) const;
+  Status Learn(const std::vector<model::Message>& messages, const std::vector<model::Tool>& tools,
+               const std::vector<bool>& wanted, RowSamples* made) const;
   void Finish(RowSamples* made) const;
   Result<RowSamples> Row(const arrow::RecordBatch& batch, int64_t row, int64_t row_id) const;
   Result<RowSamples> Broken(const Status& problem, int64_t row_id) const;

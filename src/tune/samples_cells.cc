@@ -74,8 +74,9 @@ Result<Json> JsonOf(const arrow::Array& values, int64_t row) {
     case A::NA:
       return Json(nullptr);
     default: {
-      HEADRACE_ASSIGN(const auto text, TextAt(values, row));
-      return Json(std::string(*text));
+      const auto text = TextAt(values, row);
+      return text.ok() && *text ? Json(std::string(**text))
+                                : Json(nullptr);  // a time, say: nobody asks for it
     }
   }
 }
@@ -190,14 +191,33 @@ Status ReadMessage(const Json& from, const std::string& path, model::Message* to
   return ReadWeight(from, path, learned);
 }
 
+// As the server reads them (api/parse_parts.cc).
+Status ReadTools(const Json& tools, std::vector<model::Tool>* to) {
+  if (!tools.is_array()) return Wrong("tools", "must be an array");
+  for (size_t i = 0; i < tools.size(); ++i) {
+    const std::string path = At("tools", i) + ".function";
+    const Json* function = tools[i].is_object() ? Find(tools[i], "function") : nullptr;
+    if (function == nullptr || !function->is_object()) return Wrong(path, "must be an object");
+    model::Tool& tool = to->emplace_back();
+    HEADRACE_TRY(ReadMember(*function, {"name"}, path, &tool.name));
+    HEADRACE_TRY(ReadMember(*function, {"description"}, path, &tool.description));
+    if (tool.name.empty()) return Wrong(path + ".name", "is missing");
+    const Json* schema = Find(*function, "parameters");
+    if (schema != nullptr && !schema->is_object()) return Wrong(path + ".parameters", "must be an object");
+    tool.parameters = schema == nullptr ? R"({"type": "object", "properties": {}})" : schema->dump();
+  }
+  return Status::Ok();
+}
+
 Result<Conversation> ReadConversation(const Json& value) {
   const Json* list = &value;
+  Conversation conversation;
   if (value.is_object()) {
+    if (const Json* tools = Find(value, "tools")) HEADRACE_TRY(ReadTools(*tools, &conversation.tools));
     list = Find(value, "messages");
     if (list == nullptr) return Wrong("messages", "is missing in the object");
   }
   if (!list->is_array()) return Wrong("messages", "must be an array");
-  Conversation conversation;
   for (size_t i = 0; i < list->size(); ++i) {
     bool learned = true;
     HEADRACE_TRY(ReadMessage((*list)[i], At("messages", i), &conversation.messages.emplace_back(), &learned));

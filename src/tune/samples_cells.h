@@ -17,6 +17,7 @@ namespace headrace::tune {
 struct Conversation {
   std::vector<model::Message> messages;
   std::vector<bool> weights;  // of each message: whether it may be learned
+  std::vector<model::Tool> tools;
 };
 
 // kInvalid, without the cell's content, where `text` is no UTF-8.

@@ -94,6 +94,12 @@ TEST(SamplesCells, ConversationsAsJsonAndAsLists) {
       R"("function": {"name": "f", "arguments": {"b": 1, "a": 2}}}]}])";
   ExpectTalk(Json(array.c_str()), 0);
   ExpectTalk(Json(("{\"messages\": " + array + ", \"other\": 1}").c_str()), 0);
+  const auto with = ConversationAt(*Json(R"({"messages": [], "tools": [{"type": "function", "function": )"
+                                         R"({"name": "f", "parameters": {"b": 1, "a": 2}}}]})"),
+                                   0);
+  ASSERT_TRUE(with.ok()) << with.status().ToString();
+  ASSERT_EQ((*with)->tools.size(), 1U);
+  EXPECT_EQ((*with)->tools[0].parameters, R"({"b":1,"a":2})");
 
   const char* calls = R"([{"function": {"name": "f", "arguments": "{\"b\":1,\"a\":2}"}}])";
   arrow::Int32Builder weights;
@@ -116,6 +122,7 @@ TEST(SamplesCells, BrokenConversationsSayWhatIsWrong) {
       {"", "messages is no JSON"},
       {"3", "messages must be an array"},
       {"{}", "messages is missing"},
+      {R"({"messages": [], "tools": [3]})", "tools[0].function must be an object"},
       {"[3]", "messages[0] must be an object"},
       {R"([{"content": "a"}])", "messages[0].role is missing"},
       {R"([{"role": "bot", "content": "a"}])", "messages[0].role is 'bot'"},

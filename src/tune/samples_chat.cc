@@ -102,9 +102,9 @@ std::string_view Trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
 }
 
-class TurnWriter::Borrowed {
+class TurnWriter::Renderer {
  public:
-  static Result<Borrowed> From(const TurnWriter& writer) {
+  static Result<Renderer> From(const TurnWriter& writer, const std::vector<model::Tool>& tools) {
     std::shared_ptr<const model::ChatTemplate> chat;
     {
       const std::lock_guard lock(writer.mutex_);
@@ -116,22 +116,48 @@ class TurnWriter::Borrowed {
     if (!chat) {
       HEADRACE_ASSIGN(chat, model::ChatTemplate::Make(*writer.model_, writer.chat_template_));
     }
-    return Borrowed(&writer, std::move(chat));
+    return Renderer(&writer, std::move(chat), tools);
   }
-  Borrowed(Borrowed&&) = default;
-  Borrowed& operator=(Borrowed&&) = delete;
-  ~Borrowed() {
+  Renderer(Renderer&&) = default;
+  Renderer& operator=(Renderer&&) = delete;
+  ~Renderer() {
     if (!chat_) return;
     const std::lock_guard lock(writer_->mutex_);
     writer_->idle_.push_back(std::move(chat_));
   }
-  const model::ChatTemplate& operator*() const { return *chat_; }
+
+  // With the header of an answer, or up to the end of the last message.
+  Result<Parts> Render(const Messages& messages, bool header) const {
+    HEADRACE_ASSIGN(
+        model::Prompt prompt,
+        chat_->Render(messages,
+                      {.tools = tools_, .think = writer_->think_, .header = header, .format = false}));
+    return std::move(prompt.parts);
+  }
+  // Bytes of the text before the last message's own, in a rendering that ends with that message.
+  Result<size_t> HeaderBytes(Messages messages, const std::string& rendered) const {
+    std::string& said = messages.back().content;
+    said = std::string(Trimmed(said));
+    HEADRACE_ASSIGN(
+        const model::Prompt prompt,
+        chat_->Render(messages,
+                      {.tools = tools_, .think = writer_->think_, .reply = false, .format = false}));
+    const std::string text = prompt.text();
+    if (text.ends_with(said)) {
+      const size_t header = text.size() - said.size();
+      if (rendered.compare(0, header, text, 0, header) == 0) return header;
+    }
+    return Status::Invalid("the chat template writes messages[" + std::to_string(messages.size() - 1) +
+                           "] so that its text cannot be told from the rest");
+  }
 
  private:
-  Borrowed(const TurnWriter* writer, std::shared_ptr<const model::ChatTemplate> chat)
-      : writer_(writer), chat_(std::move(chat)) {}
+  Renderer(const TurnWriter* writer, std::shared_ptr<const model::ChatTemplate> chat,
+           const std::vector<model::Tool>& tools)
+      : writer_(writer), chat_(std::move(chat)), tools_(tools) {}
   const TurnWriter* writer_;
   std::shared_ptr<const model::ChatTemplate> chat_;
+  const std::vector<model::Tool>& tools_;
 };
 
 Result<std::unique_ptr<TurnWriter>> TurnWriter::Make(std::shared_ptr<const model::Model> model,
@@ -151,35 +177,28 @@ Result<std::unique_ptr<TurnWriter>> TurnWriter::Make(std::shared_ptr<const model
   return writer;
 }
 
-Result<Parts> TurnWriter::Render(const model::ChatTemplate& chat, const Messages& messages,
-                                 bool header) const {
-  HEADRACE_ASSIGN(model::Prompt prompt,
-                  chat.Render(messages, {.think = think_, .header = header, .format = false}));
-  return std::move(prompt.parts);
-}
-
-Result<Turn> TurnWriter::Write(const Messages& messages, size_t k) const {
-  HEADRACE_ASSIGN(const Borrowed chat, Borrowed::From(*this));
+Result<Turn> TurnWriter::Write(const Messages& messages, const std::vector<model::Tool>& tools,
+                               size_t k) const {
+  HEADRACE_ASSIGN(const Renderer renderer, Renderer::From(*this, tools));
   const Messages until(messages.begin(), messages.begin() + static_cast<std::ptrdiff_t>(k) + 1);
   if (k > 0 && until[k].role == "assistant") {
-    HEADRACE_ASSIGN(Parts prompt, Render(*chat, Messages(until.begin(), until.end() - 1), true));
-    return WriteAnswer(*chat, until, std::move(prompt));
+    HEADRACE_ASSIGN(Parts prompt, renderer.Render(Messages(until.begin(), until.end() - 1), true));
+    return WriteAnswer(renderer, until, std::move(prompt));
   }
   // Nobody asks the server for these: the turn's text is learned after its header.
-  HEADRACE_ASSIGN(Parts rendered, Render(*chat, until, false));
-  HEADRACE_ASSIGN(const size_t header, HeaderBytes(*chat, until, TextOf(rendered)));
+  HEADRACE_ASSIGN(Parts rendered, renderer.Render(until, false));
+  HEADRACE_ASSIGN(const size_t header, renderer.HeaderBytes(until, TextOf(rendered)));
   Turn turn;
   turn.prompt = Beginning(rendered, header);
   End(until[k], std::move(rendered), &turn);
   return turn;
 }
 
-Result<Turn> TurnWriter::WriteAnswer(const model::ChatTemplate& chat, const Messages& messages,
-                                     Parts prompt) const {
+Result<Turn> TurnWriter::WriteAnswer(const Renderer& renderer, const Messages& messages, Parts prompt) const {
   const model::Message& message = messages.back();
   Turn turn;
   turn.prompt = std::move(prompt);
-  auto rendered = Render(chat, messages, false);
+  auto rendered = renderer.Render(messages, false);
   if (rendered.ok() && Extends(*rendered, turn.prompt)) {
     End(message, std::move(*rendered), &turn);
     return turn;
@@ -194,7 +213,7 @@ Result<Turn> TurnWriter::WriteAnswer(const model::ChatTemplate& chat, const Mess
     AppendPart(&whole, message.reasoning, false);
     AppendPart(&whole, lines ? "\n" + tag + "\n\n" : tag, true);
   }
-  const auto header = rendered.ok() ? HeaderBytes(chat, messages, text) : rendered.status();
+  const auto header = rendered.ok() ? renderer.HeaderBytes(messages, text) : rendered.status();
   if (header.ok()) {
     AppendFrom(&whole, *rendered, *header);
     End(message, std::move(whole), &turn);
@@ -206,20 +225,6 @@ Result<Turn> TurnWriter::WriteAnswer(const model::ChatTemplate& chat, const Mess
   turn.whole = std::move(whole);
   turn.open = true;
   return turn;
-}
-
-Result<size_t> TurnWriter::HeaderBytes(const model::ChatTemplate& chat, Messages messages,
-                                       const std::string& rendered) const {
-  std::string& said = messages.back().content;
-  said = Trimmed(said);
-  HEADRACE_ASSIGN(const model::Prompt prompt,
-                  chat.Render(messages, {.think = think_, .reply = false, .format = false}));
-  const std::string text = prompt.text();
-  if (text.ends_with(said) &&
-      rendered.compare(0, text.size() - said.size(), text, 0, text.size() - said.size()) == 0)
-    return text.size() - said.size();
-  return Status::Invalid("the chat template writes messages[" + std::to_string(messages.size() - 1) +
-                         "] so that its text cannot be told from the rest");
 }
 
 void TurnWriter::End(const model::Message& message, Parts rendered, Turn* turn) const {

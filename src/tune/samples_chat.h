@@ -39,22 +39,19 @@ class TurnWriter {
   static Result<std::unique_ptr<TurnWriter>> Make(std::shared_ptr<const model::Model> model,
                                                   const std::string& chat_template, bool think);
   // The turn of messages[k]. kInvalid where the template refuses the messages, or leaves the turn out.
-  Result<Turn> Write(const std::vector<model::Message>& messages, size_t k) const;
+  Result<Turn> Write(const std::vector<model::Message>& messages, const std::vector<model::Tool>& tools,
+                     size_t k) const;
 
   bool knows_tools() const { return knows_tools_; }
   const std::string& hash() const { return hash_; }
 
  private:
   using Messages = std::vector<model::Message>;
-  // A template of its own for each thread that renders: one renders for one at a time.
-  class Borrowed;
+  // Renders for one conversation, by a template that no other thread uses: one renders for one at a time.
+  class Renderer;
 
   TurnWriter() = default;
-  Result<Parts> Render(const model::ChatTemplate& chat, const Messages& messages, bool header) const;
-  // Bytes of the text before the last message's own, in a rendering that ends with that message.
-  Result<size_t> HeaderBytes(const model::ChatTemplate& chat, Messages messages,
-                             const std::string& rendered) const;
-  Result<Turn> WriteAnswer(const model::ChatTemplate& chat, const Messages& messages, Parts prompt) const;
+  Result<Turn> WriteAnswer(const Renderer& renderer, const Messages& messages, Parts prompt) const;
   // Cuts the turn after what ends it.
   void End(const model::Message& message, Parts rendered, Turn* turn) const;
 

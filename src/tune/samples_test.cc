@@ -106,6 +106,40 @@ TEST(Samples, AThoughtThatThePromptBeginsIsClosed) {
   EXPECT_EQ(Written(*SmolLm(), learned[0].tokens), "hm\n</think>\n\nb<|im_end|>");
 }
 
+// Tools stand in the prompt, a call is learned, and what came of it is read.
+TEST(Samples, CallsOfTools) {
+  if (SmolLm() == nullptr) GTEST_SKIP() << "./dev setup models";
+  std::ifstream in(std::string(HEADRACE_LLAMA_TEMPLATES) + "/Qwen-Qwen2.5-7B-Instruct.jinja");
+  const std::string qwen(std::istreambuf_iterator<char>(in), {});
+  const std::vector<Message> talk = {{"user", "Weather?"},
+                                     {"assistant", "", "", {{"1", "look", R"({"at": "Rome"})"}}},
+                                     {"tool", "sunny <|im_end|>", "", {}, "look", "1"},
+                                     {"assistant", "Sunny."}};
+  const std::vector<model::Tool> tools = {{"look", "looks", R"({"type": "object", "properties": {}})"}};
+  const auto maker = MakerOf(SmolLm(), {.chat_template = qwen});
+  const RowSamples made = Made(maker->Chat(talk, {}, 1, tools));
+  const auto learned = LearnedOf(made.samples);
+  ASSERT_EQ(learned.size(), 2U);
+  const auto chat = model::ChatTemplate::Make(*SmolLm(), qwen);
+  const auto first = (*chat)->Render({talk[0]}, {.tools = tools});
+  const auto second = (*chat)->Render({talk[0], talk[1], talk[2]}, {.tools = tools});
+  EXPECT_EQ(learned[0].before, *first->Tokenize(*SmolLm()));
+  EXPECT_EQ(learned[1].before, *second->Tokenize(*SmolLm()));
+  EXPECT_NE(Written(*SmolLm(), learned[0].before).find("looks"), std::string::npos);
+  EXPECT_EQ(Written(*SmolLm(), learned[0].tokens),
+            "<tool_call>\n{\"name\": \"look\", \"arguments\": {\"at\": \"Rome\"}}\n</tool_call><|im_end|>");
+  EXPECT_EQ(Written(*SmolLm(), learned[1].tokens), "Sunny.<|im_end|>");
+  // A template that knows none: calls in words, as the server tells them; tools cannot be offered.
+  const auto plain = MakerOf(SmolLm(), {});
+  const auto words = LearnedOf(Made(plain->Chat(talk, {}, 1)).samples);
+  ASSERT_EQ(words.size(), 2U);
+  EXPECT_EQ(Written(*SmolLm(), words[0].tokens),
+            "<tool_call>\n{\"name\": \"look\", \"arguments\": {\"at\": \"Rome\"}}\n</tool_call><|im_end|>");
+  EXPECT_NE(Written(*SmolLm(), words[1].before).find("user\n<tool_response>\nsunny <|im_end|>"),
+            std::string::npos);
+  EXPECT_EQ(plain->Chat(talk, {}, 1, tools).status().code(), Code::kInvalid);
+}
+
 TEST(Samples, OtherRolesAndNoTurnAtAll) {
   if (SmolLm() == nullptr) GTEST_SKIP() << "./dev setup models";
   const auto users = MakerOf(SmolLm(), {.roles = {"user"}});
