@@ -54,6 +54,8 @@ from headrace.transforms import (
     Resize,
     To,
 )
+from headrace.tune_config import TuneConfig
+from headrace.tuning import Tuned, tune
 from headrace.upkeep import Collection, Damage, Holder, Verification
 
 __version__ = _native.version()
@@ -114,6 +116,8 @@ __all__ = [
     "Table",
     "To",
     "Tokenize",
+    "TuneConfig",
+    "Tuned",
     "Unavailable",
     "UnknownOutcome",
     "Unsupported",
@@ -124,4 +128,5 @@ __all__ = [
     "init",
     "open",
     "run",
+    "tune",
 ]

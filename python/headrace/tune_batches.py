@@ -104,11 +104,15 @@ class TokenBatches:
         """What each row gives, and the state once the row is used."""
         skip = self._used
         before = self._before
+        barren = 0  # rows since the last that gave something
         for batch in self._stream.arrow():
             rows = self._make(batch)
             after = self._stream.state_dict()
             for number, samples in enumerate(rows):
                 if number >= skip:
+                    barren = 0 if samples else barren + 1
+                    if barren > (self._stream.num_rows or 0):
+                        return  # a whole epoch of nothing, of a stream that may have no end
                     last = number + 1 == len(rows)
                     yield samples, after if last else before, 0 if last else number + 1
             before, skip = after, 0

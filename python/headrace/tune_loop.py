@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import pathlib
+import signal
 import sys
 import tempfile
 import time
@@ -139,10 +140,6 @@ class Tuning:
         self.batches = TokenBatches(stream, self.data.maker.rows, config.batch_tokens, config.micro_tokens)
         self.epoch_rows = stream.num_rows or 0
         self.rows = self.epoch_rows * config.epochs
-        if self.rows == 0:
-            raise Invalid(
-                f"{config.data} has no rows to learn from" + (f" where {config.where}" if config.where else "")
-            )
         self._validation: list[Piece] | None = None
 
     def done(self, rows: int, steps: int) -> float:
@@ -222,31 +219,55 @@ class Tuning:
         return {"sha256": run.save(path.name, path), "file": path.name}
 
 
+class Stop:
+    """Ctrl-C and SIGTERM end the training after the step that is under way, and its checkpoint; once more, at once."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.asked = False
+
+    def watch(self) -> None:
+        """From now on."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        self._progress.say("stopping after this step; once more stops at once")
+
+
 class Training:
     """A run of it."""
 
     def __init__(self, tuning: Tuning, record: Run, progress: Progress) -> None:
         config = tuning.config
         self._tuning, self._record, self._progress = tuning, record, progress
+        self._stop = Stop(progress)
         self._validates = config.validation > 0 and config.evaluations > 0
-        self._marks = [(i + 1) / config.evaluations for i in range(config.evaluations - 1)] if self._validates else []
+        self._marks = [(i + 1) / config.evaluations for i in range(config.evaluations)] if self._validates else []
         self._ckpt = Checkpointer(
             record, model=Adapters(tuning.trainer), optimizer=Optimizer(tuning.trainer), stream=tuning.batches, rng=False,
             every=config.save_every, keep_last=config.keep_last, keep_best=VALIDATION if self._validates else None,
         )  # fmt: skip
 
-    def validate(self, steps: int) -> float | None:
-        """The loss over the rows that were kept back, after so many steps."""
+    def validate(self, steps: int) -> None:
+        """Looks at the rows that were kept back, after so many steps. Within a step's part of the loop, before its checkpoint: a later life
+        has no reason to log it again, at a step that it does not make."""
         loss = self._tuning.evaluate() if self._validates else None
         if loss is not None:
             self._record.log({VALIDATION: loss}, step=max(0, steps - 1))
             self._progress.validated(loss, steps)
-        return loss
+            self._ckpt.extra[VALIDATION] = loss
 
     def go(self) -> dict[str, Any]:
         """From the last checkpoint to the end."""
         tuning, ckpt = self._tuning, self._ckpt
-        validated = self.validate(0) if ckpt.restore() == 0 else None
+        first = ckpt.restore()
+        self._stop.watch()
+        if first == 0:
+            self.validate(0)
         for batch in ckpt.steps(tuning.batches, until=tuning.config.steps):
             figures = tuning.step(batch, ckpt.step)
             if figures:
@@ -254,13 +275,15 @@ class Training:
             before, after = tuning.done(batch.before, ckpt.step), tuning.done(batch.before + batch.rows, ckpt.step + 1)
             self._progress.step(ckpt.step, after, figures)
             if any(before < mark <= after for mark in self._marks):
-                validated = self.validate(ckpt.step + 1)
+                self.validate(ckpt.step + 1)
+            if self._stop.asked:
+                ckpt.save()
+                raise KeyboardInterrupt
         if ckpt.step == 0:
             raise Invalid(f"no row of {tuning.config.data} gives anything to learn: {tuning.data.maker.counts()}")
-        validated = self.validate(ckpt.step) or validated
         with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
             saved = tuning.save(self._record, pathlib.Path(folder))
-        return {"run": self._record.id, "steps": ckpt.step, "val_loss": validated, **saved}
+        return {"run": self._record.id, "steps": ckpt.step, "val_loss": ckpt.extra.get(VALIDATION), **saved}
 
 
 def train(config: TuneConfig, catalog: Catalog, resume: str | None, progress: Progress) -> dict[str, Any]:
@@ -319,6 +342,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--show", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--error-json", action="store_true", help="errors on standard output, for hr.tune")
     given = parser.parse_args(words)
     progress = Progress(sys.stderr, given.quiet)
     try:
@@ -338,7 +362,10 @@ def main(words: Sequence[str]) -> int:
         return 130
     except HeadraceError as error:
         progress.stop()
-        print(f"headrace: {error}", file=sys.stderr)
+        if given.error_json:
+            print(json.dumps({"kind": type(error).__name__, "error": str(error)}))
+        else:
+            print(f"headrace: {error}", file=sys.stderr)
         return 2 if isinstance(error, Invalid) and not progress.run else 1
     progress.result(result)
     if given.json:

@@ -62,7 +62,7 @@ class Progress:
             bar = "█" * filled + "░" * (BAR - filled)
             print(f"\r\x1b[K{bar} {100 * share:3.0f} %  {line}", end="", file=self._to, flush=True)
             self._moving = True
-        elif now - self._told >= EVERY_SECONDS or share >= 1:
+        elif now - self._told >= EVERY_SECONDS:
             self._told = now
             print(f"{100 * share:3.0f} %  {line}", file=self._to, flush=True)
 

@@ -193,6 +193,7 @@ nb::list RowsOf(Maker* maker, nb::handle object) {
   const auto made = Check(maker->maker->Rows(*read));
   nb::list rows;
   for (const tune::RowSamples& row : made) {
+    if (row.dropped == tune::Dropped::kAbsent) continue;
     maker->counts.Add(row);
     nb::list samples;
     for (const tune::Sample& sample : row.samples) {
