@@ -40,7 +40,6 @@ inline __attribute__((always_inline)) float Exp(float x) {
 }
 
 inline __attribute__((always_inline)) float Sigmoid(float x) { return 1.0F / (1.0F + Exp(-x)); }
-inline __attribute__((always_inline)) float Tanh(float x) { return 2.0F * Sigmoid(2.0F * x) - 1.0F; }
 
 // Sums are made in this many lanes, whatever the processor's width is, and then in their order.
 inline constexpr int64_t kLanes = 16;

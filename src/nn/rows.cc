@@ -101,10 +101,15 @@ void BiasRowOf(const float* bias, int64_t n, BF16* to) { BiasRowBF16(bias, n, to
 constexpr float kGeluScale = 0.7978845608F;
 constexpr float kGeluCube = 0.044715F;
 
+// (1 + tanh(x)) / 2 is the sigmoid of 2x, which keeps its digits where the sum would lose them: for z below
+// 0.
+inline __attribute__((always_inline)) float GeluSigmoid(float z) {
+  return Sigmoid(2.0F * kGeluScale * (z + kGeluCube * z * z * z));
+}
+
 template <Gate kAct>
 inline __attribute__((always_inline)) float Act(float z) {
-  if constexpr (kAct == Gate::kSilu) return z * Sigmoid(z);
-  return 0.5F * z * (1.0F + Tanh(kGeluScale * (z + kGeluCube * z * z * z)));
+  return z * (kAct == Gate::kSilu ? Sigmoid(z) : GeluSigmoid(z));
 }
 template <Gate kAct>
 inline __attribute__((always_inline)) float ActSlope(float z) {
@@ -112,8 +117,8 @@ inline __attribute__((always_inline)) float ActSlope(float z) {
     const float s = Sigmoid(z);
     return s * (1.0F + z * (1.0F - s));
   }
-  const float t = Tanh(kGeluScale * (z + kGeluCube * z * z * z));
-  return 0.5F * (1.0F + t) + 0.5F * z * (1.0F - t * t) * kGeluScale * (1.0F + 3.0F * kGeluCube * z * z);
+  const float s = GeluSigmoid(z);
+  return s + z * s * (1.0F - s) * 2.0F * kGeluScale * (1.0F + 3.0F * kGeluCube * z * z);
 }
 
 template <Gate kAct, typename T>

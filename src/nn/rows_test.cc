@@ -265,6 +265,22 @@ TYPED_TEST(RowsTest, GatesAndTheirGradients) {
   }
 }
 
+// Where gelu is almost 0, its digits are its own: 1 + tanh would have lost them.
+TEST(GateTest, GelusTailKeepsItsDigits) {
+  Values<float> gate(1, 64);
+  Values<float> up(1, 64);
+  Values<float> y(1, 64);
+  for (size_t i = 0; i < 64; ++i) {
+    gate.held[i] = -4.5F * static_cast<float>(i + 1) / 64;
+    up.held[i] = 1;
+  }
+  Gated(gate.matrix, up.matrix, Gate::kGelu, y.matrix);
+  for (size_t i = 0; i < 64; ++i) {
+    const double expected = ActReference(Gate::kGelu, gate.held[i]);
+    EXPECT_NEAR(y.held[i], expected, -1e-5 * expected) << gate.held[i];
+  }
+}
+
 TYPED_TEST(RowsTest, BitsDoNotDependOnThreads) {
   using T = TypeParam;
   std::mt19937 random(7);
