@@ -16,6 +16,7 @@ PARTS = {
     "headrace: Python": ("headrace/", ".data/"),
     "pictures": ("libjpeg", "libpng", "libwebp", "libexif"),
     "OpenSSL: TLS, signatures": ("libssl", "libcrypto"),
+    "oneDNN: products of matrices, to train": ("libdnnl", "libgomp", "libOpenCL"),
     "libcurl, and what Debian's is linked with": ("headrace.libs/",),
     "licences and metadata": ("dist-info/",),
 }

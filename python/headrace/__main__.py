@@ -9,7 +9,8 @@ from headrace import program
 
 
 def main() -> None:
-    """Becomes the program, with this process's arguments."""
+    """Becomes the program, with this process's arguments. Its parts that are written in Python run in this one."""
+    os.environ.setdefault("HEADRACE_PYTHON", sys.executable)
     os.execv(program.path(), ["headrace", *sys.argv[1:]])
 
 

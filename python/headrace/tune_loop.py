@@ -6,6 +6,7 @@ curves; a checkpoint has adapters, optimizer and the position in the stream, so 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import pathlib
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace import _engine, _tune
+from headrace import _engine, _tune, tune_plan
 from headrace.catalog import Catalog
 from headrace.catalog import open as open_catalog
 from headrace.checkpointer import Checkpointer
@@ -340,6 +341,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("config")
     parser.add_argument("--resume")
     parser.add_argument("--show", type=int, default=0)
+    parser.add_argument("--plan", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--error-json", action="store_true", help="errors on standard output, for hr.tune")
@@ -354,6 +356,14 @@ def main(words: Sequence[str]) -> int:
         if given.show:
             for text in show(config, catalog, given.show, sys.stdout.isatty()):
                 print(text)
+            return 0
+        if given.plan:
+            planned = tune_plan.plan(Tuning(catalog, config))
+            print(
+                json.dumps(dataclasses.asdict(planned))
+                if given.json
+                else "\n".join(f"{k:<8} {v}" for k, v in planned.lines().items())
+            )
             return 0
         result = train(config, catalog, identity, progress)
     except KeyboardInterrupt:

@@ -69,6 +69,7 @@ void AddTune(CLI::App* app, Context* context, Action* action) {
   const auto given = std::make_shared<Given>(command);
   const auto resume = std::make_shared<std::string>();
   const auto show = std::make_shared<int64_t>(0);
+  const auto plan = std::make_shared<bool>(false);
   given->Positional("model", "A model: its name in the catalog, or a GGUF file");
   given->Text("data", "The table: NAME, NAME@v12, NAME@tag");
   given->Text("out", "What the adapter is called");
@@ -112,6 +113,8 @@ void AddTune(CLI::App* app, Context* context, Action* action) {
                       "Go on with this run from its last checkpoint; nothing else is to be given");
   command->add_option("--show", *show, "Show so many samples with what is learned of them, and stop")
       ->type_name("N");
+  command->add_flag("--plan", *plan,
+                    "Say what it would take on this machine (tokens, steps, time, memory), and stop");
   command->footer(
       "Frozen weights are those of the file, quantized or not; what is learned is an adapter of a few "
       "megabytes, served as MODEL:OUT. The loss, "
@@ -128,6 +131,7 @@ void AddTune(CLI::App* app, Context* context, Action* action) {
       std::vector<std::string> words = {location, given->values().dump()};
       if (!resume->empty()) words.insert(words.end(), {"--resume", *resume});
       if (*show > 0) words.insert(words.end(), {"--show", std::to_string(*show)});
+      if (*plan) words.emplace_back("--plan");
       if (context->json) words.emplace_back("--json");
       if (context->quiet) words.emplace_back("--quiet");
       return BecomePython("headrace.tune_loop", words);

@@ -11,6 +11,7 @@ CACHE = pathlib.Path(os.environ.get("HEADRACE_CACHE", pathlib.Path.home() / ".ca
 MODELS = {
     "gemma": CACHE / "models" / "gemma-3-270m-q4_k_m.gguf",
     "minilm": CACHE / "models" / "all-minilm-l6-v2-f16.gguf",
+    "smol": CACHE / "models" / "smollm2-135m-instruct-q4_1.gguf",
 }
 
 
@@ -56,7 +57,7 @@ def event_file(name: str, key: str, values: list[float]) -> None:
 
 
 def model(name: str, which: str) -> None:
-    """A small model, "gemma" or "minilm", under another name."""
+    """A small model, "gemma", "minilm" or "smol", under another name."""
     pathlib.Path(name).symlink_to(MODELS[which])
 
 

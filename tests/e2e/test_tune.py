@@ -200,6 +200,21 @@ def test_shows_what_is_learned(made: hr.Catalog) -> None:
     assert done.returncode == 0 and out.count("⟦<") == 2 and out.count("colour has") == 2
 
 
+def test_plans_what_a_training_takes(made: hr.Catalog) -> None:
+    """Tokens and steps are those of the training; nothing is recorded."""
+    values = given(epochs=2, validation=0.2)
+    before = made["hr.runs"].version if "hr.runs" in made.tables() else 0
+    planned = ended(process(made, "--plan", **values))
+    assert (made["hr.runs"].version if "hr.runs" in made.tables() else 0) == before
+    tuned = ended(process(made, **values))
+    curve = points(made, tuned["run"])
+    assert abs(planned["steps"] - tuned["steps"]) <= 2  # rows of the second epoch lie otherwise in steps
+    for key, name in (("tokens", "tokens"), ("learned_tokens", "learned_tokens")):
+        assert planned[name] == sum(value for found, _, value in curve if found == key)
+    assert planned["tokens_per_second"] > 0 and planned["seconds"] > 0 and planned["validation_seconds"] > 0
+    assert 1e8 < planned["memory"] < 16e9
+
+
 def test_a_configuration_is_json_and_back() -> None:
     config = hr.TuneConfig(**given(alpha=7.5, tags=["a", "b"], steps=3))
     assert hr.TuneConfig.from_json(config.to_json()) == config

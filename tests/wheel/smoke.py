@@ -95,6 +95,29 @@ def models(folder: pathlib.Path) -> None:
     print("models: SmolLM2 and MiniLM")
 
 
+def tuning(folder: pathlib.Path) -> None:
+    """Two steps of a fine-tuning, in its process, by the program and from Python."""
+    import headrace as hr
+    from headrace import _tune  # noqa: F401  so that its libraries are looked at, too
+
+    catalog = hr.open()
+    catalog.create_table("pairs", [{"q": f"What is {i} + 1?", "a": str(i + 1)} for i in range(20)])
+    words = str(folder / "smollm2-135m-instruct-q4_1.gguf")
+    values = {
+        "data": "pairs",
+        "prompt": "q",
+        "answer": "a",
+        "out": "sums",
+        "steps": 2,
+        "batch_tokens": 128,
+        "evaluations": 0,
+    }
+    tuned = hr.tune(catalog=catalog, model=words, quiet=True, **values)
+    assert tuned.steps == 2
+    run("tune", words, *["--data", "pairs", "--prompt", "q", "--answer", "a", "--out", "sums", "--steps", "2", "--batch-tokens", "128"])
+    print("tuning: SmolLM2")
+
+
 def libraries() -> None:
     """Every library of the wheel that is loaded comes from the wheel: no other copy, none of the build's folders."""
     mapped = {
@@ -179,6 +202,7 @@ def main() -> None:
     tables()
     if asked.models:
         models(asked.models)
+        tuning(asked.models)
     libraries()
 
 
