@@ -114,7 +114,7 @@ def tuning(folder: pathlib.Path) -> None:
     }
     tuned = hr.tune(catalog=catalog, model=words, quiet=True, **values)
     assert tuned.steps == 2
-    run("tune", words, *["--data", "pairs", "--prompt", "q", "--answer", "a", "--out", "sums", "--steps", "2", "--batch-tokens", "128"])
+    run("tune", words, "--data=pairs", "--prompt=q", "--answer=a", "--out=sums", "--steps=2", "--batch-tokens=128")
     print("tuning: SmolLM2")
 
 
