@@ -26,7 +26,7 @@ class TuneConfig:
     ``where``: a filter of its rows. What a row is made of is one of: ``messages`` (a column of chats: lists of {role, content}, or JSON of
     them), ``prompt`` and ``answer`` (two columns of text, through the chat template where the model has one and ``chat`` holds), ``text``
     (a column of text of which every token is learned). ``roles``: whose turns are learned from; ``system``: a system message for rows that
-    have none. ``max_tokens``: of a row; longer ones are cut at their ``cut`` ("end", "start"), or left out ("drop").
+    have none. ``max_tokens``: of a row, 2,048 by default, or the model's context if that is less; longer ones are cut at their ``cut`` ("end", "start"), or left out ("drop").
     ``broken``: whether a row that cannot be read (JSON, roles, types) is an error ("fail") or left out and counted ("drop").
 
     ``out``: the adapter's name. ``rank``, ``alpha`` (twice the rank by default), ``rslora``, ``targets`` ("all", "attention", "mlp"): LoRA.
@@ -55,7 +55,7 @@ class TuneConfig:
     roles: tuple[str, ...] = ("assistant",)
     chat: bool = True
     chat_template: str | None = None
-    max_tokens: int = 2048
+    max_tokens: int | None = None
     cut: str = "end"
     broken: str = "fail"
     rank: int = 16
@@ -120,7 +120,7 @@ class TuneConfig:
         least = {"rank": 1, "max_tokens": 2, "batch_tokens": 1, "micro_tokens": 1, "epochs": 1, "validation_tokens": 0}
         least |= {"evaluations": 0, "keep_last": 1, "threads": 0, "seed": 0}
         for name, value in least.items():
-            if getattr(self, name) < value:
+            if getattr(self, name) is not None and getattr(self, name) < value:
                 raise Invalid(f"{name} is {getattr(self, name)}; it is at least {value}")
         if self.steps is not None and self.steps < 1:
             raise Invalid(f"steps is {self.steps}; it is at least 1")

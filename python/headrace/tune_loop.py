@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import signal
 import sys
@@ -33,6 +34,7 @@ from headrace.tune_config import TuneConfig
 from headrace.tune_progress import Progress
 
 ROWS_AT_ONCE = 64  # that are read from the stream
+MOST_TOKENS = 2048  # of a row, where nothing else is said
 NO_END = 1 << 30  # epochs, where a number of steps is what ends it
 KIND = "tune"
 VALIDATION = "val/loss"
@@ -104,10 +106,15 @@ class Data:
     """The rows of a fine-tuning, and what they become."""
 
     def __init__(self, catalog: Catalog, config: TuneConfig) -> None:
-        self.config = config
         self.path = _engine.find_model(config.model, catalog.location)
-        self.maker = _tune.sample_maker(self.path, config.to_dict())
         self.snapshot = snapshot_named(catalog, config.data)
+        # What is told once stays: a run that goes on has the same rows, whatever was committed since.
+        self.config = config = dataclasses.replace(
+            config,
+            data=f"{config.data.partition('@')[0]}@v{self.snapshot.version}",
+            max_tokens=config.max_tokens or min(MOST_TOKENS, _tune.trained_context(self.path)),
+        )
+        self.maker = _tune.sample_maker(self.path, config.to_dict())
         if missing := [name for name in self.maker.columns() if name not in self.snapshot.columns]:
             raise Invalid(
                 f"{config.data} has no column {', '.join(missing)}; it has {', '.join(self.snapshot.columns)}"
@@ -128,8 +135,8 @@ class Tuning:
     """One fine-tuning, from its configuration to its adapter."""
 
     def __init__(self, catalog: Catalog, config: TuneConfig) -> None:
-        self.config = config
         self.data = Data(catalog, config)
+        self.config = config = self.data.config
         self.snapshot = self.data.snapshot
         scale = (config.alpha or 0.0) / (math.sqrt(config.rank) if config.rslora else config.rank)
         self.trainer = _tune.open(
@@ -204,7 +211,7 @@ class Tuning:
         return {
             "model": f"{self.config.model}, {facts['layers']} layers of {facts['width']}, {facts['precision']}, {facts['threads']} threads",
             "adapter": f"{self.config.out}: {weights:,} values (rank {self.config.rank}, alpha {self.config.alpha:g}, {self.config.targets})",
-            "rows": f"{self.epoch_rows:,} of {self.config.data} (version {self.snapshot.version}){kept}",
+            "rows": f"{self.epoch_rows:,} of {self.config.data}{kept}",
             "steps": f"{self.config.steps}" if self.config.steps else f"{self.config.epochs} epochs, up to {self.config.batch_tokens:,} tokens each",
         }  # fmt: skip
 
@@ -214,7 +221,7 @@ class Tuning:
         texts = [
             ("general.description", f"{self.config.data} learned by {self.config.model}"),
             ("headrace.run", run.id),
-            ("headrace.data", f"{self.config.data.partition('@')[0]}@v{self.snapshot.version}"),
+            ("headrace.data", self.config.data),
         ]
         self.trainer.write_adapter(str(path), self.config.out, texts)
         return {"sha256": run.save(path.name, path), "file": path.name}
@@ -266,6 +273,11 @@ class Training:
         """From the last checkpoint to the end."""
         tuning, ckpt = self._tuning, self._ckpt
         first = ckpt.restore()
+        base = {"file": tuning.data.path, "bytes": os.stat(tuning.data.path).st_size}
+        if ckpt.extra.setdefault("base", base) != base:
+            raise Invalid(
+                f"{tuning.config.model} is {base} now, and was {ckpt.extra['base']} when this run's last checkpoint was made"
+            )
         self._stop.watch()
         if first == 0:
             self.validate(0)
@@ -290,12 +302,15 @@ class Training:
 def train(config: TuneConfig, catalog: Catalog, resume: str | None, progress: Progress) -> dict[str, Any]:
     """Runs a fine-tuning to its end, from its last checkpoint where ``resume`` names its run."""
     tuning = Tuning(catalog, config)
+    config = tuning.config
     progress.begin(tuning.facts())
     with run(
         config.name or config.out, config=config.to_dict(), project=config.project, tags=config.tags, id=resume, catalog=catalog,
         kind=KIND,
     ) as record:  # fmt: skip
         progress.run = record.id
+        if not record._owner:
+            raise Invalid(f"the run {record.id} is still going on, in another process")
         record.use(tuning.snapshot)
         result = Training(tuning, record, progress).go()
         record.summary["samples"] = tuning.data.maker.counts()

@@ -58,6 +58,13 @@ std::unique_ptr<Trainer> Open(const std::string& path, const std::string& precis
   return Check(std::move(opened));
 }
 
+// Tokens of the longest document that a model file was made for.
+int64_t TrainedContext(const std::string& path) {
+  const auto file = Check(model::TensorFile::Open(path));
+  const std::string name = file->Text("general.architecture").value_or("");
+  return static_cast<int64_t>(file->Number(name + ".context_length").value_or(0));
+}
+
 nb::dict FactsOf(const Trainer& trainer) {
   nb::dict facts;
   facts["precision"] = trainer.type() == nn::DType::kBF16 ? "bf16" : "f32";
@@ -224,6 +231,7 @@ NB_MODULE(_tune, m) {
         nb::arg("scale"), nb::arg("attention"), nb::arg("gated"), nb::arg("adam"), nb::arg("seed"),
         nb::arg("threads"));
   m.def("sample_maker", &MakeMaker);
+  m.def("trained_context", &TrainedContext);
   nb::class_<Maker>(m, "SampleMaker")
       .def("columns", [](const Maker& maker) { return maker.maker->columns(); })
       .def("rows", &RowsOf)

@@ -82,7 +82,7 @@ void AddTune(CLI::App* app, Context* context, Action* action) {
   given->Texts("role", "roles", "Whose turns are learned; may be given more than once [assistant]");
   given->Flag("no-chat", "chat", false, "Prompts and answers as they are, without the chat template");
   given->Text("chat-template", "Instead of the model's own: a name, or a template's source");
-  given->Count("max-tokens", "Tokens of a row [2048]");
+  given->Count("max-tokens", "Tokens of a row [2048, or the model's context if that is less]");
   given->Text("cut", "What becomes of longer ones: end, start (is cut off), drop [end]");
   given->Text("broken", "What becomes of rows that cannot be read: fail, drop [fail]");
   given->Count("rank", "LoRA's rank [16]");

@@ -171,6 +171,40 @@ def test_what_cannot_be_is_said_before_anything_is_learned(
         hr.tune(catalog=made, quiet=True, **{**given(steps=1), **values})
 
 
+def test_a_loss_that_is_no_number_stops_it(made: hr.Catalog) -> None:
+    with pytest.raises(
+        hr.Invalid, match=r"the loss of step 1 is (nan|inf): nothing was learned from it. Its rows: \d+, "
+    ):
+        hr.tune(
+            catalog=made, quiet=True, **given(learning_rate=1e30, clip=0, schedule="constant", warmup=0, evaluations=0)
+        )
+
+
+def test_goes_on_with_what_it_was_given(tmp_path: pathlib.Path) -> None:
+    """Rows that came since are no part of it; nobody else goes on with it meanwhile; nothing else is given."""
+    catalog = hr.init(tmp_path / "c", sync=False)
+    table = catalog.create_table("pairs", rows(40))
+    version = table.version
+    running = process(catalog, **given(steps=1000, save_every=1, evaluations=0))
+    run = run_of(catalog, "colours", running)
+    wait_for(lambda: any(key == "loss" for key, *_ in points(catalog, run)), "a step")
+    with pytest.raises(hr.Invalid, match="still going on, in another process"):
+        hr.tune(catalog=catalog, quiet=True, resume=run)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    table.append(rows(40))
+    assert now(catalog, run)["config"]["data"] == f"pairs@v{version}"
+    later = process(catalog, "--resume", run)
+    begun = max(step for key, step, _ in points(catalog, run) if key == "loss")
+    wait_for(lambda: max(step for key, step, _ in points(catalog, run) if key == "loss") > begun + 2, "further steps")
+    later.send_signal(signal.SIGTERM)
+    said = later.communicate(timeout=60)[1]
+    assert f" of pairs@v{version}, 10% kept back" in said and int(said.split("rows ")[1].split(" of")[0]) <= 40
+    for words, said in ((("--resume", "nobody"), "no fine-tuning"), (("--resume", run), "cannot be given as well")):
+        done = process(catalog, *words, **({"rank": 3} if "given" in said else {}))
+        assert said in done.communicate(timeout=60)[1] and done.returncode == 2 - (said == "no fine-tuning")
+
+
 def test_broken_rows_are_named(made: hr.Catalog) -> None:
     chats = [
         '[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]',
