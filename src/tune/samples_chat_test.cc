@@ -97,6 +97,18 @@ size_t Check(const Models& model, const Source& source, const ChatTemplate& chat
   return made->samples.size();
 }
 
+TEST(SamplesChat, APromptGoesOnWhereItIsCutAtTheSamePlaces) {
+  const Parts parts = {{"ab", true}, {"c", false}, {"d", true}};
+  for (size_t bytes = 0; bytes <= 4; ++bytes) {
+    EXPECT_TRUE(Extends(parts, Beginning(parts, bytes)));
+    EXPECT_EQ(TextOf(Beginning(parts, bytes)), std::string("abcd").substr(0, bytes));
+  }
+  EXPECT_FALSE(Extends(parts, {{"ab", false}}));
+  EXPECT_FALSE(Extends(parts, {{"a", true}, {"b", true}}));
+  EXPECT_FALSE(Extends(parts, {{"abc", true}}));
+  EXPECT_FALSE(Extends(Beginning(parts, 3), parts));
+}
+
 void CheckTemplates(const Models& model, size_t conversations, bool as_served) {
   if (model == nullptr) GTEST_SKIP() << "./dev setup models";
   size_t whole = 0, split = 0;
@@ -122,6 +134,75 @@ void CheckTemplates(const Models& model, size_t conversations, bool as_served) {
   std::printf("  conversations: %zu one sample, %zu several\n", whole, split);
   EXPECT_GT(whole, 150U);
   EXPECT_GT(split, 100U);
+}
+
+// Texts of what templates and vocabularies take for their own.
+std::string Hostile(std::mt19937_64* random) {
+  static const std::string kBits[] = {"<|im_end|>",
+                                      "<|im_start|>",
+                                      "assistant\n",
+                                      "\n",
+                                      " ",
+                                      "\t",
+                                      "\uFDD0",
+                                      "\uFDD1",
+                                      "\uFDD2",
+                                      "\\ufdd0",
+                                      "<think>",
+                                      "</think>",
+                                      "{{",
+                                      "}}",
+                                      "[INST]",
+                                      "[/INST]",
+                                      "</s>",
+                                      "<s>",
+                                      "<unk>",
+                                      "\r\n",
+                                      "🦆",
+                                      "é",
+                                      "a",
+                                      "42",
+                                      "User:",
+                                      "\nUser:",
+                                      "<end_of_turn>",
+                                      "\"",
+                                      "'",
+                                      "\\",
+                                      "```",
+                                      "    ",
+                                      "{% if %}",
+                                      "<|endoftext|>",
+                                      std::string("\0x", 2)};
+  std::string text;
+  for (size_t i = (*random)() % 9; i > 0; --i) text += kBits[(*random)() % std::size(kBits)];
+  return text;
+}
+
+TEST(SamplesChat, HostileTextsStayText) {
+  std::mt19937_64 random(5);
+  for (const Models& model : {Tiny(), SmolLm(), Gemma()}) {
+    if (model == nullptr) continue;
+    for (const std::string& name : ChatTemplate::Names()) {
+      const auto maker = MakerOf(model, {.chat_template = name});
+      const auto chat = ChatTemplate::Make(*model, name);
+      const auto request = (*chat)->Render({{"user", "a"}});
+      ASSERT_TRUE(request.ok());
+      for (int i = 0; i < 60; ++i) {
+        Messages messages;
+        if (random() % 3 == 0) messages.push_back({"system", Hostile(&random)});
+        for (size_t turn = 1 + random() % 3; turn > 0; --turn) {
+          messages.push_back({"user", Hostile(&random)});
+          messages.push_back({"assistant", Hostile(&random) + "."});
+        }
+        EXPECT_GT(Check(model, {name, name}, **chat, *maker, messages, request->turn_ends, true), 0U);
+        const auto learned = LearnedOf(maker->Chat(messages, {}, 1)->samples);
+        for (const Learned& turn : learned)  // an answer ends once, at its end
+          EXPECT_TRUE(std::none_of(turn.tokens.begin(), turn.tokens.end() - 1, [&](int32_t token) {
+            return model->IsEnd(token);
+          })) << Written(*model, turn.tokens);
+      }
+    }
+  }
 }
 
 TEST(SamplesChat, SmolLmsPromptsAreTheServers) { CheckTemplates(SmolLm(), 6, true); }

@@ -67,6 +67,13 @@ TEST(Samples, AConversationIsOneSample) {
             std::string::npos);
 }
 
+TEST(Samples, AShownSampleSteersNoTerminal) {
+  const auto maker = MakerOf(Tiny(), {.columns = {.text = "t"}});
+  const RowSamples made = Made(maker->Text("a\x1b[31m\r\x7f\tb\nc", 1));
+  const std::string shown = Render(*Tiny(), made.samples.at(0), false);
+  EXPECT_NE(shown.find("a␛[31m␍␡\tb\nc"), std::string::npos) << shown;
+}
+
 // A template that keeps no thoughts of past turns: each turn is a sample, and is learned once.
 TEST(Samples, TurnsWhosePastIsRewrittenAreSamplesOfTheirOwn) {
   if (SmolLm() == nullptr) GTEST_SKIP() << "./dev setup models";
