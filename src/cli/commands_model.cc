@@ -10,6 +10,7 @@
 #include "cli/devices.h"
 #include "cli/render.h"
 #include "cli/terminal.h"
+#include "model/adapter_file.h"
 #include "model/arithmetic.h"
 #include "model/chat.h"
 #include "model/probe.h"
@@ -56,8 +57,69 @@ std::string MemoryMeans(const Facts& f) {
   return "";
 }
 
+// What is said of an adapter, as JSON. `entry`: its facts, whether or not it is in the catalog.
+ordered_json AdapterJson(const registry::Entry& entry) {
+  ordered_json json = {
+      {"name", entry.facts.name},
+      {"kind", "adapter"},
+      {"adapter_of", entry.adapter_of.empty() ? ordered_json() : ordered_json(entry.adapter_of)},
+      {"architecture", entry.facts.architecture},
+      {"quantization", entry.facts.quantization},
+      {"licence", entry.licence},
+      {"parameters", entry.facts.parameters},
+      {"rank", entry.adapter->rank},
+      {"alpha", entry.adapter->alpha}};
+  for (const auto& [key, value] : {std::pair("base", entry.adapter->base),
+                                   {"base_sha256", entry.adapter->base_sha256},
+                                   {"run", entry.adapter->run},
+                                   {"data", entry.adapter->data}})
+    json[key] = value.empty() ? ordered_json() : ordered_json(value);
+  return json;
+}
+
+Status InspectAdapter(const Context& context, const registry::Entry& entry) {
+  if (context.json) {
+    ordered_json json = AdapterJson(entry);
+    json["file"] = entry.source;
+    PrintJson(json);
+    return Status::Ok();
+  }
+  const registry::AdapterFacts& adapter = *entry.adapter;
+  std::printf("%s: a LoRA adapter for %s, %s parameters, %s\n", entry.name.c_str(),
+              entry.facts.architecture.c_str(), HumanCount(entry.facts.parameters).c_str(),
+              entry.facts.quantization.c_str());
+  std::printf("  rank         %lld, alpha %g\n", static_cast<long long>(adapter.rank), adapter.alpha);
+  if (!adapter.base.empty())
+    std::printf("  made for     %s (%s)\n", adapter.base.c_str(), adapter.base_sha256.substr(0, 16).c_str());
+  if (!adapter.run.empty())
+    std::printf("  learned      %s, by the run %s\n", adapter.data.c_str(), adapter.run.c_str());
+  std::printf("  weights      %s; licence %s\n",
+              HumanBytes(static_cast<double>(entry.facts.weight_bytes)).c_str(),
+              entry.licence.empty() ? "not said in the file" : entry.licence.c_str());
+  return Status::Ok();
+}
+
+// The adapter that the word stands for, as far as its head is read; nothing of a model.
+Result<std::optional<registry::Entry>> FindAdapter(const std::string& name,
+                                                   const std::shared_ptr<table::Catalog>& catalog) {
+  const std::optional<registry::Entry> none;
+  struct stat info {};
+  if (stat(name.c_str(), &info) == 0) {
+    if (!S_ISREG(info.st_mode) || !model::Probe(name).ok() || !model::IsAdapter(name)) return none;
+    HEADRACE_ASSIGN(registry::Entry entry, registry::Describe(name));
+    entry.name = entry.source = name;
+    return std::optional(std::move(entry));
+  }
+  if (!catalog || !registry::SplitAdapterName(name)) return none;
+  HEADRACE_ASSIGN(registry::Entry entry, registry::Registry(catalog).Get(name));
+  if (!entry.adapter) return none;
+  return std::optional(std::move(entry));
+}
+
 Status RunInspect(const Context& context, const std::string& name, bool quick) {
   const auto catalog = context.Open();
+  HEADRACE_ASSIGN(const auto adapter, FindAdapter(name, catalog.ok() ? *catalog : nullptr));
+  if (adapter) return InspectAdapter(context, *adapter);
   HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(name, catalog.ok() ? *catalog : nullptr,
                                                                   ProgressLine(context.quiet)));
   HEADRACE_TRY(model::Probe(path));
@@ -195,7 +257,8 @@ Status RunList(const Context& context) {
   HEADRACE_ASSIGN(const auto entries, registry::Registry(catalog).List());
   for (const auto& entry : entries) {
     if (context.json) {
-      ordered_json json = FactsJson(entry.facts);
+      ordered_json json = entry.adapter ? AdapterJson(entry) : FactsJson(entry.facts);
+      if (!entry.adapter) json["adapter_of"] = nullptr;
       json["name"] = entry.name;
       json["sha256"] = entry.sha256;
       json["bytes"] = entry.bytes;
@@ -207,7 +270,9 @@ Status RunList(const Context& context) {
       std::printf("%-20s r%-4lld %-8s %8s  %-14s %-16s %s\n", entry.name.c_str(),
                   static_cast<long long>(entry.revision), entry.sha256.substr(0, kShownHash).c_str(),
                   HumanBytes(static_cast<double>(entry.bytes)).c_str(), entry.facts.architecture.c_str(),
-                  entry.facts.quantization.c_str(), entry.licence.empty() ? "" : entry.licence.c_str());
+                  entry.facts.quantization.c_str(),
+                  entry.adapter ? ("adapter of rank " + std::to_string(entry.adapter->rank)).c_str()
+                                : entry.licence.c_str());
     }
   }
   if (entries.empty() && !context.json && !context.quiet)
@@ -260,18 +325,31 @@ Status RunAdd(const Context& context, const std::string& path, const std::string
   options.why = context.command_line;
   options.progress = ProgressLine(context.quiet);
   options.stop = context.stop;
-  HEADRACE_ASSIGN(const registry::Entry entry, registry::Registry(catalog).Add(path, name, options));
+  HEADRACE_TRY(model::Probe(path));
+  registry::Registry registry(catalog);
+  const bool adapter = model::IsAdapter(path);
+  const auto parts = registry::SplitAdapterName(name);
+  if (adapter && !parts)
+    return Status::Invalid(path + " is an adapter: its name is its model's and its own, as in --name gemma:" +
+                           (name.find(':') == std::string::npos ? name : "support"));
+  HEADRACE_ASSIGN(const registry::Entry entry,
+                  adapter ? registry.AddAdapter(path, parts->first, parts->second, options)
+                          : registry.Add(path, name, options));
   EndProgress();
   if (context.json) {
     PrintJson({{"name", entry.name},
                {"sha256", entry.sha256},
                {"bytes", entry.bytes},
-               {"kind", model::TaskName(entry.facts.task())},
+               {"kind", adapter ? "adapter" : model::TaskName(entry.facts.task())},
+               {"adapter_of", adapter ? ordered_json(entry.adapter_of) : ordered_json()},
                {"revision", entry.revision}});
   } else {
     std::printf("%s is %s (%s, %s %s%s)\n", entry.name.c_str(), entry.sha256.substr(0, 16).c_str(),
                 HumanBytes(static_cast<double>(entry.bytes)).c_str(), entry.facts.architecture.c_str(),
-                entry.facts.quantization.c_str(), entry.facts.ranks ? ", a reranker" : "");
+                entry.facts.quantization.c_str(),
+                adapter             ? (", an adapter of " + entry.adapter_of).c_str()
+                : entry.facts.ranks ? ", a reranker"
+                                    : "");
   }
   return Status::Ok();
 }
@@ -291,13 +369,20 @@ void AddModel(CLI::App* app, Context* context, Action* action) {
   auto* ls = group->add_subcommand("ls", "The catalog's models");
   ls->callback([=] { *action = [=] { return RunList(*context); }; });
 
-  auto* add = group->add_subcommand(
-      "add", "Tries a GGUF file in a process of its own, and keeps it in the catalog by its content's hash");
+  auto* add = group->add_subcommand("add",
+                                    "Tries a GGUF file, a model or a LoRA adapter of one, in a process of "
+                                    "its own, and keeps it in the catalog "
+                                    "by its content's hash");
   add->add_option("file", words->model, "A GGUF file")->required();
   add->add_option("--name", words->name,
-                  "What to call it; a name that is taken moves to the new model, and remembers")
+                  "What to call it; a name that is taken moves to the new model, and remembers. An adapter's "
+                  "is MODEL:NAME")
       ->required();
   add->add_option("--licence,--license", words->licence, "Its licence, where the file does not say");
+  add->footer(
+      "Examples:\n  headrace model add gemma-3-270m.gguf --name gemma\n  headrace model add support.gguf "
+      "--name "
+      "gemma:support");
   add->callback(
       [=] { *action = [=] { return RunAdd(*context, words->model, words->name, words->licence); }; });
 

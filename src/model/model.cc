@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/limits.h"
+#include "model/adapter_file.h"
 #include "model/backends.h"
 #include "model/placement.h"
 
@@ -127,6 +128,9 @@ Result<std::shared_ptr<Model>> Model::Load(const std::string& path, const LoadOp
     last_complaint = error.what();
   }
   HEADRACE_TRY(options.stop.Check());
+  if (result->model_ == nullptr && IsAdapter(path))
+    return Status::Unsupported(path + " is an adapter of a model, and no model: `headrace model add " + path +
+                               " --name MODEL:NAME` keeps it beside its model, and --adapter takes the file");
   if (result->model_ == nullptr)
     return Status::Corrupt(path + " cannot be loaded as a model" +
                            (last_complaint.empty() ? "" : ": " + last_complaint));

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/stop_event.h"
+#include "model/adapter_file.h"
 #include "model/chat.h"
 #include "model/encoder.h"
 #include "model/model.h"
@@ -28,6 +29,9 @@ extern char** environ;
 
 namespace headrace::model {
 namespace {
+
+// Of how files are tried: a verdict of another way does not count.
+constexpr char kTries[] = ":2";
 
 std::string Program(const std::string& given) {
   if (!given.empty()) return given;
@@ -54,7 +58,7 @@ std::string VerdictFile(const std::string& path, const ProbeOptions& options) {
   const std::string identity = std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) + ":" +
                                std::to_string(info.st_size) + ":" + std::to_string(info.st_mtim.tv_sec) +
                                "." + std::to_string(info.st_mtim.tv_nsec) + ":" + options.chat_template +
-                               ":" + BuildDescription();
+                               ":" + BuildDescription() + kTries;
   char name[40];
   std::snprintf(name, sizeof name, "/%016llx",
                 static_cast<unsigned long long>(XXH3_64bits(identity.data(), identity.size())));
@@ -169,6 +173,7 @@ void WriteVerdict(const std::string& file, const std::string& complaint) {
 }  // namespace
 
 Status ProbeHere(const std::string& path, const std::string& chat_template) {
+  if (IsAdapter(path)) return ReadAdapter(path).status();
   HEADRACE_ASSIGN(const std::shared_ptr<Model> model, Model::Load(path));
   if (model->facts().has_template || !chat_template.empty()) {
     HEADRACE_ASSIGN(const auto renders, ChatTemplate::Make(*model, chat_template));

@@ -1,7 +1,7 @@
 // Probe: whether a file can be loaded without bringing the process down. A GGUF with lying parameters can
 // abort inside llama.cpp, and a chat template can loop for ever, so a process of its own loads each new file,
-// renders its template and makes one token. The verdict is kept, by the file's identity (device, inode, size,
-// time of change).
+// renders its template and makes one token; of an adapter it reads the head (adapter_file.h). The verdict is
+// kept, by the file's identity (device, inode, size, time of change).
 #pragma once
 
 #include <string>
