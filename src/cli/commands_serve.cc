@@ -76,7 +76,7 @@ Result<std::vector<serve::ModelChoice>> ChooseModels(const ServeWords& words,
   if (catalog) {
     HEADRACE_ASSIGN(const auto entries, registry::Registry(catalog).List());
     for (const auto& entry : entries)
-      if (!entry.name.empty()) choices.push_back({entry.name, entry.name});
+      if (!entry.adapter) choices.push_back({entry.name, entry.name});  // adapters come with their models
   }
   if (choices.empty())
     return Status::Invalid(
@@ -288,8 +288,10 @@ void AddServe(CLI::App* app, Context* context, Action* action) {
   Env(command->add_flag("--replace-chat-template", o.model.loader.replace_template,
                         "Use --chat-template for models that bring one too"),
       "REPLACE_CHAT_TEMPLATE");
-  command->add_option("--adapter", words->adapters,
-                      "NAME=FILE: a LoRA adapter of the first language model; repeatable");
+  command->add_option(
+      "--adapter", words->adapters,
+      "NAME=FILE: a LoRA adapter of the first language model; repeatable. Those of the catalog, as "
+      "MODEL:NAME, are served by themselves");
   command->add_option("--alias", words->aliases,
                       "NAME=MODEL: another name of a served model, loaded once; * for any name; repeatable");
   AddLoadOptions(command, words.get());

@@ -35,9 +35,7 @@ Result<std::shared_ptr<ChatSession>> ChatSession::Open(const std::string& path,
   const int32_t wanted =
       options.context > 0 ? options.context : std::min(facts.trained_context, model::kUsualCells);
   session->context_ = std::min(wanted, std::max(facts.trained_context, 1));
-  for (const auto& [name, file] : options.adapters) {
-    HEADRACE_ASSIGN(session->adapters_[name], session->model_->LoadAdapter(file));
-  }
+  for (const auto& [name, file] : options.adapters) HEADRACE_TRY(session->AddAdapter(name, file));
   const bool own = facts.has_template && !options.replace_template;
   auto chat = model::ChatTemplate::Make(*session->model_, own ? "" : options.chat_template);
   if (chat.ok()) {
@@ -46,6 +44,11 @@ Result<std::shared_ptr<ChatSession>> ChatSession::Open(const std::string& path,
     session->chat_problem_ = chat.status();
   }
   return session;
+}
+
+Status ChatSession::AddAdapter(const std::string& name, const std::string& path) {
+  HEADRACE_ASSIGN(adapters_[name], model_->LoadAdapter(path));
+  return Status::Ok();
 }
 
 Result<model::Prompt> ChatSession::Render(std::vector<model::Message> messages,

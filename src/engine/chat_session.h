@@ -43,7 +43,7 @@ struct ChatPrompt {
   void MoveInto(Request* request);
 };
 
-// Immutable but for LoadAdapter; thread-safe but for that.
+// Immutable but for LoadAdapter and AddAdapter; thread-safe but for these.
 class ChatSession {
  public:
   // A GGUF file. One that was never tried is tried first, in a process of its own (model/probe.h).
@@ -61,6 +61,9 @@ class ChatSession {
   Result<int> LoadAdapter(const std::string& path, float scale = 1.0F) {
     return model_->LoadAdapter(path, scale);
   }
+
+  // As LoadAdapter; it is one of adapters() then. One of this name is replaced.
+  Status AddAdapter(const std::string& name, const std::string& path);
 
   // A conversation, by the template. Where that knows no tools, earlier calls and what came of them are told
   // in words, whatever `render` offers.

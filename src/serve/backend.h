@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/chat_session.h"
 #include "engine/embedder.h"
@@ -24,6 +25,10 @@ struct Served {
   engine::HostCache::Charge memory;  // of so many bytes, until nobody holds it any more
   int64_t loaded_us = 0;
   model::Task task = model::Task::kWrite;
+  // Names of the catalog's adapters that it was loaded with, without the model's: "support". All are among
+  // the session's.
+  std::vector<std::string> adapters;
+  std::vector<std::string> warnings;  // of adapters that it was loaded without, and such
   std::shared_ptr<const engine::ChatSession> session;
   std::unique_ptr<engine::Engine> engine;      // of language models
   std::unique_ptr<engine::Embedder> embedder;  // of embedding models and rerankers

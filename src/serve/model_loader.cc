@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "model/adapter_file.h"
 #include "model/arithmetic.h"
 #include "model/header.h"
 #include "model/probe.h"
@@ -67,6 +68,10 @@ Result<ModelLoader::Source> ModelLoader::Find(const ModelChoice& choice, const S
   const bool is_file = choice.from.find('/') != std::string::npos || stat(choice.from.c_str(), &info) == 0;
   if (!is_file && catalog_) {
     HEADRACE_ASSIGN(source.entry, registry::Registry(catalog_).Get(choice.from));
+    const std::string& base = source.entry.adapter_of;
+    if (source.entry.adapter)
+      return Status::Invalid("'" + choice.from + "' is an adapter of '" + base + "': serve '" + base +
+                             "', and clients find '" + choice.from + "' there");
     source.sha256 = source.entry.sha256;
     source.task = source.entry.facts.task();
     return source;
@@ -77,6 +82,51 @@ Result<ModelLoader::Source> ModelLoader::Find(const ModelChoice& choice, const S
   HEADRACE_ASSIGN(const model::Facts facts, model::ReadHeader(source.path));
   source.task = facts.task();
   return source;
+}
+
+std::vector<std::string> ModelLoader::AdaptersOf(const Source& source) const {
+  std::vector<std::string> names;
+  if (source.entry.name.empty() || source.task != model::Task::kWrite) return names;
+  const auto adapters = registry::Registry(catalog_).AdaptersOf(source.entry.name);
+  if (!adapters.ok()) return names;
+  for (const registry::Entry& adapter : *adapters)
+    names.push_back(adapter.name.substr(adapter.adapter_of.size() + 1));
+  return names;
+}
+
+// The catalog's adapters of a model. What is wrong with one is a warning: the others and the model answer.
+void ModelLoader::AddAdapters(const Source& source, const StopToken& stop, engine::ChatSession* session,
+                              Served* served) const {
+  const registry::Registry registry(catalog_);
+  const auto adapters = registry.AdaptersOf(source.entry.name);
+  if (!adapters.ok())
+    return served->warnings.push_back("the adapters of '" + served->name +
+                                      "' cannot be read: " + adapters.status().ToString());
+  for (const registry::Entry& adapter : *adapters) {
+    const std::string name = adapter.name.substr(adapter.adapter_of.size() + 1);
+    if (session->adapters().contains(name)) {
+      served->warnings.push_back("'" + adapter.name + "' is hidden by --adapter " + name);
+      continue;
+    }
+    const auto add = [&]() -> Status {
+      if (!adapter.adapter) return registry.Get(adapter.name).status();
+      HEADRACE_ASSIGN(const std::string path, registry.LocalFile(adapter, {}, stop));
+      HEADRACE_TRY(model::Probe(path, {.stop = stop}));
+      HEADRACE_TRY(model::CheckAdapter(path, served->path).status());
+      return session->AddAdapter(name, path);
+    };
+    const Status added = add();
+    if (!added.ok()) {
+      served->warnings.push_back("'" + adapter.name + "' is not served: " + added.ToString());
+      continue;
+    }
+    served->adapters.push_back(name);
+    served->bytes += adapter.bytes;
+    if (adapter.adapter->base == source.entry.name && adapter.adapter->base_sha256 != source.sha256)
+      served->warnings.push_back("'" + adapter.name + "' was made for other weights of '" +
+                                 source.entry.name + "' (" + adapter.adapter->base_sha256.substr(0, 12) +
+                                 "), and fits these");
+  }
 }
 
 // The file, tried and mapped, with its adapters and its template: whatever starts no thread.
@@ -94,7 +144,12 @@ Status ModelLoader::Read(const ModelChoice& choice, const How& how, Served* serv
   session.context = options_.engine.decoder.cells;
   session.load = options_.load;
   session.load.stop = how.stop;
-  HEADRACE_ASSIGN(served->session, engine::ChatSession::Open(served->path, session));
+  HEADRACE_ASSIGN(const std::shared_ptr<engine::ChatSession> opened,
+                  engine::ChatSession::Open(served->path, session));
+  if (!source.entry.name.empty() && opened->model().facts().task() == model::Task::kWrite)
+    AddAdapters(source, how.stop, opened.get(), served);
+  HEADRACE_TRY(how.stop.Check());
+  served->session = opened;
   (void)served->model().TokenizerHash();  // of a large vocabulary it takes a while: not when somebody asks
   return Status::Ok();
 }
@@ -123,7 +178,7 @@ Result<std::shared_ptr<Served>> ModelLoader::Load(const ModelChoice& choice, con
   served->task = facts.task();
   const bool writes = served->task == model::Task::kWrite;
   if (engine.decoder.cells <= 0) engine.decoder.cells = std::min(facts.trained_context, model::kUsualCells);
-  served->bytes =
+  served->bytes +=
       served->model().resident_bytes() + (writes ? facts.kv_bytes_per_token * engine.decoder.cells : 0);
   HEADRACE_ASSIGN(served->memory, Charge(*served, engine.decoder.cells, how));
   HEADRACE_TRY(how.stop.Check());

@@ -22,7 +22,8 @@ struct ModelChoice {
 struct LoaderOptions {
   std::string chat_template;      // for models without one; see ChatTemplate::Make
   bool replace_template = false;  // for those that have one too
-  std::vector<std::pair<std::string, std::string>> adapters;  // name, file; of the first language model
+  // Name, file; of the first language model. The catalog's adapters of each are loaded too.
+  std::vector<std::pair<std::string, std::string>> adapters;
   engine::EngineOptions engine;
   model::LoadOptions load;  // devices and layers, for all models
   // Sees each before it answers anybody.
@@ -43,6 +44,9 @@ class ModelLoader {
     model::Task task = model::Task::kWrite;
   };
   Result<Source> Find(const ModelChoice& choice, const StopToken& stop) const;
+  // Names of the adapters that the catalog has of it now, without the model's; whether each can be loaded is
+  // seen then. None of a file, and where the catalog cannot be read.
+  std::vector<std::string> AdaptersOf(const Source& source) const;
 
   struct How {
     bool adapters = false;  // with LoaderOptions::adapters
@@ -55,6 +59,8 @@ class ModelLoader {
 
  private:
   Status Read(const ModelChoice& choice, const How& how, Served* served) const;
+  void AddAdapters(const Source& source, const StopToken& stop, engine::ChatSession* session,
+                   Served* served) const;
   Result<engine::HostCache::Charge> Charge(const Served& served, int32_t cells, const How& how) const;
 
   const std::shared_ptr<table::Catalog> catalog_;

@@ -55,9 +55,11 @@ Status Models::Add(const ModelChoice& choice) {
       entries_[index].backend->Loaded(Status::Cancelled("the server is shutting down"), 0);
   };
   entry.backend = std::make_shared<LocalBackend>(std::move(options));
-  entries_.push_back(entry);
   const auto& wanted = options_.load;
-  if (wanted && std::find(wanted->begin(), wanted->end(), choice.name) == wanted->end()) return Status::Ok();
+  const bool waits = wanted && std::find(wanted->begin(), wanted->end(), choice.name) == wanted->end();
+  if (waits) entry.registered = loader_->AdaptersOf(source);
+  entries_.push_back(entry);
+  if (waits) return Status::Ok();
   Status status;
   std::promise<void> told;
   entry.backend->Acquire([&](const Result<Lease>& lease) {
@@ -140,10 +142,15 @@ Named Models::FindServed(const std::string& name, Task task) const {
   for (const Entry& entry : entries_) {
     const auto& backend = entry.backend;
     if (name.empty() ? backend->task() == task : entry.choice.name == name) return {backend, ""};
-    if (!entry.adapters) continue;
     const std::string prefix = entry.choice.name + ":";
-    for (const auto& [adapter, path] : options_.loader.adapters)
-      if (name == adapter || name == prefix + adapter) return {backend, adapter};
+    if (entry.adapters)
+      for (const auto& [adapter, path] : options_.loader.adapters)
+        if (name == adapter || name == prefix + adapter) return {backend, adapter};
+    if (!name.starts_with(prefix)) continue;
+    const std::string own = name.substr(prefix.size());
+    const std::lock_guard lock(mutex_);
+    if (std::find(entry.registered.begin(), entry.registered.end(), own) != entry.registered.end())
+      return {backend, own};
   }
   return {};
 }
@@ -163,9 +170,13 @@ std::vector<std::shared_ptr<Served>> Models::loaded() const {
 
 std::vector<std::string> Models::AdaptersOf(const std::string& name) const {
   std::vector<std::string> adapters;
-  for (const Entry& entry : entries_)
-    if (entry.adapters && entry.choice.name == name)
+  for (const Entry& entry : entries_) {
+    if (entry.choice.name != name) continue;
+    if (entry.adapters)
       for (const auto& [adapter, path] : options_.loader.adapters) adapters.push_back(adapter);
+    const std::lock_guard lock(mutex_);
+    for (const std::string& adapter : entry.registered) adapters.push_back(name + ":" + adapter);
+  }
   return adapters;
 }
 
@@ -198,9 +209,16 @@ void Models::Say(const std::string& text) const {
 
 // ---------------------------------------------------------------- loading and sleeping
 
+// What it was loaded with, and without.
+void Models::Know(Entry* entry, const Served& loaded) {
+  for (const std::string& warning : loaded.warnings) Say(warning);
+  const std::lock_guard lock(mutex_);
+  entry->registered = loaded.adapters;
+}
+
 // On the loading thread.
 void Models::LoadOnUse(size_t index) {
-  const Entry& entry = entries_[index];
+  Entry& entry = entries_[index];
   const bool starting = !watcher_.joinable();  // what Start loads, it tells of itself
   const double before = MonotonicSeconds();
   ModelLoader::How how;
@@ -214,6 +232,7 @@ void Models::LoadOnUse(size_t index) {
   if (!starting && !stop_.stopped())
     Say(loaded.ok() ? "'" + entry.choice.name + "' is loaded, in " + Seconds(took)
                     : "'" + entry.choice.name + "' cannot be loaded: " + loaded.status().ToString());
+  if (loaded.ok()) Know(&entry, **loaded);
   entry.backend->Loaded(std::move(loaded), took);
 }
 
@@ -268,7 +287,7 @@ void Models::SleepIdle() {
 void Models::Look() {
   if (!catalog_) return;
   const registry::Registry registry(catalog_);
-  for (const Entry& entry : entries_) {
+  for (Entry& entry : entries_) {
     const std::string& name = entry.choice.name;
     const auto now = entry.backend->report().served;
     if (!now || now->sha256.starts_with("file-")) continue;
@@ -291,6 +310,7 @@ void Models::Look() {
     }
     auto old = entry.backend->Replace(*loaded);
     if (!old) continue;  // it fell asleep meanwhile: whoever asks next gets the new one
+    Know(&entry, **loaded);
     Retire(std::move(old));
     {
       const std::lock_guard lock(mutex_);

@@ -60,8 +60,9 @@ class Models {
   // Nothing is loaded any more; who waits for it is told. Once; the destructor does it too.
   void Stop();
 
-  // By name, whatever that is for; "" is the first that is for `task`. "name:adapter" and an adapter's own
-  // name choose it; then aliases, and the one for any name that is for `task`.
+  // By name, whatever that is for; "" is the first that is for `task`. "name:adapter" chooses an adapter, and
+  // so does its own name, if it is one of LoaderOptions::adapters; then aliases, and the one for any name
+  // that is for `task`.
   Named Find(const std::string& name, model::Task task) const;
   // As for the first of `tasks`, else as for the next.
   Named Find(const std::string& name, std::initializer_list<model::Task> tasks) const;
@@ -71,7 +72,8 @@ class Models {
   // What is loaded now: no leases.
   std::vector<std::shared_ptr<Served>> loaded() const;
   std::string names() const;  // for errors
-  // Of the language model that has them.
+  // A model's adapters, as clients say them: those of LoaderOptions by their own names, the catalog's as
+  // "name:adapter". The catalog's are those that there were when it was last loaded, or at the start.
   std::vector<std::string> AdaptersOf(const std::string& name) const;
   const std::vector<std::pair<std::string, std::string>>& aliases() const { return options_.aliases; }
   // Requests that run at once.
@@ -84,6 +86,8 @@ class Models {
     ModelChoice choice;
     bool adapters = false;  // it is the first language model
     std::shared_ptr<LocalBackend> backend;
+    // The catalog's, as far as they are known; under mutex_.
+    std::vector<std::string> registered;
   };
   Models() = default;
   Status Add(const ModelChoice& choice);
@@ -91,6 +95,7 @@ class Models {
   Status CheckAliases() const;
   Status CheckLoad() const;
   void LoadOnUse(size_t entry);
+  void Know(Entry* entry, const Served& loaded);
   bool MakeRoom();
   void Retire(std::shared_ptr<Served> served);
   bool EndRetired();
@@ -102,7 +107,7 @@ class Models {
   std::shared_ptr<table::Catalog> catalog_;
   ModelOptions options_;
   std::unique_ptr<ModelLoader> loader_;
-  std::vector<Entry> entries_;  // does not change once it is started
+  std::vector<Entry> entries_;  // do not change once it is started, but for their adapters
   StopSource stop_;
   TaskPool load_thread_{1, "hr-load"};
   mutable std::mutex mutex_;

@@ -9,15 +9,23 @@
 namespace headrace::serve {
 namespace {
 
-Chosen Choose(Lease served, const std::string& adapter, double waited) {
+// Goes on with the lease; refused where the model was loaded without the adapter, which it had before.
+void Choose(const std::shared_ptr<Ticket>& ticket, Lease served, const std::string& adapter, double waited,
+            const std::function<void(Chosen)>& go) {
   Chosen chosen;
   if (!adapter.empty()) {
-    chosen.adapter = served->session->adapters().at(adapter);
+    const auto& adapters = served->session->adapters();
+    const auto found = adapters.find(adapter);
+    if (found == adapters.end())
+      return (void)ticket->Refuse({404, "model_not_found", "model",
+                                   "'" + served->name + "' has no adapter '" + adapter +
+                                       "' that can be loaded; the server's log says why"});
+    chosen.adapter = found->second;
     chosen.adapter_name = adapter;
   }
   chosen.served = std::move(served);
   chosen.waited = waited;
-  return chosen;
+  go(std::move(chosen));
 }
 
 api::Fault NotLoaded(const Status& status) {
@@ -58,7 +66,8 @@ class ModelWait final : public std::enable_shared_from_this<ModelWait> {
     if (over_.exchange(true)) return;
     if (!lease.ok()) return (void)ticket_->Refuse(NotLoaded(lease.status()));
     const auto go_on = [self = shared_from_this(), lease = std::move(*lease)]() mutable {
-      self->go_(Choose(std::move(lease), self->named_.adapter, MonotonicSeconds() - self->began_));
+      Choose(self->ticket_, std::move(lease), self->named_.adapter, MonotonicSeconds() - self->began_,
+             self->go_);
     };
     if (!ticket_->services().workers.TrySubmit(go_on)) ticket_->Refuse(ShuttingDown());
   }
@@ -82,7 +91,8 @@ class ModelWait final : public std::enable_shared_from_this<ModelWait> {
 
 void WithModel(std::shared_ptr<Ticket> ticket, const Named& named, double timeout,
                std::function<void(Chosen)> go) {
-  if (Lease lease = named.backend->TryAcquire()) return go(Choose(std::move(lease), named.adapter, 0));
+  if (Lease lease = named.backend->TryAcquire())
+    return Choose(ticket, std::move(lease), named.adapter, 0, go);
   std::make_shared<ModelWait>(std::move(ticket), named, std::move(go))->Begin(timeout);
 }
 
