@@ -6,10 +6,12 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <map>
 #include <mutex>
+#include <tuple>
 
 #include "base/utf8.h"
 #include "bridge.h"
@@ -26,6 +28,7 @@ namespace {
 // A model with the engine and the embedder over it, started when first needed; all share one compute lease.
 struct ModelHandle {
   std::shared_ptr<engine::ChatSession> session;
+  int adapter = -1;  // of requests that name none
   engine::EngineOptions options;
   std::shared_ptr<engine::Engine> engine;  // its readers hold it too
   std::unique_ptr<engine::Embedder> embedder;
@@ -49,6 +52,8 @@ struct ModelHandle {
   }
   Result<engine::Embedder*> Embedder() {
     const std::lock_guard lock(mutex);
+    if (adapter >= 0)
+      return Status::Unsupported("this is an adapter, and adapters change no vectors here: name its model");
     if (!embedder) {
       HEADRACE_ASSIGN(embedder, engine::Embedder::Start(session->shared_model(),
                                                         {.threads = options.decoder.threads}, options.lease));
@@ -122,6 +127,7 @@ void Maybe(const nb::dict& from, const char* name, T* to) {
 
 std::shared_ptr<AnswerReader> Submit(ModelHandle* handle, const nb::object& prompt, const nb::dict& from) {
   engine::Request request;
+  request.adapter = handle->adapter;
   if (nb::isinstance<nb::str>(prompt)) {
     request.prompt = Check(handle->session->Text(nb::cast<std::string>(prompt)));
   } else {
@@ -219,17 +225,21 @@ struct ByteGrammar {
   static constexpr model::Token kEnd = 256;
 };
 
-// A model by its file or its name in a catalog. Without the GIL.
+constexpr char kOwnAdapter[] = "";  // the name of that of a model which is an adapter's name
+
+// A model by its file or its name in a catalog, or an adapter by its. Without the GIL.
 std::shared_ptr<engine::ChatSession> OpenSession(const std::string& name,
                                                  const std::optional<std::string>& catalog,
-                                                 const engine::SessionOptions& options) {
+                                                 engine::SessionOptions options) {
   return Check(Unlocked([&]() -> Result<std::shared_ptr<engine::ChatSession>> {
     std::shared_ptr<table::Catalog> opened;
     if (catalog) {
       HEADRACE_ASSIGN(opened, table::Catalog::Open(*catalog));
     }
-    HEADRACE_ASSIGN(const std::string path, registry::FindModelFile(name, opened));
-    return engine::ChatSession::Open(path, options);
+    HEADRACE_ASSIGN(const registry::ModelFiles files, registry::FindModelFiles(name, opened));
+    if (!files.adapter.empty() && !options.load.vocabulary_only)
+      options.adapters = {{kOwnAdapter, files.adapter}};
+    return engine::ChatSession::Open(files.path, options);
   }));
 }
 
@@ -306,11 +316,46 @@ nb::dict StatsOf(ModelHandle* handle) {
   return d;
 }
 
-// The file that a name in the catalog, or a path, stands for.
-std::string FindModel(const std::string& name, const std::string& location) {
+// What a model's name in the catalog, or a path, stands for: its file, its name ("" of a path), and the hash
+// of its weights ("").
+std::tuple<std::string, std::string, std::string> FindModel(const std::string& name,
+                                                            const std::string& location) {
+  const registry::ModelFiles files = Check(Unlocked([&]() -> Result<registry::ModelFiles> {
+    HEADRACE_ASSIGN(const auto catalog, table::Catalog::Open(location));
+    return registry::FindModelFiles(name, catalog);
+  }));
+  if (!files.adapter.empty())
+    Raise(Status::Invalid("'" + name + "' is an adapter of '" + files.entry.name + "': name the model here"));
+  return {files.path, files.entry.name, files.entry.sha256};
+}
+
+// (texts, width), float32.
+nb::ndarray<nb::numpy, float, nb::ndim<2>> Embed(ModelHandle* handle, const std::vector<std::string>& texts,
+                                                 bool normalise, bool cut) {
+  auto* result = new engine::Embeddings(Check(Unlocked([&]() -> Result<engine::Embeddings> {
+    HEADRACE_ASSIGN(engine::Embedder * embedder, handle->Embedder());
+    return embedder->Embed(texts, {.normalise = normalise, .cut = cut ? -1 : 0});
+  })));
+  const nb::capsule owner(result, [](void* p) noexcept { delete static_cast<engine::Embeddings*>(p); });
+  return nb::ndarray<nb::numpy, float, nb::ndim<2>>(
+      result->values.data(), {texts.size(), static_cast<size_t>(result->width)}, owner);
+}
+
+// Registers an adapter's file as "base:name", which it gives. `source` is where it came from, `base_sha256`
+// the weights that it was made for.
+std::string AddAdapter(const std::string& location, const std::string& path, const std::string& base,
+                       const std::string& name, const std::string& why, const std::string& source,
+                       const std::string& base_sha256) {
   return Check(Unlocked([&]() -> Result<std::string> {
     HEADRACE_ASSIGN(const auto catalog, table::Catalog::Open(location));
-    return registry::FindModelFile(name, catalog);
+    registry::AddOptions options;
+    options.who = table::DefaultWho();
+    options.why = why;
+    options.source = source;
+    options.base_sha256 = base_sha256;
+    HEADRACE_ASSIGN(const registry::Entry entry,
+                    registry::Registry(catalog).AddAdapter(path, base, name, options));
+    return entry.name;
   }));
 }
 
@@ -320,6 +365,7 @@ NB_MODULE(_engine, m) {
   nb::set_leak_warnings(false);  // as in _native
   m.def("tokenizer", &MakeTokenizer);
   m.def("find_model", &FindModel);
+  m.def("add_adapter", &AddAdapter);
   nb::class_<ByteGrammar>(m, "ByteGrammar")
       .def("accepts", &ByteGrammar::Accepts)
       .def("walk", &ByteGrammar::Walk);
@@ -345,17 +391,7 @@ NB_MODULE(_engine, m) {
              for (const auto& [role, content] : messages) list.push_back({role, content});
              return Check(handle->session->Render(std::move(list))).text();
            })
-      .def("embed",
-           [](ModelHandle* handle, const std::vector<std::string>& texts, bool normalise, bool cut) {
-             auto* result = new engine::Embeddings(Check(Unlocked([&]() -> Result<engine::Embeddings> {
-               HEADRACE_ASSIGN(engine::Embedder * embedder, handle->Embedder());
-               return embedder->Embed(texts, {.normalise = normalise, .cut = cut ? -1 : 0});
-             })));
-             const nb::capsule owner(result,
-                                     [](void* p) noexcept { delete static_cast<engine::Embeddings*>(p); });
-             return nb::ndarray<nb::numpy, float, nb::ndim<2>>(
-                 result->values.data(), {texts.size(), static_cast<size_t>(result->width)}, owner);
-           })
+      .def("embed", &Embed)
       .def("rerank",
            [](ModelHandle* handle, const std::string& query, const std::vector<std::string>& documents,
               bool cut) {
@@ -393,6 +429,8 @@ NB_MODULE(_engine, m) {
     Maybe(from, "gpu_layers", &session.load.gpu_layers);
     Maybe(from, "devices", &session.load.devices);
     handle->session = OpenSession(name, catalog, session);
+    const auto& adapters = handle->session->adapters();
+    if (const auto own = adapters.find(kOwnAdapter); own != adapters.end()) handle->adapter = own->second;
     return handle;
   });
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -36,13 +35,6 @@ def _module() -> Any:
             f"this build of headrace has no engine ({error}); `./dev build` makes one that has"
         ) from error
     return _engine
-
-
-def _program() -> None:
-    """New model files are tried in a process of the ``headrace`` program first: this package's, where PATH may have another."""
-    if "HEADRACE_PROGRAM" not in os.environ:
-        with contextlib.suppress(FileNotFoundError):
-            os.environ["HEADRACE_PROGRAM"] = str(program.path())
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
@@ -151,6 +143,9 @@ class Model(Hinted):
     ``gpu_layers``: layers on accelerators (default: all that fit). ``devices``: which, like ``["CUDA0"]``; ``["none"]``: the CPU
     alone (default: all; `headrace model inspect` lists them).
 
+    An adapter of the catalog is named like ``hr.Model("gemma:support")``: its model, which answers with the adapter where a request
+    names none (``adapter=-1``: the model alone).
+
     ``facts``: what the file says. ``name``, ``architecture``, ``quantization`` and ``licence`` as texts; ``parameters``; ``weight_bytes``;
     ``context``, the tokens that it was trained on; tokens of its ``vocabulary``; ``memory``, what it remembers: "attention", "sliding window",
     "recurrent", "hybrid" or "encoder"; ``window`` in tokens, 0 without one; ``kv_bytes_per_token`` of its cache; the text of its
@@ -194,7 +189,7 @@ class Model(Hinted):
         devices: Sequence[str] | None = None,
     ) -> None:
         module = _module()
-        _program()
+        program.announce()
         if catalog is None and not Path(model).exists():
             catalog = _nearest()
         where = catalog if catalog is None or isinstance(catalog, str) else catalog.location
@@ -471,7 +466,7 @@ class Tokenize:
 
     def _open(self) -> object:
         module = _module()
-        _program()
+        program.announce()
         return module.tokenizer(self.model, self.catalog, self.begin, self.end, self.parse)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 
@@ -22,3 +23,10 @@ def path() -> pathlib.Path:
     raise FileNotFoundError(
         f"the program headrace is in none of {', '.join(map(str, places))}: install the package again"
     )
+
+
+def announce() -> None:
+    """New model files are tried in a process of the program first: this package's, where PATH may have another."""
+    if "HEADRACE_PROGRAM" not in os.environ:
+        with contextlib.suppress(FileNotFoundError):
+            os.environ["HEADRACE_PROGRAM"] = str(path())

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace import _engine, _tune, tune_plan
+from headrace import _engine, _tune, program, tune_plan
 from headrace.catalog import Catalog
 from headrace.catalog import open as open_catalog
 from headrace.checkpointer import Checkpointer
@@ -106,7 +106,9 @@ class Data:
     """The rows of a fine-tuning, and what they become."""
 
     def __init__(self, catalog: Catalog, config: TuneConfig) -> None:
-        self.path = _engine.find_model(config.model, catalog.location)
+        self.catalog = catalog
+        # Of a file, the base's name is "".
+        self.path, self.base, self.base_sha256 = _engine.find_model(config.model, catalog.location)
         self.snapshot = snapshot_named(catalog, config.data)
         # What is told once stays: a run that goes on has the same rows, whatever was committed since.
         self.config = config = dataclasses.replace(
@@ -224,7 +226,23 @@ class Tuning:
             ("headrace.data", self.config.data),
         ]
         self.trainer.write_adapter(str(path), self.config.out, texts)
-        return {"sha256": run.save(path.name, path), "file": path.name}
+        saved = {"sha256": run.save(path.name, path), "file": path.name}
+        return {**saved, **self.register(run, path)}
+
+    def register(self, run: Run, path: pathlib.Path) -> dict[str, Any]:
+        """The adapter by its name in the catalog, where its model has one. If that fails the run has it all the same."""
+        data = self.data
+        if not data.base:
+            return {"model": None}
+        program.announce()
+        why = f"headrace tune, run {run.id}"
+        try:
+            name = _engine.add_adapter(
+                data.catalog.location, str(path), data.base, self.config.out, why, f"run:{run.id}", data.base_sha256
+            )
+        except HeadraceError as error:  # the model was removed meanwhile, say
+            return {"model": None, "unregistered": f"{data.base}:{self.config.out} is not in the catalog: {error}"}
+        return {"model": name}
 
 
 class Stop:

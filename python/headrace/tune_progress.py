@@ -81,4 +81,14 @@ class Progress:
 
     def result(self, result: Mapping[str, Any]) -> None:
         """What came of it."""
-        self.say(f"{result['base']}:{result['name']} after {result['steps']} steps; the run is {result['run'][:8]}")
+        run = result["run"][:8]
+        if name := result["model"]:
+            self.say(f"{name} after {result['steps']} steps; the run is {run}")
+            self.say(f'headrace run {name} "…" asks it; headrace serve {name.rpartition(":")[0]} serves it')
+            return
+        self.say(f"{result['name']} after {result['steps']} steps; the run is {run}, which keeps {result['file']}")
+        if why := result.get("unregistered"):
+            self.say(why)
+        self.say(
+            f"headrace serve {result['base']} --adapter {result['name']}=FILE serves it; catalog.artifact('{result['sha256'][:12]}…', FILE) fetches it"
+        )

@@ -21,7 +21,8 @@ from headrace.tune_config import TuneConfig
 @dataclasses.dataclass(frozen=True)
 class Tuned:
     """What came of a fine-tuning: ``run`` (its id), ``steps``, ``val_loss`` over the rows that were kept back (None: none were), ``base`` and
-    ``name`` of the adapter, and its file, an artifact of the run: ``catalog.artifact(tuned.sha256, "adapter.gguf")``."""
+    ``name`` of the adapter, ``model``, by which the catalog knows it: ``hr.Model(tuned.model)`` (None: the base is a file, which has no name), and its
+    file, an artifact of the run: ``catalog.artifact(tuned.sha256, "adapter.gguf")``."""
 
     run: str
     steps: int
@@ -30,6 +31,7 @@ class Tuned:
     name: str
     file: str
     sha256: str
+    model: str | None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Tuned:

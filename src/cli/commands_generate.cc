@@ -37,16 +37,19 @@ struct GenerateWords {
 Result<std::shared_ptr<engine::ChatSession>> OpenSession(const Context& context, const GenerateWords& words) {
   const auto catalog = context.Open();
   HEADRACE_ASSIGN(
-      const std::string path,
-      registry::FindModelFile(words.model, catalog.ok() ? *catalog : nullptr, ProgressLine(context.quiet)));
+      const registry::ModelFiles files,
+      registry::FindModelFiles(words.model, catalog.ok() ? *catalog : nullptr, ProgressLine(context.quiet)));
+  if (!files.adapter.empty() && !words.adapter.empty())
+    return Status::Invalid("'" + words.model + "' is an adapter already; --adapter goes with a model");
+  const std::string& adapter = files.adapter.empty() ? words.adapter : files.adapter;
   engine::SessionOptions options;
   options.chat_template = words.chat_template;
   options.replace_template = true;
-  if (!words.adapter.empty()) options.adapters = {{kAdapter, words.adapter}};
+  if (!adapter.empty()) options.adapters = {{kAdapter, adapter}};
   options.context = words.context_tokens;
   options.load = words.load;
   options.load.progress = ProgressLine(context.quiet || !StderrIsTerminal());
-  HEADRACE_ASSIGN(auto session, engine::ChatSession::Open(path, options));
+  HEADRACE_ASSIGN(auto session, engine::ChatSession::Open(files.path, options));
   EndProgress();
   return session;
 }
@@ -64,7 +67,8 @@ Result<std::unique_ptr<engine::Engine>> StartEngine(const engine::ChatSession& s
   options.decoder.threads = words->threads;
   options.core.deterministic = words->deterministic;
   options.core.lookup = !words->no_lookup;
-  if (!words->adapter.empty()) words->request.adapter = session.adapters().at(kAdapter);
+  if (const auto found = session.adapters().find(kAdapter); found != session.adapters().end())
+    words->request.adapter = found->second;
   return engine::Engine::Start(session.shared_model(), options);
 }
 
@@ -242,6 +246,9 @@ Status RunEmbed(const Context& context, GenerateWords* words) {
     for (std::string line; std::getline(std::cin, line);) texts.push_back(line);
   }
   HEADRACE_ASSIGN(const std::shared_ptr<engine::ChatSession> session, OpenSession(context, *words));
+  if (!session->adapters().empty())
+    return Status::Unsupported("'" + words->model +
+                               "' is an adapter, and adapters change no vectors here: name its model");
   model::EncoderOptions options;
   options.threads = words->threads;
   HEADRACE_ASSIGN(const auto embedder, engine::Embedder::Start(session->shared_model(), options));
@@ -312,7 +319,10 @@ void SamplingOptions(CLI::App* command, const std::shared_ptr<GenerateWords>& wo
 void AddRun(CLI::App* app, Context* context, Action* action) {
   auto words = std::make_shared<GenerateWords>();
   auto* command = app->add_subcommand("run", "A model answers a prompt");
-  command->add_option("model", words->model, "A GGUF file, or a model's name in the catalog")->required();
+  command
+      ->add_option("model", words->model,
+                   "A GGUF file, or a model's name in the catalog, or an adapter's (MODEL:NAME)")
+      ->required();
   command->add_option("prompt", words->prompt, "The prompt; - or nothing: standard input");
   command->add_flag("--chat", words->chat,
                     "As a chat turn, by the model's template (the default where it has one)");
@@ -333,7 +343,10 @@ void AddRun(CLI::App* app, Context* context, Action* action) {
 void AddChat(CLI::App* app, Context* context, Action* action) {
   auto words = std::make_shared<GenerateWords>();
   auto* command = app->add_subcommand("chat", "A conversation; Ctrl-C stops an answer, Ctrl-D ends");
-  command->add_option("model", words->model, "A GGUF file, or a model's name in the catalog")->required();
+  command
+      ->add_option("model", words->model,
+                   "A GGUF file, or a model's name in the catalog, or an adapter's (MODEL:NAME)")
+      ->required();
   command->add_option("--system", words->system, "A system message");
   SamplingOptions(command, words);
   command->callback([=] { *action = [=] { return RunChat(*context, words.get()); }; });

@@ -61,16 +61,24 @@ def model(name: str, which: str) -> None:
     pathlib.Path(name).symlink_to(MODELS[which])
 
 
-def adapter(name: str) -> None:
-    """A LoRA adapter for the small Gemma, at random, as a GGUF file (the format's specification: ggml's docs/gguf.md)."""
+# Of an adapter's base: its architecture, and one of its weights: name, inputs, outputs.
+BASES = {
+    "gemma": ("gemma3", "blk.0.attn_q.weight", 640, 4 * 256),
+    "smol": ("llama", "blk.0.attn_output.weight", 9 * 64, 576),
+}
+
+
+def adapter(name: str, base: str = "gemma", spread: float = 0.02, seed: int = 0) -> None:
+    """A LoRA adapter for a small model, at random, as a GGUF file (the format's specification: ggml's docs/gguf.md)."""
     import numpy as np
 
     def text(value: str) -> bytes:
         return struct.pack("<Q", len(value.encode())) + value.encode()
 
-    rank, width, heads = 4, 640, 1024  # of Gemma 3 270M: its rows, and four heads of 256
-    keys = [("general.type", "adapter"), ("general.architecture", "gemma3"), ("adapter.type", "lora")]
-    tensors = {"blk.0.attn_q.weight.lora_a": (width, rank), "blk.0.attn_q.weight.lora_b": (rank, heads)}
+    rank = 4
+    architecture, weight, inputs, outputs = BASES[base]
+    keys = [("general.type", "adapter"), ("general.architecture", architecture), ("adapter.type", "lora")]
+    tensors = {f"{weight}.lora_a": (inputs, rank), f"{weight}.lora_b": (rank, outputs)}
     string, float32, alignment = 8, 6, 32
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys) + 1)
     for key, value in keys:
@@ -79,5 +87,5 @@ def adapter(name: str) -> None:
     data = b""
     for key, (inner, outer) in tensors.items():
         head += text(key) + struct.pack("<IQQIQ", 2, inner, outer, 0, len(data))  # two axes, of type F32
-        data += np.random.default_rng(inner).normal(0, 0.02, (outer, inner)).astype("<f4").tobytes()
+        data += np.random.default_rng([seed, inner]).normal(0, spread, (outer, inner)).astype("<f4").tobytes()
     pathlib.Path(name).write_bytes(head + b"\0" * (-len(head) % alignment) + data)
