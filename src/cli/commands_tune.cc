@@ -1,4 +1,5 @@
 // tune: a model learns from the rows of a table. The loop is Python's (python/headrace/tune_loop.py).
+#include <cstdlib>
 #include <memory>
 
 #include "base/json.h"
@@ -134,6 +135,9 @@ void AddTune(CLI::App* app, Context* context, Action* action) {
       if (*plan) words.emplace_back("--plan");
       if (context->json) words.emplace_back("--json");
       if (context->quiet) words.emplace_back("--quiet");
+      // Threads that wait for each other sleep soon: on a busy machine, spinning ones keep the others from
+      // the processor.
+      setenv("GOMP_SPINCOUNT", "2000", 0);
       return BecomePython("headrace.tune_loop", words);
     };
   });

@@ -302,7 +302,8 @@ class Reference {
         const double base = slides ? shape.sliding_rope_base : shape.rope_base;
         double frequency = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(size));
         if (!slides && !shape.rope_factors.empty()) frequency /= shape.rope_factors[static_cast<size_t>(i)];
-        const double angle = static_cast<double>(head / heads) * frequency;
+        const auto position = static_cast<int64_t>(head / heads);
+        const double angle = static_cast<double>(position) * frequency;
         double& a = (*x)[static_cast<size_t>(head * size + (adjacent ? 2 * i : i))];
         double& b = (*x)[static_cast<size_t>(head * size + (adjacent ? 2 * i + 1 : i + size / 2))];
         const double turned = a * std::cos(angle) - b * std::sin(angle);

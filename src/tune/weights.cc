@@ -212,7 +212,8 @@ Result<nn::DecoderShape> CommonShape(const TensorFile& file, const Head& head) {
   HEADRACE_ASSIGN(b.width, head.Count("embedding_length"));
   HEADRACE_ASSIGN(b.heads, head.Count("attention.head_count"));
   b.key_heads = static_cast<int64_t>(head.Or("attention.head_count_kv", static_cast<double>(b.heads)));
-  b.head_size = static_cast<int64_t>(head.Or("attention.key_length", static_cast<double>(b.width / b.heads)));
+  const int64_t usual = b.width / b.heads;
+  b.head_size = static_cast<int64_t>(head.Or("attention.key_length", static_cast<double>(usual)));
   HEADRACE_ASSIGN(b.hidden, head.Count("feed_forward_length"));
   HEADRACE_ASSIGN(shape.layers, head.Count("block_count"));
   HEADRACE_ASSIGN(shape.context, head.Count("context_length"));
