@@ -142,7 +142,7 @@ class Tuning:
         self.snapshot = self.data.snapshot
         scale = (config.alpha or 0.0) / (math.sqrt(config.rank) if config.rslora else config.rank)
         self.trainer = _tune.open(
-            self.data.path, config.precision, config.max_tokens, config.rank, scale,
+            self.data.path, config.precision, config.max_tokens or MOST_TOKENS, config.rank, scale,
             config.targets in ("all", "attention"), config.targets in ("all", "mlp"),
             [config.beta1, config.beta2, config.epsilon, config.weight_decay], config.seed, config.threads,
         )  # fmt: skip
