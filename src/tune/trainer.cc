@@ -1,5 +1,7 @@
 #include "tune/trainer.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -9,7 +11,22 @@
 
 namespace headrace::tune {
 
+namespace {
+
+// A step takes and frees the same some hundred megabytes; what the system gets back it gives again page by
+// page, cleared. Of the process, which is the training's own.
+void KeepFreedMemory() {
+#ifdef __GLIBC__
+  constexpr int kBytes = 1 << 30;
+  mallopt(M_MMAP_THRESHOLD, kBytes);
+  mallopt(M_TRIM_THRESHOLD, kBytes);
+#endif
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Trainer>> Trainer::Open(const TrainerOptions& options) {
+  KeepFreedMemory();
   std::unique_ptr<Trainer> trainer(new Trainer());
   trainer->threads_ = options.threads > 0 ? options.threads : nn::ThreadsInUse();
   nn::UseThreads(trainer->threads_);
