@@ -186,7 +186,7 @@ def test_public_functions_say_what_they_do_and_have_types() -> None:
 # What only calculates, or reads what it holds already.
 CANNOT_FAIL = """
     Batch.to_pylist CenterCrop HorizontalFlip Layout Model.close Normalize Queue.to_json RandomCrop RandomResizedCrop Resize
-    Rubric.to_dict Split.stratified Stream.close Stream.plan Stream.stats To current_run
+    Rubric.to_dict Split.stratified Stream.close Stream.plan Stream.stats To TuneConfig.to_dict TuneConfig.to_json current_run
 """
 
 
