@@ -211,7 +211,7 @@ void ComputesWhatServes(const std::string& name) {
 }
 TEST(Weights, OfSmolLm2AreThoseThatServe) { ComputesWhatServes("smollm2-135m-instruct-q4_1.gguf"); }
 TEST(Weights, OfGemma3AreThoseThatServe) {
-  if (std::getenv("HEADRACE_TEST_CI") == nullptr) GTEST_SKIP() << "half a minute, in --ci";
+  if (!testing::InCi()) GTEST_SKIP() << "half a minute, in --ci";
   ComputesWhatServes("gemma-3-270m-q4_k_m.gguf");
 }
 
