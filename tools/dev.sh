@@ -321,9 +321,9 @@ setup() {
         unpack_llama; build_xgrammar
         [ ! -f "$DEPS/llama-from-source" ] || build_llama ;;
       models) unpack_models ;;
-      frameworks)  # torch is the other group's
+      frameworks|rivals-tune)  # torch is the other group's
         setup rivals-hf
-        echo "$(venv rivals-hf)/lib/python3.11/site-packages" >"$(venv frameworks)/lib/python3.11/site-packages/rivals.pth" ;;
+        echo "$(venv rivals-hf)/lib/python3.11/site-packages" >"$(venv "$g")/lib/python3.11/site-packages/rivals.pth" ;;
       versitygw) install_versitygw ;;
       cuda) cuda_backend 13 ;;
       cuda12) cuda_backend 12 ;;
@@ -640,6 +640,7 @@ bench() {
   esac
   case $names in "  "|*" record "*|*" log "*|*" page "*|*" kills "*) rivals="$rivals rivals-record" ;; esac
   case $names in "  "|*" record "*|*" spans "*|*" kills "*) rivals="$rivals rivals-phoenix" ;; esac
+  case $names in "  "|*" tune "*|*" lora "*) rivals="$rivals rivals-tune" ;; esac
   case $names in "  "|*" s3 "*|*" distant-"*) setup versitygw ;; esac
   # shellcheck disable=SC2086
   setup run bench models $rivals
@@ -653,7 +654,7 @@ bench() {
   HEADRACE_BENCH_ENGINE_LOAD="$BUILD/release/bench/bench_engine_load" HEADRACE_BENCH_SERVE_LOAD="$BUILD/release/bench/bench_serve_load" HEADRACE_BENCH_LLAMA_SERVER="$(llama_source_dir)/build/bin/llama-server" \
     HEADRACE_BENCH_MANIFESTS="$BUILD/release/bench/bench_manifests" HEADRACE_BENCH_GC="$BUILD/release/bench/bench_gc" HEADRACE_BENCH_CEILING="$BUILD/release/bench/bench_stream_ceiling" \
     HEADRACE_BENCH_SYSTEM_METRICS="$BUILD/release/bench/bench_system_metrics" HEADRACE_BENCH_CURVE="$BUILD/release/bench/bench_curve" HEADRACE_BENCH_RIVALS_RECORD="$(venv rivals-record)/bin/python" HEADRACE_BENCH_RIVALS_PHOENIX="$(venv rivals-phoenix)/bin/python" HEADRACE_BENCH_RESUME="$BUILD/release/bench/bench_stream_resume" HEADRACE_BENCH_RIVALS="$(venv rivals)/bin/python" \
-    HEADRACE_BENCH_RIVALS_HF="$(venv rivals-hf)/bin/python" PATH="$BUILD/release/bin:$PATH" \
+    HEADRACE_BENCH_RIVALS_HF="$(venv rivals-hf)/bin/python" HEADRACE_BENCH_RIVALS_TUNE="$(venv rivals-tune)/bin/python" HEADRACE_BENCH_MODELS="$HEADRACE_CACHE/models" PATH="$BUILD/release/bin:$PATH" \
     PYTHONPATH="$BUILD/release/python" "$(venv bench)/bin/python" bench/run.py "$@"
 }
 
