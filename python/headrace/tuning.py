@@ -18,7 +18,7 @@ from headrace.errors import HeadraceError, Invalid
 from headrace.tune_config import TuneConfig
 
 # Threads that wait for each other sleep soon: on a busy machine, spinning ones keep the others from the processor.
-ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}
+ENVIRONMENT = {"GOMP_SPINCOUNT": "30000"}
 
 
 @dataclasses.dataclass(frozen=True)

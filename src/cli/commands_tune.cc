@@ -137,7 +137,7 @@ void AddTune(CLI::App* app, Context* context, Action* action) {
       if (context->quiet) words.emplace_back("--quiet");
       // Threads that wait for each other sleep soon: on a busy machine, spinning ones keep the others from
       // the processor.
-      setenv("GOMP_SPINCOUNT", "2000", 0);
+      setenv("GOMP_SPINCOUNT", "30000", 0);
       return BecomePython("headrace.tune_loop", words);
     };
   });
