@@ -13,6 +13,7 @@ from typing import Any
 
 import headrace as hr
 import numpy as np
+from headrace.tuning import ENVIRONMENT
 from measure import Line
 
 FOLDER = pathlib.Path(__file__).resolve().parent
@@ -31,10 +32,15 @@ def batches(model: str, steps: int, path: pathlib.Path) -> None:
 
 
 def side(name: str, *words: str) -> dict[str, Any]:
-    """One process of one side: what it printed."""
+    """One process of one side: what it printed. Ours waits as `headrace tune` and `hr.tune` make it wait."""
+    environment = {**ENVIRONMENT, **os.environ} if name == "ours" else None
     python = sys.executable if name == "ours" else os.environ["HEADRACE_BENCH_RIVALS_TUNE"]
     done = subprocess.run(
-        [python, str(FOLDER / f"tune_{name}.py"), *words], stdout=subprocess.PIPE, text=True, check=True
+        [python, str(FOLDER / f"tune_{name}.py"), *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=environment,
     )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
