@@ -76,28 +76,28 @@ nb::dict FactsOf(const Trainer& trainer) {
   return facts;
 }
 
-std::pair<double, int64_t> Step(Trainer* trainer, const Int32s& tokens, const Int64s& starts,
-                                const Int32s& targets, float scale) {
+// (sum, rows) of the loss that `work` finds of a batch.
+template <typename Work>
+std::pair<double, int64_t> LossOf(const Int32s& tokens, const Int64s& starts, const Int32s& targets,
+                                  const Work& work) {
   const nn::Batch batch = BatchOf(tokens, starts, targets);
   Result<nn::BatchLoss> loss = nn::BatchLoss{};
   {
     const nb::gil_scoped_release released;
-    loss = trainer->Step(batch, scale);
+    loss = work(batch);
   }
   const nn::BatchLoss found = Check(std::move(loss));
   return {found.sum, found.rows};
 }
 
+std::pair<double, int64_t> Step(Trainer* trainer, const Int32s& tokens, const Int64s& starts,
+                                const Int32s& targets, float scale) {
+  return LossOf(tokens, starts, targets, [&](const nn::Batch& batch) { return trainer->Step(batch, scale); });
+}
+
 std::pair<double, int64_t> Evaluate(Trainer* trainer, const Int32s& tokens, const Int64s& starts,
                                     const Int32s& targets) {
-  const nn::Batch batch = BatchOf(tokens, starts, targets);
-  Result<nn::BatchLoss> loss = nn::BatchLoss{};
-  {
-    const nb::gil_scoped_release released;
-    loss = trainer->Evaluate(batch);
-  }
-  const nn::BatchLoss found = Check(std::move(loss));
-  return {found.sum, found.rows};
+  return LossOf(tokens, starts, targets, [&](const nn::Batch& batch) { return trainer->Evaluate(batch); });
 }
 
 double Update(Trainer* trainer, double rate, double clip) {

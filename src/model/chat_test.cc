@@ -9,6 +9,7 @@
 #include <fstream>
 #include <functional>
 
+#include "chat_templates.h"
 #include "model/plain_writer.h"
 #include "tiny_model.h"
 
@@ -27,20 +28,8 @@ std::shared_ptr<const Model> Tiny() {
   return model;
 }
 
-struct Source {
-  std::string name, text;
-};
-std::vector<Source> Sources() {
-  std::vector<Source> all;
-  for (const std::string& name : ChatTemplate::Names()) all.push_back({name, name});
-  for (const auto& file : std::filesystem::directory_iterator(HEADRACE_LLAMA_TEMPLATES)) {
-    if (file.path().extension() != ".jinja") continue;
-    std::ifstream in(file.path());
-    all.push_back({file.path().stem(), std::string(std::istreambuf_iterator<char>(in), {})});
-  }
-  std::sort(all.begin(), all.end(), [](const Source& a, const Source& b) { return a.name < b.name; });
-  return all;
-}
+using testing::Source;
+using testing::Sources;
 bool IsNamed(const Source& source) { return source.name == source.text; }
 
 // Every arrangement of roles: each text is in the prompt, or the template says that it cannot be.

@@ -2,6 +2,7 @@
 // prompt, and what is learned is the answer and the end of the turn.
 #include "tune/samples_chat.h"
 
+#include "chat_templates.h"
 #include "tune/samples_testing.h"
 
 namespace headrace::tune {
@@ -11,20 +12,8 @@ using model::ChatTemplate;
 using model::Message;
 using Messages = std::vector<Message>;
 
-struct Source {
-  std::string name, text;
-};
-std::vector<Source> Sources() {
-  std::vector<Source> all;
-  for (const std::string& name : ChatTemplate::Names()) all.push_back({name, name});
-  for (const auto& file : std::filesystem::directory_iterator(HEADRACE_LLAMA_TEMPLATES)) {
-    if (file.path().extension() != ".jinja") continue;
-    std::ifstream in(file.path());
-    all.push_back({file.path().stem(), std::string(std::istreambuf_iterator<char>(in), {})});
-  }
-  std::sort(all.begin(), all.end(), [](const Source& a, const Source& b) { return a.name < b.name; });
-  return all;
-}
+using testing::Source;
+using testing::Sources;
 
 const char* const kTexts[] = {"What is it?",
                               "42",
